@@ -1,3 +1,44 @@
-"""fullbake adapts BERT-family encoders to text classification."""
+"""fullbake adapts BERT-family encoders to text classification.
+
+    from fullbake import Recipe, adapt
+
+    classifier = adapt(Recipe.load("frozen-linear", base="demo"), "train.csv", out="out/m")
+    classifier.predict(["a text"])
+
+Names are loaded when they are first asked for, so `import fullbake` costs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fullbake.config import Recipe
+    from fullbake.data import Dataset, read_dataset
+    from fullbake.errors import Error
+    from fullbake.model import Classifier
+    from fullbake.running import adapt, evaluate, predict_file
 
 __version__ = "0.1.0"
+
+__all__ = ["Classifier", "Dataset", "Error", "Recipe", "adapt", "evaluate", "predict_file", "read_dataset"]
+
+_HOMES = {
+    "Classifier": "model",
+    "Dataset": "data",
+    "Error": "errors",
+    "Recipe": "config",
+    "adapt": "running",
+    "evaluate": "running",
+    "predict_file": "running",
+    "read_dataset": "data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fullbake' has no attribute {name!r}")
+    return getattr(import_module(f"fullbake.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

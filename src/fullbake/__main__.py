@@ -1,0 +1,5 @@
+"""`python -m fullbake`."""
+
+from fullbake.cli import main
+
+main()

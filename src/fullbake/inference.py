@@ -1,0 +1,78 @@
+"""Run a network over many texts without training: longest first, cut by a token budget, results in the input's order.
+
+Logits, validation scores and frozen features all come from here, so that a text gets the same numbers wherever it is scored.
+Always fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any machine.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fullbake import metrics
+from fullbake.batches import inference_plan
+from fullbake.config import TokensConfig
+from fullbake.progress import bar
+from fullbake.tokens import Encoded, collate
+
+Forward = Callable[[Mapping[str, Tensor]], Tensor]
+"""Model inputs (batch, tokens) -> (batch, width)."""
+
+
+def run_over(
+    forward: Forward, encoded: Encoded, *, tokens: TokensConfig, pad_id: int, device: torch.device, title: str
+) -> np.ndarray:
+    """`forward` over all texts. Returns float32 (texts, width), in the order of `encoded`.
+
+    tokens: padding, token_budget, and max_length as a number. pad_id: the tokenizer's. title: what the bar says.
+    """
+    plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
+    out: np.ndarray | None = None
+    with torch.inference_mode(), bar(title, len(encoded), "texts") as advance:
+        for rows in plan:
+            values = forward(inputs_for(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
+            if out is None:
+                out = np.empty((len(encoded), values.shape[1]), dtype=np.float32)
+            out[rows] = values.float().cpu().numpy()
+            advance(len(rows))
+    return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def inputs_for(
+    encoded: Encoded, rows: np.ndarray, *, tokens: TokensConfig, pad_id: int, device: torch.device
+) -> dict[str, Tensor]:
+    """One batch on its device: input_ids, attention_mask where there is padding, token_type_ids where the base has them."""
+    batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def logits_over(
+    network: nn.Module, encoded: Encoded, *, tokens: TokensConfig, pad_id: int, title: str = "scoring"
+) -> np.ndarray:
+    """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on."""
+    device = next(network.parameters()).device
+    return run_over(
+        lambda inputs: network(**inputs).logits, encoded, tokens=tokens, pad_id=pad_id, device=device, title=title
+    )
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over classes, in float64 so that rows sum to 1. (rows, classes) -> (rows, classes)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
+    """What validation says of an epoch: validation_loss (mean cross entropy) and the selecting metric."""
+    chances = probabilities(logits)
+    own = np.clip(chances[np.arange(len(labels)), labels], np.finfo(np.float64).tiny, 1)
+    return {"validation_loss": float(-np.log(own).mean()), metric: metrics.select(metric, labels, chances)}
+
+
+def padded_lengths(encoded: Encoded, tokens: TokensConfig) -> np.ndarray:
+    """Tokens that each text takes in a batch, int64 (texts,): its own, or max_length where all are padded to it."""
+    if tokens.padding == "max_length":
+        return np.full(len(encoded), tokens.max_length)
+    return encoded.lengths

@@ -1,0 +1,340 @@
+"""Encoder and head as one transformers model, and one way to ask any classifier for its features and its
+head.
+
+A `standard` head is the architecture's own class. Any other head is `EncoderForTextClassification`: an
+ordinary PreTrainedModel with its own config, so `save_pretrained`, `from_pretrained`, the Auto classes and
+pipelines work; importing this module registers it with them.
+
+Frozen features of a `standard` model need its head apart from its encoder, which every family builds
+differently. Instead of a table of families, `head_of` runs the family's own forward over a stand-in for the
+encoder that hands the features through; a probe compares it with the whole model, so an unknown family is
+exact or refused.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+
+from fullbake.bases import first_line, quiet
+from fullbake.config import HeadConfig
+from fullbake.encoder import (
+    default_pooling,
+    label,
+    load_encoder,
+    load_standard,
+    plant,
+    pool,
+    pooled_width,
+    pooler_option,
+    seeded,
+    standard_pooling,
+)
+from fullbake.errors import BaseModelError, BundleError
+from fullbake.hashing import fingerprint
+from fullbake.heads import build_head, init_dense
+
+_auto: Any = transformers
+
+
+class EncoderHeadConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """What an EncoderForTextClassification is made of.
+
+    encoder: the base's own config, or a dict of it. pooling, head, dropout, layers, width: as in `build`. The
+    rest, label names among it, is what every transformers config holds.
+    """
+
+    model_type = "fullbake"
+    sub_configs = {"encoder": transformers.AutoConfig}  # noqa: RUF012  (transformers declares it so)
+
+    def __init__(
+        self,
+        encoder: PreTrainedConfig | dict[str, Any] | None = None,
+        *,
+        pooling: str = "cls",
+        head: str = "linear",
+        dropout: float = 0.0,
+        layers: int = 0,
+        width: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(encoder, dict):
+            encoder = cast(PreTrainedConfig, _auto.AutoConfig.for_model(**encoder))
+        self.encoder: Any = encoder if encoder is not None else _auto.BertConfig()
+        self.pooling, self.head = pooling, head
+        self.dropout, self.layers, self.width = dropout, layers, width
+        super().__init__(**kwargs)
+
+
+class EncoderForTextClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """An encoder, a pooling and a head of ours. The encoder has no pooler of its own."""
+
+    config_class = EncoderHeadConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True  # what the encoder cannot do, it refuses itself
+    _supports_flash_attn = True
+
+    def __init__(self, config: EncoderHeadConfig) -> None:
+        super().__init__(config)
+        nested = config.encoder
+        self.encoder = _auto.AutoModel.from_config(nested, **pooler_option(nested, False))
+        self.head = build_head(
+            config.head,
+            pooled_width(nested.hidden_size, config.pooling),
+            config.num_labels or 0,
+            dropout=config.dropout,
+            layers=config.layers,
+            width=config.width,
+        )
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def pooled(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """What the head reads: (batch, tokens) inputs -> (batch, width). No mask means no padding."""
+        inputs = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: tensor for name, tensor in inputs.items() if tensor is not None}
+        hidden = self.encoder(input_ids=input_ids, **given).last_hidden_state
+        return pool(hidden, attention_mask, self.config.pooling)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """(batch, width) -> logits (batch, classes)."""
+        logits: Tensor = self.head(pooled)
+        return logits
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Logits (batch, classes), and the mean cross entropy where labels (batch,) are given."""
+        logits = self.classify(self.pooled(input_ids, attention_mask, token_type_ids))
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # called by transformers for modules outside the encoder that no checkpoint filled
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        init_dense(module)
+
+
+_auto.AutoConfig.register(EncoderHeadConfig.model_type, EncoderHeadConfig, exist_ok=True)
+_auto.AutoModelForSequenceClassification.register(
+    EncoderHeadConfig, EncoderForTextClassification, exist_ok=True
+)
+
+
+# Making and loading
+
+
+def build(base: str | Path, head: HeadConfig, label_names: Sequence[str], *, seed: int) -> PreTrainedModel:
+    """A classifier to train: the base's encoder under a new head drawn from `seed`, fp32, in eval mode.
+
+    A head without a pooling gets the base's default. Raises BaseModelError as `load_encoder` does.
+    """
+    if head.kind == "standard":
+        return load_standard(base, label_names, seed=seed)
+    encoder = load_encoder(base)
+    pooling = head.pooling or default_pooling(base)
+    config = _joined_config(encoder.config, head, pooling, label_names)
+    with seeded(seed):
+        return plant(encoder, EncoderForTextClassification, config)
+
+
+def skeleton(
+    config: PreTrainedConfig, head: HeadConfig, label_names: Sequence[str], *, pooling: str = "cls"
+) -> PreTrainedModel:
+    """The classifier that `build` would make, on the meta device: shapes and names, no weights.
+
+    pooling: that of a head which names none.
+    """
+    model: PreTrainedModel
+    with torch.device("meta"), quiet():
+        if head.kind == "standard":
+            labelled = label(copy.deepcopy(config), label_names)
+            model = _auto.AutoModelForSequenceClassification.from_config(labelled)
+        else:
+            joined = _joined_config(config, head, head.pooling or pooling, label_names)
+            model = EncoderForTextClassification(joined)
+    return model
+
+
+def _joined_config(
+    config: PreTrainedConfig, head: HeadConfig, pooling: str, label_names: Sequence[str]
+) -> EncoderHeadConfig:
+    nested = copy.deepcopy(config)
+    nested.name_or_path = ""  # it would carry the folder's place on this machine into every saved model
+    width = head.width or nested.hidden_size
+    joined = EncoderHeadConfig(
+        nested, pooling=pooling, head=head.kind, dropout=head.dropout, layers=head.layers, width=width
+    )
+    label(joined, label_names)
+    return joined
+
+
+def load_network(folder: str | Path) -> PreTrainedModel:
+    """A saved classifier of either kind, fp32, in eval mode; raises BundleError where it is not whole."""
+    try:
+        with quiet():
+            model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BundleError("the model cannot be read", where=str(folder), got=first_line(error)) from error
+    faults = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
+    if faults:
+        raise BundleError(
+            "model.safetensors does not fit config.json",
+            where=str(folder),
+            expected=f"a weight {sorted(faults)[0]!r} of the size that config.json asks for",
+            remedy="Copy the bundle again from where it was whole, or train it again.",
+        )
+    return cast(PreTrainedModel, model)
+
+
+# Features and heads of any classifier
+
+
+def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What the model's head reads, before any pooler: (batch, tokens) inputs -> (batch, width).
+
+    inputs: input_ids, and attention_mask and token_type_ids where the batch has them. `head_of(model)` gives
+    the logits.
+    """
+    if isinstance(model, EncoderForTextClassification):
+        return model.pooled(**inputs)
+    whole: Any = model
+    hidden = whole.base_model(**inputs).last_hidden_state
+    return pool(hidden, inputs.get("attention_mask"), standard_pooling(whole.config))
+
+
+def head_of(model: nn.Module) -> nn.Module:
+    """The model's head as a module of its own: features (rows, width) -> logits (rows, classes).
+
+    Its parameters are the model's own, so training it trains the model. Raises BaseModelError for a family
+    whose standard head reads something else than `features` gives.
+    """
+    if isinstance(model, EncoderForTextClassification):
+        return model.head
+    head = StandardHead(model)
+    _check_standard_head(model, head)
+    return head
+
+
+_NOT_OF_FEATURES = frozenset(
+    (
+        "_name_or_path",
+        "architectures",
+        "dtype",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "transformers_version",
+    )
+)
+"""Config fields that change no feature."""
+
+
+def encoder_fingerprint(model: nn.Module) -> str:
+    """sha256 hex of what a model's features depend on besides pooling: the encoder's config and weights.
+
+    A pooler is left out, as features are taken before it: a base has one fingerprint under every head.
+    """
+    encoder: Any = getattr(model, "base_model", model)
+    config = {name: value for name, value in encoder.config.to_dict().items() if name not in _NOT_OF_FEATURES}
+    weights = {
+        name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("pooler.")
+    }
+    arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in weights.items()}
+    return fingerprint(config, encoder.config._attn_implementation, arrays)
+
+
+class StandardHead(nn.Module):
+    """The head of a `standard` model apart from its encoder."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        shell = copy.copy(model)
+        parts = {model.base_model_prefix: _HandThrough(model.base_model)}
+        shell._modules = {name: parts.get(name, part) for name, part in model._modules.items()}
+        self.shell = shell
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(rows, width) -> logits (rows, classes)."""
+        logits: Tensor = self.shell(inputs_embeds=features.unsqueeze(1)).logits
+        return logits
+
+
+class _HandThrough(nn.Module):
+    """Stands in for an encoder: its last hidden state is what it was given, and its pooler works on that."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.pooler = getattr(encoder, "pooler", None)
+        self.activation = getattr(encoder, "pooler_activation", None)
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
+        return BaseModelOutputWithPooling(
+            last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds)
+        )
+
+    def _pool(self, hidden: Tensor) -> Tensor | None:
+        if self.pooler is None:
+            return None
+        pooled: Tensor
+        if self.activation is None:
+            pooled = self.pooler(hidden)
+        else:  # ALBERT's pooler is a bare dense layer
+            pooled = self.activation(self.pooler(hidden[:, 0]))
+        return pooled
+
+
+def _check_standard_head(model: Any, head: nn.Module) -> None:
+    """Run a probe of 2 x 4 tokens, one of them padding, both ways."""
+    device = next(model.parameters()).device
+    ids = torch.arange(5, 13, device=device).reshape(2, 4) % model.config.vocab_size
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=device)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    reason = "other logits"
+    with _evaluating(model), torch.no_grad():
+        expected = model(**inputs).logits
+        try:
+            apart = head(features(model, inputs))
+            if apart.shape == expected.shape and torch.allclose(apart, expected, rtol=1e-4, atol=1e-5):
+                return
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = first_line(error)
+    raise BaseModelError(
+        f"the standard head of model type {model.config.model_type!r} cannot be run apart from its encoder",
+        got=reason,
+        remedy="Take way finetune with this head, or head linear or mlp with way frozen.",
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -1,0 +1,93 @@
+"""Results -> what the terminal shows: tables of scores, layers and caches.
+
+Texts and labels are put in as plain text, never as markup: a label may be called `[red]`.
+"""
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fullbake.storage import amount
+
+OVERALL = {
+    "accuracy": "accuracy",
+    "f1_macro": "F1, macro",
+    "f1_micro": "F1, micro",
+    "f1_weighted": "F1, weighted",
+    "matthews_corrcoef": "MCC",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "PR-AUC",
+    "log_loss": "log loss",
+}
+WIDEST_CONFUSION = 12
+
+
+def scores(result: dict[str, Any]) -> RenderableType:
+    """`metrics.score`'s figures as tables: overall, per class with 95% intervals, and the confusion matrix if it is small."""
+    parts: list[RenderableType] = [_overall(result), _per_class(result)]
+    if len(result["per_class"]) <= WIDEST_CONFUSION:
+        parts.append(_confusion(result))
+    return Group(*parts)
+
+
+def _overall(result: dict[str, Any]) -> Table:
+    positive = result["positive"]
+    table = Table(title=f"{result['rows']:,} rows", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("95% interval")
+    for name, title in OVERALL.items():
+        of_one = positive is not None and name in ("roc_auc", "average_precision")
+        figure = result["overall"][name]
+        table.add_row(Text(f"{title} of {positive!r}" if of_one else title), _value(figure), _interval(figure))
+    return table
+
+
+def _per_class(result: dict[str, Any]) -> Table:
+    table = Table(title="Per class, with 95% intervals", title_justify="left")
+    table.add_column("class")
+    table.add_column("support", justify="right")
+    for name in ("precision", "recall", "F1"):
+        table.add_column(name)
+    for row in result["per_class"]:
+        figures = [_with_interval(row[name]) for name in ("precision", "recall", "f1")]
+        table.add_row(Text(row["label"]), f"{row['support']:,}", *figures)
+    return table
+
+
+def _confusion(result: dict[str, Any]) -> Table:
+    names = [row["label"] for row in result["per_class"]]
+    table = Table(title="Confusion: a row a true class, a column a predicted one", title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    for position, (name, counts) in enumerate(zip(names, result["confusion_matrix"], strict=True)):
+        cells = [Text(f"{n:,}", style="bold" if column == position else "") for column, n in enumerate(counts)]
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _value(figure: dict[str, Any]) -> Text:
+    return Text("-" if figure["value"] is None else f"{figure['value']:.4f}")
+
+
+def _interval(figure: dict[str, Any]) -> Text:
+    """The interval, or the reason why there is no value."""
+    if figure["value"] is None:
+        return Text(figure["reason"], style="dim")
+    return Text("" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}")
+
+
+def _with_interval(figure: dict[str, Any]) -> Text:
+    if figure["value"] is None:
+        return Text(f"- ({figure['reason']})", style="dim")
+    return Text(f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+
+
+def headline(part: str, result: dict[str, Any]) -> str:
+    """One line for a part's scores."""
+    shown = {name: result["overall"][name]["value"] for name in ("accuracy", "f1_macro", "log_loss")}
+    figures = "  ".join(f"{OVERALL[name]} {value:.4f}" for name, value in shown.items() if value is not None)
+    return f"{part:<11} {result['rows']:>7,} rows  {figures}"

@@ -1,0 +1,406 @@
+"""Files that are either whole or not there: staged, synced, hashed, renamed.
+
+Everything a user could lose goes through `staged` or `staged_file`: it is written in a hidden folder beside
+its target, `.NAME.<unique>.partial`, synced, and renamed into place, so a kill at any moment leaves the
+target as it was or complete. Content is safetensors and JSON, never pickle; no model class is known here.
+
+The hidden folder holds `lock` (held while its process lives, so leftovers of dead ones are told apart and
+removed at the next start), `new/NAME` (what is being written) and, during an overwrite, `old/NAME`.
+Trade-off: no portable call swaps two folders at once, so an overwrite is two renames; killed between them,
+the old and the new are both complete in the hidden folder, and `recover` (which `staged` calls first) puts
+the new one in place.
+
+Every step that changes the disk is announced by one function, `_announce`, to the observers of `observed`: a
+test can stop the process before each step in turn, and there is no second code path for tests. Files that
+libraries write into a staging folder are announced when they are synced.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from fullbake.errors import Fault, OutputError, SpaceFault
+from fullbake.hashing import check_files as check_files
+from fullbake.hashing import file_sha256 as file_sha256
+from fullbake.hashing import fingerprint as fingerprint
+from fullbake.hashing import hash_files as hash_files
+
+MANIFEST = "manifest.json"
+"""The file that `seal` writes and `verify` reads."""
+
+Observer = Callable[[str, Path], None]
+"""Called with an operation (make, write, sync, rename or remove) and the path it is about to touch."""
+
+_observers: list[Observer] = []
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Within the block, `observer` is called before every step that changes the disk and may raise to stop
+    it.
+    """
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def _announce(operation: str, path: Path) -> None:
+    for observer in tuple(_observers):
+        observer(operation, path)
+
+
+# Staging
+
+
+@contextmanager
+def staged(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> Iterator[Path]:
+    """Yields an empty folder; when the block ends well, it becomes `target`.
+
+    On any exception, KeyboardInterrupt too, the folder is removed and the target is as before. `needed` bytes
+    are asked of the disk first. With `overwrite` the old folder is moved aside only when the new one is
+    complete and synced, and removed after it stands in place.
+
+    Raises OutputError where the target holds something (or is a file, a mount point, or contains the working
+    or the home folder), SpaceFault where the disk is full, before or while writing.
+    """
+    require_vacant(target, overwrite=overwrite)
+    place = Path(target).resolve()
+    with hidden(place, needed) as fresh:
+        _make(fresh)
+        yield fresh
+        settle(fresh)
+        put(fresh, place, overwrite=overwrite)
+
+
+@contextmanager
+def staged_file(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> Iterator[Path]:
+    """Yields a path that nothing stands at yet, named as the target; the file written there becomes it.
+
+    Otherwise like `staged`; overwriting a file is a single rename. Raises Fault where the block wrote no
+    file.
+    """
+    place = Path(target).resolve()
+    if place.is_dir() or (place.exists() and not overwrite):
+        raise OutputError(
+            "a folder has this name" if place.is_dir() else "the file is there already",
+            where=str(target),
+            remedy="Name another file." if place.is_dir() else "Name another file, or pass --overwrite.",
+        )
+    with hidden(place, needed) as fresh:
+        yield fresh
+        if not fresh.is_file():
+            raise Fault("nothing was written", where=str(target), expected="one file", got="none")
+        settle(fresh)
+        _rename(fresh, place)
+
+
+@contextmanager
+def hidden(place: Path, needed: int = 0) -> Iterator[Path]:
+    """Yields `new/NAME` in a locked hidden folder beside `place`; that folder goes at the end.
+
+    What `staged` stands on; whoever uses it directly settles and renames on its own. A full disk within the
+    block becomes SpaceFault.
+    """
+    _make(place.parent)
+    recover(place)
+    require_space(place.parent, needed, place.name)
+    holder, lock = _hold(place)
+    try:
+        _make(holder / "new")
+        with _full_disk_told(holder, place, needed):
+            yield holder / "new" / place.name
+    finally:
+        _close(holder, place)
+        lock.release()
+
+
+def recover(target: str | Path) -> None:
+    """Removes what dead processes left beside `target`, and finishes an overwrite that one had half done."""
+    place = Path(target).resolve()
+    pattern = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]{{16}}\.partial")
+    for holder in [path for path in _listing(place.parent) if pattern.fullmatch(path.name)]:
+        lock = FileLock(holder / "lock")
+        with suppress(Timeout, OSError):  # alive, or not ours to touch
+            lock.acquire(timeout=0)
+            try:
+                _close(holder, place)
+            finally:
+                lock.release()
+
+
+def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
+    """Raises OutputError where `staged` would: ask before the work whose result is to lie there."""
+    place = Path(target).resolve()
+    if place.exists() and not place.is_dir():
+        raise OutputError("a file has this name", where=str(target), remedy="Name another folder.")
+    if os.path.ismount(place) or any(home.is_relative_to(place) for home in (Path.cwd(), Path.home())):
+        raise OutputError(
+            "this folder cannot be replaced as a whole",
+            where=str(target),
+            expected="a folder that is not a mount point and does not contain the working or the home folder",
+            remedy=f"Name a new folder inside it, such as {Path(target) / 'bundle'}.",
+        )
+    names = [path.name for path in _listing(place)]
+    if names and not overwrite:
+        raise OutputError(
+            "the folder already holds something",
+            where=str(target),
+            expected="a new or an empty folder",
+            got=f"{len(names)} entries, among them {min(names)!r}",
+            remedy="Name another folder, or pass --overwrite: this one goes once the new one is complete.",
+        )
+
+
+def require_space(folder: str | Path, needed: int, what: str) -> None:
+    """Raises SpaceFault where the disk of `folder` has less than `needed` bytes free for `what`."""
+    free = shutil.disk_usage(_nearest(Path(folder))).free
+    if free < needed:
+        raise SpaceFault(
+            f"there is no space for {what}",
+            where=str(folder),
+            expected=f"{amount(needed)} free",
+            got=amount(free),
+            remedy=f"Free {amount(needed - free)} on that disk, or name a folder on another one.",
+        )
+
+
+def amount(size: int) -> str:
+    """Bytes in words: 999 bytes, 1.0 KB, 2.5 GB (powers of 1,000, as disks are sold)."""
+    value, units = float(size), ["bytes", "KB", "MB", "GB", "TB"]
+    while value >= 999.95 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} bytes" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"
+
+
+def _hold(place: Path) -> tuple[Path, FileLock]:
+    """A new hidden folder and its lock. Until it is locked another process may remove it."""
+    while True:
+        holder = place.with_name(f".{place.name}.{uuid.uuid4().hex[:16]}.partial")
+        _make(holder)
+        lock = FileLock(holder / "lock")
+        with suppress(Timeout, FileNotFoundError):
+            lock.acquire(timeout=0)
+            return holder, lock
+
+
+def put(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
+    """Renames `new/NAME`, settled, to `place`; with `overwrite` what stood there goes to `old/NAME`.
+
+    Raises OutputError where a folder that holds something stands there and may not be overwritten.
+    """
+    aside = fresh.parent.with_name("old") / place.name
+    moved = overwrite and place.exists()
+    if moved:
+        _make(aside.parent)
+        _rename(place, aside)
+    try:
+        _rename(fresh, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise OutputError(
+            "somebody else wrote here meanwhile", where=str(place), remedy="Name another folder."
+        ) from error
+    finally:
+        if moved and not place.exists():
+            _rename(aside, place)
+
+
+def _close(holder: Path, place: Path) -> None:
+    """Removes the hidden folder. With an old and a new version in it, the new one first gets its place."""
+    fresh, aside = holder / "new" / place.name, holder / "old" / place.name
+    if fresh.exists() and aside.exists():
+        if place.exists():
+            return  # taken by somebody else since: both versions stay for their owner to look at
+        _rename(fresh, place)
+    remove(holder)
+
+
+def settle(path: Path) -> None:
+    """Syncs a file or a tree, deepest first, and gives files the mode that a plainly written one would have.
+
+    safetensors 0.8 creates its files readable by their owner alone, whatever the umask.
+    """
+    everyone = path.parent.stat().st_mode & 0o666
+    for file in sorted(path.rglob("*"), reverse=True) if path.is_dir() else ():
+        _sync(file, everyone)
+    _sync(path, everyone)
+
+
+def _sync(path: Path, mode: int = 0) -> None:
+    _announce("sync", path)
+    if path.is_file():
+        path.chmod(path.stat().st_mode | mode)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _announce("make", folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise OutputError(
+            "the folder cannot be made",
+            where=str(folder),
+            got=error.strerror,
+            remedy="Name a folder that you may write to.",
+        ) from error
+
+
+def _rename(source: Path, target: Path) -> None:
+    _announce("rename", target)
+    source.replace(target)
+    for folder in {source.parent, target.parent}:
+        _sync(folder)
+
+
+def remove(folder: Path) -> None:
+    """Removes a tree as far as it goes; whatever resists is left for the next start."""
+    _announce("remove", folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listing(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _nearest(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
+
+
+@contextmanager
+def _full_disk_told(holder: Path, place: Path, needed: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SpaceFault) or not _means_full(error):
+            raise
+        written = sum(path.stat().st_size for path in holder.rglob("*") if path.is_file())
+        raise SpaceFault(
+            f"the disk is full: {place.name} could not be written",
+            where=str(place.parent),
+            expected=f"room for {amount(needed) if needed > written else f'more than {amount(written)}'}",
+            got=f"{amount(shutil.disk_usage(place.parent).free)} free after writing {amount(written)}",
+            remedy="What stood there before is untouched. Free some space, or name a folder on another disk.",
+        ) from error
+
+
+def _means_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota is behind `error`; the Rust side of safetensors tells it in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if re.search(r"No space left on device|Disk quota exceeded", str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# Content
+
+
+def write_json(path: Path, value: Any) -> None:
+    """UTF-8, two spaces, keys as given, a newline at the end. Raises Fault for NaN and infinities."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise Fault(
+            "a figure is not a finite number", where=str(path), expected="JSON", got=str(error)
+        ) from error
+    write_bytes(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote. Raises OSError or ValueError bare: the caller knows whose file it is."""
+
+    def refuse(literal: str) -> None:
+        raise ValueError(f"{literal} is not JSON")
+
+    return json.loads(path.read_bytes(), parse_constant=refuse)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file of these bytes."""
+    _announce("write", path)
+    path.write_bytes(content)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """A safetensors file of numpy arrays, of any shape and memory order."""
+    from safetensors.numpy import save_file
+
+    _announce("write", path)
+    # safetensors copies an array's memory as it lies: transposed or strided ones would come back scrambled.
+    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """What `write_tensors` wrote. Raises OSError where it is missing, ValueError where it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def seal(folder: Path, about: Mapping[str, Any]) -> None:
+    """Writes the manifest, last: `about` (any JSON) and the files' sizes and hashes, itself under a hash."""
+    files = hash_files(folder)
+    manifest = {"about": dict(about), "files": files}
+    write_json(folder / MANIFEST, manifest | {"sha256": fingerprint(_canonical(manifest))})
+
+
+def verify(folder: Path, *, contents: bool = True) -> dict[str, Any]:
+    """The `about` of a sealed folder. Raises Fault that names every missing, damaged or foreign file.
+
+    Without `contents` the manifest itself and the other files' sizes are checked, not their hashes.
+    """
+    manifest = _read_manifest(folder)
+    faults = _manifest_faults(manifest) or check_files(
+        folder, manifest["files"], optional=[MANIFEST], contents=contents
+    )
+    if faults:
+        raise Fault("the folder is damaged", where=str(folder), got="; ".join(faults))
+    about: dict[str, Any] = manifest["about"]
+    return about
+
+
+def _read_manifest(folder: Path) -> Any:
+    try:
+        return read_json(folder / MANIFEST)
+    except (OSError, ValueError) as error:
+        raise Fault("the folder is damaged", where=str(folder), got=f"{MANIFEST}: {error}") from error
+
+
+def _manifest_faults(manifest: Any) -> list[str]:
+    keys = {"about", "files", "sha256"}
+    if isinstance(manifest, dict) and manifest.keys() == keys:
+        signed = {key: manifest[key] for key in ("about", "files")}
+        if manifest["sha256"] == fingerprint(_canonical(signed)):
+            return []
+    return [f"{MANIFEST} is damaged (its own sha256 differs)"]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,36 @@
+"""What every test stands on: no hub, a cache folder of this run's own, and random-weight bases made once."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before any import of transformers, datasets or fullbake: they read these when they load.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+_CACHE = tempfile.TemporaryDirectory(prefix="fullbake-tests-")
+os.environ["FULLBAKE_CACHE_DIR"] = _CACHE.name
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`bases("bert")` is a random-weight base folder of that family, made once; keywords as in `make_base`.
+
+    The folder is shared between tests: copy it before changing anything in it.
+    """
+    from bases import make_base  # torch only when a test asks for a base
+
+    made: dict[str, Path] = {}
+
+    def base(family: str, **options: Any) -> Path:
+        key = repr((family, sorted(options.items())))
+        if key not in made:
+            made[key] = make_base(family, tmp_path_factory.mktemp(family), **options)
+        return made[key]
+
+    return base

@@ -1,0 +1,31 @@
+from fullbake import errors
+from fullbake.errors import DataError, Error, Fault, did_you_mean
+
+
+def test_message_says_where_expected_got_and_remedy() -> None:
+    error = DataError(
+        "column 'y' is empty", where="a.csv, line 3", expected="a label", got="nothing", remedy="Fill it in."
+    )
+    assert str(error) == "a.csv, line 3: column 'y' is empty.\nExpected a label; got nothing. Fill it in."
+
+
+def test_parts_may_be_left_out() -> None:
+    assert str(Error("it failed")) == "it failed."
+    assert str(Error("it failed", remedy="Try again.")) == "it failed.\nTry again."
+    assert str(Error("it failed", got="3")) == "it failed.\nGot 3."
+
+
+def test_exit_codes_tell_mistakes_from_faults() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Error)]
+    assert {kind.__name__ for kind in classes if kind.exit_code == 1} == {"Fault", "SpaceFault", "DivergenceFault"}
+    assert all(issubclass(kind, Fault) == (kind.exit_code == 1) for kind in classes)
+
+
+def test_tree_in_the_docstring_is_the_tree() -> None:
+    names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Error)}
+    assert names == {word for word in (errors.__doc__ or "").split() if word in names}
+
+
+def test_did_you_mean_names_the_nearest_and_all() -> None:
+    assert did_you_mean("txet", ["text", "label"]) == "Did you mean 'text'? There is: 'text', 'label'."
+    assert did_you_mean("zzz", ["text"]) == "There is: 'text'."

@@ -1,0 +1,60 @@
+"""The house's walls: a module imports only from layers below its own (the table of docs/explanation/design.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fullbake
+
+PACKAGE = Path(fullbake.__file__).parent
+LAYERS: dict[str, int] = {
+    name: layer
+    for layer, names in enumerate(
+        [
+            ["errors"],
+            ["batches", "duplicates", "metrics", "progress", "runtime", "splits", "storage", "textfiles", "tables"],
+            ["config", "data", "encoder", "heads", "plots", "tokens"],
+            ["inference", "loop", "network", "parts"],
+            ["bundle", "finetuning", "freezing", "summary"],
+            ["model", "printing"],
+            ["running"],
+            ["cli"],
+            ["__main__"],
+        ]
+    )
+    for name in names
+}
+MODULES = sorted(PACKAGE.glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Names of fullbake's modules that a file imports, at the top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "fullbake":
+            inner = node.module.split(".")[1:]
+            found |= set(inner[:1]) if inner else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("fullbake.")}
+    return found & {module.stem for module in MODULES}
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(LAYERS) == {module.stem for module in MODULES} - {"__init__"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.stem != "__init__"], ids=lambda path: path.stem)
+def test_imports_go_down(module: Path) -> None:
+    upward = {name for name in imported(module) if LAYERS[name] >= LAYERS[module.stem]}
+    assert not upward, f"{module.name} (layer {LAYERS[module.stem]}) imports {upward} from its own layer or above"
+
+
+def test_package_is_flat() -> None:
+    assert not [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE]
+
+
+def test_no_relative_imports_hide_from_the_table() -> None:
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{module.name} imports relatively"

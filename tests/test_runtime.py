@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fullbake import runtime
+
+
+def test_cache_dir_prefers_the_override_then_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FULLBAKE_CACHE_DIR", str(tmp_path / "env"))
+    assert runtime.cache_dir(tmp_path / "flag") == tmp_path / "flag"
+    assert runtime.cache_dir() == tmp_path / "env"
+    monkeypatch.delenv("FULLBAKE_CACHE_DIR")
+    assert runtime.cache_dir().name == "fullbake"
+
+
+def test_seeding_repeats_all_generators() -> None:
+    def draw() -> list[float]:
+        runtime.seed_everything(3)
+        return [float(torch.rand(1)), float(np.random.rand())]
+
+    assert draw() == draw()
+
+
+def test_precision_names() -> None:
+    assert runtime.mixed_precision("fp32") == "no"
+    assert runtime.mixed_precision("bf16") == "bf16"
+    if runtime.device().type == "cpu":
+        assert runtime.mixed_precision("auto") == "no"
+
+
+def test_versions_name_what_weights_depend_on() -> None:
+    versions = runtime.versions()
+    assert {"python", "fullbake", "torch", "transformers"} <= set(versions)
+    assert runtime.threads() == torch.get_num_threads()
