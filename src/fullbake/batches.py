@@ -5,12 +5,12 @@ sampler keeps any state, so epoch 7 is planned without planning 0 to 6, and resu
 budget decides only how a step is cut, never which rows it holds.
 
 The trade-off: rows are shuffled, then sorted by length within pools of `POOL_BATCHES` batches (the
-"mega-batches" of transformers' group-by-length sampler), so that a batch holds texts of like length and little
-is padding. What that costs in randomness: each epoch still shows every row once, pools are drawn anew and
-batches come in random order, but rows of very different length seldom share a step. Where length goes with
-the label, the class mix of a step strays further from the data's: the share of spam in 16 rows of sms_spam
-has a standard deviation of 0.20, 0.085 under a plain shuffle; of toxic rows in jigsaw_8k, 0.109 and 0.092. A
-plan over equal lengths (cached features, padding to `max_length`) is a plain shuffle.
+"mega-batches" of transformers' group-by-length sampler), so that a batch holds texts of like length and
+little is padding. What that costs in randomness: each epoch still shows every row once, pools are drawn anew
+and batches come in random order, but rows of very different length seldom share a step. Where length goes
+with the label, the class mix of a step strays further from the data's: the share of spam in 16 rows of
+sms_spam has a standard deviation of 0.20, 0.085 under a plain shuffle; of toxic rows in jigsaw_8k, 0.109 and
+0.092. A plan over equal lengths (cached features, padding to `max_length`) is a plain shuffle.
 
 Random numbers are SeedSequence's and PCG64's raw words alone, the parts of numpy's random module whose
 streams are promised not to change between versions.

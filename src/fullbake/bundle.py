@@ -16,10 +16,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import plots, storage
+from fullbake import hashing, plots, storage
+from fullbake.config import TokensConfig
 from fullbake.errors import BundleError
+from fullbake.inference import encode
 from fullbake.network import load_network
-from fullbake.tokens import Encoded, load_tokenizer, tokenize
+from fullbake.tokens import Encoded, load_tokenizer
 
 FORMAT = 1
 MANIFEST = "fullbake.json"
@@ -62,7 +64,7 @@ def write(target: Path, bundle: Bundle, score: Score, *, overwrite: bool) -> Non
         bundle.tokenizer.save_pretrained(folder)
         storage.write_tensors(folder / "probe.safetensors", _probe(bundle, score))
         storage.write_tensors(folder / "seen.safetensors", bundle.seen)
-        files = storage.hash_files(folder)
+        files = hashing.hash_files(folder)
         storage.write_json(folder / MANIFEST, {"format": FORMAT, **bundle.facts, "files": files})
         _write_free_files(folder, bundle)
 
@@ -89,7 +91,8 @@ def probe_texts() -> list[str]:
 
 def _probe(bundle: Bundle, score: Score) -> dict[str, np.ndarray]:
     limit = min(PROBE_LENGTH, bundle.facts["tokens"]["max_length"])
-    encoded = tokenize(bundle.tokenizer, probe_texts(), max_length=limit, truncation="head")
+    tokens = TokensConfig(max_length=limit)
+    encoded = encode(probe_texts(), bundle.tokenizer, tokens)
     arrays = {"input_ids": encoded.input_ids, "offsets": encoded.offsets}
     if encoded.token_type_ids is not None:
         arrays["token_type_ids"] = encoded.token_type_ids
@@ -142,7 +145,7 @@ _COPY_AGAIN = "Copy the bundle again from where it was whole, or train it again.
 
 
 def _check_files(folder: Path, recorded: dict[str, Any]) -> None:
-    faults = storage.check_files(folder, recorded, optional=(MANIFEST, *FREE))
+    faults = hashing.check_files(folder, recorded, optional=(MANIFEST, *FREE))
     if faults:
         raise BundleError(
             f"the bundle is not what was saved: {'; '.join(faults)}", where=str(folder), remedy=_COPY_AGAIN

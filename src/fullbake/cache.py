@@ -1,9 +1,9 @@
 """A bounded folder of things that can be made again: frozen features, by a key of all they depend on.
 
-An entry is a sealed folder, put by one rename, and read only after every byte agreed with its hash: a damaged one is
-dropped and made again, never used. Several processes may share a cache. Trade-offs: hashing each time costs some
-0.1 s for 150 MB, against training on rotten features; and nothing holds an entry while it is read, so a reader
-takes what it needs at once (the least recently used go first, and reading counts as use).
+An entry is a sealed folder, put by one rename, and read only after every byte agreed with its hash: a damaged
+one is dropped and made again, never used. Several processes may share a cache. Trade-offs: hashing each time
+costs some 0.1 s for 150 MB, against training on rotten features; and nothing holds an entry while it is read,
+so a reader takes what it needs at once (the least recently used go first, and reading counts as use).
 """
 
 import logging
@@ -64,9 +64,9 @@ class Cache:
     def put(self, key: str, description: str) -> Iterator[Path]:
         """Yields an empty folder; what is written there is kept under `key` when the block ends well.
 
-        Where another process put the key meanwhile, its entry stands. An entry larger than the bound is not kept, with
-        a warning in the log that says so. Raises OutputError where the folder cannot be made, SpaceFault where the
-        disk is full.
+        Where another process put the key meanwhile, its entry stands. An entry larger than the bound is not
+        kept, with a warning in the log that says so. Raises OutputError where the folder cannot be made,
+        SpaceFault where the disk is full.
         """
         place = self._folder(key).resolve()
         with storage.hidden(place) as fresh:
@@ -103,7 +103,9 @@ class Cache:
         return FileLock(self.root / ".lock")
 
     def _admit(self, fresh: Path, place: Path) -> None:
-        """Makes room, then gives `fresh` its place; both under the lock, or two processes would overshoot the bound."""
+        """Makes room, then gives `fresh` its place; both under the lock, or two processes would overshoot the
+        bound.
+        """
         size = _size(fresh)
         if size > self.limit_bytes:
             _log.warning(
@@ -128,8 +130,10 @@ class Cache:
             held -= entry.size
 
     def _drop(self, folder: Path) -> None:
-        """Renamed away before it is removed: no reader finds half an entry."""
-        with suppress(FileNotFoundError), storage.hidden(folder.resolve()) as grave:
+        """Renamed away before it is removed, so no reader finds half an entry; left alone where that is
+        forbidden.
+        """
+        with suppress(FileNotFoundError, OutputError), storage.hidden(folder.resolve()) as grave:
             storage.put(folder, grave)
 
     def _sweep(self) -> None:

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from fullbake import __version__
+from fullbake import __version__, printing
 from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
 from fullbake.errors import Error
 from fullbake.progress import console as err
+from fullbake.progress import say
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
@@ -29,12 +30,17 @@ out = Console()
 
 app = App(
     name="fullbake",
-    help="Adapt a BERT-family encoder to text classification, and keep a classifier that reloads everywhere.",
+    help="Adapt a BERT-family encoder to text classification, and keep a classifier that reloads everywhere.\n\n"
+    "Every command takes `--debug` (show the traceback of an error) and `--quiet` (no lines while it works).",
     version=__version__,
     help_format="markdown",
 )
-app.meta.group_parameters = Group("Everywhere")
 
+DEMO_TEXTS = (
+    "The keeper saved a penalty in the last minute and the whole stand went quiet.",
+    "Let the dough rest overnight in the fridge, it is far easier to shape.",
+    "My laptop will not boot since the update, it just shows a grey screen.",
+)
 
 def _flags() -> type[BaseModel]:
     """A model with every leaf field of a recipe as an optional flag."""
@@ -42,7 +48,8 @@ def _flags() -> type[BaseModel]:
     for name, (section, field) in leaf_fields().items():
         kind = bool if field.annotation is bool else str
         words = choices_of(field.annotation)
-        text = f"{field.description}{f' One of: {", ".join(words)}.' if words else ''}"
+        choices = f" One of: {', '.join(words)}." if words else ""
+        text = f"{field.description}{choices}"
         fields[name] = (Annotated[kind | None, Parameter(help=text, group=Group(section), negative="")], None)
     return create_model("Flags", **fields)
 
@@ -133,9 +140,9 @@ def evaluate(
     )
     scores = running.evaluate(classifier, dataset)
     if json:
-        _print_json(scores)
+        out.print_json(data=scores, ensure_ascii=False)
     else:
-        _print_scores(scores)
+        out.print(printing.scores(scores))
 
 
 @app.command
@@ -172,7 +179,25 @@ def predict(
     encoding: str
         Encoding of text files.
     """
-    raise NotImplementedError
+    from fullbake import running
+    from fullbake.model import Classifier
+    from fullbake.tables import FORMS, open_lines, open_table
+
+    from_stdin = inputs in ((), ("-",))
+    from_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in FORMS
+    classifier = Classifier.load(bundle)
+    if not from_stdin and not from_file:
+        out.print(printing.predictions(classifier.label_names, inputs, classifier.predict_proba(inputs)))
+        return
+    column = text or classifier.text_column
+    table = (
+        open_lines(sys.stdin.buffer, column=column)
+        if from_stdin
+        else open_table(inputs[0], columns=[column], delimiter=delimiter, encoding=encoding)
+    )
+    target = out_file if out_file is not None else sys.stdout.buffer
+    rows = running.predict_file(classifier, table, target, text=column, prefix=prefix, overwrite=overwrite)
+    say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
 @app.command
@@ -206,7 +231,58 @@ def summary(
     width: int
         Units of each block. Default: as wide as the base.
     """
-    raise NotImplementedError
+    from fullbake.config import HeadConfig
+    from fullbake.summary import summarize
+
+    chosen = HeadConfig.model_validate(
+        {"kind": head, "pooling": None if head == "standard" else pooling, "layers": layers, "width": width}
+    )
+    out.print(printing.summary(summarize(base, way=way, head=chosen, num_labels=num_labels)))
+
+
+@app.command
+def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
+    """Show what the cache of frozen features holds, or clear it.
+
+    Parameters
+    ----------
+    clear: bool
+        Remove all of it.
+    cache_dir: Path
+        Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    """
+    from fullbake.running import feature_cache
+    from fullbake.storage import amount
+
+    features = feature_cache(cache_dir)
+    if clear:
+        out.print(f"cleared {amount(features.clear())} in {features.root}", markup=False)
+        return
+    out.print(printing.cache(features))
+
+
+@app.command
+def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), recipe: str = "frozen-linear") -> None:
+    """Train on 1,200 bundled forum comments (eight topics) with the packaged base, score, and predict. No hub needed.
+
+    Parameters
+    ----------
+    out_folder: Path
+        Folder for the bundle; an earlier demo there is replaced.
+    recipe: str
+        A shipped recipe by name.
+    """
+    from importlib import resources
+
+    from fullbake.running import adapt
+
+    chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
+    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as comments:
+        classifier = adapt(chosen, comments, out=out_folder, overwrite=True)
+    out.print(printing.scores(classifier.record.facts["metrics"]["test"]))
+    out.print(printing.predictions(classifier.label_names, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
+    _print_run(classifier, out_folder)
+    out.print(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."', markup=False)
 
 
 @app.command
@@ -264,3 +340,24 @@ def _fail(message: str, code: int) -> int:
     """Print an error as one paragraph, its lines set in under the first."""
     err.print(Text.assemble(("error: ", "bold red"), message.replace("\n", "\n       ")), soft_wrap=True)
     return code
+
+
+def _print_run(classifier: "Classifier", folder: Path) -> None:
+    """The scores of each part, where the bundle lies, and what the scores are worth."""
+    facts = classifier.record.facts
+    for part, result in facts["metrics"].items():
+        out.print(printing.headline(part, result), markup=False, highlight=False)
+    if "test" not in facts["metrics"]:
+        out.print("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
+    if facts["data"]["overlap_allowed"]:
+        rows = facts["data"]["overlap_allowed"]
+        out.print(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
+    out.print(f"bundle: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_log(quiet: bool) -> None:
+    handler = RichHandler(console=err, show_time=False, show_level=False, show_path=False, highlighter=None)
+    logger = logging.getLogger("fullbake")
+    logger.handlers = [handler]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False

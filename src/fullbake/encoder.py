@@ -281,8 +281,7 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
 
     Raises BaseModelError for ALBERT, whose layers are one, and for more layers than there are.
     """
-    depths = parameter_depths(model)
-    count = max(depths.values()) - 1
+    _, count = _find_layers(_encoder_of(model))
     if not 0 <= layers <= count:
         raise BaseModelError(
             "there are fewer layers than are to be frozen",
@@ -290,6 +289,7 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
             expected=f"0 to {count}",
             got=str(layers),
         )
+    depths = parameter_depths(model)
     for name, parameter in model.named_parameters():
         if depths[name] <= layers:
             parameter.requires_grad_(False)
@@ -301,7 +301,7 @@ def parameter_depths(model: nn.Module) -> dict[str, int]:
 
     What all layers share (relative position embeddings) counts as embeddings.
     """
-    encoder = getattr(model, "base_model", model)
+    encoder = _encoder_of(model)
     path, count = _find_layers(encoder)
     prefix = next(name for name, module in model.named_modules() if module is encoder)
     order = [name for name, _ in encoder.named_children()]
@@ -317,6 +317,10 @@ def parameter_depths(model: nn.Module) -> dict[str, int]:
         return count + 1 if child in order and order.index(child) > order.index(holder) else 0
 
     return {name: depth(name) for name, _ in model.named_parameters()}
+
+
+def _encoder_of(model: nn.Module) -> Any:
+    return getattr(model, "base_model", model)
 
 
 def _find_layers(encoder: Any) -> tuple[str, int]:
@@ -346,7 +350,7 @@ def parameter_groups(
     layer_decay is not 1.
     """
     depths = parameter_depths(model) if layer_decay != 1 else {}
-    top = max(depths.values(), default=1) - 1
+    top = _find_layers(_encoder_of(model))[1] if depths else 0
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -18,8 +18,10 @@ from torch.nn.functional import cross_entropy
 
 from fullbake import network, storage
 from fullbake.batches import Step, training_plan
+from fullbake.cache import Cache
 from fullbake.config import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.encoder import freeze_all, parameter_groups
+from fullbake.hashing import fingerprint
 from fullbake.heads import fold_scaler, l2_penalty, output_layer
 from fullbake.inference import judge, run_over
 from fullbake.loop import Work, fit
@@ -52,13 +54,13 @@ class FeatureKey:
 
     def of(self, texts: str) -> str:
         """The cache key for texts with this fingerprint."""
-        return storage.fingerprint(
+        return fingerprint(
             self.base, self.tokenizer, self.pooling, self.tokens.model_dump(), self.threads, dict(self.versions), texts
         )
 
 
 def frozen_features(
-    model: nn.Module, encode: Callable[[], Encoded], *, key: str, cache: storage.Cache, tokens: TokensConfig, pad_id: int
+    model: nn.Module, encode: Callable[[], Encoded], *, key: str, cache: Cache, tokens: TokensConfig, pad_id: int
 ) -> np.ndarray:
     """The features that `model`'s head reads, float32 (texts, width), from the cache or by one pass in eval mode.
 

@@ -11,8 +11,6 @@ from collections import OrderedDict
 import numpy as np
 from torch import Tensor, nn
 
-HEADS = ("linear", "mlp")
-
 
 def build_head(
     kind: str, in_features: int, num_labels: int, *, dropout: float, layers: int, width: int

@@ -4,20 +4,38 @@ Logits, validation scores and frozen features all come from here, so that a text
 Always fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from fullbake import metrics
 from fullbake.batches import inference_plan
 from fullbake.config import TokensConfig
 from fullbake.progress import bar
-from fullbake.tokens import Encoded, collate
+from fullbake.tokens import Encoded, collate, tokenize
+
+Texts = Sequence[str] | pa.ChunkedArray
+"""Texts in order: a sequence of strings, or an Arrow column."""
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 """Model inputs (batch, tokens) -> (batch, width)."""
+
+
+def encode(texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig) -> Encoded:
+    """Token ids of all texts, with a bar. tokens: truncation, and max_length as a number."""
+    assert tokens.max_length is not None, "the effective recipe has max_length filled in"
+    with bar("tokenizing", len(texts), "texts") as advance:
+        return tokenize(
+            tokenizer,
+            texts,
+            max_length=tokens.max_length,
+            truncation=tokens.truncation,
+            on_progress=advance,
+        )
 
 
 def run_over(

@@ -3,23 +3,19 @@
 Keeps scikit-learn's words (`predict`, `predict_proba`, `classes_`). Which way made it is not asked here, nor anywhere above.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import bundle
 from fullbake.config import TokensConfig
 from fullbake.errors import BundleError
-from fullbake.inference import logits_over, probabilities
+from fullbake.inference import Texts, encode, logits_over, probabilities
 from fullbake.runtime import device
-from fullbake.tokens import Encoded, tokenize
-
-Texts = Sequence[str] | pa.ChunkedArray
+from fullbake.tokens import Encoded
 
 
 @dataclass(frozen=True)
@@ -69,10 +65,7 @@ class Classifier:
 
     def logits(self, texts: Texts) -> np.ndarray:
         """Scores before the softmax, float32 (texts, classes), in the order of `texts`."""
-        assert self.tokens.max_length is not None
-        encoded = tokenize(
-            self.tokenizer, texts, max_length=self.tokens.max_length, truncation=self.tokens.truncation
-        )
+        encoded = encode(texts, self.tokenizer, self.tokens)
         return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
 
     def predict_proba(self, texts: Texts) -> np.ndarray:

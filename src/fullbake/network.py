@@ -19,13 +19,12 @@ from typing import Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
-from fullbake.bases import first_line, quiet
+from fullbake.bases import READ_FAULTS, first_line, quiet
 from fullbake.config import HeadConfig
 from fullbake.encoder import (
     default_pooling,
@@ -197,7 +196,7 @@ def load_network(folder: str | Path) -> PreTrainedModel:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except READ_FAULTS as error:
         raise BundleError("the model cannot be read", where=str(folder), got=first_line(error)) from error
     faults = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
     if faults:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fullbake.config import DataConfig
 from fullbake.data import Dataset, check_trainable, read_dataset
-from fullbake.duplicates import duplicate_groups, text_hashes
+from fullbake.duplicates import duplicate_groups, find_overlap
 from fullbake.errors import DataError
 from fullbake.progress import say
 from fullbake.splits import split
@@ -115,11 +115,8 @@ def _given(source: str, train: Dataset, config: DataConfig) -> Part:
 
 def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
     """Deal with equal texts across parts: the rows of the earlier part go, stay by permission, or the run is refused."""
-    named = parts.named()
-    hashes = {name: _keys(part) for name, part in named.items()}
-    in_test = hashes.get("test", np.empty(0, dtype=hashes["train"].dtype))
-    train = np.flatnonzero(np.isin(hashes["train"], np.concatenate([hashes["validation"], in_test])))
-    validation = np.flatnonzero(np.isin(hashes["validation"], in_test))
+    train, validation = _shared(parts.train, parts.validation), _shared(parts.validation, parts.test)
+    train = np.union1d(train, _shared(parts.train, parts.test))
     count = len(train) + len(validation)
     if not count or config.allow_overlap:
         return replace(parts, overlap_allowed=count)
@@ -134,10 +131,11 @@ def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
     )
 
 
-def _keys(part: Part) -> np.ndarray:
-    """The texts' hashes as one comparable value each."""
-    hashes = np.ascontiguousarray(text_hashes(part.texts))
-    return hashes.view(np.dtype((np.void, hashes.shape[1]))).ravel()
+def _shared(part: Part, other: Part | None) -> np.ndarray:
+    """Positions within `part` of the texts that equal one of `other`."""
+    if other is None or other.source is part.source:  # shares of one file: split by groups of equal texts
+        return np.empty(0, dtype=np.int64)
+    return find_overlap(part.texts, other.texts, near=False)[0]
 
 
 def _overlapping(parts: Parts, train: np.ndarray, validation: np.ndarray) -> DataError:

@@ -1,11 +1,12 @@
 """Arrays and histories in, PNG bytes out.
 
-Figures are built from matplotlib's objects on its Agg canvas: no pyplot, no global state, no display; and always on
-white, as they are read in folders and on cards whose background nobody knows. Colors are Okabe and Ito's (2008),
-which color-blind readers tell apart; matplotlib is imported with the first figure.
+Figures are built from matplotlib's objects on its Agg canvas: no pyplot, no global state, no display; and
+always on white, as they are read in folders and on cards whose background nobody knows. Colors are Okabe and
+Ito's (2008), which color-blind readers tell apart; matplotlib is imported with the first figure.
 """
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,17 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 _MARKERS = "osD^vPX"
 
 Entry = Mapping[str, Any]
-"""One line of a history: `epoch` (from 1) or `C` (strength of a logistic regression), `train_loss`, `validation_loss`,
-the metric under its name, `best` (true for the chosen entry), and `rate` where several learning rates were tried."""
+"""One line of a history: `epoch` (from 1) or `C` (strength of a logistic regression), `train_loss`,
+`validation_loss`, the metric under its name, `best` (true for the chosen entry), and `rate` where several
+learning rates were tried.
+"""
 
 
 def history_figure(history: Sequence[Entry], metric: str) -> bytes:
     """Losses on the left, the selecting metric on the right with the chosen entry marked; PNG bytes.
 
-    history: one `Entry` at least; those of several learning rates follow each other and are drawn as a line each.
+    history: one `Entry` at least; those of several learning rates follow each other and are drawn as a line
+    each.
     """
     figure = _figure(10, 4)
     losses, scores = figure.subplots(1, 2)
@@ -40,3 +44,155 @@ def history_figure(history: Sequence[Entry], metric: str) -> bytes:
         _dress(axes, history, axis, label)
     _add_legends(losses, scores, list(runs))
     return _png(figure)
+
+
+def confusion_figure(
+    matrix: Sequence[Sequence[int]] | NDArray[np.int64], label_names: Sequence[str]
+) -> bytes:
+    """Rows of each class by what they were predicted as, shaded by share of the class; PNG bytes.
+
+    matrix: (classes, classes) counts, as `metrics.score` gives them. Counts are written into the cells of up
+    to 30 classes; beyond that only the shades remain readable. Shades go by the root of the share, so that
+    rare confusions show.
+    """
+    from matplotlib.colors import PowerNorm
+
+    counts = np.asarray(matrix, dtype=np.int64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(label_names)
+    side, font = _cell_side(classes), 9 if classes <= 12 else 7 if classes <= 40 else 6
+    names = [_shortened(name) for name in label_names]
+    margin = 1.0 + 0.011 * font * max(map(len, names))
+    figure = _figure(margin + side * classes + 1.2, margin + side * classes)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    _name_cells(axes, names, font)
+    if classes <= 30:
+        _write_counts(axes, counts, shares, font if classes <= 12 else 6)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3 / (side * classes) + 0.3))
+    bar.set_label("share of the class's rows")
+    bar.outline.set_visible(False)
+    return _png(figure)
+
+
+def _runs(history: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """The entries of each learning rate, in order of appearance; one run named "" where none is given."""
+    runs: dict[str, list[Entry]] = {}
+    for entry in history:
+        name = f"learning rate {entry['rate']:g}" if "rate" in entry else ""
+        runs.setdefault(name, []).append(entry)
+    return runs
+
+
+def _draw_run(
+    losses: "Axes", scores: "Axes", metric: str, name: str, run: Sequence[Entry], number: int
+) -> None:
+    """One run's three lines. Alone, training and validation differ by color; among others by dashes."""
+    steps = [_step(entry) for entry in run]
+    own, marker = COLORS[number % len(COLORS)], _MARKERS[number % len(_MARKERS)]
+    other = own if name else COLORS[1]
+    style: dict[str, Any] = {"marker": marker, "markersize": 5}
+    train, validation = ([entry[key] for entry in run] for key in ("train_loss", "validation_loss"))
+    losses.plot(steps, train, "--", color=other, label="" if name else "training", **style)
+    losses.plot(steps, validation, "-", color=own, label="" if name else "validation", **style)
+    scores.plot(steps, [entry[metric] for entry in run], "-", color=own, label=name, **style)
+
+
+def _step(entry: Entry) -> float:
+    return float(entry["epoch"] if "epoch" in entry else entry["C"])
+
+
+def _mark_best(axes: "Axes", history: Sequence[Entry], metric: str) -> None:
+    best = next((entry for entry in history if entry.get("best")), None)
+    if best is None:
+        return
+    where = f"epoch {best['epoch']}" if "epoch" in best else f"C = {best['C']:.2g}"
+    where = f"{best['rate']:g}, {where}" if "rate" in best else where
+    label = f"chosen: {where}, {best[metric]:.3f}"
+    axes.plot(
+        [_step(best)],
+        [best[metric]],
+        "o",
+        markersize=13,
+        fillstyle="none",
+        color="black",
+        label=label,
+        zorder=5,
+    )
+
+
+def _dress(axes: "Axes", history: Sequence[Entry], axis: str, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_ylabel(label)
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.12)
+    if axis == "C":
+        axes.set_xlabel("C (inverse strength of the regularization)")
+        axes.set_xscale("log")
+        return
+    axes.set_xlabel("epoch")
+    last = max(entry["epoch"] for entry in history)
+    axes.set_xlim(1 - 0.04 * last - 0.2, last + 0.04 * last + 0.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _add_legends(losses: "Axes", scores: "Axes", names: Sequence[str]) -> None:
+    if names != [""]:
+        losses.plot([], [], "--", color="#555555", label="training")
+        losses.plot([], [], "-", color="#555555", label="validation")
+    for axes in (losses, scores):
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+
+def _cell_side(classes: int) -> float:
+    """Inches a cell: room for four digits where counts are written, less where only shades are."""
+    return 0.6 if classes <= 12 else 0.34 if classes <= 30 else 0.17
+
+
+def _shortened(name: str, limit: int = 24) -> str:
+    """Both ends of a long name: where labels are long they often differ at the end."""
+    line = " ".join(name.split())
+    return line if len(line) <= limit else f"{line[: limit - 10]}…{line[-9:]}"
+
+
+def _name_cells(axes: "Axes", names: Sequence[str], font: int) -> None:
+    # A label may hold dollar signs, which matplotlib would take for formulas.
+    places = range(len(names))
+    upright = len(names) <= 6 and max(map(len, names)) <= 8
+    axes.set_xticks(places, names, fontsize=font, rotation=0 if upright else 90, parse_math=False)
+    axes.set_yticks(places, names, fontsize=font, parse_math=False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _write_counts(axes: "Axes", counts: NDArray[np.int64], shares: NDArray[np.float64], font: int) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if shares[row, column] > 0.36 else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", fontsize=font, color=color)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.04)
+    figure = Figure(figsize=(width, height), dpi=120, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes; the figures stand in JSON as well.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -3,13 +3,21 @@
 Texts and labels are put in as plain text, never as markup: a label may be called `[red]`.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fullbake.storage import amount
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fullbake.cache import Cache
+    from fullbake.summary import Summary
 
 OVERALL = {
     "accuracy": "accuracy",
@@ -91,3 +99,46 @@ def headline(part: str, result: dict[str, Any]) -> str:
     shown = {name: result["overall"][name]["value"] for name in ("accuracy", "f1_macro", "log_loss")}
     figures = "  ".join(f"{OVERALL[name]} {value:.4f}" for name, value in shown.items() if value is not None)
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
+
+
+def predictions(label_names: Sequence[str], texts: Sequence[str], probabilities: "np.ndarray") -> Table:
+    """Texts with their likeliest class and its score. probabilities: (texts, classes)."""
+    table = Table()
+    for name in ("text", "predicted", "score"):
+        table.add_column(name)
+    for text, row in zip(texts, probabilities, strict=True):
+        table.add_row(Text(text), Text(label_names[row.argmax()], style="bold"), f"{row.max():.3f}")
+    return table
+
+
+def summary(result: "Summary") -> RenderableType:
+    """A line a layer, and the three totals."""
+    table = Table()
+    for name in ("layer", "kind", "output shape"):
+        table.add_column(name)
+    for name in ("parameters", "trainable"):
+        table.add_column(name, justify="right")
+    for row in result.rows:
+        shape = "-" if row.shape is None else f"({', '.join(map(str, row.shape))})"
+        table.add_row(Text(row.name), Text(row.kind), shape, f"{row.parameters:,}", f"{row.trainable:,}")
+    totals = Table(box=None, show_header=False, pad_edge=False)
+    totals.add_column()
+    totals.add_column(justify="right")
+    totals.add_row("Total params", f"{result.total:,}")
+    totals.add_row("Trainable params", f"{result.trainable:,}")
+    totals.add_row("Non-trainable params", f"{result.non_trainable:,}")
+    return Group(table, totals)
+
+
+def cache(features: "Cache") -> RenderableType:
+    """The cache's entries, the last used first, and how full it is."""
+    entries = features.entries()
+    table = Table()
+    for name in ("key", "features", "size", "last used"):
+        table.add_column(name)
+    for entry in entries:
+        used = datetime.fromtimestamp(entry.used, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.key[:12], Text(entry.description), amount(entry.size), used)
+    full = amount(sum(entry.size for entry in entries))
+    line = Text(f"{features.root}: {len(entries)} entries, {full} of at most {amount(features.limit_bytes)}")
+    return Group(table, line) if entries else line

@@ -6,7 +6,7 @@ The only module that unpacks a whole recipe; below it everything takes plain val
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -15,15 +15,20 @@ from fullbake import metrics, network, runtime, storage
 from fullbake.config import DataConfig, Recipe
 from fullbake.data import Dataset, read_dataset
 from fullbake.duplicates import text_hashes
-from fullbake.encoder import default_pooling, load_config, max_positions, resolve
+from fullbake.bases import load_config, max_positions
+from fullbake.cache import Cache
+from fullbake.encoder import default_pooling
 from fullbake.errors import RecipeError
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, FeatureKey, frozen_features, train_head
-from fullbake.inference import probabilities
+from fullbake.hashing import fingerprint
+from fullbake.inference import encode, probabilities
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide
-from fullbake.progress import say, warn
-from fullbake.tokens import Encoded, load_tokenizer, tokenize
+from fullbake.progress import bar, say, warn
+from fullbake.tables import Table, open_table
+from fullbake.tokens import Encoded, load_tokenizer, set_defaults
+from fullbake.writers import open_writer
 
 CACHE_BYTES = 20 * 1024**3
 """Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
@@ -42,9 +47,9 @@ TrainAt = Callable[[float], Trained]
 """A learning rate -> what training at it gave, always from the same start."""
 
 
-def feature_cache(folder: str | Path | None = None) -> storage.Cache:
+def feature_cache(folder: str | Path | None = None) -> Cache:
     """The cache of frozen features: in `folder`, FULLBAKE_CACHE_DIR, or the user's cache folder."""
-    return storage.Cache(runtime.cache_dir(folder) / "features", CACHE_BYTES)
+    return Cache(runtime.cache_dir(folder) / "features", CACHE_BYTES)
 
 
 def adapt(
@@ -67,7 +72,7 @@ def adapt(
     dataset = data if isinstance(data, Dataset) else read_training_data(data, recipe.data)
     parts = divide(dataset, recipe.data)
     say(_sizes(parts, dataset))
-    tokenizer = load_tokenizer(resolve(recipe.base))
+    tokenizer = _tokenizer(recipe)
     train_at = _WAYS[recipe.way](recipe, parts, tokenizer, cache_dir)
     trained = _best_rate(recipe, train_at, parts.validation.labels)
     classifier = Classifier(trained.network, tokenizer, recipe.tokens, Record())
@@ -94,8 +99,7 @@ def effective(recipe: Recipe) -> Recipe:
 
     Raises RecipeError where max_length is beyond the base.
     """
-    base = resolve(recipe.base)
-    config = load_config(base)
+    config = load_config(recipe.base)
     limit = max_positions(config)
     wanted = recipe.tokens.max_length
     if wanted is not None and wanted > limit:
@@ -108,7 +112,7 @@ def effective(recipe: Recipe) -> Recipe:
         )
     filled: dict[str, Any] = {"max_length": wanted or limit}
     if recipe.head.kind != "standard":
-        filled["pooling"] = recipe.head.pooling or default_pooling(base)
+        filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
     if recipe.head.kind == "mlp":
         filled["width"] = recipe.head.width or config.hidden_size
     return recipe.with_fields(**filled)
@@ -119,25 +123,26 @@ def _sizes(parts: Parts, dataset: Dataset) -> str:
     return f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} classes"
 
 
-def _build(recipe: Recipe, label_names: tuple[str, ...]) -> PreTrainedModel:
-    head = recipe.head
-    runtime.seed_everything(recipe.training.seed)
-    return network.build(
-        resolve(recipe.base),
-        head=head.kind,
-        pooling=head.pooling,
-        dropout=head.dropout,
-        layers=head.layers,
-        width=head.width,
-        label_names=label_names,
+def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
+    """The base's tokenizer, told what its saved file has to do in plain transformers."""
+    tokenizer = load_tokenizer(recipe.base)
+    assert recipe.tokens.max_length is not None
+    set_defaults(
+        tokenizer,
+        max_length=recipe.tokens.max_length,
+        truncation=recipe.tokens.truncation,
+        has_token_type_ids=bool(getattr(load_config(recipe.base), "type_vocab_size", 0)),
     )
+    return tokenizer
+
+
+def _build(recipe: Recipe, label_names: tuple[str, ...]) -> PreTrainedModel:
+    runtime.seed_everything(recipe.training.seed)
+    return network.build(recipe.base, recipe.head, label_names, seed=recipe.training.seed)
 
 
 def _encode(dataset: Dataset, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Encoded:
-    assert recipe.tokens.max_length is not None
-    return tokenize(
-        tokenizer, dataset.texts, max_length=recipe.tokens.max_length, truncation=recipe.tokens.truncation
-    )
+    return encode(dataset.texts, tokenizer, recipe.tokens)
 
 
 def _by_source(parts: tuple[Part, ...], compute: Callable[[Dataset], Any]) -> list[Any]:
@@ -181,12 +186,12 @@ def _frozen(
 
 
 def _features(
-    recipe: Recipe, parts: tuple[Part, ...], tokenizer: PreTrainedTokenizerFast, cache: storage.Cache
+    recipe: Recipe, parts: tuple[Part, ...], tokenizer: PreTrainedTokenizerFast, cache: Cache
 ) -> list[np.ndarray]:
     model = _build(recipe, parts[0].source.label_names)
     key = FeatureKey(
         base=network.encoder_fingerprint(model),
-        tokenizer=storage.fingerprint(tokenizer.backend_tokenizer.to_str()),
+        tokenizer=fingerprint(tokenizer.backend_tokenizer.to_str()),
         pooling=recipe.head.pooling or recipe.head.kind,
         tokens=recipe.tokens,
         threads=runtime.threads(),
@@ -257,6 +262,46 @@ def _data_facts(parts: Parts) -> dict[str, Any]:
         "overlap_allowed": parts.overlap_allowed,
         "overlap_dropped": parts.overlap_dropped,
     }
+
+
+def predict_file(
+    classifier: Classifier,
+    source: str | Path | Table,
+    target: str | Path | BinaryIO,
+    *,
+    text: str | None = None,
+    prefix: str = "",
+    overwrite: bool = False,
+) -> int:
+    """Write the rows of `source` again, in order, with `predicted`, `score` and `score:<class>` after their columns.
+
+    source: a file (.csv .tsv .jsonl .parquet) or an open Table. target: a file, its form by its extension, or a binary
+    stream in the source's form. text: column of the texts (None: the name it had in training). prefix: put before the
+    added names. Streamed: memory does not grow with the rows. Returns the number of rows.
+    Raises DataError for a row that cannot be read or a name that is taken, OutputError where the target is there.
+    """
+    column = text or classifier.text_column
+    table = source if isinstance(source, Table) else open_table(source, columns=[column])
+    extra = {name: str if name == f"{prefix}predicted" else np.float32 for name in _added_names(classifier, prefix)}
+    done = 0
+    with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
+        for chunk in table.chunks(keep=True):
+            writer.write(chunk, _added(classifier, chunk.columns[column], prefix))
+            advance(len(chunk))
+            done += len(chunk)
+    return done
+
+
+def _added_names(classifier: Classifier, prefix: str) -> list[str]:
+    names = ["predicted", "score", *(f"score:{label}" for label in classifier.label_names)]
+    return [prefix + name for name in names]
+
+
+def _added(classifier: Classifier, texts: list[str], prefix: str) -> dict[str, Any]:
+    """The added columns of one chunk: the likeliest class, its probability, and every class's."""
+    chances = classifier.predict_proba(texts).astype(np.float32)
+    likeliest = list(classifier.classes_[chances.argmax(axis=1)])
+    return dict(zip(_added_names(classifier, prefix), [likeliest, chances.max(axis=1), *chances.T], strict=True))
 
 
 def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:

@@ -40,9 +40,10 @@ Batches = Callable[[int, bool], Iterator[Any]]
 class Chunk:
     """Some consecutive rows.
 
-    columns: (rows,) strings by name. positions: the line where each row starts (text files), or its row number
-    from 1 (Parquet). originals: the rows as they stand, to be written again: lists of fields (CSV, TSV), JsonRow
-    (JSON Lines), strings (plain lines), or one pyarrow.RecordBatch; None from Parquet unless asked for.
+    columns: (rows,) strings by name. positions: the line where each row starts (text files), or its row
+    number from 1 (Parquet). originals: the rows as they stand, to be written again: lists of fields (CSV,
+    TSV), JsonRow (JSON Lines), strings (plain lines), or one pyarrow.RecordBatch; None from Parquet unless
+    asked for.
     """
 
     columns: dict[str, list[str]]
@@ -91,10 +92,12 @@ def open_table(
 ) -> Table:
     """A CSV, TSV, JSON Lines or Parquet file, by extension; its header is read now, its rows when asked for.
 
-    columns: those wanted (None: all). nullable: columns in which a null (JSON's, Parquet's, or NaN) is handed on
-    as the empty string; in every other wanted column it is refused. delimiter: one character, for CSV and TSV.
+    columns: those wanted (None: all). nullable: columns in which a null (JSON's, Parquet's, or NaN) is handed
+    on as the empty string; in every other wanted column it is refused. delimiter: one character, for CSV and
+    TSV.
 
-    Raises DataError: no such file, a folder, a pipe, another extension, an empty file, a column that is missing.
+    Raises DataError: no such file, a folder, a pipe, another extension, an empty file, a column that is
+    missing.
     """
     path = Path(path)
     form = _form(path)
@@ -133,7 +136,7 @@ def arrow_table(
         start = 1
         for batch in batches(size, keep):
             positions = list(range(start, start + batch.num_rows))
-            values = {name: _arrow_strings(source, batch, name, start, name in nullable) for name in wanted}
+            values = {name: arrow_strings(source, batch, name, start, name in nullable) for name in wanted}
             yield Chunk(values, positions, batch if keep else None)
             start += batch.num_rows
 
@@ -348,8 +351,14 @@ def _check_type(source: str, field: Any) -> None:
         )
 
 
-def _arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool) -> list[str]:
-    """A column's values as strings: numbers as Python writes them, so `1.0` and not `1` for a float."""
+def arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool = False) -> list[str]:
+    """A batch's column as strings; floats as Python writes them (`1.0`, not `1`). start: its first row's
+    number.
+
+    Raises DataError for a null (unless nullable: then the empty string), and for lists, structs, times and
+    bytes.
+    """
+    _check_type(source, batch.schema.field(name))
     try:
         values = _as_strings(batch.column(name))
     except UnicodeDecodeError as error:

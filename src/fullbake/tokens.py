@@ -129,12 +129,11 @@ def tokenize(
     """
     first, last = _kept_ends(tokenizer, max_length, truncation)
     _switch_off(tokenizer)  # any call of the tokenizer itself may have switched them on
-    ids, lengths, done = [np.empty(0, np.int32)], [np.empty(0, np.int64)], 0
+    ids, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for portion in _portions(texts):
-        flat, counts = _encode(tokenizer, portion, done)
+        flat, counts = _encode(tokenizer, portion)
         ids.append(flat[_within_ends(counts, first, last)])
         lengths.append(np.minimum(counts, max_length))
-        done += len(portion)
         if on_progress:
             on_progress(len(portion))
     input_ids = np.concatenate(ids)
@@ -278,13 +277,15 @@ def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     return mask.index(0), mask[::-1].index(0)
 
 
-def _portions(texts: pa.ChunkedArray | Iterable[str]) -> Iterator[list[Any]]:
+def _portions(texts: pa.ChunkedArray | Iterable[str]) -> Iterator[list[str]]:
     """The texts in order, in lists small enough to tokenize at once."""
-    portion: list[Any] = []
+    portion: list[str] = []
     characters = 0
-    for text in (value.as_py() for value in texts) if isinstance(texts, pa.ChunkedArray) else texts:
+    values = (value.as_py() for value in texts) if isinstance(texts, pa.ChunkedArray) else texts
+    for number, text in enumerate(values, 1):
+        _refuse_other_than_text(text, number)
         portion.append(text)
-        characters += len(text or "")
+        characters += len(text)
         if len(portion) == _PORTION_ROWS or characters >= _PORTION_CHARACTERS:
             yield portion
             portion, characters = [], 0
@@ -292,32 +293,30 @@ def _portions(texts: pa.ChunkedArray | Iterable[str]) -> Iterator[list[Any]]:
         yield portion
 
 
+def _refuse_other_than_text(text: Any, number: int) -> None:
+    """A null is no text, and what is not Unicode has no ids. number: the text's place, from 1."""
+    if not isinstance(text, str):
+        raise DataError("not a text", where=f"text {number}", expected="a string", got=repr(text))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"character {error.start + 1} is half of a surrogate pair",
+            where=f"text {number}",
+            expected="Unicode text",
+            got=repr(text[error.start]),
+            remedy="The text was decoded wrongly: read its source again with the right encoding.",
+        ) from error
+
+
 def _encode(
-    tokenizer: PreTrainedTokenizerFast, portion: list[Any], done: int
+    tokenizer: PreTrainedTokenizerFast, portion: list[str]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """The ids of all texts one after another, and the number of each; nothing truncated."""
-    _refuse_other_than_text(portion, done)
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(portion)
     counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
     flat = chain.from_iterable(encoding.ids for encoding in encodings)
     return np.fromiter(flat, np.int32, int(counts.sum())), counts
-
-
-def _refuse_other_than_text(portion: list[Any], done: int) -> None:
-    """A string that is no Unicode text has no ids either. done: texts before this portion."""
-    for number, text in enumerate(portion, done + 1):
-        if not isinstance(text, str):
-            raise DataError("not a text", where=f"text {number}", expected="a string", got=repr(text))
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"character {error.start + 1} is half of a surrogate pair",
-                where=f"text {number}",
-                expected="Unicode text",
-                got=repr(text[error.start]),
-                remedy="The text was decoded wrongly: read its source again with the right encoding.",
-            ) from error
 
 
 def _within_ends(lengths: npt.NDArray[np.int64], first: int, last: int) -> npt.NDArray[np.bool_]:

@@ -1,10 +1,11 @@
 """Scored rows: the rows of a table again, in their order, with columns added.
 
-Within one form nothing else changes: fields of a CSV, JSON members down to their spelling and nesting, and Parquet's
-types. Across forms the values go over as strings, and what is no plain value (null, list, object) is refused,
-since a CSV cell could not hold it and be told from a text. Rows are written as they come, so memory is constant;
-a file appears under its name only when it is complete. CSV and TSV come out as UTF-8 without a mark, comma and
-tab, LF, quoted where needed, whatever the source's dialect was, so that they are read back with no flag.
+Within one form nothing else changes: fields of a CSV, JSON members down to their spelling and nesting, and
+Parquet's types. Across forms the values go over as strings, and what is no plain value (null, list, object)
+is refused, since a CSV cell could not hold it and be told from a text. Rows are written as they come, so
+memory is constant; a file appears under its name only when it is complete. CSV and TSV come out as UTF-8
+without a mark, comma and tab, LF, quoted where needed, whatever the source's dialect was, so that they are
+read back with no flag.
 """
 
 import csv
@@ -19,7 +20,7 @@ import numpy as np
 
 from fullbake.errors import DataError, Fault, OutputError
 from fullbake.storage import staged_file
-from fullbake.tables import DELIMITERS, FORMS, Chunk, Table, json_text, null_value
+from fullbake.tables import DELIMITERS, FORMS, Chunk, Table, arrow_strings, json_text
 from fullbake.textfiles import JsonRow
 
 Extra = Mapping[str, type]
@@ -44,11 +45,12 @@ def open_writer(
 ) -> Iterator[Writer]:
     """Write the rows of `source` with the columns `extra` after its own; use with `source.chunks(keep=True)`.
 
-    target: a path, whose extension says the form, or a binary stream, written in `form` (None: the source's; CSV for
-    plain lines). A path is staged, synced and renamed when the block ends well; otherwise it is as before.
+    target: a path, whose extension says the form, or a binary stream, written in `form` (None: the source's;
+    CSV for plain lines). A path is staged, synced and renamed when the block ends well; otherwise it is as
+    before.
 
-    Raises DataError where a column of the source has an added name, OutputError where the target is there already or
-    its extension is not known.
+    Raises DataError where a column of the source has an added name, OutputError where the target is there
+    already or its extension is not known.
     """
     check_free(source, extra)
     if not isinstance(target, str | Path):
@@ -167,7 +169,9 @@ def _parquet_writer(stream: BinaryIO, source: Table, extra: Extra) -> Iterator[W
         own = pa.schema([(name, pa.large_string()) for name in source.names])
     schema = own
     for name, kind in extra.items():
-        schema = schema.append(pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind)))
+        schema = schema.append(
+            pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind))
+        )
     with parquet.ParquetWriter(stream, schema) as opened:
         yield _ParquetWriter(opened, source, schema)
 
@@ -216,17 +220,9 @@ def _json_fields(source: Table, row: JsonRow, where: str) -> list[str]:
 
 
 def _arrow_rows(source: Table, chunk: Chunk) -> Iterator[list[str]]:
-    columns = [_arrow_column(source, chunk, name) for name in source.names]
+    first = chunk.positions[0]
+    columns = [arrow_strings(source.source, chunk.originals, name, first) for name in source.names]
     return (list(row) for row in zip(*columns, strict=True))
-
-
-def _arrow_column(source: Table, chunk: Chunk, name: str) -> list[str]:
-    if name in chunk.columns:
-        return chunk.columns[name]
-    values = strings(source.source, chunk.originals, name)
-    if None in values:
-        raise null_value(name, source.where(chunk.positions[values.index(None)]), "null")
-    return values
 
 
 def _literals(values: Any) -> list[str]:

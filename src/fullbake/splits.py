@@ -1,0 +1,142 @@
+"""A seeded, stratified partition of rows in two, by whole groups.
+
+Every class's held rows are a whole number near its share, and these numbers add up to the share of all rows
+(largest remainder). Groups come in seeded order and are held while that brings the classes nearer to their
+numbers; then each class that would stand on one side only gets a group moved. scikit-learn's
+StratifiedGroupKFold knows shares of 1/k alone and promises no class a place on both sides. Works on rows by
+classes, so several labels a row are no other case; with those, groups that bind classes together can make a
+place on both sides for each impossible.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from fullbake.errors import DataError
+
+Ids = npt.NDArray[np.int64]
+
+_ROUNDS: Final = 3
+"""Passes of mending; with one class a group the first one mends all."""
+
+
+def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int) -> tuple[Ids, Ids]:
+    """(kept, held): sorted row positions; held has about `share` of the rows, of each class too.
+
+    groups: (rows,) numbers; rows of one group stay together. labels: (rows,) class numbers, or (rows,
+    classes) of 0 and 1. A class of two groups or more has a row on each side, as far as groups of several
+    classes let it; a class within one group stays in `kept`, unless other classes of that group need it held.
+    Same arguments, same answer.
+
+    Raises DataError where share is not between 0 and 1, or all rows are one group.
+    """
+    if not 0 < share < 1:
+        raise DataError(
+            "a share of the rows has to be between 0 and 1",
+            expected="such as 0.2",
+            got=f"{share:g}",
+            remedy="Give another share, or a file.",
+        )
+    _, members = np.unique(groups, return_inverse=True)
+    if not len(members) or members.max() == 0:
+        raise DataError(
+            "the rows cannot be split",
+            expected="two or more different texts",
+            got=f"{len(members):,} rows that are all equal or nearly equal",
+            remedy="Add rows, or give files for validation and test.",
+        )
+    random = np.random.Generator(np.random.PCG64(seed))
+    state = _start(_count(members, _indicators(labels)), share, random)
+    _fill(state, random)
+    _mend(state)
+    held = state.held[members]
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+@dataclass
+class _State:
+    """counts: (groups, classes) rows. wanted, now: (classes,) rows to hold, rows held. held: (groups,)."""
+
+    counts: csr_array
+    totals: Ids
+    wanted: Ids
+    now: Ids
+    held: npt.NDArray[np.bool_]
+
+    def of(self, group: int) -> tuple[Ids, Ids]:
+        """(classes, rows of each) in a group."""
+        part = slice(self.counts.indptr[group], self.counts.indptr[group + 1])
+        return self.counts.indices[part], self.counts.data[part]
+
+    def turn(self, group: int) -> None:
+        """Move a group to the other side."""
+        classes, rows = self.of(group)
+        self.now[classes] += rows * (-1 if self.held[group] else 1)
+        self.held[group] = not self.held[group]
+
+
+def _indicators(labels: npt.NDArray[np.integer]) -> csr_array:
+    """(rows, classes) of 0 and 1; a row with no class at all counts for one of its own, so that it is split too."""
+    if labels.ndim == 1:
+        _, codes = np.unique(labels, return_inverse=True)
+        return csr_array((np.ones(len(codes), dtype=np.int64), (np.arange(len(codes)), codes)))
+    bare = labels.sum(axis=1, keepdims=True) == 0
+    return csr_array(np.concatenate([labels, bare], axis=1).astype(np.int64))
+
+
+def _count(members: Ids, rows: csr_array) -> csr_array:
+    ones = np.ones(len(members), dtype=np.int64)
+    counts = csr_array((ones, (members, np.arange(len(members))))) @ rows
+    counts.eliminate_zeros()
+    return counts
+
+
+def _start(counts: csr_array, share: float, random: np.random.Generator) -> _State:
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    spread = np.bincount(counts.indices, minlength=counts.shape[1]) > 1
+    wanted = np.where(spread, _whole_numbers(totals * share, random), 0)
+    wanted = np.where(spread, np.clip(wanted, 1, totals - 1), wanted)
+    return _State(counts, totals, wanted, np.zeros_like(totals), np.zeros(counts.shape[0], dtype=bool))
+
+
+def _whole_numbers(exact: npt.NDArray[np.float64], random: np.random.Generator) -> Ids:
+    """Rounded so that the sum is the rounded sum: the largest remainders go up, equal ones by lot."""
+    floors = np.floor(exact)
+    order = np.lexsort((random.permutation(len(exact)), floors - exact))
+    floors[order[: round(exact.sum() - floors.sum())]] += 1
+    return floors.astype(np.int64)
+
+
+def _fill(state: _State, random: np.random.Generator) -> None:
+    for group in random.permutation(len(state.held)).tolist():
+        classes, rows = state.of(group)
+        if (rows * (2 * (state.now[classes] - state.wanted[classes]) + rows)).sum() < 0:
+            state.turn(group)
+
+
+def _mend(state: _State) -> None:
+    """Give every class that could stand on both sides a group on the side where it has none."""
+    columns = state.counts.tocsc()
+    for _ in range(_ROUNDS):
+        lacking = np.flatnonzero(_one_sided(state))
+        if not len(lacking):
+            return
+        for kind in lacking.tolist():
+            groups = columns.indices[columns.indptr[kind] : columns.indptr[kind + 1]]
+            if _one_sided(state)[kind]:
+                state.turn(min(groups.tolist(), key=lambda group: _cost_of_turning(state, group)))
+
+
+def _one_sided(state: _State) -> npt.NDArray[np.bool_]:
+    return (state.wanted > 0) & ((state.now == 0) | (state.now == state.totals))
+
+
+def _cost_of_turning(state: _State, group: int) -> tuple[int, int]:
+    """(classes on one side only, squared distance from the wanted numbers) if the group changed sides."""
+    state.turn(group)
+    cost = int(_one_sided(state).sum()), int(((state.now - state.wanted) ** 2).sum())
+    state.turn(group)
+    return cost

@@ -1,0 +1,104 @@
+"""The figures are white PNGs of a sensible size for every history and every number of classes."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from fullbake import plots
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """(height, width, 3) in 0..1."""
+    return imread(io.BytesIO(png))[:, :, :3]
+
+
+def colored(image: np.ndarray, color: str) -> int:
+    """How many pixels have a color of the palette."""
+    wanted = np.array([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    return int((np.abs(image - wanted) < 0.01).all(axis=2).sum())
+
+
+def run(epochs: int, best: int | None = None, **more: object) -> list[dict[str, object]]:
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": 1 / epoch,
+            "validation_loss": 0.5 + 1 / epoch,
+            "f1_macro": 0.9 - 0.3 / epoch,
+            "best": epoch == best,
+            **more,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_a_history_is_drawn_on_white_in_two_colors(epochs: int) -> None:
+    image = pixels(plots.history_figure(run(epochs, best=epochs), "f1_macro"))
+    assert image.shape[1] == pytest.approx(1200)
+    assert (image[0] == 1).all()
+    assert (image[-1] == 1).all()
+    assert all(colored(image, color) > 20 for color in plots.COLORS[:2])
+
+
+def test_the_chosen_epoch_is_marked() -> None:
+    unmarked = pixels(plots.history_figure(run(5), "f1_macro"))
+    marked = pixels(plots.history_figure(run(5, best=2), "f1_macro"))
+    assert colored(marked, "#000000") > colored(unmarked, "#000000")
+
+
+def test_every_learning_rate_has_its_color() -> None:
+    grid = [entry for rate in (5e-5, 4e-5, 3e-5, 2e-5) for entry in run(3, rate=rate, best=2 if rate == 3e-5 else None)]
+    image = pixels(plots.history_figure(grid, "f1_macro"))
+    assert all(colored(image, color) > 20 for color in plots.COLORS[:4])
+    assert colored(image, plots.COLORS[4]) == 0
+
+
+def test_strengths_of_a_logistic_regression_stand_on_a_log_axis() -> None:
+    trials = [
+        {"C": 10.0**power, "train_loss": 1.0, "validation_loss": 1.0, "accuracy": 0.5, "best": power == 0}
+        for power in range(-3, 4)
+    ]
+    blue = np.abs(pixels(plots.history_figure(trials, "accuracy")) - np.array([0, 0x72, 0xB2]) / 255) < 0.01
+    columns = np.flatnonzero(blue.all(axis=2)[:, :580].any(axis=0))
+    assert columns.max() - columns.min() > 400  # equal factors lie equally far apart over the whole panel
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12, 31, 80])
+def test_a_confusion_matrix_of_any_size(classes: int) -> None:
+    matrix = np.diag(np.full(classes, 1234))
+    image = pixels(plots.confusion_figure(matrix, [f"a rather long name of class {i}" for i in range(classes)]))
+    assert max(image.shape) < 2600
+    full, empty = image.min(axis=(0, 1)), image[5, 5]
+    assert full.sum() < 0.6  # the diagonal is dark
+    assert (empty == 1).all()
+
+
+def test_counts_are_written_where_there_is_room() -> None:
+    few, many = np.full((3, 3), 8888), np.zeros((3, 3), dtype=int)
+    assert len(plots.confusion_figure(few, list("abc"))) > len(plots.confusion_figure(many, list("abc")))
+
+
+@pytest.mark.parametrize("name", ["$x_", "$\\frac{1$", "", "中文标签", "two\nlines", "{%}"])
+def test_any_label_name_is_drawn_as_it_stands(name: str) -> None:
+    png = plots.confusion_figure([[3, 1], [0, 4]], [name, "other"])
+    assert pixels(png).shape[0] > 100
+
+
+def test_the_same_history_gives_the_same_bytes() -> None:
+    assert plots.history_figure(run(3, 1), "f1_macro") == plots.history_figure(run(3, 1), "f1_macro")
+
+
+def test_matplotlib_comes_with_the_first_figure_and_pyplot_never() -> None:
+    code = """
+import sys
+from fullbake import plots
+assert "matplotlib" not in sys.modules
+plots.confusion_figure([[1, 0], [0, 1]], ["a", "b"])
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
