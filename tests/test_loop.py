@@ -39,7 +39,7 @@ def loss_of(module: nn.Module) -> dict[str, float]:
 
 def work(module: nn.Module, cuts: int = 1, rate: float = 0.1, validate=loss_of) -> Work:
     groups = [{"params": list(module.parameters()), "lr": rate, "weight_decay": 0.0}]
-    return Work(lambda epoch: plan(cuts), summed, validate, groups, np.ones(24, dtype=np.int64))
+    return Work(lambda epoch: plan(cuts), summed, validate, groups, 24, 240)
 
 
 def linear() -> nn.Linear:
@@ -112,7 +112,7 @@ def test_penalty_is_added_to_the_mean_loss() -> None:
     free, held = linear(), linear()
     fit(free, work(free), config(epochs=5))
     base = work(held)
-    fit(held, Work(base.plan, base.loss_fn, base.validate, base.groups, base.lengths, lambda m: 5 * m.weight.square().sum()),
+    fit(held, Work(base.plan, base.loss_fn, base.validate, base.groups, 24, 240, lambda m: 5 * m.weight.square().sum()),
         config(epochs=5))
     assert held.weight.norm() < 0.7 * free.weight.norm()
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from fullbake.data import Dataset, read_dataset
     from fullbake.errors import Error
     from fullbake.model import Classifier
-    from fullbake.running import adapt, evaluate, predict_file
+    from fullbake.running import adapt
+    from fullbake.scoring import evaluate, predict_file
 
 __version__ = "0.1.0"
 
@@ -28,8 +29,8 @@ _HOMES = {
     "Error": "errors",
     "Recipe": "config",
     "adapt": "running",
-    "evaluate": "running",
-    "predict_file": "running",
+    "evaluate": "scoring",
+    "predict_file": "scoring",
     "read_dataset": "data",
 }
 

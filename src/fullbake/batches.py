@@ -66,6 +66,13 @@ class Step:
         """All rows of the step in the order of its cuts, int64 (rows,)."""
         return np.concatenate(self.cuts)
 
+    def share(self, rank: int, ranks: int) -> "Step":
+        """What one of several processes takes of this step: every ranks-th row of each cut, so that shares are even in
+        length as well. No row is in two shares.
+        """
+        taken = [cut[rank::ranks] for cut in self.cuts]
+        return Step(tuple(cut for cut in taken if len(cut)))
+
 
 def training_plan(
     lengths: npt.NDArray[Any],

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import hashing, plots, storage
+from fullbake.bases import quiet
 from fullbake.config import TokensConfig
 from fullbake.errors import BundleError
 from fullbake.inference import encode
@@ -60,12 +61,13 @@ def write(target: Path, bundle: Bundle, score: Score, *, overwrite: bool) -> Non
     """
     weights = sum(tensor.nbytes for tensor in bundle.network.state_dict().values())
     with storage.staged(target, overwrite=overwrite, needed=weights + 4_000_000) as folder:
-        bundle.network.save_pretrained(folder)
-        bundle.tokenizer.save_pretrained(folder)
+        with quiet():
+            bundle.network.save_pretrained(folder)
+            bundle.tokenizer.save_pretrained(folder)
         storage.write_tensors(folder / "probe.safetensors", _probe(bundle, score))
         storage.write_tensors(folder / "seen.safetensors", bundle.seen)
         files = hashing.hash_files(folder)
-        storage.write_json(folder / MANIFEST, {"format": FORMAT, **bundle.facts, "files": files})
+        storage.write_json(folder / MANIFEST, signed({"format": FORMAT, **bundle.facts, "files": files}))
         _write_free_files(folder, bundle)
 
 
@@ -82,6 +84,12 @@ def read(folder: Path, score: Score) -> Bundle:
     )
     _check_probe(folder, bundle, score)
     return bundle
+
+
+def signed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with a sha256 of its own, over all its other entries."""
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    return content | {"sha256": hashing.fingerprint(json.dumps(content, sort_keys=True))}
 
 
 def probe_texts() -> list[str]:
@@ -123,7 +131,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             "this is no fullbake bundle",
             where=str(folder),
             expected=f"a folder with {MANIFEST}, as `fullbake train --out` writes it",
-            got="no such folder" if not folder.is_dir() else f"a folder without {MANIFEST}",
+            got="a file" if folder.is_file() else "no such folder" if not folder.is_dir() else f"a folder without {MANIFEST}",
         )
     try:
         facts = storage.read_json(path)
@@ -138,7 +146,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             got=str(found),
             remedy=f"It was written by fullbake {facts.get('versions', {}).get('fullbake')}; install that version to read it.",
         )
-    return {name: value for name, value in facts.items() if name != "format"}
+    if facts != signed(facts):
+        raise BundleError(
+            f"{MANIFEST} is damaged (its own sha256 differs)", where=str(folder), remedy=_COPY_AGAIN
+        )
+    return {name: value for name, value in facts.items() if name not in ("format", "sha256")}
 
 
 _COPY_AGAIN = "Copy the bundle again from where it was whole, or train it again."

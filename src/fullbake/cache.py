@@ -2,7 +2,7 @@
 
 An entry is a sealed folder, put by one rename, and read only after every byte agreed with its hash: a damaged
 one is dropped and made again, never used. Several processes may share a cache. Trade-offs: hashing each time
-costs some 0.1 s for 150 MB, against training on rotten features; and nothing holds an entry while it is read,
+costs some 0.2 s for 150 MB, against training on rotten features; and nothing holds an entry while it is read,
 so a reader takes what it needs at once (the least recently used go first, and reading counts as use).
 """
 
@@ -20,7 +20,6 @@ from fullbake import storage
 from fullbake.errors import Fault, OutputError
 
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
-_STAGING = re.compile(r"\.(.+)\.[0-9a-f]{16}\.partial")
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Cache:
         """
         place = self._folder(key).resolve()
         with storage.hidden(place) as fresh:
-            self._sweep()
+            storage.sweep(self.root)
             fresh.mkdir()
             yield fresh
             storage.seal(fresh, {"description": description})
@@ -87,7 +86,7 @@ class Cache:
         freed = sum(entry.size for entry in self.entries())
         for folder in self._folders():
             self._drop(folder)
-        self._sweep()
+        storage.sweep(self.root)
         return freed
 
     def _folder(self, key: str) -> Path:
@@ -135,12 +134,6 @@ class Cache:
         """
         with suppress(FileNotFoundError, OutputError), storage.hidden(folder.resolve()) as grave:
             storage.put(folder, grave)
-
-    def _sweep(self) -> None:
-        """Removes what dead processes left, whatever their key."""
-        names = os.listdir(self.root) if self.root.is_dir() else []
-        for key in {match[1] for name in names if (match := _STAGING.fullmatch(name))}:
-            storage.recover(self.root / key)
 
 
 def _entry(folder: Path) -> Entry:

@@ -6,27 +6,32 @@ Exit codes: 0 done, 1 a fault, 2 the user's mistake, 130 Ctrl-C.
 """
 
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, validators
 from pydantic import BaseModel, create_model
-from rich.console import Console
-from rich.logging import RichHandler
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from fullbake import __version__, printing
+from fullbake.checkpoints import Cadence
 from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
-from fullbake.errors import Error
+from fullbake.errors import DataError, Error, Interrupted, OutputError
 from fullbake.progress import console as err
 from fullbake.progress import say
+from fullbake.unfinished import Resuming
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
 
 out = Console()
+PIPED_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe, where no screen's edge should cut it."""
 
 app = App(
     name="fullbake",
@@ -34,6 +39,7 @@ app = App(
     "Every command takes `--debug` (show the traceback of an error) and `--quiet` (no lines while it works).",
     version=__version__,
     help_format="markdown",
+    suppress_keyboard_interrupt=False,
 )
 
 DEMO_TEXTS = (
@@ -41,6 +47,10 @@ DEMO_TEXTS = (
     "Let the dough rest overnight in the fridge, it is far easier to shape.",
     "My laptop will not boot since the update, it just shows a grey screen.",
 )
+
+SECTIONS = ("Recipe", "Data", "Tokens", "Head", "Training")
+"""The order in which `train --help` shows a recipe's fields."""
+
 
 def _flags() -> type[BaseModel]:
     """A model with every leaf field of a recipe as an optional flag."""
@@ -50,11 +60,13 @@ def _flags() -> type[BaseModel]:
         words = choices_of(field.annotation)
         choices = f" One of: {', '.join(words)}." if words else ""
         text = f"{field.description}{choices}"
-        fields[name] = (Annotated[kind | None, Parameter(help=text, group=Group(section), negative="")], None)
+        group = Group(section, sort_key=SECTIONS.index(section))
+        fields[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative="")], None)
     return create_model("Flags", **fields)
 
 
 Flags = _flags()
+RecipeFlags = Annotated[Flags, Parameter(name="*")]  # type: ignore[valid-type]
 
 
 @app.command
@@ -65,8 +77,12 @@ def train(
     out_folder: Annotated[Path, Parameter(name="--out")],
     recipe: str | None = None,
     overwrite: bool = False,
+    checkpoint_every: str = "5m",
+    resume: bool = False,
+    resume_anyway: bool = False,
+    restart: bool = False,
     cache_dir: Path | None = None,
-    flags: Annotated[BaseModel, Parameter(name="*")] = Flags(),
+    flags: RecipeFlags = Flags(),
 ) -> None:
     """Train a classifier on a labelled file and save it as a bundle.
 
@@ -77,16 +93,27 @@ def train(
     out_folder: Path
         Folder for the bundle.
     recipe: str
-        A shipped recipe by name (see `fullbake recipes`) or a YAML file. Default: the one that fits --way and --head.
+        A shipped recipe by name (see `fullbake recipes`), a YAML file, or the folder of a bundle, whose recipe is run again.
+        Default: the shipped one that fits --way and --head.
     overwrite: bool
         Replace what stands in the output folder, once the new bundle is complete.
+    checkpoint_every: str
+        Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the bundle is done.
+    resume: bool
+        Go on with the unfinished run, and refuse to start anew. Without it an unfinished run of the same recipe and data is
+        gone on with where there is one.
+    resume_anyway: bool
+        Go on although the recipe, the data or the installed libraries differ.
+    restart: bool
+        Throw an unfinished run away and start anew.
     cache_dir: Path
         Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
+    resuming = Resuming(Cadence.parse(checkpoint_every), required=resume, anyway=resume_anyway, restart=restart)
     from fullbake.running import adapt
 
-    classifier = adapt(chosen, data, out=out_folder, overwrite=overwrite, cache_dir=cache_dir)
+    classifier = adapt(chosen, data, out=out_folder, overwrite=overwrite, cache_dir=cache_dir, resuming=resuming)
     _print_run(classifier, out_folder)
 
 
@@ -124,7 +151,7 @@ def evaluate(
     encoding: str
         Encoding of text files.
     """
-    from fullbake import running
+    from fullbake import scoring
     from fullbake.data import read_dataset
     from fullbake.model import Classifier
 
@@ -138,11 +165,11 @@ def evaluate(
         delimiter=delimiter,
         encoding=encoding,
     )
-    scores = running.evaluate(classifier, dataset)
+    scores = scoring.evaluate(classifier, dataset)
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
-        out.print(printing.scores(scores))
+        _show(printing.scores(scores))
 
 
 @app.command
@@ -179,16 +206,20 @@ def predict(
     encoding: str
         Encoding of text files.
     """
-    from fullbake import running
+    from fullbake import scoring
     from fullbake.model import Classifier
     from fullbake.tables import FORMS, open_lines, open_table
 
     from_stdin = inputs in ((), ("-",))
     from_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in FORMS
+    if not from_stdin and not from_file:
+        _check_texts(inputs, out_file, tuple(FORMS))
     classifier = Classifier.load(bundle)
     if not from_stdin and not from_file:
-        out.print(printing.predictions(classifier.label_names, inputs, classifier.predict_proba(inputs)))
+        _show(printing.predictions(classifier.label_names, inputs, classifier.predict_proba(inputs)))
         return
+    if from_stdin and sys.stdin.isatty():
+        say("reading a text a line; Ctrl-D ends")
     column = text or classifier.text_column
     table = (
         open_lines(sys.stdin.buffer, column=column)
@@ -196,8 +227,28 @@ def predict(
         else open_table(inputs[0], columns=[column], delimiter=delimiter, encoding=encoding)
     )
     target = out_file if out_file is not None else sys.stdout.buffer
-    rows = running.predict_file(classifier, table, target, text=column, prefix=prefix, overwrite=overwrite)
+    rows = scoring.predict_file(classifier, table, target, text=column, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
+
+
+def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[str, ...]) -> None:
+    """Texts as arguments are shown, not written; and what names a file was hardly meant as a text."""
+    files = [word for word in inputs if Path(word).suffix.lower() in forms or os.path.isfile(word)]
+    if files:
+        raise DataError(
+            "this is a file, where texts or one file of rows are taken",
+            where=files[0],
+            expected=f"one file ({', '.join(forms)}), or texts",
+            got="several arguments" if len(inputs) > 1 else "a file of another kind",
+            remedy="Score files one at a time; give a file with a text a line on stdin: "
+            f"fullbake predict BUNDLE - < {files[0]}",
+        )
+    if out_file is not None:
+        raise OutputError(
+            "texts that are given as arguments are shown, not written",
+            where=f"--out {out_file}",
+            remedy="Give a file, or the texts a line on stdin, or leave --out away.",
+        )
 
 
 @app.command
@@ -207,10 +258,10 @@ def summary(
     *,
     way: str | None = None,
     head: str = "standard",
-    num_labels: int = 2,
-    pooling: str = "cls",
-    layers: int = 2,
-    width: int | None = None,
+    num_labels: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 2,
+    pooling: str | None = None,
+    layers: str | None = None,
+    width: str | None = None,
 ) -> None:
     """Print the layers of a base or a classifier on it: output shapes, parameters, what trains. Needs no weights.
 
@@ -225,19 +276,16 @@ def summary(
     num_labels: int
         Number of classes.
     pooling: str
-        How a linear or mlp head's input is pooled.
+        How a linear or mlp head's input is pooled: cls, mean, max or cls+mean. Default: cls, unless the base names its own.
     layers: int
-        Blocks of an mlp head.
+        Blocks of an mlp head. Default: 2.
     width: int
         Units of each block. Default: as wide as the base.
     """
-    from fullbake.config import HeadConfig
+    chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
     from fullbake.summary import summarize
 
-    chosen = HeadConfig.model_validate(
-        {"kind": head, "pooling": None if head == "standard" else pooling, "layers": layers, "width": width}
-    )
-    out.print(printing.summary(summarize(base, way=way, head=chosen, num_labels=num_labels)))
+    _show(printing.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
 
 
 @app.command
@@ -256,9 +304,9 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 
     features = feature_cache(cache_dir)
     if clear:
-        out.print(f"cleared {amount(features.clear())} in {features.root}", markup=False)
+        _tell(f"cleared {amount(features.clear())} in {features.root}")
         return
-    out.print(printing.cache(features))
+    _show(printing.cache(features))
 
 
 @app.command
@@ -279,10 +327,10 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as comments:
         classifier = adapt(chosen, comments, out=out_folder, overwrite=True)
-    out.print(printing.scores(classifier.record.facts["metrics"]["test"]))
-    out.print(printing.predictions(classifier.label_names, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
+    _show(printing.scores(classifier.record.facts["metrics"]["test"]))
+    _show(printing.predictions(classifier.label_names, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
     _print_run(classifier, out_folder)
-    out.print(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."', markup=False)
+    _tell(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."')
 
 
 @app.command
@@ -295,10 +343,10 @@ def recipes(name: str | None = None, /) -> None:
         The recipe to print.
     """
     if name is not None:
-        out.print(Recipe.load(name, base="demo").to_yaml(), end="", markup=False, highlight=False)
+        _tell(Recipe.load(name, base="demo").to_yaml().rstrip())
         return
     for recipe, text in recipe_names().items():
-        out.print(Text.assemble((f"{recipe:<16}", "bold"), text))
+        _tell(Text.assemble((f"{recipe:<16}", "bold"), text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -320,24 +368,40 @@ def _run(arguments: list[str], debug: bool) -> int:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _fail(str(error), 2)
+        return _fail(f"{error}\nfullbake COMMAND --help lists what a command takes.", 2)
     except Error as error:
-        if debug:
-            raise
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, debug)
+    except Interrupted as stop:
+        return _fail(_stopped(stop), 128 + stop.signal)
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C. Nothing half-written was left behind.", 130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # who read stdout has gone; Python would complain again when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if debug:
-            raise
-        return _fail(f"{type(error).__name__}: {error}\nThis is a fault of fullbake's. --debug shows where.", 1)
+        reason = f"{type(error).__name__}: {error}\nThis is a fault of fullbake's. --debug shows where."
+        return _fail(reason, 1, debug)
     return 0
 
 
-def _fail(message: str, code: int) -> int:
-    """Print an error as one paragraph, its lines set in under the first."""
+def _show(result: RenderableType) -> None:
+    """A table, as wide as the screen, or wide where there is none."""
+    out.print(result, width=None if out.is_terminal else PIPED_WIDTH)
+
+
+def _tell(line: str | Text) -> None:
+    """A line of the result: plain text, never broken."""
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _stopped(stop: Interrupted) -> str:
+    return f"{stop}, as asked. It is saved in {stop.saved}; the same command goes on from there."
+
+
+def _fail(message: str, code: int, debug: bool = False) -> int:
+    """Print an error as one paragraph, its lines set in under the first; with `debug`, the traceback before it."""
+    if debug:
+        traceback.print_exc()
     err.print(Text.assemble(("error: ", "bold red"), message.replace("\n", "\n       ")), soft_wrap=True)
     return code
 
@@ -346,18 +410,26 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     """The scores of each part, where the bundle lies, and what the scores are worth."""
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
-        out.print(printing.headline(part, result), markup=False, highlight=False)
+        _tell(printing.headline(part, result))
     if "test" not in facts["metrics"]:
-        out.print("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
+        _tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
     if facts["data"]["overlap_allowed"]:
         rows = facts["data"]["overlap_allowed"]
-        out.print(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
-    out.print(f"bundle: {folder}", markup=False, highlight=False, soft_wrap=True)
+        _tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
+    _tell(f"bundle: {folder}")
+
+
+class _Lines(logging.Handler):
+    """Log records as unbroken lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        sign = ("warning: ", "yellow") if record.levelno >= logging.WARNING else ""
+        err.print(Text.assemble(sign, record.getMessage()), soft_wrap=True)
 
 
 def _show_log(quiet: bool) -> None:
-    handler = RichHandler(console=err, show_time=False, show_level=False, show_path=False, highlighter=None)
     logger = logging.getLogger("fullbake")
-    logger.handlers = [handler]
+    logger.handlers = [_Lines()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False

@@ -222,9 +222,9 @@ class Recipe(Section):
 
     @classmethod
     def load(cls, source: str | Path | None = None, /, **overrides: Any) -> "Recipe":
-        """A shipped recipe by name, or a YAML file, with single fields set otherwise.
+        """A shipped recipe by name, a YAML file, or the recipe that a bundle was made by, with single fields set otherwise.
 
-        source: name, path, or None for the shipped recipe that fits the `way` and `head` among the overrides.
+        source: name, file, folder of a bundle, or None for the shipped recipe that fits the `way` and `head` among the overrides.
         overrides: any leaf field by its own name (`learning_rate=3e-5`, `head="mlp"`); None leaves it as it is.
         Raises RecipeError that lists every fault at once.
         """
@@ -293,10 +293,12 @@ def _read_recipe(source: str | Path) -> dict[str, Any]:
     if isinstance(source, str) and source in recipe_names():
         return _parsed(shipped.read_text("utf-8"), str(source))
     path = Path(source)
+    if (path / "fullbake.json").is_file():
+        return dict(_parsed((path / "fullbake.json").read_text("utf-8"), str(path))["recipe"])
     if not path.is_file():
         raise RecipeError(
             f"no recipe {str(source)!r}",
-            expected="the name of a shipped recipe or a YAML file",
+            expected="the name of a shipped recipe, a YAML file, or a bundle",
             remedy=did_you_mean(str(source), recipe_names()),
         )
     return _parsed(path.read_text("utf-8"), str(path))

@@ -56,7 +56,7 @@ class Dataset:
         """sha256, in hex, over the texts in their order; the same however they are cut into Arrow chunks."""
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for batch in _slices(self.texts):
-            lengths.update(pc.binary_length(batch).to_numpy().astype("<i8").tobytes())
+            lengths.update(pc.call_function("binary_length", [batch]).to_numpy().astype("<i8").tobytes())
             content.update("".join(batch.to_pylist()).encode())
         return hashlib.sha256(lengths.digest() + content.digest()).hexdigest()
 
@@ -80,9 +80,9 @@ def read_dataset(
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Dataset:
-    """Read a file (.csv .tsv .jsonl .ndjson .parquet), or a hub data set where no such file is: `imdb`,
-    `owner/name`, `owner/name:split` (the split `train` unless named).
+    """Read a file (.csv .tsv .jsonl .ndjson .parquet), or a hub data set where no such file is.
 
+    source: a path, or a hub id: `imdb`, `owner/name`, `owner/name:split` (the split `train` unless named).
     text, label: column names; no label: texts alone. label_names: the labels there are (validation, test,
     evaluation); None: those that occur. drop_unlabelled: leave rows with an empty label out instead of
     refusing them. delimiter, encoding: of text files, as `open_table` takes them.
@@ -105,14 +105,13 @@ def read_dataset(
 
 
 def check_trainable(dataset: Dataset) -> None:
-    """Raise DataError where no split or classifier can come of these labels: none at all, one class alone, a
-    class with a single row, fewer than two rows a class on average (a column of texts or ids was named as the
-    label).
+    """Raise DataError where neither a split nor a classifier can come of these labels.
+
+    That is: no labels; one class alone; fewer than two rows a class on average (a column of texts or ids was
+    named as the label); a class with a single row.
     """
     if dataset.labels is None:
-        raise DataError(
-            "there are no labels", where=dataset.source, remedy="Name the label column by --label."
-        )
+        raise DataError("there are no labels", where=dataset.source, remedy="Name the label column by --label.")
     names = dataset.label_names
     counts = np.bincount(dataset.labels, minlength=len(names))
     where = f"{dataset.source}, column {dataset.label_column!r}"
@@ -129,7 +128,7 @@ def check_trainable(dataset: Dataset) -> None:
             "there are more labels than the rows could support",
             where=where,
             expected="at least two rows for each label",
-            got=f"{len(names):,} labels in {len(dataset):,} rows, such as {names[0][:40]!r} and {names[-1][:40]!r}",
+            got=f"{len(names):,} labels in {len(dataset):,} rows, such as {names[0][:40]!r}",
             remedy="Is it the label column? Texts, ids and measured values make no classes.",
         )
     _check_singles(dataset, counts, where)
@@ -154,7 +153,7 @@ def _check_singles(dataset: Dataset, counts: Ids, where: str) -> None:
 
 @dataclass
 class _Gathered:
-    """What reading brings together, chunk by chunk. codes: ids by first occurrence, -1 where the label is empty."""
+    """What reading brings together. codes: ids by first occurrence, -1 where the label is empty."""
 
     texts: list[pa.Array]
     codes: list[Ids]
@@ -181,9 +180,7 @@ def _gather(table: Table, text: str, label: str | None, known: tuple[str, ...] |
     return gathered
 
 
-def _encode(
-    table: Table, chunk: Chunk, label: str, gathered: _Gathered, known: tuple[str, ...] | None
-) -> Ids:
+def _encode(table: Table, chunk: Chunk, label: str, gathered: _Gathered, known: tuple[str, ...] | None) -> Ids:
     """The chunk's labels as ids; empty ones are counted, unknown ones refused."""
     codes = np.empty(len(chunk), dtype=np.int64)
     for index, name in enumerate(chunk.columns[label]):
@@ -226,8 +223,7 @@ def _check_rows(table: Table, gathered: _Gathered, label: str | None, drop_unlab
         raise DataError(
             f"column {label!r} is empty",
             where=gathered.first_unlabelled,
-            remedy="Every row needs a label. Fill it in, or pass --drop-unlabelled to leave such rows out "
-            f"({share}).",
+            remedy=f"Every row needs a label. Fill it in, or pass --drop-unlabelled to leave such rows out ({share}).",
         )
 
 
@@ -243,9 +239,7 @@ def _assemble(
     return dataset if (ids >= 0).all() else dataset.take(np.flatnonzero(ids >= 0))
 
 
-def _sort_names(
-    vocabulary: dict[str, int], codes: Ids, known: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], Ids]:
+def _sort_names(vocabulary: dict[str, int], codes: Ids, known: tuple[str, ...] | None) -> tuple[tuple[str, ...], Ids]:
     if known is not None:
         return known, codes
     names = tuple(sorted(vocabulary))
@@ -265,9 +259,7 @@ def _open_hub(source: str, columns: list[str]) -> Table:
     name, _, split = source.partition(":")
     loaded = _load_hub(source, name, split or "train")
     schema = loaded.features.arrow_schema
-    named = {
-        column: loaded.features[column].names for column in loaded.features if _has_names(loaded, column)
-    }
+    named = {name: kind.names for name, kind in loaded.features.items() if hasattr(kind, "names")}
     for column in named:
         schema = schema.set(schema.get_field_index(column), pa.field(column, pa.string()))
 
@@ -283,31 +275,27 @@ def _load_hub(source: str, name: str, split: str) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(name, split=split)
+        return datasets.load_dataset(name, split=split)  # type: ignore[attr-defined]
     except ValueError as error:
         raise DataError(
             "the hub data set cannot be opened so",
             where=source,
             got=str(error).splitlines()[0],
-            remedy="Name a split that it has: owner/name:split. One with several configurations has to be saved "
-            "as a file first.",
+            remedy="Name a split that it has: owner/name:split. If it has several configurations, save the "
+            "one you want as a file.",
         ) from None
     except Exception as error:
         raise DataError(
             "there is no such file, and no hub data set of this name can be reached",
             where=source,
-            expected=f"a file ({', '.join(FORMS)}), or the id of a hub data set: owner/name or owner/name:split",
+            expected=f"a file ({', '.join(FORMS)}), or a hub id: owner/name or owner/name:split",
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             remedy="Check the path; for a hub id check the spelling and the connection (and HF_HUB_OFFLINE).",
         ) from None
 
 
-def _has_names(loaded: Any, column: str) -> bool:
-    return type(loaded.features[column]).__name__ == "ClassLabel"
-
-
 def _with_label_names(part: Any, named: dict[str, list[str]], schema: Any) -> Any:
-    """Class numbers become the names that the data set gives them; -1, the hub's sign for no label, becomes null."""
+    """Class numbers become the names that the data set gives them; -1, its "no label", becomes null."""
     for column, names in named.items():
         numbers = part[column].to_pylist()
         values = [None if number is None or number < 0 else names[number] for number in numbers]

@@ -1,5 +1,6 @@
 """Everything that fullbake raises on purpose.
 
+    Interrupted               a signal asked to stop (a KeyboardInterrupt, so that nobody catches it by accident)
     Error                     the user can mend it (exit code 2)
     ├── RecipeError           a field of a recipe, or two that do not fit together
     ├── DataError             a file, a line, a column, a label
@@ -47,6 +48,17 @@ class Error(Exception):
         second = f"{second[0].upper()}{second[1:]}." if second else ""
         tail = " ".join(part for part in (second, self.remedy) if part)
         return f"{head}\n{tail}" if tail else head
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, finished its step and saved.
+
+    signal: the signal's number. step: optimizer steps taken. saved: the folder of the checkpoints, None where none were kept.
+    """
+
+    def __init__(self, signal: int, step: int, saved: str | None) -> None:
+        self.signal, self.step, self.saved = signal, step, saved
+        super().__init__(f"stopped after step {step:,}")
 
 
 class RecipeError(Error):

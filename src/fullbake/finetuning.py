@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fullbake.batches import Step, training_plan
+from fullbake.checkpoints import Checkpoints
 from fullbake.config import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
@@ -42,16 +43,21 @@ class Tuning:
 
 
 def finetune(
-    network: nn.Module, train: Labelled, validation: Labelled, tuning: Tuning
+    network: nn.Module,
+    train: Labelled,
+    validation: Labelled,
+    tuning: Tuning,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[dict[str, float]], np.ndarray]:
     """Train `network` in place; it is left with the weights of the best epoch, in eval mode.
 
-    Returns the history (see `loop.fit`) and the validation logits, float32 (texts, classes), of those weights.
+    checkpoints: where to save and go on from. Returns the history (see `loop.fit`) and the validation logits, float32
+    (texts, classes), of those weights.
     """
     network.to(device())
     if tuning.training.freeze_layers is not None:
         freeze_lowest(network, tuning.training.freeze_layers)
-    history = fit(network, _work(network, train, validation, tuning), tuning.training)
+    history = fit(network, _work(network, train, validation, tuning), tuning.training, checkpoints)
     return history, _logits(network, validation, tuning)
 
 
@@ -67,8 +73,10 @@ def _work(network: nn.Module, train: Labelled, validation: Labelled, tuning: Tun
             weight_decay=training.weight_decay,
             layer_decay=training.layer_decay,
         ),
-        lengths=train.encoded.lengths,
+        rows=len(train.labels),
+        tokens=int(train.encoded.lengths.sum()),
         penalty=(lambda module: tuning.head.l2 * l2_penalty(head_of(module))) if tuning.head.kind == "mlp" else None,
+        shared=tuning.head.kind != "mlp",  # batch norm needs the whole batch in one place
     )
 
 
@@ -102,4 +110,4 @@ def _summed_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
 
 
 def _logits(module: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:
-    return logits_over(module, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating")
+    return logits_over(module, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True)

@@ -16,9 +16,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fullbake import network, storage
+from fullbake import network, runtime, storage
 from fullbake.batches import Step, training_plan
 from fullbake.cache import Cache
+from fullbake.checkpoints import Checkpoints
 from fullbake.config import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.encoder import freeze_all, parameter_groups
 from fullbake.hashing import fingerprint
@@ -67,7 +68,7 @@ def frozen_features(
     encode: gives the tokenized texts; called only where the cache does not know `key`.
     """
     known = cache.get(key)
-    if known is not None:
+    if runtime.all_ranks(known is not None) and known is not None:
         say(f"features: found in the cache ({known})")
         return _read_features(known)
     model.to(device()).eval()
@@ -78,9 +79,11 @@ def frozen_features(
         pad_id=pad_id,
         device=device(),
         title="features",
+        shared=True,
     )
-    with cache.put(key, f"{len(computed):,} texts x {computed.shape[1]}") as folder:
-        storage.write_tensors(folder / "features.safetensors", {"features": computed})
+    if runtime.rank() == 0:
+        with cache.put(key, f"{len(computed):,} texts x {computed.shape[1]}") as folder:
+            storage.write_tensors(folder / "features.safetensors", {"features": computed})
     return computed
 
 
@@ -89,10 +92,16 @@ def _read_features(folder: Path) -> np.ndarray:
 
 
 def train_head(
-    model: nn.Module, train: Featured, validation: Featured, head: HeadConfig, training: TrainingConfig
+    model: nn.Module,
+    train: Featured,
+    validation: Featured,
+    head: HeadConfig,
+    training: TrainingConfig,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Train the head of `model` in place, the rest held fixed, and leave the model in eval mode.
 
+    checkpoints: where to save and go on from (lbfgs is too quick for it).
     Returns the history (an entry an epoch, or a regularization strength under lbfgs) and the validation logits,
     float32 (texts, classes), of the chosen head.
     """
@@ -103,27 +112,27 @@ def train_head(
     if training.optimizer == "lbfgs":
         history = _fit_logistic(module, train, validation, training.metric)
     else:
-        history = _fit_head(module, train, validation, head, training)
+        history = fit(module, _work(module, train, validation, head, training), training, checkpoints)
     model.eval()
     return history, _head_logits(module, validation)
 
 
-def _fit_head(
+def _work(
     module: nn.Module, train: Featured, validation: Featured, head: HeadConfig, training: TrainingConfig
-) -> list[dict[str, float]]:
+) -> Work:
     inputs = torch.from_numpy(train.features).to(device())
     labels = torch.from_numpy(train.labels).to(device())
-    work = Work(
+    return Work(
         plan=lambda epoch: _plan(len(train.labels), training, epoch, head.kind),
         loss_fn=lambda module, step: _loss(module, inputs, labels, step),
         validate=lambda module: judge(_head_logits(module, validation), validation.labels, training.metric),
         groups=parameter_groups(
             module, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay, layer_decay=1.0
         ),
-        lengths=np.ones(len(train.labels), dtype=np.int64),
+        rows=len(train.labels),
         penalty=(lambda module: head.l2 * l2_penalty(module)) if head.kind == "mlp" else None,
+        shared=False,  # too little work to share: every process trains the same head
     )
-    return fit(module, work, training)
 
 
 def _plan(rows: int, training: TrainingConfig, epoch: int, kind: str) -> list[Step]:

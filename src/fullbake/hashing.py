@@ -1,7 +1,7 @@
 """What bytes and values are, in 64 hex digits: sha256 of files, folders and plain values.
 
 Only reads, and knows no other module, so that every layer may tell things apart the same way. Trade-off: a
-folder is checked by reading all of it (some 1.5 GB/s on one core), as sizes alone would let a flipped bit
+folder is checked by reading all of it (some 0.8 GB/s on one core), as sizes alone would let a flipped bit
 pass.
 """
 
@@ -60,9 +60,7 @@ def check_files(
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in optional)
 
     there = _files(folder)
-    faults = [
-        _file_fault(name, there.get(name), recorded[name], contents) for name in recorded if not free(name)
-    ]
+    faults = [_file_fault(name, there.get(name), recorded[name], contents) for name in recorded if not free(name)]
     foreign = [f"{name} is foreign" for name in sorted(there.keys() - recorded.keys()) if not free(name)]
     return [fault for fault in faults if fault] + foreign
 
@@ -75,9 +73,9 @@ def _file_fault(name: str, path: Path | None, recorded: Mapping[str, Any], conte
     if path is None:
         return f"{name} is missing"
     size = path.stat().st_size
-    if size != recorded["size"]:
-        return f"{name} is damaged ({size:,} bytes, {recorded['size']:,} when it was written)"
-    if contents and file_sha256(path) != recorded["sha256"]:
+    if size != recorded.get("size"):
+        return f"{name} is damaged ({size:,} bytes, {recorded.get('size')} when it was written)"
+    if contents and file_sha256(path) != recorded.get("sha256"):
         return f"{name} is damaged (its sha256 differs)"
     return None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from fullbake import metrics
+from fullbake import metrics, runtime
 from fullbake.batches import inference_plan
 from fullbake.config import TokensConfig
 from fullbake.progress import bar
@@ -39,22 +39,36 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfi
 
 
 def run_over(
-    forward: Forward, encoded: Encoded, *, tokens: TokensConfig, pad_id: int, device: torch.device, title: str
+    forward: Forward,
+    encoded: Encoded,
+    *,
+    tokens: TokensConfig,
+    pad_id: int,
+    device: torch.device,
+    title: str,
+    shared: bool = False,
 ) -> np.ndarray:
     """`forward` over all texts. Returns float32 (texts, width), in the order of `encoded`.
 
     tokens: padding, token_budget, and max_length as a number. pad_id: the tokenizer's. title: what the bar says.
+    shared: processes take the batches in turn and each gets all results; every one of them must call.
     """
     plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
+    ranks = runtime.world_size() if shared else 1
+    # the first batch is everyone's: it tells the width, also to a process that has no batch of its own
+    mine = plan if ranks == 1 else [*plan[:1], *plan[1:][runtime.rank() :: ranks]]
     out: np.ndarray | None = None
     with torch.inference_mode(), bar(title, len(encoded), "texts") as advance:
-        for rows in plan:
+        for number, rows in enumerate(mine):
             values = forward(inputs_for(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
             if out is None:
-                out = np.empty((len(encoded), values.shape[1]), dtype=np.float32)
-            out[rows] = values.float().cpu().numpy()
+                out = np.zeros((len(encoded), values.shape[1]), dtype=np.float32)
+            if number or ranks == 1 or runtime.rank() == 0:
+                out[rows] = values.float().cpu().numpy()
             advance(len(rows))
-    return np.empty((0, 0), dtype=np.float32) if out is None else out
+    if out is None:
+        return np.empty((0, 0), dtype=np.float32)
+    return out if ranks == 1 else runtime.sum_over_ranks(torch.from_numpy(out)).numpy()
 
 
 def inputs_for(
@@ -66,12 +80,24 @@ def inputs_for(
 
 
 def logits_over(
-    network: nn.Module, encoded: Encoded, *, tokens: TokensConfig, pad_id: int, title: str = "scoring"
+    network: nn.Module,
+    encoded: Encoded,
+    *,
+    tokens: TokensConfig,
+    pad_id: int,
+    title: str = "scoring",
+    shared: bool = False,
 ) -> np.ndarray:
     """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on."""
     device = next(network.parameters()).device
     return run_over(
-        lambda inputs: network(**inputs).logits, encoded, tokens=tokens, pad_id=pad_id, device=device, title=title
+        lambda inputs: network(**inputs).logits,
+        encoded,
+        tokens=tokens,
+        pad_id=pad_id,
+        device=device,
+        title=title,
+        shared=shared,
     )
 
 

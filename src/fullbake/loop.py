@@ -1,15 +1,20 @@
 """The one training loop: encoders, heads and (later) the masked LM all train here.
 
 A step is one optimizer step over the rows that the batch plan gave it. The loss function yields the *sum* of the loss over
-rows, cut by cut; the loop divides by the rows of the whole step, so that cutting changes nothing but rounding.
-The best epoch's weights are held in memory (one more copy of the trained weights) and put back at the end.
-Devices and precision are accelerate's; its batching, scheduler and state saving are not used (see docs/design.md).
+rows, cut by cut; the loop divides by the rows of the whole step, so that neither cuts nor processes change anything but
+rounding. Everything random is a pure function of (seed, step, rank), so going on after a kill is: load the newest checkpoint
+and take the next step. The best epoch's weights are held in memory (one more copy of the trained weights).
+
+Of accelerate we use devices, precision and the meeting of processes. Not its data-parallel wrap: it averages over processes
+that all ran the same number of equal batches, and ours take unequal shares in several cuts; one sum of the gradients at the
+end of the step is plainer and exact.
 """
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from fullbake import runtime
 from fullbake.batches import Step
+from fullbake.checkpoints import Checkpoint, Checkpoints
 from fullbake.config import TrainingConfig
-from fullbake.errors import DivergenceFault
+from fullbake.errors import DivergenceFault, Interrupted
 from fullbake.progress import bar, say
-from fullbake.runtime import mixed_precision
-
 
 Plan = Callable[[int], Sequence[Step]]
 """Epoch, from 0 -> its steps; the number of steps is the same for every epoch."""
@@ -39,106 +44,218 @@ class Work:
     """What one call of `fit` trains on.
 
     plan, loss_fn, validate: see the types. groups: torch parameter groups with their own `lr` and `weight_decay`.
-    lengths: tokens of each row, int64 (rows,). penalty: module -> scalar added to the mean loss of every step, or None.
+    rows: how many there are. tokens: in all rows together, None where rows are features. penalty: module -> scalar added to
+    the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each does all of it.
     """
 
     plan: Plan
     loss_fn: LossFunction
     validate: Validation
     groups: list[dict[str, Any]]
-    lengths: np.ndarray
+    rows: int
+    tokens: int | None = None
     penalty: Callable[[nn.Module], Tensor] | None = None
+    shared: bool = True
 
 
 @dataclass
-class _Best:
-    """The best epoch so far and its weights."""
+class _State:
+    """Where the loop stands, apart from arrays. epoch, step: the next to run. The sums are of the epoch under way."""
 
-    metric: float = -math.inf
     epoch: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    loss_sum: float = 0.0
+    row_sum: int = 0
+    seconds: float = 0.0
+    best_metric: float = -math.inf
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    finished: bool = False
 
 
-def fit(module: nn.Module, work: Work, config: TrainingConfig) -> list[dict[str, float]]:
+class _Training:
+    """A module, its optimizer and where they stand."""
+
+    def __init__(self, module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None) -> None:
+        self.module, self.work, self.config, self.checkpoints = module, work, config, checkpoints
+        self.accelerator = Accelerator(mixed_precision=runtime.mixed_precision(config.precision))
+        self.optimizer = make_optimizer(config, work.groups)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.parameters = [parameter for group in work.groups for parameter in group["params"]]
+        self.steps = len(work.plan(0))
+        self.best_weights: dict[str, Tensor] = {}
+        self.state = _State()
+
+    @property
+    def taken(self) -> int:
+        """Optimizer steps taken in all."""
+        return self.state.epoch * self.steps + self.state.step
+
+    def run(self, stopped: Callable[[], int]) -> None:
+        """Train to the end, from where the state stands. stopped: gives the signal that asks to stop, 0 for none."""
+        while not self.state.finished:
+            self._train_epoch(stopped)
+            self._close_epoch()
+            self._maybe_save(_agreed_signal(stopped()), force=self.state.finished)
+
+    def _train_epoch(self, stopped: Callable[[], int]) -> None:
+        state = self.state
+        self.module.train()
+        with bar(f"epoch {state.epoch + 1}/{self.config.epochs}", self.work.rows, "rows") as advance:
+            advance(state.row_sum)
+            for step in self.work.plan(state.epoch)[state.step :]:
+                started = time.perf_counter()
+                loss = self._take_step(step)
+                state.step, state.loss_sum = state.step + 1, state.loss_sum + loss
+                state.row_sum += len(step.rows)
+                state.seconds += time.perf_counter() - started
+                advance(len(step.rows))
+                if state.step < self.steps:  # the end of an epoch saves after validation
+                    self._maybe_save(_agreed_signal(stopped()))
+
+    def _take_step(self, step: Step) -> float:
+        """One optimizer step. Returns the loss summed over the step's rows."""
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * self._factor(self.taken)
+        rank, ranks = (runtime.rank(), runtime.world_size()) if self.work.shared else (0, 1)
+        runtime.seed_step(self.config.seed, self.taken, rank)
+        loss = self._backward(step.share(rank, ranks), len(step.rows), penalized=rank == 0)
+        if ranks > 1:
+            loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
+            _sum_gradients(self.parameters)
+        if not math.isfinite(loss):
+            raise self._diverged(loss)
+        self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss
+
+    def _backward(self, share: Step, count: int, *, penalized: bool) -> float:
+        """Gradients of the mean loss over `count` rows, as far as this share goes. Returns its summed loss."""
+        total = 0.0
+        with self.accelerator.autocast():
+            for loss in self.work.loss_fn(self.module, share):
+                self.accelerator.backward(loss / count)
+                total += loss.item()
+            if self.work.penalty is not None and penalized:
+                self.accelerator.backward(self.work.penalty(self.module))
+        return total
+
+    def _factor(self, step: int) -> float:
+        return rate_factor(step, self.steps * self.config.epochs, self.config.schedule, self.config.warmup)
+
+    def _close_epoch(self) -> None:
+        """Validate, note the epoch, keep its weights if they are the best, and move to the next."""
+        state, metric = self.state, self.config.metric
+        self.module.eval()
+        entry = self._entry() | self.work.validate(self.module)
+        state.history.append(entry)
+        if entry[metric] > state.best_metric:
+            state.best_metric, state.best_epoch = entry[metric], state.epoch + 1
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        say(describe(entry, self.config.epochs, metric, chosen=state.best_epoch == state.epoch + 1))
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum, state.row_sum, state.seconds = 0.0, 0, 0.0
+        state.finished = state.epoch == self.config.epochs or self._out_of_patience()
+
+    def _entry(self) -> dict[str, float]:
+        state, seconds = self.state, max(self.state.seconds, 1e-9)
+        speed = {"rows_per_second": state.row_sum / seconds}
+        if self.work.tokens is not None:
+            speed["tokens_per_second"] = self.work.tokens / seconds
+        return {
+            "epoch": state.epoch + 1,
+            "train_loss": state.loss_sum / state.row_sum,
+            "learning_rate": self.peaks[0] * self._factor(self.taken),
+            "seconds": state.seconds,
+            **speed,
+        }
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.patience
+        if patience is None or self.state.epoch - self.state.best_epoch < patience:
+            return False
+        say(f"stopped early: no better {self.config.metric} for {patience} epochs")
+        return True
+
+    def _maybe_save(self, asked: int, *, force: bool = False) -> None:
+        """Save where it is time to, or where a signal asks to stop; then stop."""
+        if self.checkpoints is not None and (asked or force or self._agreed(self.checkpoints.due(self.taken))):
+            self.checkpoints.save(Checkpoint(self.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()}))
+            runtime.wait_for_ranks()
+        if asked:
+            raise Interrupted(asked, self.taken, str(self.checkpoints.folder) if self.checkpoints else None)
+
+    def _agreed(self, due: bool) -> bool:
+        """Rank 0's clock decides for all."""
+        if runtime.world_size() == 1:
+            return due
+        mine = due and runtime.rank() == 0
+        return bool(runtime.sum_over_ranks(torch.tensor(int(mine))))
+
+    def _best(self) -> float | None:
+        return self.state.best_metric if self.state.best_epoch else None
+
+    def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        """What a checkpoint holds: weights, optimizer moments, and the best epoch's weights."""
+        moments = {
+            f"{number}.{name}": tensor
+            for number, values in self.optimizer.state_dict()["state"].items()
+            for name, tensor in values.items()
+        }
+        parts = {"model": self.module.state_dict(), "optimizer": moments, "best": self.best_weights}
+        return {part: {name: t.detach().cpu().numpy() for name, t in tensors.items()} for part, tensors in parts.items()}
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Stand where the checkpoint was made."""
+        facts = dict(checkpoint.facts)
+        if facts["best_metric"] is None:
+            facts["best_metric"] = -math.inf
+        self.state = _State(**facts)
+        self.module.load_state_dict(_tensors(checkpoint.arrays["model"]))
+        self.best_weights = _tensors(checkpoint.arrays["best"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _tensors(checkpoint.arrays["optimizer"]).items():
+            number, moment = name.split(".")
+            moments.setdefault(int(number), {})[moment] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        say(f"going on after step {checkpoint.step:,} of {self.steps * self.config.epochs:,}")
+
+    def _diverged(self, loss: float) -> DivergenceFault:
+        return DivergenceFault(
+            "the training loss is no longer a finite number",
+            where=f"epoch {self.state.epoch + 1}, step {self.state.step + 1}",
+            got=str(loss),
+            remedy=f"Lower --learning-rate (it stood at {self.optimizer.param_groups[0]['lr']:.1e}) or raise --warmup.",
+        )
+
+
+def fit(
+    module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None = None
+) -> list[dict[str, Any]]:
     """Train `module` in place and leave it, in eval mode, with the weights of the epoch that validation liked best.
 
+    checkpoints: where to save and go on from; None saves nothing. With it, SIGINT and SIGTERM end the step, save, and
+    raise Interrupted.
+
     Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), learning_rate
-    (the first group's, at the end), seconds, tokens_per_second, and what `work.validate` gave. The chosen epoch's entry
-    has `best` true. Raises DivergenceFault where the loss is no finite number.
+    (the first group's, at the end), seconds, rows_per_second, tokens_per_second where rows are texts, and what
+    `work.validate` gave. The chosen epoch's entry has `best` true.
+    Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
-    accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
-    optimizer = make_optimizer(config, work.groups)
-    module, optimizer = accelerator.prepare(module, optimizer)
-    steps = len(work.plan(0))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate_factor(step, steps * config.epochs, config.schedule, config.warmup)
-    )
-    best, history = _Best(), []
-    for epoch in range(config.epochs):
-        entry = {"epoch": epoch + 1, **_train_epoch(accelerator, module, optimizer, schedule, work, config, epoch)}
-        module.eval()
-        entry |= work.validate(accelerator.unwrap_model(module))
-        history.append(entry)
-        _keep_if_best(best, entry, accelerator.unwrap_model(module), config.metric)
-        say(describe(entry, config.epochs, config.metric, chosen=best.epoch == epoch + 1))
-        if config.patience is not None and epoch + 1 - best.epoch >= config.patience:
-            say(f"stopped early: no better {config.metric} for {config.patience} epochs")
-            break
-    accelerator.unwrap_model(module).load_state_dict(best.weights)
-    for entry in history:
-        entry["best"] = entry["epoch"] == best.epoch
-    return history
-
-
-def _train_epoch(
-    accelerator: Accelerator,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    work: Work,
-    config: TrainingConfig,
-    epoch: int,
-) -> dict[str, float]:
-    module.train()
-    steps = work.plan(epoch)
-    started, loss_sum, rows = time.perf_counter(), 0.0, 0
-    with bar(f"epoch {epoch + 1}/{config.epochs}", len(work.lengths), "rows") as advance:
-        for number, step in enumerate(steps):
-            loss = _take_step(accelerator, module, optimizer, work, config.max_grad_norm, step)
-            if not math.isfinite(loss):
-                raise _diverged(epoch, number, loss, optimizer)
-            schedule.step()
-            loss_sum, rows = loss_sum + loss, rows + len(step.rows)
-            advance(len(step.rows))
-    seconds = time.perf_counter() - started
-    return {
-        "train_loss": loss_sum / rows,
-        "learning_rate": schedule.get_last_lr()[0],
-        "seconds": seconds,
-        "tokens_per_second": float(work.lengths.sum()) / seconds,
-    }
-
-
-def _take_step(
-    accelerator: Accelerator,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    work: Work,
-    max_grad_norm: float,
-    step: Step,
-) -> float:
-    """One optimizer step. Returns the loss summed over the step's rows."""
-    total = 0.0
-    with accelerator.autocast():
-        for loss in work.loss_fn(module, step):
-            accelerator.backward(loss / len(step.rows))
-            total += loss.item()
-        if work.penalty is not None:
-            accelerator.backward(work.penalty(module))
-    accelerator.clip_grad_norm_([p for group in work.groups for p in group["params"]], max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return total
+    training = _Training(module, work, config, checkpoints)
+    if checkpoints is not None:
+        newest = checkpoints.newest()
+        if newest is not None:
+            training.resume(newest)
+        with runtime.deferred_signals() as stopped:
+            training.run(stopped)
+    else:
+        training.run(lambda: 0)
+    module.load_state_dict(training.best_weights)
+    module.eval()
+    state = training.state
+    return [entry | {"best": entry["epoch"] == state.best_epoch} for entry in state.history]
 
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -152,31 +269,38 @@ def rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
     rising = math.ceil(warmup * steps)
     if step < rising:
         return (step + 1) / (rising + 1)
-    left = (steps - step) / max(1, steps - rising)
-    if schedule == "linear":
-        return max(0.0, left)
-    return 0.5 * (1 + math.cos(math.pi * (1 - max(0.0, left)))) if schedule == "cosine" else 1.0
-
-
-def _keep_if_best(best: _Best, entry: dict[str, float], module: nn.Module, metric: str) -> None:
-    if entry[metric] > best.metric:
-        best.metric, best.epoch = entry[metric], int(entry["epoch"])
-        best.weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    left = max(0.0, (steps - step) / max(1, steps - rising))
+    shapes = {"linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left))), "constant": 1.0}
+    return shapes[schedule]
 
 
 def describe(entry: dict[str, float], epochs: int, metric: str, chosen: bool) -> str:
-    """An epoch's line: losses, metric, rate, tokens/s."""
+    """An epoch's line: losses, metric, rate, speed."""
     losses = f"train loss {entry['train_loss']:.4f}  validation loss {entry['validation_loss']:.4f}"
+    unit = "tokens" if "tokens_per_second" in entry else "rows"
+    speed = f"{entry[f'{unit}_per_second']:,.0f} {unit}/s"
     return (
         f"epoch {entry['epoch']}/{epochs}  {losses}  {metric} {entry[metric]:.4f}{' *' if chosen else '  '}"
-        f"  rate {entry['learning_rate']:.2e}  {entry['tokens_per_second']:,.0f} tokens/s  {entry['seconds']:.1f} s"
+        f"  rate {entry['learning_rate']:.2e}  {speed}  {entry['seconds']:.1f} s"
     )
 
 
-def _diverged(epoch: int, number: int, loss: float, optimizer: torch.optim.Optimizer) -> DivergenceFault:
-    return DivergenceFault(
-        "the training loss is no longer a finite number",
-        where=f"epoch {epoch + 1}, step {number + 1}",
-        got=str(loss),
-        remedy=f"Lower --learning-rate (it stood at {optimizer.param_groups[0]['lr']:.1e}) or raise --warmup.",
-    )
+def _agreed_signal(noted: int) -> int:
+    """The signal that asks to stop, known to all processes where one of them noted it; 0 for none."""
+    anywhere = runtime.sum_over_ranks(torch.tensor(float(noted)))
+    return noted or (signal.SIGTERM if anywhere else 0)
+
+
+def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Each parameter's gradient becomes the sum over all processes, in one message; a process with no rows adds zeros."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = runtime.sum_over_ranks(torch.cat([gradient.ravel() for gradient in gradients]))
+    for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+
+
+def _tensors(arrays: Any) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -154,9 +154,7 @@ def _check_probabilities(chances: NDArray[np.float64], rows: int, classes: int) 
     # Half precision rounds to 1e-3; anything farther off holds logits, or sigmoids of another problem type.
     off = float(np.abs(chances.sum(axis=1) - 1).max())
     if chances.min() < 0 or off > 1e-2:
-        raise _misfit(
-            "rows of probabilities that sum to 1", f"least value {chances.min():g}, sums off by {off:g}"
-        )
+        raise _misfit("rows of probabilities that sum to 1", f"least value {chances.min():g}, sums off by {off:g}")
 
 
 def _check_ids(what: str, ids: NDArray[Any], chances: NDArray[np.float64]) -> None:
@@ -223,9 +221,7 @@ def _f1(jaccard: Figure) -> Figure:
 def _confusion(case: _Case) -> NDArray[np.int64]:
     from sklearn.metrics import confusion_matrix
 
-    matrix: NDArray[np.int64] = confusion_matrix(
-        case.labels, case.predicted, labels=np.arange(len(case.names))
-    )
+    matrix: NDArray[np.int64] = confusion_matrix(case.labels, case.predicted, labels=np.arange(len(case.names)))
     return matrix
 
 

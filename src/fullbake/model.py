@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import bundle
 from fullbake.config import TokensConfig
-from fullbake.errors import BundleError
+from fullbake.errors import BundleError, DataError
 from fullbake.inference import Texts, encode, logits_over, probabilities
 from fullbake.runtime import device
 from fullbake.tokens import Encoded
@@ -64,7 +64,16 @@ class Classifier:
         return str(self.record.facts["columns"]["label"])
 
     def logits(self, texts: Texts) -> np.ndarray:
-        """Scores before the softmax, float32 (texts, classes), in the order of `texts`."""
+        """Scores before the softmax, float32 (texts, classes), in the order of `texts`. Raises DataError for what is no text."""
+        if isinstance(texts, str):
+            raise DataError(
+                "texts are taken, not one text",
+                expected="a list of strings",
+                got=repr(texts[:40]),
+                remedy="Put it into a list: predict([text]).",
+            )
+        if not len(texts):
+            return np.empty((0, len(self.classes_)), dtype=np.float32)
         encoded = encode(texts, self.tokenizer, self.tokens)
         return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
 

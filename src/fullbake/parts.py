@@ -13,6 +13,7 @@ from fullbake.config import DataConfig
 from fullbake.data import Dataset, check_trainable, read_dataset
 from fullbake.duplicates import duplicate_groups, find_overlap
 from fullbake.errors import DataError
+from fullbake.hashing import fingerprint
 from fullbake.progress import say
 from fullbake.splits import split
 
@@ -42,6 +43,10 @@ class Part:
     def rows(self) -> np.ndarray:
         """Row numbers in the source file, from 1."""
         return self.source.rows[self.indices]
+
+    def fingerprint(self) -> str:
+        """sha256 hex over the part's texts, labels, label names and places in its source."""
+        return fingerprint(self.source.fingerprint(), self.indices)
 
     def without(self, positions: np.ndarray) -> "Part":
         """This part less the rows at these positions within it."""

@@ -46,9 +46,7 @@ def history_figure(history: Sequence[Entry], metric: str) -> bytes:
     return _png(figure)
 
 
-def confusion_figure(
-    matrix: Sequence[Sequence[int]] | NDArray[np.int64], label_names: Sequence[str]
-) -> bytes:
+def confusion_figure(matrix: Sequence[Sequence[int]] | NDArray[np.int64], label_names: Sequence[str]) -> bytes:
     """Rows of each class by what they were predicted as, shaded by share of the class; PNG bytes.
 
     matrix: (classes, classes) counts, as `metrics.score` gives them. Counts are written into the cells of up
@@ -84,9 +82,7 @@ def _runs(history: Sequence[Entry]) -> dict[str, list[Entry]]:
     return runs
 
 
-def _draw_run(
-    losses: "Axes", scores: "Axes", metric: str, name: str, run: Sequence[Entry], number: int
-) -> None:
+def _draw_run(losses: "Axes", scores: "Axes", metric: str, name: str, run: Sequence[Entry], number: int) -> None:
     """One run's three lines. Alone, training and validation differ by color; among others by dashes."""
     steps = [_step(entry) for entry in run]
     own, marker = COLORS[number % len(COLORS)], _MARKERS[number % len(_MARKERS)]

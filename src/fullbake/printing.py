@@ -55,10 +55,10 @@ def _overall(result: dict[str, Any]) -> Table:
 
 def _per_class(result: dict[str, Any]) -> Table:
     table = Table(title="Per class, with 95% intervals", title_justify="left")
-    table.add_column("class")
-    table.add_column("support", justify="right")
+    table.add_column("class", overflow="fold")
+    table.add_column("support", justify="right", no_wrap=True)
     for name in ("precision", "recall", "F1"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for row in result["per_class"]:
         figures = [_with_interval(row[name]) for name in ("precision", "recall", "f1")]
         table.add_row(Text(row["label"]), f"{row['support']:,}", *figures)
@@ -70,7 +70,7 @@ def _confusion(result: dict[str, Any]) -> Table:
     table = Table(title="Confusion: a row a true class, a column a predicted one", title_justify="left")
     table.add_column("")
     for name in names:
-        table.add_column(Text(name), justify="right")
+        table.add_column(Text(name), justify="right", overflow="fold")
     for position, (name, counts) in enumerate(zip(names, result["confusion_matrix"], strict=True)):
         cells = [Text(f"{n:,}", style="bold" if column == position else "") for column, n in enumerate(counts)]
         table.add_row(Text(name), *cells)
@@ -91,7 +91,7 @@ def _interval(figure: dict[str, Any]) -> Text:
 def _with_interval(figure: dict[str, Any]) -> Text:
     if figure["value"] is None:
         return Text(f"- ({figure['reason']})", style="dim")
-    return Text(f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+    return Text(f"{figure['value']:.3f} ({figure['low']:.2f}-{figure['high']:.2f})")
 
 
 def headline(part: str, result: dict[str, Any]) -> str:
@@ -140,5 +140,6 @@ def cache(features: "Cache") -> RenderableType:
         used = datetime.fromtimestamp(entry.used, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(entry.key[:12], Text(entry.description), amount(entry.size), used)
     full = amount(sum(entry.size for entry in entries))
-    line = Text(f"{features.root}: {len(entries)} entries, {full} of at most {amount(features.limit_bytes)}")
+    count = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+    line = Text(f"{features.root}: {count}, {full} of at most {amount(features.limit_bytes)}")
     return Group(table, line) if entries else line

@@ -1,34 +1,34 @@
-"""A recipe from end to end: `adapt` makes a classifier, `evaluate` scores one, `predict_file` runs one over a file.
+"""A recipe from end to end: `adapt` makes a classifier and saves it.
 
 The only module that unpacks a whole recipe; below it everything takes plain values or one section.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import metrics, network, runtime, storage
-from fullbake.config import DataConfig, Recipe
+from fullbake import metrics, network, runtime, storage, unfinished
+from fullbake.checkpoints import Checkpoints
+from fullbake.config import DataConfig, Recipe, TrainingConfig
 from fullbake.data import Dataset, read_dataset
 from fullbake.duplicates import text_hashes
 from fullbake.bases import load_config, max_positions
 from fullbake.cache import Cache
-from fullbake.encoder import default_pooling
+from fullbake.encoder import default_pooling, load_encoder
 from fullbake.errors import RecipeError
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, FeatureKey, frozen_features, train_head
 from fullbake.hashing import fingerprint
-from fullbake.inference import encode, probabilities
+from fullbake.inference import encode, logits_over, probabilities
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide
-from fullbake.progress import bar, say, warn
-from fullbake.tables import Table, open_table
+from fullbake.progress import say
 from fullbake.tokens import Encoded, load_tokenizer, set_defaults
-from fullbake.writers import open_writer
+from fullbake.unfinished import Resuming, Unfinished
 
 CACHE_BYTES = 20 * 1024**3
 """Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
@@ -52,6 +52,37 @@ def feature_cache(folder: str | Path | None = None) -> Cache:
     return Cache(runtime.cache_dir(folder) / "features", CACHE_BYTES)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run: the effective recipe, the rows, and what its weights depend on besides them.
+
+    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
+    """
+
+    recipe: Recipe
+    parts: Parts
+    tokenizer: PreTrainedTokenizerFast
+    base: str
+    cache: Cache
+    run: Unfinished | None = None
+
+    def checkpoints(self, rate: float) -> Checkpoints | None:
+        """Where training at one rate saves and goes on from."""
+        return None if self.run is None else self.run.checkpoints(f"rate-{rate:g}")
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this one's."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "base": self.base,
+            "data": {name: part.fingerprint() for name, part in self.parts.named().items()},
+            "processes": runtime.world_size(),
+            "threads": runtime.threads(),
+            "device": runtime.device().type,
+            "versions": runtime.versions(),
+        }
+
+
 def adapt(
     recipe: Recipe,
     data: Dataset | str | Path,
@@ -59,27 +90,61 @@ def adapt(
     out: str | Path | None = None,
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
+    resuming: Resuming = Resuming(),  # noqa: B008  (frozen)
 ) -> Classifier:
     """Make a classifier from a base by the recipe.
 
-    data: a Dataset, or a file or hub id read by the recipe's `data` section. out: where the bundle is saved (None: not).
-    overwrite: let the new bundle replace what stands there, once it is complete. cache_dir: where features are kept.
-    Raises Error's children: RecipeError, DataError, BaseModelError, OutputError, Fault.
+    data: a Dataset, or a file or hub id read by the recipe's `data` section. out: where the bundle is saved (None: not, and
+    nothing is kept for going on). overwrite: let the new bundle replace what stands there, once it is complete. cache_dir:
+    where features are kept. resuming: how often to save, and what to do about an unfinished run of the same `out`.
+    Under torchrun or accelerate launch the processes share the work; rank 0 writes.
+    Raises Error's children: RecipeError, DataError, BaseModelError, OutputError, Fault; Interrupted where a signal stopped it.
     """
-    if out is not None:
+    runtime.join_ranks()
+    if out is None:
+        return _train(_prepare(recipe, data, cache_dir))
+    _check_target(out, overwrite)
+    job = _prepare(recipe, data, cache_dir)
+    if unfinished.only_cleaning_left(out, job.facts()):
+        say(f"{out} was complete already; its run was stopped while it cleaned up")
+        unfinished.clean(out, writes=runtime.rank() == 0)
+        return Classifier.load(out)
+    runtime.wait_for_ranks()  # all have looked at what lies there before one of them writes
+    run = unfinished.open_run(out, job.facts(), resuming, writes=runtime.rank() == 0)
+    classifier = _train(replace(job, run=run))
+    _save(classifier, Path(out), overwrite, run)
+    return classifier
+
+
+def _check_target(out: str | Path, overwrite: bool) -> None:
+    """Refuse a target that holds something, before the hours of work; one whose run only has to clean up is looked at later."""
+    storage.recover(out)
+    if not unfinished.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
+
+
+def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
     recipe = effective(recipe)
     dataset = data if isinstance(data, Dataset) else read_training_data(data, recipe.data)
     parts = divide(dataset, recipe.data)
     say(_sizes(parts, dataset))
-    tokenizer = _tokenizer(recipe)
-    train_at = _WAYS[recipe.way](recipe, parts, tokenizer, cache_dir)
-    trained = _best_rate(recipe, train_at, parts.validation.labels)
-    classifier = Classifier(trained.network, tokenizer, recipe.tokens, Record())
-    classifier.record = _record(recipe, parts, trained, classifier)
-    if out is not None:
-        classifier.save(out, overwrite=overwrite)
+    base = network.encoder_fingerprint(load_encoder(recipe.base))
+    return Job(recipe, parts, _tokenizer(recipe), base, feature_cache(cache_dir))
+
+
+def _train(job: Job) -> Classifier:
+    trained = _best_rate(job.recipe, _WAYS[job.recipe.way](job), job.parts.validation.labels)
+    classifier = Classifier(trained.network, job.tokenizer, job.recipe.tokens, Record())
+    classifier.record = _record(job, trained, classifier)
     return classifier
+
+
+def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -> None:
+    """The bundle under its name, then nothing of the unfinished run: in this order, so that one of the two is always whole."""
+    if runtime.rank() == 0:
+        classifier.save(out, overwrite=overwrite)
+        run.close()
+    runtime.wait_for_ranks()
 
 
 def read_training_data(source: str | Path, config: DataConfig) -> Dataset:
@@ -141,8 +206,8 @@ def _build(recipe: Recipe, label_names: tuple[str, ...]) -> PreTrainedModel:
     return network.build(recipe.base, recipe.head, label_names, seed=recipe.training.seed)
 
 
-def _encode(dataset: Dataset, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Encoded:
-    return encode(dataset.texts, tokenizer, recipe.tokens)
+def _encode(dataset: Dataset, job: Job) -> Encoded:
+    return encode(dataset.texts, job.tokenizer, job.recipe.tokens)
 
 
 def _by_source(parts: tuple[Part, ...], compute: Callable[[Dataset], Any]) -> list[Any]:
@@ -152,48 +217,47 @@ def _by_source(parts: tuple[Part, ...], compute: Callable[[Dataset], Any]) -> li
     return [computed[id(part.source)] for part in parts]
 
 
-def _finetuning(recipe: Recipe, parts: Parts, tokenizer: PreTrainedTokenizerFast, _: object) -> TrainAt:
-    chosen = (parts.train, parts.validation)
-    encoded = _by_source(chosen, lambda source: _encode(source, recipe, tokenizer))
+def _at_rate(job: Job, rate: float) -> tuple[PreTrainedModel, TrainingConfig]:
+    """A network to train, always from the same start, and the training section with this one rate."""
+    training = job.recipe.training.model_copy(update={"learning_rate": (rate,)})
+    return _build(job.recipe, job.parts.train.source.label_names), training
+
+
+def _finetuning(job: Job) -> TrainAt:
+    chosen = (job.parts.train, job.parts.validation)
+    encoded = _by_source(chosen, lambda source: _encode(source, job))
     train, validation = (
         Labelled(ids.take(part.indices), part.labels) for ids, part in zip(encoded, chosen, strict=True)
     )
 
     def train_at(rate: float) -> Trained:
-        training = recipe.training.model_copy(update={"learning_rate": (rate,)})
-        built = _build(recipe, parts.train.source.label_names)
-        tuning = Tuning(recipe.head, training, recipe.tokens, tokenizer.pad_token_id)
-        return Trained(built, *finetune(built, train, validation, tuning))
+        built, training = _at_rate(job, rate)
+        tuning = Tuning(job.recipe.head, training, job.recipe.tokens, job.tokenizer.pad_token_id)
+        return Trained(built, *finetune(built, train, validation, tuning, job.checkpoints(rate)))
 
     return train_at
 
 
-def _frozen(
-    recipe: Recipe, parts: Parts, tokenizer: PreTrainedTokenizerFast, cache_dir: str | Path | None
-) -> TrainAt:
-    chosen = (parts.train, parts.validation)
-    features = _features(recipe, chosen, tokenizer, feature_cache(cache_dir))
+def _frozen(job: Job) -> TrainAt:
+    chosen = (job.parts.train, job.parts.validation)
     train, validation = (
-        Featured(values[part.indices], part.labels) for values, part in zip(features, chosen, strict=True)
+        Featured(values[part.indices], part.labels) for values, part in zip(_features(job, chosen), chosen, strict=True)
     )
 
     def train_at(rate: float) -> Trained:
-        training = recipe.training.model_copy(update={"learning_rate": (rate,)})
-        built = _build(recipe, parts.train.source.label_names)
-        return Trained(built, *train_head(built, train, validation, recipe.head, training))
+        built, training = _at_rate(job, rate)
+        return Trained(built, *train_head(built, train, validation, job.recipe.head, training, job.checkpoints(rate)))
 
     return train_at
 
 
-def _features(
-    recipe: Recipe, parts: tuple[Part, ...], tokenizer: PreTrainedTokenizerFast, cache: Cache
-) -> list[np.ndarray]:
-    model = _build(recipe, parts[0].source.label_names)
+def _features(job: Job, parts: tuple[Part, ...]) -> list[np.ndarray]:
+    model = _build(job.recipe, job.parts.train.source.label_names)
     key = FeatureKey(
-        base=network.encoder_fingerprint(model),
-        tokenizer=fingerprint(tokenizer.backend_tokenizer.to_str()),
-        pooling=recipe.head.pooling or recipe.head.kind,
-        tokens=recipe.tokens,
+        base=job.base,
+        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
+        pooling=job.recipe.head.pooling or job.recipe.head.kind,
+        tokens=job.recipe.tokens,
         threads=runtime.threads(),
         versions=tuple(runtime.versions().items()),
     )
@@ -201,11 +265,11 @@ def _features(
         parts,
         lambda source: frozen_features(
             model,
-            lambda: _encode(source, recipe, tokenizer),
+            lambda: _encode(source, job),
             key=key.of(source.texts_fingerprint()),
-            cache=cache,
-            tokens=recipe.tokens,
-            pad_id=tokenizer.pad_token_id,
+            cache=job.cache,
+            tokens=job.recipe.tokens,
+            pad_id=job.tokenizer.pad_token_id,
         ),
     )
 
@@ -235,92 +299,42 @@ def _best_rate(recipe: Recipe, train_at: TrainAt, labels: np.ndarray) -> Trained
     return Trained(best[1].network, tried, best[1].validation_logits)
 
 
-def _record(recipe: Recipe, parts: Parts, trained: Trained, classifier: Classifier) -> Record:
-    names = classifier.label_names
-    scores = {"validation": metrics.score(parts.validation.labels, probabilities(trained.validation_logits), names)}
+def _record(job: Job, trained: Trained, classifier: Classifier) -> Record:
+    """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
+    parts, names = job.parts, classifier.label_names
+    logits = {"validation": trained.validation_logits}
     if parts.test is not None:
-        scores["test"] = metrics.score(parts.test.labels, classifier.predict_proba(parts.test.texts), names)
-    facts = {
-        "recipe": recipe.model_dump(mode="json"),
-        "base": {"name": recipe.base},
-        "columns": {"text": recipe.data.text, "label": recipe.data.label},
-        "data": _data_facts(parts),
-        "metrics": scores,
-        "versions": runtime.versions(),
-        "threads": runtime.threads(),
-    }
-    rows = {f"{name}_rows": part.rows for name, part in parts.named().items()}
-    return Record(facts, {"hashes": text_hashes(parts.train.texts), **rows}, trained.history)
+        logits["test"] = _test_logits(job, parts.test, trained.network)
+    named, facts = parts.named(), job.facts()
+    scores = {name: metrics.score(named[name].labels, probabilities(values), names) for name, values in logits.items()}
+    columns = {"text": job.recipe.data.text, "label": job.recipe.data.label}
+    rows = {f"{name}_rows": part.rows for name, part in named.items()}
+    return Record(
+        facts | {"run": fingerprint(facts), "columns": columns, "metrics": scores, "data": _data_facts(parts)},
+        {"hashes": text_hashes(parts.train.texts), **rows},
+        trained.history,
+    )
+
+
+def _test_logits(job: Job, test: Part, model: PreTrainedModel) -> np.ndarray:
+    encoded = encode(test.texts, job.tokenizer, job.recipe.tokens)
+    return logits_over(
+        model.to(runtime.device()),
+        encoded,
+        tokens=job.recipe.tokens,
+        pad_id=job.tokenizer.pad_token_id,
+        title="testing",
+        shared=True,
+    )
 
 
 def _data_facts(parts: Parts) -> dict[str, Any]:
+    named = parts.named().items()
     return {
         "source": parts.train.source.source,
-        "sources": {name: part.source.source for name, part in parts.named().items()},
-        "fingerprint": {name: part.source.fingerprint() for name, part in parts.named().items()},
-        "rows": {name: len(part) for name, part in parts.named().items()},
+        "sources": {name: part.source.source for name, part in named},
+        "fingerprint": {name: part.fingerprint() for name, part in named},
+        "rows": {name: len(part) for name, part in named},
         "overlap_allowed": parts.overlap_allowed,
         "overlap_dropped": parts.overlap_dropped,
     }
-
-
-def predict_file(
-    classifier: Classifier,
-    source: str | Path | Table,
-    target: str | Path | BinaryIO,
-    *,
-    text: str | None = None,
-    prefix: str = "",
-    overwrite: bool = False,
-) -> int:
-    """Write the rows of `source` again, in order, with `predicted`, `score` and `score:<class>` after their columns.
-
-    source: a file (.csv .tsv .jsonl .parquet) or an open Table. target: a file, its form by its extension, or a binary
-    stream in the source's form. text: column of the texts (None: the name it had in training). prefix: put before the
-    added names. Streamed: memory does not grow with the rows. Returns the number of rows.
-    Raises DataError for a row that cannot be read or a name that is taken, OutputError where the target is there.
-    """
-    column = text or classifier.text_column
-    table = source if isinstance(source, Table) else open_table(source, columns=[column])
-    extra = {name: str if name == f"{prefix}predicted" else np.float32 for name in _added_names(classifier, prefix)}
-    done = 0
-    with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
-        for chunk in table.chunks(keep=True):
-            writer.write(chunk, _added(classifier, chunk.columns[column], prefix))
-            advance(len(chunk))
-            done += len(chunk)
-    return done
-
-
-def _added_names(classifier: Classifier, prefix: str) -> list[str]:
-    names = ["predicted", "score", *(f"score:{label}" for label in classifier.label_names)]
-    return [prefix + name for name in names]
-
-
-def _added(classifier: Classifier, texts: list[str], prefix: str) -> dict[str, Any]:
-    """The added columns of one chunk: the likeliest class, its probability, and every class's."""
-    chances = classifier.predict_proba(texts).astype(np.float32)
-    likeliest = list(classifier.classes_[chances.argmax(axis=1)])
-    return dict(zip(_added_names(classifier, prefix), [likeliest, chances.max(axis=1), *chances.T], strict=True))
-
-
-def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
-    """Score a classifier on labelled rows: `metrics.score`'s figures, and `trained_on`, how many rows it was trained on.
-
-    Warns where that is not 0. The dataset must have been read with the classifier's `label_names`.
-    """
-    assert dataset.labels is not None
-    scores = metrics.score(dataset.labels, classifier.predict_proba(dataset.texts), classifier.label_names)
-    trained_on = count_seen(classifier, dataset)
-    if trained_on:
-        warn(
-            f"{trained_on:,} of these {len(dataset):,} rows were trained on: the scores flatter the classifier "
-            "(texts compared after NFKC, case folding and whitespace collapsing)"
-        )
-    return scores | {"trained_on": trained_on}
-
-
-def count_seen(classifier: Classifier, dataset: Dataset) -> int:
-    """How many of the rows hold a text that the classifier was trained on."""
-    seen = {bytes(row) for row in classifier.record.seen["hashes"]}
-    return sum(bytes(row) in seen for row in text_hashes(dataset.texts))

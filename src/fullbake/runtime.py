@@ -1,10 +1,14 @@
-"""The machine: device, precision, threads, seeds, versions, the cache folder.
+"""The machine: device, precision, threads, seeds, ranks, signals, versions, the cache folder.
 
 The only place that reads environment variables, so that what a run depends on can be read here.
 """
 
 import os
 import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,3 +62,86 @@ def threads() -> int:
 def versions() -> dict[str, str]:
     """Python's and the libraries' versions, as saved with every run."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def rank() -> int:
+    """This process's number among those that train together, 0 where it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Processes that train together; torchrun and accelerate launch set it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_ranks() -> None:
+    """Meet the other processes, if there are any. Call once before any of the functions below."""
+    if world_size() == 1:
+        return
+    import torch.distributed
+    from accelerate import PartialState
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.distributed.is_initialized():  # figures travel as CPU tensors, gradients where they are
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    PartialState()
+
+
+def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
+    """The tensor, in place, as the sum of every process's."""
+    if world_size() > 1:
+        import torch.distributed
+
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def all_ranks(mine: bool) -> bool:
+    """Whether it is true for every process."""
+    import torch
+
+    return int(sum_over_ranks(torch.tensor(int(mine)))) == world_size()
+
+
+def wait_for_ranks() -> None:
+    """Return when every process has come here."""
+    if world_size() > 1:
+        import torch.distributed
+
+        torch.distributed.barrier()
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for one optimizer step of one process.
+
+    Dropout is thus a pure function of (seed, step, rank): going on at step k needs no saved random state.
+    """
+    import numpy as np
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(step, rank)).generate_state(1, np.uint64)[0] >> 1))
+
+
+@contextmanager
+def deferred_signals() -> Iterator[Callable[[], int]]:
+    """Within the block SIGINT and SIGTERM are noted, not acted on. Yields a function: the signal noted, 0 for none.
+
+    A second SIGINT acts at once, for whoever will not wait. Outside the main thread signals are left as they are.
+    """
+    noted = [0]
+
+    def note(number: int, _: object) -> None:
+        if noted[0] and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        noted[0] = number
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: noted[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from fullbake.errors import DataError
 
@@ -49,7 +48,7 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
             remedy="Add rows, or give files for validation and test.",
         )
     random = np.random.Generator(np.random.PCG64(seed))
-    state = _start(_count(members, _indicators(labels)), share, random)
+    state = _start(*_count(members, labels), share, random)
     _fill(state, random)
     _mend(state)
     held = state.held[members]
@@ -58,9 +57,17 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
 
 @dataclass
 class _State:
-    """counts: (groups, classes) rows. wanted, now: (classes,) rows to hold, rows held. held: (groups,)."""
+    """What is held so far.
 
-    counts: csr_array
+    owners, classes, rows: (entries,) each group's rows of each class it has, group after group; starts:
+    (groups + 1,) where each group's entries begin. totals, wanted, now: (classes,) rows in all, to be held,
+    held. held: (groups,).
+    """
+
+    owners: Ids
+    classes: Ids
+    rows: Ids
+    starts: Ids
     totals: Ids
     wanted: Ids
     now: Ids
@@ -68,8 +75,8 @@ class _State:
 
     def of(self, group: int) -> tuple[Ids, Ids]:
         """(classes, rows of each) in a group."""
-        part = slice(self.counts.indptr[group], self.counts.indptr[group + 1])
-        return self.counts.indices[part], self.counts.data[part]
+        part = slice(self.starts[group], self.starts[group + 1])
+        return self.classes[part], self.rows[part]
 
     def turn(self, group: int) -> None:
         """Move a group to the other side."""
@@ -78,36 +85,34 @@ class _State:
         self.held[group] = not self.held[group]
 
 
-def _indicators(labels: npt.NDArray[np.integer]) -> csr_array:
-    """(rows, classes) of 0 and 1; a row with no class at all counts for one of its own, so that it is split too."""
+def _count(members: Ids, labels: npt.NDArray[np.integer]) -> tuple[Ids, Ids, Ids]:
+    """(groups, classes, rows) of each pair of group and class that occurs, sorted by group."""
     if labels.ndim == 1:
-        _, codes = np.unique(labels, return_inverse=True)
-        return csr_array((np.ones(len(codes), dtype=np.int64), (np.arange(len(codes)), codes)))
-    bare = labels.sum(axis=1, keepdims=True) == 0
-    return csr_array(np.concatenate([labels, bare], axis=1).astype(np.int64))
+        at, codes = np.arange(len(labels)), np.unique(labels, return_inverse=True)[1]
+    else:
+        bare = labels.sum(axis=1, keepdims=True) == 0  # rows of no class get one of their own, to be split as well
+        at, codes = np.nonzero(np.concatenate([labels, bare], axis=1))
+    pairs, rows = np.unique(np.stack([members[at], codes]), axis=1, return_counts=True)
+    return pairs[0], pairs[1], rows
 
 
-def _count(members: Ids, rows: csr_array) -> csr_array:
-    ones = np.ones(len(members), dtype=np.int64)
-    counts = csr_array((ones, (members, np.arange(len(members))))) @ rows
-    counts.eliminate_zeros()
-    return counts
-
-
-def _start(counts: csr_array, share: float, random: np.random.Generator) -> _State:
-    totals = np.asarray(counts.sum(axis=0)).ravel()
-    spread = np.bincount(counts.indices, minlength=counts.shape[1]) > 1
+def _start(owners: Ids, classes: Ids, rows: Ids, share: float, random: np.random.Generator) -> _State:
+    starts = np.searchsorted(owners, np.arange(owners[-1] + 2))
+    totals = np.bincount(classes, weights=rows).astype(np.int64)
+    spread = np.bincount(classes) > 1
     wanted = np.where(spread, _whole_numbers(totals * share, random), 0)
     wanted = np.where(spread, np.clip(wanted, 1, totals - 1), wanted)
-    return _State(counts, totals, wanted, np.zeros_like(totals), np.zeros(counts.shape[0], dtype=bool))
+    held = np.zeros(len(starts) - 1, dtype=bool)
+    return _State(owners, classes, rows, starts, totals, wanted, np.zeros_like(totals), held)
 
 
-def _whole_numbers(exact: npt.NDArray[np.float64], random: np.random.Generator) -> Ids:
+def _whole_numbers(exact: npt.NDArray[np.floating], random: np.random.Generator) -> Ids:
     """Rounded so that the sum is the rounded sum: the largest remainders go up, equal ones by lot."""
     floors = np.floor(exact)
     order = np.lexsort((random.permutation(len(exact)), floors - exact))
     floors[order[: round(exact.sum() - floors.sum())]] += 1
-    return floors.astype(np.int64)
+    numbers: Ids = floors.astype(np.int64)
+    return numbers
 
 
 def _fill(state: _State, random: np.random.Generator) -> None:
@@ -119,19 +124,19 @@ def _fill(state: _State, random: np.random.Generator) -> None:
 
 def _mend(state: _State) -> None:
     """Give every class that could stand on both sides a group on the side where it has none."""
-    columns = state.counts.tocsc()
     for _ in range(_ROUNDS):
         lacking = np.flatnonzero(_one_sided(state))
         if not len(lacking):
             return
         for kind in lacking.tolist():
-            groups = columns.indices[columns.indptr[kind] : columns.indptr[kind + 1]]
+            groups = state.owners[state.classes == kind]
             if _one_sided(state)[kind]:
                 state.turn(min(groups.tolist(), key=lambda group: _cost_of_turning(state, group)))
 
 
 def _one_sided(state: _State) -> npt.NDArray[np.bool_]:
-    return (state.wanted > 0) & ((state.now == 0) | (state.now == state.totals))
+    lacking: npt.NDArray[np.bool_] = (state.wanted > 0) & ((state.now == 0) | (state.now == state.totals))
+    return lacking
 
 
 def _cost_of_turning(state: _State, group: int) -> tuple[int, int]:

@@ -31,10 +31,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fullbake.errors import Fault, OutputError, SpaceFault
-from fullbake.hashing import check_files as check_files
-from fullbake.hashing import file_sha256 as file_sha256
-from fullbake.hashing import fingerprint as fingerprint
-from fullbake.hashing import hash_files as hash_files
+from fullbake.hashing import check_files, fingerprint, hash_files
 
 MANIFEST = "manifest.json"
 """The file that `seal` writes and `verify` reads."""
@@ -123,8 +120,10 @@ def hidden(place: Path, needed: int = 0) -> Iterator[Path]:
         with _full_disk_told(holder, place, needed):
             yield holder / "new" / place.name
     finally:
-        _close(holder, place)
-        lock.release()
+        try:
+            _close(holder, place)
+        finally:
+            lock.release()
 
 
 def recover(target: str | Path) -> None:
@@ -162,6 +161,13 @@ def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
             got=f"{len(names)} entries, among them {min(names)!r}",
             remedy="Name another folder, or pass --overwrite: this one goes once the new one is complete.",
         )
+
+
+def sweep(folder: str | Path) -> None:
+    """`recover` for every name in `folder`: for folders whose names change, such as caches and checkpoints."""
+    matches = [re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.partial", path.name) for path in _listing(Path(folder))]
+    for name in {match[1] for match in matches if match}:
+        recover(Path(folder) / name)
 
 
 def require_space(folder: str | Path, needed: int, what: str) -> None:
@@ -202,21 +208,21 @@ def put(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
     Raises OutputError where a folder that holds something stands there and may not be overwritten.
     """
     aside = fresh.parent.with_name("old") / place.name
-    moved = overwrite and place.exists()
-    if moved:
-        _make(aside.parent)
-        _rename(place, aside)
     try:
+        if overwrite and place.exists():
+            _make(aside.parent)
+            with suppress(FileNotFoundError):  # another process moved it first
+                _rename(place, aside)
         _rename(fresh, place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+    except BaseException as error:
+        if aside.exists() and not place.exists():
+            _rename(aside, place)
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        remove(aside)  # the old version was given up here, and another one stands in its place
         raise OutputError(
             "somebody else wrote here meanwhile", where=str(place), remedy="Name another folder."
         ) from error
-    finally:
-        if moved and not place.exists():
-            _rename(aside, place)
 
 
 def _close(holder: Path, place: Path) -> None:
@@ -280,7 +286,10 @@ def remove(folder: Path) -> None:
 
 
 def _listing(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _nearest(folder: Path) -> Path:
@@ -323,9 +332,7 @@ def write_json(path: Path, value: Any) -> None:
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     except ValueError as error:
-        raise Fault(
-            "a figure is not a finite number", where=str(path), expected="JSON", got=str(error)
-        ) from error
+        raise Fault("a figure is not a finite number", where=str(path), expected="JSON", got=str(error)) from error
     write_bytes(path, f"{text}\n".encode())
 
 

@@ -111,7 +111,7 @@ def open_table(
 
 
 def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -> Table:
-    """The lines of a UTF-8 stream as a table of one column, blank ones as empty texts. It is read only once."""
+    """The lines of a UTF-8 stream as a table of one column, blank ones as empty texts; read only once."""
     rows = ((line, [text]) for line, text in read_plain_lines(stream, name))
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
@@ -144,7 +144,7 @@ def arrow_table(
 
 
 def json_text(value: object, name: str, where: str, *, nullable: bool = False) -> str:
-    """A value of a JsonRow as the string that stands in the file; DataError for null, NaN, list and object."""
+    """A JsonRow's value as the string that stands in the file; DataError for null, NaN, list and object."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -217,9 +217,7 @@ def _check_flags(path: Path, form: str, delimiter: str | None, encoding: str) ->
         raise DataError("--encoding is for text files", where=str(path), remedy="Leave it out.")
 
 
-def _select(
-    where: str, names: tuple[str, ...], wanted: Sequence[str] | None, hint: str = ""
-) -> tuple[str, ...]:
+def _select(where: str, names: tuple[str, ...], wanted: Sequence[str] | None, hint: str = "") -> tuple[str, ...]:
     if wanted is None:
         return names
     for name in wanted:
@@ -246,9 +244,7 @@ def _cut(
         yield positions, held
 
 
-def _open_delimited(
-    path: Path, columns: tuple[str, ...] | None, form: str, delimiter: str, encoding: str
-) -> Table:
+def _open_delimited(path: Path, columns: tuple[str, ...] | None, form: str, delimiter: str, encoding: str) -> Table:
     with contextlib.closing(read_delimited(path, delimiter, encoding)) as rows:
         names = tuple(next(rows)[1])
     hint = " The first line has to hold the names, parted by the delimiter that --delimiter says."
@@ -264,9 +260,7 @@ def _open_delimited(
     return Table(str(path), form, names, wanted, "line", read)
 
 
-def _open_json_lines(
-    path: Path, columns: tuple[str, ...] | None, nullable: tuple[str, ...], encoding: str
-) -> Table:
+def _open_json_lines(path: Path, columns: tuple[str, ...] | None, nullable: tuple[str, ...], encoding: str) -> Table:
     with contextlib.closing(read_json_lines(path, encoding)) as rows:
         first = next(rows, None)
     if first is None:
@@ -316,7 +310,8 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        opened = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)  # type: ignore[no-untyped-call]
+        with opened as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(

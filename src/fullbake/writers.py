@@ -169,10 +169,8 @@ def _parquet_writer(stream: BinaryIO, source: Table, extra: Extra) -> Iterator[W
         own = pa.schema([(name, pa.large_string()) for name in source.names])
     schema = own
     for name, kind in extra.items():
-        schema = schema.append(
-            pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind))
-        )
-    with parquet.ParquetWriter(stream, schema) as opened:
+        schema = schema.append(pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind)))
+    with parquet.ParquetWriter(stream, schema) as opened:  # type: ignore[no-untyped-call]
         yield _ParquetWriter(opened, source, schema)
 
 

@@ -1,0 +1,117 @@
+"""Hashes tell apart whatever differs, and a folder's faults are named file by file."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fullbake.hashing import check_files, file_sha256, fingerprint, hash_files
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def typed(value: object) -> object:
+    """Equal only for values of equal types: Python holds 1, 1.0 and True equal, and 0.0 equal to -0.0."""
+    if isinstance(value, list):
+        return ("list", tuple(map(typed, value)))
+    if isinstance(value, dict):
+        return ("dict", tuple((key, typed(value[key])) for key in sorted(value)))
+    return (type(value).__name__, repr(value))
+
+
+@given(VALUES, VALUES)
+def test_fingerprints_agree_exactly_where_values_do(left: object, right: object) -> None:
+    assert (fingerprint(left) == fingerprint(right)) == (typed(left) == typed(right))
+    assert fingerprint(left) == fingerprint(left)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (("ab", "c"), ("a", "bc")),
+        (("a",), ("a", "")),
+        ((["a"], "b"), (["a", "b"],)),
+        ((1,), ("1",)),
+        ((1,), (True,)),
+        ((b"a",), ("a",)),
+        (({"a": 1},), (["a", 1],)),
+        ((np.zeros(4, np.float32),), (np.zeros((2, 2), np.float32),)),
+        ((np.zeros(2, np.float32),), (np.zeros(1, np.float64),)),
+        ((np.array([1, 2]),), (np.array([2, 1]),)),
+    ],
+)
+def test_framing_is_unambiguous(left: tuple[object, ...], right: tuple[object, ...]) -> None:
+    assert fingerprint(*left) != fingerprint(*right)
+
+
+def test_fingerprints_do_not_depend_on_order_or_memory_layout() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    grid = np.arange(6).reshape(2, 3)
+    assert fingerprint(grid) == fingerprint(np.asfortranarray(grid))
+    assert fingerprint([1, 2]) == fingerprint((1, 2))
+
+
+def test_a_fingerprint_is_the_same_tomorrow() -> None:
+    value = fingerprint("text", 1, 2.5, None, True, b"x", [1, "a"], {"k": 3}, np.arange(3, dtype=np.int64))
+    assert value == "08d40e3f93c42a1025ce216c5ba0074cd91886f387df1c85e9cd538f11a2cd02"
+
+
+@pytest.mark.parametrize("part", [object(), {1: 2}, {1, 2}, np.array([object()]), np.int64(1), Path("a")])
+def test_what_cannot_be_told_apart_safely_is_refused(part: object) -> None:
+    with pytest.raises(TypeError, match="cannot fingerprint"):
+        fingerprint("before", part)
+
+
+def test_a_files_hash_is_sha256(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "a").write_bytes(content)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "sub" / "b.bin").write_bytes(b"1234")
+    return tmp_path
+
+
+def test_a_whole_folder_has_no_fault(folder: Path) -> None:
+    recorded = hash_files(folder)
+    assert list(recorded) == ["a.json", "sub/b.bin"]
+    assert recorded["sub/b.bin"] == {"size": 4, "sha256": hashlib.sha256(b"1234").hexdigest()}
+    assert check_files(folder, recorded) == []
+
+
+def test_every_fault_is_named(folder: Path) -> None:
+    recorded = hash_files(folder)
+    (folder / "a.json").unlink()
+    (folder / "sub" / "b.bin").write_bytes(b"1235")
+    (folder / "c").write_text("new")
+    faults = check_files(folder, recorded)
+    assert faults == ["a.json is missing", "sub/b.bin is damaged (its sha256 differs)", "c is foreign"]
+    assert check_files(folder, recorded, contents=False) == ["a.json is missing", "c is foreign"]
+    (folder / "sub" / "b.bin").write_bytes(b"12")
+    assert "sub/b.bin is damaged (2 bytes, 4 when it was written)" in check_files(folder, recorded)
+
+
+def test_optional_files_may_change_go_and_come(folder: Path) -> None:
+    recorded = hash_files(folder)
+    (folder / "a.json").unlink()
+    (folder / "history.png").write_text("new")
+    (folder / "history.txt").write_text("new")
+    assert check_files(folder, recorded, optional=["a.json", "history.*"]) == []
+
+
+def test_a_record_that_is_itself_damaged_counts_as_a_fault(folder: Path) -> None:
+    recorded = hash_files(folder)
+    recorded["a.json"]["sixe"] = recorded["a.json"].pop("size")
+    assert check_files(folder, recorded) == ["a.json is damaged (2 bytes, None when it was written)"]

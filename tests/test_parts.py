@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rows import column, dataset, make_rows, write_csv
+
+from fullbake.config import DataConfig
+from fullbake.data import Dataset
+from fullbake.duplicates import normalize
+from fullbake.errors import DataError
+from fullbake.parts import Part, Parts, divide
+
+
+def whole(texts: list[str], labels: list[int]) -> Dataset:
+    rows = np.arange(1, len(texts) + 1)
+    return Dataset(column(texts), np.array(labels), ("no", "yes"), rows, "here.csv", "text", "label")
+
+
+def numbers(parts: Parts) -> dict[str, set[int]]:
+    return {name: set(part.indices.tolist()) for name, part in parts.named().items()}
+
+
+def given(folder: Path, texts: list[str], name: str = "given.csv") -> str:
+    labels = ["food", "game", "money"]
+    return str(write_csv(folder / name, [(text, labels[i % 3]) for i, text in enumerate(texts)]))
+
+
+def test_shares_part_the_rows(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path, 120), DataConfig(validation=0.25, test=0.25))
+    sets = numbers(parts)
+    assert set.union(*sets.values()) == set(range(120))
+    assert sum(map(len, sets.values())) == 120
+    assert {name: len(rows) for name, rows in sets.items()} == {"train": 60, "validation": 30, "test": 30}
+    for part in parts.named().values():
+        assert np.bincount(part.labels).tolist() == [len(part) // 3] * 3
+
+
+def test_no_test_unless_asked(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path), DataConfig())
+    assert parts.test is None
+    assert set(parts.named()) == {"train", "validation"}
+    assert len(parts.validation) == 12
+
+
+def test_split_follows_its_seed_alone(tmp_path: Path) -> None:
+    data = dataset(tmp_path)
+    first, again, other = (numbers(divide(data, DataConfig(split_seed=seed))) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_equal_texts_stay_together() -> None:
+    """Promise 2: equal after NFKC, case folding and whitespace collapsing."""
+    texts = [f"row number {number} about nothing at all" for number in range(40)]
+    twins = texts + [text.upper().replace(" ", "  ") for text in texts]
+    for seed in range(5):
+        parts = divide(whole(twins, [n % 2 for n in range(40)] * 2), DataConfig(validation=0.3, test=0.2, split_seed=seed))
+        keys = {name: {normalize(t) for t in part.texts.to_pylist()} for name, part in parts.named().items()}
+        assert not keys["train"] & keys["validation"]
+        assert not keys["train"] & keys["test"]
+        assert not keys["validation"] & keys["test"]
+
+
+def test_row_numbers_are_the_files(tmp_path: Path) -> None:
+    data = dataset(tmp_path)
+    parts = divide(data, DataConfig())
+    for part in parts.named().values():
+        assert part.rows.tolist() == (part.indices + 1).tolist()
+        assert part.texts.to_pylist() == [make_rows()[row - 1][0] for row in part.rows]
+
+
+def test_shares_that_leave_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leave nothing to train on"):
+        divide(dataset(tmp_path), DataConfig(validation=0.5, test=0.5))
+
+
+def test_given_file_is_read_with_the_labels_of_training(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path), DataConfig(validation=given(tmp_path, [f"another text {n}" for n in range(9)])))
+    assert len(parts.train) == 60
+    assert parts.validation.source.label_names == parts.train.source.label_names
+    assert parts.validation.labels.tolist() == [0, 1, 2] * 3
+
+
+def test_label_that_training_never_saw_is_refused(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "given.csv", [("a text", "gaem")])
+    with pytest.raises(DataError, match=r"given\.csv, line 2.*training did not have(?s:.*)'gaem'(?s:.*)Did you mean 'game'"):
+        divide(dataset(tmp_path), DataConfig(validation=str(path)))
+
+
+OVERLAPPING = [make_rows()[3][0].upper(), make_rows()[7][0], "a new text", "one more"]
+
+
+def test_overlap_is_refused_with_its_count(tmp_path: Path) -> None:
+    config = DataConfig(validation=given(tmp_path, OVERLAPPING))
+    with pytest.raises(DataError, match=r"2 of 60 training rows \(row 4, 8 of (?s:.*)--drop-overlap(?s:.*)--allow-overlap"):
+        divide(dataset(tmp_path), config)
+
+
+def test_overlap_is_left_out_of_training(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path), DataConfig(validation=given(tmp_path, OVERLAPPING), drop_overlap=True))
+    assert parts.overlap_dropped == 2
+    assert parts.overlap_allowed == 0
+    assert len(parts.validation) == 4
+    assert set(range(60)) - set(parts.train.indices.tolist()) == {3, 7}
+
+
+def test_overlap_is_stamped_where_it_is_allowed(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path), DataConfig(validation=given(tmp_path, OVERLAPPING), allow_overlap=True))
+    assert (parts.overlap_allowed, parts.overlap_dropped) == (2, 0)
+    assert len(parts.train) == 60
+
+
+def test_test_file_is_held_against_both_other_parts(tmp_path: Path) -> None:
+    """A row of the test file leaves training where it stands there, and validation where it stands there."""
+    data = dataset(tmp_path)
+    config = DataConfig(test=given(tmp_path, [row[0] for row in make_rows()[:9]]))
+    with pytest.raises(DataError, match=r"training rows .* and \d+ of 12 validation rows"):
+        divide(data, config)
+    parts = divide(data, config.model_copy(update={"drop_overlap": True}))
+    assert parts.test is not None
+    assert len(parts.train) + len(parts.validation) == 51
+    assert not {*parts.train.indices.tolist(), *parts.validation.indices.tolist()} & set(range(9))
+
+
+def test_validation_file_and_test_file_may_not_share_texts(tmp_path: Path) -> None:
+    one, other = given(tmp_path, ["a new text", "one more", "third"], "one.csv"), given(tmp_path, ["a new  TEXT"], "two.csv")
+    with pytest.raises(DataError, match="1 of 3 validation rows"):
+        divide(dataset(tmp_path), DataConfig(validation=one, test=other))
+
+
+def test_part_without_rows() -> None:
+    part = Part(whole(["a", "b", "c", "d"], [0, 1, 0, 1]), np.array([0, 2, 3]))
+    assert part.without(np.array([1])).indices.tolist() == [0, 3]
+    assert part.without(np.array([1])).labels.tolist() == [0, 1]
