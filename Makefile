@@ -1,12 +1,16 @@
-.PHONY: check test demo
+.PHONY: check test demo docs
 
 check:
 	ruff format --check .
 	ruff check .
 	mypy
+	python docs/generate.py --check
 
 test:
-	python -m pytest -n 2 -q
+	python -m pytest -n 2 -m "not slow"
 
 demo:
 	fullbake demo
+
+docs:
+	python docs/generate.py

@@ -8,6 +8,7 @@ HEADINGS = {"demo": "See it work", "tests": "Run the tests"}
 
 
 def command(name: str, readme: Path = Path("README.md")) -> str:
+    """The block under the heading of `name` (a key of HEADINGS); SystemExit where there is none."""
     pattern = rf"^## {re.escape(HEADINGS[name])}\n.*?^```bash\n(.*?)^```$"
     found = re.search(pattern, readme.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     if found is None:

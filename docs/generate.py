@@ -36,7 +36,7 @@ def commands() -> str:
     text = app.generate_docs(output_format="markdown")
     text = re.sub(r"## Table of Contents\n.*?(?=\*\*Commands)", "", text, flags=re.DOTALL)
     text = text.replace("# fullbake\n", "# The command line\n", 1).replace("```console", "```text")
-    return f"{text.rstrip()}\n\nExit codes and messages: [errors.md](errors.md). Defaults of fields: [recipe.md](recipe.md)."
+    return f"{text.rstrip()}\n\nExit codes: [errors.md](errors.md). Defaults of fields: [recipe.md](recipe.md)."
 
 
 # Recipes
@@ -58,9 +58,9 @@ _RECIPE_INTRO = """# The fields of a recipe
 
 A recipe is one run's whole configuration. Every field has one name: in YAML it stands in its section (`training:`,
 `tokens:`, ...), on the command line it is a flag (`--learning-rate`), in Python a keyword
-(`Recipe.load("finetune", base="demo", learning_rate=3e-5)`). The defaults below hold where neither the recipe nor a flag
-says otherwise; the [shipped recipes](recipes.md) set some of them. `head` is `head.kind` in YAML where its section has
-other fields too.
+(`Recipe.load("finetune", base="demo", learning_rate=3e-5)`). The defaults below hold where neither the recipe nor a
+flag says otherwise; the [shipped recipes](recipes.md) set some of them. `head` is `head.kind` in YAML where its section
+has other fields too.
 """
 
 
@@ -124,9 +124,9 @@ def python_api() -> str:
 
 
 def _entry(thing: Any) -> str:
-    text = f"## {thing.__name__}\n\n{_signature(thing)}{_prose(thing)}\n"
     members = _members(thing) if inspect.isclass(thing) else {}
-    return text + "".join(f"\n### {thing.__name__}.{name}\n\n{_signature(it)}{_prose(it)}\n" for name, it in members.items())
+    titled = [(f"## {thing.__name__}", thing), *((f"### {thing.__name__}.{name}", it) for name, it in members.items())]
+    return "\n".join(f"{title}\n\n{_signature(it)}{_prose(it)}\n" for title, it in titled)
 
 
 def _members(thing: type) -> dict[str, Any]:
@@ -144,16 +144,26 @@ def _signature(thing: Any) -> str:
         return ""
     source = ast.parse(inspect.cleandoc(f"\n{inspect.getsource(function)}")).body[0]
     assert isinstance(source, ast.FunctionDef)
-    source.body = [ast.Expr(ast.Constant(...))]
-    source.name = thing.__name__ if inspect.isclass(thing) else source.name
-    source.returns = None if inspect.isclass(thing) else source.returns
+    _tidy(source, thing)
     return f"```text\n{_wrapped(source)}\n```\n\n"
+
+
+def _tidy(source: ast.FunctionDef, thing: Any) -> None:
+    """Leave out what a caller does not write: the body, `self` or `cls`, and what `__init__` returns."""
+    source.body = [ast.Expr(ast.Constant(...))]
+    for arguments in (source.args.posonlyargs, source.args.args):
+        arguments[:] = [argument for argument in arguments if argument.arg not in ("self", "cls")]
+    if inspect.isclass(thing):
+        source.name, source.returns = thing.__name__, None
+    if isinstance(source.returns, ast.Constant) and isinstance(source.returns.value, str):
+        source.returns = ast.Name(source.returns.value)
 
 
 def _wrapped(source: ast.FunctionDef) -> str:
     decorators = [f"@{ast.unparse(it)}" for it in source.decorator_list]
     source.decorator_list = []
     line = ast.unparse(source).split("\n")[0].removeprefix("def ").removesuffix(":")
+    line = re.sub(r"(: [^,=()]*[^,=() ])=(?=\S)", r"\1 = ", line)
     if len(line) > 100:
         start, rest = line.split("(", 1)
         inner, end = rest.rsplit(")", 1)
@@ -182,16 +192,17 @@ def error_page() -> str:
 _ERRORS = """# Errors and exit codes
 
 A message says where, what was expected, what stood there, and what to do about it. Nothing is repaired in silence. The
-command line prints it as one paragraph on stderr; `--debug` shows the traceback. Python raises these, and `fullbake.Error`
-is the root that catches them all:
+command line prints it as one paragraph on stderr; `--debug` shows the traceback. Python raises these, and
+`fullbake.Error` is the root that catches them all:
 
 ```text
 {tree}
 ```
 
 {table}
-The command line ends with 0 when it is done, 1 for a fault, 2 for a mistake that its reader can mend (a wrong flag too),
-130 after Ctrl-C. Nothing half-written is left under the name that was asked for.
+The command line ends with 0 when it is done, 1 for a fault, 2 for a mistake that its reader can mend (a wrong flag
+too), and 128 plus the number of the signal that stopped it: 130 after Ctrl-C, 143 after a plain `kill`. Nothing
+half-written is left under the name that was asked for.
 
 ## What they look like
 
@@ -241,13 +252,16 @@ def results(folder: Path = ROOT / "benchmarks" / "results") -> str:
     """docs/results.md: a table for each file of benchmarks/results: name, command, machine, versions, rows."""
     files = sorted(folder.glob("*.json"))
     parts = [_result(json.loads(path.read_text("utf-8")), path.name) for path in files]
-    return "# Results\n\nMeasured, stored, and put here by a script.\n\n" + ("\n".join(parts) or "None are stored yet.\n")
+    return "\n".join(
+        ["# Results\n\nMeasured, stored, and put here by a script.\n", *(parts or ["None are stored yet."])]
+    )
 
 
 def _result(stored: dict[str, Any], file: str) -> str:
     rows = stored["rows"]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = [_row(*names), _row(*["---"] * len(names)), *(_row(*(_cell(row.get(name)) for name in names)) for row in rows)]
+    cells = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
+    table = [_row(*line) for line in cells]
     versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
     facts = f"Command: `{stored['command']}`. Machine: {stored['machine']}. Versions: {versions}."
     return f"## {stored['name']}\n\n{''.join(table)}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
@@ -266,9 +280,10 @@ def layers() -> str:
     """The table of layers, each module with the first sentence of its docstring."""
     rows = []
     for module, layer in _layers().items():
-        said = inspect.getdoc(importlib.import_module(f"fullbake.{module}")) if module != "__main__" else "`python -m fullbake`."
-        sentence = re.split(r"(?<=[.:])\s", " ".join((said or "").split()), maxsplit=1)[0]
-        rows.append(_row(str(layer), f"`{module}`", sentence.removesuffix(":").removesuffix(".")))
+        source = Path(fullbake.__file__).with_name(f"{module}.py").read_text("utf-8")
+        paragraph = " ".join((ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].split())
+        sentence = re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
+        rows.append(_row(str(layer), f"`{module}`", sentence.removesuffix(".")))
     return _row("layer", "module", "what it is for") + _row("---", "---", "---") + "".join(rows)
 
 
@@ -328,12 +343,16 @@ BLOCKS: dict[str, Callable[[], str]] = {
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def _filled(found: re.Match[str]) -> str:
+    return found[1] + BLOCKS[found["name"]]() + found[3]
+
+
 def generated() -> dict[Path, str]:
     """Every file that is generated, whole or in part, as it should be."""
     pages = {ROOT / path: f"{NOTE}\n\n{make().rstrip()}\n" for path, make in PAGES.items()}
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         if path not in pages:
-            pages[path] = BLOCK.sub(lambda found: found[1] + BLOCKS[found["name"]]() + found[3], path.read_text("utf-8"))
+            pages[path] = BLOCK.sub(_filled, path.read_text("utf-8"))
     return pages
 
 

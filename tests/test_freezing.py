@@ -1,0 +1,171 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rows import column, dataset, make_rows, recipe, train, weights
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from test_finetuning import assert_same
+
+from fullbake import network
+from fullbake.cache import Cache
+from fullbake.config import HeadConfig, TokensConfig
+from fullbake.freezing import STRENGTHS, Featured, FeatureKey, frozen_features, train_head
+from fullbake.heads import l2_penalty
+from fullbake.inference import encode, logits_over, probabilities
+from fullbake.tokens import load_tokenizer
+
+Bases = Callable[..., Path]
+TOKENS = TokensConfig(max_length=48, token_budget=256)
+HEADS = ["linear", "mlp", "standard"]
+
+
+class Work:
+    """A network over a small base, and the features of the tests' texts. passes: (rows, base in train mode) of each pass."""
+
+    def __init__(self, base: Path, folder: Path, head: str = "linear", **fields: Any) -> None:
+        if head != "standard":  # the first tokens of a random base hardly tell texts apart
+            fields["pooling"] = "mean"
+        self.recipe = recipe(base, f"frozen-{head}", **fields)
+        self.head = self.recipe.head
+        self.tokenizer = load_tokenizer(base)
+        self.data = dataset(folder)
+        self.cache = Cache(folder / "cache", 10**9)
+        self.network = network.build(base, self.head, self.data.label_names, seed=0)
+        self.passes: list[tuple[int, bool]] = []
+        self.network.base_model.register_forward_pre_hook(self._note, with_kwargs=True)
+
+    def _note(self, module: torch.nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
+        rows = len(given[0] if given else named["input_ids"])
+        self.passes.append((rows, any(part.training for part in module.modules())))
+
+    def features(self, encode_texts: Callable[[], Any] | None = None, key: str = "k") -> np.ndarray:
+        return frozen_features(
+            self.network,
+            encode_texts or self.encoded,
+            key=key,
+            cache=self.cache,
+            tokens=TOKENS,
+            pad_id=self.tokenizer.pad_token_id,
+        )
+
+    def encoded(self) -> Any:
+        return encode(self.data.texts, self.tokenizer, TOKENS)
+
+    def parts(self) -> tuple[Featured, Featured]:
+        features, labels = self.features(), self.data.labels
+        assert labels is not None
+        return Featured(features[:45], labels[:45]), Featured(features[45:], labels[45:])
+
+    def fit(self) -> tuple[list[dict[str, Any]], np.ndarray]:
+        return train_head(self.network, *self.parts(), self.head, self.recipe.training)
+
+
+def test_each_text_passes_the_base_once_in_eval_mode(bases: Bases, tmp_path: Path) -> None:
+    work = Work(bases("bert"), tmp_path)
+    work.network.train()
+    work.features()
+    assert sum(rows for rows, _ in work.passes) == 60
+    assert not any(training for _, training in work.passes)
+
+
+def test_training_the_head_never_runs_the_base(bases: Bases, tmp_path: Path) -> None:
+    work = Work(bases("bert"), tmp_path, "mlp")
+    train_part, validation = work.parts()
+    passes = len(work.passes)
+    train_head(work.network, train_part, validation, work.head, work.recipe.training)
+    assert len(work.passes) == passes
+
+
+def test_cached_features_are_the_bits_of_fresh_ones(bases: Bases, tmp_path: Path) -> None:
+    work = Work(bases("bert"), tmp_path)
+    fresh, passes = work.features(), len(work.passes)
+    cached = work.features(lambda: pytest.fail("a cache hit must not tokenize"))
+    assert np.array_equal(fresh, cached)
+    assert cached.dtype == np.float32
+    assert len(work.passes) == passes
+    assert np.array_equal(fresh, work.features(key="another"))
+    assert len(work.passes) > passes
+
+
+KEY = FeatureKey("base", "tokenizer", "cls", TOKENS, 1, (("torch", "2"),))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FeatureKey("other", "tokenizer", "cls", TOKENS, 1, (("torch", "2"),)),
+        FeatureKey("base", "other", "cls", TOKENS, 1, (("torch", "2"),)),
+        FeatureKey("base", "tokenizer", "mean", TOKENS, 1, (("torch", "2"),)),
+        FeatureKey("base", "tokenizer", "cls", TOKENS.model_copy(update={"max_length": 47}), 1, (("torch", "2"),)),
+        FeatureKey("base", "tokenizer", "cls", TOKENS, 2, (("torch", "2"),)),
+        FeatureKey("base", "tokenizer", "cls", TOKENS, 1, (("torch", "3"),)),
+    ],
+)
+def test_the_key_tells_apart_what_features_depend_on(other: FeatureKey) -> None:
+    assert KEY.of("texts") == KEY.of("texts")
+    assert KEY.of("texts") != other.of("texts")
+    assert KEY.of("texts") != KEY.of("other texts")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_only_the_head_trains(bases: Bases, tmp_path: Path, head: str) -> None:
+    work = Work(bases("bert"), tmp_path, head, learning_rate=None if head == "linear" else 1e-2)
+    before = {name: tensor.clone() for name, tensor in work.network.state_dict().items()}
+    work.fit()
+    moved = {name for name, tensor in work.network.state_dict().items() if not torch.equal(tensor, before[name])}
+    heads = {"standard": ("bert.pooler.", "classifier."), "linear": ("head.",), "mlp": ("head.",)}[head]
+    assert moved == {name for name in before if name.startswith(heads)}
+    assert not any(module.training for module in work.network.modules())
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", ["bert", "roberta", "albert", "modernbert"])
+def test_joined_classifier_scores_as_the_head_on_features(bases: Bases, tmp_path: Path, family: str, head: str) -> None:
+    work = Work(bases(family), tmp_path, head)
+    _, head_logits = work.fit()
+    encoded = work.encoded().take(np.arange(45, 60))
+    joined = logits_over(work.network, encoded, tokens=TOKENS, pad_id=work.tokenizer.pad_token_id)
+    np.testing.assert_allclose(probabilities(joined), probabilities(head_logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_linear_is_scikit_learns_logistic_regression(bases: Bases, tmp_path: Path, classes: int) -> None:
+    """Parity with the plain pipeline at the strength that validation chose, the scaler folded in."""
+    work = Work(bases("bert"), tmp_path)
+    work.data = dataset(tmp_path, classes=classes)
+    work.network = network.build(bases("bert"), HeadConfig(kind="linear", pooling="mean"), work.data.label_names, seed=0)
+    part, validation = work.parts()
+    history, logits = train_head(work.network, part, validation, work.head, work.recipe.training)
+    best = next(entry for entry in history if entry["best"])
+    inputs, others = (values.features.astype(np.float64) for values in (part, validation))
+    scaler = StandardScaler().fit(inputs)
+    plain = LogisticRegression(C=best["C"], max_iter=1000).fit(scaler.transform(inputs), part.labels)
+    expected = plain.predict_proba(scaler.transform(others))
+    np.testing.assert_allclose(probabilities(logits), expected, atol=1e-5)
+    assert [entry["C"] for entry in history] == list(STRENGTHS)
+    assert best["f1_macro"] == max(entry["f1_macro"] for entry in history)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "standard"])
+def test_same_seed_gives_the_same_bits(bases: Bases, tmp_path: Path, head: str) -> None:
+    """Promise 3, with fresh and with cached features."""
+    first, again = (train(bases("bert"), tmp_path, f"frozen-{head}") for _ in range(2))
+    assert_same(weights(first), weights(again))
+
+
+def test_mlp_head_learns_and_its_penalty_counts(bases: Bases, tmp_path: Path) -> None:
+    free, held = (Work(bases("bert"), tmp_path, "mlp", l2=l2, epochs=5) for l2 in (0.0, 1.0))
+    histories = [work.fit()[0] for work in (free, held)]
+    assert histories[0][-1]["train_loss"] < histories[0][0]["train_loss"]
+    assert l2_penalty(network.head_of(held.network)) < 0.5 * l2_penalty(network.head_of(free.network))
+
+
+def test_features_of_a_text_do_not_depend_on_its_neighbors(bases: Bases, tmp_path: Path) -> None:
+    work = Work(bases("bert"), tmp_path)
+    together = work.features()
+    alone = encode(column([make_rows()[5][0]]), work.tokenizer, TOKENS)
+    np.testing.assert_allclose(work.features(lambda: alone, key="alone")[0], together[5], atol=1e-5)

@@ -1,0 +1,101 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console, RenderableType
+
+from fullbake import metrics, printing
+from fullbake.cache import Cache
+from fullbake.config import HeadConfig
+from fullbake.summary import summarize
+
+
+def shown(result: RenderableType, width: int = 120) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(result)
+    return console.export_text()
+
+
+def scored(names: tuple[str, ...] = ("no", "yes"), rows: int = 40) -> dict[str, Any]:
+    chances = np.random.default_rng(0).dirichlet(np.ones(len(names)), rows)
+    return metrics.score(np.arange(rows) % len(names), chances, names)
+
+
+def test_scores_show_every_figure_and_class() -> None:
+    result = scored()
+    text = shown(printing.scores(result))
+    for title in printing.OVERALL.values():
+        assert title in text
+    assert "ROC-AUC of 'yes'" in text
+    assert f"{result['overall']['accuracy']['value']:.4f}" in text
+    for row in result["per_class"]:
+        assert row["label"] in text
+        assert f"{row['f1']['value']:.3f}" in text
+    assert "40 rows" in text
+    assert "Confusion" in text
+
+
+def test_labels_are_never_markup() -> None:
+    text = shown(printing.scores(scored(("[red]", "[/]", ":smile:"))))
+    assert text.count("[red]") == 3
+    assert "[/]" in text
+    assert ":smile:" in text
+
+
+@pytest.mark.parametrize("classes", [3, 77])
+def test_confusion_is_shown_while_it_is_small(classes: int) -> None:
+    text = shown(printing.scores(scored(tuple(f"class{n}" for n in range(classes)), rows=2 * classes)))
+    assert ("Confusion" in text) == (classes == 3)
+    assert f"class{classes - 1}" in text
+
+
+def test_undefined_figure_shows_its_reason() -> None:
+    result = metrics.score(np.zeros(4, dtype=np.int64), np.tile([0.8, 0.2], (4, 1)), ("no", "yes"))
+    reason = result["overall"]["roc_auc"]["reason"]
+    assert reason
+    assert reason in shown(printing.scores(result), width=200)
+
+
+def test_long_labels_are_not_cut_short() -> None:
+    name = "a_label_with_a_very_long_name_indeed"
+    text = shown(printing.scores(scored((name, "b", "c"))), width=80)
+    assert "…" not in text
+    assert "support" in text
+
+
+def test_headline_is_one_line() -> None:
+    line = printing.headline("validation", scored())
+    assert line.startswith("validation")
+    assert "40 rows" in line
+    assert "accuracy" in line
+    assert "\n" not in line
+
+
+def test_predictions() -> None:
+    text = shown(printing.predictions(("no", "[b]yes"), ["a [i]text", "another"], np.array([[0.2, 0.8], [0.9, 0.1]])))
+    assert "[b]yes" in text
+    assert "a [i]text" in text
+    assert "0.800" in text
+    assert "0.900" in text
+
+
+def test_summary_gives_the_totals() -> None:
+    from transformers import DistilBertConfig
+
+    text = shown(printing.summary(summarize(DistilBertConfig(), way="frozen", head=HeadConfig(kind="mlp"))))
+    for total in ("67,551,746", "1,185,794", "66,365,952"):
+        assert total in text
+
+
+def test_cache_lists_entries_and_how_full_it_is(tmp_path: Path) -> None:
+    features = Cache(tmp_path / "cache", 10**6)
+    assert "0 entries" in shown(printing.cache(features), width=300)
+    with features.put("abcdef0123456789", "12 texts x 32") as folder:
+        (folder / "file").write_bytes(b"x" * 1000)
+    text = shown(printing.cache(features), width=300)
+    assert "12 texts x 32" in text
+    assert "abcdef012345" in text
+    assert "1 entry" in text
+    assert "of at most 1.0 MB" in text
