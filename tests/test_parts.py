@@ -54,7 +54,9 @@ def test_equal_texts_stay_together() -> None:
     texts = [f"row number {number} about nothing at all" for number in range(40)]
     twins = texts + [text.upper().replace(" ", "  ") for text in texts]
     for seed in range(5):
-        parts = divide(whole(twins, [n % 2 for n in range(40)] * 2), DataConfig(validation=0.3, test=0.2, split_seed=seed))
+        parts = divide(
+            whole(twins, [n % 2 for n in range(40)] * 2), DataConfig(validation=0.3, test=0.2, split_seed=seed)
+        )
         keys = {name: {normalize(t) for t in part.texts.to_pylist()} for name, part in parts.named().items()}
         assert not keys["train"] & keys["validation"]
         assert not keys["train"] & keys["test"]
@@ -83,7 +85,9 @@ def test_given_file_is_read_with_the_labels_of_training(tmp_path: Path) -> None:
 
 def test_label_that_training_never_saw_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "given.csv", [("a text", "gaem")])
-    with pytest.raises(DataError, match=r"given\.csv, line 2.*training did not have(?s:.*)'gaem'(?s:.*)Did you mean 'game'"):
+    with pytest.raises(
+        DataError, match=r"given\.csv, line 2.*training did not have(?s:.*)'gaem'(?s:.*)Did you mean 'game'"
+    ):
         divide(dataset(tmp_path), DataConfig(validation=str(path)))
 
 
@@ -92,7 +96,9 @@ OVERLAPPING = [make_rows()[3][0].upper(), make_rows()[7][0], "a new text", "one 
 
 def test_overlap_is_refused_with_its_count(tmp_path: Path) -> None:
     config = DataConfig(validation=given(tmp_path, OVERLAPPING))
-    with pytest.raises(DataError, match=r"2 of 60 training rows \(row 4, 8 of (?s:.*)--drop-overlap(?s:.*)--allow-overlap"):
+    with pytest.raises(
+        DataError, match=r"2 of 60 training rows \(row 4, 8 of (?s:.*)--drop-overlap(?s:.*)--allow-overlap"
+    ):
         divide(dataset(tmp_path), config)
 
 
@@ -123,7 +129,10 @@ def test_test_file_is_held_against_both_other_parts(tmp_path: Path) -> None:
 
 
 def test_validation_file_and_test_file_may_not_share_texts(tmp_path: Path) -> None:
-    one, other = given(tmp_path, ["a new text", "one more", "third"], "one.csv"), given(tmp_path, ["a new  TEXT"], "two.csv")
+    one, other = (
+        given(tmp_path, ["a new text", "one more", "third"], "one.csv"),
+        given(tmp_path, ["a new  TEXT"], "two.csv"),
+    )
     with pytest.raises(DataError, match="1 of 3 validation rows"):
         divide(dataset(tmp_path), DataConfig(validation=one, test=other))
 

@@ -101,7 +101,7 @@ def test_the_test_command_finds_all_tests(ci: ModuleType) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     found = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
-    assert found == {f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py")}
+    assert found == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     assert "deselected" not in done.stdout
 
 

@@ -101,7 +101,7 @@ def _probe(bundle: Bundle, score: Score) -> dict[str, np.ndarray]:
     limit = min(PROBE_LENGTH, bundle.facts["tokens"]["max_length"])
     tokens = TokensConfig(max_length=limit)
     encoded = encode(probe_texts(), bundle.tokenizer, tokens)
-    arrays = {"input_ids": encoded.input_ids, "offsets": encoded.offsets}
+    arrays: dict[str, np.ndarray] = {"input_ids": encoded.input_ids, "offsets": encoded.offsets}
     if encoded.token_type_ids is not None:
         arrays["token_type_ids"] = encoded.token_type_ids
     return arrays | {"logits": score(bundle.network, encoded, bundle.tokenizer.pad_token_id)}
@@ -131,7 +131,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             "this is no fullbake bundle",
             where=str(folder),
             expected=f"a folder with {MANIFEST}, as `fullbake train --out` writes it",
-            got="a file" if folder.is_file() else "no such folder" if not folder.is_dir() else f"a folder without {MANIFEST}",
+            got=_what_stands_at(folder),
         )
     try:
         facts = storage.read_json(path)
@@ -147,10 +147,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             remedy=f"It was written by fullbake {facts.get('versions', {}).get('fullbake')}; install that version to read it.",
         )
     if facts != signed(facts):
-        raise BundleError(
-            f"{MANIFEST} is damaged (its own sha256 differs)", where=str(folder), remedy=_COPY_AGAIN
-        )
+        raise BundleError(f"{MANIFEST} is damaged (its own sha256 differs)", where=str(folder), remedy=_COPY_AGAIN)
     return {name: value for name, value in facts.items() if name not in ("format", "sha256")}
+
+
+def _what_stands_at(folder: Path) -> str:
+    if folder.is_dir():
+        return f"a folder without {MANIFEST}"
+    return "a file" if folder.exists() else "no such folder"
 
 
 _COPY_AGAIN = "Copy the bundle again from where it was whole, or train it again."
@@ -184,7 +188,11 @@ def _write_free_files(folder: Path, bundle: Bundle) -> None:
 def model_card(facts: dict[str, Any]) -> str:
     """The model card, Markdown, from what `fullbake.json` says."""
     environment = Environment(
-        loader=PackageLoader("fullbake"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        loader=PackageLoader("fullbake"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
     )
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment.get_template("model_card.md").render(**facts)

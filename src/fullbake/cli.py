@@ -66,7 +66,10 @@ def _flags() -> type[BaseModel]:
 
 
 Flags = _flags()
-RecipeFlags = Annotated[Flags, Parameter(name="*")]  # type: ignore[valid-type]
+if TYPE_CHECKING:
+    RecipeFlags = BaseModel  # mypy cannot look into a model that is made at run time
+else:
+    RecipeFlags = Annotated[Flags, Parameter(name="*")]
 
 
 @app.command
@@ -192,7 +195,7 @@ def predict(
     bundle: Path
         Folder that `fullbake train` wrote.
     inputs: str
-        One file (.csv, .tsv, .jsonl, .parquet), or texts, or `-` for a text a line on stdin.
+        One file (.csv, .tsv, .jsonl, .parquet), or texts. Default: a text a line on stdin.
     out_file: Path
         File for the rows with `predicted`, `score` and `score:<class>` beside them. Default: stdout.
     text: str
@@ -210,7 +213,7 @@ def predict(
     from fullbake.model import Classifier
     from fullbake.tables import FORMS, open_lines, open_table
 
-    from_stdin = inputs in ((), ("-",))
+    from_stdin = not inputs
     from_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in FORMS
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMS))
@@ -241,7 +244,7 @@ def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[st
             expected=f"one file ({', '.join(forms)}), or texts",
             got="several arguments" if len(inputs) > 1 else "a file of another kind",
             remedy="Score files one at a time; give a file with a text a line on stdin: "
-            f"fullbake predict BUNDLE - < {files[0]}",
+            f"fullbake predict BUNDLE < {files[0]}",
         )
     if out_file is not None:
         raise OutputError(
@@ -310,7 +313,9 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 
 
 @app.command
-def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), recipe: str = "frozen-linear") -> None:
+def demo(
+    *, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), recipe: str = "frozen-linear"
+) -> None:
     """Train on 1,200 bundled forum comments (eight topics) with the packaged base, score, and predict. No hub needed.
 
     Parameters
@@ -386,7 +391,9 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def _show(result: RenderableType) -> None:
     """A table, as wide as the screen, or wide where there is none."""
-    out.print(result, width=None if out.is_terminal else PIPED_WIDTH)
+    if not out.is_terminal:
+        out.width = PIPED_WIDTH
+    out.print(result)
 
 
 def _tell(line: str | Text) -> None:
@@ -413,7 +420,9 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     for part, result in facts["metrics"].items():
         _tell(printing.headline(part, result))
     if "test" not in facts["metrics"]:
-        _tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
+        _tell(
+            "No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back."
+        )
     if facts["data"]["overlap_allowed"]:
         rows = facts["data"]["overlap_allowed"]
         _tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")

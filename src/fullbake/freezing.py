@@ -178,8 +178,9 @@ def _fit_logistic(module: nn.Module, train: Featured, validation: Featured, metr
     scaler = StandardScaler().fit(train.features.astype(np.float64))
     inputs = scaler.transform(train.features.astype(np.float64))
     layer, best, history = output_layer(module), None, []
+    fitted = LogisticRegression(tol=1e-6, max_iter=1000, warm_start=True)  # warm: half the steps
     for number, strength in enumerate(STRENGTHS, start=1):
-        fitted = LogisticRegression(C=strength, max_iter=1000).fit(inputs, train.labels)
+        fitted.set_params(C=strength).fit(inputs, train.labels)
         weight, bias = _softmax_form(fitted)
         weight, bias = fold_scaler(weight, bias, scaler.mean_, scaler.scale_)
         _set_layer(layer, weight, bias)

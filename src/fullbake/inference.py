@@ -5,6 +5,7 @@ Always fp32, also where training used bf16: slower on a GPU, but a saved score c
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from fullbake.config import TokensConfig
 from fullbake.progress import bar
 from fullbake.tokens import Encoded, collate, tokenize
 
-Texts = Sequence[str] | pa.ChunkedArray
+Texts: TypeAlias = Sequence[str] | pa.ChunkedArray
 """Texts in order: a sequence of strings, or an Arrow column."""
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
@@ -105,7 +106,8 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over classes, in float64 so that rows sum to 1. (rows, classes) -> (rows, classes)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    chances: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return chances
 
 
 def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:

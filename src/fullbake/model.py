@@ -41,12 +41,13 @@ class Classifier:
     def __init__(
         self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, record: Record
     ) -> None:
-        self.network = network.to(device()).eval()
+        placed: Any = network  # transformers' own types do not know a device as an argument of `to`
+        self.network = placed.to(device()).eval()
         self.tokenizer = tokenizer
         self.tokens = tokens
         self.record = record
-        names = network.config.id2label
-        self.classes_ = np.array([names[position] for position in range(len(names))], dtype=object)
+        names: Any = network.config.id2label
+        self.classes_: np.ndarray = np.array([names[position] for position in range(len(names))], dtype=np.object_)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -83,13 +84,14 @@ class Classifier:
 
     def predict(self, texts: Texts) -> np.ndarray:
         """Name of the likeliest class of each text, an object array (texts,)."""
-        return self.classes_[self.logits(texts).argmax(axis=1)]
+        likeliest: np.ndarray = self.classes_[self.logits(texts).argmax(axis=1)]
+        return likeliest
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the bundle (docs/reference/bundle.md), atomically.
 
-        Raises OutputError where the folder holds something and `overwrite` is false; with it the old content stands until
-        the new is complete.
+        Raises OutputError where the folder holds something and `overwrite` is false; with it the old content stands
+        until the new is complete.
         """
         facts = self.record.facts | {
             "problem_type": self.network.config.problem_type,
@@ -118,7 +120,7 @@ class Classifier:
         return loaded
 
 
-def _probe_logits(network: PreTrainedModel, encoded: Encoded, pad_id: int) -> np.ndarray:
+def _probe_logits(network: Any, encoded: Encoded, pad_id: int) -> np.ndarray:
     """The probe texts' logits, batched as every run batches them."""
     settings = TokensConfig(max_length=max(4, int(encoded.lengths.max())))
     return logits_over(network.to(device()).eval(), encoded, tokens=settings, pad_id=pad_id, title="proving")

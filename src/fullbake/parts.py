@@ -37,12 +37,14 @@ class Part:
     def labels(self) -> np.ndarray:
         """The part's label ids, int64 (rows,)."""
         assert self.source.labels is not None
-        return self.source.labels[self.indices]
+        labels: np.ndarray = self.source.labels[self.indices]
+        return labels
 
     @property
     def rows(self) -> np.ndarray:
         """Row numbers in the source file, from 1."""
-        return self.source.rows[self.indices]
+        rows: np.ndarray = self.source.rows[self.indices]
+        return rows
 
     def fingerprint(self) -> str:
         """sha256 hex over the part's texts, labels, label names and places in its source."""

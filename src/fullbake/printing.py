@@ -33,7 +33,7 @@ WIDEST_CONFUSION = 12
 
 
 def scores(result: dict[str, Any]) -> RenderableType:
-    """`metrics.score`'s figures as tables: overall, per class with 95% intervals, and the confusion matrix if it is small."""
+    """`metrics.score`'s figures as tables: overall, per class with 95% intervals, and a small confusion matrix."""
     parts: list[RenderableType] = [_overall(result), _per_class(result)]
     if len(result["per_class"]) <= WIDEST_CONFUSION:
         parts.append(_confusion(result))
@@ -43,7 +43,7 @@ def scores(result: dict[str, Any]) -> RenderableType:
 def _overall(result: dict[str, Any]) -> Table:
     positive = result["positive"]
     table = Table(title=f"{result['rows']:,} rows", title_justify="left")
-    table.add_column("figure")
+    table.add_column("figure", overflow="fold")
     table.add_column("value", justify="right")
     table.add_column("95% interval")
     for name, title in OVERALL.items():
@@ -68,7 +68,7 @@ def _per_class(result: dict[str, Any]) -> Table:
 def _confusion(result: dict[str, Any]) -> Table:
     names = [row["label"] for row in result["per_class"]]
     table = Table(title="Confusion: a row a true class, a column a predicted one", title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for name in names:
         table.add_column(Text(name), justify="right", overflow="fold")
     for position, (name, counts) in enumerate(zip(names, result["confusion_matrix"], strict=True)):

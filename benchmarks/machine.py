@@ -1,0 +1,39 @@
+"""What a benchmark's result is kept with: the machine, the versions, the command, and how busy the machine was."""
+
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fullbake import runtime
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
+    """Write `results/NAME.json`: rows (one a line of the table), and what they were measured on."""
+    content = {
+        "name": name,
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": runtime.threads(), "system": platform.system()},
+        "load_at_end": round(os.getloadavg()[0], 2),
+        "versions": runtime.versions(),
+        **facts,
+        "rows": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    print(f"kept in {path}")
+    return path
