@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy_over_splits.py [recipe ...]
 
-Each split holds 20% back for test and 20% of the rest's file for validation; test is scored once. TF-IDF is scikit-learn's
-TfidfVectorizer and LogisticRegression with their defaults, on the same training rows and test rows.
+Each split holds 20% back for test and 20% of the rest's file for validation; test is scored once. TF-IDF is
+scikit-learn's TfidfVectorizer and LogisticRegression with their defaults, on the same training rows and test rows.
 """
 
 import statistics
@@ -51,13 +51,24 @@ def row(name: str, measure: Any) -> dict[str, Any]:
         print(f"{name} split {seed}: {values[-1]:.4f}", flush=True)
     spread = f"{min(values):.3f} to {max(values):.3f}"
     seconds = round((time.perf_counter() - started) / len(values), 1)
-    return {"recipe": name, "mean accuracy": round(statistics.mean(values), 4), "over the splits": spread, "each": values, "seconds a run": seconds}
+    return {
+        "recipe": name,
+        "mean accuracy": round(statistics.mean(values), 4),
+        "over the splits": spread,
+        "each": values,
+        "seconds a run": seconds,
+    }
 
 
 def main(recipes: list[str]) -> None:
     rows = [row("TF-IDF + logistic regression", tfidf)]
     rows += [row(recipe, lambda seed, recipe=recipe: accuracy(recipe, seed)) for recipe in recipes]
-    keep("accuracy_over_splits", rows, data="samples/comments.csv, topic, 1,200 rows, 8 classes", splits=len(rows[0]["each"]))
+    keep(
+        "accuracy_over_splits",
+        rows,
+        data="samples/comments.csv, topic, 1,200 rows, 8 classes",
+        splits=len(rows[0]["each"]),
+    )
 
 
 if __name__ == "__main__":

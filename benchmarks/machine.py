@@ -26,7 +26,12 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
         "name": name,
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": runtime.threads(), "system": platform.system()},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": runtime.threads(),
+            "system": platform.system(),
+        },
         "load_at_end": round(os.getloadavg()[0], 2),
         "versions": runtime.versions(),
         **facts,

@@ -2,8 +2,8 @@
 
     python benchmarks/warm_cache.py FILE TEXT LABEL
 
-Splitting, looking for near duplicates, loading the base, reading the features, fitting every strength and scoring are in it;
-reading the file, importing the libraries and saving the bundle are not.
+Splitting, looking for near duplicates, loading the base, reading the features, fitting every strength and scoring are
+in it; reading the file, importing the libraries and saving the bundle are not.
 """
 
 import sys
@@ -29,7 +29,8 @@ def main(file: str, text: str, label: str) -> None:
 
 
 def timed(recipe: Recipe, data: Dataset) -> float:
-    """Seconds from the data in memory to the scored classifier: all that `adapt` does, a little more than to the trained head."""
+    """Seconds from the data in memory to the scored classifier: all that `adapt` does, a little more than to the
+    trained head."""
     started = time.perf_counter()
     adapt(recipe, data)
     return time.perf_counter() - started

@@ -62,9 +62,7 @@ def make_base(
     tokenizer = make_tokenizer(family)
     tokenizer.model_max_length = positions
     tokenizer.save_pretrained(folder)
-    config = make_config(
-        family, tokenizer, hidden_size=hidden_size, layers=layers, positions=positions, **overrides
-    )
+    config = make_config(family, tokenizer, hidden_size=hidden_size, layers=layers, positions=positions, **overrides)
     encoder = make_encoder(config, seed)
     if not pooler and getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
@@ -85,9 +83,7 @@ def make_encoder(config: Any, seed: int) -> Any:
     return encoder
 
 
-def make_config(
-    family: str, tokenizer: Any, *, hidden_size: int, layers: int, positions: int, **overrides: Any
-) -> Any:
+def make_config(family: str, tokenizer: Any, *, hidden_size: int, layers: int, positions: int, **overrides: Any) -> Any:
     """A small config of the family that fits the tokenizer."""
     fields = _sizes(family, hidden_size, layers)
     fields["vocab_size"] = len(tokenizer)

@@ -104,9 +104,7 @@ def test_epochs_and_seeds_differ_and_do_not_run_into_each_other():
 
 def test_small_sets_are_not_batched_alike_each_epoch():
     lengths = np.arange(1, 161)  # as one sorted pool, all epochs would have the same ten batches
-    epochs = [
-        {frozenset(step.rows.tolist()) for step in plan(lengths, 16, epoch=epoch)} for epoch in range(5)
-    ]
+    epochs = [{frozenset(step.rows.tolist()) for step in plan(lengths, 16, epoch=epoch)} for epoch in range(5)]
     assert all(not one & other for one, other in itertools.combinations(epochs, 2))
 
 
@@ -120,9 +118,7 @@ def test_a_short_last_step_holds_random_rows():
 
 def test_equal_lengths_are_a_plain_shuffle():
     # Which epoch's step a row falls in says nothing about its neighbor's.
-    rows = np.array(
-        [np.concatenate([s.rows for s in plan(np.full(64, 512), 8, epoch=e)]) for e in range(400)]
-    )
+    rows = np.array([np.concatenate([s.rows for s in plan(np.full(64, 512), 8, epoch=e)]) for e in range(400)])
     place = np.argsort(rows, axis=1) // 8
     together = (place[:, 0] == place[:, 1]).mean()
     assert together == pytest.approx(7 / 63, abs=0.05)

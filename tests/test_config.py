@@ -21,7 +21,11 @@ def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
 def test_frozen_mlp_is_the_mission_s_third_way() -> None:
     recipe = Recipe.load("frozen-mlp", base="demo")
     assert (recipe.head.dropout, recipe.head.layers, recipe.head.l2) == (0.15, 2, 0.01)
-    assert (recipe.training.optimizer, recipe.training.learning_rate, recipe.training.batch_size) == ("adam", (1e-2,), 16)
+    assert (recipe.training.optimizer, recipe.training.learning_rate, recipe.training.batch_size) == (
+        "adam",
+        (1e-2,),
+        16,
+    )
     assert (recipe.training.epochs, recipe.training.patience) == (10, 3)
 
 

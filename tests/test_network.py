@@ -188,9 +188,7 @@ def test_the_encoder_is_the_base_and_has_no_pooler(bases: Bases) -> None:
 
 
 def test_width_and_pooling_follow_the_base_unless_given() -> None:
-    config = skeleton(
-        AutoConfig.for_model("bert", hidden_size=48), HeadConfig.model_validate("mlp"), LABELS
-    ).config
+    config = skeleton(AutoConfig.for_model("bert", hidden_size=48), HeadConfig.model_validate("mlp"), LABELS).config
     assert (config.width, config.pooling) == (48, "cls")
     demo = build("demo", HeadConfig.model_validate("linear"), LABELS, seed=0)
     assert demo.config.pooling == "mean"

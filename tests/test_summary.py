@@ -88,9 +88,7 @@ def test_every_family_runs_on_meta_and_ends_in_logits(family: str, bases: Bases)
     rows = {row.name: row for row in summarize(bases(family), way="finetune", num_labels=5).rows}
     dense = [row for row in rows.values() if row.kind == "Linear"]
     assert ("batch", 5) in [row.shape for row in dense]
-    layers = [
-        row.shape for row in rows.values() if row.kind.endswith(("Layer", "Block")) and "conv" not in row.name
-    ]
+    layers = [row.shape for row in rows.values() if row.kind.endswith(("Layer", "Block")) and "conv" not in row.name]
     assert layers
     assert set(layers) == {("batch", "tokens", 32)}
 
@@ -105,9 +103,7 @@ def test_shapes_from_the_config_agree_with_a_forward_pass(bases: Bases) -> None:
 
 def test_no_weights_are_made() -> None:
     """A base of 10^12 parameters would not fit anywhere."""
-    huge = BertConfig(
-        vocab_size=10**6, hidden_size=10**6 // 10 * 12, num_hidden_layers=1, intermediate_size=8
-    )
+    huge = BertConfig(vocab_size=10**6, hidden_size=10**6 // 10 * 12, num_hidden_layers=1, intermediate_size=8)
     assert summarize(huge).total > 10**12
     assert torch.get_default_device().type == "cpu"
 

@@ -29,9 +29,7 @@ TEXTS = [
 
 
 def rows_of(encoded: Encoded) -> list[list[int]]:
-    return [
-        encoded.input_ids[a:b].tolist() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)
-    ]
+    return [encoded.input_ids[a:b].tolist() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
 
 
 def encode(tokenizer, texts, max_length=16, truncation="head", **options) -> Encoded:
@@ -186,9 +184,7 @@ def test_segments_go_where_tokenizer_and_model_know_them(bases, tmp_path):
 
 
 def test_arrow_columns_and_lists_give_the_same(bert):
-    column = pa.chunked_array(
-        [pa.array(TEXTS[:3], pa.large_string()), pa.array(TEXTS[3:], pa.large_string())]
-    )
+    column = pa.chunked_array([pa.array(TEXTS[:3], pa.large_string()), pa.array(TEXTS[3:], pa.large_string())])
     one, other = encode(bert, column), encode(bert, iter(TEXTS))
     assert rows_of(one) == rows_of(other)
     assert (one.input_ids.dtype, one.offsets.dtype) == (np.int32, np.int64)

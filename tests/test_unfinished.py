@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from fullbake import storage, unfinished
+from fullbake.checkpoints import Cadence
 from fullbake.errors import OutputError
 from fullbake.hashing import fingerprint
-from fullbake.unfinished import Resuming, folder_beside, open_run
+from fullbake.unfinished import Resume, folder_beside, open_run
 
 FACTS: dict[str, Any] = {
     "recipe": {"training": {"epochs": 3}},
@@ -16,8 +17,8 @@ FACTS: dict[str, Any] = {
 }
 
 
-def opened(out: Path, facts: dict[str, Any] = FACTS, **options: Any) -> unfinished.Unfinished:
-    return open_run(out, facts, Resuming(**options), writes=True)
+def opened(out: Path, facts: dict[str, Any] = FACTS, resume: Resume = "auto") -> unfinished.Unfinished:
+    return open_run(out, facts, Cadence(steps=5), resume, writes=True)
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -57,23 +58,23 @@ def test_anyway_goes_on_under_the_old_identity_and_says_what_differs(
 ) -> None:
     first = opened(tmp_path / "m")
     with caplog.at_level("WARNING", "fullbake"):
-        assert opened(tmp_path / "m", changed(processes=2), anyway=True).identity == first.identity
+        assert opened(tmp_path / "m", changed(processes=2), resume="anyway").identity == first.identity
     assert "processes: 1 there, 2 now" in caplog.text
 
 
 def test_restart_throws_it_away(tmp_path: Path) -> None:
     run = opened(tmp_path / "m")
     (run.folder / "rate-1").mkdir()
-    again = opened(tmp_path / "m", changed(processes=2), restart=True)
+    again = opened(tmp_path / "m", changed(processes=2), resume="restart")
     assert again.identity == fingerprint(changed(processes=2))
     assert not (run.folder / "rate-1").exists()
 
 
 def test_resume_refuses_to_start_anew(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no unfinished run"):
-        opened(tmp_path / "m", required=True)
+        opened(tmp_path / "m", resume="require")
     opened(tmp_path / "m")
-    opened(tmp_path / "m", required=True)
+    opened(tmp_path / "m", resume="require")
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
@@ -100,5 +101,5 @@ def test_only_cleaning_is_left_where_the_bundle_is_this_run_s(tmp_path: Path) ->
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
-    open_run(tmp_path / "m", FACTS, Resuming(), writes=False).close()
+    open_run(tmp_path / "m", FACTS, Cadence(steps=5), "auto", writes=False).close()
     assert not list(tmp_path.iterdir())

@@ -39,8 +39,7 @@ READ_FAULTS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDatacla
 """What transformers raises over a model folder that is not as it should be."""
 
 _WAYS_OUT = (
-    "Give a folder in Hugging Face format, or a hub id where the hub can be reached, "
-    "or the packaged base: --base demo."
+    "Give a folder in Hugging Face format, or a hub id where the hub can be reached, or the packaged base: --base demo."
 )
 
 # Finding a base
@@ -196,11 +195,7 @@ def explained(place: Path | str) -> Iterator[None]:
         raise
     except READ_FAULTS as error:
         reason = first_line(error)
-        what = (
-            "the base cannot be read"
-            if isinstance(place, Path)
-            else "neither a folder nor reachable on the hub"
-        )
+        what = "the base cannot be read" if isinstance(place, Path) else "neither a folder nor reachable on the hub"
         raise BaseModelError(what, where=f"base '{place}'", got=reason, remedy=_WAYS_OUT) from error
 
 

@@ -72,7 +72,8 @@ def write(target: Path, bundle: Bundle, score: Score, *, overwrite: bool) -> Non
 
 
 def read(folder: Path, score: Score) -> Bundle:
-    """Load a bundle, checking format, hashes and the probe's logits. Raises BundleError that names the file at fault."""
+    """Load a bundle, checking format, hashes and the probe's logits. Raises BundleError that names the file at
+    fault."""
     facts = _read_manifest(folder)
     _check_files(folder, facts.pop("files"))
     bundle = Bundle(
@@ -144,7 +145,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             where=str(path),
             expected=str(FORMAT),
             got=str(found),
-            remedy=f"It was written by fullbake {facts.get('versions', {}).get('fullbake')}; install that version to read it.",
+            remedy=f"It was written by fullbake {facts.get('versions', {}).get('fullbake')}: install that version.",
         )
     if facts != signed(facts):
         raise BundleError(f"{MANIFEST} is damaged (its own sha256 differs)", where=str(folder), remedy=_COPY_AGAIN)

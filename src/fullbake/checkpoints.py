@@ -1,8 +1,8 @@
 """Checkpoints of a training loop: sealed folders of arrays and JSON, the newest that verifies wins.
 
-A checkpoint is staged, synced, sealed with the sizes and hashes of its files, renamed, and read back before an older one goes;
-two are kept. Reading back costs about as much as hashing (0.3 s for 360 MB), against finding out after the crash.
-A damaged checkpoint is named and left out, never used: each one can be read whole or not at all.
+A checkpoint is staged, synced, sealed with the sizes and hashes of its files, renamed, and read back before an older
+one goes; two are kept. Reading back costs about as much as hashing (0.3 s for 360 MB), against finding out after the
+crash. A damaged checkpoint is named and left out, never used: each one can be read whole or not at all.
 """
 
 import re
@@ -59,8 +59,8 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one loop in one folder.
 
-    identity: what a run must share to go on from them; stands in every manifest. writes: whether this process is the one
-    that writes (rank 0).
+    identity: what a run must share to go on from them; stands in every manifest. writes: whether this process is the
+    one that writes (rank 0).
     """
 
     folder: Path

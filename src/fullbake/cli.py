@@ -1,8 +1,8 @@
 """The command line: parse, call one function, print.
 
-Flags are made from the recipe's fields, so their help is the line under the field. Everything heavy is imported inside the
-commands, so that `--help` loads no torch. Results go to stdout, everything else to stderr.
-Exit codes: 0 done, 1 a fault, 2 the user's mistake, 130 Ctrl-C.
+Flags are made from the recipe's fields, so their help is the line under the field. Everything heavy is imported
+inside the commands, so that `--help` loads no torch. Results go to stdout, everything else to stderr. Exit codes: 0
+done, 1 a fault, 2 the user's mistake, 130 Ctrl-C.
 """
 
 import logging
@@ -21,10 +21,10 @@ from rich.text import Text
 from fullbake import __version__, printing, runtime
 from fullbake.checkpoints import Cadence
 from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
-from fullbake.errors import DataError, Error, Interrupted, OutputError
+from fullbake.errors import DataError, Error, Interrupted, OutputError, RecipeError
 from fullbake.progress import console as err
 from fullbake.progress import say
-from fullbake.unfinished import Resuming
+from fullbake.unfinished import Resume
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
@@ -85,7 +85,7 @@ def train(
     resume_anyway: bool = False,
     restart: bool = False,
     cache_dir: Path | None = None,
-    flags: RecipeFlags = Flags(),
+    flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
 ) -> None:
     """Train a classifier on a labelled file and save it as a bundle.
 
@@ -96,15 +96,16 @@ def train(
     out_folder: Path
         Folder for the bundle.
     recipe: str
-        A shipped recipe by name (see `fullbake recipes`), a YAML file, or the folder of a bundle, whose recipe is run again.
-        Default: the shipped one that fits --way and --head.
+        A shipped recipe by name (see `fullbake recipes`), a YAML file, or the folder of a bundle, whose recipe is run
+        again. Default: the shipped one that fits --way and --head.
     overwrite: bool
         Replace what stands in the output folder, once the new bundle is complete.
     checkpoint_every: str
-        Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the bundle is done.
+        Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the
+        bundle is done.
     resume: bool
-        Go on with the unfinished run, and refuse to start anew. Without it an unfinished run of the same recipe and data is
-        gone on with where there is one.
+        Go on with the unfinished run, and refuse to start anew. Without it an unfinished run of the same recipe and
+        data is gone on with where there is one.
     resume_anyway: bool
         Go on although the recipe, the data or the installed libraries differ.
     restart: bool
@@ -113,10 +114,18 @@ def train(
         Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
-    resuming = Resuming(Cadence.parse(checkpoint_every), required=resume, anyway=resume_anyway, restart=restart)
+    Cadence.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
     from fullbake.running import adapt
 
-    classifier = adapt(chosen, data, out=out_folder, overwrite=overwrite, cache_dir=cache_dir, resuming=resuming)
+    classifier = adapt(
+        chosen,
+        data,
+        out=out_folder,
+        overwrite=overwrite,
+        cache_dir=cache_dir,
+        checkpoint_every=checkpoint_every,
+        resume=_resume(resume, resume_anyway, restart),
+    )
     _print_run(classifier, out_folder)
 
 
@@ -279,7 +288,8 @@ def summary(
     num_labels: int
         Number of classes.
     pooling: str
-        How a linear or mlp head's input is pooled: cls, mean, max or cls+mean. Default: cls, unless the base names its own.
+        How a linear or mlp head's input is pooled: cls, mean, max or cls+mean. Default: cls, unless the base names
+        its own.
     layers: int
         Blocks of an mlp head. Default: 2.
     width: int
@@ -325,13 +335,15 @@ def demo(
     recipe: str
         A shipped recipe by name.
     """
+    from dataclasses import replace
     from importlib import resources
 
-    from fullbake.running import adapt
+    from fullbake.running import adapt, read_training_data
 
     chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
-    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as comments:
-        classifier = adapt(chosen, comments, out=out_folder, overwrite=True)
+    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
+        comments = replace(read_training_data(path, chosen.data), source="the bundled comments")
+    classifier = adapt(chosen, comments, out=out_folder, overwrite=True, resume="restart")
     _show(printing.scores(classifier.record.facts["metrics"]["test"]))
     _show(printing.predictions(classifier.label_names, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
     _print_run(classifier, out_folder)
@@ -401,6 +413,15 @@ def _tell(line: str | Text) -> None:
     out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _resume(required: bool, anyway: bool, restart: bool) -> "Resume":
+    """The word for what the three flags say together. Raises RecipeError where more than one is given."""
+    words: dict[Resume, bool] = {"require": required, "anyway": anyway, "restart": restart}
+    asked = [word for word, given in words.items() if given]
+    if len(asked) > 1:
+        raise RecipeError("--resume, --resume-anyway and --restart exclude each other", remedy="Pass one of them.")
+    return asked[0] if asked else "auto"
+
+
 def _stopped(stop: Interrupted) -> str:
     return f"{stop}, as asked. It is saved in {stop.saved}; the same command goes on from there."
 
@@ -439,7 +460,8 @@ class _Lines(logging.Handler):
 
 
 def _show_log(quiet: bool) -> None:
-    """Lines of the run on stderr. Of several processes that train together the first one speaks; errors come from each."""
+    """Lines of the run on stderr. Of several processes that train together the first one speaks; errors come from
+    each."""
     alone = runtime.rank() == 0
     quiet, out.quiet = quiet or not alone, not alone
     logger = logging.getLogger("fullbake")

@@ -222,11 +222,12 @@ class Recipe(Section):
 
     @classmethod
     def load(cls, source: str | Path | None = None, /, **overrides: Any) -> "Recipe":
-        """A shipped recipe by name, a YAML file, or the recipe that a bundle was made by, with single fields set otherwise.
+        """A shipped recipe by name, a YAML file, or the recipe that a bundle was made by, with single fields set
+        otherwise.
 
-        source: name, file, folder of a bundle, or None for the shipped recipe that fits the `way` and `head` among the overrides.
-        overrides: any leaf field by its own name (`learning_rate=3e-5`, `head="mlp"`); None leaves it as it is.
-        Raises RecipeError that lists every fault at once.
+        source: name, file, folder of a bundle, or None for the shipped recipe that fits the `way` and `head` among
+        the overrides. overrides: any leaf field by its own name (`learning_rate=3e-5`, `head="mlp"`); None leaves it
+        as it is. Raises RecipeError that lists every fault at once.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         name = source if source is not None else default_recipe(given.get("way"), given.get("head"))
@@ -345,9 +346,10 @@ def _explained(fault: Mapping[str, Any]) -> str:
         return f"{place}: missing. Name it in the recipe, or pass --{place} (`demo` is the packaged base)."
     if fault["type"] == "literal_error":
         return f"{place}: {did_you_mean(str(fault['input']), _choices(fault))} Got {fault['input']!r}."
-    message = fault["msg"].removeprefix("Value error, ")
+    message = (
+        fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1).removesuffix(".") + "."
+    )
     got = "" if isinstance(fault["input"], dict | BaseModel) else f" Got {fault['input']!r}."
-    message = message.removesuffix(".") + "."
     return f"{place}: {message}{got}" if place else message
 
 

@@ -64,9 +64,7 @@ def load_standard(base: str | Path, label_names: Sequence[str], *, seed: int) ->
         encoder, missing = _load(place, config, pooler=pooled)
         _refuse_missing(place, {name for name in missing if not name.startswith("pooler.")})
         if missing:
-            warnings.warn(
-                f"{place} holds no pooler; the standard head's starts from random weights", stacklevel=2
-            )
+            warnings.warn(f"{place} holds no pooler; the standard head's starts from random weights", stacklevel=2)
         return plant(encoder, family, label(config, label_names))
 
 
@@ -98,9 +96,7 @@ def plant(encoder: PreTrainedModel, family: Any, config: PreTrainedConfig) -> Pr
         model, info = family.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
-    _refuse_missing(
-        str(config.name_or_path), {key for key in info["missing_keys"] if key.startswith(f"{prefix}.")}
-    )
+    _refuse_missing(str(config.name_or_path), {key for key in info["missing_keys"] if key.startswith(f"{prefix}.")})
     return model
 
 
@@ -243,9 +239,7 @@ def _named_poolings(settings: dict[str, Any]) -> Iterable[str]:
         modes = settings["pooling_mode"]
         return [modes] if isinstance(modes, str) else modes
     switches = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
-    return [
-        name.removesuffix("_tokens").removesuffix("_token") for name in switches if name != "include_prompt"
-    ]
+    return [name.removesuffix("_tokens").removesuffix("_token") for name in switches if name != "include_prompt"]
 
 
 def _read_json(place: Path | str, name: str) -> Any:

@@ -53,7 +53,8 @@ class Error(Exception):
 class Interrupted(KeyboardInterrupt):
     """Training was asked to stop, finished its step and saved.
 
-    signal: the signal's number. step: optimizer steps taken. saved: the folder of the checkpoints, None where none were kept.
+    signal: the signal's number. step: optimizer steps taken. saved: the folder of the checkpoints, None where none
+    were kept.
     """
 
     def __init__(self, signal: int, step: int, saved: str | None) -> None:
@@ -81,7 +82,7 @@ class OutputError(Error):
     """The target already holds something, or cannot be written."""
 
 
-class Fault(Error):
+class Fault(Error):  # noqa: N818  (an Error it is; a fault is what the user did not cause)
     """Something failed that the user did not cause."""
 
     exit_code = 1
@@ -95,9 +96,16 @@ class DivergenceFault(Fault):
     """The loss is no longer a finite number."""
 
 
+MANY = 12
+"""More choices than this are not listed; the nearest few are."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """One sentence that lists the choices and names the nearest: "Did you mean 'x'? There is: 'x', 'y'."."""
+    """One sentence or two that name the nearest choice and list all: "Did you mean 'x'? There is: 'x', 'y'."."""
     choices = list(choices)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
     guess = f"Did you mean {near[0]!r}? " if near else ""
+    if len(choices) > MANY:
+        others = f"Also near: {', '.join(map(repr, near[1:]))}." if near[1:] else ""
+        return f"{guess}{others}".strip() or f"There are {len(choices)}, none of them near."
     return f"{guess}There is: {', '.join(map(repr, choices))}."

@@ -1,7 +1,8 @@
 """Way 2: the base's weights train, under the standard head or a head of ours.
 
-Cuts of a batch go forward and backward one after another. Only a head with batch norm must see the pooled vectors of the
-whole batch at once: then the graph of all cuts is held until the batch's one backward pass, which costs their memory.
+Cuts of a batch go forward and backward one after another. Only a head with batch norm must see the pooled vectors of
+the whole batch at once: then the graph of all cuts is held until the batch's one backward pass, which costs their
+memory.
 """
 
 from collections.abc import Iterator
@@ -110,4 +111,6 @@ def _summed_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
 
 
 def _logits(module: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:
-    return logits_over(module, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True)
+    return logits_over(
+        module, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True
+    )

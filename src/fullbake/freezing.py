@@ -130,9 +130,7 @@ def train_head(
     return history, _head_logits(module, validation)
 
 
-def _work(
-    module: nn.Module, train: Featured, validation: Featured, head: HeadConfig, training: TrainingConfig
-) -> Work:
+def _work(module: nn.Module, train: Featured, validation: Featured, head: HeadConfig, training: TrainingConfig) -> Work:
     inputs = torch.from_numpy(train.features).to(device())
     labels = torch.from_numpy(train.labels).to(device())
     return Work(
@@ -169,7 +167,7 @@ def _loss(module: nn.Module, inputs: Tensor, labels: Tensor, step: Step) -> Iter
 def _head_logits(module: nn.Module, part: Featured) -> np.ndarray:
     module.eval()
     with torch.inference_mode():
-        logits = module(torch.from_numpy(part.features).to(device()))
+        logits: Tensor = module(torch.from_numpy(part.features).to(device()))
     return logits.float().cpu().numpy()
 
 
@@ -202,7 +200,8 @@ def _entry(module: nn.Module, train: Featured, validation: Featured, metric: str
 
 
 def _softmax_form(fitted: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (classes, width) and bias (classes,). For two classes scikit-learn keeps one row z; as logits (-z/2, z/2)."""
+    """Weights (classes, width) and bias (classes,). For two classes scikit-learn keeps one row z; as logits (-z/2,
+    z/2)."""
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:
         return np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -1,7 +1,8 @@
 """Run a network over many texts without training: longest first, cut by a token budget, results in the input's order.
 
-Logits, validation scores and frozen features all come from here, so that a text gets the same numbers wherever it is scored.
-Always fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any machine.
+Logits, validation scores and frozen features all come from here, so that a text gets the same numbers wherever it is
+scored. Always fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any
+machine.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,8 @@ def run_over(
 def inputs_for(
     encoded: Encoded, rows: np.ndarray, *, tokens: TokensConfig, pad_id: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """One batch on its device: input_ids, attention_mask where there is padding, token_type_ids where the base has them."""
+    """One batch on its device: input_ids, attention_mask where there is padding, token_type_ids where the base has
+    them."""
     batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 

@@ -1,13 +1,14 @@
 """The one training loop: encoders, heads and (later) the masked LM all train here.
 
-A step is one optimizer step over the rows that the batch plan gave it. The loss function yields the *sum* of the loss over
-rows, cut by cut; the loop divides by the rows of the whole step, so that neither cuts nor processes change anything but
-rounding. Everything random is a pure function of (seed, step, rank), so going on after a kill is: load the newest checkpoint
-and take the next step. The best epoch's weights are held in memory (one more copy of the trained weights).
+A step is one optimizer step over the rows that the batch plan gave it. The loss function yields the *sum* of the loss
+over rows, cut by cut; the loop divides by the rows of the whole step, so that neither cuts nor processes change
+anything but rounding. Everything random is a pure function of (seed, step, rank), so going on after a kill is: load
+the newest checkpoint and take the next step. The best epoch's weights are held in memory (one more copy of the
+trained weights).
 
-Of accelerate we use devices, precision and the meeting of processes. Not its data-parallel wrap: it averages over processes
-that all ran the same number of equal batches, and ours take unequal shares in several cuts; one sum of the gradients at the
-end of the step is plainer and exact.
+Of accelerate we use devices, precision and the meeting of processes. Not its data-parallel wrap: it averages over
+processes that all ran the same number of equal batches, and ours take unequal shares in several cuts; one sum of the
+gradients at the end of the step is plainer and exact.
 """
 
 import math
@@ -33,7 +34,8 @@ Plan = Callable[[int], Sequence[Step]]
 """Epoch, from 0 -> its steps; the number of steps is the same for every epoch."""
 
 LossFunction = Callable[[nn.Module, Step], Iterator[Tensor]]
-"""(module, step) -> the loss summed over rows, one scalar for each cut, to be run backward before the next is asked for."""
+"""(module, step) -> the loss summed over rows, one scalar for each cut, to be run backward before the next is asked
+for."""
 
 Validation = Callable[[nn.Module], dict[str, float]]
 """Module in eval mode -> figures of the validation part, among them `validation_loss` and the selecting metric."""
@@ -44,8 +46,9 @@ class Work:
     """What one call of `fit` trains on.
 
     plan, loss_fn, validate: see the types. groups: torch parameter groups with their own `lr` and `weight_decay`.
-    rows: how many there are. tokens: in all rows together, None where rows are features. penalty: module -> scalar added to
-    the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each does all of it.
+    rows: how many there are. tokens: in all rows together, None where rows are features. penalty: module -> scalar
+    added to the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each
+    does all of it.
     """
 
     plan: Plan
@@ -181,7 +184,9 @@ class _Training:
     def _maybe_save(self, asked: int, *, force: bool = False) -> None:
         """Save where it is time to, or where a signal asks to stop; then stop."""
         if self.checkpoints is not None and (asked or force or self._agreed(self.checkpoints.due(self.taken))):
-            self.checkpoints.save(Checkpoint(self.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()}))
+            self.checkpoints.save(
+                Checkpoint(self.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()})
+            )
             runtime.wait_for_ranks()
         if asked:
             raise Interrupted(asked, self.taken, str(self.checkpoints.folder) if self.checkpoints else None)
@@ -204,7 +209,9 @@ class _Training:
             for name, tensor in values.items()
         }
         parts = {"model": self.module.state_dict(), "optimizer": moments, "best": self.best_weights}
-        return {part: {name: t.detach().cpu().numpy() for name, t in tensors.items()} for part, tensors in parts.items()}
+        return {
+            part: {name: t.detach().cpu().numpy() for name, t in tensors.items()} for part, tensors in parts.items()
+        }
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Stand where the checkpoint was made."""
@@ -260,7 +267,7 @@ def fit(
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) over groups that carry their own rate and decay."""
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, fused=True)
 
 
@@ -292,7 +299,8 @@ def _agreed_signal(noted: int) -> int:
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Each parameter's gradient becomes the sum over all processes, in one message; a process with no rows adds zeros."""
+    """Each parameter's gradient becomes the sum over all processes, in one message; a process with no rows adds
+    zeros."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -1,6 +1,7 @@
 """`Classifier`: encoder, head, labels and tokenizer as one thing that predicts, saves and loads.
 
-Keeps scikit-learn's words (`predict`, `predict_proba`, `classes_`). Which way made it is not asked here, nor anywhere above.
+Keeps scikit-learn's words (`predict`, `predict_proba`, `classes_`). Which way made it is not asked here, nor anywhere
+above.
 """
 
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ class Record:
 class Classifier:
     """A trained text classifier.
 
-    network: a transformers model whose `logits` are (texts, classes). tokenizer: the base's. tokens: how texts are cut and
-    batched, max_length a number. record: the run that made it.
+    network: a transformers model whose `logits` are (texts, classes). tokenizer: the base's. tokens: how texts are
+    cut and batched, max_length a number. record: the run that made it.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class Classifier:
         return str(self.record.facts["columns"]["label"])
 
     def logits(self, texts: Texts) -> np.ndarray:
-        """Scores before the softmax, float32 (texts, classes), in the order of `texts`. Raises DataError for what is no text."""
+        """Scores before the softmax, float32 (texts, classes), in the order of `texts`. Raises DataError for what is
+        no text."""
         if isinstance(texts, str):
             raise DataError(
                 "texts are taken, not one text",

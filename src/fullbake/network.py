@@ -45,7 +45,7 @@ from fullbake.heads import build_head, init_dense
 _auto: Any = transformers
 
 
-class EncoderHeadConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+class EncoderHeadConfig(PreTrainedConfig):
     """What an EncoderForTextClassification is made of.
 
     encoder: the base's own config, or a dict of it. pooling, head, dropout, layers, width: as in `build`. The
@@ -74,7 +74,7 @@ class EncoderHeadConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         super().__init__(**kwargs)
 
 
-class EncoderForTextClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
+class EncoderForTextClassification(PreTrainedModel):
     """An encoder, a pooling and a head of ours. The encoder has no pooler of its own."""
 
     config_class = EncoderHeadConfig
@@ -131,9 +131,7 @@ class EncoderForTextClassification(PreTrainedModel):  # type: ignore[no-untyped-
 
 
 _auto.AutoConfig.register(EncoderHeadConfig.model_type, EncoderHeadConfig, exist_ok=True)
-_auto.AutoModelForSequenceClassification.register(
-    EncoderHeadConfig, EncoderForTextClassification, exist_ok=True
-)
+_auto.AutoModelForSequenceClassification.register(EncoderHeadConfig, EncoderForTextClassification, exist_ok=True)
 
 
 # Making and loading
@@ -259,9 +257,7 @@ def encoder_fingerprint(model: nn.Module) -> str:
     """
     encoder: Any = getattr(model, "base_model", model)
     config = {name: value for name, value in encoder.config.to_dict().items() if name not in _NOT_OF_FEATURES}
-    weights = {
-        name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("pooler.")
-    }
+    weights = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("pooler.")}
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in weights.items()}
     return fingerprint(config, encoder.config._attn_implementation, arrays)
 
@@ -291,18 +287,14 @@ class _HandThrough(nn.Module):
         self.activation = getattr(encoder, "pooler_activation", None)
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
-        return BaseModelOutputWithPooling(
-            last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds)
-        )
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
 
     def _pool(self, hidden: Tensor) -> Tensor | None:
         if self.pooler is None:
             return None
         pooled: Tensor
-        if self.activation is None:
-            pooled = self.pooler(hidden)
-        else:  # ALBERT's pooler is a bare dense layer
-            pooled = self.activation(self.pooler(hidden[:, 0]))
+        # ALBERT's pooler is a bare dense layer
+        pooled = self.pooler(hidden) if self.activation is None else self.activation(self.pooler(hidden[:, 0]))
         return pooled
 
 

@@ -57,7 +57,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of a run. overlap_allowed: training or validation rows whose text stands in a later part, by permission."""
+    """The rows of a run. overlap_allowed: training or validation rows whose text stands in a later part, by
+    permission."""
 
     train: Part
     validation: Part
@@ -90,7 +91,8 @@ def _all_given(config: DataConfig) -> bool:
 def _part(
     whole: Part, wanted: float | str | None, groups: np.ndarray | None, config: DataConfig, left: float
 ) -> tuple[Part, Part | None]:
-    """(what stays, what was wanted): a share of the training file, or a file. left: share of the file that is in `whole`."""
+    """(what stays, what was wanted): a share of the training file, or a file. left: share of the file that is in
+    `whole`."""
     if wanted is None:
         return whole, None
     if isinstance(wanted, str):
@@ -121,7 +123,8 @@ def _given(source: str, train: Dataset, config: DataConfig) -> Part:
 
 
 def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
-    """Deal with equal texts across parts: the rows of the earlier part go, stay by permission, or the run is refused."""
+    """Deal with equal texts across parts: the rows of the earlier part go, stay by permission, or the run is
+    refused."""
     train, validation = _shared(parts.train, parts.validation), _shared(parts.validation, parts.test)
     train = np.union1d(train, _shared(parts.train, parts.test))
     count = len(train) + len(validation)
@@ -157,5 +160,6 @@ def _overlapping(parts: Parts, train: np.ndarray, validation: np.ndarray) -> Dat
         "texts stand on both sides of the splits that were given",
         expected="no text in two parts (compared after NFKC, case folding and whitespace collapsing)",
         got=f"{' and '.join(told)} whose text also stands in a part that chooses or scores",
-        remedy="Pass --drop-overlap to leave those rows out, or --allow-overlap to keep them and have every report say so.",
+        remedy="Pass --drop-overlap to leave those rows out, or --allow-overlap to keep them and have every report "
+        "say so.",
     )

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import metrics, network, runtime, storage, unfinished
-from fullbake.checkpoints import Checkpoints
+from fullbake.bases import load_config, max_positions
+from fullbake.cache import Cache
+from fullbake.checkpoints import Cadence, Checkpoints
 from fullbake.config import DataConfig, Recipe, TrainingConfig
 from fullbake.data import Dataset, read_dataset
 from fullbake.duplicates import text_hashes
-from fullbake.bases import load_config, max_positions
-from fullbake.cache import Cache
 from fullbake.encoder import default_pooling, load_encoder
 from fullbake.errors import RecipeError
 from fullbake.finetuning import Labelled, Tuning, finetune
@@ -28,7 +29,7 @@ from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide
 from fullbake.progress import say
 from fullbake.tokens import Encoded, load_tokenizer, set_defaults
-from fullbake.unfinished import Resuming, Unfinished
+from fullbake.unfinished import Resume, Unfinished
 
 CACHE_BYTES = 20 * 1024**3
 """Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
@@ -71,7 +72,8 @@ class Job:
         return None if self.run is None else self.run.checkpoints(f"rate-{rate:g}")
 
     def facts(self) -> dict[str, Any]:
-        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this one's."""
+        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this
+        one's."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "base": self.base,
@@ -90,15 +92,18 @@ def adapt(
     out: str | Path | None = None,
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
-    resuming: Resuming = Resuming(),  # noqa: B008  (frozen)
+    checkpoint_every: str = "5m",
+    resume: Resume = "auto",
 ) -> Classifier:
     """Make a classifier from a base by the recipe.
 
-    data: a Dataset, or a file or hub id read by the recipe's `data` section. out: where the bundle is saved (None: not, and
-    nothing is kept for going on). overwrite: let the new bundle replace what stands there, once it is complete. cache_dir:
-    where features are kept. resuming: how often to save, and what to do about an unfinished run of the same `out`.
-    Under torchrun or accelerate launch the processes share the work; rank 0 writes.
-    Raises Error's children: RecipeError, DataError, BaseModelError, OutputError, Fault; Interrupted where a signal stopped it.
+    data: a Dataset, or a file or hub id read by the recipe's `data` section. out: where the bundle is saved; None
+    saves nothing and keeps nothing for going on. overwrite: let the new bundle replace what stands there, once it is
+    complete. cache_dir: where features are kept. checkpoint_every: steps (`50`) or time (`30s`, `5m`) between
+    checkpoints. resume: what to do about an unfinished run of the same `out`: `auto` goes on if it is the same run,
+    `require` refuses to start anew, `anyway` goes on though something differs, `restart` throws it away. Under
+    torchrun or accelerate launch the processes share the work; rank 0 writes. Raises Error's children: RecipeError,
+    DataError, BaseModelError, OutputError, Fault; Interrupted where a signal stopped it.
     """
     runtime.join_ranks()
     if out is None:
@@ -110,14 +115,16 @@ def adapt(
         unfinished.clean(out, writes=runtime.rank() == 0)
         return Classifier.load(out)
     runtime.wait_for_ranks()  # all have looked at what lies there before one of them writes
-    run = unfinished.open_run(out, job.facts(), resuming, writes=runtime.rank() == 0)
+    cadence = Cadence.parse(checkpoint_every)
+    run = unfinished.open_run(out, job.facts(), cadence, resume, writes=runtime.rank() == 0)
     classifier = _train(replace(job, run=run))
     _save(classifier, Path(out), overwrite, run)
     return classifier
 
 
 def _check_target(out: str | Path, overwrite: bool) -> None:
-    """Refuse a target that holds something, before the hours of work; one whose run only has to clean up is looked at later."""
+    """Refuse a target that holds something, before the hours of work; one whose run only has to clean up is looked at
+    later."""
     storage.recover(out)
     if not unfinished.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
@@ -140,7 +147,8 @@ def _train(job: Job) -> Classifier:
 
 
 def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -> None:
-    """The bundle under its name, then nothing of the unfinished run: in this order, so that one of the two is always whole."""
+    """The bundle under its name, then nothing of the unfinished run: in this order, so that one of the two is always
+    whole."""
     if runtime.rank() == 0:
         classifier.save(out, overwrite=overwrite)
         run.close()
@@ -317,10 +325,10 @@ def _record(job: Job, trained: Trained, classifier: Classifier) -> Record:
 
 
 def _test_logits(job: Job, test: Part, model: PreTrainedModel) -> np.ndarray:
-    encoded = encode(test.texts, job.tokenizer, job.recipe.tokens)
+    placed: nn.Module = model
     return logits_over(
-        model.to(runtime.device()),
-        encoded,
+        placed.to(runtime.device()),
+        encode(test.texts, job.tokenizer, job.recipe.tokens),
         tokens=job.recipe.tokens,
         pad_id=job.tokenizer.pad_token_id,
         title="testing",
@@ -331,8 +339,7 @@ def _test_logits(job: Job, test: Part, model: PreTrainedModel) -> np.ndarray:
 def _data_facts(parts: Parts) -> dict[str, Any]:
     named = parts.named().items()
     return {
-        "source": parts.train.source.source,
-        "sources": {name: part.source.source for name, part in named},
+        "source": {name: Path(part.source.source).name for name, part in named},  # a bundle travels; paths do not
         "fingerprint": {name: part.fingerprint() for name, part in named},
         "rows": {name: len(part) for name, part in named},
         "overlap_allowed": parts.overlap_allowed,

@@ -55,7 +55,8 @@ def _added(classifier: Classifier, texts: list[str], prefix: str) -> dict[str, A
 
 
 def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
-    """Score a classifier on labelled rows: `metrics.score`'s figures, and `trained_on`, how many rows it was trained on.
+    """Score a classifier on labelled rows: `metrics.score`'s figures, and `trained_on`, how many rows it was trained
+    on.
 
     Warns where that is not 0. The dataset must have been read with the classifier's `label_names`.
     """

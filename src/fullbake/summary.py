@@ -117,9 +117,7 @@ def _row(name: str, module: nn.Module, shape: Shape | None) -> Row:
 def _statistics(module: nn.Module) -> int:
     """Running means and variances of batch norm; `num_batches_tracked` is a counter, no parameter."""
     return sum(
-        buffer.numel()
-        for name, buffer in module.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
+        buffer.numel() for name, buffer in module.named_buffers() if name.endswith(("running_mean", "running_var"))
     )
 
 
@@ -145,9 +143,7 @@ def _encoder_parts(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Mod
 
 
 def _holds_layers(module: nn.Module) -> bool:
-    return isinstance(module, nn.ModuleList) or any(
-        isinstance(part, nn.ModuleList) for part in module.children()
-    )
+    return isinstance(module, nn.ModuleList) or any(isinstance(part, nn.ModuleList) for part in module.children())
 
 
 def _run_shapes(model: Any, layers: list[tuple[str, nn.Module]]) -> dict[str, Shape]:

@@ -247,9 +247,7 @@ def _switch_off(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.backend_tokenizer.no_padding()
 
 
-def _kept_ends(
-    tokenizer: PreTrainedTokenizerFast, max_length: int, truncation: Truncation
-) -> tuple[int, int]:
+def _kept_ends(tokenizer: PreTrainedTokenizerFast, max_length: int, truncation: Truncation) -> tuple[int, int]:
     """How many ids of a too long row stay at its start and at its end, special tokens included."""
     before, after = _special_tokens(tokenizer)
     room = max_length - before - after

@@ -1,14 +1,14 @@
 """The folder beside the output that holds a run until it is done: `NAME.unfinished`.
 
-Nothing half-made ever stands under the output's own name. `run.json` says what the run is (recipe, data, processes, threads,
-library versions); going on from its checkpoints is refused where any of that differs, naming what does.
+Nothing half-made ever stands under the output's own name. `run.json` says what the run is (recipe, data, processes,
+threads, library versions); going on from its checkpoints is refused where any of that differs, naming what does.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fullbake import storage
 from fullbake.checkpoints import Cadence, Checkpoints
@@ -19,18 +19,9 @@ from fullbake.progress import say, warn
 RUN = "run.json"
 
 
-@dataclass(frozen=True)
-class Resuming:
-    """What to do about an unfinished run.
-
-    every: how often to save. required: refuse to start anew (`--resume`). anyway: go on though something differs.
-    restart: throw the unfinished run away.
-    """
-
-    every: Cadence = Cadence(seconds=300)
-    required: bool = False
-    anyway: bool = False
-    restart: bool = False
+Resume = Literal["auto", "require", "anyway", "restart"]
+"""What to do about an unfinished run: go on if it is the same, refuse to start anew, go on though something differs, or
+throw it away."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,8 @@ def folder_beside(out: str | Path) -> Path:
 
 
 def is_saved(out: str | Path) -> bool:
-    """Whether `out` holds the finished bundle of the very run that still lies beside it: only cleaning was left to do."""
+    """Whether `out` holds the finished bundle of the very run that still lies beside it: only cleaning was left to
+    do."""
     try:
         bundle, run = storage.read_json(Path(out) / "fullbake.json"), storage.read_json(folder_beside(out) / RUN)
     except (OSError, ValueError):
@@ -78,17 +70,18 @@ def clean(out: str | Path, *, writes: bool) -> None:
         storage.remove(folder_beside(out))
 
 
-def open_run(out: str | Path, facts: Mapping[str, Any], resuming: Resuming, *, writes: bool) -> Unfinished:
+def open_run(out: str | Path, facts: Mapping[str, Any], every: Cadence, resume: Resume, *, writes: bool) -> Unfinished:
     """The unfinished run of `out`: the one that lies there, or a new one.
 
-    facts: what the run is, JSON values by name. writes: whether this process is the one that writes.
-    Raises OutputError where the run that lies there is another one, or where one is required and there is none.
+    facts: what the run is, JSON values by name. every: how often to save. writes: whether this process is the one
+    that writes. Raises OutputError where the run that lies there is another one, or where one is required and there
+    is none.
     """
     folder = folder_beside(out)
-    if resuming.restart and writes:
+    if resume == "restart" and writes:
         storage.remove(folder)
-    known = None if resuming.restart else _read(folder)
-    if known is None and resuming.required:
+    known = None if resume == "restart" else _read(folder)
+    if known is None and resume == "require":
         raise OutputError(
             "there is no unfinished run to go on with", where=str(folder), remedy="Leave --resume out to start one."
         )
@@ -96,9 +89,9 @@ def open_run(out: str | Path, facts: Mapping[str, Any], resuming: Resuming, *, w
         known = dict(facts)
         _begin(folder, known, writes)
     else:
-        _compare(folder, known, facts, resuming.anyway)
+        _compare(folder, known, facts, resume == "anyway")
         say(f"going on with the unfinished run in {folder}")
-    return Unfinished(folder, fingerprint(known), resuming.every, writes)
+    return Unfinished(folder, fingerprint(known), every, writes)
 
 
 def _begin(folder: Path, facts: Mapping[str, Any], writes: bool) -> None:
@@ -139,8 +132,8 @@ def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], a
         "an unfinished run of something else lies beside the output",
         where=str(folder),
         got="; ".join(differences),
-        remedy="Pass --restart to throw it away, --resume-anyway to go on with its weights all the same, or name another "
-        "--out. Set back what differs and it goes on by itself.",
+        remedy="Pass --restart to throw it away, --resume-anyway to go on with its weights all the same, or name "
+        "another --out. Set back what differs and it goes on by itself.",
     )
 
 

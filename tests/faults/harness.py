@@ -1,8 +1,9 @@
-"""Trains in forked children that kill themselves at a chosen event, then again to the end; prints what came out, as JSON lines.
+"""Trains in forked children that kill themselves at a chosen event, then again to the end; prints what came out, as
+JSON lines.
 
-An event is whatever `storage` announces (every folder made, file written, synced or renamed, folder removed) and every
-optimizer step. SIGKILL comes right before the event. Forking from one process that has everything imported makes a run take
-about a second; torch computes with one thread, as it must where a process forks.
+An event is whatever `storage` announces (every folder made, file written, synced or renamed, folder removed) and
+every optimizer step. SIGKILL comes right before the event. Forking from one process that has everything imported
+makes a run take about a second; torch computes with one thread, as it must where a process forks.
 
 Usage: harness.py FOLDER WAY POINT...   (a POINT is the number of an event; none: only count them)
 """
@@ -18,14 +19,13 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import torch  # noqa: E402
-from bases import make_base  # noqa: E402
+import torch
+from bases import make_base
 
-from fullbake import runtime, storage  # noqa: E402
-from fullbake.checkpoints import Cadence  # noqa: E402
-from fullbake.config import Recipe  # noqa: E402
-from fullbake.running import adapt  # noqa: E402
-from fullbake.unfinished import Resuming, folder_beside  # noqa: E402
+from fullbake import runtime, storage
+from fullbake.config import Recipe
+from fullbake.running import adapt
+from fullbake.unfinished import folder_beside
 
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {"way": "finetune", "epochs": 3, "batch_size": 8, "learning_rate": "1e-3", "max_length": 32},
@@ -36,15 +36,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def write_rows(path: Path) -> Path:
-    words = "river bread engine garden winter letter music stone".split()
-    rows = [f"{words[n % 8]} {words[n // 8 % 8]} {n} {'good' if n % 2 else 'bad'},{'yes' if n % 2 else 'no'}" for n in range(60)]
+    words = ["river", "bread", "engine", "garden", "winter", "letter", "music", "stone"]
+    rows = [
+        f"{words[n % 8]} {words[n // 8 % 8]} {n} {'good' if n % 2 else 'bad'},{'yes' if n % 2 else 'no'}"
+        for n in range(60)
+    ]
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
     return path
 
 
 def train(folder: Path, way: str, base: Path, data: Path) -> None:
     recipe = Recipe.load(base=str(base), **RECIPES[way])
-    adapt(recipe, data, out=folder / "out", cache_dir=folder / "cache", resuming=Resuming(Cadence(steps=4)))
+    adapt(recipe, data, out=folder / "out", cache_dir=folder / "cache", checkpoint_every="4")
 
 
 class Countdown:
@@ -103,7 +106,10 @@ def main(place: Path, way: str, points: list[int]) -> None:
         killed = os.WTERMSIG(forked(folder, way, base, data, point)) == signal.SIGKILL
         named = (folder / "out").exists()
         finished = forked(folder, way, base, data, None) == 0
-        print(json.dumps({"point": point, "killed": killed, "named": named, "finished": finished, **outcome(folder)}), flush=True)
+        print(
+            json.dumps({"point": point, "killed": killed, "named": named, "finished": finished, **outcome(folder)}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

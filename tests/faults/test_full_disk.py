@@ -1,4 +1,5 @@
-"""A disk that fills up: during a checkpoint and during the final save. The last good checkpoint stays, the message says how much."""
+"""A disk that fills up: during a checkpoint and during the final save. The last good checkpoint stays, the message
+says how much."""
 
 import os
 import subprocess
@@ -8,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from fullbake import storage
-from fullbake.checkpoints import Cadence
 from fullbake.config import Recipe
 from fullbake.errors import SpaceFault
 from fullbake.running import adapt
-from fullbake.unfinished import Resuming, folder_beside
+from fullbake.unfinished import folder_beside
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 8 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
     yield place
@@ -40,7 +42,7 @@ def fill(place: Path, leave: int) -> Path:
 
 def train(out: Path, base: Path, data: Path, cache: Path) -> None:
     recipe = Recipe.load("finetune", base=str(base), batch_size=8, epochs=2, max_length=32, learning_rate=1e-3)
-    adapt(recipe, data, out=out, cache_dir=cache, resuming=Resuming(Cadence(steps=3)))
+    adapt(recipe, data, out=out, cache_dir=cache, checkpoint_every="3")
 
 
 def sha(out: Path) -> bytes:
@@ -50,7 +52,12 @@ def sha(out: Path) -> bytes:
 @pytest.mark.parametrize("moment", ["step-000000006", "out"], ids=["checkpoint", "final save"])
 @pytest.mark.parametrize("leave", [200_000, 1_900_000], ids=["known before", "while writing"])
 def test_a_full_disk_costs_nothing(
-    tmp_path: Path, small_disk: Path, bases: Callable[..., Path], moment: str, leave: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    small_disk: Path,
+    bases: Callable[..., Path],
+    moment: str,
+    leave: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base, data = bases("bert"), tmp_path / "rows.csv"
     data.write_text("text,label\n" + "\n".join(f"word{n % 7} number {n},{'yes' if n % 2 else 'no'}" for n in range(60)))

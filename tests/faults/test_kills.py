@@ -1,6 +1,7 @@
 """Killed at any moment, nothing lost: SIGKILL before every kind of event of a run, then the same command again.
 
-An ordinary run of the tests takes ten points, spread over the run; `FULLBAKE_ALL_KILLS=1` takes every one (some 150 a way).
+An ordinary run of the tests takes ten points, spread over the run; `FULLBAKE_ALL_KILLS=1` takes every one (some 150 a
+way).
 """
 
 import json

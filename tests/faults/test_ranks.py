@@ -20,7 +20,12 @@ pytestmark = pytest.mark.slow
 
 TEXTS = [f"{'good' if n % 2 else 'bad'} {'river' if n % 3 else 'stone'} {n} " + "bread " * (n % 9) for n in range(64)]
 FLAGS = {
-    "label": "label", "epochs": 10, "batch-size": 26, "max-length": 32, "learning-rate": 1e-3, "checkpoint-every": 3
+    "label": "label",
+    "epochs": 10,
+    "batch-size": 26,
+    "max-length": 32,
+    "learning-rate": 1e-3,
+    "checkpoint-every": 3,
 }
 
 
@@ -71,7 +76,10 @@ def test_two_processes_train_as_one(tmp_path: Path, command: Callable[..., list[
             assert together[name] == pytest.approx(alone[name], abs=1e-4), (alone["epoch"], name)
     logits = [Classifier.load(tmp_path / name).logits(TEXTS) for name in ("one", "two")]
     np.testing.assert_allclose(*logits, atol=1e-4)
-    sizes = [json.loads((tmp_path / name / "fullbake.json").read_text())["metrics"]["validation"]["rows"] for name in ("one", "two")]
+    sizes = [
+        json.loads((tmp_path / name / "fullbake.json").read_text())["metrics"]["validation"]["rows"]
+        for name in ("one", "two")
+    ]
     assert sizes[0] == sizes[1], "no row counted twice"
 
 
@@ -123,7 +131,9 @@ def worker_of(launcher: int) -> int:
 
 def test_another_number_of_processes_is_refused(tmp_path: Path, command: Callable[..., list[str]]) -> None:
     stop = command("m", epochs=40)
-    with subprocess.Popen(stop, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        stop, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    ) as running:
         await_checkpoint(tmp_path / "m.unfinished", running)
         running.send_signal(signal.SIGTERM)
         _, told = running.communicate(timeout=60)
@@ -131,7 +141,10 @@ def test_another_number_of_processes_is_refused(tmp_path: Path, command: Callabl
     assert "the same command goes on" in told
     refused = subprocess.run(
         command("m", TORCHRUN, epochs=40),
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert refused.returncode
     assert "processes: 1 there, 2 now" in refused.stderr

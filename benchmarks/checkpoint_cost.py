@@ -1,0 +1,85 @@
+"""What checkpoints cost: the same fine-tuning twice at the same time, one of the two saving every minute.
+
+    python benchmarks/checkpoint_cost.py FILE TEXT LABEL [minutes]
+
+Both are processes of one thread, each on a core of its own, with base demo, for so many minutes (10). The cost is told in two
+ways: the time spent in saving over the time of the run, and the rows a second of one over those of the other.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import keep
+
+MINUTE = 60.0
+
+
+def measure(file: str, text: str, label: str, minutes: float, saves: bool, core: int) -> None:
+    """One side, in a process of its own: prints what it did as JSON."""
+    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+    import torch
+
+    from fullbake import Recipe, adapt, loop
+    from fullbake.checkpoints import Checkpoints
+    from fullbake.errors import Interrupted
+
+    torch.set_num_threads(1)
+    spent, steps, rows = [], [], []
+    save, take = Checkpoints.save, loop._Training._take_step
+
+    def timed_save(self: Any, checkpoint: Any) -> None:
+        started = time.perf_counter()
+        save(self, checkpoint)
+        spent.append(time.perf_counter() - started)
+
+    def timed_take(self: Any, step: Any) -> float:
+        steps.append(time.perf_counter())
+        if steps[-1] - steps[0] > minutes * MINUTE:
+            raise Interrupted(15, len(steps), None)
+        rows.append(len(step.rows))
+        return take(self, step)
+
+    Checkpoints.save, loop._Training._take_step = timed_save, timed_take  # type: ignore[method-assign]
+    recipe = Recipe.load("finetune", base="demo", text=text, label=label, batch_size=16, epochs=50)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            adapt(recipe, file, out=Path(folder) / "out", checkpoint_every="1m" if saves else "1000h")
+        except Interrupted:
+            seconds = steps[-1] - steps[0]
+    told = {"saves": len(spent), "seconds saving": round(sum(spent), 2), "seconds": round(seconds, 1), "rows": sum(rows)}
+    print(json.dumps(told))
+
+
+def main(file: str, text: str, label: str, minutes: str = "10") -> None:
+    command = [sys.executable, __file__, "side", file, text, label, minutes]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    sides = [
+        subprocess.Popen([*command, str(int(saves)), str(core)], stdout=subprocess.PIPE, text=True, env=environment)
+        for core, saves in enumerate((True, False))
+    ]
+    told = [json.loads(side.communicate()[0].splitlines()[-1]) for side in sides]
+    rows = [{"run": name, **facts} for name, facts in zip(("a checkpoint every minute", "none"), told, strict=True)]
+    saving, plain = told
+    share = saving["seconds saving"] / (saving["seconds"] - saving["seconds saving"])
+    speeds = [side["rows"] / side["seconds"] for side in (plain, saving)]
+    keep(
+        "checkpoint_cost",
+        rows,
+        data=f"{Path(file).name}, fine-tuning of base demo, batch 16, for {minutes} minutes",
+        added_by_saving=f"{share:.1%} of the run's other time",
+        slower_by=f"{speeds[0] / speeds[1] - 1:.1%} in rows a second",
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "side":
+        _, _, file, text, label, minutes, saves, core = sys.argv
+        measure(file, text, label, float(minutes), saves == "1", int(core))
+    else:
+        main(*sys.argv[1:])
