@@ -160,6 +160,7 @@ class _Training:
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.row_sum, state.seconds = 0.0, 0, 0.0
         state.finished = state.epoch == self.config.epochs or self._out_of_patience()
+        runtime.release_memory()
 
     def _entry(self) -> dict[str, float]:
         state, seconds = self.state, max(self.state.seconds, 1e-9)

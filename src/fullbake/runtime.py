@@ -3,6 +3,7 @@
 The only place that reads environment variables, so that what a run depends on can be read here.
 """
 
+import ctypes
 import os
 import platform
 import signal
@@ -57,6 +58,17 @@ def threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def release_memory() -> None:
+    """Give freed buffers back to the system, where the C library can.
+
+    Batches of ever other lengths leave glibc's heap full of holes: without this a process that trains for hours comes to
+    hold several times what it uses. Costs some milliseconds.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from fullbake.data import Dataset
 from fullbake.duplicates import text_hashes
 from fullbake.model import Classifier
 from fullbake.progress import bar, warn
+from fullbake.runtime import release_memory
 from fullbake.tables import Table, open_table
 from fullbake.writers import open_writer
 
@@ -37,6 +38,7 @@ def predict_file(
     with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
         for chunk in table.chunks(keep=True):
             writer.write(chunk, _added(classifier, chunk.columns[column], prefix))
+            release_memory()
             advance(len(chunk))
             done += len(chunk)
     return done
