@@ -2,8 +2,9 @@
 
     python benchmarks/checkpoint_cost.py FILE TEXT LABEL [minutes]
 
-Both are processes of one thread, each on a core of its own, with base demo, for so many minutes (10). The cost is told in two
-ways: the time spent in saving over the time of the run, and the rows a second of one over those of the other.
+Both are processes of one thread, each on a core of its own, with base demo, for so many minutes (10). The cost is
+told in two ways: the time spent in saving over the time of the run, and the rows a second of one over those of the
+other.
 """
 
 import json
@@ -52,8 +53,8 @@ def measure(file: str, text: str, label: str, minutes: float, saves: bool, core:
             adapt(recipe, file, out=Path(folder) / "out", checkpoint_every="1m" if saves else "1000h")
         except Interrupted:
             seconds = steps[-1] - steps[0]
-    told = {"saves": len(spent), "seconds saving": round(sum(spent), 2), "seconds": round(seconds, 1), "rows": sum(rows)}
-    print(json.dumps(told))
+    told = {"saves": len(spent), "seconds saving": round(sum(spent), 2)}
+    print(json.dumps(told | {"seconds": round(seconds, 1), "rows": sum(rows)}))
 
 
 def main(file: str, text: str, label: str, minutes: str = "10") -> None:

@@ -24,6 +24,7 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
     """Write `results/NAME.json`: rows (one a line of the table), and what they were measured on."""
     content = {
         "name": name,
+        "about": (sys.modules["__main__"].__doc__ or "").partition("\n")[0],
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {

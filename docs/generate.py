@@ -264,10 +264,17 @@ def _result(stored: dict[str, Any], file: str) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
     table = [_row(*line) for line in cells]
+    told = [f"- {name.replace('_', ' ')}: {_cell(value)}\n" for name, value in stored.items() if name not in _COMMON]
     facts = (
-        f"Command: `{stored['command']}`. Machine: {_named(stored['machine'])}. Versions: {_named(stored['versions'])}."
+        f"Command: `{stored['command']}`, {stored['date']}. Machine: {_named(stored['machine'])}, load at the end "
+        f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
     )
-    return f"## {stored['name']}\n\n{''.join(table)}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+    head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{stored['about']}\n"
+    return f"{head}\n{''.join(table)}\n{''.join(told)}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+_COMMON = {"name", "about", "command", "date", "machine", "load_at_end", "versions", "rows"}
+"""What every stored result has; the rest is the benchmark's own."""
 
 
 def _named(facts: dict[str, Any]) -> str:

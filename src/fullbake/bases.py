@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants, get_session, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
@@ -41,6 +42,8 @@ READ_FAULTS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDatacla
 _WAYS_OUT = (
     "Give a folder in Hugging Face format, or a hub id where the hub can be reached, or the packaged base: --base demo."
 )
+
+HUB_SECONDS = 10.0
 
 # Finding a base
 
@@ -98,6 +101,8 @@ def load_config(base: str | Path) -> PreTrainedConfig:
     place = resolve(base)
     if isinstance(place, Path):
         _check_config_file(place)
+    else:
+        _check_hub(place)
     with explained(place), quiet():
         raw, _ = PreTrainedConfig.get_config_dict(place)
     _check_model_type(place, raw)
@@ -105,6 +110,15 @@ def load_config(base: str | Path) -> PreTrainedConfig:
         config: PreTrainedConfig = _auto.AutoConfig.from_pretrained(place, trust_remote_code=False)
     _check_encoder(place, config)
     return config
+
+
+def _check_hub(base: str) -> None:
+    """Ask the hub once, and shortly: its own client would try for half a minute before it says that there is none."""
+    try:
+        if not isinstance(try_to_load_from_cache(base, "config.json"), str):
+            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:  # no id at all, offline mode, and whatever its HTTP library raises
+        raise _not_found(base, first_line(error)) from error
 
 
 def _check_config_file(folder: Path) -> None:
@@ -195,8 +209,15 @@ def explained(place: Path | str) -> Iterator[None]:
         raise
     except READ_FAULTS as error:
         reason = first_line(error)
-        what = "the base cannot be read" if isinstance(place, Path) else "neither a folder nor reachable on the hub"
+        if isinstance(place, str):
+            raise _not_found(place, reason) from error
+        what = "the base cannot be read"
         raise BaseModelError(what, where=f"base '{place}'", got=reason, remedy=_WAYS_OUT) from error
+
+
+def _not_found(base: str, reason: str) -> BaseModelError:
+    what = "neither a folder nor reachable on the hub"
+    return BaseModelError(what, where=f"base '{base}'", got=reason, remedy=_WAYS_OUT)
 
 
 def first_line(error: Exception) -> str:

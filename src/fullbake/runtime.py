@@ -63,8 +63,8 @@ def threads() -> int:
 def release_memory() -> None:
     """Give freed buffers back to the system, where the C library can.
 
-    Batches of ever other lengths leave glibc's heap full of holes: without this a process that trains for hours comes to
-    hold several times what it uses. Costs some milliseconds.
+    Batches of ever other lengths leave glibc's heap full of holes: without this a process that trains for hours comes
+    to hold several times what it uses. Costs some milliseconds.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:

@@ -11,7 +11,7 @@ from fullbake.model import Classifier
 
 pytestmark = pytest.mark.slow
 
-WORDS = "river bread engine garden winter letter music stone".split()
+WORDS = ["river", "bread", "engine", "garden", "winter", "letter", "music", "stone"]
 MEGABYTES = 1 / 256
 """Of a page of 4 KiB."""
 
@@ -21,9 +21,9 @@ def held() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * MEGABYTES
 
 
-def write_rows(path: Path, rows: int) -> Path:
+def write_rows(path: Path, rows: int, longest: int = 100) -> Path:
     draw = random.Random(0)
-    texts = [" ".join(draw.choices(WORDS, k=draw.randint(3, 200))) for _ in range(rows)]
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(3, longest))) for _ in range(rows)]
     path.write_text("text,label\n" + "".join(f"{text},{'yes' if n % 2 else 'no'}\n" for n, text in enumerate(texts)))
     return path
 
@@ -52,7 +52,7 @@ def test_training_does_not_grow_over_epochs(
 
 
 def test_prediction_does_not_grow_over_rows(tmp_path: Path, classifier: Classifier) -> None:
-    few, many = write_rows(tmp_path / "few.csv", 4096), write_rows(tmp_path / "many.csv", 5 * 4096)
+    few, many = write_rows(tmp_path / "few.csv", 4096, 12), write_rows(tmp_path / "many.csv", 5 * 4096, 12)
     predict_file(classifier, few, tmp_path / "few-scored.csv")
     after_few = held()
     predict_file(classifier, many, tmp_path / "many-scored.csv")
