@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint_cost.py FILE TEXT LABEL [minutes]
 
-Both are processes of one thread, each on a core of its own, with base demo, for so many minutes (10). The cost is
-told in two ways: the time spent in saving over the time of the run, and the rows a second of one over those of the
-other.
+Both are processes of one thread, each on a core of its own, with base demo, for so many minutes (10); every twenty
+seconds they change places, since no two cores are quite alike. The cost is told in two ways: the time spent in saving
+over the rest of the run's time, and the rows a second of one over those of the other.
 """
 
 import json
@@ -18,12 +18,11 @@ from typing import Any
 
 from machine import keep
 
-MINUTE = 60.0
+MINUTE, TURN = 60.0, 20.0
 
 
-def measure(file: str, text: str, label: str, minutes: float, saves: bool, core: int) -> None:
+def measure(file: str, text: str, label: str, minutes: float, saves: bool) -> None:
     """One side, in a process of its own: prints what it did as JSON."""
-    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
     import torch
 
     from fullbake import Recipe, adapt, loop
@@ -61,9 +60,10 @@ def main(file: str, text: str, label: str, minutes: str = "10") -> None:
     command = [sys.executable, __file__, "side", file, text, label, minutes]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     sides = [
-        subprocess.Popen([*command, str(int(saves)), str(core)], stdout=subprocess.PIPE, text=True, env=environment)
-        for core, saves in enumerate((True, False))
+        subprocess.Popen([*command, str(int(saves))], stdout=subprocess.PIPE, text=True, env=environment)
+        for saves in (True, False)
     ]
+    change_places(sides)
     told = [json.loads(side.communicate()[0].splitlines()[-1]) for side in sides]
     rows = [{"run": name, **facts} for name, facts in zip(("a checkpoint every minute", "none"), told, strict=True)]
     saving, plain = told
@@ -78,9 +78,20 @@ def main(file: str, text: str, label: str, minutes: str = "10") -> None:
     )
 
 
+def change_places(sides: list[subprocess.Popen[str]]) -> None:
+    """Give each side a core of its own, the other one every turn, until one of them is done."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    while all(side.poll() is None for side in sides):
+        for side, core in zip(sides, cores, strict=True):
+            for thread in Path(f"/proc/{side.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {core})
+        cores.reverse()
+        time.sleep(TURN)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "side":
-        _, _, file, text, label, minutes, saves, core = sys.argv
-        measure(file, text, label, float(minutes), saves == "1", int(core))
+        _, _, file, text, label, minutes, saves = sys.argv
+        measure(file, text, label, float(minutes), saves == "1")
     else:
         main(*sys.argv[1:])

@@ -20,12 +20,18 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def _named(argument: str) -> str:
+    """A file among the arguments by its name alone: where it lies on this machine is nobody's business."""
+    path = Path(argument)
+    return path.name if path.is_file() and path.suffix != ".py" else argument
+
+
 def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
     """Write `results/NAME.json`: rows (one a line of the table), and what they were measured on."""
     content = {
         "name": name,
         "about": (sys.modules["__main__"].__doc__ or "").partition("\n")[0],
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *(_named(argument) for argument in sys.argv)]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {
             "processor": processor(),

@@ -18,7 +18,15 @@ FACTS: dict[str, Any] = {
 
 
 def opened(out: Path, facts: dict[str, Any] = FACTS, resume: Resume = "auto") -> unfinished.Unfinished:
-    return open_run(out, facts, Cadence(steps=5), resume, writes=True)
+    """Open a run, and save something in it."""
+    run = open_run(out, facts, Cadence(steps=5), resume, writes=True)
+    (run.folder / "rate-1" / "step-000000005").mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def test_a_run_that_saved_nothing_is_no_hindrance(tmp_path: Path) -> None:
+    open_run(tmp_path / "m", FACTS, Cadence(steps=5), "auto", writes=True)
+    assert opened(tmp_path / "m", changed(processes=2)).identity == fingerprint(changed(processes=2))
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -63,11 +71,11 @@ def test_anyway_goes_on_under_the_old_identity_and_says_what_differs(
 
 
 def test_restart_throws_it_away(tmp_path: Path) -> None:
-    run = opened(tmp_path / "m")
-    (run.folder / "rate-1").mkdir()
+    first = opened(tmp_path / "m")
+    (first.folder / "rate-1" / "step-000000010").mkdir()
     again = opened(tmp_path / "m", changed(processes=2), resume="restart")
     assert again.identity == fingerprint(changed(processes=2))
-    assert not (run.folder / "rate-1").exists()
+    assert not (first.folder / "rate-1" / "step-000000010").exists()
 
 
 def test_resume_refuses_to_start_anew(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def open_run(out: str | Path, facts: Mapping[str, Any], every: Cadence, resume: 
     folder = folder_beside(out)
     if resume == "restart" and writes:
         storage.remove(folder)
-    known = None if resume == "restart" else _read(folder)
+    known = None if resume == "restart" or not _has_checkpoints(folder) else _read(folder)
     if known is None and resume == "require":
         raise OutputError(
             "there is no unfinished run to go on with", where=str(folder), remedy="Leave --resume out to start one."
@@ -92,6 +92,11 @@ def open_run(out: str | Path, facts: Mapping[str, Any], every: Cadence, resume: 
         _compare(folder, known, facts, resume == "anyway")
         say(f"going on with the unfinished run in {folder}")
     return Unfinished(folder, fingerprint(known), every, writes)
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    """Whether there is anything to go on from; a run that ended before its first save (or diverged) is no hindrance."""
+    return next(folder.glob("*/step-*"), None) is not None
 
 
 def _begin(folder: Path, facts: Mapping[str, Any], writes: bool) -> None:
