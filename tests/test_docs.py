@@ -76,10 +76,12 @@ def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
 def test_results_are_empty_safe_and_made_from_files(generate: ModuleType, tmp_path: Path) -> None:
     assert "None are stored yet" in generate.results(tmp_path / "missing")
     stored = {"name": "Five splits", "command": "python b.py", "machine": {"cores": 2}, "versions": {"torch": "2.13.0"}}
+    stored |= {"about": "What it is.", "date": "2026-01-02", "load_at_end": 0.5, "slower_by": "1.3%"}
     rows = [{"recipe": "frozen-linear", "accuracy": 0.625}, {"recipe": "a|b", "seconds": 3}]
     (tmp_path / "five.json").write_text(json.dumps({**stored, "rows": rows}))
     page = generate.results(tmp_path)
-    assert "## Five splits" in page
+    assert "## Five splits\n\nWhat it is." in page
+    assert "- slower by: 1.3%" in page
     table = [
         "| recipe | accuracy | seconds |",
         "| --- | --- | --- |",
