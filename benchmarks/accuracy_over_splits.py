@@ -18,8 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from fullbake import Recipe, adapt
-from fullbake.parts import divide
-from fullbake.running import read_training_data
+from fullbake.parts import divide, read_labelled
 
 SEEDS = range(5)
 
@@ -32,7 +31,7 @@ def accuracy(recipe: str, seed: int) -> float:
 
 def tfidf(seed: int) -> float:
     config = Recipe.load("finetune", base="demo", label="topic", test=0.2, split_seed=seed).data
-    parts = divide(read_training_data(comments(), config), config)
+    parts = divide(read_labelled(comments(), config), config)
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
     pipeline.fit(parts.train.texts.to_pylist(), parts.train.labels)
     assert parts.test is not None

@@ -13,14 +13,15 @@ from pathlib import Path
 from machine import keep
 
 from fullbake import Dataset, Recipe
-from fullbake.running import adapt, read_training_data
+from fullbake.parts import read_labelled
+from fullbake.running import adapt
 
 RUNS = 5
 
 
 def main(file: str, text: str, label: str) -> None:
     recipe = Recipe.load("frozen-linear", base="demo", text=text, label=label)
-    data = read_training_data(file, recipe.data)
+    data = read_labelled(file, recipe.data)
     adapt(recipe, data)  # fills the cache
     seconds = [timed(recipe, data) for _ in range(RUNS)]
     print(", ".join(f"{value:.2f} s" for value in seconds))

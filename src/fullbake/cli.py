@@ -338,11 +338,12 @@ def demo(
     from dataclasses import replace
     from importlib import resources
 
-    from fullbake.running import adapt, read_training_data
+    from fullbake.parts import read_labelled
+    from fullbake.running import adapt
 
     chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
-        comments = replace(read_training_data(path, chosen.data), source="the bundled comments")
+        comments = replace(read_labelled(path, chosen.data), source="the bundled comments")
     classifier = adapt(chosen, comments, out=out_folder, overwrite=True, resume="restart")
     _show(printing.scores(classifier.record.facts["metrics"]["test"]))
     _show(printing.predictions(classifier.label_names, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))

@@ -5,6 +5,7 @@ given are compared with it: equal texts on two sides are refused with their coun
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -109,16 +110,21 @@ def _part(
     return replace(whole, indices=whole.indices[kept]), replace(whole, indices=whole.indices[held])
 
 
-def _given(source: str, train: Dataset, config: DataConfig) -> Part:
-    data = read_dataset(
+def read_labelled(source: str | Path, config: DataConfig, *, label_names: tuple[str, ...] | None = None) -> Dataset:
+    """A file or hub data set with its labels, by the recipe's `data` section; label_names: those that are allowed."""
+    return read_dataset(
         source,
         text=config.text,
         label=config.label,
-        label_names=train.label_names,
+        label_names=label_names,
         drop_unlabelled=config.drop_unlabelled,
         delimiter=config.delimiter,
         encoding=config.encoding,
     )
+
+
+def _given(source: str, train: Dataset, config: DataConfig) -> Part:
+    data = read_labelled(source, config, label_names=train.label_names)
     return Part(data, np.arange(len(data)))
 
 

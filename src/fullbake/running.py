@@ -16,8 +16,8 @@ from fullbake import metrics, network, runtime, storage, unfinished
 from fullbake.bases import load_config, max_positions
 from fullbake.cache import Cache
 from fullbake.checkpoints import Cadence, Checkpoints
-from fullbake.config import DataConfig, Recipe, TrainingConfig
-from fullbake.data import Dataset, read_dataset
+from fullbake.config import Recipe, TrainingConfig
+from fullbake.data import Dataset
 from fullbake.duplicates import text_hashes
 from fullbake.encoder import default_pooling, load_encoder
 from fullbake.errors import RecipeError
@@ -26,7 +26,7 @@ from fullbake.freezing import Featured, FeatureKey, frozen_features, train_head
 from fullbake.hashing import fingerprint
 from fullbake.inference import encode, logits_over, probabilities
 from fullbake.model import Classifier, Record
-from fullbake.parts import Part, Parts, divide
+from fullbake.parts import Part, Parts, divide, read_labelled
 from fullbake.progress import say
 from fullbake.tokens import Encoded, load_tokenizer, set_defaults
 from fullbake.unfinished import Resume, Unfinished
@@ -132,7 +132,7 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
 
 def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
     recipe = effective(recipe)
-    dataset = data if isinstance(data, Dataset) else read_training_data(data, recipe.data)
+    dataset = data if isinstance(data, Dataset) else read_labelled(data, recipe.data)
     parts = divide(dataset, recipe.data)
     say(_sizes(parts, dataset))
     base = network.encoder_fingerprint(load_encoder(recipe.base))
@@ -153,18 +153,6 @@ def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -
         classifier.save(out, overwrite=overwrite)
         run.close()
     runtime.wait_for_ranks()
-
-
-def read_training_data(source: str | Path, config: DataConfig) -> Dataset:
-    """A file or hub data set with its labels, by the recipe's `data` section."""
-    return read_dataset(
-        source,
-        text=config.text,
-        label=config.label,
-        drop_unlabelled=config.drop_unlabelled,
-        delimiter=config.delimiter,
-        encoding=config.encoding,
-    )
 
 
 def effective(recipe: Recipe) -> Recipe:
