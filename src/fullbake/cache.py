@@ -79,7 +79,11 @@ class Cache:
 
     def entries(self) -> list[Entry]:
         """All entries, the last used first."""
-        return sorted((_entry(folder) for folder in self._folders()), key=lambda entry: -entry.used)
+        found = []
+        for folder in self._folders():
+            with suppress(FileNotFoundError):  # another process has just thrown it out
+                found.append(_entry(folder))
+        return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
         """Removes all entries and what dead processes left; returns the bytes of the entries."""
