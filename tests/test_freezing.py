@@ -12,10 +12,10 @@ from test_finetuning import assert_same
 
 from fullbake import network
 from fullbake.cache import Cache
-from fullbake.config import HeadConfig, TokensConfig
 from fullbake.freezing import STRENGTHS, Featured, FeatureKey, frozen_features, train_head
 from fullbake.heads import l2_penalty
 from fullbake.inference import encode, logits_over, probabilities
+from fullbake.sections import HeadConfig, TokensConfig
 from fullbake.tokens import load_tokenizer
 
 Bases = Callable[..., Path]

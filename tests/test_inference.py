@@ -12,8 +12,8 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
 from fullbake import network
-from fullbake.config import HeadConfig, TokensConfig
 from fullbake.inference import encode, inputs_for, judge, logits_over, probabilities, run_over
+from fullbake.sections import HeadConfig, TokensConfig
 from fullbake.tokens import load_tokenizer
 
 Bases = Callable[..., Path]

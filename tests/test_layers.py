@@ -14,8 +14,8 @@ LAYERS: dict[str, int] = {
         [
             ["errors", "hashing"],
             ["batches", "metrics", "progress", "runtime", "splits", "storage", "textfiles"],
-            ["bases", "cache", "checkpoints", "config", "duplicates", "heads", "plots", "tables"],
-            ["data", "encoder", "tokens", "unfinished", "writers"],
+            ["bases", "cache", "calibration", "checkpoints", "duplicates", "heads", "plots", "sections", "tables"],
+            ["config", "data", "encoder", "tokens", "unfinished", "writers"],
             ["inference", "loop", "network", "parts"],
             ["bundle", "finetuning", "freezing", "summary"],
             ["model", "printing"],

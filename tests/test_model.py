@@ -6,8 +6,8 @@ import pytest
 from rows import column, make_rows, train
 
 from fullbake import Classifier
-from fullbake.config import TokensConfig
 from fullbake.errors import DataError
+from fullbake.sections import TokensConfig
 
 Bases = Callable[..., Path]
 TEXTS = [*(row[0] for row in make_rows(14, seed=5)), "", "game " * 300]

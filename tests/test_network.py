@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from fullbake.config import HeadConfig
 from fullbake.encoder import load_encoder, pool
 from fullbake.errors import BaseModelError, BundleError
 from fullbake.network import (
@@ -27,6 +26,7 @@ from fullbake.network import (
     load_network,
     skeleton,
 )
+from fullbake.sections import HeadConfig
 
 Bases = Callable[..., Path]
 LABELS = ["no", "yes", "maybe"]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from rows import column, dataset, make_rows, write_csv
 
-from fullbake.config import DataConfig
 from fullbake.data import Dataset
 from fullbake.duplicates import normalize
 from fullbake.errors import DataError
 from fullbake.parts import Part, Parts, divide
+from fullbake.sections import DataConfig
 
 
 def whole(texts: list[str], labels: list[int]) -> Dataset:

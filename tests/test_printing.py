@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 from fullbake import metrics, printing
 from fullbake.cache import Cache
-from fullbake.config import HeadConfig
+from fullbake.sections import HeadConfig
 from fullbake.summary import summarize
 
 

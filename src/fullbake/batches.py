@@ -56,7 +56,7 @@ class Step:
     """One optimizer step.
 
     cuts: the rows of each micro-batch, int64, longest texts first. A row stands in one cut of one step an
-    epoch.
+    epoch, unless rows are drawn by weight.
     """
 
     cuts: tuple[Rows, ...]
@@ -82,16 +82,19 @@ def training_plan(
     epoch: int,
     token_budget: int,
     merge_last_single: bool,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> list[Step]:
-    """The steps of one epoch, in order; every row stands in exactly one.
+    """The steps of one epoch, in order; every row stands in exactly one, or as often as it was drawn by weight.
 
     lengths: tokens of each row, special tokens included; all max_length where all is padded to it. (rows,).
     batch_size: rows of a step. The last step takes what is left: rows drawn at random, not the longest.
     token_budget: rows times longest row of a cut stay within it; a single row may exceed it.
     merge_last_single: a last step of one row joins the one before (batch norm cannot train on one row).
+    weights: (rows,), above 0 somewhere; as many rows as there are are drawn with replacement, each with a chance by its
+    weight. None takes every row once.
     """
     random = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    shuffled = _permutation(random, len(lengths))
+    shuffled = _permutation(random, len(lengths)) if weights is None else _drawn(random, weights)
     whole = len(lengths) - len(lengths) % batch_size
     batches, last = _pooled(shuffled[:whole], lengths, batch_size), shuffled[whole:]
     batches = batches[_permutation(random, len(batches))]
@@ -99,6 +102,20 @@ def training_plan(
         batches, last = batches[:-1], np.concatenate([batches[-1], last])
     last = last[np.argsort(lengths[last], kind="stable")]
     return [*_cut_steps(batches, lengths, token_budget), *_cut_steps(last[None], lengths, token_budget)]
+
+
+def balanced_row_weights(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Weights (rows,) under which every class is drawn equally often.
+
+    labels: ids (rows,): 1 over the rows of its class. Or 0 and 1 (rows, classes): 1 over the rows of its rarest label;
+    rows of no label count as a label of their own.
+    """
+    if labels.ndim == 1:
+        return 1.0 / np.bincount(labels)[labels]
+    bare = labels.sum(axis=1, keepdims=True) == 0
+    held = np.concatenate([labels, bare], axis=1).astype(bool)
+    weights: npt.NDArray[np.float64] = np.where(held, 1.0 / np.maximum(held.sum(axis=0), 1), 0).max(axis=1)
+    return weights
 
 
 def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[Rows]:
@@ -118,6 +135,15 @@ def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[Rows
 
 def _permutation(random: np.random.PCG64, size: int) -> Rows:
     return np.argsort(random.random_raw(size), kind="stable")
+
+
+def _drawn(random: np.random.PCG64, weights: npt.NDArray[np.float64]) -> Rows:
+    """As many rows as there are weights, with replacement, in random order: the inverse of the summed weights at uniform
+    numbers of 53 bits."""
+    limits = np.cumsum(weights)
+    uniform = (random.random_raw(len(weights)) >> np.uint64(11)) * 2.0**-53
+    rows: Rows = np.searchsorted(limits, uniform * limits[-1], side="right").clip(max=len(weights) - 1)
+    return rows
 
 
 def _pooled(shuffled: Rows, lengths: npt.NDArray[Any], batch_size: int) -> Rows:

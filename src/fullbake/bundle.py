@@ -18,10 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import hashing, plots, storage
 from fullbake.bases import quiet
-from fullbake.config import TokensConfig
 from fullbake.errors import BundleError
 from fullbake.inference import encode
 from fullbake.network import load_network
+from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded, load_tokenizer
 
 FORMAT = 1

@@ -1,37 +1,29 @@
 """The command line: parse, call one function, print.
 
 Flags are made from the recipe's fields, so their help is the line under the field. Everything heavy is imported
-inside the commands, so that `--help` loads no torch. Results go to stdout, everything else to stderr. Exit codes: 0
-done, 1 a fault, 2 the user's mistake, 130 Ctrl-C.
+inside the commands, so that `--help` loads no torch.
 """
 
-import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter, validators
+from cyclopts import App, Group, Parameter, validators
 from pydantic import BaseModel, create_model
-from rich.console import Console, RenderableType
 from rich.text import Text
 
-from fullbake import __version__, printing, runtime
+from fullbake import __version__, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
-from fullbake.errors import DataError, Error, Interrupted, OutputError, RecipeError
-from fullbake.progress import console as err
+from fullbake.errors import DataError, OutputError, RecipeError
 from fullbake.progress import say
+from fullbake.terminal import out, show, tell
 from fullbake.unfinished import Resume
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
-
-out = Console()
-PIPED_WIDTH = 160
-"""Columns of a table that goes to a file or a pipe, where no screen's edge should cut it."""
 
 app = App(
     name="fullbake",
@@ -48,14 +40,20 @@ DEMO_TEXTS = (
     "My laptop will not boot since the update, it just shows a grey screen.",
 )
 
-SECTIONS = ("Recipe", "Data", "Tokens", "Head", "Training")
+SECTIONS = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision")
 """The order in which `train --help` shows a recipe's fields."""
 
+TEXT_FIELDS = ("text", "text_pair", "delimiter", "encoding")
+ROW_FIELDS = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_unlabelled")
+"""Fields that say how rows are read; where a bundle is at hand the columns are those of its training by default."""
 
-def _flags() -> type[BaseModel]:
-    """A model with every leaf field of a recipe as an optional flag."""
+
+def _flags(names: Sequence[str] | None = None) -> type[BaseModel]:
+    """A model with these leaf fields of a recipe as optional flags; None: with all."""
     fields: dict[str, Any] = {}
     for name, (section, field) in leaf_fields().items():
+        if names is not None and name not in names:
+            continue
         kind = bool if field.annotation is bool else str
         words = choices_of(field.annotation)
         choices = f" One of: {', '.join(words)}." if words else ""
@@ -65,11 +63,13 @@ def _flags() -> type[BaseModel]:
     return create_model("Flags", **fields)
 
 
-Flags = _flags()
+Flags, RowOptions, TextOptions = _flags(), _flags(ROW_FIELDS), _flags(TEXT_FIELDS)
 if TYPE_CHECKING:
-    RecipeFlags = BaseModel  # mypy cannot look into a model that is made at run time
+    RecipeFlags = RowFlags = TextFlags = BaseModel  # mypy cannot look into models that are made at run time
 else:
     RecipeFlags = Annotated[Flags, Parameter(name="*")]
+    RowFlags = Annotated[RowOptions, Parameter(name="*")]
+    TextFlags = Annotated[TextOptions, Parameter(name="*")]
 
 
 @app.command
@@ -135,14 +135,10 @@ def evaluate(
     data: str,
     /,
     *,
-    text: str | None = None,
-    label: str | None = None,
     json: bool = False,
-    drop_unlabelled: bool = False,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
+    flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Score a saved classifier on a labelled file.
+    """Score a saved classifier on a labelled file. Columns are those of its training where no other is named.
 
     Parameters
     ----------
@@ -150,38 +146,19 @@ def evaluate(
         Folder that `fullbake train` wrote.
     data: Path
         Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
-    text: str
-        Column that holds the texts. Default: the name it had in training.
-    label: str
-        Column that holds the labels. Default: the name it had in training.
     json: bool
         Print every figure as JSON instead of tables.
-    drop_unlabelled: bool
-        Leave rows with an empty label out.
-    delimiter: str
-        Field separator of text files. Default: by extension.
-    encoding: str
-        Encoding of text files.
     """
     from fullbake import scoring
-    from fullbake.data import read_dataset
     from fullbake.model import Classifier
 
     classifier = Classifier.load(bundle)
-    dataset = read_dataset(
-        data,
-        text=text or classifier.text_column,
-        label=label or classifier.label_column,
-        label_names=classifier.label_names,
-        drop_unlabelled=drop_unlabelled,
-        delimiter=delimiter,
-        encoding=encoding,
-    )
+    dataset = scoring.read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
     scores = scoring.evaluate(classifier, dataset)
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
-        _show(printing.scores(scores))
+        show(printing.scores(scores))
 
 
 @app.command
@@ -191,36 +168,29 @@ def predict(
     /,
     *,
     out_file: Annotated[Path | None, Parameter(name="--out")] = None,
-    text: str | None = None,
     prefix: str = "",
     overwrite: bool = False,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
+    flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Classify the rows of a file, lines on stdin, or texts.
+    """Classify the rows of a file, lines on stdin, or texts. Columns are those of its training where no other is named.
 
     Parameters
     ----------
     bundle: Path
         Folder that `fullbake train` wrote.
     inputs: str
-        One file (.csv, .tsv, .jsonl, .parquet), or texts. Default: a text a line on stdin.
+        One file (.csv, .tsv, .jsonl, .parquet), or texts; of a classifier of pairs, one pair. Default: a text a line on
+        stdin.
     out_file: Path
         File for the rows with `predicted`, `score` and `score:<class>` beside them. Default: stdout.
-    text: str
-        Column that holds the texts. Default: the name it had in training.
     prefix: str
         Put before the names of the new columns, where one of them is taken.
     overwrite: bool
         Replace the output file, once the new one is complete.
-    delimiter: str
-        Field separator of text files. Default: by extension.
-    encoding: str
-        Encoding of text files.
     """
     from fullbake import scoring
     from fullbake.model import Classifier
-    from fullbake.tables import FORMS, open_lines, open_table
+    from fullbake.tables import FORMS, open_lines
 
     from_stdin = not inputs
     from_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in FORMS
@@ -228,18 +198,25 @@ def predict(
         _check_texts(inputs, out_file, tuple(FORMS))
     classifier = Classifier.load(bundle)
     if not from_stdin and not from_file:
-        _show(printing.predictions(classifier.label_names, inputs, classifier.predict_proba(inputs)))
+        show(printing.predictions(classifier.decision, inputs, scoring.predict_texts(classifier, inputs)))
         return
+    if from_stdin and classifier.columns.text_pair is not None:
+        raise DataError(
+            "this classifier reads pairs of texts, and a line is one text",
+            where="stdin",
+            remedy="Give a file with two columns of texts.",
+        )
     if from_stdin and sys.stdin.isatty():
         say("reading a text a line; Ctrl-D ends")
-    column = text or classifier.text_column
+    given = flags.model_dump(exclude_none=True)
     table = (
-        open_lines(sys.stdin.buffer, column=column)
+        open_lines(sys.stdin.buffer, column=given.get("text", classifier.columns.text))
         if from_stdin
-        else open_table(inputs[0], columns=[column], delimiter=delimiter, encoding=encoding)
+        else scoring.open_as_trained(classifier, inputs[0], **given)
     )
     target = out_file if out_file is not None else sys.stdout.buffer
-    rows = scoring.predict_file(classifier, table, target, text=column, prefix=prefix, overwrite=overwrite)
+    columns = {name: given.get(name) for name in ("text", "text_pair")}
+    rows = scoring.predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
@@ -298,7 +275,7 @@ def summary(
     chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
     from fullbake.summary import summarize
 
-    _show(printing.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
+    show(printing.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
 
 
 @app.command
@@ -317,9 +294,9 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 
     features = feature_cache(cache_dir)
     if clear:
-        _tell(f"cleared {amount(features.clear())} in {features.root}")
+        tell(f"cleared {amount(features.clear())} in {features.root}")
         return
-    _show(printing.cache(features))
+    show(printing.cache(features))
 
 
 @app.command
@@ -345,10 +322,10 @@ def demo(
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
         comments = replace(read_labelled(path, chosen.data), source="the bundled comments")
     classifier = adapt(chosen, comments, out=out_folder, overwrite=True, resume="restart")
-    _show(printing.scores(classifier.record.facts["metrics"]["test"]))
-    _show(printing.predictions(classifier.label_names, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
+    show(printing.scores(classifier.record.facts["metrics"]["test"]))
+    show(printing.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
     _print_run(classifier, out_folder)
-    _tell(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."')
+    tell(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."')
 
 
 @app.command
@@ -361,57 +338,15 @@ def recipes(name: str | None = None, /) -> None:
         The recipe to print.
     """
     if name is not None:
-        _tell(Recipe.load(name, base="demo").to_yaml().rstrip())
+        tell(Recipe.load(name, base="demo").to_yaml().rstrip())
         return
     for recipe, text in recipe_names().items():
-        _tell(Text.assemble((f"{recipe:<16}", "bold"), text))
+        tell(Text.assemble((f"{recipe:<16}", "bold"), text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `fullbake` command."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug, quiet = (_taken(arguments, flag) for flag in ("--debug", "--quiet"))
-    _show_log(quiet)
-    sys.exit(_run(arguments, debug))
-
-
-def _taken(arguments: list[str], flag: str) -> bool:
-    found = flag in arguments
-    while flag in arguments:
-        arguments.remove(flag)
-    return found
-
-
-def _run(arguments: list[str], debug: bool) -> int:
-    try:
-        app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        return _fail(f"{error}\nfullbake COMMAND --help lists what a command takes.", 2)
-    except Error as error:
-        return _fail(str(error), error.exit_code, debug)
-    except Interrupted as stop:
-        return _fail(_stopped(stop), 128 + stop.signal)
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C. Nothing half-written was left behind.", 130)
-    except BrokenPipeError:  # who read stdout has gone; Python would complain again when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}\nThis is a fault of fullbake's. --debug shows where."
-        return _fail(reason, 1, debug)
-    return 0
-
-
-def _show(result: RenderableType) -> None:
-    """A table, as wide as the screen, or wide where there is none."""
-    if not out.is_terminal:
-        out.width = PIPED_WIDTH
-    out.print(result)
-
-
-def _tell(line: str | Text) -> None:
-    """A line of the result: plain text, never broken."""
-    out.print(line, markup=False, highlight=False, soft_wrap=True)
+    terminal.run(app, arguments)
 
 
 def _resume(required: bool, anyway: bool, restart: bool) -> "Resume":
@@ -423,49 +358,16 @@ def _resume(required: bool, anyway: bool, restart: bool) -> "Resume":
     return asked[0] if asked else "auto"
 
 
-def _stopped(stop: Interrupted) -> str:
-    return f"{stop}, as asked. It is saved in {stop.saved}; the same command goes on from there."
-
-
-def _fail(message: str, code: int, debug: bool = False) -> int:
-    """Print an error as one paragraph, its lines set in under the first; with `debug`, the traceback before it."""
-    if debug:
-        traceback.print_exc()
-    who = f"process {runtime.rank()}: " if runtime.world_size() > 1 else ""
-    err.print(Text.assemble(("error: ", "bold red"), who + message.replace("\n", "\n       ")), soft_wrap=True)
-    return code
-
-
 def _print_run(classifier: "Classifier", folder: Path) -> None:
     """The scores of each part, where the bundle lies, and what the scores are worth."""
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
-        _tell(printing.headline(part, result))
+        tell(printing.headline(part, result))
     if "test" not in facts["metrics"]:
-        _tell(
+        tell(
             "No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back."
         )
     if facts["data"]["overlap_allowed"]:
         rows = facts["data"]["overlap_allowed"]
-        _tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
-    _tell(f"bundle: {folder}")
-
-
-class _Lines(logging.Handler):
-    """Log records as unbroken lines on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
-        sign = ("warning: ", "yellow") if record.levelno >= logging.WARNING else ""
-        err.print(Text.assemble(sign, record.getMessage()), soft_wrap=True)
-
-
-def _show_log(quiet: bool) -> None:
-    """Lines of the run on stderr. Of several processes that train together the first one speaks; errors come from
-    each."""
-    alone = runtime.rank() == 0
-    quiet, out.quiet = quiet or not alone, not alone
-    logger = logging.getLogger("fullbake")
-    logger.handlers = [_Lines()]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    logger.propagate = False
+        tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
+    tell(f"bundle: {folder}")

@@ -1,7 +1,5 @@
-"""What a run is: the frozen models of a recipe, read from YAML and overridden field by field.
+"""What a run is: a recipe of sections, read from YAML and overridden field by field, every fault told at once.
 
-Every leaf field has a name of its own across all sections, so that the field, the key word of `Recipe.load` and the
-command-line flag are one word. The price: two sections may not use the same word (a test holds that).
 Imports no torch, so that `fullbake --help` stays quick.
 """
 
@@ -9,194 +7,23 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from fullbake.errors import RecipeError, did_you_mean
-from fullbake.metrics import SELECTION
-
-Way = Literal["finetune", "frozen"]
-HeadKind = Literal["standard", "linear", "mlp"]
-Pooling = Literal["cls", "mean", "max", "cls+mean"]
-Truncation = Literal["head", "tail", "head+tail"]
-Padding = Literal["longest", "max_length"]
-Optimizer = Literal["adamw", "adam", "lbfgs"]
-Schedule = Literal["linear", "cosine", "constant"]
-Precision = Literal["auto", "fp32", "bf16"]
-
-
-def _numbers(value: object) -> object:
-    """`5e-5,4e-5` from a command line, one number, or a list of them -> a list."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _share_or_source(value: object) -> object:
-    """`0.2` from a command line is a share, anything that is no number a file or a hub id."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _known_metric(value: object) -> object:
-    if value not in SELECTION:
-        raise ValueError(did_you_mean(str(value), SELECTION))
-    return value
-
-
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Rates = Annotated[tuple[Rate, ...], BeforeValidator(_numbers), Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Part = Annotated[Share | str, BeforeValidator(_share_or_source)]
-Metric = Annotated[str, BeforeValidator(_known_metric)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, no unknown fields, the line under a field is its help."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=False, allow_inf_nan=False
-    )
-
-
-class DataConfig(Section):
-    """Which columns, and which rows choose and score."""
-
-    text: str = "text"
-    """Column that holds the texts."""
-
-    label: str = "label"
-    """Column that holds the labels. They keep their spelling."""
-
-    validation: Part = 0.2
-    """Rows that choose the epoch and the rate: a share of the training file, or a file."""
-
-    test: Part | None = None
-    """Rows that are scored once, at the end: a share of the training file, or a file. Default: none."""
-
-    split_seed: int = Field(0, ge=0)
-    """Seed of the split into parts, apart from the seed of training."""
-
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Field separator of text files. Default: by extension."""
-
-    encoding: str = "utf-8"
-    """Encoding of text files (a byte order mark is allowed)."""
-
-    drop_unlabelled: bool = False
-    """Leave rows with an empty label out, instead of refusing the file."""
-
-    drop_overlap: bool = False
-    """Leave training rows out whose text also stands in a given validation or test file."""
-
-    allow_overlap: bool = False
-    """Accept such rows. The run and every report made from it say so."""
-
-    @model_validator(mode="after")
-    def _one_way_with_overlap(self) -> Self:
-        if self.drop_overlap and self.allow_overlap:
-            raise ValueError("drop_overlap and allow_overlap exclude each other")
-        return self
-
-
-class TokensConfig(Section):
-    """How a text becomes token ids, and how ids are batched."""
-
-    max_length: Annotated[int, Field(ge=4)] | None = None
-    """Longest input in tokens, special ones included. Default: what the base can take (512 for BERT)."""
-
-    truncation: Truncation = "head"
-    """Which end of a longer text is kept; `head+tail` keeps 128 + 382 of 512 (Sun et al. 2019, arXiv 1905.05583)."""
-
-    padding: Padding = "longest"
-    """Pad to the longest text of a batch, or always to max_length."""
-
-    token_budget: Annotated[int, Field(ge=1)] = 2048
-    """Most tokens, padding included, that one forward pass takes. Cuts batches; changes results by rounding only."""
-
-
-class HeadConfig(Section):
-    """What stands on top of the encoder."""
-
-    kind: HeadKind = "standard"
-    """`standard` (the architecture's own), `linear`, or `mlp` (dropout, then dense + batch norm + ReLU blocks)."""
-
-    pooling: Pooling | None = None
-    """How token vectors become one: cls, mean, max or cls+mean. Default: cls, unless the base names its own."""
-
-    dropout: float = Field(0.15, ge=0, lt=1)
-    """Dropout before the blocks of an `mlp` head."""
-
-    layers: int = Field(2, ge=1, le=16)
-    """Blocks of an `mlp` head."""
-
-    width: Annotated[int, Field(ge=1)] | None = None
-    """Units of each block. Default: as wide as the base (768 for BERT)."""
-
-    l2: float = Field(0.01, ge=0)
-    """Times the sum of squared kernel weights of an `mlp` head's output layer, added to the mean loss."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_word(cls, value: object) -> object:
-        return {"kind": value} if isinstance(value, str) else value
-
-
-class TrainingConfig(Section):
-    """How weights are moved, for how long, and what chooses among the results."""
-
-    optimizer: Optimizer = "adamw"
-    """`adamw`, `adam`, or `lbfgs` (a frozen base under a `linear` head only: scikit-learn's logistic regression)."""
-
-    learning_rate: Rates = (5e-5,)
-    """Peak rate; several, as in 5e-5,4e-5,3e-5,2e-5, are each trained and validation chooses. 4e-4 on the whole base
-    does not converge (Sun et al. 2019, fig. 2)."""
-
-    batch_size: int = Field(32, ge=1)
-    """Rows in a batch."""
-
-    gradient_accumulation: int = Field(1, ge=1)
-    """Batches in one optimizer step."""
-
-    epochs: int = Field(3, ge=1)
-    """Passes over the training rows."""
-
-    schedule: Schedule = "linear"
-    """Decay of the rate after warm-up: linear or cosine to 0, or constant."""
-
-    warmup: float = Field(0.1, ge=0, lt=1)
-    """Share of all steps in which the rate rises from 0 to its peak."""
-
-    weight_decay: float = Field(0.01, ge=0)
-    """Decoupled under adamw; never on biases and norms."""
-
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Each layer's rate over that of the layer above it; 0.95 in Sun et al. 2019, 1 is no decay."""
-
-    freeze_layers: Annotated[int, Field(ge=0)] | None = None
-    """Hold the embeddings and the lowest N layers of the base fixed (0: the embeddings alone)."""
-
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients longer than this are scaled down to it."""
-
-    precision: Precision = "auto"
-    """`auto` takes bf16 where a GPU has it, fp32 elsewhere."""
-
-    patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs without a better validation metric. Default: run all epochs."""
-
-    metric: Metric = "f1_macro"
-    """What chooses the epoch and the rate on validation, as scikit-learn spells it."""
-
-    seed: int = Field(0, ge=0)
-    """Seed of head initialization, shuffling and dropout."""
+from fullbake.sections import (
+    DataConfig,
+    DecisionConfig,
+    HeadConfig,
+    HeadKind,
+    Section,
+    TokensConfig,
+    TrainingConfig,
+    Way,
+)
 
 
 class Recipe(Section):
@@ -212,9 +39,10 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
     tokens: TokensConfig = TokensConfig()
     data: DataConfig = DataConfig()
+    decision: DecisionConfig = DecisionConfig()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> "Recipe":
         faults = list(_misfits(self))
         if faults:
             raise ValueError("; ".join(faults))
@@ -267,6 +95,24 @@ def _misfits(recipe: Recipe) -> list[str]:
         ),
         "layer_decay: way frozen trains no layer of the base; take way finetune or leave it out": (
             frozen and training.layer_decay != 1
+        ),
+        "loss: lbfgs fits plain cross entropy; take optimizer adamw for focal": (
+            training.optimizer == "lbfgs" and training.loss != "cross_entropy"
+        ),
+        "label_smoothing: lbfgs fits plain cross entropy; take optimizer adamw for smoothing": (
+            training.optimizer == "lbfgs" and training.label_smoothing > 0
+        ),
+        "label_smoothing: it has no meaning together with focal; take one of the two": (
+            training.loss == "focal" and training.label_smoothing > 0
+        ),
+        "sampling: lbfgs sees all rows at once; take class_weights balanced": (
+            training.optimizer == "lbfgs" and training.sampling != "shuffle"
+        ),
+        "truncation: of a pair of texts the longer one is cut at its end; take head or leave it out": (
+            recipe.data.text_pair is not None and recipe.tokens.truncation != "head"
+        ),
+        "stride: it is for truncation windows (or auto)": (
+            recipe.tokens.stride is not None and recipe.tokens.truncation not in ("windows", "auto")
         ),
         "batch_size: the mlp head's batch norm needs at least 2 rows": head.kind == "mlp" and training.batch_size < 2,
     }

@@ -17,30 +17,53 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fullbake.errors import DataError, did_you_mean
-from fullbake.tables import FORMS, Chunk, Table, arrow_table, open_table
+from fullbake.errors import DataError
+from fullbake.labels import Columns, LabelReader, count_labels
+from fullbake.tables import FORMS, Table, arrow_table, open_table
 
 Ids = npt.NDArray[np.int64]
+
+PAIR_MARK = "\u241e"
+"""Between the two texts of a pair, where they are compared as one (the symbol for a record separator)."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with or without labels.
+    """Texts, or pairs of texts, with or without labels.
 
-    texts: (rows,) large_string. labels: (rows,) ids into label_names, or None. rows: (rows,) numbers of the
+    texts: (rows,) large_string; text_pair: the second text of each row, None where there is one. labels: class ids
+    int64 (rows,), or 0 and 1 as uint8 (rows, labels) where a row may have many, or None. rows: (rows,) numbers of the
     data rows in the source, from 1 (a header is not counted). source: the file or hub id they came from.
     """
 
     texts: pa.ChunkedArray
-    labels: Ids | None
+    labels: npt.NDArray[Any] | None
     label_names: tuple[str, ...]
     rows: Ids
     source: str
-    text_column: str
-    label_column: str | None
+    columns: Columns
+    text_pair: pa.ChunkedArray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row may have many labels, or none."""
+        return self.labels is not None and self.labels.ndim == 2
+
+    @property
+    def whole_texts(self) -> pa.ChunkedArray:
+        """What rows are compared by: the texts, or both texts of a pair in one."""
+        if self.text_pair is None:
+            return self.texts
+        both = zip(self.texts.to_pylist(), self.text_pair.to_pylist(), strict=True)
+        return pa.chunked_array([pa.array([f"{one} {PAIR_MARK} {two}" for one, two in both], pa.large_string())])
+
+    def counts(self) -> Ids:
+        """Rows of each label, int64 (labels,)."""
+        assert self.labels is not None
+        return count_labels(self.labels, len(self.label_names))
 
     def take(self, indices: npt.ArrayLike) -> "Dataset":
         """The rows at these positions, in this order. indices: (n,) integers from 0."""
@@ -48,6 +71,7 @@ class Dataset:
         return replace(
             self,
             texts=self.texts.take(pa.array(chosen)),
+            text_pair=None if self.text_pair is None else self.text_pair.take(pa.array(chosen)),
             labels=None if self.labels is None else self.labels[chosen],
             rows=self.rows[chosen],
         )
@@ -55,13 +79,14 @@ class Dataset:
     def texts_fingerprint(self) -> str:
         """sha256, in hex, over the texts in their order; the same however they are cut into Arrow chunks."""
         lengths, content = hashlib.sha256(), hashlib.sha256()
-        for batch in _slices(self.texts):
-            lengths.update(pc.call_function("binary_length", [batch]).to_numpy().astype("<i8").tobytes())
-            content.update("".join(batch.to_pylist()).encode())
+        for column in (self.texts, self.text_pair):
+            for batch in () if column is None else _slices(column):
+                lengths.update(pc.call_function("binary_length", [batch]).to_numpy().astype("<i8").tobytes())
+                content.update("".join(batch.to_pylist()).encode())
         return hashlib.sha256(lengths.digest() + content.digest()).hexdigest()
 
     def fingerprint(self) -> str:
-        """sha256, in hex, over the texts, each one's label and the label names, all in their order."""
+        """sha256, in hex, over the texts, each one's labels and the label names, all in their order."""
         total = hashlib.sha256(self.texts_fingerprint().encode())
         if self.labels is not None:
             total.update(self.labels.astype("<i8").tobytes())
@@ -75,6 +100,9 @@ def read_dataset(
     *,
     text: str,
     label: str | None = None,
+    text_pair: str | None = None,
+    labels: Sequence[str] | None = None,
+    label_separator: str | None = None,
     label_names: Sequence[str] | None = None,
     drop_unlabelled: bool = False,
     delimiter: str | None = None,
@@ -82,39 +110,43 @@ def read_dataset(
 ) -> Dataset:
     """Read a file (.csv .tsv .jsonl .ndjson .parquet), or a hub data set where no such file is.
 
-    source: a path, or a hub id: `imdb`, `owner/name`, `owner/name:split` (the split `train` unless named).
-    text, label: column names; no label: texts alone. label_names: the labels there are (validation, test,
-    evaluation); None: those that occur. drop_unlabelled: leave rows with an empty label out instead of
-    refusing them. delimiter, encoding: of text files, as `open_table` takes them.
+    source: a path, or a hub id: `imdb`, `owner/name`, `owner/name:split` (the split `train` unless named). text, label,
+    text_pair: column names; no label: texts alone. A label column of lists makes many labels a row, as do labels
+    (columns of 0 and 1, in place of `label`) and label_separator (what parts the labels in the label column).
+    label_names: the labels there may be (validation, test, evaluation); None: those that occur. drop_unlabelled: leave
+    rows with an empty label out instead of refusing them. delimiter, encoding: of text files, as `open_table` takes
+    them.
 
-    Raises DataError: what `open_table` raises; no rows; an empty label; a label that is not in label_names.
+    Raises DataError: what `open_table` raises; no rows; an empty label; a label that is not in label_names; a column
+    named twice.
     """
-    if label is not None and label == text:
-        raise DataError(
-            "text and label are the same column",
-            where=str(source),
-            got=repr(text),
-            remedy="Name two columns.",
-        )
-    columns = [text] if label is None else [text, label]
+    columns = Columns(text, label, text_pair, None if labels is None else tuple(labels), label_separator)
+    _check_columns(columns, str(source))
     table = _open(source, columns, delimiter, encoding)
-    known = None if label_names is None else tuple(label_names)
-    gathered = _gather(table, text, label, known)
-    _check_rows(table, gathered, label, drop_unlabelled)
-    return _assemble(table, gathered, text, label, known)
+    reader = LabelReader(columns, None if label_names is None else tuple(label_names))
+    texts = _gather(table, columns, reader)
+    _check_rows(table, len(texts[0]), reader, drop_unlabelled)
+    return _assemble(table, columns, texts, reader)
 
 
 def check_trainable(dataset: Dataset) -> None:
     """Raise DataError where neither a split nor a classifier can come of these labels.
 
-    That is: no labels; one class alone; fewer than two rows a class on average (a column of texts or ids was
-    named as the label); a class with a single row.
+    That is: no labels; one class alone; fewer than two rows a class on average (a column of texts or ids was named as
+    the label); a class with a single row; of many labels a row, one that no row or every row has.
     """
     if dataset.labels is None:
         raise DataError("there are no labels", where=dataset.source, remedy="Name the label column by --label.")
+    where = f"{dataset.source}, column {', '.join(map(repr, dataset.columns.of_labels))}"
+    if dataset.multi_label:
+        _check_labels(dataset, where)
+    else:
+        _check_classes(dataset, where)
+    _check_singles(dataset, where)
+
+
+def _check_classes(dataset: Dataset, where: str) -> None:
     names = dataset.label_names
-    counts = np.bincount(dataset.labels, minlength=len(names))
-    where = f"{dataset.source}, column {dataset.label_column!r}"
     if len(names) < 2:
         raise DataError(
             "there is only one class",
@@ -131,122 +163,106 @@ def check_trainable(dataset: Dataset) -> None:
             got=f"{len(names):,} labels in {len(dataset):,} rows, such as {names[0][:40]!r}",
             remedy="Is it the label column? Texts, ids and measured values make no classes.",
         )
-    _check_singles(dataset, counts, where)
 
 
-def _check_singles(dataset: Dataset, counts: Ids, where: str) -> None:
-    names = dataset.label_names
+def _check_labels(dataset: Dataset, where: str) -> None:
+    if not dataset.label_names:
+        raise DataError("no row has a label", where=where, remedy="Is it the right column?")
+    for name, count in zip(dataset.label_names, dataset.counts().tolist(), strict=True):
+        if count in (0, len(dataset)):
+            raise DataError(
+                f"the label {name!r} holds for {'no row' if not count else 'every row'}",
+                where=where,
+                expected="rows with it and rows without",
+                got=f"{count:,} of {len(dataset):,} rows have it",
+                remedy="Nothing can be learned of it from these rows: leave it out, or add rows.",
+            )
+
+
+def _check_singles(dataset: Dataset, where: str) -> None:
+    names, counts = dataset.label_names, dataset.counts()
     rare = np.flatnonzero(counts == 1)
     if not len(rare):
         return
-    first = dataset.rows[dataset.labels == rare[0]][0]
+    assert dataset.labels is not None
+    has_it = dataset.labels[:, rare[0]] == 1 if dataset.multi_label else dataset.labels == rare[0]
     classes = "a class has" if len(rare) == 1 else f"{len(rare):,} classes have"
     raise DataError(
         f"{classes} a single row, which cannot stand both in training and in validation",
         where=where,
         expected="at least two rows for each label",
         got=f"one of {', '.join(repr(names[index]) for index in rare[:5])}{', ...' if len(rare) > 5 else ''} "
-        f"(data row {first})",
+        f"(data row {dataset.rows[has_it][0]})",
         remedy="Add rows, merge the class into another one, or leave its row out.",
     )
 
 
-@dataclass
-class _Gathered:
-    """What reading brings together. codes: ids by first occurrence, -1 where the label is empty."""
+def _check_columns(columns: Columns, source: str) -> None:
+    named = [*columns.of_texts, *columns.of_labels]
+    twice = next((name for number, name in enumerate(named) if name in named[:number]), None)
+    if twice is not None:
+        raise DataError(
+            "text and label are the same column" if twice in columns.of_texts else "a column is named twice",
+            where=source,
+            got=repr(twice),
+            remedy="Name different columns.",
+        )
 
-    texts: list[pa.Array]
-    codes: list[Ids]
-    vocabulary: dict[str, int]
-    rows: int = 0
-    unlabelled: int = 0
-    first_unlabelled: str | None = None
 
-
-def _open(source: str | Path, columns: list[str], delimiter: str | None, encoding: str) -> Table:
+def _open(source: str | Path, columns: Columns, delimiter: str | None, encoding: str) -> Table:
     path = Path(source)
+    wanted = [*columns.of_texts, *columns.of_labels]
+    lists = () if columns.label is None else (columns.label,)
     if path.exists() or path.suffix.lower() in FORMS:
-        return open_table(path, columns=columns, nullable=columns[1:], delimiter=delimiter, encoding=encoding)
-    return _open_hub(str(source), columns)
+        return open_table(
+            path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
+        )
+    return _open_hub(str(source), wanted, columns)
 
 
-def _gather(table: Table, text: str, label: str | None, known: tuple[str, ...] | None) -> _Gathered:
-    gathered = _Gathered([], [], {name: index for index, name in enumerate(known or ())})
+def _gather(table: Table, columns: Columns, reader: LabelReader) -> list[pa.ChunkedArray]:
+    """The columns of texts; the labels go to the reader."""
+    chunks: list[list[pa.Array]] = [[] for _ in columns.of_texts]
     for chunk in table.chunks():
-        gathered.texts.append(pa.array(chunk.columns[text], pa.large_string()))
-        if label is not None:
-            gathered.codes.append(_encode(table, chunk, label, gathered, known))
-        gathered.rows += len(chunk)
-    return gathered
+        for column, name in zip(chunks, columns.of_texts, strict=True):
+            column.append(pa.array(chunk.columns[name], pa.large_string()))
+        if columns.of_labels:
+            reader.add(chunk.columns, chunk.where)
+    return [pa.chunked_array(column, pa.large_string()) for column in chunks]
 
 
-def _encode(table: Table, chunk: Chunk, label: str, gathered: _Gathered, known: tuple[str, ...] | None) -> Ids:
-    """The chunk's labels as ids; empty ones are counted, unknown ones refused."""
-    codes = np.empty(len(chunk), dtype=np.int64)
-    for index, name in enumerate(chunk.columns[label]):
-        if not name.strip():
-            codes[index] = -1
-            gathered.unlabelled += 1
-            gathered.first_unlabelled = gathered.first_unlabelled or table.where(chunk.positions[index])
-        elif known is not None and name not in gathered.vocabulary:
-            raise _unknown_label(table.where(chunk.positions[index]), label, name, known)
-        else:
-            codes[index] = gathered.vocabulary.setdefault(name, len(gathered.vocabulary))
-    return codes
-
-
-def _unknown_label(where: str, column: str, name: str, known: tuple[str, ...]) -> DataError:
-    return DataError(
-        f"column {column!r} holds a label that training did not have",
-        where=where,
-        expected="one of the labels of training",
-        got=repr(name[:80]),
-        remedy=did_you_mean(name, known),
-    )
-
-
-def _check_rows(table: Table, gathered: _Gathered, label: str | None, drop_unlabelled: bool) -> None:
-    if not gathered.rows:
+def _check_rows(table: Table, rows: int, reader: LabelReader, drop_unlabelled: bool) -> None:
+    if not rows:
         raise DataError(
             "there is a header but no row" if table.unit == "line" else "there is no row",
             where=table.source,
             remedy="Check that it was written whole.",
         )
-    if gathered.unlabelled == gathered.rows:
+    named = " or ".join(repr(name) for name in reader.columns.of_labels)
+    if reader.unlabelled == rows:
         raise DataError(
-            f"column {label!r} is empty in all {gathered.rows:,} rows",
+            f"column {named} is empty in all {rows:,} rows",
             where=table.source,
             remedy="Is it the label column? Name another one by --label.",
         )
-    if gathered.unlabelled and not drop_unlabelled:
-        share = f"{gathered.unlabelled:,} of {gathered.rows:,}"
+    if reader.unlabelled and not drop_unlabelled:
+        share = f"{reader.unlabelled:,} of {rows:,}"
         raise DataError(
-            f"column {label!r} is empty",
-            where=gathered.first_unlabelled,
+            f"column {named} is empty",
+            where=reader.first_unlabelled,
             remedy=f"Every row needs a label. Fill it in, or pass --drop-unlabelled to leave such rows out ({share}).",
         )
 
 
-def _assemble(
-    table: Table, gathered: _Gathered, text: str, label: str | None, known: tuple[str, ...] | None
-) -> Dataset:
-    texts = pa.chunked_array(gathered.texts, pa.large_string())
-    rows = np.arange(1, gathered.rows + 1)
-    if label is None:
-        return Dataset(texts, None, known or (), rows, table.source, text, None)
-    names, ids = _sort_names(gathered.vocabulary, np.concatenate(gathered.codes), known)
-    dataset = Dataset(texts, ids, names, rows, table.source, text, label)
-    return dataset if (ids >= 0).all() else dataset.take(np.flatnonzero(ids >= 0))
-
-
-def _sort_names(vocabulary: dict[str, int], codes: Ids, known: tuple[str, ...] | None) -> tuple[tuple[str, ...], Ids]:
-    if known is not None:
-        return known, codes
-    names = tuple(sorted(vocabulary))
-    rank = np.empty(len(names) + 1, dtype=np.int64)
-    rank[[vocabulary[name] for name in names]] = np.arange(len(names))
-    rank[-1] = -1
-    return names, rank[codes]
+def _assemble(table: Table, columns: Columns, texts: list[pa.ChunkedArray], reader: LabelReader) -> Dataset:
+    pair = texts[1] if columns.text_pair is not None else None
+    rows = np.arange(1, len(texts[0]) + 1)
+    whole = Dataset(texts[0], None, reader.known or (), rows, table.source, columns, pair)
+    if not columns.of_labels:
+        return whole
+    names, labels, labelled = reader.finish()
+    kept = whole if len(labelled) == len(whole) else whole.take(labelled)
+    return replace(kept, labels=labels, label_names=names)
 
 
 def _slices(texts: pa.ChunkedArray, rows: int = 4096) -> Iterator[pa.Array]:
@@ -255,7 +271,7 @@ def _slices(texts: pa.ChunkedArray, rows: int = 4096) -> Iterator[pa.Array]:
             yield chunk.slice(start, rows)
 
 
-def _open_hub(source: str, columns: list[str]) -> Table:
+def _open_hub(source: str, wanted: list[str], columns: Columns) -> Table:
     name, _, split = source.partition(":")
     loaded = _load_hub(source, name, split or "train")
     schema = loaded.features.arrow_schema
@@ -267,7 +283,9 @@ def _open_hub(source: str, columns: list[str]) -> Table:
         for part in loaded.with_format("arrow").iter(batch_size=size):
             yield _with_label_names(part, named, schema).combine_chunks().to_batches()[0]
 
-    return arrow_table(source, schema, batches, columns, columns[1:])
+    return arrow_table(
+        source, schema, batches, wanted, columns.of_labels, lists=() if columns.label is None else (columns.label,)
+    )
 
 
 def _load_hub(source: str, name: str, split: str) -> Any:

@@ -7,77 +7,99 @@ memory.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from fullbake.batches import Step, training_plan
+from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
-from fullbake.config import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
-from fullbake.inference import inputs_for, judge, logits_over, padded_lengths
-from fullbake.loop import Work, fit
+from fullbake.inference import inputs_for, logits_over, padded_lengths
+from fullbake.loop import Validation, Work, fit
+from fullbake.losses import Objective
 from fullbake.network import features, head_of
 from fullbake.runtime import device
+from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.tokens import Encoded
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Tokenized texts with their labels. labels: int64 (texts,)."""
+    """Tokenized texts with their labels: ids int64 (texts,), or 0 and 1 (texts, classes)."""
 
     encoded: Encoded
     labels: np.ndarray
 
+    @property
+    def row_labels(self) -> np.ndarray:
+        """The label of each row of ids: of the text itself, or of the one that it is a window of."""
+        return self.labels if self.encoded.documents is None else self.labels[self.encoded.documents]
+
+    def take(self, texts: np.ndarray) -> "Labelled":
+        """These texts, with all their windows."""
+        return Labelled(self.encoded.of_documents(texts), self.labels[texts])
+
 
 @dataclass(frozen=True)
 class Tuning:
-    """What fine-tuning is told: sections of the recipe (one rate, max_length a number) and the tokenizer's pad id."""
+    """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, and what
+    the loss is."""
 
     head: HeadConfig
     training: TrainingConfig
     tokens: TokensConfig
     pad_id: int
+    objective: Objective
 
 
 def finetune(
     network: nn.Module,
     train: Labelled,
-    validation: Labelled,
+    validate: Validation,
     tuning: Tuning,
     checkpoints: Checkpoints | None = None,
-) -> tuple[list[dict[str, float]], np.ndarray]:
+    *,
+    last_epoch: int | None = None,
+) -> list[dict[str, Any]]:
     """Train `network` in place; it is left with the weights of the best epoch, in eval mode.
 
-    checkpoints: where to save and go on from. Returns the history (see `loop.fit`) and the validation logits, float32
-    (texts, classes), of those weights.
+    validate: gives what chooses, after each epoch. checkpoints: where to save and go on from. last_epoch: where to stop
+    on the way. Returns the history (see `loop.fit`).
     """
     network.to(device())
     if tuning.training.freeze_layers is not None:
         freeze_lowest(network, tuning.training.freeze_layers)
-    history = fit(network, _work(network, train, validation, tuning), tuning.training, checkpoints)
-    return history, _logits(network, validation, tuning)
+    work = _work(network, train, validate, tuning, last_epoch)
+    return fit(network, work, tuning.training, checkpoints)
 
 
-def _work(network: nn.Module, train: Labelled, validation: Labelled, tuning: Tuning) -> Work:
-    training = tuning.training
+def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:
+    """The logits of a part's texts, float32 (texts, classes), while a network trains."""
+    return logits_over(
+        network, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True
+    )
+
+
+def _work(network: nn.Module, train: Labelled, validate: Validation, tuning: Tuning, last_epoch: int | None) -> Work:
+    training, labels = tuning.training, train.row_labels
     return Work(
         plan=lambda epoch: _plan(train, tuning, epoch),
-        loss_fn=lambda module, step: _losses(module, step, train, tuning),
-        validate=lambda module: judge(_logits(module, validation, tuning), validation.labels, training.metric),
+        loss_fn=lambda module, step: _losses(module, step, train, labels, tuning),
+        validate=validate,
         groups=parameter_groups(
             network,
             learning_rate=training.learning_rate[0],
             weight_decay=training.weight_decay,
             layer_decay=training.layer_decay,
         ),
-        rows=len(train.labels),
+        rows=len(labels),
         tokens=int(train.encoded.lengths.sum()),
         penalty=(lambda module: tuning.head.l2 * l2_penalty(head_of(module))) if tuning.head.kind == "mlp" else None,
         shared=tuning.head.kind != "mlp",  # batch norm needs the whole batch in one place
+        last_epoch=last_epoch,
     )
 
 
@@ -89,28 +111,24 @@ def _plan(train: Labelled, tuning: Tuning, epoch: int) -> list[Step]:
         epoch=epoch,
         token_budget=tuning.tokens.token_budget,
         merge_last_single=tuning.head.kind == "mlp",
+        weights=balanced_row_weights(train.row_labels) if tuning.training.sampling == "balanced" else None,
     )
 
 
-def _losses(module: nn.Module, step: Step, train: Labelled, tuning: Tuning) -> Iterator[Tensor]:
-    """Cross entropy summed over rows: cut by cut, or once for the whole step where the head has batch norm."""
+def _losses(module: nn.Module, step: Step, train: Labelled, labels: np.ndarray, tuning: Tuning) -> Iterator[Tensor]:
+    """The loss summed over rows: cut by cut, or once for the whole step where the head has batch norm."""
+    loss = tuning.objective.loss
     if tuning.head.kind == "mlp":
         pooled = torch.cat([features(module, _inputs(cut, train, tuning)) for cut in step.cuts])
-        yield _summed_loss(head_of(module)(pooled), train.labels[step.rows])
+        yield loss(head_of(module)(pooled), _on_device(labels[step.rows]))
         return
     for cut in step.cuts:
-        yield _summed_loss(module(**_inputs(cut, train, tuning)).logits, train.labels[cut])
+        yield loss(module(**_inputs(cut, train, tuning)).logits, _on_device(labels[cut]))
 
 
 def _inputs(rows: np.ndarray, train: Labelled, tuning: Tuning) -> dict[str, Tensor]:
     return inputs_for(train.encoded, rows, tokens=tuning.tokens, pad_id=tuning.pad_id, device=device())
 
 
-def _summed_loss(logits: Tensor, labels: np.ndarray) -> Tensor:
-    return cross_entropy(logits.float(), torch.from_numpy(labels).to(logits.device), reduction="sum")
-
-
-def _logits(module: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:
-    return logits_over(
-        module, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True
-    )
+def _on_device(labels: np.ndarray) -> Tensor:
+    return torch.from_numpy(labels).to(device())

@@ -5,42 +5,73 @@ encoder pass. They are taken over the whole of a file, before any split, so that
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from fullbake import network, runtime, storage
-from fullbake.batches import Step, training_plan
+from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.cache import Cache
 from fullbake.checkpoints import Checkpoints
-from fullbake.config import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.encoder import freeze_all, parameter_groups
 from fullbake.errors import SpaceFault
 from fullbake.hashing import fingerprint
-from fullbake.heads import fold_scaler, l2_penalty, output_layer
-from fullbake.inference import judge, run_over
-from fullbake.loop import Work, fit
+from fullbake.heads import l2_penalty
+from fullbake.inference import pool_windows, run_over
+from fullbake.logistic import LogisticRows, fit_logistic
+from fullbake.loop import Validation, Work, fit
+from fullbake.losses import Objective
 from fullbake.progress import say, warn
 from fullbake.runtime import device
-from fullbake.tokens import Encoded
+from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig, WindowPooling
+from fullbake.tokens import Encoded, windows_of
 
-STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 13))
-"""Inverse regularization strengths that validation chooses from: 13 from 1e-4 to 1e2, two a decade."""
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder gave for texts. values: float32 (rows, width). documents: which text each row is a window of, int64
+    (rows,), None where rows are texts."""
+
+    values: np.ndarray
+    documents: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Featured:
-    """Pooled features of texts with their labels. features: float32 (texts, width). labels: int64 (texts,)."""
+    """Pooled features of texts with their labels.
+
+    features: float32 (rows, width). labels: ids int64 (texts,), or 0 and 1 (texts, classes). documents: which text each
+    row is a window of, None where rows are texts. pooling: how the logits of a text's windows become one.
+    """
 
     features: np.ndarray
     labels: np.ndarray
+    documents: np.ndarray | None = None
+    pooling: WindowPooling = "mean"
+
+    @property
+    def row_labels(self) -> np.ndarray:
+        """The label of each row of features."""
+        return self.labels if self.documents is None else self.labels[self.documents]
+
+    def take(self, texts: np.ndarray) -> "Featured":
+        """These texts (positions, each once), with all their windows."""
+        if self.documents is None:
+            return replace(self, features=self.features[texts], labels=self.labels[texts])
+        rows, documents = windows_of(self.documents, texts)
+        return replace(self, features=self.features[rows], labels=self.labels[texts], documents=documents)
+
+
+@dataclass(frozen=True)
+class HeadTraining:
+    """What the training of a head is told: sections of the recipe (one rate), and what the loss is."""
+
+    head: HeadConfig
+    training: TrainingConfig
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -57,50 +88,67 @@ class FeatureKey:
     def of(self, texts: str) -> str:
         """The cache key for texts with this fingerprint."""
         return fingerprint(
-            self.base, self.tokenizer, self.pooling, self.tokens.model_dump(), self.threads, dict(self.versions), texts
+            self.base,
+            self.tokenizer,
+            self.pooling,
+            self.tokens.model_dump(exclude={"window_pooling"}),
+            self.threads,
+            dict(self.versions),
+            texts,
         )
 
 
 def frozen_features(
     model: nn.Module, encode: Callable[[], Encoded], *, key: str, cache: Cache, tokens: TokensConfig, pad_id: int
-) -> np.ndarray:
-    """The features that `model`'s head reads, float32 (texts, width), from the cache or by one pass in eval mode.
+) -> Features:
+    """What `model`'s head reads, from the cache or by one pass in eval mode.
 
     encode: gives the tokenized texts; called only where the cache does not know `key`.
     """
     known = _cached(cache, key)
     if runtime.all_ranks(known is not None) and known is not None:
-        say(f"features: {len(known):,} texts found in the cache ({cache.root})")
+        say(f"features: {len(known.values):,} {_unit(known)} found in the cache ({cache.root})")
         return known
     model.to(device()).eval()
-    computed = run_over(
+    encoded = encode()
+    values = run_over(
         lambda inputs: network.features(model, inputs),
-        encode(),
+        encoded,
         tokens=tokens,
         pad_id=pad_id,
         device=device(),
         title="features",
         shared=True,
     )
+    computed = Features(values, encoded.documents)
     if runtime.rank() == 0:
         _keep(cache, key, computed)
     return computed
 
 
-def _cached(cache: Cache, key: str) -> np.ndarray | None:
+def _unit(features: Features) -> str:
+    return "texts" if features.documents is None else "windows"
+
+
+def _cached(cache: Cache, key: str) -> Features | None:
     """The features under `key`, None where the cache has none (or another process has just thrown them out)."""
     folder = cache.get(key)
     try:
-        return None if folder is None else storage.read_tensors(folder / "features.safetensors")["features"]
+        stored = None if folder is None else storage.read_tensors(folder / "features.safetensors")
     except FileNotFoundError:
         return None
+    return None if stored is None else Features(stored["features"], stored.get("documents"))
 
 
-def _keep(cache: Cache, key: str, features: np.ndarray) -> None:
+def _keep(cache: Cache, key: str, features: Features) -> None:
     """Put features into the cache. Where its disk is full the run goes on without: they can be computed again."""
+    arrays = {"features": features.values}
+    if features.documents is not None:
+        arrays["documents"] = features.documents
+    rows, width = features.values.shape
     try:
-        with cache.put(key, f"{len(features):,} texts x {features.shape[1]}") as folder:
-            storage.write_tensors(folder / "features.safetensors", {"features": features})
+        with cache.put(key, f"{rows:,} {_unit(features)} x {width}") as folder:
+            storage.write_tensors(folder / "features.safetensors", arrays)
     except SpaceFault as fault:
         warn(f"the features are not kept for the next run: {fault}")
 
@@ -108,46 +156,63 @@ def _keep(cache: Cache, key: str, features: np.ndarray) -> None:
 def train_head(
     model: nn.Module,
     train: Featured,
-    validation: Featured,
-    head: HeadConfig,
-    training: TrainingConfig,
+    validate: Validation,
+    settings: HeadTraining,
     checkpoints: Checkpoints | None = None,
-) -> tuple[list[dict[str, Any]], np.ndarray]:
+    *,
+    last_trial: int | None = None,
+) -> list[dict[str, Any]]:
     """Train the head of `model` in place, the rest held fixed, and leave the model in eval mode.
 
-    checkpoints: where to save and go on from (lbfgs is too quick for it).
-    Returns the history (an entry an epoch, or a regularization strength under lbfgs) and the validation logits,
-    float32 (texts, classes), of the chosen head.
+    validate: (head, trial from 0) -> what chooses. checkpoints: where to save and go on from (lbfgs is too quick for
+    it). last_trial: the epoch, or under lbfgs the strength, to stop at (from 1).
+    Returns the history, an entry an epoch, or a regularization strength under lbfgs.
     """
     freeze_all(model)
     module = network.head_of(model).to(device())
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-    if training.optimizer == "lbfgs":
-        history = _fit_logistic(module, train, validation, training.metric)
+    if settings.training.optimizer == "lbfgs":
+        rows = LogisticRows(train.features, train.row_labels, settings.objective.class_weights)
+        history = fit_logistic(module, rows, validate, settings.training.metric, last_trial)
     else:
-        history = fit(module, _work(module, train, validation, head, training), training, checkpoints)
+        work = _work(module, train, validate, settings, last_trial)
+        history = fit(module, work, settings.training, checkpoints)
     model.eval()
-    return history, _head_logits(module, validation)
+    return history
 
 
-def _work(module: nn.Module, train: Featured, validation: Featured, head: HeadConfig, training: TrainingConfig) -> Work:
+def head_logits(module: nn.Module, part: Featured) -> np.ndarray:
+    """Logits of a part's texts, float32 (texts, classes), by a head in eval mode; windows are pooled to their texts."""
+    module.eval()
+    with torch.inference_mode():
+        logits: Tensor = module(torch.from_numpy(part.features).to(device()))
+    rows = logits.float().cpu().numpy()
+    return rows if part.documents is None else pool_windows(rows, part.documents, part.pooling)
+
+
+def _work(
+    module: nn.Module, train: Featured, validate: Validation, settings: HeadTraining, last_epoch: int | None
+) -> Work:
+    training, head = settings.training, settings.head
     inputs = torch.from_numpy(train.features).to(device())
-    labels = torch.from_numpy(train.labels).to(device())
+    labels = torch.from_numpy(train.row_labels).to(device())
+    weights = balanced_row_weights(train.row_labels) if training.sampling == "balanced" else None
     return Work(
-        plan=lambda epoch: _plan(len(train.labels), training, epoch, head.kind),
-        loss_fn=lambda module, step: _loss(module, inputs, labels, step),
-        validate=lambda module: judge(_head_logits(module, validation), validation.labels, training.metric),
+        plan=lambda epoch: _plan(len(labels), training, epoch, head.kind, weights),
+        loss_fn=lambda module, step: _loss(module, inputs, labels, step, settings.objective),
+        validate=validate,
         groups=parameter_groups(
             module, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay, layer_decay=1.0
         ),
-        rows=len(train.labels),
+        rows=len(labels),
         penalty=(lambda module: head.l2 * l2_penalty(module)) if head.kind == "mlp" else None,
         shared=False,  # too little work to share: every process trains the same head
+        last_epoch=last_epoch,
     )
 
 
-def _plan(rows: int, training: TrainingConfig, epoch: int, kind: str) -> list[Step]:
+def _plan(rows: int, training: TrainingConfig, epoch: int, kind: str, weights: np.ndarray | None) -> list[Step]:
     """Batches of feature rows, uncut: a feature row counts as one token."""
     size = training.batch_size * training.gradient_accumulation
     return training_plan(
@@ -157,60 +222,10 @@ def _plan(rows: int, training: TrainingConfig, epoch: int, kind: str) -> list[St
         epoch=epoch,
         token_budget=size + 1,
         merge_last_single=kind == "mlp",
+        weights=weights,
     )
 
 
-def _loss(module: nn.Module, inputs: Tensor, labels: Tensor, step: Step) -> Iterator[Tensor]:
+def _loss(module: nn.Module, inputs: Tensor, labels: Tensor, step: Step, objective: Objective) -> Iterator[Tensor]:
     rows = torch.from_numpy(step.rows).to(inputs.device)
-    yield cross_entropy(module(inputs[rows]).float(), labels[rows], reduction="sum")
-
-
-def _head_logits(module: nn.Module, part: Featured) -> np.ndarray:
-    module.eval()
-    with torch.inference_mode():
-        logits: Tensor = module(torch.from_numpy(part.features).to(device()))
-    return logits.float().cpu().numpy()
-
-
-def _fit_logistic(module: nn.Module, train: Featured, validation: Featured, metric: str) -> list[dict[str, Any]]:
-    """Multinomial logistic regression at each strength; the one that validation likes best (the stronger of equals)."""
-    scaler = StandardScaler().fit(train.features.astype(np.float64))
-    inputs = scaler.transform(train.features.astype(np.float64))
-    layer, best, history = output_layer(module), None, []
-    fitted = LogisticRegression(tol=1e-6, max_iter=1000, warm_start=True)  # warm: half the steps
-    for number, strength in enumerate(STRENGTHS, start=1):
-        with threadpool_limits(1, user_api="blas"):  # L-BFGS's vectors are short: two threads took five times as long
-            fitted.set_params(C=strength).fit(inputs, train.labels)
-        weight, bias = _softmax_form(fitted)
-        weight, bias = fold_scaler(weight, bias, scaler.mean_, scaler.scale_)
-        _set_layer(layer, weight, bias)
-        entry = {"trial": number, "C": strength, **_entry(module, train, validation, metric)}
-        history.append(entry)
-        if best is None or entry[metric] > best[0][metric]:
-            best = (entry, weight, bias)
-    assert best is not None
-    _set_layer(layer, best[1], best[2])
-    for entry in history:
-        entry["best"] = entry is best[0]
-    say(f"C = {best[0]['C']:.2g} of {len(STRENGTHS)} strengths  {metric} {best[0][metric]:.4f}")
-    return history
-
-
-def _entry(module: nn.Module, train: Featured, validation: Featured, metric: str) -> dict[str, float]:
-    train_loss = judge(_head_logits(module, train), train.labels, "neg_log_loss")["validation_loss"]
-    return {"train_loss": train_loss, **judge(_head_logits(module, validation), validation.labels, metric)}
-
-
-def _softmax_form(fitted: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (classes, width) and bias (classes,). For two classes scikit-learn keeps one row z; as logits (-z/2,
-    z/2)."""
-    weight, bias = fitted.coef_, fitted.intercept_
-    if len(weight) == 1:
-        return np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return weight, bias
-
-
-def _set_layer(layer: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
+    yield objective.loss(module(inputs[rows]), labels[rows])

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 
 from fullbake import metrics, runtime
 from fullbake.batches import inference_plan
-from fullbake.config import TokensConfig
+from fullbake.decisions import probabilities, problem_of, row_losses
 from fullbake.progress import bar
+from fullbake.sections import TokensConfig, WindowPooling
 from fullbake.tokens import Encoded, collate, tokenize
 
 Texts: TypeAlias = Sequence[str] | pa.ChunkedArray
@@ -27,8 +28,10 @@ Forward = Callable[[Mapping[str, Tensor]], Tensor]
 """Model inputs (batch, tokens) -> (batch, width)."""
 
 
-def encode(texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig) -> Encoded:
-    """Token ids of all texts, with a bar. tokens: truncation, and max_length as a number."""
+def encode(
+    texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, text_pair: Texts | None = None
+) -> Encoded:
+    """Token ids of all texts, or of pairs of them, with a bar. tokens: truncation, stride, and max_length as a number."""
     assert tokens.max_length is not None, "the effective recipe has max_length filled in"
     with bar("tokenizing", len(texts), "texts") as advance:
         return tokenize(
@@ -36,6 +39,8 @@ def encode(texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfi
             texts,
             max_length=tokens.max_length,
             truncation=tokens.truncation,
+            stride=tokens.stride or 0,
+            text_pair=text_pair,
             on_progress=advance,
         )
 
@@ -91,9 +96,10 @@ def logits_over(
     title: str = "scoring",
     shared: bool = False,
 ) -> np.ndarray:
-    """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on."""
+    """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on. Those of a
+    text's windows are pooled."""
     device = next(network.parameters()).device
-    return run_over(
+    rows = run_over(
         lambda inputs: network(**inputs).logits,
         encoded,
         tokens=tokens,
@@ -102,21 +108,35 @@ def logits_over(
         title=title,
         shared=shared,
     )
+    if encoded.documents is None:
+        return rows
+    return pool_windows(rows, encoded.documents, tokens.window_pooling)
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over classes, in float64 so that rows sum to 1. (rows, classes) -> (rows, classes)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    chances: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return chances
+def pool_windows(values: np.ndarray, documents: np.ndarray, how: WindowPooling) -> np.ndarray:
+    """What the windows of each text give together, float32 (texts, width).
+
+    values: float32 (windows, width). documents: (windows,), which text each is of, ascending and without gaps. how: mean
+    or max, column by column. Of logits, either one commutes with a temperature.
+    """
+    starts = np.searchsorted(documents, np.arange(documents[-1] + 1 if len(documents) else 0))
+    if how == "max":
+        highest: np.ndarray = np.maximum.reduceat(values, starts, axis=0)
+        return highest
+    sums = np.add.reduceat(values.astype(np.float64), starts, axis=0)
+    counts = np.diff(np.append(starts, len(documents)))
+    means: np.ndarray = (sums / counts[:, None]).astype(np.float32)
+    return means
 
 
 def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
-    """What validation says of an epoch: validation_loss (mean cross entropy) and the selecting metric."""
-    chances = probabilities(logits)
-    own = np.clip(chances[np.arange(len(labels)), labels], np.finfo(np.float64).tiny, 1)
-    return {"validation_loss": float(-np.log(own).mean()), metric: metrics.select(metric, labels, chances)}
+    """What validation says of an epoch: validation_loss (mean cross entropy, over rows or over rows and labels; plain,
+    whatever loss trains) and the selecting metric.
+
+    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes).
+    """
+    chances = probabilities(logits, problem_of(labels))
+    return {"validation_loss": float(row_losses(logits, labels).mean()), metric: metrics.select(metric, labels, chances)}
 
 
 def padded_lengths(encoded: Encoded, tokens: TokensConfig) -> np.ndarray:

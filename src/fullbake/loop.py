@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from fullbake import runtime
 from fullbake.batches import Step
 from fullbake.checkpoints import Checkpoint, Checkpoints
-from fullbake.config import TrainingConfig
 from fullbake.errors import DivergenceFault, Interrupted
 from fullbake.progress import bar, say
+from fullbake.sections import TrainingConfig
 
 Plan = Callable[[int], Sequence[Step]]
 """Epoch, from 0 -> its steps; the number of steps is the same for every epoch."""
@@ -37,8 +37,9 @@ LossFunction = Callable[[nn.Module, Step], Iterator[Tensor]]
 """(module, step) -> the loss summed over rows, one scalar for each cut, to be run backward before the next is asked
 for."""
 
-Validation = Callable[[nn.Module], dict[str, float]]
-"""Module in eval mode -> figures of the validation part, among them `validation_loss` and the selecting metric."""
+Validation = Callable[[nn.Module, int], dict[str, Any]]
+"""(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric; JSON
+values, kept in the history."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Work:
     plan, loss_fn, validate: see the types. groups: torch parameter groups with their own `lr` and `weight_decay`.
     rows: how many there are. tokens: in all rows together, None where rows are features. penalty: module -> scalar
     added to the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each
-    does all of it.
+    does all of it. last_epoch: stop after this one (from 1) on the way to all of them, None to go on.
     """
 
     plan: Plan
@@ -59,6 +60,7 @@ class Work:
     tokens: int | None = None
     penalty: Callable[[nn.Module], Tensor] | None = None
     shared: bool = True
+    last_epoch: int | None = None
 
 
 @dataclass
@@ -72,7 +74,7 @@ class _State:
     seconds: float = 0.0
     best_metric: float = -math.inf
     best_epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
 
@@ -151,7 +153,7 @@ class _Training:
         """Validate, note the epoch, keep its weights if they are the best, and move to the next."""
         state, metric = self.state, self.config.metric
         self.module.eval()
-        entry = self._entry() | self.work.validate(self.module)
+        entry = self._entry() | self.work.validate(self.module, state.epoch)
         state.history.append(entry)
         if entry[metric] > state.best_metric:
             state.best_metric, state.best_epoch = entry[metric], state.epoch + 1
@@ -159,10 +161,11 @@ class _Training:
         say(describe(entry, self.config.epochs, metric, chosen=state.best_epoch == state.epoch + 1))
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.row_sum, state.seconds = 0.0, 0, 0.0
-        state.finished = state.epoch == self.config.epochs or self._out_of_patience()
+        last = self.work.last_epoch or self.config.epochs
+        state.finished = state.epoch == last or self._out_of_patience()
         runtime.release_memory()
 
-    def _entry(self) -> dict[str, float]:
+    def _entry(self) -> dict[str, Any]:
         state, seconds = self.state, max(self.state.seconds, 1e-9)
         speed = {"rows_per_second": state.row_sum / seconds}
         if self.work.tokens is not None:
@@ -282,7 +285,7 @@ def rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
     return shapes[schedule]
 
 
-def describe(entry: dict[str, float], epochs: int, metric: str, chosen: bool) -> str:
+def describe(entry: dict[str, Any], epochs: int, metric: str, chosen: bool) -> str:
     """An epoch's line: losses, metric, rate, speed."""
     losses = f"train loss {entry['train_loss']:.4f}  validation loss {entry['validation_loss']:.4f}"
     unit = "tokens" if "tokens_per_second" in entry else "rows"

@@ -12,10 +12,12 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import bundle
-from fullbake.config import TokensConfig
+from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision, ProblemType, probabilities
 from fullbake.errors import BundleError, DataError
-from fullbake.inference import Texts, encode, logits_over, probabilities
+from fullbake.inference import Texts, encode, logits_over
+from fullbake.labels import Columns
 from fullbake.runtime import device
+from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded
 
 
@@ -36,11 +38,17 @@ class Classifier:
     """A trained text classifier.
 
     network: a transformers model whose `logits` are (texts, classes). tokenizer: the base's. tokens: how texts are
-    cut and batched, max_length a number. record: the run that made it.
+    cut and batched, max_length a number. record: the run that made it. decision: how scores become labels (None: the
+    likeliest class, or 0.5 for each of many labels).
     """
 
     def __init__(
-        self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, record: Record
+        self,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        tokens: TokensConfig,
+        record: Record,
+        decision: Decision | None = None,
     ) -> None:
         placed: Any = network  # transformers' own types do not know a device as an argument of `to`
         self.network = placed.to(device()).eval()
@@ -49,6 +57,12 @@ class Classifier:
         self.record = record
         names: Any = network.config.id2label
         self.classes_: np.ndarray = np.array([names[position] for position in range(len(names))], dtype=np.object_)
+        self.decision = decision or Decision(self.problem_type, self.label_names)
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """`single_label_classification`, or `multi_label_classification` where a text may have many labels."""
+        return MULTI_LABEL if self.network.config.problem_type == MULTI_LABEL else SINGLE_LABEL
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -56,18 +70,15 @@ class Classifier:
         return tuple(self.classes_)
 
     @property
-    def text_column(self) -> str:
-        """The column that held the texts in training."""
-        return str(self.record.facts["columns"]["text"])
+    def columns(self) -> Columns:
+        """Which columns held the texts and the labels in training."""
+        return Columns.from_json(self.record.facts["columns"])
 
-    @property
-    def label_column(self) -> str:
-        """The column that held the labels in training."""
-        return str(self.record.facts["columns"]["label"])
+    def logits(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
+        """Scores before softmax or sigmoid, float32 (texts, classes), in the order of `texts`.
 
-    def logits(self, texts: Texts) -> np.ndarray:
-        """Scores before the softmax, float32 (texts, classes), in the order of `texts`. Raises DataError for what is
-        no text."""
+        text_pair: the second text of each, for a classifier of pairs. Raises DataError for what is no text.
+        """
         if isinstance(texts, str):
             raise DataError(
                 "texts are taken, not one text",
@@ -77,17 +88,20 @@ class Classifier:
             )
         if not len(texts):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
-        encoded = encode(texts, self.tokenizer, self.tokens)
+        encoded = encode(texts, self.tokenizer, self.tokens, text_pair=text_pair)
         return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
 
-    def predict_proba(self, texts: Texts) -> np.ndarray:
-        """Probability of each class, float64 (texts, classes); columns in the order of `classes_`."""
-        return probabilities(self.logits(texts))
+    def predict_proba(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
+        """Probability of each class, float64 (texts, classes); columns in the order of `classes_`. Where a text may have
+        many labels, each column is a probability of its own."""
+        return probabilities(self.logits(texts, text_pair), self.problem_type)
 
-    def predict(self, texts: Texts) -> np.ndarray:
-        """Name of the likeliest class of each text, an object array (texts,)."""
-        likeliest: np.ndarray = self.classes_[self.logits(texts).argmax(axis=1)]
-        return likeliest
+    def predict(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
+        """The class of each text by `decision`: its name, an object array (texts,); or, where a text may have many
+        labels, 0 and 1 as uint8 (texts, classes), scikit-learn's indicator matrix."""
+        decided = self.decision.decide(self.predict_proba(texts, text_pair))
+        named: np.ndarray = decided if decided.ndim == 2 else self.classes_[decided]
+        return named
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the bundle (docs/reference/bundle.md), atomically.
@@ -96,9 +110,9 @@ class Classifier:
         until the new is complete.
         """
         facts = self.record.facts | {
-            "problem_type": self.network.config.problem_type,
+            "problem_type": self.problem_type,
             "label_names": list(self.label_names),
-            "thresholds": None,
+            "thresholds": self.decision.to_json(),
             "tokens": self.tokens.model_dump(mode="json"),
         }
         parts = bundle.Bundle(self.network, self.tokenizer, facts, self.record.seen, self.record.history)
@@ -110,7 +124,8 @@ class Classifier:
         parts = bundle.read(Path(folder), _probe_logits)
         facts = dict(parts.facts)
         tokens = TokensConfig.model_validate(facts["tokens"])
-        loaded = cls(parts.network, parts.tokenizer, tokens, Record(facts, parts.seen, parts.history))
+        decision = Decision.from_json(facts["thresholds"], facts["problem_type"], facts["label_names"])
+        loaded = cls(parts.network, parts.tokenizer, tokens, Record(facts, parts.seen, parts.history), decision)
         if list(loaded.label_names) != facts["label_names"]:
             raise BundleError(
                 "config.json and fullbake.json name other labels",

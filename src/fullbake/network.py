@@ -20,12 +20,11 @@ from typing import Any, cast
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from fullbake.bases import READ_FAULTS, first_line, quiet
-from fullbake.config import HeadConfig
 from fullbake.encoder import (
     default_pooling,
     label,
@@ -38,9 +37,11 @@ from fullbake.encoder import (
     seeded,
     standard_pooling,
 )
+from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.errors import BaseModelError, BundleError
 from fullbake.hashing import fingerprint
 from fullbake.heads import build_head, init_dense
+from fullbake.sections import HeadConfig
 
 _auto: Any = transformers
 
@@ -119,10 +120,16 @@ class EncoderForTextClassification(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits (batch, classes), and the mean cross entropy where labels (batch,) are given."""
+        """Logits (batch, classes), and the mean loss where labels are given: ids (batch,) under cross entropy, or 0 and 1
+        (batch, classes) under binary cross entropy, as the config's problem_type says."""
         logits = self.classify(self.pooled(input_ids, attention_mask, token_type_ids))
-        loss = None if labels is None else cross_entropy(logits, labels)
+        loss = None if labels is None else self._loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.problem_type == MULTI_LABEL:
+            return binary_cross_entropy_with_logits(logits, labels.float())
+        return cross_entropy(logits, labels)
 
     def _init_weights(self, module: nn.Module) -> None:
         # called by transformers for modules outside the encoder that no checkpoint filled
@@ -137,13 +144,29 @@ _auto.AutoModelForSequenceClassification.register(EncoderHeadConfig, EncoderForT
 # Making and loading
 
 
-def build(base: str | Path, head: HeadConfig, label_names: Sequence[str], *, seed: int) -> PreTrainedModel:
+def build(
+    base: str | Path,
+    head: HeadConfig,
+    label_names: Sequence[str],
+    *,
+    problem_type: ProblemType = SINGLE_LABEL,
+    seed: int,
+) -> PreTrainedModel:
     """A classifier to train: the base's encoder under a new head drawn from `seed`, fp32, in eval mode.
 
-    A head without a pooling gets the base's default. Raises BaseModelError as `load_encoder` does.
+    A head without a pooling gets the base's default. problem_type: goes into the config, from where plain transformers
+    takes the function that makes scores of logits. Raises BaseModelError as `load_encoder` does.
     """
-    if head.kind == "standard":
-        return load_standard(base, label_names, seed=seed)
+    model = (
+        load_standard(base, label_names, seed=seed)
+        if head.kind == "standard"
+        else _build_joined(base, head, label_names, seed)
+    )
+    model.config.problem_type = problem_type
+    return model
+
+
+def _build_joined(base: str | Path, head: HeadConfig, label_names: Sequence[str], seed: int) -> PreTrainedModel:
     encoder = load_encoder(base)
     pooling = head.pooling or default_pooling(base)
     config = _joined_config(encoder.config, head, pooling, label_names)

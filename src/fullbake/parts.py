@@ -1,22 +1,33 @@
 """Which rows train, which choose, which score.
 
-Shares of the training file are split by seed, stratified, with equal and near-equal texts on one side. Files that are
+Shares of the training file are split by seed, stratified, with equal and near-equal texts on one side. Where a
+validation share would be too small to choose by, the training rows choose for each other, fold by fold. Files that are
 given are compared with it: equal texts on two sides are refused with their count, unless the recipe says otherwise.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from fullbake.config import DataConfig
 from fullbake.data import Dataset, check_trainable, read_dataset
 from fullbake.duplicates import duplicate_groups, find_overlap
 from fullbake.errors import DataError
 from fullbake.hashing import fingerprint
-from fullbake.progress import say
-from fullbake.splits import split
+from fullbake.labels import count_labels
+from fullbake.progress import say, warn
+from fullbake.sections import DataConfig
+from fullbake.splits import folds, split
+
+FEWEST_TO_CHOOSE: Final = 5
+"""Rows of each class that a validation share has to hold to choose by."""
+
+DEFAULT_FOLDS: Final = 5
+
+MOST_ROWS_FOR_FOLDS: Final = 5000
+"""Above it folds are not taken unasked: they cost as many trainings, and only some rare class is in need of them."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +41,13 @@ class Part:
         return len(self.indices)
 
     @property
-    def texts(self) -> pa.ChunkedArray:
-        """The part's texts."""
-        return self.source.texts.take(pa.array(self.indices))
+    def whole_texts(self) -> pa.ChunkedArray:
+        """What the part's rows are compared by: their texts, both of a pair in one."""
+        return self.source.whole_texts.take(pa.array(self.indices))
 
     @property
     def labels(self) -> np.ndarray:
-        """The part's label ids, int64 (rows,)."""
+        """The part's labels: ids int64 (rows,), or 0 and 1 as uint8 (rows, labels)."""
         assert self.source.labels is not None
         labels: np.ndarray = self.source.labels[self.indices]
         return labels
@@ -58,14 +69,26 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of a run. overlap_allowed: training or validation rows whose text stands in a later part, by
-    permission."""
+    """The rows of a run.
+
+    validation: None where folds choose. folds: the positions within `train` that each fold holds out, every position in
+    one. groups: which rows of the training file are equal or nearly so (`duplicate_groups`), None where no share of it
+    was split off. overlap_allowed: training or validation rows whose text stands in a later part, by permission.
+    """
 
     train: Part
-    validation: Part
+    validation: Part | None
     test: Part | None
+    folds: tuple[np.ndarray, ...] = ()
+    groups: np.ndarray | None = None
     overlap_allowed: int = 0
     overlap_dropped: int = 0
+
+    @property
+    def chooser(self) -> Part:
+        """The rows whose scores choose: validation, or under folds the training rows, each scored by a model that did
+        not see it."""
+        return self.train if self.validation is None else self.validation
 
     def named(self) -> dict[str, Part]:
         """The parts there are, by name."""
@@ -76,13 +99,32 @@ class Parts:
 def divide(data: Dataset, config: DataConfig) -> Parts:
     """Parts by the recipe: shares of `data`, or files of their own. Raises DataError where a part cannot be had."""
     check_trainable(data)
-    groups = duplicate_groups(data.texts) if not _all_given(config) else None
+    groups = duplicate_groups(data.whole_texts) if not _all_given(config) else None
     whole = Part(data, np.arange(len(data)))
     rest, test = _part(whole, config.test, groups, config, 1.0)
+    count = _fold_count(rest, config)
+    if count:
+        assert groups is not None
+        held = tuple(folds(groups[rest.indices], rest.labels, count, config.split_seed))
+        return _without_overlap(Parts(rest, None, test, held, groups), config)
     left = len(rest) / len(whole)
     train, validation = _part(rest, config.validation, groups, config, left)
-    assert validation is not None
-    return _without_overlap(Parts(train, validation, test), config)
+    return _without_overlap(Parts(train, validation, test, groups=groups), config)
+
+
+def _fold_count(rest: Part, config: DataConfig) -> int:
+    """How many folds choose; 0 where a validation part does."""
+    if config.folds is not None or isinstance(config.validation, str):
+        return config.folds or 0
+    rarest = int(count_labels(rest.labels, len(rest.source.label_names)).min())
+    if rarest * config.validation >= FEWEST_TO_CHOOSE:
+        return 0
+    expected = f"a validation share of {config.validation:g} would hold under {FEWEST_TO_CHOOSE} rows of a class"
+    if len(rest) > MOST_ROWS_FOR_FOLDS:
+        warn(f"{expected}; --folds {DEFAULT_FOLDS} would choose by all {len(rest):,} rows, at as many trainings more")
+        return 0
+    say(f"{expected}: {DEFAULT_FOLDS} folds of the training rows choose instead (--folds 0 for a single split)")
+    return DEFAULT_FOLDS
 
 
 def _all_given(config: DataConfig) -> bool:
@@ -115,7 +157,10 @@ def read_labelled(source: str | Path, config: DataConfig, *, label_names: tuple[
     return read_dataset(
         source,
         text=config.text,
-        label=config.label,
+        text_pair=config.text_pair,
+        label=None if config.labels else config.label,
+        labels=config.labels,
+        label_separator=config.label_separator,
         label_names=label_names,
         drop_unlabelled=config.drop_unlabelled,
         delimiter=config.delimiter,
@@ -131,36 +176,47 @@ def _given(source: str, train: Dataset, config: DataConfig) -> Part:
 def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
     """Deal with equal texts across parts: the rows of the earlier part go, stay by permission, or the run is
     refused."""
-    train, validation = _shared(parts.train, parts.validation), _shared(parts.validation, parts.test)
-    train = np.union1d(train, _shared(parts.train, parts.test))
-    count = len(train) + len(validation)
+    later = {"train": (parts.validation, parts.test), "validation": (parts.test,)}
+    found = {
+        name: _union([_shared(part, other) for other in later[name]])
+        for name, part in parts.named().items()
+        if name in later
+    }
+    count = sum(map(len, found.values()))
     if not count or config.allow_overlap:
         return replace(parts, overlap_allowed=count)
     if not config.drop_overlap:
-        raise _overlapping(parts, train, validation)
+        raise _overlapping(parts, found)
     say(f"left out {count:,} rows whose text also stands in a later part (--drop-overlap)")
-    return replace(
-        parts,
-        train=parts.train.without(train),
-        validation=parts.validation.without(validation),
-        overlap_dropped=count,
-    )
+    kept = {name: parts.named()[name].without(positions) for name, positions in found.items()}
+    held = _held_after(parts.folds, found["train"], len(parts.train))
+    return replace(parts, **kept, folds=held, overlap_dropped=count)
+
+
+def _union(positions: list[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate(positions))
+
+
+def _held_after(held: tuple[np.ndarray, ...], gone: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
+    """The folds' positions once those that are `gone` have been left out."""
+    place = np.cumsum(~np.isin(np.arange(rows), gone)) - 1
+    return tuple(place[np.setdiff1d(fold, gone)] for fold in held)
 
 
 def _shared(part: Part, other: Part | None) -> np.ndarray:
     """Positions within `part` of the texts that equal one of `other`."""
     if other is None or other.source is part.source:  # shares of one file: split by groups of equal texts
         return np.empty(0, dtype=np.int64)
-    return find_overlap(part.texts, other.texts, near=False)[0]
+    return find_overlap(part.whole_texts, other.whole_texts, near=False)[0]
 
 
-def _overlapping(parts: Parts, train: np.ndarray, validation: np.ndarray) -> DataError:
-    counts = [(train, parts.train, "training"), (validation, parts.validation, "validation")]
+def _overlapping(parts: Parts, found: dict[str, np.ndarray]) -> DataError:
     told = [
-        f"{len(found):,} of {len(part):,} {name} rows (row {', '.join(map(str, part.rows[found[:3]]))}"
-        f"{', ...' if len(found) > 3 else ''} of {part.source.source})"
-        for found, part, name in counts
-        if len(found)
+        f"{len(positions):,} of {len(part):,} {'training' if name == 'train' else name} rows (row {', '.join(map(str, part.rows[positions[:3]]))}"
+        f"{', ...' if len(positions) > 3 else ''} of {part.source.source})"
+        for name, positions in found.items()
+        for part in [parts.named()[name]]
+        if len(positions)
     ]
     return DataError(
         "texts stand on both sides of the splits that were given",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fullbake.cache import Cache
+    from fullbake.decisions import Decision
     from fullbake.summary import Summary
 
 OVERALL = {
@@ -101,13 +102,17 @@ def headline(part: str, result: dict[str, Any]) -> str:
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
 
 
-def predictions(label_names: Sequence[str], texts: Sequence[str], probabilities: "np.ndarray") -> Table:
-    """Texts with their likeliest class and its score. probabilities: (texts, classes)."""
+def predictions(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:
+    """Texts with their class, or all their labels, and its score. probabilities: (rows, classes); a pair of texts is one
+    row."""
     table = Table()
     for name in ("text", "predicted", "score"):
         table.add_column(name)
-    for text, row in zip(texts, probabilities, strict=True):
-        table.add_row(Text(text), Text(label_names[row.argmax()], style="bold"), f"{row.max():.3f}")
+    shown = [" | ".join(texts)] if len(probabilities) < len(texts) else texts
+    for text, row, decided in zip(shown, probabilities, decision.decide(probabilities), strict=True):
+        ids = [place for place, held in enumerate(decided) if held] if decided.ndim else [int(decided)]
+        names = ", ".join(decision.label_names[place] for place in ids) or "none"
+        table.add_row(Text(text), Text(names, style="bold"), ", ".join(f"{row[place]:.3f}" for place in ids))
     return table
 
 

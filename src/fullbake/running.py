@@ -3,86 +3,43 @@
 The only module that unpacks a whole recipe; below it everything takes plain values or one section.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import metrics, network, runtime, storage, unfinished
+from fullbake import inspection, metrics, network, runtime, storage, unfinished
 from fullbake.bases import load_config, max_positions
 from fullbake.cache import Cache
-from fullbake.checkpoints import Cadence, Checkpoints
-from fullbake.config import Recipe, TrainingConfig
+from fullbake.calibration import reliability
+from fullbake.checkpoints import Cadence
+from fullbake.choosing import Trained, train_best
+from fullbake.config import Recipe
 from fullbake.data import Dataset
+from fullbake.decisions import Decision, check_aim, probabilities, problem_of
 from fullbake.duplicates import text_hashes
 from fullbake.encoder import default_pooling, load_encoder
 from fullbake.errors import RecipeError
-from fullbake.finetuning import Labelled, Tuning, finetune
-from fullbake.freezing import Featured, FeatureKey, frozen_features, train_head
+from fullbake.finishing import Finished, aim_of, finish, judged
 from fullbake.hashing import fingerprint
-from fullbake.inference import encode, logits_over, probabilities
+from fullbake.inference import logits_over
+from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide, read_labelled
 from fullbake.progress import say
-from fullbake.tokens import Encoded, load_tokenizer, set_defaults
+from fullbake.sections import TokensConfig, TrainingConfig, Truncation
 from fullbake.unfinished import Resume, Unfinished
+from fullbake.ways import Job, bind, encode_rows, tokenizer_for
 
 CACHE_BYTES = 20 * 1024**3
 """Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a way gives for one rate. validation_logits: float32 (validation rows, classes), of the chosen weights."""
-
-    network: PreTrainedModel
-    history: list[dict[str, Any]]
-    validation_logits: np.ndarray
-
-
-TrainAt = Callable[[float], Trained]
-"""A learning rate -> what training at it gave, always from the same start."""
-
-
 def feature_cache(folder: str | Path | None = None) -> Cache:
     """The cache of frozen features: in `folder`, FULLBAKE_CACHE_DIR, or the user's cache folder."""
     return Cache(runtime.cache_dir(folder) / "features", CACHE_BYTES)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: the effective recipe, the rows, and what its weights depend on besides them.
-
-    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
-    """
-
-    recipe: Recipe
-    parts: Parts
-    tokenizer: PreTrainedTokenizerFast
-    base: str
-    cache: Cache
-    run: Unfinished | None = None
-
-    def checkpoints(self, rate: float) -> Checkpoints | None:
-        """Where training at one rate saves and goes on from."""
-        return None if self.run is None else self.run.checkpoints(f"rate-{rate:g}")
-
-    def facts(self) -> dict[str, Any]:
-        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this
-        one's."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "base": self.base,
-            "data": {name: part.fingerprint() for name, part in self.parts.named().items()},
-            "processes": runtime.world_size(),
-            "threads": runtime.threads(),
-            "device": runtime.device().type,
-            "versions": runtime.versions(),
-        }
 
 
 def adapt(
@@ -134,16 +91,71 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
     recipe = effective(recipe)
     dataset = data if isinstance(data, Dataset) else read_labelled(data, recipe.data)
     parts = divide(dataset, recipe.data)
-    say(_sizes(parts, dataset))
+    _check_problem(recipe, parts)
+    tokenizer = tokenizer_for(recipe)
+    for line in inspection.headlines(inspection.inspect_parts(parts, tokenizer, recipe.tokens)):
+        say(line)
     base = network.encoder_fingerprint(load_encoder(recipe.base))
-    return Job(recipe, parts, _tokenizer(recipe), base, feature_cache(cache_dir))
+    return Job(recipe, parts, tokenizer, base, feature_cache(cache_dir))
+
+
+def _check_problem(recipe: Recipe, parts: Parts) -> None:
+    """What the labels have to be known for: refused before the hours of work."""
+    labels, names = parts.train.labels, parts.train.source.label_names
+    problem_type = problem_of(labels)
+    metrics.check_metric(recipe.training.metric, problem_type)
+    check_aim(aim_of(recipe.decision, multi_label=labels.ndim == 2), problem_type, names)
+    make_objective(recipe.training, labels, names)
 
 
 def _train(job: Job) -> Classifier:
-    trained = _best_rate(job.recipe, _WAYS[job.recipe.way](job), job.parts.validation.labels)
-    classifier = Classifier(trained.network, job.tokenizer, job.recipe.tokens, Record())
-    classifier.record = _record(job, trained, classifier)
+    job, trained, tried = _choose(job)
+    judged = finish(trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision)
+    classifier = Classifier(trained.network, job.tokenizer, job.recipe.tokens, Record(), judged.decision)
+    classifier.record = _record(job, trained, judged, tried)
     return classifier
+
+
+def _choose(job: Job) -> tuple[Job, Trained, dict[str, float]]:
+    """(the job as it was chosen, what it trained, the metric of each truncation that was tried)."""
+    best: tuple[Job, Trained] | None = None
+    tried: dict[str, float] = {}
+    for option in _truncations(job):
+        candidate = job if option == job.recipe.tokens.truncation else _cut_by(job, option)
+        trained = train_best(bind(candidate), _rates(job.recipe.training), job.recipe.training.metric, job.parts.folds)
+        tried[option] = trained.value
+        if best is None or trained.value > best[1].value:
+            best = candidate, trained
+    assert best is not None
+    if len(tried) > 1:
+        told = ", ".join(f"{value:.4f} for {option}" for option, value in tried.items())
+        say(f"validation chose truncation {best[0].recipe.tokens.truncation}: {job.recipe.training.metric} {told}")
+    return *best, tried if len(tried) > 1 else {}
+
+
+def _rates(training: TrainingConfig) -> tuple[float, ...]:
+    return training.learning_rate[:1] if training.optimizer == "lbfgs" else training.learning_rate
+
+
+def _truncations(job: Job) -> tuple[Truncation, ...]:
+    """The truncations to try. Where no text is longer than the limit they are all the same."""
+    if job.recipe.tokens.truncation != "auto":
+        return (job.recipe.tokens.truncation,)
+    windows = _cut_by(job, "windows")
+    for part in (job.parts.train, job.parts.chooser):
+        encoded = encode_rows(part.source, windows)
+        if len(encoded) > len(part.source):
+            return ("head", "tail", "head+tail", "windows")
+    say("truncation auto: no text is longer than max_length, nothing to try")
+    return ("head",)
+
+
+def _cut_by(job: Job, truncation: Truncation) -> Job:
+    """The job with its texts cut in this way."""
+    recipe = job.recipe.with_fields(
+        truncation=truncation, stride=_stride(job.recipe.tokens, truncation, job.recipe.tokens.max_length or 0)
+    )
+    return replace(job, recipe=recipe, tokenizer=tokenizer_for(recipe), prefix=f"{truncation}-")
 
 
 def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -> None:
@@ -156,7 +168,8 @@ def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -
 
 
 def effective(recipe: Recipe) -> Recipe:
-    """The recipe with what depends on its base written out: max_length and, under heads of ours, pooling and width.
+    """The recipe with what depends on its base written out: max_length, the stride of windows and, under heads of ours,
+    pooling and width.
 
     Raises RecipeError where max_length is beyond the base.
     """
@@ -172,6 +185,7 @@ def effective(recipe: Recipe) -> Recipe:
             remedy=f"Pass --max-length {limit} or less; --truncation head+tail keeps both ends of longer texts.",
         )
     filled: dict[str, Any] = {"max_length": wanted or limit}
+    filled["stride"] = _stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
     if recipe.head.kind != "standard":
         filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
     if recipe.head.kind == "mlp":
@@ -179,144 +193,44 @@ def effective(recipe: Recipe) -> Recipe:
     return recipe.with_fields(**filled)
 
 
-def _sizes(parts: Parts, dataset: Dataset) -> str:
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.named().items())
-    return f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} classes"
+def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> int | None:
+    """Tokens that windows share: as asked, or a quarter of their length; None where there are no windows."""
+    if truncation == "auto":
+        return tokens.stride
+    if truncation != "windows":
+        return None
+    return max_length // 4 if tokens.stride is None else tokens.stride
 
 
-def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """The base's tokenizer, told what its saved file has to do in plain transformers."""
-    tokenizer = load_tokenizer(recipe.base)
-    assert recipe.tokens.max_length is not None
-    set_defaults(
-        tokenizer,
-        max_length=recipe.tokens.max_length,
-        truncation=recipe.tokens.truncation,
-        has_token_type_ids=bool(getattr(load_config(recipe.base), "type_vocab_size", 0)),
-    )
-    return tokenizer
-
-
-def _build(recipe: Recipe, label_names: tuple[str, ...]) -> PreTrainedModel:
-    runtime.seed_everything(recipe.training.seed)
-    return network.build(recipe.base, recipe.head, label_names, seed=recipe.training.seed)
-
-
-def _encode(dataset: Dataset, job: Job) -> Encoded:
-    return encode(dataset.texts, job.tokenizer, job.recipe.tokens)
-
-
-def _by_source(parts: tuple[Part, ...], compute: Callable[[Dataset], Any]) -> list[Any]:
-    """`compute` of each part's whole source, once for each source however many parts share it."""
-    done = {id(part.source): part.source for part in parts}
-    computed = {key: compute(source) for key, source in done.items()}
-    return [computed[id(part.source)] for part in parts]
-
-
-def _at_rate(job: Job, rate: float) -> tuple[PreTrainedModel, TrainingConfig]:
-    """A network to train, always from the same start, and the training section with this one rate."""
-    training = job.recipe.training.model_copy(update={"learning_rate": (rate,)})
-    return _build(job.recipe, job.parts.train.source.label_names), training
-
-
-def _finetuning(job: Job) -> TrainAt:
-    chosen = (job.parts.train, job.parts.validation)
-    encoded = _by_source(chosen, lambda source: _encode(source, job))
-    train, validation = (
-        Labelled(ids.take(part.indices), part.labels) for ids, part in zip(encoded, chosen, strict=True)
-    )
-
-    def train_at(rate: float) -> Trained:
-        built, training = _at_rate(job, rate)
-        tuning = Tuning(job.recipe.head, training, job.recipe.tokens, job.tokenizer.pad_token_id)
-        return Trained(built, *finetune(built, train, validation, tuning, job.checkpoints(rate)))
-
-    return train_at
-
-
-def _frozen(job: Job) -> TrainAt:
-    chosen = (job.parts.train, job.parts.validation)
-    train, validation = (
-        Featured(values[part.indices], part.labels) for values, part in zip(_features(job, chosen), chosen, strict=True)
-    )
-
-    def train_at(rate: float) -> Trained:
-        built, training = _at_rate(job, rate)
-        return Trained(built, *train_head(built, train, validation, job.recipe.head, training, job.checkpoints(rate)))
-
-    return train_at
-
-
-def _features(job: Job, parts: tuple[Part, ...]) -> list[np.ndarray]:
-    model = _build(job.recipe, job.parts.train.source.label_names)
-    key = FeatureKey(
-        base=job.base,
-        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
-        pooling=job.recipe.head.pooling or job.recipe.head.kind,
-        tokens=job.recipe.tokens,
-        threads=runtime.threads(),
-        versions=tuple(runtime.versions().items()),
-    )
-    return _by_source(
-        parts,
-        lambda source: frozen_features(
-            model,
-            lambda: _encode(source, job),
-            key=key.of(source.texts_fingerprint()),
-            cache=job.cache,
-            tokens=job.recipe.tokens,
-            pad_id=job.tokenizer.pad_token_id,
-        ),
-    )
-
-
-_WAYS = {"finetune": _finetuning, "frozen": _frozen}
-
-
-def _best_rate(recipe: Recipe, train_at: TrainAt, labels: np.ndarray) -> Trained:
-    """Train at each rate of the recipe and keep what validation likes best (the earlier of equals)."""
-    rates, metric = recipe.training.learning_rate, recipe.training.metric
-    if recipe.training.optimizer == "lbfgs" or len(rates) == 1:
-        return train_at(rates[0])
-    best: tuple[float, Trained] | None = None
-    values: dict[float, float] = {}
-    tried: list[dict[str, Any]] = []
-    for rate in rates:
-        say(f"learning rate {rate:g}")
-        trained = train_at(rate)
-        values[rate] = metrics.select(metric, labels, probabilities(trained.validation_logits))
-        tried += [entry | {"rate": rate} for entry in trained.history]
-        if best is None or values[rate] > values[best[0]]:
-            best = (rate, trained)
-    assert best is not None
-    say(f"validation chose the rate {best[0]:g}: {metric} " + ", ".join(f"{v:.4f} at {r:g}" for r, v in values.items()))
-    for entry in tried:
-        entry["best"] = entry["best"] and entry["rate"] == best[0]
-    return Trained(best[1].network, tried, best[1].validation_logits)
-
-
-def _record(job: Job, trained: Trained, classifier: Classifier) -> Record:
+def _record(job: Job, trained: Trained, finished: Finished, tried: dict[str, float]) -> Record:
     """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
-    parts, names = job.parts, classifier.label_names
-    logits = {"validation": trained.validation_logits}
+    parts, names = job.parts, job.parts.train.source.label_names
+    scored = {"validation": (parts.chooser.labels, finished.logits)}
     if parts.test is not None:
-        logits["test"] = _test_logits(job, parts.test, trained.network)
+        scored["test"] = parts.test.labels, _test_logits(job, parts.test, trained.network)
     named, facts = parts.named(), job.facts()
-    scores = {name: metrics.score(named[name].labels, probabilities(values), names) for name, values in logits.items()}
-    columns = {"text": job.recipe.data.text, "label": job.recipe.data.label}
+    scores = {name: judged(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
+    scores["validation"]["thresholds"] = finished.thresholds
     rows = {f"{name}_rows": part.rows for name, part in named.items()}
     return Record(
-        facts | {"run": fingerprint(facts), "columns": columns, "metrics": scores, "data": _data_facts(parts)},
-        {"hashes": text_hashes(parts.train.texts), **rows},
+        facts
+        | {
+            "run": fingerprint(facts),
+            "columns": parts.train.source.columns.to_json(),
+            "metrics": scores,
+            "calibration": finished.calibration,
+            "truncation_tried": tried,
+            "data": _data_facts(parts),
+        },
+        {"hashes": text_hashes(parts.train.whole_texts), **rows},
         trained.history,
     )
 
 
-def _test_logits(job: Job, test: Part, model: PreTrainedModel) -> np.ndarray:
-    placed: nn.Module = model
+def _test_logits(job: Job, test: Part, model: nn.Module) -> np.ndarray:
     return logits_over(
-        placed.to(runtime.device()),
-        encode(test.texts, job.tokenizer, job.recipe.tokens),
+        model.to(runtime.device()),
+        encode_rows(test.source.take(test.indices), job),
         tokens=job.recipe.tokens,
         pad_id=job.tokenizer.pad_token_id,
         title="testing",
@@ -330,6 +244,7 @@ def _data_facts(parts: Parts) -> dict[str, Any]:
         "source": {name: Path(part.source.source).name for name, part in named},  # a bundle travels; paths do not
         "fingerprint": {name: part.fingerprint() for name, part in named},
         "rows": {name: len(part) for name, part in named},
+        "folds": len(parts.folds),
         "overlap_allowed": parts.overlap_allowed,
         "overlap_dropped": parts.overlap_dropped,
     }

@@ -6,12 +6,12 @@ flat array of ids and the offsets of its rows, 4 bytes a token. The trade-off: a
 stands.
 
 Truncation is done here, on whole rows of ids, never by the tokenizer: so the state that transformers leaves
-in a tokenizer (the file of `demo` pads and cuts everything to 128) cannot change what is computed, and all
-three kinds of truncation are one rule.
+in a tokenizer (the file of `demo` pads and cuts everything to 128) cannot change what is computed. A text that
+windows cut is several rows; `Encoded.documents` says whose.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from fullbake.bases import explained, quiet, resolve
-from fullbake.config import Padding, Truncation
 from fullbake.errors import BaseModelError, DataError, RecipeError
-
-# Of the 510 tokens that 512 leave for text, the first 128 and the last 382 (Sun et al. 2019, arXiv
-# 1905.05583, on dealing with long texts); other lengths keep the ratio.
-_HEAD_SHARE = 128 / 510
+from fullbake.sections import Padding, Truncation
+from fullbake.truncation import kept_ends, longest_first, offsets_of, window_bounds, within_ends
 
 # What goes through the tokenizer at once; its encodings are large until their ids are copied out.
 _PORTION_ROWS = 256
@@ -45,11 +42,13 @@ class Encoded:
 
     input_ids: all rows one after another, int32 (tokens,). offsets: where each row starts, and the end, int64
     (rows + 1,). token_type_ids: segment of each token, uint8 (tokens,); None for a base without segments.
+    documents: which text each row is a window of, int64 (rows,), ascending; None where every row is a text.
     """
 
     input_ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     token_type_ids: npt.NDArray[np.uint8] | None = None
+    documents: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Rows."""
@@ -61,16 +60,48 @@ class Encoded:
         return np.diff(self.offsets)
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Encoded":
-        """These rows, in this order."""
+        """These rows, in this order; of windows, each still of its text."""
         places, lengths = self.places(rows)
         types = None if self.token_type_ids is None else self.token_type_ids[places]
-        return Encoded(self.input_ids[places], _offsets(lengths), types)
+        documents = None if self.documents is None else self.documents[rows]
+        return Encoded(self.input_ids[places], offsets_of(lengths), types, documents)
+
+    @property
+    def texts(self) -> int:
+        """How many texts the rows are of (the last of them has a window)."""
+        if self.documents is None:
+            return len(self)
+        return int(self.documents[-1]) + 1 if len(self.documents) else 0
+
+    def of_documents(self, texts: npt.NDArray[np.int64]) -> "Encoded":
+        """These texts, in this order, with all their windows, numbered from 0."""
+        if self.documents is None:
+            return self.take(texts)
+        rows, documents = windows_of(self.documents, texts)
+        return replace(self.take(rows), documents=documents)
 
     def places(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Where the tokens of these rows stand in the flat arrays, row after row; and the rows' lengths."""
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        first = np.repeat(starts - _offsets(lengths)[:-1], lengths)
-        return first + np.arange(len(first)), lengths
+        return _spans(starts, lengths), lengths
+
+
+def windows_of(
+    documents: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(rows, documents): the rows that are windows of these texts, in their order, and which of them each is of, from 0.
+
+    documents: (rows,) ascending. texts: (n,).
+    """
+    starts = np.searchsorted(documents, texts)
+    counts = np.searchsorted(documents, texts, side="right") - starts
+    return _spans(starts, counts), np.repeat(np.arange(len(texts)), counts)
+
+
+def _spans(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Every position of spans of these starts and lengths, span after span."""
+    first = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
+    return first + np.arange(len(first))
 
 
 def load_tokenizer(base: Path | str) -> PreTrainedTokenizerFast:
@@ -114,32 +145,35 @@ def tokenize(
     *,
     max_length: int,
     truncation: Truncation,
+    stride: int = 0,
+    text_pair: pa.ChunkedArray | Iterable[str] | None = None,
     on_progress: Callable[[int], object] | None = None,
 ) -> Encoded:
     """Token ids of all texts, each row at most max_length ids, special tokens included and always whole.
 
     truncation: which end of a longer text stays. `head` and `tail` give the ids that the tokenizer itself
     gives with that `truncation_side`; `head+tail` keeps the first 128/510 and the last 382/510 of what fits,
-    so 128 and 382 at max_length 512 (Sun et al. 2019). token_type_ids come where the tokenizer's
-    model_input_names hold them (see `set_defaults`); a single text is all segment 0. on_progress: called with
-    the number of texts done since the last call. Memory beyond the result: that of 256 texts or a million
-    characters, or of one text that is longer.
+    so 128 and 382 at max_length 512 (Sun et al. 2019); `windows` gives a row for each piece of a text, of which
+    neighbors share `stride` tokens, as the tokenizer does with return_overflowing_tokens. text_pair: the second
+    text of each row, which comes into the same row; of a pair that is too long the longer text loses its end.
+    token_type_ids come where the tokenizer's model_input_names hold them (see `set_defaults`). on_progress:
+    called with the number of texts done since the last call. Memory beyond the result: that of 256 texts or a
+    million characters, or of one text that is longer.
 
     Raises RecipeError where max_length leaves no room for text, DataError for what is no text.
     """
-    first, last = _kept_ends(tokenizer, max_length, truncation)
     _switch_off(tokenizer)  # any call of the tokenizer itself may have switched them on
-    ids, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-    for portion in _portions(texts):
-        flat, counts = _encode(tokenizer, portion)
-        ids.append(flat[_within_ends(counts, first, last)])
-        lengths.append(np.minimum(counts, max_length))
+    template = _template(tokenizer, max_length, pair=text_pair is not None)
+    columns = [texts] if text_pair is None else [texts, text_pair]
+    rows: list[Encoded] = []
+    done = 0
+    for portion in _portions(columns):
+        ids = [_encode(tokenizer, part) for part in portion]
+        rows.append(_assemble(template, ids, truncation, stride, done))
+        done += len(portion[0])
         if on_progress:
-            on_progress(len(portion))
-    input_ids = np.concatenate(ids)
-    segments = "token_type_ids" in tokenizer.model_input_names
-    types = np.zeros(len(input_ids), np.uint8) if segments else None
-    return Encoded(input_ids, _offsets(np.concatenate(lengths)), types)
+            on_progress(len(portion[0]))
+    return _joined(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
 
 
 def collate(
@@ -247,20 +281,6 @@ def _switch_off(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.backend_tokenizer.no_padding()
 
 
-def _kept_ends(tokenizer: PreTrainedTokenizerFast, max_length: int, truncation: Truncation) -> tuple[int, int]:
-    """How many ids of a too long row stay at its start and at its end, special tokens included."""
-    before, after = _special_tokens(tokenizer)
-    room = max_length - before - after
-    if room < 1:
-        raise RecipeError(
-            f"max_length {max_length} leaves no room for text",
-            expected=f"more than the {before + after} special tokens around it",
-            remedy="Raise max_length.",
-        )
-    head = {"head": room, "tail": 0, "head+tail": round(room * _HEAD_SHARE)}[truncation]
-    return before + head, room - head + after
-
-
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     """How many special tokens the tokenizer sets before and after a text."""
     _switch_off(tokenizer)
@@ -275,20 +295,25 @@ def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     return mask.index(0), mask[::-1].index(0)
 
 
-def _portions(texts: pa.ChunkedArray | Iterable[str]) -> Iterator[list[str]]:
-    """The texts in order, in lists small enough to tokenize at once."""
-    portion: list[str] = []
+def _portions(columns: list[pa.ChunkedArray | Iterable[str]]) -> Iterator[list[list[str]]]:
+    """The texts of one or two columns in order, in lists small enough to tokenize at once, a list a column."""
+    portion: list[tuple[str, ...]] = []
     characters = 0
-    values = (value.as_py() for value in texts) if isinstance(texts, pa.ChunkedArray) else texts
-    for number, text in enumerate(values, 1):
-        _refuse_other_than_text(text, number)
-        portion.append(text)
-        characters += len(text)
+    values = [map(_plain, column) if isinstance(column, pa.ChunkedArray) else column for column in columns]
+    for number, row in enumerate(zip(*values, strict=True), 1):
+        for text in row:
+            _refuse_other_than_text(text, number)
+            characters += len(text)
+        portion.append(row)
         if len(portion) == _PORTION_ROWS or characters >= _PORTION_CHARACTERS:
-            yield portion
+            yield [list(column) for column in zip(*portion, strict=True)]
             portion, characters = [], 0
     if portion:
-        yield portion
+        yield [list(column) for column in zip(*portion, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    return value.as_py()
 
 
 def _refuse_other_than_text(text: Any, number: int) -> None:
@@ -307,22 +332,91 @@ def _refuse_other_than_text(text: Any, number: int) -> None:
         ) from error
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerFast, portion: list[str]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The ids of all texts one after another, and the number of each; nothing truncated."""
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(portion)
+Flat = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
+"""The ids of many texts one after another, and the number of each."""
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, portion: list[str]) -> Flat:
+    """Text ids alone: nothing truncated, no special token around them."""
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(portion, add_special_tokens=False)
     counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
     flat = chain.from_iterable(encoding.ids for encoding in encodings)
     return np.fromiter(flat, np.int32, int(counts.sum())), counts
 
 
-def _within_ends(lengths: npt.NDArray[np.int64], first: int, last: int) -> npt.NDArray[np.bool_]:
-    """True on the first and the last ids of each row, (tokens,); on all of one no longer than their sum."""
-    starts = _offsets(lengths)
-    place = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-    return (place < first) | (place >= np.repeat(lengths, lengths) - last)
+@dataclass(frozen=True)
+class _Template:
+    """The special tokens around a text or a pair. specials: the ids before, between and after the texts. types: the
+    segment of each of these runs and of each text, in the order they stand. room: tokens left for text."""
+
+    specials: tuple[tuple[int, ...], ...]
+    types: tuple[tuple[int, ...], ...]
+    text_types: tuple[int, ...]
+    room: int
 
 
-def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+def _template(tokenizer: PreTrainedTokenizerFast, max_length: int, *, pair: bool) -> _Template:
+    """Read off what the tokenizer sets around "a", or around "a" and "a"."""
+    encoding = tokenizer.backend_tokenizer.encode("a", "a") if pair else tokenizer.backend_tokenizer.encode("a")
+    owners = list(encoding.sequence_ids)
+    runs: list[tuple[list[int], list[int]]] = [([], [])]
+    text_types: list[int] = []
+    for place, owner in enumerate(owners):
+        if owner is None:
+            runs[-1][0].append(encoding.ids[place])
+            runs[-1][1].append(encoding.type_ids[place])
+        elif place == 0 or owners[place - 1] != owner:
+            text_types.append(encoding.type_ids[place])
+            runs.append(([], []))
+    room = max_length - sum(len(ids) for ids, _ in runs)
+    if room < len(text_types):
+        raise RecipeError(
+            f"max_length {max_length} leaves no room for text",
+            expected=f"more than the {max_length - room} special tokens around it",
+            remedy="Raise max_length.",
+        )
+    specials, types = (tuple(tuple(run[part]) for run in runs) for part in (0, 1))
+    return _Template(specials, types, tuple(text_types), room)
+
+
+def _assemble(template: _Template, texts: list[Flat], truncation: Truncation, stride: int, done: int) -> Encoded:
+    """Rows out of the ids of texts: cut, and the special tokens put around them. done: texts before these."""
+    documents = None
+    if len(texts) == 2:
+        kept = longest_first(texts[0][1], texts[1][1], template.room)
+        cut = [(flat[within_ends(counts, room, 0)], room) for (flat, counts), room in zip(texts, kept, strict=True)]
+    elif truncation == "windows":
+        flat, counts = texts[0]
+        documents, starts, ends = window_bounds(counts, template.room, stride)
+        cut = [(flat[_spans(offsets_of(counts)[documents] + starts, ends - starts)], ends - starts)]
+        documents = documents + done
+    else:
+        flat, counts = texts[0]
+        ends = kept_ends(template.room, truncation)
+        cut = [(flat[within_ends(counts, *ends)], np.minimum(counts, template.room))]
+    return _with_specials(template, cut, documents)
+
+
+def _with_specials(template: _Template, texts: list[Flat], documents: npt.NDArray[np.int64] | None) -> Encoded:
+    lengths = sum((counts for _, counts in texts), np.int64(sum(map(len, template.specials))))
+    offsets = offsets_of(np.asarray(lengths))
+    ids, types = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.uint8)
+    place = offsets[:-1].copy()
+    for number, (special, kinds) in enumerate(zip(template.specials, template.types, strict=True)):
+        for token, kind in zip(special, kinds, strict=True):
+            ids[place], types[place] = token, kind
+            place += 1
+        if number < len(texts):
+            flat, counts = texts[number]
+            spans = _spans(place, counts)
+            ids[spans], types[spans] = flat, template.text_types[number]
+            place += counts
+    return Encoded(ids, offsets, types, documents)
+
+
+def _joined(rows: list[Encoded], segments: bool, truncation: Truncation) -> Encoded:
+    lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in rows)])
+    ids = np.concatenate([np.empty(0, np.int32), *(part.input_ids for part in rows)])
+    types = np.concatenate([np.empty(0, np.uint8), *(part.token_type_ids for part in rows)]) if segments else None
+    owners = [np.empty(0, np.int64), *(part.documents for part in rows if part.documents is not None)]
+    return Encoded(ids, offsets_of(lengths), types, np.concatenate(owners) if truncation == "windows" else None)

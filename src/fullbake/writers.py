@@ -24,7 +24,7 @@ from fullbake.tables import DELIMITERS, FORMS, Chunk, Table, arrow_strings, json
 from fullbake.textfiles import JsonRow
 
 Extra = Mapping[str, type]
-"""Added columns by name: str, or a numpy float type (np.float32)."""
+"""Added columns by name: str, or a numpy type of numbers (np.float32, np.uint8)."""
 
 
 class Writer(Protocol):
@@ -237,6 +237,6 @@ def _members(name: str, values: Any) -> list[str]:
     """`"name": value` for each row."""
     key = json.dumps(name, ensure_ascii=False)
     literals = _literals(values)
-    if np.asarray(values).dtype.kind != "f":
+    if np.asarray(values).dtype.kind not in "fiu":
         literals = [json.dumps(value, ensure_ascii=False) for value in literals]
     return [f"{key}: {literal}" for literal in literals]

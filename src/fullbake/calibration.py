@@ -1,0 +1,75 @@
+"""Whether scores are honest chances, and the one number that makes them more so.
+
+A temperature (Guo et al. 2017, arXiv 1706.04599) divides all logits: it changes no order of scores within a row, and it
+can be folded into an output layer. A weak prior keeps it near 1 where there are few rows or none is wrong, when the
+likelihood alone would drive it to 0.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fullbake.decisions import row_losses
+
+PRIOR: Final = 0.7
+"""Standard deviation of the temperature's logarithm before any row is seen: two thirds lie between 0.5 and 2."""
+
+_LIMITS: Final = (np.log(0.05), np.log(20.0))
+
+
+def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> float:
+    """The temperature under which the rows are likeliest; above 1 where the scores were too sure.
+
+    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes), whose labels share one temperature.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def cost(log_temperature: float) -> float:
+        # the labels of one row are far from independent: a row counts once, however many it has
+        losses = row_losses(logits / np.exp(log_temperature), labels)
+        return float(losses.sum()) + 0.5 * (log_temperature / PRIOR) ** 2
+
+    found = minimize_scalar(cost, bounds=_LIMITS, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: int = 15) -> dict[str, Any]:
+    """How far scores are from the shares of what came true, JSON values.
+
+    probabilities: (rows, classes). labels: ids (rows,): then it is the score of the likeliest class, and how often it is
+    right; or 0 and 1 (rows, classes): then every label of every row, and how often it holds.
+
+    Returns {"ece", "brier", "bins"}: the expected calibration error over `bins` bins of equal width (Guo et al. 2017, with
+    the first and last bins closed), the mean squared difference (Brier 1950; over all classes of a row), and of each bin
+    that has scores {"low", "high", "count", "confidence", "accuracy"}.
+    """
+    confidence, right, brier = _claims(probabilities, labels)
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    claimed, held = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    shares = [
+        {
+            "low": number / bins,
+            "high": (number + 1) / bins,
+            "count": int(counts[number]),
+            "confidence": float(claimed[number] / counts[number]),
+            "accuracy": float(held[number] / counts[number]),
+        }
+        for number in np.flatnonzero(counts).tolist()
+    ]
+    return {"ece": float(np.abs(claimed - held).sum() / counts.sum()), "brier": brier, "bins": shares}
+
+
+def _claims(
+    probabilities: NDArray[np.float64], labels: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """(what was claimed, whether it came true, the Brier score)."""
+    if labels.ndim == 2:
+        brier = float(((probabilities - labels) ** 2).mean())
+        return probabilities.ravel(), labels.ravel().astype(np.float64), brier
+    rows = np.arange(len(labels))
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    own = probabilities[rows, labels]
+    brier = float(((probabilities**2).sum(axis=1) - 2 * own + 1).mean())
+    return probabilities.max(axis=1), right, brier

@@ -1,0 +1,198 @@
+"""A run's rows bound to its way: what `choosing` trains and scores, whichever way it is.
+
+Knows the whole recipe, as `running` does; below them everything takes plain values or one section.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from fullbake import network, runtime
+from fullbake.bases import load_config
+from fullbake.cache import Cache
+from fullbake.checkpoints import Checkpoints
+from fullbake.choosing import History, Trial, Way
+from fullbake.config import Recipe
+from fullbake.data import Dataset
+from fullbake.decisions import problem_of
+from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
+from fullbake.freezing import (
+    Featured,
+    FeatureKey,
+    Features,
+    HeadTraining,
+    frozen_features,
+    head_logits,
+    train_head,
+)
+from fullbake.hashing import fingerprint
+from fullbake.inference import encode
+from fullbake.loop import Validation
+from fullbake.losses import Objective, make_objective
+from fullbake.parts import Part, Parts
+from fullbake.sections import TrainingConfig
+from fullbake.tokens import Encoded, load_tokenizer, set_defaults
+from fullbake.unfinished import Unfinished
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: the effective recipe, the rows, and what its weights depend on besides them.
+
+    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved. prefix:
+    of its checkpoints' names.
+    """
+
+    recipe: Recipe
+    parts: Parts
+    tokenizer: PreTrainedTokenizerFast
+    base: str
+    cache: Cache
+    run: Unfinished | None = None
+    prefix: str = ""
+
+    def checkpoints(self, name: str) -> Checkpoints | None:
+        """Where one training saves and goes on from."""
+        return None if self.run is None else self.run.checkpoints(self.prefix + name)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this
+        one's."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "base": self.base,
+            "data": {name: part.fingerprint() for name, part in self.parts.named().items()},
+            "processes": runtime.world_size(),
+            "threads": runtime.threads(),
+            "device": runtime.device().type,
+            "versions": runtime.versions(),
+        }
+
+
+def bind(job: Job) -> Way:
+    """The rows of a job made ready for its way: tokenized, or turned into features."""
+    return _frozen(job) if job.recipe.way == "frozen" else _finetuning(job)
+
+
+def tokenizer_for(recipe: Recipe) -> PreTrainedTokenizerFast:
+    """The base's tokenizer, told what its saved file has to do in plain transformers. recipe: an effective one."""
+    tokenizer = load_tokenizer(recipe.base)
+    assert recipe.tokens.max_length is not None
+    set_defaults(
+        tokenizer,
+        max_length=recipe.tokens.max_length,
+        truncation=recipe.tokens.truncation,
+        has_token_type_ids=bool(getattr(load_config(recipe.base), "type_vocab_size", 0)),
+    )
+    return tokenizer
+
+
+def encode_rows(dataset: Dataset, job: Job) -> Encoded:
+    """Token ids of a data set's texts or pairs."""
+    return encode(dataset.texts, job.tokenizer, job.recipe.tokens, text_pair=dataset.text_pair)
+
+
+def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
+    """The frozen features of each part's whole source, from the cache where it knows them."""
+    model = _build(job)
+    key = FeatureKey(
+        base=job.base,
+        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
+        pooling=job.recipe.head.pooling or job.recipe.head.kind,
+        tokens=job.recipe.tokens,
+        threads=runtime.threads(),
+        versions=tuple(runtime.versions().items()),
+    )
+    return _by_source(
+        parts,
+        lambda source: frozen_features(
+            model,
+            lambda: encode_rows(source, job),
+            key=key.of(source.texts_fingerprint()),
+            cache=job.cache,
+            tokens=job.recipe.tokens,
+            pad_id=job.tokenizer.pad_token_id,
+        ),
+    )
+
+
+def _finetuning(job: Job) -> Way:
+    recipe, objective = job.recipe, _objective(job)
+    encoded = _by_source(_choosing_parts(job), lambda source: encode_rows(source, job))
+    whole = Tuning(recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective)
+
+    def fit(model: PreTrainedModel, rows: Labelled, validate: Validation, trial: Trial) -> History:
+        tuning = replace(whole, training=_training(recipe.training, trial))
+        return finetune(model, rows, validate, tuning, job.checkpoints(trial.name), last_epoch=trial.last)
+
+    return Way(
+        *_rows(job, encoded, Labelled),
+        start=lambda: _build(job),
+        fit=fit,
+        logits=lambda module, rows: finetuned_logits(module, rows, whole),
+        trained=lambda model: model,
+    )
+
+
+def _frozen(job: Job) -> Way:
+    recipe, objective = job.recipe, _objective(job)
+    features = features_of(job, _choosing_parts(job))
+
+    def fit(model: PreTrainedModel, rows: Featured, validate: Validation, trial: Trial) -> History:
+        settings = HeadTraining(recipe.head, _training(recipe.training, trial), objective)
+        return train_head(model, rows, validate, settings, job.checkpoints(trial.name), last_trial=trial.last)
+
+    def featured(found: Features, labels: np.ndarray) -> Featured:
+        return Featured(found.values, labels, found.documents, recipe.tokens.window_pooling)
+
+    return Way(
+        *_rows(job, features, featured),
+        start=lambda: _build(job),
+        fit=fit,
+        logits=head_logits,
+        trained=network.head_of,
+    )
+
+
+def _choosing_parts(job: Job) -> list[Part]:
+    """Training and validation rows, or training rows alone where folds choose: a way never sees test."""
+    return [part for part in (job.parts.train, job.parts.validation) if part is not None]
+
+
+def _rows(job: Job, sources: list[Any], label: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+    """(training rows, validation rows or None) out of what was made of their whole sources, put to its labels."""
+    parts = _choosing_parts(job)
+    taken = [label(source, part.source.labels).take(part.indices) for source, part in zip(sources, parts, strict=True)]
+    return (taken[0], None) if job.parts.validation is None else (taken[0], taken[1])
+
+
+def _by_source(parts: Sequence[Part], compute: Callable[[Dataset], Any]) -> list[Any]:
+    """`compute` of each part's whole source, once for each source however many parts share it."""
+    done = {id(part.source): part.source for part in parts}
+    computed = {key: compute(source) for key, source in done.items()}
+    return [computed[id(part.source)] for part in parts]
+
+
+def _training(training: TrainingConfig, trial: Trial) -> TrainingConfig:
+    """The training section for one trial: its rate, its metric, and no patience where a trial has none."""
+    patience = training.patience if trial.patient else None
+    return training.model_copy(update={"learning_rate": (trial.rate,), "metric": trial.metric, "patience": patience})
+
+
+def _objective(job: Job) -> Objective:
+    return make_objective(job.recipe.training, job.parts.train.labels, job.parts.train.source.label_names)
+
+
+def _build(job: Job) -> PreTrainedModel:
+    recipe, train = job.recipe, job.parts.train
+    runtime.seed_everything(recipe.training.seed)
+    return network.build(
+        recipe.base,
+        recipe.head,
+        train.source.label_names,
+        problem_type=problem_of(train.labels),
+        seed=recipe.training.seed,
+    )
