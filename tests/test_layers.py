@@ -12,13 +12,16 @@ LAYERS: dict[str, int] = {
     name: layer
     for layer, names in enumerate(
         [
-            ["errors", "hashing"],
-            ["batches", "metrics", "progress", "runtime", "splits", "storage", "textfiles"],
-            ["bases", "cache", "calibration", "checkpoints", "duplicates", "heads", "plots", "sections", "tables"],
-            ["config", "data", "encoder", "tokens", "unfinished", "writers"],
-            ["inference", "loop", "network", "parts"],
-            ["bundle", "finetuning", "freezing", "summary"],
-            ["model", "printing"],
+            ["errors", "figures", "hashing"],
+            ["batches", "compressed", "decisions", "labels", "multilabel", "progress", "runtime", "splits", "storage"]
+            + ["truncation"],
+            ["bases", "cache", "calibration", "checkpoints", "duplicates", "heads", "metrics", "plots", "sections"]
+            + ["textfiles"],
+            ["config", "encoder", "losses", "tables", "tokens", "unfinished"],
+            ["data", "inference", "loop", "network", "writers"],
+            ["bundle", "choosing", "finetuning", "logistic", "parts", "summary"],
+            ["finishing", "freezing", "inspection", "model", "printing"],
+            ["terminal", "ways"],
             ["running", "scoring"],
             ["cli"],
             ["__main__"],

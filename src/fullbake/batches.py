@@ -111,7 +111,8 @@ def balanced_row_weights(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np
     rows of no label count as a label of their own.
     """
     if labels.ndim == 1:
-        return 1.0 / np.bincount(labels)[labels]
+        alone: npt.NDArray[np.float64] = 1.0 / np.bincount(labels)[labels]
+        return alone
     bare = labels.sum(axis=1, keepdims=True) == 0
     held = np.concatenate([labels, bare], axis=1).astype(bool)
     weights: npt.NDArray[np.float64] = np.where(held, 1.0 / np.maximum(held.sum(axis=0), 1), 0).max(axis=1)
@@ -138,8 +139,8 @@ def _permutation(random: np.random.PCG64, size: int) -> Rows:
 
 
 def _drawn(random: np.random.PCG64, weights: npt.NDArray[np.float64]) -> Rows:
-    """As many rows as there are weights, with replacement, in random order: the inverse of the summed weights at uniform
-    numbers of 53 bits."""
+    """As many rows as there are weights, with replacement, in random order: the inverse of the summed weights at
+    uniform numbers of 53 bits."""
     limits = np.cumsum(weights)
     uniform = (random.random_raw(len(weights)) >> np.uint64(11)) * 2.0**-53
     rows: Rows = np.searchsorted(limits, uniform * limits[-1], side="right").clip(max=len(weights) - 1)

@@ -37,12 +37,12 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: int = 15) -> dict[str, Any]:
     """How far scores are from the shares of what came true, JSON values.
 
-    probabilities: (rows, classes). labels: ids (rows,): then it is the score of the likeliest class, and how often it is
-    right; or 0 and 1 (rows, classes): then every label of every row, and how often it holds.
+    probabilities: (rows, classes). labels: ids (rows,): then it is the score of the likeliest class, and how often it
+    is right; or 0 and 1 (rows, classes): then every label of every row, and how often it holds.
 
-    Returns {"ece", "brier", "bins"}: the expected calibration error over `bins` bins of equal width (Guo et al. 2017, with
-    the first and last bins closed), the mean squared difference (Brier 1950; over all classes of a row), and of each bin
-    that has scores {"low", "high", "count", "confidence", "accuracy"}.
+    Returns {"ece", "brier", "bins"}: the expected calibration error over `bins` bins of equal width (Guo et al. 2017,
+    with the first and last bins closed), the mean squared difference (Brier 1950; over all classes of a row), and of
+    each bin that has scores {"low", "high", "count", "confidence", "accuracy"}.
     """
     confidence, right, brier = _claims(probabilities, labels)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)

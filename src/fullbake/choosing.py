@@ -1,8 +1,8 @@
 """What validation chooses while weights are trained: the epoch or the strength, and the rate.
 
-Where a validation part is too small, the training rows choose for each other: every fold is scored by a network that did
-not see it, the scores of all folds together choose, and the network that is kept is trained on all rows as far as they
-said. No function here is given a test row.
+Where a validation part is too small, the training rows choose for each other: every fold is scored by a network that
+did not see it, the scores of all folds together choose, and the network that is kept is trained on all rows as far as
+they said. No function here is given a test row.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,8 @@ class Rows(Protocol):
 @dataclass(frozen=True)
 class Trial:
     """One training. rate: the learning rate. metric: what its lines show and its epoch is chosen by. name: of its
-    checkpoints. last: the epoch or strength (from 1) to stop at, None for all. patient: whether `patience` may stop it."""
+    checkpoints. last: the epoch or strength (from 1) to stop at, None for all. patient: whether `patience` may stop
+    it."""
 
     rate: float
     metric: str
@@ -52,9 +53,9 @@ class Trial:
 class Way:
     """A way bound to the rows of a run.
 
-    train, validation: its rows, None where folds choose. start: a network, the same each time. fit: (network, rows, what
-    judges, trial) trains the network in place and gives the history. logits: (what is trained, rows) -> float32 (texts,
-    classes). trained: a network -> what `fit` trains of it and hands to the judge.
+    train, validation: its rows, None where folds choose. start: a network, the same each time. fit: (network, rows,
+    what judges, trial) trains the network in place and gives the history. logits: (what is trained, rows) -> float32
+    (texts, classes). trained: a network -> what `fit` trains of it and hands to the judge.
     """
 
     train: Any

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fullbake import __version__, printing, terminal
 from fullbake.checkpoints import Cadence
+from fullbake.compressed import bare_suffix
 from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
 from fullbake.errors import DataError, OutputError, RecipeError
 from fullbake.progress import say
@@ -65,7 +66,10 @@ def _flags(names: Sequence[str] | None = None) -> type[BaseModel]:
 
 Flags, RowOptions, TextOptions = _flags(), _flags(ROW_FIELDS), _flags(TEXT_FIELDS)
 if TYPE_CHECKING:
-    RecipeFlags = RowFlags = TextFlags = BaseModel  # mypy cannot look into models that are made at run time
+    # mypy cannot look into models that are made at run time
+    RecipeFlags = BaseModel
+    RowFlags = BaseModel
+    TextFlags = BaseModel
 else:
     RecipeFlags = Annotated[Flags, Parameter(name="*")]
     RowFlags = Annotated[RowOptions, Parameter(name="*")]
@@ -193,7 +197,7 @@ def predict(
     from fullbake.tables import FORMS, open_lines
 
     from_stdin = not inputs
-    from_file = len(inputs) == 1 and Path(inputs[0]).suffix.lower() in FORMS
+    from_file = len(inputs) == 1 and (bare_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMS))
     classifier = Classifier.load(bundle)
@@ -222,7 +226,7 @@ def predict(
 
 def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[str, ...]) -> None:
     """Texts as arguments are shown, not written; and what names a file was hardly meant as a text."""
-    files = [word for word in inputs if Path(word).suffix.lower() in forms or os.path.isfile(word)]
+    files = [word for word in inputs if bare_suffix(Path(word)) in forms or os.path.isfile(word)]
     if files:
         raise DataError(
             "this is a file, where texts or one file of rows are taken",
@@ -364,9 +368,7 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     for part, result in facts["metrics"].items():
         tell(printing.headline(part, result))
     if "test" not in facts["metrics"]:
-        tell(
-            "No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back."
-        )
+        tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
     if facts["data"]["overlap_allowed"]:
         rows = facts["data"]["overlap_allowed"]
         tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fullbake.compressed import bare_suffix
 from fullbake.errors import DataError
 from fullbake.labels import Columns, LabelReader, count_labels
 from fullbake.tables import FORMS, Table, arrow_table, open_table
@@ -213,7 +214,7 @@ def _open(source: str | Path, columns: Columns, delimiter: str | None, encoding:
     path = Path(source)
     wanted = [*columns.of_texts, *columns.of_labels]
     lists = () if columns.label is None else (columns.label,)
-    if path.exists() or path.suffix.lower() in FORMS:
+    if path.exists() or bare_suffix(path) in FORMS:
         return open_table(
             path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
         )
@@ -284,7 +285,12 @@ def _open_hub(source: str, wanted: list[str], columns: Columns) -> Table:
             yield _with_label_names(part, named, schema).combine_chunks().to_batches()[0]
 
     return arrow_table(
-        source, schema, batches, wanted, columns.of_labels, lists=() if columns.label is None else (columns.label,)
+        source,
+        schema,
+        batches,
+        wanted,
+        nullable=columns.of_labels,
+        lists=() if columns.label is None else (columns.label,),
     )
 
 

@@ -128,7 +128,8 @@ class Aim:
     @property
     def plain(self) -> bool:
         """Whether there is nothing to fit."""
-        return self.thresholds == "default" and self.at_recall == self.at_precision == self.costs == None  # noqa: E711
+        asked = (self.at_recall, self.at_precision, self.costs)
+        return self.thresholds == "default" and all(value is None for value in asked)
 
 
 def check_aim(aim: Aim, problem_type: ProblemType, label_names: Sequence[str]) -> None:
@@ -173,8 +174,8 @@ def fit_decision(
 ) -> tuple[Decision, list[dict[str, Any]]]:
     """The rule that serves `aim` best on these rows, and an entry for each threshold that was fitted.
 
-    probabilities: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes). An entry: label, threshold, support,
-    precision, recall, f1 (on these rows; null where undefined), reached, and the reason where it is not.
+    probabilities: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes). An entry: label, threshold,
+    support, precision, recall, f1 (on these rows; null where undefined), reached, and the reason where it is not.
     """
     problem_type, names = problem_of(labels), tuple(label_names)
     if aim.plain:

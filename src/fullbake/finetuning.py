@@ -45,8 +45,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, and what
-    the loss is."""
+    """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, and
+    what the loss is."""
 
     head: HeadConfig
     training: TrainingConfig

@@ -32,8 +32,8 @@ from fullbake.tokens import Encoded, windows_of
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder gave for texts. values: float32 (rows, width). documents: which text each row is a window of, int64
-    (rows,), None where rows are texts."""
+    """What an encoder gave for texts. values: float32 (rows, width). documents: which text each row is a window of,
+    int64 (rows,), None where rows are texts."""
 
     values: np.ndarray
     documents: np.ndarray | None = None

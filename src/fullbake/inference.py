@@ -31,7 +31,8 @@ Forward = Callable[[Mapping[str, Tensor]], Tensor]
 def encode(
     texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, text_pair: Texts | None = None
 ) -> Encoded:
-    """Token ids of all texts, or of pairs of them, with a bar. tokens: truncation, stride, and max_length as a number."""
+    """Token ids of all texts, or of pairs of them, with a bar. tokens: truncation, stride, and max_length as a
+    number."""
     assert tokens.max_length is not None, "the effective recipe has max_length filled in"
     with bar("tokenizing", len(texts), "texts") as advance:
         return tokenize(
@@ -116,8 +117,8 @@ def logits_over(
 def pool_windows(values: np.ndarray, documents: np.ndarray, how: WindowPooling) -> np.ndarray:
     """What the windows of each text give together, float32 (texts, width).
 
-    values: float32 (windows, width). documents: (windows,), which text each is of, ascending and without gaps. how: mean
-    or max, column by column. Of logits, either one commutes with a temperature.
+    values: float32 (windows, width). documents: (windows,), which text each is of, ascending and without gaps. how:
+    mean or max, column by column. Of logits, either one commutes with a temperature.
     """
     starts = np.searchsorted(documents, np.arange(documents[-1] + 1 if len(documents) else 0))
     if how == "max":
@@ -136,7 +137,10 @@ def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, floa
     logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes).
     """
     chances = probabilities(logits, problem_of(labels))
-    return {"validation_loss": float(row_losses(logits, labels).mean()), metric: metrics.select(metric, labels, chances)}
+    return {
+        "validation_loss": float(row_losses(logits, labels).mean()),
+        metric: metrics.select(metric, labels, chances),
+    }
 
 
 def padded_lengths(encoded: Encoded, tokens: TokensConfig) -> np.ndarray:

@@ -38,8 +38,8 @@ LossFunction = Callable[[nn.Module, Step], Iterator[Tensor]]
 for."""
 
 Validation = Callable[[nn.Module, int], dict[str, Any]]
-"""(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric; JSON
-values, kept in the history."""
+"""(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric;
+JSON values, kept in the history."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What training minimizes: cross entropy or focal loss, for one label a row or many, with the weights of classes.
 
-Every loss is summed over rows and in fp32; the loop divides by the rows of the whole step. Class weights therefore do not
-change that divisor (as torch's weighted mean would): `balanced` weights have the mean 1 over the rows anyway.
+Every loss is summed over rows and in fp32; the loop divides by the rows of the whole step. Class weights therefore do
+not change that divisor (as torch's weighted mean would): `balanced` weights have the mean 1 over the rows anyway.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,9 +47,9 @@ def make_loss(
     """Cross entropy, summed over rows; over many labels a row the mean of their binary ones, so that the scale does not
     hang on how many labels there are.
 
-    gamma: above 0, focal loss (Lin et al. 2017, arXiv 1708.02002): each term times (1 - p)**gamma, p being the chance of
-    what is true. label_smoothing: share of the target spread over the classes, or over yes and no (Szegedy et al. 2016,
-    arXiv 1512.00567). class_weights: (classes,), of a row by its class, or of the labels that hold.
+    gamma: above 0, focal loss (Lin et al. 2017, arXiv 1708.02002): each term times (1 - p)**gamma, p being the chance
+    of what is true. label_smoothing: share of the target spread over the classes, or over yes and no (Szegedy et al.
+    2016, arXiv 1512.00567). class_weights: (classes,), of a row by its class, or of the labels that hold.
     """
     weights = None if class_weights is None else torch.from_numpy(class_weights.astype(np.float32))
     binary = problem_type == MULTI_LABEL
@@ -85,8 +85,9 @@ def class_weights(
 ) -> np.ndarray | None:
     """Weights float64 (classes,), None where all weigh alike.
 
-    setting: `balanced` (rows / (classes * rows of the class), as scikit-learn has it; of many labels a row: rows without
-    the label / rows with it), or weights by name, 1 for those not named. Raises RecipeError for a name that is no label.
+    setting: `balanced` (rows / (classes * rows of the class), as scikit-learn has it; of many labels a row: rows
+    without the label / rows with it), or weights by name, 1 for those not named. Raises RecipeError for a name that is
+    no label.
     """
     if setting is None:
         return None

@@ -10,41 +10,17 @@ labels).
 Importing this module loads numpy only; scikit-learn and scipy come with the first figure.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.decisions import MULTI_LABEL, ProblemType, problem_of
 from fullbake.errors import DataError, DivergenceFault, RecipeError, did_you_mean
-
-CONFIDENCE = 0.95
-"""Coverage of every interval."""
-
-SELECTION: Mapping[str, str] = {
-    "f1_macro": "mean F1 over the classes",
-    "f1_micro": "F1 over all rows (equals accuracy when a row has one label)",
-    "f1_weighted": "mean F1 weighted by the classes' rows",
-    "accuracy": "share of rows predicted right",
-    "recall_macro": "mean recall over the classes (balanced accuracy)",
-    "matthews_corrcoef": "Matthews' correlation coefficient",
-    "roc_auc": "area under the ROC curve; over two classes the mean of one class against the rest",
-    "average_precision": "area under the precision-recall curve; over two classes as for roc_auc",
-    "neg_log_loss": "minus the mean negative log-likelihood, in nats",
-}
-"""What validation may choose by: name -> meaning. Higher is better for every one of them."""
-
-Figure = dict[str, float | str | None]
-"""{"value", "low", "high", "reason"}: all four keys always; numbers are finite or null.
-
-`value` is null where the figure is undefined, and `reason` says why; `low` and `high` bound its 95% interval
-and are null where none is stated.
-"""
-
-
-class _UndefinedError(Exception):
-    """The figure has no value on these rows; the message says why."""
+from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION, Figure, UndefinedError, f1_of, figure, share
+from fullbake.multilabel import marks, measure_of, score_marks
 
 
 @dataclass(frozen=True)
@@ -58,22 +34,23 @@ class _Case:
 
 
 def score(
-    labels: NDArray[np.int64],
+    labels: NDArray[np.integer[Any]],
     probabilities: NDArray[np.floating[Any]],
     label_names: Sequence[str],
-    predicted: NDArray[np.int64] | None = None,
+    predicted: NDArray[np.integer[Any]] | None = None,
 ) -> dict[str, Any]:
     """Every figure of `evaluate`, ready for JSON.
 
     labels: (rows,) class ids. probabilities: (rows, classes), each row summing to 1. label_names: (classes,).
-    predicted: (rows,) class ids; the most probable class when not given (the lower id on a tie).
+    predicted: (rows,) class ids; the most probable class when not given (the lower id on a tie). Where a row may have
+    many labels: 0 and 1 (rows, classes), and probabilities of each label by itself (see `multilabel`).
 
-    Returns {"rows", "positive", "overall", "per_class", "confusion_matrix"}: `overall` maps a name to its
-    `Figure`: those of `SELECTION`, with `log_loss` in place of `neg_log_loss`. With two classes ROC-AUC and
-    average precision are those of the last class, named in `positive` (null otherwise); with more they are
-    the unweighted mean of one class against the rest. `per_class` lists, in the order of the ids, {"label",
-    "support", "predicted", "precision", "recall", "f1"}, the last three as `Figure`. `confusion_matrix[i][j]`
-    counts rows of class i predicted as j.
+    Returns {"problem_type", "rows", "positive", "overall", "per_class", "confusion_matrix"}: `overall` maps a name to
+    its `Figure`: those of `SELECTION`, with `log_loss` in place of `neg_log_loss`. With two classes ROC-AUC and average
+    precision are those of the last class, named in `positive` (null otherwise); with more they are the unweighted mean
+    of one class against the rest. `per_class` lists, in the order of the ids, {"label", "support", "predicted",
+    "precision", "recall", "f1"}, the last three as `Figure`. `confusion_matrix[i][j]` counts rows of class i predicted
+    as j.
 
     Intervals, 95%: Wilson's score interval (1927) for accuracy, precision and recall; for F1 the "Wilson
     indirect" interval of Lam, Gopal and Qian (2023, arXiv 2309.14621): F1 = 2J / (1 + J) where J = TP / (TP +
@@ -81,9 +58,14 @@ def score(
 
     Raises DataError where the arrays do not fit together, DivergenceFault where a probability is not finite.
     """
+    problem_type = problem_of(labels)
+    if problem_type == MULTI_LABEL:
+        chances = _checked(probabilities, len(labels), len(label_names))
+        return {"problem_type": problem_type, **score_marks(marks(labels, chances, label_names, predicted))}
     case = _case(labels, probabilities, label_names, predicted)
     matrix = _confusion(case)
     return {
+        "problem_type": problem_type,
         "rows": len(case.labels),
         "positive": label_names[-1] if len(label_names) == 2 else None,
         "overall": _overall(case),
@@ -92,27 +74,46 @@ def score(
     }
 
 
+def selectable(problem_type: ProblemType) -> tuple[str, ...]:
+    """The metrics that validation may choose by."""
+    return tuple(MULTI_LABEL_SELECTION if problem_type == MULTI_LABEL else SELECTION)
+
+
+def check_metric(name: str, problem_type: ProblemType) -> None:
+    """Raise RecipeError for a metric that there is not, or not for this problem."""
+    known = selectable(problem_type)
+    if name in known:
+        return
+    if name in SELECTION or name in MULTI_LABEL_SELECTION:
+        raise RecipeError(
+            f"the metric {name} has no meaning for {problem_type}",
+            where="metric",
+            expected=f"one of {', '.join(known)}",
+            remedy="Pass --metric with one of these.",
+        )
+    raise RecipeError("there is no such metric", where="metric", got=repr(name), remedy=did_you_mean(name, known))
+
+
 def select(
     name: str,
-    labels: NDArray[np.int64],
+    labels: NDArray[np.integer[Any]],
     probabilities: NDArray[np.floating[Any]],
     label_names: Sequence[str] | None = None,
 ) -> float:
     """The metric `name` of `SELECTION`, for choosing an epoch or a rate; higher is better.
 
-    labels: (rows,) class ids. probabilities: (rows, classes). label_names only serve the error's text. Raises
-    RecipeError for an unknown name, DataError where the metric is undefined on these rows, and what `score`
-    raises for arrays that do not fit together.
+    labels: (rows,) class ids, or 0 and 1 (rows, classes), of which those from 0.5 on are predicted. probabilities:
+    (rows, classes). label_names only serve the error's text. Raises RecipeError for a name that does not fit, DataError
+    where the metric is undefined on these rows, and what `score` raises for arrays that do not fit together.
     """
-    if name not in SELECTION:
-        raise RecipeError(
-            "there is no such metric", where="metric", got=repr(name), remedy=did_you_mean(name, SELECTION)
-        )
+    check_metric(name, problem_of(labels))
     names = label_names or [str(index) for index in range(np.asarray(probabilities).shape[-1])]
-    case = _case(labels, probabilities, names, None)
     try:
+        if problem_of(labels) == MULTI_LABEL:
+            return measure_of(name)(marks(labels, _checked(probabilities, len(labels), len(names)), names, None))
+        case = _case(labels, probabilities, names, None)
         return -_log_loss(case) if name == "neg_log_loss" else _MEASURES[name](case)
-    except _UndefinedError as undefined:
+    except UndefinedError as undefined:
         raise DataError(
             f"{name} is undefined on the validation rows: {undefined}",
             where="validation",
@@ -121,13 +122,13 @@ def select(
 
 
 def _case(
-    labels: NDArray[np.int64],
+    labels: NDArray[np.integer[Any]],
     probabilities: NDArray[np.floating[Any]],
     names: Sequence[str],
-    predicted: NDArray[np.int64] | None,
+    predicted: NDArray[np.integer[Any]] | None,
 ) -> _Case:
-    chances = np.asarray(probabilities, dtype=np.float64)
-    _check_probabilities(chances, len(labels), len(names))
+    chances = _checked(probabilities, len(labels), len(names))
+    _check_sums(chances)
     choice = chances.argmax(axis=1) if predicted is None else np.asarray(predicted)
     for what, ids in (("labels", np.asarray(labels)), ("predictions", choice)):
         _check_ids(what, ids, chances)
@@ -138,7 +139,8 @@ def _misfit(expected: str, got: str) -> DataError:
     return DataError("labels and probabilities cannot be scored", expected=expected, got=got)
 
 
-def _check_probabilities(chances: NDArray[np.float64], rows: int, classes: int) -> None:
+def _checked(probabilities: NDArray[np.floating[Any]], rows: int, classes: int) -> NDArray[np.float64]:
+    chances = np.asarray(probabilities, dtype=np.float64)
     if not rows:
         raise _misfit("at least one row", "none")
     if chances.shape != (rows, classes):
@@ -151,10 +153,16 @@ def _check_probabilities(chances: NDArray[np.float64], rows: int, classes: int) 
             got=f"{chances[bad[0]].tolist()}, and the like in {len(bad)} of {rows} rows",
             remedy="The model has diverged: train again with a lower learning rate.",
         )
+    if chances.min() < 0 or chances.max() > 1 + 1e-2:
+        raise _misfit("probabilities", f"values from {chances.min():g} to {chances.max():g}")
+    return chances
+
+
+def _check_sums(chances: NDArray[np.float64]) -> None:
     # Half precision rounds to 1e-3; anything farther off holds logits, or sigmoids of another problem type.
     off = float(np.abs(chances.sum(axis=1) - 1).max())
-    if chances.min() < 0 or off > 1e-2:
-        raise _misfit("rows of probabilities that sum to 1", f"least value {chances.min():g}, sums off by {off:g}")
+    if off > 1e-2:
+        raise _misfit("rows of probabilities that sum to 1", f"sums off by {off:g}")
 
 
 def _check_ids(what: str, ids: NDArray[Any], chances: NDArray[np.float64]) -> None:
@@ -166,34 +174,11 @@ def _check_ids(what: str, ids: NDArray[Any], chances: NDArray[np.float64]) -> No
 
 
 def _overall(case: _Case) -> dict[str, Figure]:
-    figures = {name: _figure(measure, case) for name, measure in _MEASURES.items()}
+    figures = {name: figure(measure, case) for name, measure in _MEASURES.items()}
     right = int((case.labels == case.predicted).sum())
     for name in ("accuracy", "f1_micro"):  # a row has one label, so both are the share of right rows
-        figures[name] |= _share(right, len(case.labels), "")
+        figures[name] |= share(right, len(case.labels), "")
     return figures
-
-
-def _figure(measure: Callable[[_Case], float], case: _Case) -> Figure:
-    try:
-        return {"value": measure(case), "low": None, "high": None, "reason": None}
-    except _UndefinedError as undefined:
-        return _null(str(undefined))
-
-
-def _null(reason: str) -> Figure:
-    return {"value": None, "low": None, "high": None, "reason": reason}
-
-
-def _share(hits: int, trials: int, reason: str) -> Figure:
-    """hits / trials with Wilson's interval; null with `reason` when there was no trial."""
-    if not trials:
-        return _null(reason)
-    from scipy.stats import binomtest  # type: ignore[attr-defined]  # its untyped __init__ re-exports
-
-    interval = binomtest(hits, trials).proportion_ci(CONFIDENCE, method="wilson")
-    # Rounding puts the bound of a perfect share a few 1e-17 beside it.
-    low, high = min(interval.low, hits / trials), max(interval.high, hits / trials)
-    return {"value": hits / trials, "low": float(low), "high": float(high), "reason": None}
 
 
 def _class_figures(matrix: NDArray[np.int64], index: int, name: str) -> dict[str, Any]:
@@ -204,18 +189,10 @@ def _class_figures(matrix: NDArray[np.int64], index: int, name: str) -> dict[str
         "label": name,
         "support": support,
         "predicted": predicted,
-        "precision": _share(hits, predicted, unpredicted),
-        "recall": _share(hits, support, absent),
-        "f1": _f1(_share(hits, support + predicted - hits, f"{absent} and {unpredicted}")),
+        "precision": share(hits, predicted, unpredicted),
+        "recall": share(hits, support, absent),
+        "f1": f1_of(share(hits, support + predicted - hits, f"{absent} and {unpredicted}")),
     }
-
-
-def _f1(jaccard: Figure) -> Figure:
-    def carried(share: float | str | None) -> float | None:
-        return 2 * share / (1 + share) if isinstance(share, float) else None
-
-    bounds: Figure = {key: carried(jaccard[key]) for key in ("value", "low", "high")}
-    return {**bounds, "reason": jaccard["reason"]}
 
 
 def _confusion(case: _Case) -> NDArray[np.int64]:
@@ -276,14 +253,14 @@ def _one_vs_rest(case: _Case, curve: Callable[[NDArray[np.bool_], NDArray[np.flo
     absent = [case.names[index] for index in scored if index not in case.labels]
     if absent:
         more = f" (nor {len(absent) - 1} other classes)" if len(absent) > 1 else ""
-        raise _UndefinedError(f"no row is labelled {absent[0]!r}{more}")
+        raise UndefinedError(f"no row is labelled {absent[0]!r}{more}")
     values = [curve(case.labels == index, case.probabilities[:, index]) for index in scored]
     return float(np.mean(values))
 
 
 def _require_two_classes(case: _Case) -> None:
     if (case.labels == case.labels[0]).all():
-        raise _UndefinedError(f"every row is labelled {case.names[case.labels[0]]!r}")
+        raise UndefinedError(f"every row is labelled {case.names[case.labels[0]]!r}")
 
 
 _MEASURES: dict[str, Callable[[_Case], float]] = {

@@ -92,8 +92,8 @@ class Classifier:
         return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
 
     def predict_proba(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
-        """Probability of each class, float64 (texts, classes); columns in the order of `classes_`. Where a text may have
-        many labels, each column is a probability of its own."""
+        """Probability of each class, float64 (texts, classes); columns in the order of `classes_`. Where a text may
+        have many labels, each column is a probability of its own."""
         return probabilities(self.logits(texts, text_pair), self.problem_type)
 
     def predict(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:

@@ -25,6 +25,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from fullbake.bases import READ_FAULTS, first_line, quiet
+from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.encoder import (
     default_pooling,
     label,
@@ -37,7 +38,6 @@ from fullbake.encoder import (
     seeded,
     standard_pooling,
 )
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.errors import BaseModelError, BundleError
 from fullbake.hashing import fingerprint
 from fullbake.heads import build_head, init_dense
@@ -120,8 +120,8 @@ class EncoderForTextClassification(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits (batch, classes), and the mean loss where labels are given: ids (batch,) under cross entropy, or 0 and 1
-        (batch, classes) under binary cross entropy, as the config's problem_type says."""
+        """Logits (batch, classes), and the mean loss where labels are given: ids (batch,) under cross entropy, or 0 and
+        1 (batch, classes) under binary cross entropy, as the config's problem_type says."""
         logits = self.classify(self.pooled(input_ids, attention_mask, token_type_ids))
         loss = None if labels is None else self._loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -188,9 +188,11 @@ def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
     if not config.drop_overlap:
         raise _overlapping(parts, found)
     say(f"left out {count:,} rows whose text also stands in a later part (--drop-overlap)")
-    kept = {name: parts.named()[name].without(positions) for name, positions in found.items()}
     held = _held_after(parts.folds, found["train"], len(parts.train))
-    return replace(parts, **kept, folds=held, overlap_dropped=count)
+    kept = replace(parts, train=parts.train.without(found["train"]), folds=held, overlap_dropped=count)
+    if kept.validation is None:
+        return kept
+    return replace(kept, validation=kept.validation.without(found["validation"]))
 
 
 def _union(positions: list[np.ndarray]) -> np.ndarray:
@@ -212,8 +214,9 @@ def _shared(part: Part, other: Part | None) -> np.ndarray:
 
 def _overlapping(parts: Parts, found: dict[str, np.ndarray]) -> DataError:
     told = [
-        f"{len(positions):,} of {len(part):,} {'training' if name == 'train' else name} rows (row {', '.join(map(str, part.rows[positions[:3]]))}"
-        f"{', ...' if len(positions) > 3 else ''} of {part.source.source})"
+        f"{len(positions):,} of {len(part):,} {'training' if name == 'train' else name} rows "
+        f"(row {', '.join(map(str, part.rows[positions[:3]]))}{', ...' if len(positions) > 3 else ''} of "
+        f"{part.source.source})"
         for name, positions in found.items()
         for part in [parts.named()[name]]
         if len(positions)

@@ -103,8 +103,8 @@ def headline(part: str, result: dict[str, Any]) -> str:
 
 
 def predictions(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:
-    """Texts with their class, or all their labels, and its score. probabilities: (rows, classes); a pair of texts is one
-    row."""
+    """Texts with their class, or all their labels, and its score. probabilities: (rows, classes); a pair of texts is
+    one row."""
     table = Table()
     for name in ("text", "predicted", "score"):
         table.add_column(name)

@@ -3,7 +3,7 @@
 The only module that unpacks a whole recipe; below it everything takes plain values or one section.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from torch import nn
 from fullbake import inspection, metrics, network, runtime, storage, unfinished
 from fullbake.bases import load_config, max_positions
 from fullbake.cache import Cache
-from fullbake.calibration import reliability
 from fullbake.checkpoints import Cadence
 from fullbake.choosing import Trained, train_best
 from fullbake.config import Recipe
 from fullbake.data import Dataset
-from fullbake.decisions import Decision, check_aim, probabilities, problem_of
+from fullbake.decisions import check_aim, problem_of
 from fullbake.duplicates import text_hashes
 from fullbake.encoder import default_pooling, load_encoder
 from fullbake.errors import RecipeError
@@ -204,7 +203,7 @@ def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> in
 
 def _record(job: Job, trained: Trained, finished: Finished, tried: dict[str, float]) -> Record:
     """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
-    parts, names = job.parts, job.parts.train.source.label_names
+    parts = job.parts
     scored = {"validation": (parts.chooser.labels, finished.logits)}
     if parts.test is not None:
         scored["test"] = parts.test.labels, _test_logits(job, parts.test, trained.network)

@@ -30,8 +30,8 @@ def predict_file(
     prefix: str = "",
     overwrite: bool = False,
 ) -> int:
-    """Write the rows of `source` again, in order, with `predicted`, `score` and `score:<class>` after their columns; where
-    a text may have many labels, with `predicted:<label>` (0 or 1) and `score:<label>`.
+    """Write the rows of `source` again, in order, with `predicted`, `score` and `score:<class>` after their columns;
+    where a text may have many labels, with `predicted:<label>` (0 or 1) and `score:<label>`.
 
     source: a file (.csv .tsv .jsonl .parquet) or an open Table. target: a file, its form by its extension, or a binary
     stream in the source's form. text, text_pair: columns of the texts (None: the names they had in training). prefix:
@@ -87,7 +87,8 @@ def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) ->
 
 
 def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
-    """Probabilities of texts as they are typed, (texts, classes); of a classifier of pairs the two texts of one pair."""
+    """Probabilities of texts as they are typed, (texts, classes); of a classifier of pairs the two texts of one
+    pair."""
     if classifier.columns.text_pair is None:
         return classifier.predict_proba(texts)
     if len(texts) != 2:
@@ -123,8 +124,8 @@ def _added(classifier: Classifier, texts: list[list[str]], names: list[str]) -> 
 
 
 def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
-    """Score a classifier on labelled rows: `metrics.score`'s figures by the classifier's own decision, `calibration`, and
-    `trained_on`, how many rows it was trained on.
+    """Score a classifier on labelled rows: `metrics.score`'s figures by the classifier's own decision, `calibration`,
+    and `trained_on`, how many rows it was trained on.
 
     Warns where that is not 0. The dataset must have been read with the classifier's `label_names`.
     """

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fullbake.errors import did_you_mean
-from fullbake.metrics import SELECTION
+from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION
 
 Way = Literal["finetune", "frozen"]
 HeadKind = Literal["standard", "linear", "mlp"]
@@ -57,8 +57,9 @@ def _share_or_source(value: object) -> object:
 
 
 def _known_metric(value: object) -> object:
-    if value not in SELECTION:
-        raise ValueError(did_you_mean(str(value), SELECTION))
+    known = tuple(SELECTION | MULTI_LABEL_SELECTION)
+    if value not in known:
+        raise ValueError(did_you_mean(str(value), known))
     return value
 
 
@@ -286,8 +287,8 @@ class DecisionConfig(Section):
     """The lowest threshold that keeps this precision on validation."""
 
     costs: Costs | None = None
-    """What mistakes cost, by "true>predicted": toxic>harmless=5,harmless>toxic=1; those not named cost 1. For many labels
-    a row: miss=5,false_alarm=1."""
+    """What mistakes cost, by "true>predicted": toxic>harmless=5,harmless>toxic=1; those not named cost 1. For many
+    labels a row: miss=5,false_alarm=1."""
 
     positive: str | None = None
     """The class whose threshold is meant. Default: of two classes the last in sorted order."""

@@ -55,6 +55,28 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: int) -> list[Ids]:
+    """The sorted row positions that each of `count` folds holds out; every row in one of them.
+
+    groups, labels, seed: as for `split`, which is taken again and again: of what is left, 1 over the folds left. A
+    class of as many groups as folds or more has a row in each, as far as groups of several classes let it. Raises
+    DataError where there are fewer groups than folds.
+    """
+    held, left = [], np.arange(len(groups))
+    if len(np.unique(groups)) < count:
+        raise DataError(
+            "there are fewer different texts than folds",
+            expected=f"{count} or more",
+            got=f"{len(np.unique(groups))}",
+            remedy="Lower --folds, or add rows.",
+        )
+    for number in range(count, 1, -1):
+        kept, out = split(groups[left], labels[left], 1 / number, seed)
+        held.append(left[out])
+        left = left[kept]
+    return [*held, left]
+
+
 @dataclass
 class _State:
     """What is held so far.

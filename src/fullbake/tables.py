@@ -8,11 +8,12 @@ more memory than one of short ones. pyarrow is imported when the first Parquet f
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
+from fullbake.compressed import ENDINGS, bare_suffix
 from fullbake.errors import DataError, did_you_mean
 from fullbake.textfiles import (
     JsonRow,
@@ -25,7 +26,9 @@ from fullbake.textfiles import (
 )
 
 FORMS: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-"""A file's form by its extension."""
+"""A file's form by its extension; .gz or .zst may follow that of a text file."""
+
+_ENDINGS = f"{', '.join(FORMS)}, the text forms also with .gz or .zst after it"
 
 DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 CHUNK_CHARACTERS: Final = 4_000_000
@@ -40,18 +43,25 @@ Batches = Callable[[int, bool], Iterator[Any]]
 class Chunk:
     """Some consecutive rows.
 
-    columns: (rows,) strings by name. positions: the line where each row starts (text files), or its row
+    source: the file they are of. unit: what positions count, "line" or "row". columns: (rows,) strings by name;
+    lists of strings where lists are let in. positions: the line where each row starts (text files), or its row
     number from 1 (Parquet). originals: the rows as they stand, to be written again: lists of fields (CSV,
     TSV), JsonRow (JSON Lines), strings (plain lines), or one pyarrow.RecordBatch; None from Parquet unless
     asked for.
     """
 
-    columns: dict[str, list[str]]
+    source: str
+    unit: str
+    columns: dict[str, list[Any]]
     positions: list[int]
     originals: Any
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def where(self, index: int) -> str:
+        """The place in words of a row of this chunk: "train.csv, line 812"."""
+        return f"{self.source}, {self.unit} {self.positions[index]}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class Table:
     """A file that can be read again and again, chunk by chunk.
 
     form: csv, tsv, jsonl, parquet or lines. names: all columns of the file (JSON Lines: of the first row).
-    columns: those that chunks bring. unit: what positions count, "line" or "row". schema: Parquet's own.
+    columns: those that chunks bring. unit: what positions count, "line" or "row". schema: Parquet's own. shards: files of a
+    folder.
     """
 
     source: str
@@ -69,6 +80,7 @@ class Table:
     unit: str
     read: Callable[[int, bool], Iterator[Chunk]]
     schema: Any = None
+    shards: int = 1
 
     def chunks(self, rows: int = 4096, *, keep: bool = False) -> Iterator[Chunk]:
         """Chunks of at most `rows` rows, in the file's order. keep: fill `originals` from Parquet too.
@@ -77,37 +89,83 @@ class Table:
         """
         return self.read(rows, keep)
 
-    def where(self, position: int) -> str:
-        """A row's place in words: "train.csv, line 812"."""
-        return f"{self.source}, {self.unit} {position}"
-
 
 def open_table(
     path: str | Path,
     *,
     columns: Sequence[str] | None = None,
     nullable: Sequence[str] = (),
+    lists: Sequence[str] = (),
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Table:
-    """A CSV, TSV, JSON Lines or Parquet file, by extension; its header is read now, its rows when asked for.
+    """A CSV, TSV, JSON Lines or Parquet file, by extension, or a folder of such files; its header is read now, its rows
+    when asked for.
 
     columns: those wanted (None: all). nullable: columns in which a null (JSON's, Parquet's, or NaN) is handed
-    on as the empty string; in every other wanted column it is refused. delimiter: one character, for CSV and
-    TSV.
+    on as the empty string; in every other wanted column it is refused. lists: columns in which a list of plain
+    values (JSON's, Parquet's) is let in, and handed on as a list of strings. delimiter: one character, for CSV
+    and TSV. Text files may be packed with gzip or zstd. The files of a folder are one table in the order of
+    their names; those that start with `.` or `_` are left out.
 
-    Raises DataError: no such file, a folder, a pipe, another extension, an empty file, a column that is
-    missing.
+    Raises DataError: no such file, a pipe, another extension, an empty file, a column that is missing, a folder
+    of files that do not fit together.
     """
     path = Path(path)
+    asked = _Asked(None if columns is None else tuple(columns), tuple(nullable), tuple(lists), delimiter, encoding)
+    return _open_folder(path, asked) if path.is_dir() else _open_file(path, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `open_table` was asked for."""
+
+    columns: tuple[str, ...] | None
+    nullable: tuple[str, ...]
+    lists: tuple[str, ...]
+    delimiter: str | None
+    encoding: str
+
+
+def _open_file(path: Path, asked: _Asked) -> Table:
     form = _form(path)
-    _check_flags(path, form, delimiter, encoding)
-    wanted = tuple(columns) if columns is not None else None
+    _check_flags(path, form, asked.delimiter, asked.encoding)
     if form == "parquet":
-        return _open_parquet(path, wanted, tuple(nullable))
+        return _open_parquet(path, asked)
     if form == "jsonl":
-        return _open_json_lines(path, wanted, tuple(nullable), encoding)
-    return _open_delimited(path, wanted, form, delimiter or DELIMITERS[form], encoding)
+        return _open_json_lines(path, asked)
+    return _open_delimited(path, form, asked)
+
+
+def _open_folder(folder: Path, asked: _Asked) -> Table:
+    """The files of a folder as one table."""
+    files = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    if not files:
+        raise DataError("the folder holds no file", where=str(folder), expected=f"files that end with {_ENDINGS}")
+    shards = [_open_file(path, asked) for path in files]
+    first = shards[0]
+    for shard in shards[1:]:
+        if shard.form != first.form:
+            raise DataError(
+                "the folder holds files of several forms",
+                where=str(folder),
+                got=f"{first.source} and {shard.source}",
+                remedy="Put those that are one table into a folder of their own.",
+            )
+        if shard.names != first.names and first.form != "jsonl":
+            raise DataError(
+                "the files of the folder have other columns",
+                where=shard.source,
+                expected=f"{', '.join(map(repr, first.names))}, as {first.source} has",
+                got=", ".join(map(repr, shard.names)),
+                remedy="Write all files with the same columns, in the same order.",
+            )
+
+    def read(size: int, keep: bool) -> Iterator[Chunk]:
+        for shard in shards:
+            yield from shard.read(size, keep)
+
+    return replace(first, source=str(folder), read=read, shards=len(shards))
 
 
 def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -> Table:
@@ -117,30 +175,63 @@ def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -
     def read(size: int, _: bool) -> Iterator[Chunk]:
         for positions, values in _cut(rows, size, lambda row: len(row[0])):
             texts = [row[0] for row in values]
-            yield Chunk({column: texts}, positions, texts)
+            yield Chunk(name, "line", {column: texts}, positions, texts)
 
     return Table(name, "lines", (column,), (column,), "line", read)
 
 
 def arrow_table(
-    source: str, schema: Any, batches: Batches, columns: Sequence[str] | None, nullable: Sequence[str]
+    source: str,
+    schema: Any,
+    batches: Batches,
+    columns: Sequence[str] | None,
+    *,
+    nullable: Sequence[str] = (),
+    lists: Sequence[str] = (),
 ) -> Table:
     """A table over record batches of pyarrow, wherever they come from (Parquet files, hub data sets)."""
     names = tuple(schema.names)
     check_unique(names, source)
     wanted = _select(source, names, columns)
     for name in wanted:
-        _check_type(source, schema.field(name))
+        if not (name in lists and _is_list(schema.field(name))):
+            _check_type(source, schema.field(name))
 
     def read(size: int, keep: bool) -> Iterator[Chunk]:
         start = 1
         for batch in batches(size, keep):
             positions = list(range(start, start + batch.num_rows))
-            values = {name: arrow_strings(source, batch, name, start, name in nullable) for name in wanted}
-            yield Chunk(values, positions, batch if keep else None)
+            values = {name: _arrow_column(source, batch, name, start, name in nullable) for name in wanted}
+            yield Chunk(source, "row", values, positions, batch if keep else None)
             start += batch.num_rows
 
     return Table(source, "parquet", names, wanted, "row", read, schema)
+
+
+def _is_list(field: Any) -> bool:
+    from pyarrow import types
+
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
+    return any(is_kind(field.type) for is_kind in kinds)
+
+
+def _arrow_column(source: str, batch: Any, name: str, start: int, nullable: bool) -> list[Any]:
+    """A column's values: strings, or lists of strings; of these a null is the empty string where it may be."""
+    if not _is_list(batch.schema.field(name)):
+        return arrow_strings(source, batch, name, start, nullable)
+    import pyarrow as pa
+
+    column = batch.column(name)
+    values: list[Any] = []
+    for index, items in enumerate(column):
+        if not items.is_valid:
+            if not nullable:
+                raise null_value(name, f"{source}, row {start + index}", "null")
+            values.append("")
+            continue
+        row = pa.RecordBatch.from_arrays([items.values], [name])
+        values.append(arrow_strings(f"{source}, row {start + index}, item of the list", row, name, 1))
+    return values
 
 
 def json_text(value: object, name: str, where: str, *, nullable: bool = False) -> str:
@@ -173,18 +264,18 @@ def null_value(name: str, where: str, got: str) -> DataError:
 
 
 def _form(path: Path) -> str:
-    form = FORMS.get(path.suffix.lower())
+    form = FORMS.get(bare_suffix(path))
     if not path.exists():
         raise DataError("there is no such file", where=str(path), remedy=_nearby(path))
     if path.is_dir():
-        raise DataError("this is a folder", where=str(path), remedy="Name one file.")
-    if form is None:
+        raise DataError("this is a folder within a folder", where=str(path), remedy="Name it, or move its files up.")
+    if form is None or (form == "parquet" and path.suffix.lower() in ENDINGS):
         raise DataError(
             "the form of the file is not known",
             where=str(path),
-            expected=f"a name that ends with {', '.join(FORMS)}",
-            got=repr(path.suffix) if path.suffix else "no extension",
-            remedy="Rename or convert the file: unpack a compressed one, cut a JSON array into lines.",
+            expected=f"a name that ends with {_ENDINGS}",
+            got=repr("".join(path.suffixes[-2:])) if path.suffix else "no extension",
+            remedy="Rename or convert the file: unpack a compressed Parquet file, cut a JSON array into lines.",
         )
     if not path.is_file():
         raise DataError(
@@ -198,7 +289,7 @@ def _form(path: Path) -> str:
 def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
         return f"There is no folder {str(path.parent)!r} either."
-    files = sorted(other.name for other in path.parent.iterdir() if other.suffix.lower() in FORMS)
+    files = sorted(other.name for other in path.parent.iterdir() if bare_suffix(other) in FORMS)
     return did_you_mean(path.name, files[:20]) if files else "There is no data file in that folder."
 
 
@@ -244,54 +335,61 @@ def _cut(
         yield positions, held
 
 
-def _open_delimited(path: Path, columns: tuple[str, ...] | None, form: str, delimiter: str, encoding: str) -> Table:
+def _open_delimited(path: Path, form: str, asked: _Asked) -> Table:
+    delimiter, encoding = asked.delimiter or DELIMITERS[form], asked.encoding
     with contextlib.closing(read_delimited(path, delimiter, encoding)) as rows:
         names = tuple(next(rows)[1])
     hint = " The first line has to hold the names, parted by the delimiter that --delimiter says."
-    wanted = _select(f"{path}, line 1", names, columns, hint)
+    wanted = _select(f"{path}, line 1", names, asked.columns, hint)
     at = [(name, names.index(name)) for name in wanted]
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
         rows = read_delimited(path, delimiter, encoding)
         next(rows)
         for positions, held in _cut(rows, size, lambda row: sum(map(len, row))):
-            yield Chunk({name: [row[index] for row in held] for name, index in at}, positions, held)
+            values = {name: [row[index] for row in held] for name, index in at}
+            yield Chunk(str(path), "line", values, positions, held)
 
     return Table(str(path), form, names, wanted, "line", read)
 
 
-def _open_json_lines(path: Path, columns: tuple[str, ...] | None, nullable: tuple[str, ...], encoding: str) -> Table:
-    with contextlib.closing(read_json_lines(path, encoding)) as rows:
+def _open_json_lines(path: Path, asked: _Asked) -> Table:
+    with contextlib.closing(read_json_lines(path, asked.encoding)) as rows:
         first = next(rows, None)
     if first is None:
         raise empty_file(path)
     names = tuple(first[1].values)
-    wanted = _select(f"{path}, line {first[0]}", names, columns)
+    wanted = _select(f"{path}, line {first[0]}", names, asked.columns)
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        rows = read_json_lines(path, encoding)
+        rows = read_json_lines(path, asked.encoding)
         for positions, held in _cut(rows, size, lambda row: len(row.raw)):
             places = [f"{path}, line {position}" for position in positions]
-            values = {name: _json_column(held, name, places, name in nullable) for name in wanted}
-            yield Chunk(values, positions, held)
+            values = {name: _json_column(held, name, places, asked) for name in wanted}
+            yield Chunk(str(path), "line", values, positions, held)
 
     return Table(str(path), "jsonl", names, wanted, "line", read)
 
 
-def _json_column(rows: list[JsonRow], name: str, places: list[str], nullable: bool) -> list[str]:
-    values = []
+def _json_column(rows: list[JsonRow], name: str, places: list[str], asked: _Asked) -> list[Any]:
+    values: list[Any] = []
     for row, where in zip(rows, places, strict=True):
         if name not in row.values:
             raise DataError(f"no field {name!r}", where=where, remedy=did_you_mean(name, row.values))
-        values.append(json_text(row.values[name], name, where, nullable=nullable))
+        value = row.values[name]
+        if name in asked.lists and type(value) is list:
+            values.append([json_text(item, name, f"{where}, item {place}") for place, item in enumerate(value, 1)])
+        else:
+            values.append(json_text(value, name, where, nullable=name in asked.nullable))
     return values
 
 
-def _open_parquet(path: Path, columns: tuple[str, ...] | None, nullable: tuple[str, ...]) -> Table:
+def _open_parquet(path: Path, asked: _Asked) -> Table:
     with _parquet_file(path) as file:
         schema = file.schema_arrow
-    wanted = None if columns is None else list(columns)
-    return arrow_table(str(path), schema, partial(_parquet_batches, path, wanted), columns, nullable)
+    wanted = None if asked.columns is None else list(asked.columns)
+    batches = partial(_parquet_batches, path, wanted)
+    return arrow_table(str(path), schema, batches, asked.columns, nullable=asked.nullable, lists=asked.lists)
 
 
 def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: bool) -> Iterator[Any]:

@@ -9,12 +9,14 @@ are what the caller says. A NUL byte is refused, since it means a damaged file o
 import codecs
 import contextlib
 import csv
+import io
 import json
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
+from fullbake.compressed import open_binary
 from fullbake.errors import DataError
 
 LARGEST_FIELD: Final = 2**28
@@ -88,7 +90,7 @@ def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
     """
     codec = _codec(path, encoding)
     try:
-        with path.open(encoding=codec, newline="\n") as handle:
+        with open_binary(path) as raw, io.TextIOWrapper(raw, encoding=codec, newline="\n") as handle:
             yield handle
     except UnicodeError:
         raise _find_undecodable(path, encoding, codec) from None
@@ -116,7 +118,7 @@ def _find_undecodable(path: Path, encoding: str, codec: str) -> DataError:
     """Read again, block by block, to say where; the reader above decodes ahead of its rows."""
     decoder = codecs.getincrementaldecoder(codec)()
     line, end = 1, 0
-    with path.open("rb") as handle:
+    with open_binary(path) as handle:
         while True:
             block = handle.read(1 << 16)
             end += len(block)

@@ -89,7 +89,8 @@ class Encoded:
 def windows_of(
     documents: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(rows, documents): the rows that are windows of these texts, in their order, and which of them each is of, from 0.
+    """(rows, documents): the rows that are windows of these texts, in their order, and which of them each is of, from
+    0.
 
     documents: (rows,) ascending. texts: (n,).
     """
@@ -392,8 +393,8 @@ def _assemble(template: _Template, texts: list[Flat], truncation: Truncation, st
         documents = documents + done
     else:
         flat, counts = texts[0]
-        ends = kept_ends(template.room, truncation)
-        cut = [(flat[within_ends(counts, *ends)], np.minimum(counts, template.room))]
+        first, last = kept_ends(template.room, truncation)
+        cut = [(flat[within_ends(counts, first, last)], np.minimum(counts, template.room))]
     return _with_specials(template, cut, documents)
 
 

@@ -42,8 +42,8 @@ from fullbake.unfinished import Unfinished
 class Job:
     """One run: the effective recipe, the rows, and what its weights depend on besides them.
 
-    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved. prefix:
-    of its checkpoints' names.
+    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
+    prefix: of its checkpoints' names.
     """
 
     recipe: Recipe

@@ -152,10 +152,10 @@ class _JsonWriter:
                 values = dict(zip(self._source.names, row, strict=True))
                 yield json.dumps(values, ensure_ascii=False)[:-1]
             return
-        for position, row in zip(chunk.positions, chunk.originals, strict=True):
+        for index, row in enumerate(chunk.originals):
             for name in added:
                 if name in row.values:
-                    raise _taken(name, self._source.where(position))
+                    raise _taken(name, chunk.where(index))
             yield row.raw[:-1].rstrip()
 
 
@@ -199,8 +199,8 @@ def _string_rows(source: Table, chunk: Chunk) -> Iterator[list[str]]:
     elif source.form == "lines":
         yield from ([text] for text in chunk.originals)
     elif source.form == "jsonl":
-        for position, row in zip(chunk.positions, chunk.originals, strict=True):
-            yield _json_fields(source, row, source.where(position))
+        for index, row in enumerate(chunk.originals):
+            yield _json_fields(source, row, chunk.where(index))
     else:
         yield from _arrow_rows(source, chunk)
 

@@ -1,0 +1,86 @@
+"""What a score is: a value with its interval, or the reason why there is none; and the names scores go by.
+
+Names are scikit-learn's, and higher is better for every one that validation may choose by (so `neg_log_loss`, as its
+scorers spell it). scipy comes with the first interval.
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+Case = TypeVar("Case")
+
+CONFIDENCE = 0.95
+"""Coverage of every interval."""
+
+SELECTION: Final = {
+    "f1_macro": "mean F1 over the classes",
+    "f1_micro": "F1 over all rows (equals accuracy when a row has one label)",
+    "f1_weighted": "mean F1 weighted by the classes' rows",
+    "accuracy": "share of rows predicted right",
+    "recall_macro": "mean recall over the classes (balanced accuracy)",
+    "matthews_corrcoef": "Matthews' correlation coefficient",
+    "roc_auc": "area under the ROC curve; over two classes the mean of one class against the rest",
+    "average_precision": "area under the precision-recall curve; over two classes as for roc_auc",
+    "neg_log_loss": "minus the mean negative log-likelihood, in nats",
+}
+"""What validation may choose by: name -> meaning. Higher is better for every one of them."""
+
+MULTI_LABEL_SELECTION: Final = {
+    "f1_macro": "mean F1 over the labels",
+    "f1_micro": "F1 over all pairs of row and label",
+    "f1_weighted": "mean F1 weighted by the labels' rows",
+    "f1_samples": "mean F1 over the rows",
+    "accuracy": "share of rows whose labels are all right",
+    "recall_macro": "mean recall over the labels",
+    "roc_auc": "mean area under the ROC curve over the labels",
+    "average_precision": "mean area under the precision-recall curve over the labels",
+    "neg_log_loss": "minus the mean binary negative log-likelihood of a label, in nats",
+}
+"""What validation may choose by where a row may have many labels; labels are predicted at 0.5."""
+
+Figure = dict[str, float | str | None]
+"""{"value", "low", "high", "reason"}: all four keys always; numbers are finite or null.
+
+`value` is null where the figure is undefined, and `reason` says why; `low` and `high` bound its 95% interval
+and are null where none is stated.
+"""
+
+
+class UndefinedError(Exception):
+    """The figure has no value on these rows; the message says why."""
+
+
+def figure(measure: Callable[[Case], float], case: Case) -> Figure:
+    """What a measure says of a case, without an interval; null where it raises UndefinedError."""
+    try:
+        return {"value": measure(case), "low": None, "high": None, "reason": None}
+    except UndefinedError as undefined:
+        return null(str(undefined))
+
+
+def null(reason: str) -> Figure:
+    """No value, and why."""
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
+def share(hits: int, trials: int, reason: str) -> Figure:
+    """hits / trials with Wilson's interval; null with `reason` when there was no trial."""
+    if not trials:
+        return null(reason)
+    from scipy.stats import binomtest  # type: ignore[attr-defined]  # its untyped __init__ re-exports
+
+    interval = binomtest(hits, trials).proportion_ci(CONFIDENCE, method="wilson")
+    # Rounding puts the bound of a perfect share a few 1e-17 beside it.
+    low, high = min(interval.low, hits / trials), max(interval.high, hits / trials)
+    return {"value": hits / trials, "low": float(low), "high": float(high), "reason": None}
+
+
+def f1_of(jaccard: Figure) -> Figure:
+    """F1 with its interval out of J = TP / (TP + FP + FN), a share of rows: F1 = 2J / (1 + J), so the bounds carry over
+    ("Wilson indirect", Lam, Gopal and Qian 2023, arXiv 2309.14621)."""
+
+    def carried(share: float | str | None) -> float | None:
+        return 2 * share / (1 + share) if isinstance(share, float) else None
+
+    bounds: Figure = {key: carried(jaccard[key]) for key in ("value", "low", "high")}
+    return {**bounds, "reason": jaccard["reason"]}

@@ -1,0 +1,9 @@
+"""x."""
+
+
+def inspect_parts(*a):
+    return None
+
+
+def headlines(f):
+    return []
