@@ -14,9 +14,9 @@ LAYERS: dict[str, int] = {
         [
             ["errors", "figures", "hashing"],
             ["batches", "compressed", "decisions", "labels", "multilabel", "progress", "runtime", "splits", "storage"]
-            + ["truncation"],
+            + ["truncation", "writing"],
             ["bases", "cache", "calibration", "checkpoints", "duplicates", "heads", "metrics", "plots", "sections"]
-            + ["textfiles"],
+            + ["leakage", "textfiles"],
             ["config", "encoder", "losses", "tables", "tokens", "unfinished"],
             ["data", "inference", "loop", "network", "writers"],
             ["bundle", "choosing", "finetuning", "logistic", "parts", "summary"],

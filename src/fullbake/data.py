@@ -58,8 +58,8 @@ class Dataset:
         """What rows are compared by: the texts, or both texts of a pair in one."""
         if self.text_pair is None:
             return self.texts
-        both = zip(self.texts.to_pylist(), self.text_pair.to_pylist(), strict=True)
-        return pa.chunked_array([pa.array([f"{one} {PAIR_MARK} {two}" for one, two in both], pa.large_string())])
+        joined = join_pairs(self.texts.to_pylist(), self.text_pair.to_pylist())
+        return pa.chunked_array([pa.array(joined, pa.large_string())])
 
     def counts(self) -> Ids:
         """Rows of each label, int64 (labels,)."""
@@ -123,11 +123,16 @@ def read_dataset(
     """
     columns = Columns(text, label, text_pair, None if labels is None else tuple(labels), label_separator)
     _check_columns(columns, str(source))
-    table = _open(source, columns, delimiter, encoding)
+    table = open_source(source, columns, delimiter, encoding)
     reader = LabelReader(columns, None if label_names is None else tuple(label_names))
     texts = _gather(table, columns, reader)
     _check_rows(table, len(texts[0]), reader, drop_unlabelled)
     return _assemble(table, columns, texts, reader)
+
+
+def join_pairs(texts: Sequence[str], text_pair: Sequence[str]) -> list[str]:
+    """Pairs of texts as one text each, to be compared by."""
+    return [f"{one} {PAIR_MARK} {two}" for one, two in zip(texts, text_pair, strict=True)]
 
 
 def check_trainable(dataset: Dataset) -> None:
@@ -210,7 +215,8 @@ def _check_columns(columns: Columns, source: str) -> None:
         )
 
 
-def _open(source: str | Path, columns: Columns, delimiter: str | None, encoding: str) -> Table:
+def open_source(source: str | Path, columns: Columns, delimiter: str | None = None, encoding: str = "utf-8") -> Table:
+    """The table of a file or a hub data set with these columns, null labels let in as empty ones."""
     path = Path(source)
     wanted = [*columns.of_texts, *columns.of_labels]
     lists = () if columns.label is None else (columns.label,)

@@ -132,7 +132,7 @@ def _join_near(texts: list[str]) -> Ids:
 
 def _components(size: int, edges: Ids) -> Ids:
     ones = np.ones(len(edges), dtype=bool)
-    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(size, size))  # type: ignore[no-untyped-call]
+    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(size, size))
     groups: Ids = connected_components(graph, directed=False)[1].astype(np.int64)
     return groups
 

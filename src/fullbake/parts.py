@@ -154,13 +154,14 @@ def _part(
 
 def read_labelled(source: str | Path, config: DataConfig, *, label_names: tuple[str, ...] | None = None) -> Dataset:
     """A file or hub data set with its labels, by the recipe's `data` section; label_names: those that are allowed."""
+    columns = config.columns
     return read_dataset(
         source,
-        text=config.text,
-        text_pair=config.text_pair,
-        label=None if config.labels else config.label,
-        labels=config.labels,
-        label_separator=config.label_separator,
+        text=columns.text,
+        text_pair=columns.text_pair,
+        label=columns.label,
+        labels=columns.labels,
+        label_separator=columns.label_separator,
         label_names=label_names,
         drop_unlabelled=config.drop_unlabelled,
         delimiter=config.delimiter,

@@ -27,7 +27,7 @@ from fullbake.inference import logits_over
 from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide, read_labelled
-from fullbake.progress import say
+from fullbake.progress import say, warn
 from fullbake.sections import TokensConfig, TrainingConfig, Truncation
 from fullbake.unfinished import Resume, Unfinished
 from fullbake.ways import Job, bind, encode_rows, tokenizer_for
@@ -92,10 +92,25 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
     parts = divide(dataset, recipe.data)
     _check_problem(recipe, parts)
     tokenizer = tokenizer_for(recipe)
-    for line in inspection.headlines(inspection.inspect_parts(parts, tokenizer, recipe.tokens)):
-        say(line)
+    say(_sizes(parts, dataset))
+    _tell_facts(inspection.inspect_parts(parts, tokenizer, recipe.tokens, recipe.data))
     base = network.encoder_fingerprint(load_encoder(recipe.base))
     return Job(recipe, parts, tokenizer, base, feature_cache(cache_dir))
+
+
+def _tell_facts(facts: inspection.Facts) -> None:
+    for line in inspection.headlines(facts):
+        say(line)
+    for found in facts.findings:
+        if found.severity == "warning":
+            warn(inspection.describe(found))
+
+
+def _sizes(parts: Parts, dataset: Dataset) -> str:
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.named().items())
+    return (
+        f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {'labels' if dataset.multi_label else 'classes'}"
+    )
 
 
 def _check_problem(recipe: Recipe, parts: Parts) -> None:

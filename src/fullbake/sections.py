@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from fullbake.errors import did_you_mean
 from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION
+from fullbake.labels import Columns
 
 Way = Literal["finetune", "frozen"]
 HeadKind = Literal["standard", "linear", "mlp"]
@@ -127,6 +128,12 @@ class DataConfig(Section):
 
     allow_overlap: bool = False
     """Accept such rows. The run and every report made from it say so."""
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns hold what."""
+        label = None if self.labels else self.label
+        return Columns(self.text, label, self.text_pair, self.labels, self.label_separator)
 
     @model_validator(mode="after")
     def _one_way_with_overlap(self) -> Self:

@@ -68,8 +68,8 @@ class Chunk:
 class Table:
     """A file that can be read again and again, chunk by chunk.
 
-    form: csv, tsv, jsonl, parquet or lines. names: all columns of the file (JSON Lines: of the first row).
-    columns: those that chunks bring. unit: what positions count, "line" or "row". schema: Parquet's own. shards: files of a
+    form: csv, tsv, jsonl, parquet or lines. names: all columns of the file (JSON Lines: of the first row). columns:
+    those that chunks bring. unit: what positions count, "line" or "row". schema: Parquet's own. shards: files of a
     folder.
     """
 

@@ -177,6 +177,14 @@ def tokenize(
     return _joined(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
 
 
+def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Tokens of each whole text, special ones included, (texts,)."""
+    _switch_off(tokenizer)
+    around = sum(_special_tokens(tokenizer))
+    counts = [_encode(tokenizer, portion)[1] for (portion,) in _portions([texts])]
+    return np.concatenate([np.empty(0, np.int64), *counts]) + around
+
+
 def collate(
     encoded: Encoded,
     rows: npt.NDArray[np.int64],
