@@ -33,9 +33,9 @@ def tfidf(seed: int) -> float:
     config = Recipe.load("finetune", base="demo", label="topic", test=0.2, split_seed=seed).data
     parts = divide(read_labelled(comments(), config), config)
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
-    pipeline.fit(parts.train.texts.to_pylist(), parts.train.labels)
+    pipeline.fit(parts.train.whole_texts.to_pylist(), parts.train.labels)
     assert parts.test is not None
-    return float(pipeline.score(parts.test.texts.to_pylist(), parts.test.labels))
+    return float(pipeline.score(parts.test.whole_texts.to_pylist(), parts.test.labels))
 
 
 def comments() -> str:

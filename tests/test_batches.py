@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.batches import POOL_BATCHES, Step, inference_plan, training_plan
+from fullbake.batches import POOL_BATCHES, Step, balanced_row_weights, inference_plan, training_plan
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200).map(lambda values: np.array(values, dtype=np.int64))
 SIZES = st.integers(1, 40)
@@ -196,3 +196,44 @@ def test_inference_batches_hang_on_the_lengths_alone(lengths, budget, data):
 def test_inference_keeps_the_order_of_equal_lengths():
     batches = inference_plan(np.array([3, 5, 3, 5, 3]), token_budget=10)
     assert [batch.tolist() for batch in batches] == [[1, 3], [0, 2, 4]]
+
+
+# Rows drawn by weight
+
+
+def drawn(weights, seed=0, epoch=0):
+    lengths = np.full(len(weights), 7)
+    steps = training_plan(
+        lengths, batch_size=8, seed=seed, epoch=epoch, token_budget=64, merge_last_single=False, weights=weights
+    )
+    return np.concatenate([step.rows for step in steps])
+
+
+def test_rows_are_drawn_as_often_as_they_weigh():
+    weights = np.tile([1.0, 3.0], 5000)
+    rows = drawn(weights)
+    assert len(rows) == 10_000
+    assert abs((rows % 2).mean() - 0.75) < 0.015  # three standard deviations
+
+
+def test_a_row_of_no_weight_is_never_drawn():
+    weights = np.r_[np.zeros(50), np.ones(50)]
+    assert drawn(weights).min() >= 50
+
+
+def test_draws_are_a_function_of_seed_and_epoch():
+    weights = np.arange(1.0, 101.0)
+    assert np.array_equal(drawn(weights, 1, 2), drawn(weights, 1, 2))
+    assert not np.array_equal(drawn(weights, 1, 2), drawn(weights, 1, 3))
+    assert not np.array_equal(drawn(weights, 1, 2), drawn(weights, 2, 2))
+
+
+def test_balanced_weights_show_every_class_alike():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    weights = balanced_row_weights(labels)
+    np.testing.assert_allclose(np.bincount(labels, weights=weights), [1, 1, 1])
+
+
+def test_balanced_weights_of_many_labels_go_by_the_rarest():
+    labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], dtype=np.uint8)
+    np.testing.assert_allclose(balanced_row_weights(labels), [1 / 3, 1 / 3, 1, 1])

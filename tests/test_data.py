@@ -10,6 +10,7 @@ import pytest
 
 from fullbake.data import Dataset, check_trainable, read_dataset
 from fullbake.errors import DataError
+from fullbake.labels import Columns
 
 
 def make(folder: Path, content: str, name: str = "train.csv") -> Path:
@@ -29,7 +30,7 @@ def test_labels_are_numbered_in_the_order_of_their_names(tmp_path: Path) -> None
     assert data.texts.type == pa.large_string()
     assert data.texts.to_pylist() == ["a", "b", "c", "", "e", "f"]
     assert data.rows.tolist() == [1, 2, 3, 4, 5, 6]
-    assert (data.text_column, data.label_column, len(data)) == ("text", "label", 6)
+    assert (data.columns, len(data)) == (Columns("text", "label"), 6)
 
 
 def test_ids_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_ids_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
 
 def test_texts_without_labels(tmp_path: Path) -> None:
     data = read_dataset(make(tmp_path, "text,label\na,\nb,1\n"), text="text")
-    assert (data.labels, data.label_names, data.label_column) == (None, (), None)
+    assert (data.labels, data.label_names, data.columns.of_labels) == (None, (), ())
     assert data.take([1]).texts.to_pylist() == ["b"]
 
 
@@ -64,7 +65,7 @@ def test_take_keeps_row_numbers_and_fingerprint_is_of_the_content(tmp_path: Path
 
 
 def rest(data: Dataset) -> tuple[Any, ...]:
-    return data.label_names, data.rows, data.source, data.text_column, data.label_column
+    return data.label_names, data.rows, data.source, data.columns
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

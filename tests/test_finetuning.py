@@ -9,9 +9,10 @@ from rows import dataset, recipe, train, weights
 from torch import nn
 
 from fullbake import network
-from fullbake.finetuning import Labelled, Tuning, finetune
+from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.heads import output_layer
-from fullbake.inference import encode, logits_over
+from fullbake.inference import encode, judge, logits_over
+from fullbake.losses import make_objective
 from fullbake.tokens import load_tokenizer
 
 Bases = Callable[..., Path]
@@ -36,8 +37,14 @@ class Run:
         if watch is not None:
             watch(self.network)
         torch.manual_seed(0)
-        tuning = Tuning(chosen.head, chosen.training, chosen.tokens, tokenizer.pad_token_id)
-        self.history, self.logits = finetune(self.network, part, part, tuning)
+        objective = make_objective(chosen.training, part.labels, data.label_names)
+        tuning = Tuning(chosen.head, chosen.training, chosen.tokens, tokenizer.pad_token_id, objective)
+
+        def validate(module: nn.Module, _: int) -> dict[str, Any]:
+            return judge(finetuned_logits(module, part, tuning), part.labels, chosen.training.metric)
+
+        self.history = finetune(self.network, part, validate, tuning)
+        self.logits = finetuned_logits(self.network, part, tuning)
         self.fresh = logits_over(self.network, encoded, tokens=chosen.tokens, pad_id=tokenizer.pad_token_id)
 
     @property

@@ -12,9 +12,12 @@ from test_finetuning import assert_same
 
 from fullbake import network
 from fullbake.cache import Cache
-from fullbake.freezing import STRENGTHS, Featured, FeatureKey, frozen_features, train_head
+from fullbake.decisions import SINGLE_LABEL, probabilities
+from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
 from fullbake.heads import l2_penalty
-from fullbake.inference import encode, logits_over, probabilities
+from fullbake.inference import encode, judge, logits_over
+from fullbake.logistic import STRENGTHS
+from fullbake.losses import make_objective
 from fullbake.sections import HeadConfig, TokensConfig
 from fullbake.tokens import load_tokenizer
 
@@ -43,7 +46,7 @@ class Work:
         self.passes.append((rows, any(part.training for part in module.modules())))
 
     def features(self, encode_texts: Callable[[], Any] | None = None, key: str = "k") -> np.ndarray:
-        return frozen_features(
+        found = frozen_features(
             self.network,
             encode_texts or self.encoded,
             key=key,
@@ -51,6 +54,7 @@ class Work:
             tokens=TOKENS,
             pad_id=self.tokenizer.pad_token_id,
         )
+        return found.values
 
     def encoded(self) -> Any:
         return encode(self.data.texts, self.tokenizer, TOKENS)
@@ -61,7 +65,15 @@ class Work:
         return Featured(features[:45], labels[:45]), Featured(features[45:], labels[45:])
 
     def fit(self) -> tuple[list[dict[str, Any]], np.ndarray]:
-        return train_head(self.network, *self.parts(), self.head, self.recipe.training)
+        train_part, held = self.parts()
+        training = self.recipe.training
+        objective = make_objective(training, train_part.labels, self.data.label_names)
+
+        def validate(module: torch.nn.Module, _: int) -> dict[str, Any]:
+            return judge(head_logits(module, held), held.labels, training.metric)
+
+        history = train_head(self.network, train_part, validate, HeadTraining(self.head, training, objective))
+        return history, head_logits(network.head_of(self.network), held)
 
 
 def test_each_text_passes_the_base_once_in_eval_mode(bases: Bases, tmp_path: Path) -> None:
@@ -74,9 +86,9 @@ def test_each_text_passes_the_base_once_in_eval_mode(bases: Bases, tmp_path: Pat
 
 def test_training_the_head_never_runs_the_base(bases: Bases, tmp_path: Path) -> None:
     work = Work(bases("bert"), tmp_path, "mlp")
-    train_part, validation = work.parts()
+    work.features()
     passes = len(work.passes)
-    train_head(work.network, train_part, validation, work.head, work.recipe.training)
+    work.fit()
     assert len(work.passes) == passes
 
 
@@ -126,12 +138,12 @@ def test_only_the_head_trains(bases: Bases, tmp_path: Path, head: str) -> None:
 @pytest.mark.parametrize("family", ["bert", "roberta", "albert", "modernbert"])
 def test_joined_classifier_scores_as_the_head_on_features(bases: Bases, tmp_path: Path, family: str, head: str) -> None:
     work = Work(bases(family), tmp_path, head)
-    _, head_logits = work.fit()
+    _, on_features = work.fit()
     encoded = work.encoded().take(np.arange(45, 60))
     joined = logits_over(work.network, encoded, tokens=TOKENS, pad_id=work.tokenizer.pad_token_id)
     # a random base's features hardly vary: folding their tiny scale into one fp32 layer magnifies rounding tenfold
     atol = 1e-4 if head == "linear" else 1e-5
-    np.testing.assert_allclose(probabilities(joined), probabilities(head_logits), atol=atol)
+    np.testing.assert_allclose(probabilities(joined, SINGLE_LABEL), probabilities(on_features, SINGLE_LABEL), atol=atol)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -143,13 +155,13 @@ def test_linear_is_scikit_learns_logistic_regression(bases: Bases, tmp_path: Pat
         bases("bert"), HeadConfig(kind="linear", pooling="mean"), work.data.label_names, seed=0
     )
     part, validation = work.parts()
-    history, logits = train_head(work.network, part, validation, work.head, work.recipe.training)
+    history, logits = work.fit()
     best = next(entry for entry in history if entry["best"])
     inputs, others = (values.features.astype(np.float64) for values in (part, validation))
     scaler = StandardScaler().fit(inputs)
     plain = LogisticRegression(C=best["C"], tol=1e-8, max_iter=10_000).fit(scaler.transform(inputs), part.labels)
     expected = plain.predict_proba(scaler.transform(others))
-    np.testing.assert_allclose(probabilities(logits), expected, atol=1e-4)
+    np.testing.assert_allclose(probabilities(logits, SINGLE_LABEL), expected, atol=1e-4)
     assert [entry["C"] for entry in history] == list(STRENGTHS)
     assert best["f1_macro"] == max(entry["f1_macro"] for entry in history)
 

@@ -12,7 +12,8 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
 from fullbake import network
-from fullbake.inference import encode, inputs_for, judge, logits_over, probabilities, run_over
+from fullbake.decisions import SINGLE_LABEL, probabilities
+from fullbake.inference import encode, inputs_for, judge, logits_over, run_over
 from fullbake.sections import HeadConfig, TokensConfig
 from fullbake.tokens import load_tokenizer
 
@@ -90,7 +91,7 @@ LOGITS = arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32))
 
 @given(LOGITS)
 def test_probabilities_are_scipys(logits: np.ndarray) -> None:
-    chances = probabilities(logits)
+    chances = probabilities(logits, SINGLE_LABEL)
     assert chances.dtype == np.float64
     np.testing.assert_allclose(chances, softmax(logits.astype(np.float64), axis=1), atol=1e-12)
     np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-12)
@@ -100,7 +101,7 @@ def test_judge_is_scikit_learns() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     labels = np.arange(50) % 3
     told = judge(logits, labels, "f1_macro")
-    assert told["validation_loss"] == pytest.approx(log_loss(labels, probabilities(logits)))
+    assert told["validation_loss"] == pytest.approx(log_loss(labels, probabilities(logits, SINGLE_LABEL)))
     assert told["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(axis=1), average="macro"))
 
 

@@ -8,27 +8,21 @@ import pytest
 import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
-LAYERS: dict[str, int] = {
-    name: layer
-    for layer, names in enumerate(
-        [
-            ["errors", "figures", "hashing"],
-            ["batches", "compressed", "decisions", "labels", "multilabel", "progress", "runtime", "splits", "storage"]
-            + ["truncation", "writing"],
-            ["bases", "cache", "calibration", "checkpoints", "duplicates", "heads", "metrics", "plots", "sections"]
-            + ["leakage", "textfiles"],
-            ["config", "encoder", "losses", "tables", "tokens", "unfinished"],
-            ["data", "inference", "loop", "network", "writers"],
-            ["bundle", "choosing", "finetuning", "logistic", "parts", "summary"],
-            ["finishing", "freezing", "inspection", "model", "printing"],
-            ["terminal", "ways"],
-            ["running", "scoring"],
-            ["cli"],
-            ["__main__"],
-        ]
-    )
-    for name in names
-}
+ROOMS = """
+errors figures hashing
+batches compressed decisions labels multilabel progress runtime splits storage truncation writing
+bases cache calibration checkpoints duplicates heads leakage metrics plots sections textfiles
+config encoder losses tables tokens unfinished
+data inference loop network writers
+bundle choosing finetuning logistic parts summary
+finishing freezing inspection model printing
+factsheet terminal ways
+running scoring
+suspects
+cli
+__main__
+"""
+LAYERS: dict[str, int] = {name: layer for layer, line in enumerate(ROOMS.split("\n")[1:-1]) for name in line.split()}
 MODULES = sorted(PACKAGE.glob("*.py"))
 
 

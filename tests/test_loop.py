@@ -32,7 +32,7 @@ def summed(module: nn.Module, step: Step) -> Iterator[Tensor]:
         yield cross_entropy(module(INPUTS[rows]), LABELS[rows], reduction="sum")
 
 
-def loss_of(module: nn.Module) -> dict[str, float]:
+def loss_of(module: nn.Module, _: int = 0) -> dict[str, float]:
     with torch.no_grad():
         loss = cross_entropy(module(INPUTS), LABELS).item()
     return {"validation_loss": loss, "f1_macro": -loss}
@@ -85,7 +85,7 @@ def test_the_best_epoch_is_kept() -> None:
     """Validation likes epoch 2 best: its weights stand in the module at the end."""
     module, seen = linear(), []
 
-    def validate(module: nn.Module) -> dict[str, float]:
+    def validate(module: nn.Module, _: int) -> dict[str, float]:
         seen.append(module.weight.detach().clone())
         return {"validation_loss": 1.0, "f1_macro": [0.1, 0.9, 0.5][len(seen) - 1]}
 
@@ -97,7 +97,7 @@ def test_the_best_epoch_is_kept() -> None:
 
 def test_patience_stops() -> None:
     module = linear()
-    flat = work(module, validate=lambda module: {"validation_loss": 1.0, "f1_macro": 0.5})
+    flat = work(module, validate=lambda module, _: {"validation_loss": 1.0, "f1_macro": 0.5})
     assert len(fit(module, flat, config(epochs=9, patience=2))) == 3
 
 

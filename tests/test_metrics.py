@@ -204,7 +204,7 @@ def test_an_unknown_metric_names_the_nearest() -> None:
         ([0, 2], np.full((2, 2), 0.5), "labels from 0 to 1"),
         ([0, -1], np.full((2, 2), 0.5), "labels from 0 to 1"),
         ([0.0, 1.0], np.full((2, 2), 0.5), "2 whole numbers"),
-        ([0, 1], np.array([[3.0, -2.0], [0.5, 0.5]]), "sum to 1"),
+        ([0, 1], np.array([[3.0, -2.0], [0.5, 0.5]]), "from -2 to 3"),
         ([0, 1], np.full((2, 2), 0.9), "sum to 1"),
     ],
 )

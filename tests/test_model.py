@@ -7,6 +7,7 @@ from rows import column, make_rows, train
 
 from fullbake import Classifier
 from fullbake.errors import DataError
+from fullbake.labels import Columns
 from fullbake.sections import TokensConfig
 
 Bases = Callable[..., Path]
@@ -86,7 +87,7 @@ def test_what_is_no_text_is_refused(classifier: Classifier) -> None:
 
 
 def test_it_knows_its_columns(classifier: Classifier) -> None:
-    assert (classifier.text_column, classifier.label_column) == ("text", "label")
+    assert classifier.columns == Columns("text", "label")
 
 
 def test_network_is_left_in_eval_mode(classifier: Classifier) -> None:

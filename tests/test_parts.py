@@ -7,13 +7,14 @@ from rows import column, dataset, make_rows, write_csv
 from fullbake.data import Dataset
 from fullbake.duplicates import normalize
 from fullbake.errors import DataError
+from fullbake.labels import Columns
 from fullbake.parts import Part, Parts, divide
 from fullbake.sections import DataConfig
 
 
 def whole(texts: list[str], labels: list[int]) -> Dataset:
     rows = np.arange(1, len(texts) + 1)
-    return Dataset(column(texts), np.array(labels), ("no", "yes"), rows, "here.csv", "text", "label")
+    return Dataset(column(texts), np.array(labels), ("no", "yes"), rows, "here.csv", Columns("text", "label"))
 
 
 def numbers(parts: Parts) -> dict[str, set[int]]:
@@ -36,7 +37,7 @@ def test_shares_part_the_rows(tmp_path: Path) -> None:
 
 
 def test_no_test_unless_asked(tmp_path: Path) -> None:
-    parts = divide(dataset(tmp_path), DataConfig())
+    parts = divide(dataset(tmp_path), DataConfig(folds=0))
     assert parts.test is None
     assert set(parts.named()) == {"train", "validation"}
     assert len(parts.validation) == 12
@@ -44,7 +45,7 @@ def test_no_test_unless_asked(tmp_path: Path) -> None:
 
 def test_split_follows_its_seed_alone(tmp_path: Path) -> None:
     data = dataset(tmp_path)
-    first, again, other = (numbers(divide(data, DataConfig(split_seed=seed))) for seed in (0, 0, 1))
+    first, again, other = (numbers(divide(data, DataConfig(split_seed=seed, folds=0))) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
@@ -57,7 +58,7 @@ def test_equal_texts_stay_together() -> None:
         parts = divide(
             whole(twins, [n % 2 for n in range(40)] * 2), DataConfig(validation=0.3, test=0.2, split_seed=seed)
         )
-        keys = {name: {normalize(t) for t in part.texts.to_pylist()} for name, part in parts.named().items()}
+        keys = {name: {normalize(t) for t in part.whole_texts.to_pylist()} for name, part in parts.named().items()}
         assert not keys["train"] & keys["validation"]
         assert not keys["train"] & keys["test"]
         assert not keys["validation"] & keys["test"]
@@ -65,10 +66,10 @@ def test_equal_texts_stay_together() -> None:
 
 def test_row_numbers_are_the_files(tmp_path: Path) -> None:
     data = dataset(tmp_path)
-    parts = divide(data, DataConfig())
+    parts = divide(data, DataConfig(folds=0))
     for part in parts.named().values():
         assert part.rows.tolist() == (part.indices + 1).tolist()
-        assert part.texts.to_pylist() == [make_rows()[row - 1][0] for row in part.rows]
+        assert part.whole_texts.to_pylist() == [make_rows()[row - 1][0] for row in part.rows]
 
 
 def test_shares_that_leave_nothing_are_refused(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_overlap_is_stamped_where_it_is_allowed(tmp_path: Path) -> None:
 def test_test_file_is_held_against_both_other_parts(tmp_path: Path) -> None:
     """A row of the test file leaves training where it stands there, and validation where it stands there."""
     data = dataset(tmp_path)
-    config = DataConfig(test=given(tmp_path, [row[0] for row in make_rows()[:9]]))
+    config = DataConfig(test=given(tmp_path, [row[0] for row in make_rows()[:9]]), folds=0)
     with pytest.raises(DataError, match=r"training rows .* and \d+ of 12 validation rows"):
         divide(data, config)
     parts = divide(data, config.model_copy(update={"drop_overlap": True}))

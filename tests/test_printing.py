@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 
 from fullbake import metrics, printing
 from fullbake.cache import Cache
+from fullbake.decisions import SINGLE_LABEL, Decision
 from fullbake.sections import HeadConfig
 from fullbake.summary import summarize
 
@@ -74,7 +75,11 @@ def test_headline_is_one_line() -> None:
 
 
 def test_predictions() -> None:
-    text = shown(printing.predictions(("no", "[b]yes"), ["a [i]text", "another"], np.array([[0.2, 0.8], [0.9, 0.1]])))
+    text = shown(
+        printing.predictions(
+            Decision(SINGLE_LABEL, ("no", "[b]yes")), ["a [i]text", "another"], np.array([[0.2, 0.8], [0.9, 0.1]])
+        )
+    )
     assert "[b]yes" in text
     assert "a [i]text" in text
     assert "0.800" in text

@@ -9,6 +9,7 @@ from test_finetuning import assert_same
 
 from fullbake import Recipe, adapt
 from fullbake.errors import DataError, OutputError, RecipeError
+from fullbake.labels import Columns
 from fullbake.running import effective
 
 Bases = Callable[..., Path]
@@ -104,5 +105,5 @@ def test_given_files_that_overlap(bases: Bases, tmp_path: Path) -> None:
 def test_the_datasets_own_columns_are_remembered(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows(), ("body", "topic"))
     made = adapt(recipe(bases("bert"), text="body", label="topic"), source, cache_dir=tmp_path)
-    assert (made.text_column, made.label_column) == ("body", "topic")
+    assert made.columns == Columns("body", "topic")
     assert len(dataset(tmp_path)) == 60

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake.errors import DataError
-from fullbake.splits import split
+from fullbake.splits import folds, split
 
 SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
 
@@ -117,3 +117,41 @@ def test_rows_that_are_all_one_group() -> None:
     for groups in (np.zeros(5, dtype=np.int64), np.empty(0, dtype=np.int64)):
         with pytest.raises(DataError, match="all equal or nearly equal"):
             split(groups, np.zeros(len(groups), dtype=np.int64), 0.2, 0)
+
+
+# Folds
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), min_size=12, max_size=60), st.integers(2, 5))
+@settings(deadline=None)
+def test_every_row_is_held_out_once_and_groups_stay_whole(rows: list[tuple[int, int]], count: int) -> None:
+    groups, labels = np.array([group for group, _ in rows]), np.array([label for _, label in rows])
+    if len(np.unique(groups)) < count:
+        with pytest.raises(DataError, match="fewer different texts than folds"):
+            folds(groups, labels, count, 0)
+        return
+    held = folds(groups, labels, count, 0)
+    assert len(held) == count
+    assert all(len(fold) for fold in held)
+    assert sorted(np.concatenate(held).tolist()) == list(range(len(rows)))
+    of_row = np.concatenate([np.full(len(fold), number) for number, fold in enumerate(held)])
+    where = dict(zip(np.concatenate(held).tolist(), of_row.tolist(), strict=True))
+    for group in np.unique(groups):
+        assert len({where[row] for row in np.flatnonzero(groups == group)}) == 1
+
+
+def test_eight_rows_a_class_are_spread_over_the_folds() -> None:
+    labels = np.repeat([0, 1, 2], 8)
+    held = folds(np.arange(24), labels, 5, 3)
+    counts = np.array([np.bincount(labels[fold], minlength=3) for fold in held])
+    assert counts.min() >= 1
+    assert counts.max() <= 2
+
+
+def test_several_labels_a_row_keep_their_shares() -> None:
+    """By the library: every label's share within 1% of what was asked."""
+    random = np.random.default_rng(0)
+    labels = (random.random((4000, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.3]).astype(np.uint8)
+    _, held = split(np.arange(4000), labels, 0.2, 1)
+    np.testing.assert_allclose(labels[held].sum(axis=0) / labels.sum(axis=0), 0.2, atol=0.01)
+    assert np.array_equal(held, split(np.arange(4000), labels, 0.2, 1)[1])

@@ -156,9 +156,9 @@ def test_files_that_are_not_there_or_not_ours(tmp_path: Path) -> None:
     refused(tmp_path / "trian.csv", "no such file", "Did you mean 'train.csv'?")
     refused(tmp_path / "no" / "x.csv", "no such file", "no folder")
     refused(write(tmp_path, "x.xlsx", "a"), ".csv, .tsv, .jsonl, .ndjson, .parquet", "'.xlsx'")
-    refused(write(tmp_path, "x.csv.gz", "a"), "'.gz'", "unpack")
+    refused(write(tmp_path, "x.csv.zip", "a"), "'.csv.zip'", ".gz or .zst")
     (tmp_path / "f.csv").mkdir()
-    refused(tmp_path / "f.csv", "folder")
+    refused(tmp_path / "f.csv", "no file")
     refused(tmp_path / "train.csv", "no column 'test'", "There is: 't'", columns=["test"])
     refused(write(tmp_path, "y.csv", "text,label\n"), "Did you mean 'text'?", columns=["txt"])
 
@@ -273,9 +273,9 @@ def test_a_parquet_file_damaged_within(tmp_path: Path) -> None:
 
 
 def test_parquet_chunks_count_rows_from_one(tmp_path: Path) -> None:
-    table = open_table(write_parquet(tmp_path, t=pa.array(list("abcde"))))
-    assert [chunk.positions for chunk in table.chunks(2)] == [[1, 2], [3, 4], [5]]
-    assert table.where(3).endswith("row 3")
+    chunks = list(open_table(write_parquet(tmp_path, t=pa.array(list("abcde")))).chunks(2))
+    assert [chunk.positions for chunk in chunks] == [[1, 2], [3, 4], [5]]
+    assert chunks[1].where(0).endswith("row 3")
 
 
 def test_lines_of_a_stream() -> None:

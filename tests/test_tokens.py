@@ -1,5 +1,6 @@
 import contextlib
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from fullbake.errors import BaseModelError, DataError, RecipeError
-from fullbake.tokens import Encoded, collate, load_tokenizer, set_defaults, tokenize
+from fullbake.tokens import Encoded, collate, count_tokens, load_tokenizer, set_defaults, tokenize
 
 TEXTS = [
     "",
@@ -327,3 +328,64 @@ def test_a_null_of_a_column_is_named(bert):
 def test_half_a_surrogate_pair_is_named(bert, text):
     with pytest.raises(DataError, match=r"text 2: character \d is half of a surrogate pair"):
         encode(bert, ["good", text])
+
+
+# Pairs and windows
+
+
+def mixed_texts(count: int, seed: int) -> list[str]:
+    """Texts of 0 to 60 words, some of them not in any vocabulary."""
+    words = "the a and we they new old last little long very never think see people world time way xyzzy Über".split()  # noqa: SIM905
+    drawn = random.Random(seed)
+    return [" ".join(drawn.choices(words, k=drawn.randint(0, 60))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("max_length", [16, 17, 40])
+def test_pairs_are_cut_as_transformers_cuts_them(family, max_length):
+    """Parity: ids and segments of `truncation="longest_first"`."""
+    tokenizer = load_tokenizer(family)
+    one, other = mixed_texts(60, 1), mixed_texts(60, 2)
+    got = tokenize(tokenizer, one, text_pair=other, max_length=max_length, truncation="head")
+    theirs = tokenizer(one, other, truncation="longest_first", max_length=max_length, return_token_type_ids=True)
+    assert [row.tolist() for row in np.split(got.input_ids, got.offsets[1:-1])] == theirs["input_ids"]
+    if got.token_type_ids is not None:
+        assert [row.tolist() for row in np.split(got.token_type_ids, got.offsets[1:-1])] == theirs["token_type_ids"]
+
+
+def test_windows_are_those_that_transformers_returns(family):
+    """Parity: `return_overflowing_tokens` with the same stride."""
+    tokenizer = load_tokenizer(family)
+    texts = mixed_texts(60, 3)
+    got = tokenize(tokenizer, texts, max_length=20, truncation="windows", stride=5)
+    theirs = tokenizer(texts, truncation=True, max_length=20, stride=5, return_overflowing_tokens=True)
+    assert [row.tolist() for row in np.split(got.input_ids, got.offsets[1:-1])] == theirs["input_ids"]
+    assert got.documents is not None
+    assert got.documents.tolist() == theirs["overflow_to_sample_mapping"]
+
+
+def test_texts_are_taken_with_all_their_windows(bases):
+    tokenizer = load_tokenizer(bases("bert"))
+    texts = mixed_texts(20, 4)
+    whole = tokenize(tokenizer, texts, max_length=20, truncation="windows", stride=5)
+    chosen = np.array([7, 2, 19])
+    alone = tokenize(tokenizer, [texts[place] for place in chosen], max_length=20, truncation="windows", stride=5)
+    taken = whole.of_documents(chosen)
+    assert taken.documents is not None
+    assert alone.documents is not None
+    assert (taken.texts, whole.texts) == (3, 20)
+    assert np.array_equal(taken.input_ids, alone.input_ids)
+    assert np.array_equal(taken.offsets, alone.offsets)
+    assert np.array_equal(taken.documents, alone.documents)
+
+
+def test_without_windows_a_text_is_a_row(bases):
+    tokenizer = load_tokenizer(bases("bert"))
+    whole = tokenize(tokenizer, mixed_texts(9, 5), max_length=20, truncation="head")
+    assert (whole.documents, whole.texts) == (None, 9)
+    assert np.array_equal(whole.of_documents(np.array([3, 1])).input_ids, whole.take(np.array([3, 1])).input_ids)
+
+
+def test_whole_texts_are_counted(bases):
+    tokenizer = load_tokenizer(bases("bert"))
+    texts = mixed_texts(12, 6)
+    assert count_tokens(tokenizer, texts).tolist() == [len(ids) for ids in tokenizer(texts)["input_ids"]]

@@ -245,6 +245,78 @@ def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[st
 
 
 @app.command
+def inspect(
+    data: str,
+    /,
+    *,
+    json: bool = False,
+    plot: Path | None = None,
+    suspects: Path | None = None,
+    cache_dir: Path | None = None,
+    flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
+) -> None:
+    """Look at a labelled file before training: labels, lengths, duplicates, likely leaks and mistakes.
+
+    Parameters
+    ----------
+    data: Path
+        Labelled rows: .csv, .tsv, .jsonl or .parquet, a folder of such files, or the id of a hub data set.
+    json: bool
+        Print every fact as JSON instead of tables.
+    plot: Path
+        File for a picture of the labels and lengths (PNG).
+    suspects: Path
+        CSV file for the rows in order of how likely their label is wrong, for a person to check. Needs --base, whose
+        features it compares, and `pip install 'fullbake[suspects]'`.
+    cache_dir: Path
+        Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    """
+    given = flags.model_dump(exclude_none=True)
+    recipe = Recipe.load(**({"base": "none given"} | given))
+    if suspects is not None and "base" not in given:
+        raise RecipeError("--suspects compares the features of a base", remedy="Name one: --base demo.")
+    from fullbake import factsheet
+    from fullbake.inspection import inspect_file
+
+    limits = _limits(recipe) if "base" in given else ()
+    facts = inspect_file(data, recipe.data, *limits)
+    if json:
+        out.print_json(data=facts.to_json(), ensure_ascii=False)
+    else:
+        show(factsheet.sheet(facts))
+    if plot is not None:
+        _plot_facts(facts, plot)
+    if suspects is not None:
+        _write_suspects(data, recipe, suspects, cache_dir)
+
+
+def _limits(recipe: Recipe) -> tuple[Any, int | None]:
+    """The base's tokenizer, and the longest input."""
+    from fullbake.running import effective
+    from fullbake.tokens import load_tokenizer
+
+    return load_tokenizer(recipe.base), effective(recipe).tokens.max_length
+
+
+def _plot_facts(facts: Any, path: Path) -> None:
+    from fullbake import plots, storage
+
+    lengths = facts.tokens or facts.characters
+    storage.write_bytes(path, plots.data_figure(facts.labels, facts.rows, lengths.counts, lengths.limit))
+    say(f"picture: {path}")
+
+
+def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
+    from fullbake.parts import read_labelled
+    from fullbake.suspects import find_suspects, frozen_features_of, write_suspects
+
+    dataset = read_labelled(data, recipe.data)
+    found = find_suspects(dataset, frozen_features_of(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
+    write_suspects(path, dataset, found)
+    say(f"suspects: all {len(dataset):,} rows are in {path}, the most suspect first; a person has to judge them")
+
+
+@app.command
 def summary(
     base: str,
     /,

@@ -316,7 +316,7 @@ def _of_equal_texts(look: _Look) -> Iterator[Finding]:
     torn = np.flatnonzero(differing)
     if len(torn):
         count = int(sizes[torn].sum()) * look.share
-        told = f"{count:,} rows have a text that stands elsewhere under another label{estimated}: one of them is wrong"
+        told = f"{count:,} rows have a text that stands elsewhere under another label{estimated}: which is right?"
         pairs = [int(row) for group in torn[:2] for row in rows[starts[group] : starts[group] + 2]]
         yield Finding("contradicting labels", "warning", told, count, tuple(pairs))
 
@@ -358,16 +358,17 @@ def _encoded(named: list[tuple[str, ...]], names: list[str], *, multi_label: boo
 
 def _named_clue(clue: Clue, rows: list[int], within: str) -> Finding:
     told = f"the label {clue.label!r} stands by name in {clue.covered:.0%} of its texts{within} and hardly in others"
-    return Finding("leakage", "warning", f"{told}: is it part of the text?", clue.right, _first(clue, rows))
+    return Finding("named label", "note", f"{told}: is it part of the text?", clue.right, _first(clue, rows))
 
 
 def _word_clue(clue: Clue, rows: list[int], within: str) -> Finding:
+    severity: Literal["warning", "note"] = "warning" if clue.covered >= 0.5 else "note"
     told = (
         f"the word {clue.word!r} decides {clue.label!r}: {clue.right:,} of the {clue.rows:,} rows with it{within}, "
         f"{clue.covered:.0%} of that label's"
     )
     return Finding(
-        "leakage", "warning", f"{told}; does it leak how the data were gathered?", clue.rows, _first(clue, rows)
+        "leakage", severity, f"{told}; does it leak how the data were gathered?", clue.rows, _first(clue, rows)
     )
 
 

@@ -102,22 +102,22 @@ def divide(data: Dataset, config: DataConfig) -> Parts:
     groups = duplicate_groups(data.whole_texts) if not _all_given(config) else None
     whole = Part(data, np.arange(len(data)))
     rest, test = _part(whole, config.test, groups, config, 1.0)
-    count = _fold_count(rest, config)
+    left = len(rest) / len(whole)
+    count = _fold_count(rest, config, left)
     if count:
         assert groups is not None
         held = tuple(folds(groups[rest.indices], rest.labels, count, config.split_seed))
         return _without_overlap(Parts(rest, None, test, held, groups), config)
-    left = len(rest) / len(whole)
     train, validation = _part(rest, config.validation, groups, config, left)
     return _without_overlap(Parts(train, validation, test, groups=groups), config)
 
 
-def _fold_count(rest: Part, config: DataConfig) -> int:
-    """How many folds choose; 0 where a validation part does."""
+def _fold_count(rest: Part, config: DataConfig, left: float) -> int:
+    """How many folds choose; 0 where a validation part does. left: share of the file that is in `rest`."""
     if config.folds is not None or isinstance(config.validation, str):
         return config.folds or 0
     rarest = int(count_labels(rest.labels, len(rest.source.label_names)).min())
-    if rarest * config.validation >= FEWEST_TO_CHOOSE:
+    if round(rarest * config.validation / left) >= FEWEST_TO_CHOOSE:
         return 0
     expected = f"a validation share of {config.validation:g} would hold under {FEWEST_TO_CHOOSE} rows of a class"
     if len(rest) > MOST_ROWS_FOR_FOLDS:

@@ -192,3 +192,82 @@ def _png(figure: "Figure") -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any]) -> bytes:
+    """How often scores come true, before and after the temperature, and how many scores there are; PNG bytes.
+
+    before, after: as `calibration.reliability` gives them.
+    """
+    figure = _figure(6, 6)
+    shares, counts = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    shares.plot([0, 1], [0, 1], ":", color="#555555", label="honest scores")
+    for number, (name, result) in enumerate({"before": before, "after": after}.items()):
+        bins = result["bins"]
+        claimed, held = ([entry[key] for entry in bins] for key in ("confidence", "accuracy"))
+        label = f"{name} the temperature: ECE {result['ece']:.3f}"
+        shares.plot(claimed, held, "-", color=COLORS[1 - number], marker=_MARKERS[number], label=label)
+        middles = [(entry["low"] + entry["high"]) / 2 for entry in bins]
+        counts.plot(middles, [entry["count"] for entry in bins], "-", color=COLORS[1 - number], marker=_MARKERS[number])
+    shares.set_ylabel("share that came true")
+    shares.legend(frameon=False, loc="upper left")
+    counts.set_yscale("log")
+    counts.set_ylabel("scores")
+    counts.set_xlabel("score")
+    for axes in (shares, counts):
+        axes.grid(color="#e4e4e4", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(-0.02, 1.02)
+    return _png(figure)
+
+
+def labels_figure(per_class: Sequence[Mapping[str, Any]]) -> bytes:
+    """Precision, recall and F1 of each label, a line a label, the commonest on top; PNG bytes.
+
+    per_class: as `metrics.score` gives it. What is undefined is left out.
+    """
+    rows = sorted(per_class, key=lambda row: row["support"])
+    figure = _figure(8, 1.6 + 0.24 * len(rows))
+    axes = figure.subplots()
+    for number, name in enumerate(("precision", "recall", "f1")):
+        points = [(row[name]["value"], place) for place, row in enumerate(rows) if row[name]["value"] is not None]
+        values, places = zip(*points, strict=True) if points else ((), ())
+        axes.plot(values, places, _MARKERS[number], color=COLORS[number], label=name, markersize=6, alpha=0.85)
+    names = [f"{_shortened(row['label'])} ({row['support']:,})" for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("score (in brackets: rows that have the label)")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.6 / (1.6 + 0.24 * len(rows))), ncols=3)
+    return _png(figure)
+
+
+def data_figure(labels: Mapping[str, int], rows: int, histogram: Sequence[Sequence[int]], limit: int | None) -> bytes:
+    """Shares of the labels on the left, lengths of the texts on the right with the limit marked; PNG bytes.
+
+    labels: rows by name, of `rows`. histogram: (upper end, texts) in ascending order; limit: in the same unit, None for
+    none.
+    """
+    shown = sorted(labels.items(), key=lambda item: item[1])[-40:]
+    figure = _figure(11, max(4, 1.2 + 0.22 * len(shown)))
+    left, right = figure.subplots(1, 2)
+    left.barh(range(len(shown)), [100 * count / max(1, rows) for _, count in shown], color=COLORS[0])
+    left.set_yticks(range(len(shown)), [_shortened(name) for name, _ in shown], fontsize=8, parse_math=False)
+    left.set_xlabel(f"% of {rows:,} rows")
+    ends, counts = [end for end, _ in histogram], [count for _, count in histogram]
+    right.bar(range(len(ends)), counts, width=0.9, color=COLORS[5])
+    marks = range(0, len(ends), max(1, len(ends) // 8))
+    right.set_xticks(list(marks), [f"{ends[place]:,}" for place in marks])
+    right.set_xlabel("characters in a text, up to" if limit is None else "tokens in a text, up to")
+    right.set_ylabel("texts")
+    if limit is not None and ends:
+        place = float(np.interp(limit, ends, range(len(ends)))) + 0.5
+        right.axvline(place, color=COLORS[1], label=f"limit {limit:,}")
+        right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)

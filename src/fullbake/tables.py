@@ -141,7 +141,12 @@ def _open_folder(folder: Path, asked: _Asked) -> Table:
     """The files of a folder as one table."""
     files = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
     if not files:
-        raise DataError("the folder holds no file", where=str(folder), expected=f"files that end with {_ENDINGS}")
+        raise DataError(
+            "the folder holds no file",
+            where=str(folder),
+            expected=f"files that end with {_ENDINGS}",
+            remedy="Those that start with . or _ are left out; rename them if they are the data.",
+        )
     shards = [_open_file(path, asked) for path in files]
     first = shards[0]
     for shard in shards[1:]:

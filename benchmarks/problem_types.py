@@ -1,0 +1,108 @@
+"""Many labels a row, pairs, 77 classes and Chinese, by way: what each is scored on test, with and without its
+thresholds.
+
+    python benchmarks/problem_types.py FOLDER_OF_DATA [name ...]
+
+FOLDER_OF_DATA holds the data sets named below. Training rows beyond a stated number are left out, by a seeded
+stratified draw; test files are scored whole. Base `demo`, but for ChnSentiCorp: that is a small base of random weights,
+to show that such a text goes through whole. Its score says nothing.
+"""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import keep
+
+from fullbake import Recipe, adapt
+from fullbake.decisions import Decision
+from fullbake.finishing import judged
+from fullbake.parts import read_labelled
+from fullbake.scoring import read_as_trained
+from fullbake.splits import split
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set. rows: of the training file that are used, None for all. fields: of the recipe."""
+
+    train: str
+    test: str
+    rows: int | None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "goemotions (28 labels)": Task(
+        "goemotions_train.jsonl", "goemotions_test.jsonl", 6000, {"label": "labels", "max_length": 64, "folds": 0}
+    ),
+    "mrpc (pairs)": Task(
+        "mrpc_train.csv", "mrpc_test.csv", None, {"text": "sentence1", "text_pair": "sentence2", "max_length": 128}
+    ),
+    "banking77 (77 classes)": Task("banking77_train.csv", "banking77_test.csv", None, {"max_length": 64}),
+    "chnsenticorp (random base)": Task(
+        "chnsenticorp_train.csv", "chnsenticorp_dev.csv", 2000, {"max_length": 128, "epochs": 1}
+    ),
+}
+RECIPES = ("frozen-linear", "frozen-mlp", "finetune")
+
+
+def measure(folder: Path, name: str, recipe: str, base: str) -> dict[str, Any]:
+    task, started = TASKS[name], time.perf_counter()
+    fields = {"validation": 0.15} | task.fields
+    if recipe == "finetune":
+        fields["batch_size"] = 16
+    if recipe == "frozen-linear":
+        fields.pop("epochs", None)
+    chosen = Recipe.load(recipe, base=base, **fields)
+    data = read_labelled(folder / task.train, chosen.data)
+    if task.rows is not None:
+        held = split(np.arange(len(data)), data.labels, task.rows / len(data), 0)[1]
+        data = data.take(held)
+    classifier = adapt(chosen, data)
+    seconds = time.perf_counter() - started
+    test = read_as_trained(classifier, folder / task.test)
+    logits = classifier.logits(test.texts, test.text_pair)
+    plain = judged(test.labels, logits, Decision(classifier.problem_type, classifier.label_names))
+    tuned = judged(test.labels, logits, classifier.decision)
+    calibration = classifier.record.facts["calibration"]
+    return {
+        "data": name,
+        "recipe": recipe,
+        "training rows": len(data),
+        "test rows": len(test),
+        "macro F1": value(tuned, "f1_macro"),
+        "micro F1": value(tuned, "f1_micro"),
+        "macro F1 at 0.5": value(plain, "f1_macro"),
+        "micro F1 at 0.5": value(plain, "f1_micro"),
+        "temperature": round(calibration["temperature"], 3),
+        "test ECE": round(tuned["calibration"]["ece"], 4),
+        "seconds": round(seconds),
+    }
+
+
+def value(scores: dict[str, Any], name: str) -> float:
+    return round(scores["overall"][name]["value"], 4)
+
+
+def main(folder: Path, names: list[str]) -> None:
+    from bases import make_base
+
+    rows = []
+    with tempfile.TemporaryDirectory() as made:
+        for name in names or TASKS:
+            base = str(make_base("bert", Path(made))) if "random" in name else "demo"
+            for recipe in RECIPES:
+                rows.append(measure(folder, name, recipe, base))
+                print(rows[-1], flush=True)
+    keep("problem_types", rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
