@@ -13,8 +13,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from fullbake import metrics
-from fullbake.decisions import probabilities, problem_of, row_losses
+from fullbake.decisions import row_losses
 from fullbake.inference import judge
 from fullbake.loop import Validation
 from fullbake.progress import say
@@ -114,8 +113,7 @@ def _train(way: Way, rate: float, metric: str) -> Trained:
 
     history = way.fit(network, way.train, validate, Trial(rate, metric, f"rate-{rate:g}"))
     logits = way.logits(way.trained(network), held)
-    value = metrics.select(metric, held.labels, probabilities(logits, problem_of(held.labels)))
-    return Trained(network, history, logits, value)
+    return Trained(network, history, logits, judge(logits, held.labels, metric)[metric])
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,12 @@ def fit_decision(
     return Decision(problem_type, names, (entry["threshold"],), positive), [entry]
 
 
+def best_marks(probabilities: Chances, labels: Truth) -> NDArray[Any]:
+    """0 and 1 as uint8 (rows, classes): every label from the threshold of its best F1 on these rows on."""
+    names = [str(place) for place in range(labels.shape[1])]
+    return fit_decision(probabilities, labels, names, aim=Aim("f1"))[0].decide(probabilities)
+
+
 def _binary(aim: Aim, names: Sequence[str], positive: int) -> Aim:
     """The aim with the costs of two classes as those of one that is missed or falsely raised."""
     if aim.costs is None:

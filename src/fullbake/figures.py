@@ -36,7 +36,7 @@ MULTI_LABEL_SELECTION: Final = {
     "average_precision": "mean area under the precision-recall curve over the labels",
     "neg_log_loss": "minus the mean binary negative log-likelihood of a label, in nats",
 }
-"""What validation may choose by where a row may have many labels; labels are predicted at 0.5."""
+"""What validation may choose by where a row may have many labels, predicted from their best thresholds on."""
 
 Figure = dict[str, float | str | None]
 """{"value", "low", "high", "reason"}: all four keys always; numbers are finite or null.

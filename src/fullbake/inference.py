@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fullbake import metrics, runtime
 from fullbake.batches import inference_plan
-from fullbake.decisions import probabilities, problem_of, row_losses
+from fullbake.decisions import best_marks, probabilities, problem_of, row_losses
 from fullbake.progress import bar
 from fullbake.sections import TokensConfig, WindowPooling
 from fullbake.tokens import Encoded, collate, tokenize
@@ -134,12 +134,14 @@ def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, floa
     """What validation says of an epoch: validation_loss (mean cross entropy, over rows or over rows and labels; plain,
     whatever loss trains) and the selecting metric.
 
-    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes).
+    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes): then labels are predicted from their best
+    thresholds on, since at 0.5 a rare label would be found by no epoch and every one look alike.
     """
     chances = probabilities(logits, problem_of(labels))
+    predicted = None if labels.ndim == 1 else best_marks(chances, labels)
     return {
         "validation_loss": float(row_losses(logits, labels).mean()),
-        metric: metrics.select(metric, labels, chances),
+        metric: metrics.select(metric, labels, chances, predicted=predicted),
     }
 
 

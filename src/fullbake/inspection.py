@@ -224,6 +224,7 @@ def _facts(
     data: DataConfig,
     findings: list[Finding],
 ) -> Facts:
+    look.sample.sort(key=lambda one: one[1])
     texts = [text for _, _, text, _ in look.sample]
     tokens = None
     if tokenizer is not None:

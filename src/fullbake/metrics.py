@@ -99,19 +99,22 @@ def select(
     labels: NDArray[np.integer[Any]],
     probabilities: NDArray[np.floating[Any]],
     label_names: Sequence[str] | None = None,
+    *,
+    predicted: NDArray[np.integer[Any]] | None = None,
 ) -> float:
     """The metric `name` of `SELECTION`, for choosing an epoch or a rate; higher is better.
 
     labels: (rows,) class ids, or 0 and 1 (rows, classes), of which those from 0.5 on are predicted. probabilities:
-    (rows, classes). label_names only serve the error's text. Raises RecipeError for a name that does not fit, DataError
-    where the metric is undefined on these rows, and what `score` raises for arrays that do not fit together.
+    (rows, classes). label_names only serve the error's text. predicted: as for `score`. Raises RecipeError for a name
+    that does not fit, DataError where the metric is undefined on these rows, and what `score` raises for arrays that do
+    not fit together.
     """
     check_metric(name, problem_of(labels))
     names = label_names or [str(index) for index in range(np.asarray(probabilities).shape[-1])]
     try:
         if problem_of(labels) == MULTI_LABEL:
-            return measure_of(name)(marks(labels, _checked(probabilities, len(labels), len(names)), names, None))
-        case = _case(labels, probabilities, names, None)
+            return measure_of(name)(marks(labels, _checked(probabilities, len(labels), len(names)), names, predicted))
+        case = _case(labels, probabilities, names, predicted)
         return -_log_loss(case) if name == "neg_log_loss" else _MEASURES[name](case)
     except UndefinedError as undefined:
         raise DataError(

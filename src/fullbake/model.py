@@ -86,10 +86,21 @@ class Classifier:
                 got=repr(texts[:40]),
                 remedy="Put it into a list: predict([text]).",
             )
+        self._check_pairs(text_pair is not None)
         if not len(texts):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         encoded = encode(texts, self.tokenizer, self.tokens, text_pair=text_pair)
         return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
+
+    def _check_pairs(self, given: bool) -> None:
+        trained = self.record.facts.get("columns", {}).get("text_pair") is not None
+        if given != trained:
+            raise DataError(
+                f"this classifier was trained on {'pairs of texts' if trained else 'single texts'}",
+                expected="a second text of each, as text_pair" if trained else "no text_pair",
+                got="a text_pair" if given else "single texts",
+                remedy="Pass predict(texts, text_pair)." if trained else "Leave text_pair out.",
+            )
 
     def predict_proba(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
         """Probability of each class, float64 (texts, classes); columns in the order of `classes_`. Where a text may

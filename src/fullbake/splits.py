@@ -77,8 +77,11 @@ def folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: int) -
         )
     for number in range(count, 1, -1):
         out = left[split(groups[left], labels[left], 1 / number, seed)[1]]
-        spare = len(np.unique(groups[left])) - (number - 1)  # groups that this fold may take: the others need one each
-        out = out[np.isin(groups[out], np.unique(groups[out])[:spare])]
+        names, sizes = np.unique(groups[left], return_counts=True)
+        taken = np.unique(groups[out])[: len(names) - (number - 1)]  # the other folds need a group each
+        if not len(taken):  # every group is larger than a fold should be
+            taken = names[[sizes.argmin()]]
+        out = left[np.isin(groups[left], taken)]
         held.append(out)
         left = np.setdiff1d(left, out)
     return [*held, left]

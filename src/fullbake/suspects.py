@@ -31,8 +31,11 @@ from fullbake.splits import folds
 from fullbake.ways import Job, features_of, tokenizer_for
 
 FOLDS: Final = 5
-STRENGTH: Final = 0.01
-"""Inverse regularization strength; strong, so that a wrong label is not learned from the rows about it."""
+STRENGTH: Final = 150.0
+"""Inverse regularization strength times rows. Strong, so that a wrong label is not learned from the rows about it: at
+the 0.03 that this is for 5,000 rows most flips were found on TREC (0.79 of 40 in the first 100; 0.74 at 0.1, 0.68 at
+1).
+"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def _fit_and_score(
     features: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray, chances: np.ndarray
 ) -> None:
     """Fill in the chances of the rows that are held out."""
-    regression: Any = LogisticRegression(C=STRENGTH, max_iter=1000)
+    regression: Any = LogisticRegression(C=STRENGTH / len(kept), max_iter=1000)
     known = np.arange(chances.shape[1])
     if labels.ndim == 2:  # a label that these rows all have, or none, cannot be fitted
         counts = labels[kept].sum(axis=0)

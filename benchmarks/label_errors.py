@@ -1,0 +1,55 @@
+"""Labels flipped on purpose: how many of 40 stand among the first 100 suspects, of 5,000-odd TREC questions.
+
+    python benchmarks/label_errors.py FOLDER_OF_DATA [flips]
+
+Rows and their new labels are drawn by seed, over the six coarse classes; features are those of the base `demo`. Beside
+it: what a blind pick of 100 rows would hold.
+"""
+
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import keep
+
+from fullbake import Recipe
+from fullbake.data import Dataset
+from fullbake.parts import read_labelled
+from fullbake.suspects import find_suspects, frozen_features_of
+
+FIRST = 100
+SEEDS = range(5)
+
+
+def flip(data: Dataset, flips: int, seed: int) -> tuple[Dataset, np.ndarray]:
+    random = np.random.default_rng(seed)
+    assert data.labels is not None
+    rows = random.choice(len(data), flips, replace=False)
+    labels = data.labels.copy()
+    labels[rows] = (labels[rows] + random.integers(1, len(data.label_names), flips)) % len(data.label_names)
+    return replace(data, labels=labels), rows
+
+
+def measure(data: Dataset, features: np.ndarray, flips: int, seed: int) -> dict[str, Any]:
+    flipped, rows = flip(data, flips, seed)
+    found = find_suspects(flipped, features, seed=seed)
+    hits = int(np.isin(rows, found.positions[:FIRST]).sum())
+    row = {"seed": seed, "flips": flips, f"found in the first {FIRST}": hits, "share": round(hits / flips, 3)}
+    print(row, flush=True)
+    return row
+
+
+def main(folder: Path, flips: int = 40) -> None:
+    recipe = Recipe.load("frozen-linear", base="demo", text="text", label="coarse")
+    data = read_labelled(folder / "trec_train.csv", recipe.data)
+    features = frozen_features_of(data, recipe)
+    rows = [measure(data, features, flips, seed) for seed in SEEDS]
+    mean = statistics.mean(row["share"] for row in rows)
+    keep("label_errors", rows, mean_share=round(mean, 3), blind_share=round(FIRST / len(data), 3))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,0 +1,48 @@
+import random
+
+import numpy as np
+
+from fullbake.leakage import find_clues, find_named_labels, words_of
+
+DRAWN = random.Random(0)
+TEXTS = [" ".join(DRAWN.choices("a b c d e f g h".split(), k=6)) for _ in range(300)]  # noqa: SIM905
+LABELS = np.array([DRAWN.randint(0, 1) for _ in TEXTS])
+
+
+def test_chance_raises_no_alarm() -> None:
+    assert find_clues(TEXTS, LABELS, ("no", "yes")) == []
+
+
+def test_one_exception_in_a_hundred_does_not_hide_a_clue() -> None:
+    texts = [f"{text} marker" if label else text for text, label in zip(TEXTS, LABELS, strict=True)]
+    texts[int(np.flatnonzero(LABELS == 0)[0])] += " marker"
+    (clue,) = find_clues(texts, LABELS, ("no", "yes"))
+    assert (clue.word, clue.label) == ("marker", "yes")
+    assert (clue.rows, clue.right) == (int(LABELS.sum()) + 1, int(LABELS.sum()))
+    assert clue.covered == 1
+
+
+def test_each_of_many_labels_is_looked_at() -> None:
+    labels = np.stack([LABELS, 1 - LABELS], axis=1)
+    texts = [f"{text} {'one' if label else 'two'}" for text, label in zip(TEXTS, LABELS, strict=True)]
+    assert {(clue.word, clue.label) for clue in find_clues(texts, labels, ("x", "y"))} == {("one", "x"), ("two", "y")}
+
+
+def test_a_label_that_nearly_all_have_is_decided_by_nothing() -> None:
+    labels = np.zeros(300, dtype=np.int64)
+    labels[:5] = 1
+    assert find_clues(TEXTS, labels, ("no", "yes")) == []
+
+
+def test_names_of_numbers_are_not_looked_for() -> None:
+    texts = [f"{text} {label}" for text, label in zip(TEXTS, LABELS, strict=True)]
+    assert find_named_labels(texts, LABELS, ("0", "1")) == []
+    named = [
+        f"{text} {('fine', 'Very_Toxic'.replace('_', ' '))[label]}" for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    assert {clue.label for clue in find_named_labels(named, LABELS, ("fine", "very_toxic"))} == {"fine", "very_toxic"}
+
+
+def test_words() -> None:
+    assert words_of("Don't SHOUT, Straße!") == {"don", "t", "shout", "strasse"}
+    assert words_of("房间小") == {"房间小", "房间", "间小"}
