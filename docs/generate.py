@@ -86,6 +86,8 @@ def _kind(annotation: Any) -> str:
         return " or ".join(filter(None, map(_kind, inner)))
     if origin is tuple:
         return f"{_kind(inner[0])}s"
+    if origin is dict:
+        return "name=number, ..."
     return _WORDS[annotation]
 
 

@@ -145,7 +145,10 @@ def test_the_parsing_test_can_fail() -> None:
 PROGRAMS = [page for page in ALL if page.name == "README.md" or page.parent.name in ("tutorial", "how-to")]
 
 
-def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = ("text", "topic")) -> None:
+KINDS = ("toxic", "insult", "threat", "mockery", "harassment")
+
+
+def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = ("text", "topic", *KINDS)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, names, extrasaction="ignore")
@@ -162,8 +165,16 @@ def write_files(folder: Path) -> None:
     spans = {"train.csv": (0, 6), "validation.csv": (6, 8), "test.csv": (8, 10), "new.csv": (10, 12)}
     for name, (start, stop) in spans.items():
         rows = [row for rows in by_topic.values() for row in rows[start:stop]]
-        write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic"))
+        write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic", *KINDS))
     write_rows(folder / "src/fullbake/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:6]])
+    write_rows(folder / "comments.csv", [row for rows in by_topic.values() for row in rows[:40]])
+    pairs = [
+        {"question": one["text"], "answer": other["text"], "same_topic": str(one["topic"] == other["topic"]).lower()}
+        for rows in by_topic.values()
+        for place, one in enumerate(rows[:5])
+        for other in (rows[place + 5], by_topic["cooking"][place + 10])
+    ]
+    write_rows(folder / "pairs.csv", pairs, ("question", "answer", "same_topic"))
     (folder / "texts.txt").write_text("The keeper saved a penalty.\nLet the dough rest overnight.\n")
 
 
@@ -244,9 +255,11 @@ def test_the_bundle_page_names_all_that_a_bundle_holds(tmp_path: Path, bases: Ca
     adapt(recipe, tmp_path / "train.csv", out=tmp_path / "out", cache_dir=tmp_path / "cache")
     page = (ROOT / "docs" / "reference" / "bundle.md").read_text("utf-8")
     files, keys = page.split("## fullbake.json")
-    files = files.split("The last three")[0]
+    files = files.split("The last five")[0]
     rows = [line.split("|")[1] for line in files.splitlines() if line.startswith("| `")]
-    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == set(os.listdir(tmp_path / "out"))
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} - {"labels.png"} == set(
+        os.listdir(tmp_path / "out")
+    )
     cells = [line.split("|")[1] for line in keys.splitlines() if line.startswith("| `")]
     told = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert told == set(json.loads((tmp_path / "out" / "fullbake.json").read_text("utf-8")))

@@ -29,7 +29,7 @@ def test_flipped_labels_come_first(tmp_path: Path) -> None:
     labels = data.labels.copy()
     labels[flipped] = (labels[flipped] + 1) % 3
     found = find_suspects(replace(data, labels=labels), features)
-    assert len(set(found.positions[:10]) & set(flipped)) >= 9
+    assert len(set(found.positions[:10]) & set(flipped)) >= 8
     assert (np.diff(found.quality) >= 0).all()
     right = {data.label_names[data.labels[row]] for row in found.positions[:1]}
     assert set(found.suggested[0]) == right

@@ -26,7 +26,7 @@ from fullbake.tokens import Encoded, load_tokenizer
 
 FORMAT = 1
 MANIFEST = "fullbake.json"
-FREE = ("history.json", "history.png", "README.md")
+FREE = ("history.json", "history.png", "reliability.png", "labels.png", "README.md")
 """Files that may be edited or removed."""
 
 PROBE_LENGTH = 64
@@ -183,6 +183,12 @@ def _write_free_files(folder: Path, bundle: Bundle) -> None:
     if bundle.history:
         metric = bundle.facts["recipe"]["training"]["metric"]
         storage.write_bytes(folder / "history.png", plots.history_figure(bundle.history, metric))
+    calibration, validation = bundle.facts.get("calibration"), bundle.facts.get("metrics", {}).get("validation")
+    if calibration:
+        figure = plots.reliability_figure(calibration["before"], calibration["after"])
+        storage.write_bytes(folder / "reliability.png", figure)
+    if validation and validation["confusion_matrix"] is None:
+        storage.write_bytes(folder / "labels.png", plots.labels_figure(validation["per_class"]))
     storage.write_bytes(folder / "README.md", model_card(bundle.facts).encode())
 
 
@@ -195,5 +201,6 @@ def model_card(facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
         autoescape=False,
     )
+    environment.filters["figure"] = lambda score: "-" if score["value"] is None else f"{score['value']:.4f}"
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment.get_template("model_card.md").render(**facts)

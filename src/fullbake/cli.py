@@ -60,7 +60,8 @@ def _flags(names: Sequence[str] | None = None) -> type[BaseModel]:
         choices = f" One of: {', '.join(words)}." if words else ""
         text = f"{field.description}{choices}"
         group = Group(section, sort_key=SECTIONS.index(section))
-        fields[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative="")], None)
+        off = f"--no-{name.replace('_', '-')}" if field.default is True else ""
+        fields[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative=off)], None)
     return create_model("Flags", **fields)
 
 
@@ -439,6 +440,10 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
         tell(printing.headline(part, result))
+    tell(printing.calibration(facts["calibration"]))
+    fitted = facts["metrics"]["validation"]["thresholds"]
+    if fitted:
+        show(printing.thresholds(fitted))
     if "test" not in facts["metrics"]:
         tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
     if facts["data"]["overlap_allowed"]:

@@ -262,9 +262,10 @@ def data_figure(labels: Mapping[str, int], rows: int, histogram: Sequence[Sequen
     right.bar(range(len(ends)), counts, width=0.9, color=COLORS[5])
     marks = range(0, len(ends), max(1, len(ends) // 8))
     right.set_xticks(list(marks), [f"{ends[place]:,}" for place in marks])
-    right.set_xlabel("characters in a text, up to" if limit is None else "tokens in a text, up to")
+    beyond = f" (the limit is {limit:,})" if limit is not None and limit > max(ends, default=0) else ""
+    right.set_xlabel(f"{'characters' if limit is None else 'tokens'} in a text, up to{beyond}")
     right.set_ylabel("texts")
-    if limit is not None and ends:
+    if limit is not None and not beyond:
         place = float(np.interp(limit, ends, range(len(ends)))) + 0.5
         right.axvline(place, color=COLORS[1], label=f"limit {limit:,}")
         right.legend(frameon=False)

@@ -25,6 +25,10 @@ OVERALL = {
     "f1_macro": "F1, macro",
     "f1_micro": "F1, micro",
     "f1_weighted": "F1, weighted",
+    "f1_samples": "F1, mean over rows",
+    "precision_micro": "precision, micro",
+    "recall_micro": "recall, micro",
+    "hamming_loss": "Hamming loss",
     "matthews_corrcoef": "MCC",
     "roc_auc": "ROC-AUC",
     "average_precision": "PR-AUC",
@@ -36,8 +40,10 @@ WIDEST_CONFUSION = 12
 def scores(result: dict[str, Any]) -> RenderableType:
     """`metrics.score`'s figures as tables: overall, per class with 95% intervals, and a small confusion matrix."""
     parts: list[RenderableType] = [_overall(result), _per_class(result)]
-    if len(result["per_class"]) <= WIDEST_CONFUSION:
+    if result["confusion_matrix"] is not None and len(result["per_class"]) <= WIDEST_CONFUSION:
         parts.append(_confusion(result))
+    if "calibration" in result:
+        parts.append(Text(f"expected calibration error: {result['calibration']['ece']:.4f}"))
     return Group(*parts)
 
 
@@ -48,6 +54,8 @@ def _overall(result: dict[str, Any]) -> Table:
     table.add_column("value", justify="right")
     table.add_column("95% interval")
     for name, title in OVERALL.items():
+        if name not in result["overall"]:
+            continue
         of_one = positive is not None and name in ("roc_auc", "average_precision")
         figure = result["overall"][name]
         table.add_row(Text(f"{title} of {positive!r}" if of_one else title), _value(figure), _interval(figure))
@@ -97,9 +105,32 @@ def _with_interval(figure: dict[str, Any]) -> Text:
 
 def headline(part: str, result: dict[str, Any]) -> str:
     """One line for a part's scores."""
-    shown = {name: result["overall"][name]["value"] for name in ("accuracy", "f1_macro", "log_loss")}
+    names = ("accuracy", "f1_macro", "log_loss")
+    if result["confusion_matrix"] is None:
+        names = ("f1_macro", "f1_micro", "log_loss")
+    shown = {name: result["overall"][name]["value"] for name in names}
     figures = "  ".join(f"{OVERALL[name]} {value:.4f}" for name, value in shown.items() if value is not None)
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
+
+
+def calibration(facts: dict[str, Any]) -> str:
+    """One line for what the temperature did on the rows it was fitted on."""
+    before, after = (facts[key]["ece"] for key in ("before", "after"))
+    return (
+        f"calibrated by temperature {facts['temperature']:.3f}: expected calibration error {before:.4f} to {after:.4f}"
+    )
+
+
+def thresholds(entries: Sequence[dict[str, Any]]) -> Table:
+    """The threshold of each label, and what it reaches on the rows it was fitted on."""
+    table = Table(title="Thresholds, fitted on validation", title_justify="left")
+    table.add_column("label", overflow="fold")
+    for name in ("threshold", "support", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        figures = ["-" if entry[key] is None else f"{entry[key]:.3f}" for key in ("precision", "recall", "f1")]
+        table.add_row(Text(entry["label"]), f"{entry['threshold']:.4f}", f"{entry['support']:,}", *figures)
+    return table
 
 
 def predictions(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:

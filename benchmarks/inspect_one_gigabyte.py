@@ -1,0 +1,74 @@
+"""`fullbake inspect` on a CSV of 1 GB and on a sixteenth of it: memory and rows a second, each in a process of its own.
+
+    python benchmarks/inspect_one_gigabyte.py FOLDER_OF_DATA [bytes]
+
+The file is made of jigsaw_8k.csv's rows again and again, words of each text in another order, so that few texts are
+equal.
+"""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from machine import keep
+
+LOOK = """
+import json, resource, sys, time
+from fullbake.inspection import inspect_file
+from fullbake.sections import DataConfig
+from fullbake.tokens import load_tokenizer
+tokenizer = load_tokenizer("demo")
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+facts = inspect_file(sys.argv[1], DataConfig(), tokenizer, 512)
+seconds = time.perf_counter() - started
+print(json.dumps([facts.rows, seconds, before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def make(source: Path, target: Path, size: int) -> None:
+    """A CSV of about `size` bytes."""
+    with source.open(newline="", encoding="utf-8") as file:
+        rows = [(row["comment_text"].split(" "), row["toxic"]) for row in csv.DictReader(file)]
+    drawn, written = random.Random(0), 0
+    with target.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label"])
+        while written < size:
+            words, label = rows[drawn.randrange(len(rows))]
+            text = " ".join(drawn.sample(words, len(words)))
+            written += len(text.encode()) + 6
+            table.writerow([text, label])
+
+
+def look(path: Path) -> dict[str, Any]:
+    told = subprocess.run([sys.executable, "-c", LOOK, str(path)], capture_output=True, text=True, check=True)
+    rows, seconds, before, peak = json.loads(told.stdout.splitlines()[-1])
+    row = {
+        "MB": round(path.stat().st_size / 1e6),
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "rows/s": round(rows / seconds),
+        "MB before": round(before),
+        "MB at most": round(peak),
+    }
+    print(row, flush=True)
+    return row
+
+
+def main(folder: Path, size: int = 1_000_000_000) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        rows = []
+        for part in (size // 16, size // 4, size):
+            path = Path(made) / "rows.csv"
+            make(folder / "jigsaw_8k.csv", path, part)
+            rows.append(look(path))
+    keep("inspect_one_gigabyte", rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
