@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import json
 import logging
@@ -79,7 +80,7 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
         "train", rows, "--base", bases("bert"), "--way", way, *SHORT, "--test", "0.2", "--out", folder
     )
     assert code == 0, error
-    assert re.search(r"^validation .*\ntest .*\nbundle: ", out, re.MULTILINE)
+    assert re.search(r"^validation .*\ntest .*\ncalibrated by temperature .*\nbundle: ", out, re.MULTILINE)
     assert out.rstrip().endswith(f"bundle: {folder}")
     assert "epoch 1/1" in error
     code, out, error = run("evaluate", folder, rows, "--json")
@@ -369,3 +370,59 @@ def test_ctrl_c_leaves_nothing_half_written(bases: Bases, rows: Path, tmp_path: 
     assert "error: stopped" in error
     assert "Traceback" not in error
     assert not folder.exists()
+
+
+# Data as it comes
+
+
+def test_inspect_prints_facts_and_draws_them(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
+    code, out, _ = run("inspect", rows, "--base", bases("bert"), "--plot", tmp_path / "facts.png")
+    assert code == 0
+    assert "60 rows" in out
+    assert "tokens" in out
+    assert (tmp_path / "facts.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run("inspect", rows, "--json")
+    facts = json.loads(out)
+    assert (facts["rows"], facts["tokens"]) == (60, None)
+
+
+def test_inspect_lists_suspects(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
+    run("inspect", rows, "--base", bases("bert"), "--suspects", tmp_path / "suspects.csv", "--cache-dir", tmp_path)
+    with (tmp_path / "suspects.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 60
+    assert "--base demo" in refusal(run, "inspect", rows, "--suspects", tmp_path / "again.csv")
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = [(text, str(int(label == "food")), str(int(place % 2))) for place, (text, label) in enumerate(make_rows())]
+    return write_csv(tmp_path_factory.mktemp("kinds") / "kinds.csv", made, ("text", "food", "odd"))
+
+
+def test_many_labels_on_the_command_line(run: Run, bases: Bases, kinds: Path, tmp_path: Path) -> None:
+    base = bases("bert")
+    code, out, _ = run(
+        "train", kinds, "--labels", "food,odd", "--base", base, "--way", "frozen", "--head", "linear", *SHORT[:2],
+        "--out", tmp_path / "m", "--cache-dir", tmp_path / "cache",
+    )  # fmt: skip
+    assert code == 0
+    assert "Thresholds, fitted on validation" in out
+    assert "calibrated by temperature" in out
+    code, out, _ = run("evaluate", tmp_path / "m", kinds, "--json")
+    scores = json.loads(out)
+    assert scores["problem_type"] == "multi_label_classification"
+    code, _, _ = run("predict", tmp_path / "m", kinds, "--out", tmp_path / "scored.csv")
+    with (tmp_path / "scored.csv").open(newline="", encoding="utf-8") as file:
+        header = next(csv.reader(file))
+    assert header == ["text", "food", "odd", "predicted:food", "predicted:odd", "score:food", "score:odd"]
+    assert "not the labels of training" in refusal(run, "evaluate", tmp_path / "m", kinds, "--labels", "food")
+
+
+def test_a_folder_of_packed_shards_is_scored(run: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for number in range(2):
+        packed = gzip.compress(f"text\ntext {number}\nanother\n".encode())
+        (tmp_path / "shards" / f"{number}.csv.gz").write_bytes(packed)
+    code, out, _ = run("predict", bundle, tmp_path / "shards")
+    assert code == 0
+    assert [row["text"] for row in csv.DictReader(out.splitlines())] == ["text 0", "another", "text 1", "another"]

@@ -102,3 +102,39 @@ plots.confusion_figure([[1, 0], [0, 1]], ["a", "b"])
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+RELIABILITY = {"ece": 0.1, "bins": [{"low": 0.2, "high": 0.4, "count": 3, "confidence": 0.3, "accuracy": 0.5}]}
+
+
+def test_reliability_before_and_after() -> None:
+    image = pixels(plots.reliability_figure(RELIABILITY, RELIABILITY | {"ece": 0.05}))
+    assert colored(image, plots.COLORS[0]) > 20
+    assert colored(image, plots.COLORS[1]) > 5
+
+
+@pytest.mark.parametrize("count", [1, 28, 120])
+def test_labels_of_any_number(count: int) -> None:
+    def figure(value: float | None) -> dict[str, float | None]:
+        return {"value": value}
+
+    rows = [
+        {
+            "label": f"${n}^ label",
+            "support": n,
+            "precision": figure(None),
+            "recall": figure(0.5),
+            "f1": figure(n / count),
+        }
+        for n in range(count)
+    ]
+    image = pixels(plots.labels_figure(rows))
+    assert colored(image, plots.COLORS[1]) > 20
+    assert image.shape[0] > 24 * count
+
+
+@pytest.mark.parametrize("limit", [None, 40, 9999])
+def test_facts_of_data(limit: int | None) -> None:
+    image = pixels(plots.data_figure({"a": 3, "漢字": 1}, 4, [(4, 1), (64, 2), (512, 1)], limit))
+    assert colored(image, plots.COLORS[5]) > 1000
+    assert (colored(image, plots.COLORS[1]) > 50) == (limit == 40)

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 from fullbake import metrics, printing
 from fullbake.cache import Cache
-from fullbake.decisions import SINGLE_LABEL, Decision
+from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision
 from fullbake.sections import HeadConfig
 from fullbake.summary import summarize
 
@@ -27,7 +27,7 @@ def scored(names: tuple[str, ...] = ("no", "yes"), rows: int = 40) -> dict[str, 
 def test_scores_show_every_figure_and_class() -> None:
     result = scored()
     text = shown(printing.scores(result))
-    for title in printing.OVERALL.values():
+    for title in (title for name, title in printing.OVERALL.items() if name in result["overall"]):
         assert title in text
     assert "ROC-AUC of 'yes'" in text
     assert f"{result['overall']['accuracy']['value']:.4f}" in text
@@ -104,3 +104,35 @@ def test_cache_lists_entries_and_how_full_it_is(tmp_path: Path) -> None:
     assert "abcdef012345" in text
     assert "1 entry" in text
     assert "of at most 1.0 MB" in text
+
+
+MANY = metrics.score(
+    np.array([[1, 0], [0, 0], [1, 1]], dtype=np.uint8), np.array([[0.9, 0.1], [0.2, 0.3], [0.4, 0.8]]), ("a", "[b]")
+)
+
+
+def test_scores_of_many_labels() -> None:
+    text = shown(printing.scores(MANY | {"calibration": {"ece": 0.0123}}))
+    for part in ("F1, mean over rows", "Hamming loss", "[b]", "expected calibration error: 0.0123"):
+        assert part in text
+    assert "Confusion" not in text
+    assert "F1, micro" in printing.headline("test", MANY)
+
+
+def test_thresholds_and_calibration() -> None:
+    entry = {"label": "[b]", "threshold": 0.25, "support": 3, "precision": 0.5, "recall": 1.0, "f1": None}
+    text = shown(printing.thresholds([entry]))
+    assert "0.2500" in text
+    assert "[b]" in text
+    line = printing.calibration({"temperature": 1.5, "before": {"ece": 0.2}, "after": {"ece": 0.1}})
+    assert line == "calibrated by temperature 1.500: expected calibration error 0.2000 to 0.1000"
+
+
+def test_predictions_of_many_labels_and_of_a_pair() -> None:
+    rule = Decision(MULTI_LABEL, ("a", "[b]"), (0.3, 0.5))
+    text = shown(printing.predictions(rule, ["one", "two"], np.array([[0.4, 0.9], [0.1, 0.2]])))
+    assert "a, [b]" in text
+    assert "0.400, 0.900" in text
+    assert "none" in text
+    pair = shown(printing.predictions(Decision(SINGLE_LABEL, ("no", "yes")), ["one", "two"], np.array([[0.2, 0.8]])))
+    assert "one | two" in pair

@@ -233,7 +233,7 @@ def labels_figure(per_class: Sequence[Mapping[str, Any]]) -> bytes:
     for number, name in enumerate(("precision", "recall", "f1")):
         points = [(row[name]["value"], place) for place, row in enumerate(rows) if row[name]["value"] is not None]
         values, places = zip(*points, strict=True) if points else ((), ())
-        axes.plot(values, places, _MARKERS[number], color=COLORS[number], label=name, markersize=6, alpha=0.85)
+        axes.plot(values, places, _MARKERS[number], color=COLORS[number], label=name, markersize=6)
     names = [f"{_shortened(row['label'])} ({row['support']:,})" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)
     axes.set_xlim(-0.02, 1.02)

@@ -1,0 +1,105 @@
+"""What chooses: a validation part, or folds; on a way that is plain arithmetic."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from fullbake.choosing import Trial, Way, train_best
+from fullbake.inference import judge
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Rows that are numbers, of class 1 above 0."""
+
+    values: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        return (self.values > 0).astype(np.int64)
+
+    def take(self, texts: np.ndarray) -> "Numbers":
+        return Numbers(self.values[texts])
+
+
+class Slope(nn.Module):
+    """Logits (0, slope * number). Training at a rate sets the slope to rate * epoch, turned about at epoch 3."""
+
+    slope = 0.0
+
+
+class Watched:
+    """A way that notes what it was asked to do."""
+
+    def __init__(self, validation: Numbers | None, train: Numbers) -> None:
+        self.trials: list[tuple[Trial, int]] = []
+        self.starts = 0
+        self.way = Way(train, validation, self.start, self.fit, self.logits, lambda network: network)  # type: ignore[arg-type]
+
+    def start(self) -> Any:
+        self.starts += 1
+        return Slope()
+
+    def fit(self, network: Any, rows: Numbers, validate: Any, trial: Trial) -> list[dict[str, Any]]:
+        self.trials.append((trial, len(rows.values)))
+        history, slopes = [], [trial.rate * epoch * (-1 if epoch == 3 else 1) for epoch in (1, 2, 3)]
+        for epoch, slope in enumerate(slopes[: trial.last]):
+            network.slope = slope
+            history.append({"epoch": epoch + 1, "train_loss": 0.0} | validate(network, epoch))
+        best = max(range(len(history)), key=lambda place: history[place][trial.metric])
+        network.slope = slopes[best]
+        return [entry | {"best": place == best} for place, entry in enumerate(history)]
+
+    def logits(self, network: Any, rows: Numbers) -> np.ndarray:
+        return np.stack([np.zeros(len(rows.values)), network.slope * rows.values], axis=1).astype(np.float32)
+
+
+TRAIN = Numbers(np.linspace(-3, 3, 20))
+HELD = Numbers(np.array([-2.0, -1.0, 1.0, 2.0]))
+FOLDS = [np.arange(start, 20, 4) for start in range(4)]
+
+
+def test_a_validation_part_chooses_rate_and_epoch() -> None:
+    watched = Watched(HELD, TRAIN)
+    best = train_best(watched.way, (-1.0, 2.0, 1.0), "neg_log_loss")
+    assert best.network.slope == 4.0  # rate 2, epoch 2
+    assert best.value == pytest.approx(judge(best.logits, HELD.labels, "neg_log_loss")["neg_log_loss"])
+    assert [entry["rate"] for entry in best.history] == [-1.0] * 3 + [2.0] * 3 + [1.0] * 3
+    assert [(entry["rate"], entry["epoch"]) for entry in best.history if entry["best"]] == [(2.0, 2)]
+    assert watched.starts == 3
+
+
+def test_one_rate_needs_no_comparison() -> None:
+    best = train_best(Watched(HELD, TRAIN).way, (1.0,), "accuracy")
+    assert all("rate" not in entry for entry in best.history)
+
+
+def test_of_equals_the_earlier_rate_is_kept() -> None:
+    best = train_best(Watched(HELD, TRAIN).way, (1.0, 2.0), "accuracy")
+    assert best.network.slope == 1.0
+
+
+def test_folds_choose_and_then_all_rows_train() -> None:
+    watched = Watched(None, TRAIN)
+    best = train_best(watched.way, (-1.0, 2.0), "neg_log_loss", FOLDS)
+    in_folds = [(trial, rows) for trial, rows in watched.trials if "fold" in trial.name]
+    assert [rows for _, rows in in_folds] == [15] * 8
+    assert not any(trial.patient for trial, _ in watched.trials)
+    last, rows = watched.trials[-1]
+    assert (last.rate, last.last, rows) == (2.0, 2, 20)
+    assert best.network.slope == 4.0
+    expected = np.stack([np.zeros(20), 4.0 * TRAIN.values], axis=1)
+    np.testing.assert_allclose(best.logits, expected, atol=1e-5)
+    assert best.value == pytest.approx(judge(expected, TRAIN.labels, "neg_log_loss")["neg_log_loss"], rel=1e-5)
+    assert len({trial.name for trial, _ in watched.trials}) == len(watched.trials)
+    assert all("held_logits" not in entry for entry in best.history)
+
+
+def test_a_metric_that_a_fold_does_not_have_can_choose_over_all() -> None:
+    """ROC-AUC is undefined on a fold of one class, and defined on all rows."""
+    alone = [np.flatnonzero(TRAIN.labels == 0), np.flatnonzero(TRAIN.labels == 1)]
+    best = train_best(Watched(None, TRAIN).way, (1.0,), "roc_auc", alone)
+    assert best.value == 1.0
