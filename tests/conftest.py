@@ -16,7 +16,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="fullbake-tests-")
 os.environ["FULLBAKE_CACHE_DIR"] = _CACHE.name
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# A busy machine is no fault of an example.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -172,6 +172,19 @@ def test_a_hub_data_set_by_its_label_names(monkeypatch: pytest.MonkeyPatch) -> N
         read_dataset("owner/name", text="txt")
 
 
+def test_a_hub_data_set_with_lists_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    kinds = datasets.List(datasets.ClassLabel(names=["joy", "anger"]))
+    features = datasets.Features({"text": datasets.Value("string"), "labels": kinds})
+    loaded = datasets.Dataset.from_dict({"text": ["a", "b"], "labels": [[1, 0], []]}, features=features)
+    monkeypatch.setattr("datasets.load_dataset", lambda name, split: loaded)
+    data = read_dataset("owner/name", text="text", label="labels")
+    assert data.label_names == ("anger", "joy")
+    assert data.labels is not None
+    assert data.labels.tolist() == [[1, 1], [0, 0]]
+
+
 def test_neither_a_file_nor_a_hub_data_set() -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     with pytest.raises(DataError, match="no such file, and no hub data set") as caught:

@@ -13,7 +13,7 @@ from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.heads import output_layer
 from fullbake.inference import encode, judge, logits_over
 from fullbake.losses import make_objective
-from fullbake.tokens import load_tokenizer
+from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -12,7 +12,7 @@ from fullbake.decisions import SINGLE_LABEL, Decision, probabilities
 from fullbake.finishing import aim_of, divide_logits, finish, judged
 from fullbake.inference import encode, logits_over
 from fullbake.sections import DecisionConfig, HeadConfig, TokensConfig
-from fullbake.tokens import load_tokenizer
+from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=24)

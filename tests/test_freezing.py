@@ -19,7 +19,7 @@ from fullbake.inference import encode, judge, logits_over
 from fullbake.logistic import STRENGTHS
 from fullbake.losses import make_objective
 from fullbake.sections import HeadConfig, TokensConfig
-from fullbake.tokens import load_tokenizer
+from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=48, token_budget=256)

@@ -15,7 +15,7 @@ from fullbake import network
 from fullbake.decisions import SINGLE_LABEL, probabilities
 from fullbake.inference import encode, inputs_for, judge, logits_over, run_over
 from fullbake.sections import HeadConfig, TokensConfig
-from fullbake.tokens import load_tokenizer
+from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 TEXTS = [row[0] for row in make_rows(20)] + ["", "a"]

@@ -9,15 +9,15 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-errors figures hashing
-batches compressed decisions labels multilabel progress runtime splits storage truncation writing
-bases cache calibration checkpoints duplicates heads leakage metrics plots sections textfiles
-config encoder losses tables tokens unfinished
-data inference loop network writers
-bundle choosing finetuning logistic parts summary
-finishing freezing inspection model printing
-factsheet terminal ways
-running scoring
+batches duplicates errors figures hashing heads plots progress runtime writing
+bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
+cache calibration checkpoints encoder leakage metrics sections textfiles
+arrowtables config loop losses network tokenizer unfinished
+logistic summary tables tokens
+data inference printing writers
+bundle choosing finetuning freezing parts
+finishing inspection model ways
+factsheet running scoring
 suspects
 cli
 __main__

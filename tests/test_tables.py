@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from fullbake.chunks import CHUNK_CHARACTERS
 from fullbake.errors import DataError
-from fullbake.tables import CHUNK_CHARACTERS, open_lines, open_table
+from fullbake.tables import open_lines, open_table
 from fullbake.textfiles import LARGEST_FIELD
 
 

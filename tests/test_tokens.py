@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from fullbake.errors import BaseModelError, DataError, RecipeError
-from fullbake.tokens import Encoded, collate, count_tokens, load_tokenizer, set_defaults, tokenize
+from fullbake.tokenizer import load_tokenizer, set_defaults
+from fullbake.tokens import Encoded, collate, count_tokens, tokenize
 
 TEXTS = [
     "",

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from fullbake.chunks import Table
 from fullbake.errors import DataError, Fault, OutputError
-from fullbake.tables import Table, open_lines, open_table
+from fullbake.tables import open_lines, open_table
 from fullbake.writers import open_writer, output_form
 
 EXTRA = {"predicted": str, "score": np.float32}

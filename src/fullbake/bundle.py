@@ -22,7 +22,8 @@ from fullbake.errors import BundleError
 from fullbake.inference import encode
 from fullbake.network import load_network
 from fullbake.sections import TokensConfig
-from fullbake.tokens import Encoded, load_tokenizer
+from fullbake.tokenizer import load_tokenizer
+from fullbake.tokens import Encoded
 
 FORMAT = 1
 MANIFEST = "fullbake.json"

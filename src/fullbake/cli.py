@@ -294,7 +294,7 @@ def inspect(
 def _limits(recipe: Recipe) -> tuple[Any, int | None]:
     """The base's tokenizer, and the longest input."""
     from fullbake.running import effective
-    from fullbake.tokens import load_tokenizer
+    from fullbake.tokenizer import load_tokenizer
 
     return load_tokenizer(recipe.base), effective(recipe).tokens.max_length
 

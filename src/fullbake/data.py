@@ -17,10 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fullbake.arrowtables import arrow_table
+from fullbake.chunks import Table
 from fullbake.compressed import bare_suffix
 from fullbake.errors import DataError
 from fullbake.labels import Columns, LabelReader, count_labels
-from fullbake.tables import FORMS, Table, arrow_table, open_table
+from fullbake.tables import FORMS, open_table
 
 Ids = npt.NDArray[np.int64]
 
@@ -283,12 +285,18 @@ def _open_hub(source: str, wanted: list[str], columns: Columns) -> Table:
     loaded = _load_hub(source, name, split or "train")
     schema = loaded.features.arrow_schema
     named = {name: kind.names for name, kind in loaded.features.items() if hasattr(kind, "names")}
-    for column in named:
-        schema = schema.set(schema.get_field_index(column), pa.field(column, pa.string()))
+    listed = {
+        name: kind.feature.names
+        for name, kind in loaded.features.items()
+        if hasattr(getattr(kind, "feature", None), "names")
+    }
+    for column in named | listed:
+        kind = pa.string() if column in named else pa.list_(pa.string())
+        schema = schema.set(schema.get_field_index(column), pa.field(column, kind))
 
     def batches(size: int, _: bool) -> Iterator[Any]:
         for part in loaded.with_format("arrow").iter(batch_size=size):
-            yield _with_label_names(part, named, schema).combine_chunks().to_batches()[0]
+            yield _with_label_names(part, named | listed, schema).combine_chunks().to_batches()[0]
 
     return arrow_table(
         source,
@@ -325,9 +333,16 @@ def _load_hub(source: str, name: str, split: str) -> Any:
 
 
 def _with_label_names(part: Any, named: dict[str, list[str]], schema: Any) -> Any:
-    """Class numbers become the names that the data set gives them; -1, its "no label", becomes null."""
+    """Class numbers, alone or in lists, become the names that the data set gives them; -1, its "no label", becomes
+    null."""
     for column, names in named.items():
-        numbers = part[column].to_pylist()
-        values = [None if number is None or number < 0 else names[number] for number in numbers]
-        part = part.set_column(part.schema.get_field_index(column), schema.field(column), pa.array(values))
+        values = [_named(number, names) for number in part[column].to_pylist()]
+        field = schema.field(column)
+        part = part.set_column(part.schema.get_field_index(column), field, pa.array(values, field.type))
     return part
+
+
+def _named(number: Any, names: list[str]) -> Any:
+    if isinstance(number, list):
+        return [_named(one, names) for one in number]
+    return None if number is None or number < 0 else names[number]

@@ -7,25 +7,24 @@ code looks at a file (`inspect_file`) and at the head of every run (`inspect_par
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-from zlib import crc32
 
 import numpy as np
-import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from fullbake.data import Dataset, join_pairs, open_source
-from fullbake.duplicates import duplicate_groups, find_overlap, normalize, text_hashes
+from fullbake.duplicates import duplicate_groups, find_overlap, normalize
 from fullbake.labels import Form, LabelReader
 from fullbake.leakage import Clue, find_clues, find_named_labels
 from fullbake.parts import DEFAULT_FOLDS, FEWEST_TO_CHOOSE, MOST_ROWS_FOR_FOLDS, Parts, read_labelled
 from fullbake.progress import bar
 from fullbake.sections import DataConfig, TokensConfig
+from fullbake.survey import SHOWN, Survey, named_labels
 from fullbake.tokens import count_tokens
-from fullbake.writing import MARKS, marked, script_shares
+from fullbake.writing import script_shares
 
 SAMPLE: Final = 20_000
 """Rows of a file that words, scripts, near duplicates and token lengths are looked for in."""
@@ -33,14 +32,8 @@ SAMPLE: Final = 20_000
 QUICK_SAMPLE: Final = 3_000
 """The same at the head of a run, which should not wait for it."""
 
-MOST_HASHES: Final = 1_000_000
-"""Hashes of texts held at a time."""
-
 FEWEST_TO_LEARN: Final = 8
 """Rows a class should have."""
-
-SHOWN: Final = 5
-"""Row numbers that a finding names."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ def inspect_file(
     or test, these are read too, and what they share with it is told. Raises DataError for rows that cannot be read.
     """
     columns = data.columns
-    look = _Look(str(source), SAMPLE)
+    look = Survey(str(source), SAMPLE)
     form: Form | None = None
     with bar("reading", None, "rows") as advance:
         for chunk in open_source(source, columns, data.delimiter, data.encoding).chunks():
@@ -111,7 +104,7 @@ def inspect_file(
             reader.add(chunk.columns, chunk.where)
             form = reader.form
             texts = [chunk.columns[name] for name in columns.of_texts]
-            look.add(texts[0] if len(texts) == 1 else join_pairs(*texts), _named(len(chunk), *reader.finish()))
+            look.add(texts[0] if len(texts) == 1 else join_pairs(*texts), named_labels(len(chunk), *reader.finish()))
             advance(len(chunk))
     look.multi_label = form != "single"
     return _facts(look, tokenizer, max_length, data, _shared_with_given(source, data))
@@ -121,8 +114,8 @@ def inspect_parts(parts: Parts, tokenizer: PreTrainedTokenizerFast, tokens: Toke
     """The facts of a run's training file, quickly: from a smaller sample."""
     source = parts.train.source
     assert source.labels is not None
-    look = _Look(source.source, QUICK_SAMPLE, source.multi_label)
-    named = _named(len(source), source.label_names, source.labels, np.arange(len(source)))
+    look = Survey(source.source, QUICK_SAMPLE, source.multi_label)
+    named = named_labels(len(source), source.label_names, source.labels, np.arange(len(source)))
     look.add(source.whole_texts.to_pylist(), named, source.rows.tolist())
     return _facts(look, tokenizer, tokens.max_length, data, [])
 
@@ -147,78 +140,8 @@ def describe(found: Finding) -> str:
     return f"{found.message}{rows if found.rows else ''}"
 
 
-Named = Sequence[tuple[str, ...] | None]
-"""The labels of each row by name, None where the row has no mark of any."""
-
-
-def _named(rows: int, names: tuple[str, ...], labels: np.ndarray, labelled: np.ndarray) -> Named:
-    """labels: of the rows at the positions `labelled`, as `LabelReader.finish` gives them."""
-    named: list[tuple[str, ...] | None] = [None] * rows
-    for position, held in zip(labelled.tolist(), labels.tolist(), strict=True):
-        places = [place for place, mark in enumerate(held) if mark] if isinstance(held, list) else [held]
-        named[position] = tuple(names[place] for place in places)
-    return named
-
-
-@dataclass
-class _Look:
-    """What one pass gathers. sample: (key, row, text, labels) of the rows with the lowest random keys. prints: hash,
-    label and row of the texts whose hash is a multiple of `share`, in arrays a chunk."""
-
-    source: str
-    size: int
-    multi_label: bool = False
-    rows: int = 0
-    unlabelled: int = 0
-    bare: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-    lengths: Counter[int] = field(default_factory=Counter)
-    marked: Counter[str] = field(default_factory=Counter)
-    marked_first: dict[str, list[int]] = field(default_factory=dict)
-    sample: list[tuple[float, int, str, tuple[str, ...]]] = field(default_factory=list)
-    prints: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
-    share: int = 1
-
-    def add(self, texts: list[str], named: Named, numbers: Sequence[int] | None = None) -> None:
-        """Take rows; numbers: theirs in the file, None where they go on from the last."""
-        rows = list(numbers) if numbers is not None else list(range(self.rows + 1, self.rows + 1 + len(texts)))
-        keys = np.random.Generator(np.random.PCG64([self.rows, 1])).random(len(texts)).tolist()
-        self.rows += len(texts)
-        self.unlabelled += sum(labels is None for labels in named)
-        self.bare += sum(labels == () for labels in named)
-        self.labels.update(label for labels in named for label in labels or ())
-        self.lengths.update(map(len, texts))
-        self._mark(pa.array(texts, pa.large_string()), rows)
-        self._print(texts, named, rows)
-        taken = [(key, row, text, held or ()) for key, row, text, held in zip(keys, rows, texts, named, strict=True)]
-        limit = self.sample[-1][0] if len(self.sample) >= self.size else 2.0
-        self.sample = sorted([*self.sample, *(one for one in taken if one[0] < limit)])[: self.size]
-
-    def _mark(self, texts: pa.Array, rows: list[int]) -> None:
-        for name, pattern in MARKS.items():
-            found = marked(texts, pattern)
-            first = self.marked_first.setdefault(name, [])
-            first.extend(rows[position] for position in found[: SHOWN - len(first)])
-            self.marked[name] += len(found)
-
-    def _print(self, texts: list[str], named: Named, rows: list[int]) -> None:
-        """Keep hashes, and half as many whenever there are too many: those of a text are kept together or not at
-        all."""
-        whole = text_hashes(texts).view("<u8")[:, 0]
-        own = np.array([crc32("\x1f".join(sorted(labels or ())).encode()) for labels in named], dtype=np.uint32)
-        self.prints.append(_every(self.share, (whole, own, np.array(rows))))
-        while sum(len(hashes) for hashes, _, _ in self.prints) > MOST_HASHES:
-            self.share *= 2
-            self.prints = [_every(self.share, arrays) for arrays in self.prints]
-
-
-def _every(share: int, arrays: tuple[np.ndarray, ...]) -> Any:
-    kept = arrays[0] % np.uint64(share) == 0
-    return tuple(array[kept] for array in arrays)
-
-
 def _facts(
-    look: _Look,
+    look: Survey,
     tokenizer: PreTrainedTokenizerFast | None,
     max_length: int | None,
     data: DataConfig,
@@ -262,7 +185,7 @@ def _lengths(counts: Counter[int], limit: int | None) -> Lengths:
 # Findings
 
 
-def _of_labels(look: _Look, data: DataConfig) -> Iterator[Finding]:
+def _of_labels(look: Survey, data: DataConfig) -> Iterator[Finding]:
     if look.unlabelled:
         share = f"{look.unlabelled:,} of {look.rows:,} rows have no label"
         yield Finding("unlabelled", "warning", f"{share}; --drop-unlabelled leaves them out", look.unlabelled)
@@ -282,7 +205,7 @@ def _of_labels(look: _Look, data: DataConfig) -> Iterator[Finding]:
     yield from _of_validation(look, data)
 
 
-def _of_validation(look: _Look, data: DataConfig) -> Iterator[Finding]:
+def _of_validation(look: Survey, data: DataConfig) -> Iterator[Finding]:
     if isinstance(data.validation, str) or data.folds or not look.labels:
         return
     small = [name for name, count in sorted(look.labels.items()) if count * data.validation < FEWEST_TO_CHOOSE]
@@ -293,7 +216,7 @@ def _of_validation(look: _Look, data: DataConfig) -> Iterator[Finding]:
         yield Finding("small validation", "note", f"{told} ({_some(small)}); {then}", len(small))
 
 
-def _of_texts(look: _Look) -> Iterator[Finding]:
+def _of_texts(look: Survey) -> Iterator[Finding]:
     for name, count in look.marked.items():
         grave = count > 0.01 * look.rows or "U+FFFD" in name or "read as" in name
         if count:
@@ -301,7 +224,7 @@ def _of_texts(look: _Look) -> Iterator[Finding]:
             yield Finding("texts", "warning" if grave else "note", message, count, tuple(look.marked_first[name]))
 
 
-def _of_equal_texts(look: _Look) -> Iterator[Finding]:
+def _of_equal_texts(look: Survey) -> Iterator[Finding]:
     hashes, labels, rows = (np.concatenate(column) for column in zip(*look.prints, strict=True))
     order = np.lexsort((rows, hashes))
     hashes, labels, rows = hashes[order], labels[order], rows[order]
@@ -322,7 +245,7 @@ def _of_equal_texts(look: _Look) -> Iterator[Finding]:
         yield Finding("contradicting labels", "warning", told, count, tuple(pairs))
 
 
-def _of_sample(look: _Look) -> Iterator[Finding]:
+def _of_sample(look: Survey) -> Iterator[Finding]:
     rows = [row for _, row, _, _ in look.sample]
     texts = [text for _, _, text, _ in look.sample]
     within = "" if len(texts) == look.rows else f" among {len(texts):,} sampled rows"

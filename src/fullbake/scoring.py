@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fullbake.chunks import Table
 from fullbake.config import Recipe
 from fullbake.data import Dataset
 from fullbake.decisions import MULTI_LABEL
@@ -16,7 +17,7 @@ from fullbake.model import Classifier
 from fullbake.parts import read_labelled
 from fullbake.progress import bar, warn
 from fullbake.runtime import release_memory
-from fullbake.tables import Table, open_table
+from fullbake.tables import open_table
 from fullbake.writers import open_writer
 
 

@@ -34,7 +34,8 @@ from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
 from fullbake.parts import Part, Parts
 from fullbake.sections import TrainingConfig
-from fullbake.tokens import Encoded, load_tokenizer, set_defaults
+from fullbake.tokenizer import load_tokenizer, set_defaults
+from fullbake.tokens import Encoded
 from fullbake.unfinished import Unfinished
 
 

@@ -18,9 +18,11 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from fullbake.arrowtables import arrow_strings
+from fullbake.chunks import Chunk, Table
 from fullbake.errors import DataError, Fault, OutputError
 from fullbake.storage import staged_file
-from fullbake.tables import DELIMITERS, FORMS, Chunk, Table, arrow_strings, json_text
+from fullbake.tables import DELIMITERS, FORMS, json_text
 from fullbake.textfiles import JsonRow
 
 Extra = Mapping[str, type]

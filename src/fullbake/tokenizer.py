@@ -1,0 +1,136 @@
+"""The base's own fast tokenizer: loaded, refused where it cannot be used, and told what its saved file has to do.
+
+What padding and truncation its file carries is switched off: `tokens` does both, on rows of ids.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils.hub import cached_file
+
+from fullbake.bases import explained, quiet, resolve
+from fullbake.errors import BaseModelError
+from fullbake.sections import Truncation
+
+# What a file that pads and truncates leaves in a tokenizer, and what loading does; no business of a bundle's.
+_STALE = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "local_files_only")
+
+
+def load_tokenizer(base: Path | str) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a base or a bundle, what padding and truncation its file carries switched off.
+
+    Raises BaseModelError where there is none, where only a slow one can be had, or where it lacks what a
+    batch of several texts needs: a padding token, and special tokens around a text. Code in a base is never
+    run.
+    """
+    place = resolve(base)
+    tokenizer: PreTrainedTokenizerFast = _read(place)
+    _check(tokenizer, place)
+    switch_off(tokenizer)
+    for key in _STALE:
+        tokenizer.init_kwargs.pop(key, None)
+    return tokenizer
+
+
+def set_defaults(
+    tokenizer: PreTrainedTokenizerFast, *, max_length: int, truncation: Truncation, has_token_type_ids: bool
+) -> None:
+    """Tell a tokenizer what it serves, so that its saved file does in plain transformers what was done here.
+
+    has_token_type_ids: whether the model takes segments (its config's type_vocab_size is not 0); the
+    tokenizer gives them where it makes them and the model takes them. `pipeline(..., truncation=True)` then
+    cuts at max_length and at the same end: `tail` keeps the end of a text; `head+tail` has no counterpart
+    there and becomes `head`.
+    """
+    switch_off(tokenizer)
+    names = [name for name in tokenizer.model_input_names if has_token_type_ids or name != "token_type_ids"]
+    side = "left" if truncation == "tail" else "right"
+    settings = {"model_max_length": max_length, "truncation_side": side, "padding_side": "right"}
+    for name, value in (settings | {"model_input_names": names}).items():
+        setattr(tokenizer, name, value)
+        tokenizer.init_kwargs[name] = value  # only what stands here is written to the file
+
+
+def switch_off(tokenizer: PreTrainedTokenizerFast) -> None:
+    """No padding and no truncation by the tokenizer itself; any call of it may have switched them on."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """How many special tokens the tokenizer sets before and after a text."""
+    switch_off(tokenizer)
+    mask = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
+    if 0 not in mask or 1 not in mask:
+        raise BaseModelError(
+            "its tokenizer sets no special tokens around a text",
+            where=f"base '{tokenizer.name_or_path}'",
+            expected="an encoder's tokenizer, which marks where a text starts or ends",
+            remedy="Restore the post-processor in its tokenizer.json, or choose another base.",
+        )
+    return mask.index(0), mask[::-1].index(0)
+
+
+# Which tokenizers are refused
+
+
+def _read(place: Path | str) -> Any:
+    with explained(place), quiet():
+        try:
+            return AutoTokenizer.from_pretrained(
+                place, trust_remote_code=False, local_files_only=isinstance(place, Path)
+            )
+        except OSError:
+            raise
+        except Exception as error:  # the Rust side raises bare Exception
+            raise _unusable(place, "its tokenizer cannot be read", _first_line(error)) from error
+
+
+def _check(tokenizer: Any, place: Path | str) -> None:
+    """Refuse what loads but cannot be used."""
+    if not tokenizer.is_fast:
+        raise _unusable(place, "its tokenizer has no fast version", type(tokenizer).__name__)
+    if not _has_vocabulary(tokenizer, place):
+        raise _unusable(place, "it holds no tokenizer", "no tokenizer.json")
+    if tokenizer.pad_token_id is None:
+        raise BaseModelError(
+            "its tokenizer has no padding token",
+            where=f"base '{place}'",
+            expected="a token to pad with, which batches of several texts need",
+            remedy='Name one of its vocabulary in tokenizer_config.json, such as "pad_token": "[PAD]".',
+        )
+    special_tokens(tokenizer)
+
+
+def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:
+    """Whether the vocabulary came from the base.
+
+    Where the files are missing, transformers 5 makes up a vocabulary of the special tokens alone, without a
+    word.
+    """
+    names = dict(tokenizer.vocab_files_names)
+    whole = names.pop("tokenizer_file", "tokenizer.json")
+    return _holds(place, whole) or (bool(names) and all(_holds(place, name) for name in names.values()))
+
+
+def _holds(place: Path | str, name: str) -> bool:
+    if isinstance(place, Path):
+        return (place / name).is_file()
+    return cached_file(place, name, _raise_exceptions_for_missing_entries=False) is not None
+
+
+def _unusable(place: Path | str, what: str, got: str) -> BaseModelError:
+    return BaseModelError(
+        what,
+        where=f"base '{place}'",
+        expected="a fast tokenizer: tokenizer.json, or the vocabulary files it can be made from",
+        got=got,
+        remedy="Copy the tokenizer files of the model that this base was made from into its folder. Where "
+        "there is only a SentencePiece model, install sentencepiece, then run "
+        "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) once.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
