@@ -122,3 +122,50 @@ def test_any_recipe_round_trips(rate: float, epochs: int, seed: int, text: str) 
 def test_with_fields_sets_also_none() -> None:
     recipe = Recipe.load("frozen-mlp", base="demo")
     assert recipe.with_fields(patience=None, max_length=64).training.patience is None
+
+
+# What data, losses and decisions may not be together
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"labels": "a,b", "label_separator": "|"}, "exclude each other"),
+        ({"labels": "a,a"}, "named twice"),
+        ({"labels": "text,b"}, "different columns"),
+        ({"text_pair": "label"}, "different columns"),
+        ({"text_pair": "b", "truncation": "tail"}, "the longer one is cut"),
+        ({"folds": 5, "validation": "file.csv"}, "leave one of the two out"),
+        ({"folds": 1}, "nothing to train on"),
+        ({"stride": 10}, "truncation windows"),
+        ({"loss": "focal", "label_smoothing": 0.1}, "together with focal"),
+        ({"at_recall": 0.9, "at_precision": 0.9}, "exclude each other"),
+        ({"thresholds": "f1", "costs": "a>b=2"}, "exclude each other"),
+        ({"at_recall": 1.5}, "less than 1"),
+        ({"costs": "a>b=x"}, "number"),
+        ({"class_weights": "balancd"}, "Did you mean 'balanced'"),
+        ({"metric": "f1"}, "f1_macro"),
+    ],
+)
+def test_new_misfits_are_told(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        Recipe.load("finetune", base="demo", **fields)
+
+
+@pytest.mark.parametrize("fields", [{"loss": "focal"}, {"label_smoothing": 0.1}, {"sampling": "balanced"}])
+def test_lbfgs_takes_class_weights_alone(fields: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match="lbfgs"):
+        Recipe.load("frozen-linear", base="demo", **fields)
+    assert Recipe.load("frozen-linear", base="demo", class_weights="a=2,b=0.5").training.class_weights == {
+        "a": 2,
+        "b": 0.5,
+    }
+
+
+def test_lists_and_amounts_from_a_command_line_go_through_yaml(tmp_path: Path) -> None:
+    recipe = Recipe.load("finetune", base="demo", labels="a, b", costs="miss=5,false_alarm=1", class_weights="a=3")
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    assert Recipe.load(tmp_path / "r.yaml") == recipe
+    assert recipe.data.columns.labels == ("a", "b")
+    names = Recipe.load("finetune", base="demo", labels=["one, with a comma", "b"]).data.labels
+    assert names == ("one, with a comma", "b")
