@@ -8,6 +8,7 @@ stratified draw; test files are scored whole. Base `demo`, but for ChnSentiCorp:
 to show that such a text goes through whole. Its score says nothing.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import keep
+from machine import RESULTS, keep
 
 from fullbake import Recipe, adapt
 from fullbake.decisions import Decision
@@ -50,17 +51,20 @@ TASKS = {
         "chnsenticorp_train.csv", "chnsenticorp_dev.csv", 2000, {"max_length": 128, "epochs": 1}
     ),
 }
-RECIPES = ("frozen-linear", "frozen-mlp", "finetune")
+RECIPES: dict[str, dict[str, Any]] = {
+    "frozen-linear": {},
+    "frozen-mlp": {},
+    "finetune": {"batch_size": 16},
+    "finetune, linear head": {"batch_size": 16, "head": "linear"},
+}
 
 
 def measure(folder: Path, name: str, recipe: str, base: str) -> dict[str, Any]:
     task, started = TASKS[name], time.perf_counter()
     fields = {"validation": 0.15} | task.fields
-    if recipe == "finetune":
-        fields["batch_size"] = 16
     if recipe == "frozen-linear":
         fields.pop("epochs", None)
-    chosen = Recipe.load(recipe, base=base, **fields)
+    chosen = Recipe.load(recipe.partition(",")[0], base=base, **fields, **RECIPES[recipe])
     data = read_labelled(folder / task.train, chosen.data)
     if task.rows is not None:
         held = split(np.arange(len(data)), data.labels, task.rows / len(data), 0)[1]
@@ -92,9 +96,12 @@ def value(scores: dict[str, Any], name: str) -> float:
 
 
 def main(folder: Path, names: list[str]) -> None:
+    """Measure the named data sets, or all; rows of others that were kept before stay."""
     from bases import make_base
 
-    rows = []
+    kept = RESULTS / "problem_types.json"
+    rows = json.loads(kept.read_text())["rows"] if names and kept.exists() else []
+    rows = [row for row in rows if row["data"] not in names]
     with tempfile.TemporaryDirectory() as made:
         for name in names or TASKS:
             base = str(make_base("bert", Path(made))) if "random" in name else "demo"

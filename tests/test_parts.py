@@ -142,3 +142,47 @@ def test_part_without_rows() -> None:
     part = Part(whole(["a", "b", "c", "d"], [0, 1, 0, 1]), np.array([0, 2, 3]))
     assert part.without(np.array([1])).indices.tolist() == [0, 3]
     assert part.without(np.array([1])).labels.tolist() == [0, 1]
+
+
+# Folds
+
+
+def test_folds_are_taken_where_validation_would_be_too_small(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path, 24), DataConfig())
+    assert parts.validation is None
+    assert parts.chooser is parts.train
+    assert sorted(np.concatenate(parts.folds).tolist()) == list(range(24))
+    assert len(parts.folds) == 5
+    assert set(parts.named()) == {"train"}
+
+
+def test_five_rows_of_each_class_are_enough_for_a_part(tmp_path: Path) -> None:
+    assert divide(dataset(tmp_path, 75), DataConfig()).validation is not None
+    assert divide(dataset(tmp_path, 66), DataConfig()).validation is None
+    assert divide(dataset(tmp_path, 24), DataConfig(folds=0)).validation is not None
+    assert len(divide(dataset(tmp_path, 75), DataConfig(folds=3)).folds) == 3
+
+
+def test_a_large_file_is_warned_of_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.setattr("fullbake.parts.MOST_ROWS_FOR_FOLDS", 20)
+    assert divide(dataset(tmp_path, 24), DataConfig()).validation is not None
+    assert any("--folds 5" in message for message in caplog.messages)
+
+
+def test_fewer_texts_than_folds(tmp_path: Path) -> None:
+    texts = ["one", "two", "three", "four"]
+    assert len(divide(whole(texts, [0, 1, 0, 1]), DataConfig()).folds) == 4
+    with pytest.raises(DataError, match="fewer different texts than folds"):
+        divide(whole(texts, [0, 1, 0, 1]), DataConfig(folds=5))
+
+
+def test_folds_keep_their_rows_when_overlapping_ones_are_left_out(tmp_path: Path) -> None:
+    data = dataset(tmp_path, 24)
+    test = given(tmp_path, [row[0] for row in make_rows()[:3]])
+    parts = divide(data, DataConfig(test=test, drop_overlap=True))
+    assert len(parts.train) == 21
+    assert sorted(np.concatenate(parts.folds).tolist()) == list(range(21))
+    before = divide(data, DataConfig())
+    for fold, old in zip(parts.folds, before.folds, strict=True):
+        kept = {int(before.train.indices[place]) for place in old} - {0, 1, 2}
+        assert {int(parts.train.indices[place]) for place in fold} == kept

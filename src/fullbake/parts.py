@@ -106,6 +106,8 @@ def divide(data: Dataset, config: DataConfig) -> Parts:
     count = _fold_count(rest, config, left)
     if count:
         assert groups is not None
+        if config.folds is None:  # unasked, as many as there can be
+            count = min(count, len(np.unique(groups[rest.indices])))
         held = tuple(folds(groups[rest.indices], rest.labels, count, config.split_seed))
         return _without_overlap(Parts(rest, None, test, held, groups), config)
     train, validation = _part(rest, config.validation, groups, config, left)
