@@ -21,9 +21,9 @@ def processor() -> str:
 
 
 def _named(argument: str) -> str:
-    """A file among the arguments by its name alone: where it lies on this machine is nobody's business."""
+    """A file or folder among the arguments by its name alone: where it lies on this machine is nobody's business."""
     path = Path(argument)
-    return path.name if path.is_file() and path.suffix != ".py" else argument
+    return path.name if path.exists() and path.suffix != ".py" else argument
 
 
 def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:

@@ -1,5 +1,4 @@
-"""Many labels a row, pairs, 77 classes and Chinese, by way: what each is scored on test, with and without its
-thresholds.
+"""Many labels a row, pairs, 77 classes, and Chinese: scores on test by way, with and without fitted thresholds.
 
     python benchmarks/problem_types.py FOLDER_OF_DATA [name ...]
 

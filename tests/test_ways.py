@@ -272,3 +272,16 @@ def test_a_recall_floor_is_kept_on_validation(bases: Bases, tmp_path: Path) -> N
     row = next(row for row in scores["per_class"] if row["label"] == "money")
     assert row["recall"]["value"] == pytest.approx(entry["recall"])
     assert Classifier.load(tmp_path / "m").decision == made.decision
+
+
+def test_a_run_that_only_has_to_clean_up_is_known_again_though_validation_chose_its_truncation(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    chosen = recipe(bases("bert"), max_length=16, truncation="auto", folds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("fullbake.unfinished.Unfinished.close", lambda self: None)
+        adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
+    caplog.set_level("INFO", "fullbake")
+    adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
+    assert any("was complete already" in message for message in caplog.messages)

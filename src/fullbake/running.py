@@ -123,10 +123,12 @@ def _check_problem(recipe: Recipe, parts: Parts) -> None:
 
 
 def _train(job: Job) -> Classifier:
-    job, trained, tried = _choose(job)
-    judged = finish(trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision)
-    classifier = Classifier(trained.network, job.tokenizer, job.recipe.tokens, Record(), judged.decision)
-    classifier.record = _record(job, trained, judged, tried)
+    chosen, trained, tried = _choose(job)
+    finished = finish(trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision)
+    classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, Record(), finished.decision)
+    record = _record(chosen, trained, finished)
+    facts = {"run": fingerprint(job.facts()), "truncation_tried": tried}  # the run is the one that was asked for
+    classifier.record = replace(record, facts=record.facts | facts)
     return classifier
 
 
@@ -216,7 +218,7 @@ def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> in
     return max_length // 4 if tokens.stride is None else tokens.stride
 
 
-def _record(job: Job, trained: Trained, finished: Finished, tried: dict[str, float]) -> Record:
+def _record(job: Job, trained: Trained, finished: Finished) -> Record:
     """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
     parts = job.parts
     scored = {"validation": (parts.chooser.labels, finished.logits)}
@@ -229,11 +231,9 @@ def _record(job: Job, trained: Trained, finished: Finished, tried: dict[str, flo
     return Record(
         facts
         | {
-            "run": fingerprint(facts),
             "columns": parts.train.source.columns.to_json(),
             "metrics": scores,
             "calibration": finished.calibration,
-            "truncation_tried": tried,
             "data": _data_facts(parts),
         },
         {"hashes": text_hashes(parts.train.whole_texts), **rows},
