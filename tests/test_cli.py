@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -426,3 +427,9 @@ def test_a_folder_of_packed_shards_is_scored(run: Run, bundle: Path, tmp_path: P
     code, out, _ = run("predict", bundle, tmp_path / "shards")
     assert code == 0
     assert [row["text"] for row in csv.DictReader(out.splitlines())] == ["text 0", "another", "text 1", "another"]
+
+
+def test_a_pipe_is_no_text(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """A shell's <(...) names a pipe: it is pointed to stdin, not classified by its name."""
+    os.mkfifo(tmp_path / "pipe")
+    assert "fullbake predict BUNDLE <" in refusal(run, "predict", bundle, tmp_path / "pipe")

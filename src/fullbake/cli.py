@@ -225,9 +225,14 @@ def predict(
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
+def _can_be_read(word: str) -> bool:
+    """Whether a word names a file, or a pipe such as a shell's <(...)."""
+    return os.path.exists(word) and not os.path.isdir(word)
+
+
 def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[str, ...]) -> None:
     """Texts as arguments are shown, not written; and what names a file was hardly meant as a text."""
-    files = [word for word in inputs if bare_suffix(Path(word)) in forms or os.path.isfile(word)]
+    files = [word for word in inputs if bare_suffix(Path(word)) in forms or _can_be_read(word)]
     if files:
         raise DataError(
             "this is a file, where texts or one file of rows are taken",
@@ -276,6 +281,10 @@ def inspect(
     recipe = Recipe.load(**({"base": "none given"} | given))
     if suspects is not None and "base" not in given:
         raise RecipeError("--suspects compares the features of a base", remedy="Name one: --base demo.")
+    if suspects is not None:
+        from fullbake.suspects import require_cleanlab
+
+        require_cleanlab()
     from fullbake import factsheet
     from fullbake.inspection import inspect_file
 

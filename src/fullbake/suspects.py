@@ -63,6 +63,7 @@ _AS_LINEAR: Final = {"head": "linear", "optimizer": "lbfgs", "freeze_layers": No
 
 def find_suspects(dataset: Dataset, features: np.ndarray, *, seed: int = 0) -> Suspects:
     """Rank all rows. features: (rows, width). Raises RecipeError where cleanlab is not installed."""
+    require_cleanlab()
     assert dataset.labels is not None
     chances = _cross_validated(dataset, features, seed)
     quality = _quality(dataset.labels, chances)
@@ -131,16 +132,22 @@ def _fit_and_score(
     chances[held[:, None], columns] = model.predict_proba(features[held])
 
 
-def _quality(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """How little suspect each row's label is, (rows,), by its own probability ("self-confidence")."""
+def require_cleanlab() -> None:
+    """Raise RecipeError where cleanlab is not installed: it is told before the work."""
     try:
-        from cleanlab.multilabel_classification.rank import get_label_quality_scores as of_many
-        from cleanlab.rank import get_label_quality_scores as of_one
+        import cleanlab.rank  # noqa: F401
     except ImportError:
         raise RecipeError(
             "cleanlab, which ranks suspect labels, is not installed",
             remedy="pip install 'fullbake[suspects]'",
         ) from None
+
+
+def _quality(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """How little suspect each row's label is, (rows,), by its own probability ("self-confidence")."""
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores as of_many
+    from cleanlab.rank import get_label_quality_scores as of_one
+
     if labels.ndim == 2:
         held: list[list[int]] = [np.flatnonzero(row).tolist() for row in labels]
         return np.asarray(of_many(held, chances))
