@@ -44,8 +44,7 @@ class Table:
     """A file that can be read again and again, chunk by chunk.
 
     form: csv, tsv, jsonl, parquet or lines. names: all columns of the file (JSON Lines: of the first row). columns:
-    those that chunks bring. unit: what positions count, "line" or "row". schema: Parquet's own. shards: files of a
-    folder.
+    those that chunks bring. unit: what positions count, "line" or "row". schema: Parquet's own.
     """
 
     source: str
@@ -55,7 +54,6 @@ class Table:
     unit: str
     read: Callable[[int, bool], Iterator[Chunk]]
     schema: Any = None
-    shards: int = 1
 
     def chunks(self, rows: int = 4096, *, keep: bool = False) -> Iterator[Chunk]:
         """Chunks of at most `rows` rows, in the file's order. keep: fill `originals` from Parquet too.

@@ -112,7 +112,7 @@ def _open_folder(folder: Path, asked: _Asked) -> Table:
         for shard in shards:
             yield from shard.read(size, keep)
 
-    return replace(first, source=str(folder), read=read, shards=len(shards))
+    return replace(first, source=str(folder), read=read)
 
 
 def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -> Table:

@@ -61,13 +61,6 @@ class Encoded:
         documents = None if self.documents is None else self.documents[rows]
         return Encoded(self.input_ids[places], offsets_of(lengths), types, documents)
 
-    @property
-    def texts(self) -> int:
-        """How many texts the rows are of (the last of them has a window)."""
-        if self.documents is None:
-            return len(self)
-        return int(self.documents[-1]) + 1 if len(self.documents) else 0
-
     def of_documents(self, texts: npt.NDArray[np.int64]) -> "Encoded":
         """These texts, in this order, with all their windows, numbered from 0."""
         if self.documents is None:
