@@ -11,9 +11,6 @@ and batches come in random order, but rows of very different length seldom share
 with the label, the class mix of a step strays further from the data's: the share of spam in 16 rows of
 sms_spam has a standard deviation of 0.20, 0.085 under a plain shuffle; of toxic rows in jigsaw_8k, 0.109 and
 0.092. A plan over equal lengths (cached features, padding to `max_length`) is a plain shuffle.
-
-Random numbers are SeedSequence's and PCG64's raw words alone, the parts of numpy's random module whose
-streams are promised not to change between versions.
 """
 
 from collections.abc import Iterator
@@ -23,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fullbake.draws import permutation, source, uniform
 
 Rows = npt.NDArray[np.int64]
 
@@ -93,11 +92,11 @@ def training_plan(
     weights: (rows,), above 0 somewhere; as many rows as there are are drawn with replacement, each with a chance by its
     weight. None takes every row once.
     """
-    random = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    shuffled = _permutation(random, len(lengths)) if weights is None else _drawn(random, weights)
+    random = source(seed, epoch)
+    shuffled = permutation(random, len(lengths)) if weights is None else _drawn(random, weights)
     whole = len(lengths) - len(lengths) % batch_size
     batches, last = _pooled(shuffled[:whole], lengths, batch_size), shuffled[whole:]
-    batches = batches[_permutation(random, len(batches))]
+    batches = batches[permutation(random, len(batches))]
     if merge_last_single and len(last) == 1 and len(batches):
         batches, last = batches[:-1], np.concatenate([batches[-1], last])
     last = last[np.argsort(lengths[last], kind="stable")]
@@ -134,16 +133,12 @@ def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[Rows
     return [order[start:end] for start, end in pairwise(ends)]
 
 
-def _permutation(random: np.random.PCG64, size: int) -> Rows:
-    return np.argsort(random.random_raw(size), kind="stable")
-
-
 def _drawn(random: np.random.PCG64, weights: npt.NDArray[np.float64]) -> Rows:
     """As many rows as there are weights, with replacement, in random order: the inverse of the summed weights at
     uniform numbers of 53 bits."""
     limits = np.cumsum(weights)
-    uniform = (random.random_raw(len(weights)) >> np.uint64(11)) * 2.0**-53
-    rows: Rows = np.searchsorted(limits, uniform * limits[-1], side="right").clip(max=len(weights) - 1)
+    drawn = uniform(random, len(weights)) * limits[-1]
+    rows: Rows = np.searchsorted(limits, drawn, side="right").clip(max=len(weights) - 1)
     return rows
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from fullbake.errors import RecipeError, did_you_mean
@@ -19,11 +19,24 @@ from fullbake.sections import (
     DecisionConfig,
     HeadConfig,
     HeadKind,
+    PretrainingConfig,
     Section,
     TokensConfig,
     TrainingConfig,
     Way,
 )
+
+
+def _stage(value: object) -> object:
+    """`tapt` from a command line -> that recipe's stage; `objective=mlm;steps=200` -> {"objective": "mlm", ...}."""
+    if not isinstance(value, str):
+        return value
+    if "=" in value:
+        return {name.strip(): word.strip() for name, _, word in (part.partition("=") for part in value.split(";"))}
+    found = _read_recipe(value).get("further_pretraining")
+    if found is None:
+        raise ValueError(f"recipe {value!r} has no further pretraining")
+    return found
 
 
 class Recipe(Section):
@@ -34,6 +47,10 @@ class Recipe(Section):
 
     way: Way = "finetune"
     """`finetune` trains the base's weights; `frozen` computes its features once and trains a head alone."""
+
+    further_pretraining: Annotated[PretrainingConfig | None, BeforeValidator(_stage)] = None
+    """Let the base learn from raw text first (way 1): a recipe whose stage is taken (`tapt`), or single fields of it as
+    in "objective=mlm;steps=200". Default: no such stage."""
 
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
@@ -68,6 +85,23 @@ class Recipe(Section):
                 faults.append(f"{field}: there is no such field. {did_you_mean(field, FIELDS)}")
         return _validated(values, faults, where=f"recipe {str(name)!r}")
 
+    @classmethod
+    def load_stage(cls, source: str | Path, /, **overrides: Any) -> PretrainingConfig:
+        """The further pretraining of a recipe, with single fields of it set otherwise. Raises RecipeError."""
+        values = _read_recipe(source).get("further_pretraining")
+        if values is None:
+            raise RecipeError(f"recipe {str(source)!r} has no section further_pretraining")
+        given = {name: value for name, value in overrides.items() if value is not None}
+        excluded = {other for name in given for other in _EXCLUDED.get(name, ())}
+        kept = {name: value for name, value in values.items() if name not in excluded}
+        return _validated({"base": "none", "further_pretraining": kept | given}, [], f"recipe {str(source)!r}").stage
+
+    @property
+    def stage(self) -> PretrainingConfig:
+        """The further pretraining; ask only where there is one."""
+        assert self.further_pretraining is not None
+        return self.further_pretraining
+
     def with_fields(self, **overrides: Any) -> "Recipe":
         """This recipe with some leaf fields set otherwise (None too sets)."""
         values = self.model_dump()
@@ -78,6 +112,18 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """Every field, in the form that `load` reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_EXCLUDED = {
+    "steps": ("epochs", "warmup_steps"),
+    "epochs": ("steps", "warmup_steps"),
+    "max_length": ("phases",),
+    "phases": ("max_length",),
+    "batch_size": ("batch_tokens",),
+    "batch_tokens": ("batch_size",),
+    "warmup": ("warmup_steps",),
+}
+"""Fields of further pretraining that give way to one that is set over a recipe's."""
 
 
 def _misfits(recipe: Recipe) -> list[str]:

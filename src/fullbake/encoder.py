@@ -45,8 +45,8 @@ def load_encoder(base: str | Path, *, pooler: bool = False) -> PreTrainedModel:
     or pickles.
     """
     place, config = resolve(base), load_config(base)
-    encoder, missing = _load(place, config, pooler=pooler)
-    _refuse_missing(place, missing)
+    encoder, missing = load_encoder_and_missing(place, config, pooler=pooler)
+    refuse_missing(place, missing)
     return encoder
 
 
@@ -61,8 +61,8 @@ def load_standard(base: str | Path, label_names: Sequence[str], *, seed: int) ->
     with torch.device("meta"), quiet():
         pooled = getattr(family(config).base_model, "pooler", None) is not None
     with seeded(seed):
-        encoder, missing = _load(place, config, pooler=pooled)
-        _refuse_missing(place, {name for name in missing if not name.startswith("pooler.")})
+        encoder, missing = load_encoder_and_missing(place, config, pooler=pooled)
+        refuse_missing(place, {name for name in missing if not name.startswith("pooler.")})
         if missing:
             warnings.warn(f"{place} holds no pooler; the standard head's starts from random weights", stacklevel=2)
         return plant(encoder, family, label(config, label_names))
@@ -96,14 +96,16 @@ def plant(encoder: PreTrainedModel, family: Any, config: PreTrainedConfig) -> Pr
         model, info = family.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
-    _refuse_missing(str(config.name_or_path), {key for key in info["missing_keys"] if key.startswith(f"{prefix}.")})
+    refuse_missing(str(config.name_or_path), {key for key in info["missing_keys"] if key.startswith(f"{prefix}.")})
     return model
 
 
-def _load(place: Path | str, config: PreTrainedConfig, *, pooler: bool) -> tuple[PreTrainedModel, set[str]]:
+def load_encoder_and_missing(
+    place: Path | str, config: PreTrainedConfig, *, pooler: bool
+) -> tuple[PreTrainedModel, set[str]]:
     """The encoder, and the names of weights that the base does not hold."""
     if isinstance(place, Path):
-        _check_weights(place)
+        check_weights(place)
     with explained(place), quiet():
         encoder, info = _auto.AutoModel.from_pretrained(
             place,
@@ -125,7 +127,8 @@ def pooler_option(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
     return {"add_pooling_layer": pooler} if "add_pooling_layer" in options else {}
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Raise BaseModelError where a folder holds no safetensors weights."""
     if any((folder / name).is_file() for name in _WEIGHTS):
         return
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
@@ -142,7 +145,8 @@ def _check_weights(folder: Path) -> None:
     )
 
 
-def _refuse_missing(place: Path | str, missing: set[str]) -> None:
+def refuse_missing(place: Path | str, missing: set[str]) -> None:
+    """Raise BaseModelError where any weight is missing."""
     if missing:
         raise BaseModelError(
             f"the base lacks {len(missing)} of the weights that its config.json asks for",

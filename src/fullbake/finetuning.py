@@ -87,7 +87,7 @@ def _work(network: nn.Module, train: Labelled, validate: Validation, tuning: Tun
     training, labels = tuning.training, train.row_labels
     return Work(
         plan=lambda epoch: _plan(train, tuning, epoch),
-        loss_fn=lambda module, step: _losses(module, step, train, labels, tuning),
+        loss_fn=lambda module, step, share: _losses(module, len(step.rows), share, train, labels, tuning),
         validate=validate,
         groups=parameter_groups(
             network,
@@ -115,15 +115,17 @@ def _plan(train: Labelled, tuning: Tuning, epoch: int) -> list[Step]:
     )
 
 
-def _losses(module: nn.Module, step: Step, train: Labelled, labels: np.ndarray, tuning: Tuning) -> Iterator[Tensor]:
-    """The loss summed over rows: cut by cut, or once for the whole step where the head has batch norm."""
+def _losses(
+    module: nn.Module, count: int, share: Step, train: Labelled, labels: np.ndarray, tuning: Tuning
+) -> Iterator[Tensor]:
+    """The loss over the `count` rows of a step: cut by cut, or once for all where the head has batch norm."""
     loss = tuning.objective.loss
     if tuning.head.kind == "mlp":
-        pooled = torch.cat([features(module, _inputs(cut, train, tuning)) for cut in step.cuts])
-        yield loss(head_of(module)(pooled), _on_device(labels[step.rows]))
+        pooled = torch.cat([features(module, _inputs(cut, train, tuning)) for cut in share.cuts])
+        yield loss(head_of(module)(pooled), _on_device(labels[share.rows])) / count
         return
-    for cut in step.cuts:
-        yield loss(module(**_inputs(cut, train, tuning)).logits, _on_device(labels[cut]))
+    for cut in share.cuts:
+        yield loss(module(**_inputs(cut, train, tuning)).logits, _on_device(labels[cut])) / count
 
 
 def _inputs(rows: np.ndarray, train: Labelled, tuning: Tuning) -> dict[str, Tensor]:

@@ -200,7 +200,7 @@ def _work(
     weights = balanced_row_weights(train.row_labels) if training.sampling == "balanced" else None
     return Work(
         plan=lambda epoch: _plan(len(labels), training, epoch, head.kind, weights),
-        loss_fn=lambda module, step: _loss(module, inputs, labels, step, settings.objective),
+        loss_fn=lambda module, _, share: _loss(module, inputs, labels, share, settings.objective),
         validate=validate,
         groups=parameter_groups(
             module, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay, layer_decay=1.0
@@ -228,4 +228,4 @@ def _plan(rows: int, training: TrainingConfig, epoch: int, kind: str, weights: n
 
 def _loss(module: nn.Module, inputs: Tensor, labels: Tensor, step: Step, objective: Objective) -> Iterator[Tensor]:
     rows = torch.from_numpy(step.rows).to(inputs.device)
-    yield objective.loss(module(inputs[rows]), labels[rows])
+    yield objective.loss(module(inputs[rows]), labels[rows]) / len(rows)

@@ -1,7 +1,7 @@
-"""The one training loop: encoders, heads and (later) the masked LM all train here.
+"""The one training loop: encoders, heads and the masked LM all train here.
 
-A step is one optimizer step over the rows that the batch plan gave it. The loss function yields the *sum* of the loss
-over rows, cut by cut; the loop divides by the rows of the whole step, so that neither cuts nor processes change
+A step is one optimizer step over the rows that the batch plan gave it. The loss function yields its parts cut by cut,
+each divided by the count of the whole step (rows, or masked tokens), so that neither cuts nor processes change
 anything but rounding. Everything random is a pure function of (seed, step, rank), so going on after a kill is: load
 the newest checkpoint and take the next step. The best epoch's weights are held in memory (one more copy of the
 trained weights).
@@ -31,15 +31,15 @@ from fullbake.progress import bar, say
 from fullbake.sections import TrainingConfig
 
 Plan = Callable[[int], Sequence[Step]]
-"""Epoch, from 0 -> its steps; the number of steps is the same for every epoch."""
+"""Epoch, from 0 -> its steps; as many in every epoch, unless `Work.steps` says otherwise."""
 
-LossFunction = Callable[[nn.Module, Step], Iterator[Tensor]]
-"""(module, step) -> the loss summed over rows, one scalar for each cut, to be run backward before the next is asked
-for."""
+LossFunction = Callable[[nn.Module, Step, Step], Iterator[Tensor]]
+"""(module, step, this process's share of it) -> parts of the step's mean loss, a scalar for each cut of the share, to
+be run backward before the next is asked for. Over all cuts of all shares they add up to the mean over the step."""
 
 Validation = Callable[[nn.Module, int], dict[str, Any]]
 """(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric;
-JSON values, kept in the history."""
+JSON values, kept in the history. With `diverged`, a reason, training ends there."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Work:
     plan, loss_fn, validate: see the types. groups: torch parameter groups with their own `lr` and `weight_decay`.
     rows: how many there are. tokens: in all rows together, None where rows are features. penalty: module -> scalar
     added to the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each
-    does all of it. last_epoch: stop after this one (from 1) on the way to all of them, None to go on.
+    does all of it. last_epoch: stop after this one (from 1) on the way to all of them, None to go on. steps: of all
+    epochs together, None where each has as many as the first. told: entry of the history -> its line, None for
+    `describe`. salvage: where the loss goes bad, stop and keep the best weights so far in place of raising.
     """
 
     plan: Plan
@@ -61,14 +63,19 @@ class Work:
     penalty: Callable[[nn.Module], Tensor] | None = None
     shared: bool = True
     last_epoch: int | None = None
+    steps: int | None = None
+    told: Callable[[dict[str, Any]], str] | None = None
+    salvage: bool = False
 
 
 @dataclass
 class _State:
-    """Where the loop stands, apart from arrays. epoch, step: the next to run. The sums are of the epoch under way."""
+    """Where the loop stands, apart from arrays. epoch, step: the next to run. taken: optimizer steps in all. The sums
+    are of the epoch under way."""
 
     epoch: int = 0
     step: int = 0
+    taken: int = 0
     loss_sum: float = 0.0
     row_sum: int = 0
     seconds: float = 0.0
@@ -76,6 +83,10 @@ class _State:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
+
+
+COOLDOWN = 0.2
+"""Share of the steps after warm-up in which `1-sqrt` takes the rate down."""
 
 
 class _Training:
@@ -87,14 +98,9 @@ class _Training:
         self.optimizer = make_optimizer(config, work.groups)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [parameter for group in work.groups for parameter in group["params"]]
-        self.steps = len(work.plan(0))
+        self.steps = work.steps or len(work.plan(0)) * config.epochs
         self.best_weights: dict[str, Tensor] = {}
         self.state = _State()
-
-    @property
-    def taken(self) -> int:
-        """Optimizer steps taken in all."""
-        return self.state.epoch * self.steps + self.state.step
 
     def run(self, stopped: Callable[[], int]) -> None:
         """Train to the end, from where the state stands. stopped: gives the signal that asks to stop, 0 for none."""
@@ -108,23 +114,25 @@ class _Training:
         self.module.train()
         with bar(f"epoch {state.epoch + 1}/{self.config.epochs}", self.work.rows, "rows") as advance:
             advance(state.row_sum)
-            for step in self.work.plan(state.epoch)[state.step :]:
+            steps = self.work.plan(state.epoch)
+            for step in steps[state.step :]:
                 started = time.perf_counter()
                 loss = self._take_step(step)
-                state.step, state.loss_sum = state.step + 1, state.loss_sum + loss
+                state.step, state.taken = state.step + 1, state.taken + 1
+                state.loss_sum += loss * len(step.rows)
                 state.row_sum += len(step.rows)
                 state.seconds += time.perf_counter() - started
                 advance(len(step.rows))
-                if state.step < self.steps:  # the end of an epoch saves after validation
+                if state.step < len(steps):  # the end of an epoch saves after validation
                     self._maybe_save(_agreed_signal(stopped()))
 
     def _take_step(self, step: Step) -> float:
-        """One optimizer step. Returns the loss summed over the step's rows."""
+        """One optimizer step. Returns the step's mean loss."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * self._factor(self.taken)
+            group["lr"] = peak * self._factor(self.state.taken)
         rank, ranks = (runtime.rank(), runtime.world_size()) if self.work.shared else (0, 1)
-        runtime.seed_step(self.config.seed, self.taken, rank)
-        loss = self._backward(step.share(rank, ranks), len(step.rows), penalized=rank == 0)
+        runtime.seed_step(self.config.seed, self.state.taken, rank)
+        loss = self._backward(step, step.share(rank, ranks), penalized=rank == 0)
         if ranks > 1:
             loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
             _sum_gradients(self.parameters)
@@ -135,19 +143,19 @@ class _Training:
         self.optimizer.zero_grad()
         return loss
 
-    def _backward(self, share: Step, count: int, *, penalized: bool) -> float:
-        """Gradients of the mean loss over `count` rows, as far as this share goes. Returns its summed loss."""
+    def _backward(self, step: Step, share: Step, *, penalized: bool) -> float:
+        """Gradients of the step's mean loss, as far as this share goes. Returns its part of that loss."""
         total = 0.0
         with self.accelerator.autocast():
-            for loss in self.work.loss_fn(self.module, share):
-                self.accelerator.backward(loss / count)
+            for loss in self.work.loss_fn(self.module, step, share):
+                self.accelerator.backward(loss)
                 total += loss.item()
             if self.work.penalty is not None and penalized:
                 self.accelerator.backward(self.work.penalty(self.module))
         return total
 
     def _factor(self, step: int) -> float:
-        return rate_factor(step, self.steps * self.config.epochs, self.config.schedule, self.config.warmup)
+        return rate_factor(step, self.steps, self.config.schedule, self.config.warmup)
 
     def _close_epoch(self) -> None:
         """Validate, note the epoch, keep its weights if they are the best, and move to the next."""
@@ -158,11 +166,12 @@ class _Training:
         if entry[metric] > state.best_metric:
             state.best_metric, state.best_epoch = entry[metric], state.epoch + 1
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        say(describe(entry, self.config.epochs, metric, chosen=state.best_epoch == state.epoch + 1))
+        told = self.work.told(entry) if self.work.told else describe(entry, self.config.epochs, metric)
+        say(f"{told}{' *' if state.best_epoch == state.epoch + 1 else ''}")
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.row_sum, state.seconds = 0.0, 0, 0.0
         last = self.work.last_epoch or self.config.epochs
-        state.finished = state.epoch == last or self._out_of_patience()
+        state.finished = state.epoch == last or "diverged" in entry or self._out_of_patience()
         runtime.release_memory()
 
     def _entry(self) -> dict[str, Any]:
@@ -173,7 +182,7 @@ class _Training:
         return {
             "epoch": state.epoch + 1,
             "train_loss": state.loss_sum / state.row_sum,
-            "learning_rate": self.peaks[0] * self._factor(self.taken),
+            "learning_rate": self.peaks[0] * self._factor(self.state.taken),
             "seconds": state.seconds,
             **speed,
         }
@@ -187,13 +196,13 @@ class _Training:
 
     def _maybe_save(self, asked: int, *, force: bool = False) -> None:
         """Save where it is time to, or where a signal asks to stop; then stop."""
-        if self.checkpoints is not None and (asked or force or self._agreed(self.checkpoints.due(self.taken))):
+        if self.checkpoints is not None and (asked or force or self._agreed(self.checkpoints.due(self.state.taken))):
             self.checkpoints.save(
-                Checkpoint(self.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()})
+                Checkpoint(self.state.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()})
             )
             runtime.wait_for_ranks()
         if asked:
-            raise Interrupted(asked, self.taken, str(self.checkpoints.folder) if self.checkpoints else None)
+            raise Interrupted(asked, self.state.taken, str(self.checkpoints.folder) if self.checkpoints else None)
 
     def _agreed(self, due: bool) -> bool:
         """Rank 0's clock decides for all."""
@@ -230,7 +239,7 @@ class _Training:
             number, moment = name.split(".")
             moments.setdefault(int(number), {})[moment] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        say(f"going on after step {checkpoint.step:,} of {self.steps * self.config.epochs:,}")
+        say(f"going on after step {checkpoint.step:,} of {self.steps:,}")
 
     def _diverged(self, loss: float) -> DivergenceFault:
         return DivergenceFault(
@@ -255,18 +264,28 @@ def fit(
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
     training = _Training(module, work, config, checkpoints)
-    if checkpoints is not None:
-        newest = checkpoints.newest()
-        if newest is not None:
-            training.resume(newest)
-        with runtime.deferred_signals() as stopped:
-            training.run(stopped)
-    else:
-        training.run(lambda: 0)
+    newest = None if checkpoints is None else checkpoints.newest()
+    if newest is not None:
+        training.resume(newest)
+    try:
+        _run(training)
+    except DivergenceFault as fault:
+        if not (work.salvage and training.best_weights):
+            raise
+        training.state.history[-1]["diverged"] = str(fault)
     module.load_state_dict(training.best_weights)
     module.eval()
     state = training.state
     return [entry | {"best": entry["epoch"] == state.best_epoch} for entry in state.history]
+
+
+def _run(training: _Training) -> None:
+    """Where there are checkpoints, a signal ends a step and not the process."""
+    if training.checkpoints is None:
+        training.run(lambda: 0)
+        return
+    with runtime.deferred_signals() as stopped:
+        training.run(stopped)
 
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -282,16 +301,18 @@ def rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
         return (step + 1) / (rising + 1)
     left = max(0.0, (steps - step) / max(1, steps - rising))
     shapes = {"linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left))), "constant": 1.0}
+    if schedule == "1-sqrt":  # constant, then down in the last fifth (Hägele et al. 2024, arXiv 2405.18392)
+        shapes[schedule] = 1 - math.sqrt(max(0.0, 1 - left / COOLDOWN))
     return shapes[schedule]
 
 
-def describe(entry: dict[str, Any], epochs: int, metric: str, chosen: bool) -> str:
+def describe(entry: dict[str, Any], epochs: int, metric: str) -> str:
     """An epoch's line: losses, metric, rate, speed."""
     losses = f"train loss {entry['train_loss']:.4f}  validation loss {entry['validation_loss']:.4f}"
     unit = "tokens" if "tokens_per_second" in entry else "rows"
     speed = f"{entry[f'{unit}_per_second']:,.0f} {unit}/s"
     return (
-        f"epoch {entry['epoch']}/{epochs}  {losses}  {metric} {entry[metric]:.4f}{' *' if chosen else '  '}"
+        f"epoch {entry['epoch']}/{epochs}  {losses}  {metric} {entry[metric]:.4f}"
         f"  rate {entry['learning_rate']:.2e}  {speed}  {entry['seconds']:.1f} s"
     )
 

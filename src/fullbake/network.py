@@ -7,7 +7,7 @@ pipelines work; importing this module registers it with them.
 
 Frozen features of a `standard` model need its head apart from its encoder, which every family builds
 differently. Instead of a table of families, `head_of` runs the family's own forward over a stand-in for the
-encoder that hands the features through; a probe compares it with the whole model, so an unknown family is
+encoder (`standins`); a probe compares it with the whole model, so an unknown family is
 exact or refused.
 """
 
@@ -22,7 +22,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from fullbake.bases import READ_FAULTS, first_line, quiet
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
@@ -42,6 +42,7 @@ from fullbake.errors import BaseModelError, BundleError
 from fullbake.hashing import fingerprint
 from fullbake.heads import build_head, init_dense
 from fullbake.sections import HeadConfig
+from fullbake.standins import without_encoder
 
 _auto: Any = transformers
 
@@ -290,35 +291,12 @@ class StandardHead(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        shell = copy.copy(model)
-        parts = {model.base_model_prefix: _HandThrough(model.base_model)}
-        shell._modules = {name: parts.get(name, part) for name, part in model._modules.items()}
-        self.shell = shell
+        self.shell = without_encoder(model)
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, width) -> logits (rows, classes)."""
         logits: Tensor = self.shell(inputs_embeds=features.unsqueeze(1)).logits
         return logits
-
-
-class _HandThrough(nn.Module):
-    """Stands in for an encoder: its last hidden state is what it was given, and its pooler works on that."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.pooler = getattr(encoder, "pooler", None)
-        self.activation = getattr(encoder, "pooler_activation", None)
-
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
-        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
-
-    def _pool(self, hidden: Tensor) -> Tensor | None:
-        if self.pooler is None:
-            return None
-        pooled: Tensor
-        # ALBERT's pooler is a bare dense layer
-        pooled = self.pooler(hidden) if self.activation is None else self.activation(self.pooler(hidden[:, 0]))
-        return pooled
 
 
 def _check_standard_head(model: Any, head: nn.Module) -> None:

@@ -60,6 +60,16 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tokenize_alone() -> None:
+    """Keep the Rust tokenizer to one thread, in a process that is one of several."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
 def release_memory() -> None:
     """Give freed buffers back to the system, where the C library can.
 

@@ -82,6 +82,31 @@ def read_plain_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         yield number, line.removesuffix("\n").removesuffix("\r")
 
 
+def read_text_lines(path: Path, encoding: str, longest: int) -> Generator[tuple[int, str], None, None]:
+    """(line, text) of every line of a text file, blank ones too, without its line end. A line of more than `longest`
+    characters is refused before it is read to its end."""
+    with open_text(path, encoding) as handle:
+        number = 0
+        while line := handle.readline(longest + 1):
+            number += 1
+            where = f"{path}, line {number}"
+            if "\0" in line:
+                raise _nul(where)
+            if len(line) > longest and not line.endswith("\n"):
+                raise too_long(where, longest)
+            yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def too_long(where: str, longest: int) -> DataError:
+    """The error for a stretch of text that no author wrote as one."""
+    return DataError(
+        "a paragraph that is too long",
+        where=where,
+        expected=f"at most {longest:,} characters",
+        remedy="Is it text? Break it into lines; a blank line parts documents.",
+    )
+
+
 @contextlib.contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
     """Open for reading, split at LF alone; a byte that is not `encoding` raises DataError with its offset.

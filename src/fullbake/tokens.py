@@ -71,7 +71,7 @@ class Encoded:
     def places(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Where the tokens of these rows stand in the flat arrays, row after row; and the rows' lengths."""
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        return _spans(starts, lengths), lengths
+        return spans_of(starts, lengths), lengths
 
 
 def windows_of(
@@ -84,10 +84,10 @@ def windows_of(
     """
     starts = np.searchsorted(documents, texts)
     counts = np.searchsorted(documents, texts, side="right") - starts
-    return _spans(starts, counts), np.repeat(np.arange(len(texts)), counts)
+    return spans_of(starts, counts), np.repeat(np.arange(len(texts)), counts)
 
 
-def _spans(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def spans_of(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Every position of spans of these starts and lengths, span after span."""
     first = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
     return first + np.arange(len(first))
@@ -117,7 +117,7 @@ def tokenize(
     Raises RecipeError where max_length leaves no room for text, DataError for what is no text.
     """
     switch_off(tokenizer)
-    template = _template(tokenizer, max_length, pair=text_pair is not None)
+    template = template_of(tokenizer, max_length, pair=text_pair is not None)
     columns = [texts] if text_pair is None else [texts, text_pair]
     rows: list[Encoded] = []
     done = 0
@@ -224,17 +224,25 @@ def _encode(tokenizer: PreTrainedTokenizerFast, portion: list[str]) -> Flat:
 
 
 @dataclass(frozen=True)
-class _Template:
-    """The special tokens around a text or a pair. specials: the ids before, between and after the texts. types: the
-    segment of each of these runs and of each text, in the order they stand. room: tokens left for text."""
+class Template:
+    """The special tokens around a text or a pair.
+
+    specials: the ids before, between and after the texts. types: the segment of each of them. text_types: the segment
+    of each text. room: tokens left for text.
+    """
 
     specials: tuple[tuple[int, ...], ...]
     types: tuple[tuple[int, ...], ...]
     text_types: tuple[int, ...]
     room: int
 
+    @property
+    def around(self) -> int:
+        """Special tokens of a row."""
+        return sum(map(len, self.specials))
 
-def _template(tokenizer: PreTrainedTokenizerFast, max_length: int, *, pair: bool) -> _Template:
+
+def template_of(tokenizer: PreTrainedTokenizerFast, max_length: int, *, pair: bool) -> Template:
     """Read off what the tokenizer sets around "a", or around "a" and "a"."""
     encoding = tokenizer.backend_tokenizer.encode("a", "a") if pair else tokenizer.backend_tokenizer.encode("a")
     owners = list(encoding.sequence_ids)
@@ -255,10 +263,10 @@ def _template(tokenizer: PreTrainedTokenizerFast, max_length: int, *, pair: bool
             remedy="Raise max_length.",
         )
     specials, types = (tuple(tuple(run[part]) for run in runs) for part in (0, 1))
-    return _Template(specials, types, tuple(text_types), room)
+    return Template(specials, types, tuple(text_types), room)
 
 
-def _assemble(template: _Template, texts: list[Flat], truncation: Truncation, stride: int, done: int) -> Encoded:
+def _assemble(template: Template, texts: list[Flat], truncation: Truncation, stride: int, done: int) -> Encoded:
     """Rows out of the ids of texts: cut, and the special tokens put around them. done: texts before these."""
     documents = None
     if len(texts) == 2:
@@ -267,17 +275,18 @@ def _assemble(template: _Template, texts: list[Flat], truncation: Truncation, st
     elif truncation == "windows":
         flat, counts = texts[0]
         documents, starts, ends = window_bounds(counts, template.room, stride)
-        cut = [(flat[_spans(offsets_of(counts)[documents] + starts, ends - starts)], ends - starts)]
+        cut = [(flat[spans_of(offsets_of(counts)[documents] + starts, ends - starts)], ends - starts)]
         documents = documents + done
     else:
         flat, counts = texts[0]
         first, last = kept_ends(template.room, truncation)
         cut = [(flat[within_ends(counts, first, last)], np.minimum(counts, template.room))]
-    return _with_specials(template, cut, documents)
+    return with_specials(template, cut, documents)
 
 
-def _with_specials(template: _Template, texts: list[Flat], documents: npt.NDArray[np.int64] | None) -> Encoded:
-    lengths = sum((counts for _, counts in texts), np.int64(sum(map(len, template.specials))))
+def with_specials(template: Template, texts: list[Flat], documents: npt.NDArray[np.int64] | None = None) -> Encoded:
+    """Rows of one text each, or of a pair, with the template's special tokens around them."""
+    lengths = sum((counts for _, counts in texts), np.int64(template.around))
     offsets = offsets_of(np.asarray(lengths))
     ids, types = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.uint8)
     place = offsets[:-1].copy()
@@ -287,7 +296,7 @@ def _with_specials(template: _Template, texts: list[Flat], documents: npt.NDArra
             place += 1
         if number < len(texts):
             flat, counts = texts[number]
-            spans = _spans(place, counts)
+            spans = spans_of(place, counts)
             ids[spans], types[spans] = flat, template.text_types[number]
             place += counts
     return Encoded(ids, offsets, types, documents)

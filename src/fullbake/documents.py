@@ -1,0 +1,118 @@
+"""Raw text as documents of paragraphs, streamed: what further pretraining reads.
+
+In a `.txt` file a line is a paragraph (or a sentence) and a blank line ends the document; in a table a row is a
+document and its lines are paragraphs. Nothing is held but the document under way. The trade-off: a source is read again
+for every purpose (its hash, then its text), which costs seconds a gigabyte and no memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from fullbake.compressed import bare_suffix
+from fullbake.errors import DataError
+from fullbake.hashing import file_sha256, fingerprint
+from fullbake.tables import FORMS, open_table
+from fullbake.textfiles import read_text_lines, too_long
+
+LONGEST_PARAGRAPH: Final = 10_000_000
+"""Characters; a book has some 500,000 in all."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """where: "reviews.txt, line 812". paragraphs: none of them blank, at least one."""
+
+    where: str
+    paragraphs: tuple[str, ...]
+
+    @property
+    def characters(self) -> int:
+        """In all paragraphs together."""
+        return sum(map(len, self.paragraphs))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where documents come from. fingerprint: of all that they depend on. read: gives them anew each time. size:
+    characters, about, None where that is not known beforehand."""
+
+    name: str
+    fingerprint: str
+    read: Callable[[], Iterator[Document]]
+    size: int | None = None
+
+
+def file_source(
+    path: str | Path, *, text: str = "text", delimiter: str | None = None, encoding: str = "utf-8"
+) -> Source:
+    """A `.txt` file (packed or not), a table of any form that `open_table` reads, or a folder of tables.
+
+    text: the column of a table. Raises DataError where there is no such file or column; what stands in its rows is
+    checked when they are read.
+    """
+    path = Path(path)
+    if bare_suffix(path) == ".txt" and path.is_file():
+        key = fingerprint("lines", file_sha256(path), encoding)
+        return Source(str(path), key, lambda: _of_lines(path, encoding), _size([path]))
+    if path.is_file() and bare_suffix(path) not in FORMS:
+        raise DataError(
+            "the form of the file is not known",
+            where=str(path),
+            expected=f"a name that ends with .txt, {', '.join(FORMS)}",
+            got=repr(path.suffix) if path.suffix else "no extension",
+            remedy="Name plain text .txt: a paragraph a line, a blank line between documents.",
+        )
+    table = open_table(path, columns=[text], nullable=[text], delimiter=delimiter, encoding=encoding)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    key = fingerprint("table", [file_sha256(file) for file in files], text, delimiter, encoding)
+
+    def read() -> Iterator[Document]:
+        for chunk in table.chunks():
+            for index, value in enumerate(chunk.columns[text]):
+                yield from _of_text(value, chunk.where(index))
+
+    return Source(str(path), key, read, _size(files))
+
+
+def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> Source:
+    """Texts that are in memory, a document each. key: their fingerprint."""
+
+    def read() -> Iterator[Document]:
+        values = (value.as_py() for value in texts) if isinstance(texts, pa.ChunkedArray) else iter(texts)
+        for number, value in enumerate(values, 1):
+            yield from _of_text(value, f"{name}, row {number}")
+
+    return Source(name, key, read)
+
+
+def _size(files: Sequence[Path]) -> int | None:
+    """The files' bytes; None where they are packed, or hold more than text."""
+    plain = all(file.suffix.lower() in (".txt", ".csv", ".tsv", ".jsonl", ".ndjson") for file in files)
+    return sum(file.stat().st_size for file in files) if plain else None
+
+
+def _of_lines(path: Path, encoding: str) -> Iterator[Document]:
+    held: list[str] = []
+    first = 0
+    for number, line in read_text_lines(path, encoding, LONGEST_PARAGRAPH):
+        if line.strip():
+            first = first if held else number
+            held.append(line)
+        elif held:
+            yield Document(f"{path}, line {first}", tuple(held))
+            held = []
+    if held:
+        yield Document(f"{path}, line {first}", tuple(held))
+
+
+def _of_text(text: str, where: str) -> Iterator[Document]:
+    paragraphs = tuple(line for line in text.splitlines() if line.strip())
+    for line in paragraphs:
+        if len(line) > LONGEST_PARAGRAPH:
+            raise too_long(where, LONGEST_PARAGRAPH)
+    if paragraphs:
+        yield Document(where, paragraphs)

@@ -1,0 +1,85 @@
+"""Gauges: fixed masked samples of text, and how well a language model fills them.
+
+The same rows, the same masks, every time: what differs between two readings is the model alone. Each row is masked
+several times, since a sample of a few hundred sentences has only a few hundred masked tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from fullbake.batches import inference_plan
+from fullbake.corpus import Shard
+from fullbake.draws import source
+from fullbake.examples import NO_PAIR, Span
+from fullbake.guesses import guess
+from fullbake.languagemodel import LanguageModel
+from fullbake.masking import Masking
+from fullbake.stream import Batch, Objective, Phase, build_examples, masked_batch
+
+MASKINGS = 4
+"""How often each row is masked."""
+
+_SEED = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Gauge:
+    """Masked rows, and the tokenizer's pad id."""
+
+    batches: tuple[Batch, ...]
+    pad_id: int
+
+    @property
+    def words(self) -> int:
+        """Masked tokens in all."""
+        return sum(int(batch.chosen.sum()) for batch in self.batches)
+
+
+def draw_gauge(
+    parts: Sequence[tuple[Shard, Sequence[Span]]],
+    phase: Phase,
+    objective: Objective,
+    masking: Masking,
+    pad_id: int,
+    *,
+    maskings: int = MASKINGS,
+) -> Gauge:
+    """The gauge of these documents: of every shard those whose sentences are named. The same ones each time."""
+    batches = []
+    for number, (shard, documents) in enumerate(parts):
+        if not documents:
+            continue
+        examples = build_examples(shard, documents, phase, objective, 0.0, source(_SEED, number))
+        rows = np.arange(len(examples))
+        for turn in range(maskings):
+            random = source(_SEED, number, turn)
+            batches.append(masked_batch(shard, examples, phase, rows, masking, random))
+    return Gauge(tuple(batches), pad_id)
+
+
+def plain(masking: Masking) -> Masking:
+    """The masking that gauges use, whatever training does: 15%, 80/10/10, token by token."""
+    return replace(masking, probability=0.15, mask=0.8, random=0.1, whole_words=False)
+
+
+def read_gauge(network: LanguageModel, gauge: Gauge, token_budget: int) -> dict[str, float]:
+    """mlm_loss (mean over masked tokens, nats), mlm_accuracy and, where pairs are judged, pair_loss, pair_accuracy."""
+    sums = np.zeros(4)
+    pairs = 0
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        for batch in gauge.batches:
+            for rows in inference_plan(batch.encoded.lengths, token_budget=token_budget):
+                found = guess(network, batch, rows, gauge.pad_id)
+                sums += (found.word_loss.item(), found.word_hits, found.pair_loss.item(), found.pair_hits)
+            pairs += int((batch.pair_labels != NO_PAIR).sum())
+    network.train(was_training)
+    words = max(1, gauge.words)
+    read = {"mlm_loss": sums[0] / words, "mlm_accuracy": sums[1] / words}
+    if network.pair is not None and pairs:
+        read |= {"pair_loss": sums[2] / pairs, "pair_accuracy": sums[3] / pairs}
+    return {name: float(value) for name, value in read.items()}

@@ -1,0 +1,89 @@
+"""Texts that will be scored stay out of the corpus: equal and nearly equal ones, as whole documents or as paragraphs.
+
+Equal and near mean what they mean everywhere here (`duplicates`). The held-back texts are compared with a portion of
+the corpus at a time, so memory does not grow with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from fullbake.documents import Document, Source
+from fullbake.duplicates import find_overlap, text_hashes
+from fullbake.hashing import fingerprint
+
+_PORTION_TEXTS: Final = 50_000
+_PORTION_CHARACTERS: Final = 32_000_000
+
+
+@dataclass
+class Leaks:
+    """What was found while the sources were read."""
+
+    documents: int = 0
+    paragraphs: int = 0
+
+    def facts(self) -> dict[str, int]:
+        """As they are kept with a corpus."""
+        return {"held_back_documents": self.documents, "held_back_paragraphs": self.paragraphs}
+
+
+@dataclass(frozen=True)
+class Guard:
+    """held_back: the texts. lets_in: count them only (transductive). leaks: what was found."""
+
+    held_back: Sequence[str]
+    lets_in: bool = False
+    leaks: Leaks = field(default_factory=Leaks)
+
+    def over(self, source: Source) -> Source:
+        """The source without the held-back texts, or with them where they are let in."""
+        if not self.held_back:
+            return source
+        key = fingerprint(source.fingerprint, text_hashes(self.held_back), self.lets_in)
+        return replace(source, fingerprint=key, read=lambda: self._filtered(source.read()))
+
+    def _filtered(self, documents: Iterator[Document]) -> Iterator[Document]:
+        for portion in _portions(documents):
+            texts = [text for document in portion for text in _compared(document)]
+            found = set(find_overlap(texts, self.held_back)[0].tolist())
+            first = 0
+            for document in portion:
+                last = first + len(_compared(document))
+                yield from self._kept(document, {place - first for place in range(first, last) if place in found})
+                first = last
+
+    def _kept(self, document: Document, found: set[int]) -> Iterator[Document]:
+        """The document, what is left of it, or nothing. found: which of its compared texts are held back; 0 is the
+        whole."""
+        if not found:
+            yield document
+            return
+        whole = 0 in found
+        self.leaks.documents += whole
+        self.leaks.paragraphs += 0 if whole else len(found)
+        if self.lets_in:
+            yield document
+            return
+        kept = tuple(text for number, text in enumerate(document.paragraphs, 1) if number not in found)
+        if not whole and kept:
+            yield replace(document, paragraphs=kept)
+
+
+def _compared(document: Document) -> list[str]:
+    """The document as one text, then its paragraphs, where it has several."""
+    return [" ".join(document.paragraphs), *(document.paragraphs if len(document.paragraphs) > 1 else ())]
+
+
+def _portions(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    held: list[Document] = []
+    texts = characters = 0
+    for document in documents:
+        held.append(document)
+        texts += 1 + len(document.paragraphs)
+        characters += document.characters
+        if texts >= _PORTION_TEXTS or characters >= _PORTION_CHARACTERS:
+            yield held
+            held, texts, characters = [], 0, 0
+    if held:
+        yield held
