@@ -21,7 +21,7 @@ from fullbake import network, runtime, storage
 from fullbake.bases import load_config, max_positions
 from fullbake.batches import Step, inference_plan, training_plan
 from fullbake.cache import Cache
-from fullbake.corpus import Reading, read_shard
+from fullbake.corpus import read_shard
 from fullbake.documents import Source, file_source
 from fullbake.encoder import load_encoder
 from fullbake.errors import BaseModelError
@@ -30,6 +30,7 @@ from fullbake.hashing import fingerprint
 from fullbake.languagemodel import LanguageModel, load_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
+from fullbake.portions import Reading
 from fullbake.progress import bar, say
 from fullbake.sections import TrainingConfig
 from fullbake.stream import Phase
