@@ -239,7 +239,8 @@ def hold_out(corpus: Corpus, share: float) -> tuple[list[list[Span]], list[list[
     if not out.any():
         number, span = spans[int(sentences.argmax())]
         longest = hashes == hashes[sentences.argmax()]
-        edges[longest] = _tail_start(corpus.shards[number], span, share, budget)
+        tail = _tail_sentences(corpus.shards[number], span, share, budget)
+        edges[longest] = np.maximum(0, sentences[longest] - tail)
     sides: tuple[list[list[Span]], list[list[Span]]] = ([[] for _ in corpus.shards], [[] for _ in corpus.shards])
     for (number, (first, last)), kept in zip(spans, edges.tolist(), strict=True):
         for side, span in zip(sides, ((first, first + kept), (first + kept, last)), strict=True):
@@ -254,11 +255,11 @@ def hold_out(corpus: Corpus, share: float) -> tuple[list[list[Span]], list[list[
     return sides
 
 
-def _tail_start(shard: Shard, span: Span, share: float, budget: float) -> int:
-    """How many sentences of a document stay: all but one at most, and one at least where it has several."""
+def _tail_sentences(shard: Shard, span: Span, share: float, budget: float) -> int:
+    """How many sentences at a document's end are held out: one at least, and not all where it has several."""
     ends = shard.sentence_ends[span[0] : span[1] + 1]
     tail = min(share * float(ends[-1] - ends[0]), budget)
-    return int(np.clip(np.searchsorted(ends, ends[-1] - tail), min(1, len(ends) - 2), len(ends) - 2))
+    return int(np.clip((ends[:-1] >= ends[-1] - tail).sum(), 1, max(1, len(ends) - 2)))
 
 
 def _whole_documents(hashes: npt.NDArray[np.uint64], sizes: Ids, budget: float) -> npt.NDArray[np.bool_]:
