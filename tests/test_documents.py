@@ -30,7 +30,7 @@ def test_a_blank_line_ends_a_document(tmp_path: Path) -> None:
 
 def test_a_packed_file_is_read_alike(tmp_path: Path) -> None:
     path = tmp_path / "x.txt.gz"
-    path.write_bytes(gzip.compress("eins\n\nzwei".encode()))
+    path.write_bytes(gzip.compress(b"eins\n\nzwei"))
     assert read(path) == [("eins",), ("zwei",)]
     assert file_source(path).size is None
 

@@ -46,7 +46,7 @@ def test_ids_are_the_tokenizers_own(family: str) -> None:
     ]
     (found,) = tokenize(documents(texts), reading(tokenizer))
     assert np.split(found.input_ids, found.lengths.cumsum()[:-1])[5].tolist() == expected[5]
-    assert found.input_ids.tolist() == sum(expected, [])
+    assert found.input_ids.tolist() == [token for ids in expected for token in ids]
     assert found.lengths.tolist() == [len(ids) for ids in expected]
     assert found.sentences.sum() == len(expected)
     assert found.unknown == sum(ids.count(tokenizer.unk_token_id) for ids in expected)
