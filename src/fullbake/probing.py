@@ -167,7 +167,8 @@ def reading_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> Read
 
 def masking_of(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
     """15%, 80/10/10, unless the settings (fields of Masking) say otherwise. Random tokens are never special ones."""
-    vocabulary = np.setdiff1d(np.arange(len(tokenizer)), np.asarray(tokenizer.all_special_ids)).astype(np.int32)
+    ids = np.fromiter(tokenizer.get_vocab().values(), np.int32)
+    vocabulary = np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int32)
     defaults = {"probability": 0.15, "mask": 0.8, "random": 0.1, "whole_words": False}
     assert isinstance(tokenizer.mask_token_id, int)
     return Masking(mask_id=tokenizer.mask_token_id, vocabulary=vocabulary, **(defaults | settings))
