@@ -74,7 +74,7 @@ def build(name: str, way: str, files: list[Path]) -> dict[str, Any]:
         "tokens": told["tokens"],
         "seconds": round(told["seconds"], 1),
         "documents/s": round(told["documents"] / told["seconds"]),
-        "tokens/s": round(told["tokens"] / told["seconds"], -3),
+        "tokens/s": round(told["tokens"] / told["seconds"]),
         "MB before": round(told["before"] / 1e6),
         "MB at most": round(peak / 1e6),
         "MB on disk": round(written / 1e6),
