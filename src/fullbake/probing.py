@@ -21,7 +21,7 @@ from fullbake import network, runtime, storage
 from fullbake.bases import load_config, max_positions
 from fullbake.batches import Step, inference_plan, training_plan
 from fullbake.cache import Cache
-from fullbake.corpus import Reading, read_shard
+from fullbake.corpus import read_shard
 from fullbake.documents import Source, file_source
 from fullbake.encoder import freeze_all, load_encoder
 from fullbake.errors import BaseModelError
@@ -30,6 +30,7 @@ from fullbake.hashing import fingerprint
 from fullbake.languagemodel import LanguageModel, load_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
+from fullbake.portions import Reading
 from fullbake.progress import bar, say
 from fullbake.sections import TrainingConfig
 from fullbake.stream import Phase
@@ -180,7 +181,8 @@ def reading_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> Read
 
 def masking_of(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
     """15%, 80/10/10, unless the settings (fields of Masking) say otherwise. Random tokens are never special ones."""
-    vocabulary = np.setdiff1d(np.arange(len(tokenizer)), np.asarray(tokenizer.all_special_ids)).astype(np.int32)
+    ids = np.fromiter(tokenizer.get_vocab().values(), np.int32)
+    vocabulary = np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int32)
     defaults = {"probability": 0.15, "mask": 0.8, "random": 0.1, "whole_words": False}
     assert isinstance(tokenizer.mask_token_id, int)
     return Masking(mask_id=tokenizer.mask_token_id, vocabulary=vocabulary, **(defaults | settings))
