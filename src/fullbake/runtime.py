@@ -70,6 +70,11 @@ def tokenize_alone() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
+def fast_kernels() -> bool:
+    """Whether the fast pieces of `kernels` may be used: yes, unless FULLBAKE_FAST_KERNELS is 0."""
+    return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
+
+
 def release_memory() -> None:
     """Give freed buffers back to the system, where the C library can.
 
