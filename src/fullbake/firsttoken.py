@@ -55,7 +55,7 @@ def _subclass(plain: type[nn.Module], forward: Forward) -> type[nn.Module]:
 
 def _bert_forward(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **kwargs: Any) -> Tensor:
     """hidden_states: (rows, tokens, width) -> (rows, 1, width)."""
-    inner, first = self.attention.self, hidden_states[:, :1]
+    inner, first = self.attention.self, _first(hidden_states)
     queries, keys, values = inner.query(first), inner.key(hidden_states), inner.value(hidden_states)
     context = _context(inner, queries, keys, values, attention_mask, kwargs)
     states: Tensor = self.feed_forward_chunk(self.attention.output(context, first))
@@ -64,12 +64,18 @@ def _bert_forward(self: Any, hidden_states: Tensor, attention_mask: Tensor | Non
 
 def _distilbert_forward(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
     """hidden_states: (rows, tokens, width) -> (rows, 1, width)."""
-    inner, first = self.attention, hidden_states[:, :1]
+    inner, first = self.attention, _first(hidden_states)
     queries, keys, values = inner.q_lin(first), inner.k_lin(hidden_states), inner.v_lin(hidden_states)
     context = inner.out_lin(_context(inner, queries, keys, values, attention_mask, kwargs))
     attended = self.sa_layer_norm(context + first)
     states: Tensor = self.output_layer_norm(self.ffn(attended) + attended)
     return states
+
+
+def _first(hidden_states: Tensor) -> Tensor:
+    """(rows, tokens, width) -> (rows, 1, width), contiguous: products over strided rows differ in their last bits with
+    the place of the weights in memory, and a reloaded classifier has them elsewhere."""
+    return hidden_states[:, :1].contiguous()
 
 
 def _context(
