@@ -53,7 +53,9 @@ def _subclass(plain: type[nn.Module], forward: Forward) -> type[nn.Module]:
     return type(f"FirstToken{plain.__name__}", (plain,), {"forward": forward})
 
 
-def _bert_forward(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **kwargs: Any) -> Tensor:
+def _bert_forward(
+    self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **kwargs: Any
+) -> Tensor:
     """hidden_states: (rows, tokens, width) -> (rows, 1, width)."""
     inner, first = self.attention.self, _first(hidden_states)
     queries, keys, values = inner.query(first), inner.key(hidden_states), inner.value(hidden_states)
@@ -62,7 +64,9 @@ def _bert_forward(self: Any, hidden_states: Tensor, attention_mask: Tensor | Non
     return states
 
 
-def _distilbert_forward(self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+def _distilbert_forward(
+    self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+) -> Tensor:
     """hidden_states: (rows, tokens, width) -> (rows, 1, width)."""
     inner, first = self.attention, _first(hidden_states)
     queries, keys, values = inner.q_lin(first), inner.k_lin(hidden_states), inner.v_lin(hidden_states)

@@ -37,6 +37,8 @@ def _install(network: nn.Module, first_token: bool) -> Iterator[Undo]:
     for module in network.modules():
         if type(module) is nn.Dropout:
             yield _reclass(module, WordDropout)
+        if type(module) is nn.Embedding and not module.sparse:
+            yield _make_sparse(module)
         if isinstance(module, PreTrainedModel):
             yield from _redirect(module)
     if first_token:
@@ -50,6 +52,12 @@ def _reclass(module: nn.Module, fast: type[nn.Module]) -> Undo:
     plain = type(module)
     module.__class__ = fast
     return lambda: setattr(module, "__class__", plain)
+
+
+def _make_sparse(table: nn.Embedding) -> Undo:
+    """Let a table's gradient name the rows it has, in place of a whole table of zeros for every cut of a step."""
+    table.sparse = True
+    return lambda: setattr(table, "sparse", False)
 
 
 def _redirect(model: PreTrainedModel) -> Iterator[Undo]:
