@@ -67,7 +67,8 @@ def _fits(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, kw
     causal = getattr(module, "is_causal", True) if causal is None else causal
     unusual = causal or any(kwargs.get(name) is not None for name in ("position_bias", "cache", "softcap"))
     plain = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[1] == key.shape[1]
-    return plain and not unusual and (mask is None or mask.ndim == 4 and mask.shape[1] == 1 and not mask.requires_grad)
+    shaped = mask is None or (mask.ndim == 4 and mask.shape[1] == 1 and not mask.requires_grad)
+    return plain and shaped and not unusual
 
 
 def _bias(mask: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class _Attention(torch.autograd.Function):
         return out.view(query.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, out = ctx.saved_tensors
         flat = _flat(gradient)
         # the softmax's gradient takes off each query's mean; the rest of the formula knows dropout by its rescaling

@@ -38,7 +38,7 @@ def draw_kept(source: np.random.SFC64, level: int, kept: npt.NDArray[np.bool_]) 
 class WordDropout(nn.Dropout):
     """nn.Dropout with masks from words, where it can: on the CPU, in fp32."""
 
-    def forward(self, input: Tensor) -> Tensor:  # the argument's name is torch's
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name for it)
         """Of the input's shape; in training mode elements are zero with chance p, and the rest is rescaled."""
         level = drop_level(self.p)
         if not (self.training and 0 < level < LEVELS and input.device.type == "cpu" and input.dtype == torch.float32):
@@ -58,7 +58,7 @@ class _Drop(torch.autograd.Function):
         return _kept_of(values, kept, ctx.rescale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _kept_of(gradient, ctx.kept, ctx.rescale), None
 
 

@@ -7,7 +7,6 @@ and so are the gradients. Whatever is not known runs whole.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,7 +47,6 @@ def _implementation(layer: Any) -> str:
     return str(inner.config._attn_implementation)
 
 
-@cache
 def _subclass(plain: type[nn.Module], forward: Forward) -> type[nn.Module]:
     return type(f"FirstToken{plain.__name__}", (plain,), {"forward": forward})
 
