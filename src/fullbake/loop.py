@@ -159,6 +159,7 @@ class _Training:
                 total += loss.item()
             if self.work.penalty is not None and penalized:
                 self.accelerator.backward(self.work.penalty(self.module))
+        _fill_gradients(self.parameters)
         return total
 
     def _factor(self, step: int) -> float:
@@ -331,6 +332,13 @@ def _agreed_signal(noted: int) -> int:
     """The signal that asks to stop, known to all processes where one of them noted it; 0 for none."""
     anywhere = runtime.sum_over_ranks(torch.tensor(float(noted)))
     return noted or (signal.SIGTERM if anywhere else 0)
+
+
+def _fill_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Gradients of some rows alone become whole ones, which clipping and optimizers ask for."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
