@@ -23,7 +23,7 @@ from fullbake.batches import Step, inference_plan, training_plan
 from fullbake.cache import Cache
 from fullbake.corpus import read_shard
 from fullbake.documents import Source, file_source
-from fullbake.encoder import load_encoder
+from fullbake.encoder import freeze_all, load_encoder
 from fullbake.errors import BaseModelError
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
 from fullbake.hashing import fingerprint
@@ -68,15 +68,29 @@ def open_probe(
     """The probe of a base. text: a file of general text, None for the bundled sentences. cache_dir: where a head that
     had to be trained is kept."""
     tokenizer = tokenizer_of(base)
-    reading, masking = reading_of(tokenizer, language), masking_of(tokenizer)
-    phase = phase_of(tokenizer, 0, min(PROBE_LENGTH, max_positions(load_config(base))))
-    shard, _ = read_shard(general_text() if text is None else file_source(text), reading)
-    gauge = draw_gauge([(shard, shard.documents())], phase, "mlm", masking, tokenizer.pad_token_id)
     loaded = load_language_model(base, pairs=False, seed=0)
     loaded.network.to(runtime.device())
     if not loaded.own_head:
+        reading, masking, phase = (
+            reading_of(tokenizer, language),
+            masking_of(tokenizer),
+            _general_phase(tokenizer, base),
+        )
         _give_head(loaded.network, reading, phase, masking, tokenizer.pad_token_id, cache_dir)
-    return Probe(loaded.network, loaded.own_head, gauge)
+    return Probe(loaded.network, loaded.own_head, draw_general(base, text, language))
+
+
+def draw_general(base: str | Path, text: str | None = None, language: str = "en") -> Gauge:
+    """The gauge of general text for a base's tokenizer: a file's, or that of the bundled sentences."""
+    tokenizer = tokenizer_of(base)
+    source = general_text() if text is None else file_source(text)
+    shard, _ = read_shard(source, reading_of(tokenizer, language))
+    parts = [(shard, shard.documents())]
+    return draw_gauge(parts, _general_phase(tokenizer, base), "mlm", masking_of(tokenizer), tokenizer.pad_token_id)
+
+
+def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phase:
+    return phase_of(tokenizer, 0, min(PROBE_LENGTH, max_positions(load_config(base))))
 
 
 def probe(
@@ -197,7 +211,9 @@ def _give_head(
     pad_id: int,
     cache_dir: str | Path | None,
 ) -> None:
-    """Put a trained masked-LM head on a base that came without, from the cache where it is known."""
+    """Put a trained masked-LM head on a base that came without, from the cache where it is known. The encoder is held
+    fixed from here on."""
+    freeze_all(language_model.model.base_model)
     cache = Cache(runtime.cache_dir(cache_dir) / "probes", _CACHE_BYTES)
     key = fingerprint(_FORMAT, network.encoder_fingerprint(language_model.model), reading.tokenizer)
     folder = cache.get(key)
