@@ -9,15 +9,21 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches dropout duplicates errors figures hashing heads plots progress runtime writing
-attention bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
+draws dropout duplicates errors figures hashing heads plots progress runtime sentences standins writing
+attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal truncation
 cache calibration checkpoints encoder firsttoken leakage metrics sections textfiles
-arrowtables config kernels loop losses network tokenizer unfinished
-logistic summary tables tokens
-data inference printing writers
-bundle choosing finetuning freezing parts
-finishing inspection model ways
-factsheet running scoring
+arrowtables config kernels languagemodel loop losses network tokenizer unfinished
+flags logistic summary tables tokens
+data documents inference printing writers
+bundle choosing finetuning freezing guarding parts portions vocabularies
+corpus finishing inspection model ways
+factsheet scoring stream
+guesses
+gauges
+probing
+pretraining
+pilots staging
+corpuscli running
 suspects
 cli
 __main__
