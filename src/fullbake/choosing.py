@@ -107,12 +107,19 @@ def _best_by_part(way: Way, rates: Sequence[float], metric: str) -> Trained:
 def _train(way: Way, rate: float, metric: str) -> Trained:
     network, held = way.start(), way.validation
     assert held is not None
+    best: list[tuple[float, int, np.ndarray]] = []  # of this process: its value, its place in the history, its logits
 
-    def validate(module: nn.Module, _: int) -> dict[str, Any]:
-        return judge(way.logits(module, held), held.labels, metric)
+    def validate(module: nn.Module, place: int) -> dict[str, Any]:
+        logits = way.logits(module, held)
+        figures = judge(logits, held.labels, metric)
+        if not best or figures[metric] > best[0][0]:
+            best[:] = [(figures[metric], place, logits)]
+        return figures
 
     history = way.fit(network, way.train, validate, Trial(rate, metric, f"rate-{rate:g}"))
-    logits = way.logits(way.trained(network), held)
+    if best and history[best[0][1]]["best"]:
+        return Trained(network, history, best[0][2], best[0][0])
+    logits = way.logits(way.trained(network), held)  # the best epoch came before a stop
     return Trained(network, history, logits, judge(logits, held.labels, metric)[metric])
 
 

@@ -276,6 +276,7 @@ def fit(
     `work.validate` gave. The chosen epoch's entry has `best` true.
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
+    runtime.hold_memory()
     training = _Training(module, work, config, checkpoints)
     newest = None if checkpoints is None else checkpoints.newest()
     if newest is not None:
