@@ -66,8 +66,8 @@ A recipe is one run's whole configuration. Every field has one name: in YAML it 
 flag says otherwise; the [shipped recipes](recipes.md) set some of them. `head` is `head.kind` in YAML where its section
 has other fields too.
 
-The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there is
-none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
+The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there
+is none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
 `--further-pretraining`.
 """
 

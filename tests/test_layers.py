@@ -10,8 +10,8 @@ import fullbake
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
 draws dropout duplicates errors figures hashing heads plots progress runtime sentences standins writing
-attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder firsttoken leakage metrics sections textfiles
+attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal
+cache calibration checkpoints encoder firsttoken leakage metrics sections textfiles truncation
 arrowtables config kernels languagemodel loop losses network tokenizer unfinished
 flags logistic summary tables tokens
 data documents inference printing writers
