@@ -9,7 +9,7 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors figures hashing heads plots progress runtime writing
+batches duplicates errors excerpts figures hashing heads plots progress runtime writing
 bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
 cache calibration checkpoints encoder leakage metrics sections textfiles
 arrowtables config loop losses network tokenizer unfinished
