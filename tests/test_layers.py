@@ -9,12 +9,12 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors excerpts figures hashing heads plots progress runtime writing
+batches duplicates errors excerpts figures hashing heads plots pooling progress runtime writing
 bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder leakage metrics sections textfiles
+cache calibration checkpoints encoder leakage manifest metrics sections textfiles
 arrowtables config loop losses network tokenizer unfinished
 logistic summary tables tokens
-data inference printing writers
+data inference printing shortcut writers
 bundle choosing finetuning freezing parts
 finishing inspection model ways
 factsheet running scoring

@@ -14,19 +14,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from fullbake.errors import DataError, RecipeError
 from fullbake.excerpts import LONG, Excerpts
 from fullbake.sections import Padding, Truncation
 from fullbake.tokenizer import special_tokens, switch_off
 from fullbake.truncation import kept_ends, longest_first, offsets_of, window_bounds, within_ends
+
+if TYPE_CHECKING:  # they take seconds to import, and a text given on the command line needs neither
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerFast
 
 # What goes through the tokenizer at once; its encodings are large until their ids are copied out.
 _PORTION_ROWS = 256
@@ -96,13 +98,13 @@ def spans_of(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> n
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerFast,
-    texts: pa.ChunkedArray | Iterable[str],
+    tokenizer: "PreTrainedTokenizerFast",
+    texts: "pa.ChunkedArray | Iterable[str]",
     *,
     max_length: int,
     truncation: Truncation,
     stride: int = 0,
-    text_pair: pa.ChunkedArray | Iterable[str] | None = None,
+    text_pair: "pa.ChunkedArray | Iterable[str] | None" = None,
     on_progress: Callable[[int], object] | None = None,
 ) -> Encoded:
     """Token ids of all texts, each row at most max_length ids, special tokens included and always whole.
@@ -133,7 +135,7 @@ def tokenize(
     return _joined(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
 
 
-def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> npt.NDArray[np.int64]:
+def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> npt.NDArray[np.int64]:
     """Tokens of each whole text, special ones included, (texts,); of a text with a word of more than 65,536 characters
     a few more or less."""
     switch_off(tokenizer)
@@ -179,11 +181,11 @@ def _pad(flat: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> tor
 # From texts to ids
 
 
-def _portions(columns: list[pa.ChunkedArray | Iterable[str]]) -> Iterator[list[list[str]]]:
+def _portions(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[list[list[str]]]:
     """The texts of one or two columns in order, in lists small enough to tokenize at once, a list a column."""
     portion: list[tuple[str, ...]] = []
     characters = 0
-    values = [map(_plain, column) if isinstance(column, pa.ChunkedArray) else column for column in columns]
+    values = [map(_plain, column) if hasattr(column, "combine_chunks") else column for column in columns]
     for number, row in enumerate(zip(*values, strict=True), 1):
         for text in row:
             _refuse_other_than_text(text, number)
@@ -228,7 +230,7 @@ class _Reader:
     ends: how many ids it leaves at the start and at the end of a text, None for all.
     """
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: "PreTrainedTokenizerFast"
     ends: tuple[int, int] | None
 
     def read(self, columns: list[list[str]]) -> list[Flat]:
@@ -264,12 +266,12 @@ def _ends_read(template: "Template", truncation: Truncation, *, pair: bool) -> t
     return None if truncation == "windows" else kept_ends(template.room, truncation)
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list[int]]:
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 
-def _count(tokenizer: PreTrainedTokenizerFast, texts: list[str], long: Excerpts) -> npt.NDArray[np.int64]:
+def _count(tokenizer: "PreTrainedTokenizerFast", texts: list[str], long: Excerpts) -> npt.NDArray[np.int64]:
     counts = map(len, _encode(tokenizer, [text for text in texts if not _is_long(text)]))
     return np.array([long.count(text) if _is_long(text) else next(counts) for text in texts], np.int64)
 
@@ -293,7 +295,7 @@ class Template:
         return sum(map(len, self.specials))
 
 
-def template_of(tokenizer: PreTrainedTokenizerFast, max_length: int, *, pair: bool) -> Template:
+def template_of(tokenizer: "PreTrainedTokenizerFast", max_length: int, *, pair: bool) -> Template:
     """Read off what the tokenizer sets around "a", or around "a" and "a"."""
     encoding = tokenizer.backend_tokenizer.encode("a", "a") if pair else tokenizer.backend_tokenizer.encode("a")
     owners = list(encoding.sequence_ids)
