@@ -9,15 +9,21 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors excerpts figures hashing heads plots pooling progress runtime writing
-bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder leakage manifest metrics sections textfiles
-arrowtables config loop losses network tokenizer unfinished
-logistic summary tables tokens
-data inference printing shortcut writers
-bundle choosing finetuning freezing parts
-finishing inspection model ways
-factsheet running scoring
+draws dropout duplicates errors excerpts figures hashing heads plots pooling progress runtime sentences standins writing
+attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal truncation
+cache calibration checkpoints encoder firsttoken leakage manifest metrics sections textfiles
+arrowtables config kernels languagemodel loop losses network tokenizer unfinished
+flags logistic summary tables tokens
+data documents inference printing shortcut writers
+bundle choosing finetuning freezing guarding parts portions vocabularies
+corpus finishing inspection model ways
+factsheet scoring stream
+guesses
+gauges
+probing
+pretraining
+pilots staging
+corpuscli running
 suspects
 cli
 __main__
