@@ -9,12 +9,12 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-draws dropout duplicates errors figures hashing heads plots progress runtime sentences standins writing
-attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal
-cache calibration checkpoints encoder firsttoken leakage metrics sections textfiles truncation
+draws dropout duplicates errors excerpts figures hashing heads plots pooling progress runtime sentences standins writing
+attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal truncation
+cache calibration checkpoints encoder firsttoken leakage manifest metrics sections textfiles
 arrowtables config kernels languagemodel loop losses network tokenizer unfinished
 flags logistic summary tables tokens
-data documents inference printing writers
+data documents inference printing shortcut writers
 bundle choosing finetuning freezing guarding parts portions vocabularies
 corpus finishing inspection model ways
 factsheet scoring stream

@@ -32,8 +32,6 @@ from fullbake.encoder import (
     load_encoder,
     load_standard,
     plant,
-    pool,
-    pooled_width,
     pooler_option,
     seeded,
     standard_pooling,
@@ -41,6 +39,7 @@ from fullbake.encoder import (
 from fullbake.errors import BaseModelError, BundleError
 from fullbake.hashing import fingerprint
 from fullbake.heads import build_head, init_dense
+from fullbake.pooling import pool, pooled_width
 from fullbake.sections import HeadConfig
 from fullbake.standins import without_encoder
 
