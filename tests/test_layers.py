@@ -11,12 +11,14 @@ PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
 batches duplicates errors figures hashing heads plots progress runtime writing
 bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder leakage metrics sections textfiles
+cache calibration checkpoints encoder leakage metrics rowfiles sections textfiles
 arrowtables config loop losses network tokenizer unfinished
 logistic summary tables tokens
 data inference printing writers
-bundle choosing finetuning freezing parts
-finishing inspection model ways
+bundle choosing parts passes
+freezing lowerlayers
+finetuning finishing grids inspection model
+ways
 factsheet running scoring
 suspects
 cli

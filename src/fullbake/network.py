@@ -247,6 +247,14 @@ def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return pool(hidden, inputs.get("attention_mask"), standard_pooling(whole.config))
 
 
+def features_width(model: nn.Module) -> int:
+    """Width of what `features` gives."""
+    whole: Any = model
+    own = isinstance(model, EncoderForTextClassification)
+    pooling = model.config.pooling if own else standard_pooling(whole.config)
+    return pooled_width(whole.base_model.config.hidden_size, pooling)
+
+
 def head_of(model: nn.Module) -> nn.Module:
     """The model's head as a module of its own: features (rows, width) -> logits (rows, classes).
 

@@ -22,7 +22,6 @@ from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.freezing import (
     Featured,
     FeatureKey,
-    Features,
     HeadTraining,
     frozen_features,
     head_logits,
@@ -33,6 +32,7 @@ from fullbake.inference import encode
 from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
 from fullbake.parts import Part, Parts
+from fullbake.passes import Stored
 from fullbake.sections import TrainingConfig
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded
@@ -96,17 +96,10 @@ def encode_rows(dataset: Dataset, job: Job) -> Encoded:
     return encode(dataset.texts, job.tokenizer, job.recipe.tokens, text_pair=dataset.text_pair)
 
 
-def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
+def features_of(job: Job, parts: Sequence[Part]) -> list[Stored]:
     """The frozen features of each part's whole source, from the cache where it knows them."""
     model = _build(job)
-    key = FeatureKey(
-        base=job.base,
-        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
-        pooling=job.recipe.head.pooling or job.recipe.head.kind,
-        tokens=job.recipe.tokens,
-        threads=runtime.threads(),
-        versions=tuple(runtime.versions().items()),
-    )
+    key = _key(job, job.recipe.head.pooling or job.recipe.head.kind)
     return _by_source(
         parts,
         lambda source: frozen_features(
@@ -116,7 +109,21 @@ def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
             cache=job.cache,
             tokens=job.recipe.tokens,
             pad_id=job.tokenizer.pad_token_id,
+            precision=job.recipe.training.cache_precision,
         ),
+    )
+
+
+def _key(job: Job, kept: str) -> FeatureKey:
+    """kept: what is kept of each text."""
+    return FeatureKey(
+        base=job.base,
+        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
+        pooling=kept,
+        tokens=job.recipe.tokens,
+        threads=runtime.threads(),
+        versions=tuple(runtime.versions().items()),
+        precision=job.recipe.training.cache_precision,
     )
 
 
@@ -146,8 +153,8 @@ def _frozen(job: Job) -> Way:
         settings = HeadTraining(recipe.head, _training(recipe.training, trial), objective)
         return train_head(model, rows, validate, settings, job.checkpoints(trial.name), last_trial=trial.last)
 
-    def featured(found: Features, labels: np.ndarray) -> Featured:
-        return Featured(found.values, labels, found.documents, recipe.tokens.window_pooling)
+    def featured(found: Stored, labels: np.ndarray) -> Featured:
+        return Featured(found.values, labels, found.documents, recipe.tokens.window_pooling, found.places)
 
     return Way(
         *_rows(job, features, featured),
