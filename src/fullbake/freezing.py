@@ -231,8 +231,6 @@ def head_plan(train: Featured, settings: HeadTraining, epoch: int) -> list[Step]
     )
 
 
-def _loss(
-    module: nn.Module, inputs: FeatureRows, labels: Tensor, step: Step, objective: Objective
-) -> Iterator[Tensor]:
+def _loss(module: nn.Module, inputs: FeatureRows, labels: Tensor, step: Step, objective: Objective) -> Iterator[Tensor]:
     rows = torch.from_numpy(step.rows).to(labels.device)
     yield objective.loss(module(inputs[rows]), labels[rows]) / len(rows)

@@ -110,7 +110,7 @@ def _mapped(path: Path, mode: Literal["r+", "c"]) -> np.ndarray:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))["rows"]
-    dtype = {name: dtype for name, dtype in _DTYPES.values()}[header["dtype"]]
+    dtype = dict(_DTYPES.values())[header["dtype"]]
     if not header["data_offsets"][1]:  # there is no map of nothing
         return np.empty(header["shape"], dtype)
     return np.asarray(np.memmap(path, dtype, mode, offset=8 + length, shape=tuple(header["shape"])))
