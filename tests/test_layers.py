@@ -9,10 +9,10 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors figures hashing heads plots progress runtime writing
-bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder leakage metrics rowfiles sections textfiles
-arrowtables config loop losses network tokenizer unfinished
+batches dropout duplicates errors figures hashing heads plots progress runtime writing
+attention bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
+cache calibration checkpoints encoder firsttoken leakage metrics rowfiles sections textfiles
+arrowtables config kernels loop losses network tokenizer unfinished
 logistic summary tables tokens
 data inference printing writers
 bundle choosing parts passes

@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print.
 
-Flags are made from the recipe's fields, so their help is the line under the field. Everything heavy is imported
-inside the commands, so that `--help` loads no torch.
+Everything heavy is imported inside the commands, so that `--help` loads no torch. The commands that read raw text
+are in `corpuscli`.
 """
 
 import os
@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Group, Parameter, validators
-from pydantic import BaseModel, create_model
+from cyclopts import App, Parameter, validators
 from rich.text import Text
 
-from fullbake import __version__, printing, terminal
+from fullbake import __version__, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.compressed import bare_suffix
-from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
+from fullbake.config import Recipe, recipe_names
 from fullbake.errors import DataError, OutputError, RecipeError
+from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
 from fullbake.progress import say
 from fullbake.terminal import out, show, tell
-from fullbake.unfinished import Resume
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
@@ -41,40 +40,7 @@ DEMO_TEXTS = (
     "My laptop will not boot since the update, it just shows a grey screen.",
 )
 
-SECTIONS = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision")
-"""The order in which `train --help` shows a recipe's fields."""
-
-TEXT_FIELDS = ("text", "text_pair", "delimiter", "encoding")
-ROW_FIELDS = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_unlabelled")
-"""Fields that say how rows are read; where a bundle is at hand the columns are those of its training by default."""
-
-
-def _flags(names: Sequence[str] | None = None) -> type[BaseModel]:
-    """A model with these leaf fields of a recipe as optional flags; None: with all."""
-    fields: dict[str, Any] = {}
-    for name, (section, field) in leaf_fields().items():
-        if names is not None and name not in names:
-            continue
-        kind = bool if field.annotation is bool else str
-        words = choices_of(field.annotation)
-        choices = f" One of: {', '.join(words)}." if words else ""
-        text = f"{field.description}{choices}"
-        group = Group(section, sort_key=SECTIONS.index(section))
-        off = f"--no-{name.replace('_', '-')}" if field.default is True else ""
-        fields[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative=off)], None)
-    return create_model("Flags", **fields)
-
-
-Flags, RowOptions, TextOptions = _flags(), _flags(ROW_FIELDS), _flags(TEXT_FIELDS)
-if TYPE_CHECKING:
-    # mypy cannot look into models that are made at run time
-    RecipeFlags = BaseModel
-    RowFlags = BaseModel
-    TextFlags = BaseModel
-else:
-    RecipeFlags = Annotated[Flags, Parameter(name="*")]
-    RowFlags = Annotated[RowOptions, Parameter(name="*")]
-    TextFlags = Annotated[TextOptions, Parameter(name="*")]
+corpuscli.add_to(app)
 
 
 @app.command
@@ -129,7 +95,7 @@ def train(
         overwrite=overwrite,
         cache_dir=cache_dir,
         checkpoint_every=checkpoint_every,
-        resume=_resume(resume, resume_anyway, restart),
+        resume=resume_word(resume, resume_anyway, restart),
     )
     _print_run(classifier, out_folder)
 
@@ -435,15 +401,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     terminal.run(app, arguments)
 
 
-def _resume(required: bool, anyway: bool, restart: bool) -> "Resume":
-    """The word for what the three flags say together. Raises RecipeError where more than one is given."""
-    words: dict[Resume, bool] = {"require": required, "anyway": anyway, "restart": restart}
-    asked = [word for word, given in words.items() if given]
-    if len(asked) > 1:
-        raise RecipeError("--resume, --resume-anyway and --restart exclude each other", remedy="Pass one of them.")
-    return asked[0] if asked else "auto"
-
-
 def _print_run(classifier: "Classifier", folder: Path) -> None:
     """The scores of each part, where the bundle lies, and what the scores are worth."""
     facts = classifier.record.facts
@@ -455,7 +412,6 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
         show(printing.thresholds(fitted))
     if "test" not in facts["metrics"]:
         tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
-    if facts["data"]["overlap_allowed"]:
-        rows = facts["data"]["overlap_allowed"]
-        tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
+    for stamp in classifier.stamps:
+        tell(stamp)
     tell(f"bundle: {folder}")

@@ -21,6 +21,7 @@ from fullbake.encoder import freeze_all, parameter_groups
 from fullbake.hashing import fingerprint
 from fullbake.heads import l2_penalty
 from fullbake.inference import pool_windows
+from fullbake.kernels import fast_kernels
 from fullbake.logistic import LogisticRows, fit_logistic
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
@@ -105,6 +106,7 @@ class FeatureKey:
     threads: int
     versions: tuple[tuple[str, str], ...]
     precision: CachePrecision = "fp32"
+    fast_kernels: bool = True
 
     def of(self, texts: str) -> str:
         """The cache key for texts with this fingerprint."""
@@ -116,6 +118,7 @@ class FeatureKey:
             self.threads,
             dict(self.versions),
             self.precision,
+            self.fast_kernels,
             texts,
         )
 
@@ -144,8 +147,9 @@ def frozen_features(
         pad_id,
         precision=precision,
     )
-    found = stored_output(asked, encode, cache)
-    return output_in_memory(asked, encode()) if found is None else found
+    with fast_kernels(model, first_token=network.reads_first_token(model)):
+        found = stored_output(asked, encode, cache)
+        return output_in_memory(asked, encode()) if found is None else found
 
 
 def train_head(

@@ -250,9 +250,17 @@ def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 def features_width(model: nn.Module) -> int:
     """Width of what `features` gives."""
     whole: Any = model
+    return pooled_width(whole.base_model.config.hidden_size, _pooling_of(whole))
+
+
+def reads_first_token(model: nn.Module) -> bool:
+    """Whether the model's head reads the first token's vector and no other."""
+    return _pooling_of(model) == "cls"
+
+
+def _pooling_of(model: Any) -> str:
     own = isinstance(model, EncoderForTextClassification)
-    pooling = model.config.pooling if own else standard_pooling(whole.config)
-    return pooled_width(whole.base_model.config.hidden_size, pooling)
+    return str(model.config.pooling) if own else standard_pooling(model.config)
 
 
 def head_of(model: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ Knows the whole recipe, as `running` does; below them everything takes plain val
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,22 @@ from fullbake.unfinished import Unfinished
 
 
 @dataclass(frozen=True)
+class Adapted:
+    """A base that further pretraining made. folder: where it lies. key: fingerprint of its weights. about: what its
+    fullbake.json holds."""
+
+    folder: str
+    key: str
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Job:
     """One run: the effective recipe, the rows, and what its weights depend on besides them.
 
     base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
-    prefix: of its checkpoints' names.
+    prefix: of its checkpoints' names. cache_dir: where all caches lie, None for the user's own. adapted: the base that
+    its further pretraining made, None where the recipe has none or it has not been done yet.
     """
 
     recipe: Recipe
@@ -54,6 +66,18 @@ class Job:
     cache: Cache
     run: Unfinished | None = None
     prefix: str = ""
+    cache_dir: str | Path | None = None
+    adapted: Adapted | None = None
+
+    @property
+    def weights(self) -> str:
+        """Where the encoder's weights come from."""
+        return self.adapted.folder if self.adapted else self.recipe.base
+
+    @property
+    def weights_key(self) -> str:
+        """Fingerprint of these weights."""
+        return self.adapted.key if self.adapted else self.base
 
     def checkpoints(self, name: str) -> Checkpoints | None:
         """Where one training saves and goes on from."""
@@ -69,6 +93,7 @@ class Job:
             "processes": runtime.world_size(),
             "threads": runtime.threads(),
             "device": runtime.device().type,
+            "fast_kernels": runtime.fast_kernels(),
             "versions": runtime.versions(),
         }
 
@@ -117,13 +142,14 @@ def features_of(job: Job, parts: Sequence[Part]) -> list[Stored]:
 def _key(job: Job, kept: str) -> FeatureKey:
     """kept: what is kept of each text."""
     return FeatureKey(
-        base=job.base,
+        base=job.weights_key,
         tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
         pooling=kept,
         tokens=job.recipe.tokens,
         threads=runtime.threads(),
         versions=tuple(runtime.versions().items()),
         precision=job.recipe.training.cache_precision,
+        fast_kernels=runtime.fast_kernels(),
     )
 
 
@@ -198,7 +224,7 @@ def _build(job: Job) -> PreTrainedModel:
     recipe, train = job.recipe, job.parts.train
     runtime.seed_everything(recipe.training.seed)
     return network.build(
-        recipe.base,
+        job.weights,
         recipe.head,
         train.source.label_names,
         problem_type=problem_of(train.labels),
