@@ -28,6 +28,7 @@ from fullbake.bases import READ_FAULTS, first_line, quiet
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.encoder import (
     default_pooling,
+    evaluating,
     label,
     load_encoder,
     load_standard,
@@ -35,6 +36,7 @@ from fullbake.encoder import (
     pool,
     pooled_width,
     pooler_option,
+    probe_inputs,
     seeded,
     standard_pooling,
 )
@@ -316,13 +318,10 @@ class StandardHead(nn.Module):
 
 
 def _check_standard_head(model: Any, head: nn.Module) -> None:
-    """Run a probe of 2 x 4 tokens, one of them padding, both ways."""
-    device = next(model.parameters()).device
-    ids = torch.arange(5, 13, device=device).reshape(2, 4) % model.config.vocab_size
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=device)
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    """Run a probe both ways."""
+    inputs = probe_inputs(model)
     reason = "other logits"
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         expected = model(**inputs).logits
         try:
             apart = head(features(model, inputs))
@@ -335,14 +334,3 @@ def _check_standard_head(model: Any, head: nn.Module) -> None:
         got=reason,
         remedy="Take way finetune with this head, or head linear or mlp with way frozen.",
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

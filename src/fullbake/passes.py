@@ -43,6 +43,10 @@ class Stored:
     places: np.ndarray
     documents: np.ndarray | None = None
 
+    def take(self, rows: np.ndarray) -> "Stored":
+        """These rows (positions), in this order, each a text of its own."""
+        return Stored(self.values, self.places[rows])
+
     @property
     def vectors(self) -> np.ndarray:
         """Where a row is one line: all rows in memory, float32 (rows, width)."""

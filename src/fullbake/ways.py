@@ -32,8 +32,10 @@ from fullbake.hashing import fingerprint
 from fullbake.inference import encode
 from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
+from fullbake.lowerlayers import Cut, find_cut, kept_states
 from fullbake.parts import Part, Parts
 from fullbake.passes import Stored
+from fullbake.progress import say
 from fullbake.sections import TrainingConfig
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded
@@ -155,20 +157,59 @@ def _key(job: Job, kept: str) -> FeatureKey:
 
 def _finetuning(job: Job) -> Way:
     recipe, objective = job.recipe, _objective(job)
-    encoded = _by_source(_choosing_parts(job), lambda source: encode_rows(source, job))
-    whole = Tuning(recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective)
+    parts = _choosing_parts(job)
+    encoded = _by_source(parts, lambda source: encode_rows(source, job))
+    cut, states = _states_of(job, parts, encoded)
+    whole = Tuning(recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective, cut)
 
     def fit(model: PreTrainedModel, rows: Labelled, validate: Validation, trial: Trial) -> History:
         tuning = replace(whole, training=_training(recipe.training, trial))
         return finetune(model, rows, validate, tuning, job.checkpoints(trial.name), last_epoch=trial.last)
 
+    def labelled(found: tuple[Encoded, Stored | None], labels: np.ndarray) -> Labelled:
+        return Labelled(found[0], labels, found[1])
+
     return Way(
-        *_rows(job, encoded, Labelled),
+        *_rows(job, list(zip(encoded, states, strict=True)), labelled),
         start=lambda: _build(job),
         fit=fit,
         logits=lambda module, rows: finetuned_logits(module, rows, whole),
         trained=lambda model: model,
     )
+
+
+def _states_of(
+    job: Job, parts: Sequence[Part], encoded: Sequence[Encoded]
+) -> tuple[Cut | None, Sequence[Stored | None]]:
+    """(where the base is cut, what its fixed layers give for each part's whole source); None and Nones where it runs
+    whole."""
+    layers, nothing = job.recipe.training.freeze_layers, [None] * len(parts)
+    if layers is None:
+        return None, nothing
+    model = _build(job)
+    cut = find_cut(model.to(runtime.device()), layers)
+    if cut is None:
+        say(f"a base of type {model.config.model_type!r} cannot be cut above its fixed layers: it runs whole")
+        return None, nothing
+    key, rows = (
+        _key(job, f"states below layer {layers + 1}"),
+        {id(part.source): ids for part, ids in zip(parts, encoded, strict=True)},
+    )
+
+    def states(source: Dataset) -> Stored | None:
+        return kept_states(
+            model,
+            cut,
+            lambda: rows[id(source)],
+            key=key.of(source.texts_fingerprint()),
+            cache=job.cache,
+            tokens=job.recipe.tokens,
+            pad_id=job.tokenizer.pad_token_id,
+            precision=job.recipe.training.cache_precision,
+        )
+
+    found = _by_source(parts, states)
+    return (None, nothing) if any(one is None for one in found) else (cut, found)
 
 
 def _frozen(job: Job) -> Way:
