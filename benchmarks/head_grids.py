@@ -2,8 +2,8 @@
 
     python benchmarks/head_grids.py [ROWS]
 
-Features are random numbers, 384 wide, of 2 classes: what is timed does not look at them. A fifth of the rows as many again
-validates, by macro-F1. 4 rates x 3 seeds; `mlp` heads have 2 blocks of 384 and drop 0.15 of their input.
+Features are random numbers, 384 wide, of 2 classes: what is timed does not look at them. A fifth of the rows as many
+again validates, by macro-F1. 4 rates x 3 seeds; `mlp` heads have 2 blocks of 384 and drop 0.15 of their input.
 """
 
 import copy

@@ -3,13 +3,14 @@
 A step of one small head is so little arithmetic that the calls around it take most of the time. Here the weights of all
 heads stand in one array a layer, and a step is one batched product a layer for all of them. All else stays each head's
 own: its rows (its seed's batch plan), its dropout (drawn from its seed and step, as if it were alone), rate, weight
-decay, gradient norm, moments of Adam, best epoch and patience. So every head comes out as `freezing.fit_head` would have
-trained it, up to the rounding of sums taken in another order.
+decay, gradient norm, moments of Adam, best epoch and patience. So every head comes out as `freezing.fit_head` would
+have trained it, up to the rounding of sums taken in another order. (What Adam makes of rounding can be large where the
+true gradient is 0, as under a bias with batch norm above it: there no two ways of computing agree.)
 
 The heads' own parameters are views of the arrays, so a head is scored, copied and saved as any other while it trains. A
-head that stops early leaves the arrays at the end of the epoch. The price: there are no checkpoints on the way, a killed
-grid starts again (it takes seconds to minutes); and what is no plain chain of dense layers, batch norm, ReLU and dropout,
-or trains in mixed precision, trains in turn.
+head that stops early leaves the arrays at the end of the epoch. The price: there are no checkpoints on the way, a
+killed grid starts again (it takes seconds to minutes); and what is no plain chain of dense layers, batch norm, ReLU and
+dropout, or trains in mixed precision, trains in turn.
 """
 
 import math
@@ -56,10 +57,10 @@ def train_heads(
 ) -> list[Grown]:
     """Train heads in place, each by its own settings; each is left in eval mode with its best epoch's weights.
 
-    heads: built alike (`heads.build_head`), each drawn from its own seed. settings: one for each head, with one rate; they
-    differ in rate, seed, weight decay, l2 and dropout alone (dropout is the head's own). validate: (head, epoch from 0) ->
-    what chooses, as `freezing.train_head` has it. checkpoints: number of a head -> where it saves and goes on from, where
-    heads train in turn.
+    heads: built alike (`heads.build_head`), each drawn from its own seed. settings: one for each head, with one rate;
+    they differ in rate, seed, weight decay, l2 and dropout alone (dropout is the head's own). validate: (head, epoch
+    from 0) -> what chooses, as `freezing.train_head` has it. checkpoints: number of a head -> where it saves and goes
+    on from, where heads train in turn.
 
     Raises ValueError where settings differ otherwise.
     """
@@ -274,8 +275,8 @@ class _Grid:
         self.training, self.objective = settings[0].training, settings[0].objective
         self.optimizer = make_optimizer(self.training, [group for cell in self.cells for group in cell.groups])
         for cell in self.cells:  # the optimizer's own: it fills in what a group leaves out
-            cell.groups = [self.optimizer.param_groups.pop(0) for _ in cell.groups]
-        self.taken = 0
+            cell.groups = [self.optimizer.param_groups.pop(0) | {"peak": cell.rate} for _ in cell.groups]
+        self.taken, self.steps = 0, len(head_plan(train, settings[0], 0)) * self.training.epochs
 
     def run(self) -> None:
         """Train until every head is done."""
@@ -292,21 +293,20 @@ class _Grid:
     def _train_epoch(self, stack: _Stack, epoch: int) -> None:
         started, orders = time.perf_counter(), self._orders(stack.cells, epoch)
         ends = np.cumsum([len(step.rows) for step in head_plan(self.train, stack.cells[0].settings, epoch)]).tolist()
-        steps = len(ends) * self.training.epochs
-        self.optimizer.param_groups = [group for cell in stack.cells for group in cell.groups]
+        self.optimizer.param_groups = _joined(stack.cells)
         for cell in stack.cells:
             cell.loss_sum = 0.0
             cell.head.train()
         with bar(f"epoch {epoch + 1}/{self.training.epochs}, {len(stack.cells)} heads", ends[-1], "rows") as advance:
             for step, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-                self._set_rates(stack.cells, steps)
                 losses = self._take_step(stack, orders[:, start:end])
                 self._note_losses(stack.cells, losses, end - start, (epoch, step))
+                self.taken += 1
                 advance(end - start)
         seconds = max(time.perf_counter() - started, 1e-9) / len(stack.cells)
         for cell in stack.cells:
             _count_batches(cell.head, len(ends))
-            self._close_epoch(cell, epoch, seconds, steps)
+            self._close_epoch(cell, epoch, seconds)
 
     def _orders(self, cells: Sequence[_Cell], epoch: int) -> Tensor:
         """The rows of an epoch in the order of each head's steps, int64 (heads, rows)."""
@@ -314,24 +314,20 @@ class _Grid:
         orders = {seed: np.concatenate([step.rows for step in plan]) for seed, plan in plans.items()}
         return torch.from_numpy(np.stack([orders[cell.seed] for cell in cells])).to(self.labels.device)
 
-    def _factor(self, steps: int) -> float:
-        return rate_factor(self.taken, steps, self.training.schedule, self.training.warmup)
-
-    def _set_rates(self, cells: Sequence[_Cell], steps: int) -> None:
-        factor = self._factor(steps)
-        for cell in cells:
-            for group in cell.groups:
-                group["lr"] = cell.rate * factor
+    def _factor(self) -> float:
+        return rate_factor(self.taken, self.steps, self.training.schedule, self.training.warmup)
 
     def _take_step(self, stack: _Stack, rows: Tensor) -> list[float]:
         """One step of every head. rows: (heads, rows). Returns each one's mean loss."""
+        factor = self._factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
         logits = stack.forward(self.inputs[rows], _noise(stack.cells, self.taken, rows.shape[1], self.inputs))
         terms = self.objective.row_losses(logits.flatten(0, 1), self.labels[rows].flatten(0, 1))
         losses = terms.view(rows.shape).mean(dim=1)
         stack.backward(losses)
         stack.clip(self.training.max_grad_norm)
         self.optimizer.step()
-        self.taken += 1
         return [float(loss) for loss in losses.tolist()]
 
     def _note_losses(self, cells: Sequence[_Cell], losses: Sequence[float], rows: int, place: tuple[int, int]) -> None:
@@ -340,9 +336,9 @@ class _Grid:
         for cell, loss in zip(cells, losses, strict=True):
             cell.loss_sum += loss * rows
             if not math.isfinite(loss) and cell.fault is None:
-                cell.fault = divergence(*place, loss, cell.groups[0]["lr"])
+                cell.fault = divergence(*place, loss, cell.rate * self._factor())
 
-    def _close_epoch(self, cell: _Cell, epoch: int, seconds: float, steps: int) -> None:
+    def _close_epoch(self, cell: _Cell, epoch: int, seconds: float) -> None:
         """Validate a head and note its epoch."""
         if cell.fault is not None:
             return
@@ -351,7 +347,7 @@ class _Grid:
         entry = {
             "epoch": epoch + 1,
             "train_loss": cell.loss_sum / rows,
-            "learning_rate": cell.rate * self._factor(steps),
+            "learning_rate": cell.rate * self._factor(),
             "seconds": seconds,
             "rows_per_second": rows / seconds,
             **self.validate(cell.head, epoch),
@@ -367,6 +363,15 @@ def _cell(head: nn.Module, settings: HeadTraining) -> _Cell:
     head.requires_grad_(True)
     groups = parameter_groups(head, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay)
     return _Cell(head, settings, groups)
+
+
+def _joined(cells: Sequence[_Cell]) -> list[dict[str, Any]]:
+    """The optimizer groups of all heads, those of one rate and decay as one: each costs a call."""
+    joined: dict[tuple[float, float], dict[str, Any]] = {}
+    for group in (group for cell in cells for group in cell.groups):
+        known = joined.setdefault((group["peak"], group["weight_decay"]), group | {"params": []})
+        known["params"] += group["params"]
+    return list(joined.values())
 
 
 def _noise(cells: Sequence[_Cell], taken: int, rows: int, inputs: FeatureRows) -> Tensor | None:

@@ -1,7 +1,8 @@
 """What training minimizes: cross entropy or focal loss, for one label a row or many, with the weights of classes.
 
 Every loss is one term a row, in fp32, summed by `Objective.loss`; the loop divides by the rows of the whole step. Class
-weights therefore do not change that divisor (as torch's weighted mean would): `balanced` weights have the mean 1 over the rows anyway.
+weights therefore do not change that divisor (as torch's weighted mean would): `balanced` weights have the mean 1 over
+the rows anyway.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -5,9 +5,10 @@ would teach layers that cannot learn nothing, and would have to be drawn anew ea
 untouched.) So nothing but time hangs on whether a base can be cut.
 
 Bases are cut by structure: embeddings and all that comes before the list of layers, then the layers in turn. While the
-upper part runs, the parts below stand in their places and hand the kept states through, so masks, positions and whatever
-else a family's own code does around its layers are its own. A probe compares the cut base with the whole one; a family
-whose code does more between its layers than hand states on (a convolution after the first, in DeBERTa v2) runs whole.
+upper part runs, the parts below stand in their places and hand the kept states through, so masks, positions and
+whatever else a family's own code does around its layers are its own. A probe compares the cut base with the whole one;
+a family whose code does more between its layers than hand states on (a convolution after the first, in DeBERTa v2) runs
+whole.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,7 @@ class Cut:
     values: int
 
 
-class _Reached(Exception):
+class _Reached(Exception):  # noqa: N818  (nothing went wrong)
     """The states were taken: the layers above need not run."""
 
 

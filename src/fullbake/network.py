@@ -12,8 +12,7 @@ exact or refused.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -276,6 +275,14 @@ def head_of(model: nn.Module) -> nn.Module:
     head = StandardHead(model)
     _check_standard_head(model, head)
     return head
+
+
+def with_own_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The model under a copy of its head of ours: the two share their encoder."""
+    assert isinstance(model, EncoderForTextClassification)
+    twin = copy.copy(model)
+    twin._modules = dict(model._modules) | {"head": copy.deepcopy(model.head)}
+    return twin
 
 
 _NOT_OF_FEATURES = frozenset(

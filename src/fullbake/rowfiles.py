@@ -1,9 +1,9 @@
 """Arrays of equal rows in one file: made part by part in any order, gone on with after a kill, memory-mapped when read.
 
-The file is safetensors with one tensor, `rows`, so anything that reads safetensors reads it. Beside it, while it is being
-made, lies a journal: a line a part with the hash of that part's rows. Whoever goes on keeps a part whose rows still have
-their hash, and makes any other anew; so nothing hangs on the order in which a dying machine wrote its pages. The
-price: what is kept is hashed once more when going on, a second for 1.5 GB.
+The file is safetensors with one tensor, `rows`, so anything that reads safetensors reads it. Beside it, while it is
+being made, lies a journal: a line a part with the hash of that part's rows. Whoever goes on keeps a part whose rows
+still have their hash, and makes any other anew; so nothing hangs on the order in which a dying machine wrote its pages.
+The price: what is kept is hashed once more when going on, a second for 1.5 GB.
 """
 
 import hashlib

@@ -19,6 +19,7 @@ from fullbake.choosing import History, Trial, Way
 from fullbake.config import Recipe
 from fullbake.data import Dataset
 from fullbake.decisions import problem_of
+from fullbake.encoder import freeze_all
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.freezing import (
     Featured,
@@ -28,6 +29,7 @@ from fullbake.freezing import (
     head_logits,
     train_head,
 )
+from fullbake.grids import train_heads
 from fullbake.hashing import fingerprint
 from fullbake.inference import encode
 from fullbake.loop import Validation
@@ -220,6 +222,19 @@ def _frozen(job: Job) -> Way:
         settings = HeadTraining(recipe.head, _training(recipe.training, trial), objective)
         return train_head(model, rows, validate, settings, job.checkpoints(trial.name), last_trial=trial.last)
 
+    def fit_all(
+        model: PreTrainedModel, rows: Featured, validate: Validation, trials: Sequence[Trial]
+    ) -> list[tuple[PreTrainedModel, History]]:
+        freeze_all(model)
+        networks = [network.with_own_head(model) for _ in trials]
+        settings = [HeadTraining(recipe.head, _training(recipe.training, trial), objective) for trial in trials]
+        heads = [network.head_of(twin) for twin in networks]
+        grown = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(trials[number].name))
+        for head in grown:
+            if head.fault is not None:
+                raise head.fault
+        return [(twin.eval(), head.history) for twin, head in zip(networks, grown, strict=True)]
+
     def featured(found: Stored, labels: np.ndarray) -> Featured:
         return Featured(found.values, labels, found.documents, recipe.tokens.window_pooling, found.places)
 
@@ -229,6 +244,7 @@ def _frozen(job: Job) -> Way:
         fit=fit,
         logits=head_logits,
         trained=network.head_of,
+        fit_all=None if recipe.head.kind == "standard" or recipe.training.optimizer == "lbfgs" else fit_all,
     )
 
 
