@@ -9,17 +9,22 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches dropout duplicates errors figures hashing heads plots progress runtime writing
-attention bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
+draws dropout duplicates errors figures hashing heads plots progress runtime sentences standins writing
+attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal truncation
 cache calibration checkpoints encoder firsttoken leakage metrics rowfiles sections textfiles
-arrowtables config kernels loop losses network tokenizer unfinished
-logistic summary tables tokens
-data inference printing writers
-bundle choosing parts passes
-freezing lowerlayers
-finetuning finishing grids inspection model
-ways
-factsheet running scoring
+arrowtables config kernels languagemodel loop losses network tokenizer unfinished
+flags logistic summary tables tokens
+data documents inference printing writers
+bundle choosing guarding parts passes portions vocabularies
+corpus finishing freezing inspection lowerlayers model
+finetuning grids
+factsheet scoring stream ways
+guesses
+gauges
+probing
+pretraining
+pilots staging
+corpuscli running
 suspects
 cli
 __main__

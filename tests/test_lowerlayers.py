@@ -11,7 +11,7 @@ from bases import FAMILIES
 from rows import make_rows, train, weights
 
 from fullbake import lowerlayers, network
-from fullbake.encoder import load_encoder, probe_inputs
+from fullbake.encoder import freeze_lowest, load_encoder, probe_inputs
 from fullbake.errors import BaseModelError
 from fullbake.lowerlayers import find_cut, given_states, held_still, lower_states
 from fullbake.sections import HeadConfig
@@ -32,6 +32,7 @@ def test_a_cut_base_gives_what_the_whole_one_does(bases: Bases, family: str, lay
     inputs = probe_inputs(model.base_model)
     states = lower_states(model, layers, inputs)
     assert states.shape == (2, 4, 32)
+    freeze_lowest(model, layers)  # with them what all layers share, such as tables of relative positions
     upper = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found = []
     for given in (None, states.detach()):
