@@ -9,16 +9,16 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-draws dropout duplicates errors excerpts figures hashing heads plots pooling progress runtime sentences standins writing
+draws dropout duplicates errors excerpts figures hashing heads plots pooling progress rowfiles runtime sentences standins writing
 attention bases batches chunks compressed decisions examples labels masking multilabel splits storage survey terminal truncation
 cache calibration checkpoints encoder firsttoken leakage manifest metrics sections textfiles
 arrowtables config kernels languagemodel loop losses network tokenizer unfinished
 flags logistic summary tables tokens
 data documents inference printing shortcut writers
-bundle choosing finetuning freezing guarding parts portions vocabularies
-corpus finishing inspection model ways
-factsheet scoring stream
-guesses
+bundle choosing guarding parts passes portions vocabularies
+corpus finishing freezing inspection lowerlayers model
+factsheet finetuning grids scoring stream
+guesses ways
 gauges
 probing
 pretraining

@@ -146,7 +146,7 @@ class _Training:
             loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
-            raise self._diverged(loss)
+            raise divergence(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
         self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -254,14 +254,6 @@ class _Training:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         say(f"going on after step {checkpoint.step:,} of {self.steps:,}")
 
-    def _diverged(self, loss: float) -> DivergenceFault:
-        return DivergenceFault(
-            "the training loss is no longer a finite number",
-            where=f"epoch {self.state.epoch + 1}, step {self.state.step + 1}",
-            got=str(loss),
-            remedy=f"Lower --learning-rate (it stood at {self.optimizer.param_groups[0]['lr']:.1e}) or raise --warmup.",
-        )
-
 
 def fit(
     module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None = None
@@ -300,6 +292,16 @@ def _run(training: _Training) -> None:
         return
     with runtime.deferred_signals() as stopped:
         training.run(stopped)
+
+
+def divergence(epoch: int, step: int, loss: float, rate: float) -> DivergenceFault:
+    """The fault of a loss that is no finite number. epoch, step: from 0. rate: what it stood at."""
+    return DivergenceFault(
+        "the training loss is no longer a finite number",
+        where=f"epoch {epoch + 1}, step {step + 1}",
+        got=str(loss),
+        remedy=f"Lower --learning-rate (it stood at {rate:.1e}) or raise --warmup.",
+    )
 
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
