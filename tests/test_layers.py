@@ -10,8 +10,8 @@ import fullbake
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
 batches duplicates errors figures hashing heads plots progress runtime writing
-bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder leakage metrics sections textfiles
+bases chunks compressed decisions labels multilabel resampling splits storage survey terminal truncation
+cache calibration checkpoints contests encoder leakage metrics sections textfiles
 arrowtables config loop losses network tokenizer unfinished
 logistic summary tables tokens
 data inference printing writers
