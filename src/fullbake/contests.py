@@ -28,7 +28,7 @@ an interval is rough.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -49,20 +49,28 @@ MOST_ROWS: Final = 10_000_000
 
 @dataclass(frozen=True)
 class Variance:
-    """Variance of a mean over seeds, or of the difference of two, in parts. shared: from the rows, alike for all seeds
-    of a side. noise: what seeds change at single rows, of each side's mean. own: what seeds change beyond that, of each
-    side's mean. seeds: how many each side has. More rows shrink shared and noise; only more seeds shrink own.
+    """Variance of a mean over seeds, or of the difference of two, in parts.
+
+    shared: from the rows, alike for all seeds of a side. spread: of each side's mean, as its seeds' scores tell. noise:
+    how much of that is expected from what seeds change at single rows. seeds: how many each side has.
     """
 
     shared: float
+    spread: tuple[float, ...]
     noise: tuple[float, ...]
-    own: tuple[float, ...]
     seeds: tuple[int, ...]
 
-    def at(self, scale: float = 1.0) -> tuple[float, float]:
-        """(standard error, degrees of freedom) where the rows' parts are `scale` times as large."""
-        sides = [own + noise * scale for own, noise in zip(self.own, self.noise, strict=True)]
-        total = self.shared * scale + sum(sides)
+    def seen(self) -> tuple[float, float]:
+        """(standard error, degrees of freedom) on these rows."""
+        return self._of(self.shared, self.spread)
+
+    def expected(self, scale: float) -> tuple[float, float]:
+        """The same for `1 / scale` times as many rows: they shrink all but what seeds do beyond single rows."""
+        sides = [max(all_ - noise, 0.0) + noise * scale for all_, noise in zip(self.spread, self.noise, strict=True)]
+        return self._of(self.shared * scale, sides)
+
+    def _of(self, shared: float, sides: Sequence[float]) -> tuple[float, float]:
+        total = shared + sum(sides)
         doubt = sum(side**2 / (n - 1) for side, n in zip(sides, self.seeds, strict=True) if n > 1)
         return float(np.sqrt(total)), float(total**2 / doubt) if doubt else np.inf
 
@@ -85,8 +93,8 @@ class Difference:
     low: float
     high: float
     p: float
-    variance: Variance = field(repr=False)
-    rows: int = 0
+    variance: Variance
+    rows: int
 
 
 def compare_pair(
@@ -127,8 +135,9 @@ def _variance(*sides: Resampled) -> Variance:
     within = [_within(covariances[place, place]) for place in places]
     across = 2 * float(covariances[places[0], places[1]].mean()) if len(places) == 2 else 0.0
     seeds = tuple(len(side.points) for side in sides)
-    noise, own = zip(*(_of_seeds(side.points, part[1]) for side, part in zip(sides, within, strict=True)), strict=True)
-    return Variance(max(sum(part[0] for part in within) - across, 0.0), noise, own, seeds)
+    noise = tuple(part[1] / n for part, n in zip(within, seeds, strict=True))
+    spread = tuple(_spread(side.points, part[1]) / n for side, part, n in zip(sides, within, seeds, strict=True))
+    return Variance(max(sum(part[0] for part in within) - across, 0.0), spread, noise, seeds)
 
 
 def _within(covariances: NDArray[np.float64]) -> tuple[float, float]:
@@ -144,18 +153,15 @@ _TIE: Final = 1e-12
 """Scores of seeds that lie closer than this are the same."""
 
 
-def _of_seeds(points: NDArray[np.float64], noise: float) -> tuple[float, float]:
-    """(noise, own) of a side's mean; their sum is s^2 / n."""
-    seeds = len(points)
-    spread = float(points.var(ddof=1)) if seeds > 1 and np.ptp(points) > _TIE else noise
-    known = min(noise, spread)
-    return known / seeds, (spread - known) / seeds
+def _spread(points: NDArray[np.float64], noise: float) -> float:
+    """s^2 of the seeds' scores, or what the rows say of it where it cannot be seen."""
+    return float(points.var(ddof=1)) if len(points) > 1 and np.ptp(points) > _TIE else noise
 
 
 def _interval(value: float, variance: Variance) -> tuple[float, float]:
     from scipy.stats import t  # type: ignore[attr-defined]
 
-    error, freedom = variance.at()
+    error, freedom = variance.seen()
     reach = float(t.isf(LEVEL / 2, freedom)) * error
     return value - reach, value + reach
 
@@ -163,7 +169,7 @@ def _interval(value: float, variance: Variance) -> tuple[float, float]:
 def _p_value(difference: float, variance: Variance) -> float:
     from scipy.stats import t  # type: ignore[attr-defined]
 
-    error, freedom = variance.at()
+    error, freedom = variance.seen()
     if error <= _TIE:
         return 1.0 if abs(difference) <= _TIE else 0.0
     return float(2 * t.sf(abs(difference) / error, freedom))
@@ -202,7 +208,7 @@ def predict_power(
     from scipy.stats import nct, norm, t  # type: ignore[attr-defined]
 
     true = seen.difference if size is None else size
-    error, freedom = seen.variance.at(1.0 if rows is None else seen.rows / rows)
+    error, freedom = seen.variance.expected(1.0 if rows is None else seen.rows / rows)
     if error <= _TIE:
         return float(abs(true) > _TIE)
     limit, shift = float(t.isf(level / 2, freedom)), abs(true) / error
