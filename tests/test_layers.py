@@ -12,7 +12,7 @@ ROOMS = """
 batches duplicates errors figures hashing heads plots progress runtime writing
 bases chunks compressed decisions labels multilabel resampling splits storage survey terminal truncation
 cache calibration checkpoints contests encoder leakage metrics sections textfiles
-arrowtables config loop losses network tokenizer unfinished
+arrowtables config loop losses network tokenizer unfinished verdicts
 logistic summary tables tokens
 data inference printing writers
 bundle choosing finetuning freezing parts

@@ -65,8 +65,10 @@ class Variance:
         return self._of(self.shared, self.spread)
 
     def expected(self, scale: float) -> tuple[float, float]:
-        """The same for `1 / scale` times as many rows: they shrink all but what seeds do beyond single rows."""
-        sides = [max(all_ - noise, 0.0) + noise * scale for all_, noise in zip(self.spread, self.noise, strict=True)]
+        """The same for `1 / scale` times as many rows: they shrink all but what seeds do beyond single rows, which is
+        what the sides' spread has in excess of their noise, taken together: of one side alone it is hardly known."""
+        excess = max(1 - sum(self.noise) / sum(self.spread), 0.0) if sum(self.spread) else 0.0
+        sides = [all_ * excess + noise * scale for all_, noise in zip(self.spread, self.noise, strict=True)]
         return self._of(self.shared * scale, sides)
 
     def _of(self, shared: float, sides: Sequence[float]) -> tuple[float, float]:
