@@ -9,10 +9,10 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors figures hashing heads plots progress runtime writing
+batches collapse disagreements duplicates errors figures hashing heads plots progress runtime writing
 bases chunks compressed decisions labels multilabel resampling splits storage survey terminal truncation
 cache calibration checkpoints contests encoder leakage metrics sections textfiles
-arrowtables config loop losses network tokenizer unfinished verdicts
+arrowtables config loop losses network recalls tokenizer unfinished verdicts
 logistic summary tables tokens
 data inference printing writers
 bundle choosing finetuning freezing parts

@@ -129,17 +129,23 @@ def estimate(scores: Resampled, *, least: float = -np.inf, most: float = np.inf)
 
 
 def _variance(*sides: Resampled) -> Variance:
-    """Of the mean over seeds of one side, or of the first's less the second's."""
     drawn = np.hstack([side.draws for side in sides])
     covariances = np.atleast_2d(np.cov(drawn[~np.isnan(drawn).any(axis=1)], rowvar=False))
-    ends = np.cumsum([0, *(len(side.points) for side in sides)])
+    return partition([side.points for side in sides], covariances)
+
+
+def partition(points: Sequence[NDArray[np.float64]], covariances: NDArray[np.float64]) -> Variance:
+    """The variance of the mean over seeds of one side, or of the first's less the second's. points: each side's scores,
+    (seeds,). covariances: of all of them over other test rows, (all seeds, all seeds)."""
+    ends = np.cumsum([0, *map(len, points)])
     places = [slice(start, end) for start, end in pairwise(ends)]
     within = [_within(covariances[place, place]) for place in places]
     across = 2 * float(covariances[places[0], places[1]].mean()) if len(places) == 2 else 0.0
-    seeds = tuple(len(side.points) for side in sides)
-    noise = tuple(part[1] / n for part, n in zip(within, seeds, strict=True))
-    spread = tuple(_spread(side.points, part[1]) / n for side, part, n in zip(sides, within, seeds, strict=True))
-    return Variance(max(sum(part[0] for part in within) - across, 0.0), spread, noise, seeds)
+    shared = max(sum(together for together, _ in within) - across, 0.0)
+    seeds = tuple(map(len, points))
+    noise = tuple(alone / n for (_, alone), n in zip(within, seeds, strict=True))
+    spread = tuple(_spread(own, alone) / n for own, (_, alone), n in zip(points, within, seeds, strict=True))
+    return Variance(shared, spread, noise, seeds)
 
 
 def _within(covariances: NDArray[np.float64]) -> tuple[float, float]:
