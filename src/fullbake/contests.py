@@ -205,7 +205,7 @@ def mcnemar(a_correct: NDArray[Any], b_correct: NDArray[Any]) -> float:
 
 def median_seed(points: NDArray[np.float64]) -> int:
     """Which seed scored nearest the median (the first of equals). points: (seeds,)."""
-    return int(np.abs(points - np.median(points)).argmin())
+    return int(np.abs(points - np.median(points)).round(12).argmin())
 
 
 def predict_power(
