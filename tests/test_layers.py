@@ -9,13 +9,13 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors figures hashing heads plots progress runtime writing
-bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder leakage metrics sections textfiles
+batches duplicates errors figures hashing heads markings plots progress runtime writing
+bases charts chunks compressed decisions labels multilabel splits storage survey terminal truncation
+cache calibration checkpoints encoder exhibits leakage metrics sections textfiles
 arrowtables config loop losses network tokenizer unfinished
 logistic summary tables tokens
 data inference printing writers
-bundle choosing finetuning freezing parts
+bundle choosing finetuning freezing parts reporting
 finishing inspection model ways
 factsheet running scoring
 suspects
