@@ -172,8 +172,8 @@ def _recipe(
         "rate": rates[0] if rates else None,
         "seeds": [0, 1, 2],
         "test": _test(random, quality),
-        "recall": [_recall(random, label, quality) for label in names],
-        "confusion": _confusion(random, len(names), quality),
+        "recall": [_recall(random, label, quality if name != "majority" else label == names[0]) for label in names],
+        "confusion": _confusion(random, len(names), quality) if name != "majority" else _one_class(len(names)),
         "calibration": _calibration(random),
         "threshold_curve": None if positive is None else _curve(positive, quality),
         "histories": [_history(random, 3 if way == "finetune" else 10, quality) for _ in range(3)] if trained else [],
@@ -233,7 +233,9 @@ def _figure(random: np.random.Generator, mean: float, half: float) -> dict[str, 
     return {"mean": float(np.mean(seeds)), "low": max(0.0, mean - half), "high": mean + half, "seeds": seeds}
 
 
-def _recall(random: np.random.Generator, label: str, quality: float) -> dict[str, Any]:
+def _recall(random: np.random.Generator, label: str, quality: float | bool) -> dict[str, Any]:
+    if isinstance(quality, bool):
+        return {"label": label, "mean": float(quality), "low": float(quality), "high": float(quality), "support": 31}
     mean = float(np.clip(quality + random.normal(0, 0.1), 0.02, 0.98))
     return {"label": label, "mean": mean, "low": max(0.0, mean - 0.12), "high": min(1.0, mean + 0.1), "support": 31}
 
@@ -241,6 +243,10 @@ def _recall(random: np.random.Generator, label: str, quality: float) -> dict[str
 def _confusion(random: np.random.Generator, classes: int, quality: float) -> list[list[int]]:
     rows = random.dirichlet(np.full(classes, 0.7), classes) * (1 - quality) * 31 + np.eye(classes) * quality * 31
     return [[round(count) for count in row] for row in rows.tolist()]
+
+
+def _one_class(classes: int) -> list[list[int]]:
+    return [[31, *[0] * (classes - 1)] for _ in range(classes)]
 
 
 def _calibration(random: np.random.Generator) -> dict[str, Any]:
@@ -319,10 +325,12 @@ def _verdict() -> dict[str, Any]:
         "best": "further-finetune",
         "recommended": "frozen-linear",
         "words": [
-            "Take frozen-linear: it trains in 9 seconds, and nothing here is detectably better.",
-            "further-finetune has the highest macro-F1, but 250 test rows show no detectable difference to "
-            "frozen-linear; about 42,800 would, if there is one of this size.",
-            "tfidf and majority are detectably worse.",
+            "Fine-tuned after further pretraining scored highest: macro-F1 0.729, with no detectable difference from "
+            "Fine-tuned, standard head and Frozen base, linear head. 4 are detectably worse.",
+            "Recommended: Frozen base, linear head, the cheapest of 3 not detectably worse than the best (9.0 s of "
+            "training; Fine-tuned after further pretraining took 26 min).",
+            "Not detectable is not equal: within the 95% intervals Frozen base, linear head may be worse by up to "
+            "0.068. To show differences of the sizes seen would take about 34,000 to 46,000 test rows; here are 250.",
         ],
     }
 

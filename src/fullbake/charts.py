@@ -16,8 +16,9 @@ from markupsafe import Markup
 from fullbake.markings import show
 
 MARKERS: Final = ("circle", "square", "diamond", "up", "down", "cross", "hexagon", "star")
+"""What a series may be marked with; "left" and "right" are kept for what lies beyond an axis."""
+
 _FONT = 12.0
-_PAD = 8.0
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,19 @@ def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
     low, high = low - 0.06 * spread, high + 0.06 * spread
     step = _round_step((high - low) / count)
     first, last = math.ceil(low / step), math.floor(high / step)
-    digits = max(0, -math.floor(math.log10(step)))
+    digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
     ticks = tuple((place * step, f"{place * step:.{digits}f}") for place in range(first, last + 1))
     return Axis(label, low, high, ticks)
+
+
+def near_axis(label: str, values: Sequence[float], others: Sequence[float], count: int = 5) -> Axis:
+    """A linear axis around the values, and around the others as far as they lie within one span of them: a baseline far
+    below shall not press everything else together. Without values it is an axis around the others.
+    """
+    values = values or others
+    low, high = min(values), max(values)
+    reach = high - low
+    return linear_axis(label, [*values, *(other for other in others if low - reach <= other <= high + reach)], count)
 
 
 def whole_axis(label: str, values: Sequence[float], count: int = 6) -> Axis:
@@ -151,7 +162,7 @@ def intervals(rows: Sequence[Interval], axis: Axis, *, title: str, description: 
     return _svg((width, height), title, description, parts)
 
 
-def interval_cell(row: Interval, axis: Axis, *, zero: bool = False, size: tuple[int, int] = (180, 22)) -> Markup:
+def interval_cell(row: Interval, axis: Axis, *, zero: bool = False, size: tuple[int, int] = (240, 22)) -> Markup:
     """One interval for a cell of a table, hidden from screen readers: the numbers stand in the table."""
     scale = _Row(axis, 6, size[0] - 6)
     lines = [_segment(scale.at(tick), 0, scale.at(tick), size[1], "grid") for tick, _ in axis.ticks]
@@ -160,15 +171,10 @@ def interval_cell(row: Interval, axis: Axis, *, zero: bool = False, size: tuple[
     return _bare_svg(size, [*lines, _draw_interval(scale, row, size[1] / 2)])
 
 
-def axis_cell(axis: Axis, *, size: tuple[int, int] = (180, 16)) -> Markup:
+def axis_cell(axis: Axis, *, size: tuple[int, int] = (240, 16)) -> Markup:
     """The ticks of a column of `interval_cell`s, for its heading."""
     scale = _Row(axis, 6, size[0] - 6)
-    last = len(axis.ticks) - 1
-    anchors = ["start" if place == 0 else "end" if place == last else "middle" for place in range(last + 1)]
-    ticks = [
-        _text(_within(scale.at(tick), size[0]), 12, name, "tick", anchor if size[0] < 120 else "middle")
-        for (tick, name), anchor in zip(axis.ticks, anchors, strict=True)
-    ]
+    ticks = [_text(_within(scale.at(tick), size[0]), 12, name, "tick", "middle") for tick, name in axis.ticks]
     return _bare_svg(size, ticks)
 
 
@@ -249,10 +255,13 @@ def _draw_series(frame: _Frame, series: Series) -> Markup:
 
 
 def _draw_interval(scale: _Row, row: Interval, middle: float) -> Markup:
-    parts = []
-    if row.low is not None and row.high is not None:
+    """What lies beyond the axis is an arrow at its end."""
+    parts, shape = [], row.marker
+    if not scale.axis.low <= row.value <= scale.axis.high:
+        shape = "left" if row.value < scale.axis.low else "right"
+    elif row.low is not None and row.high is not None:
         parts.append(_segment(scale.at(row.low), middle, scale.at(row.high), middle, f"bar {row.color}"))
-    parts.append(_marker(row.marker, scale.at(row.value), middle, 5, row.color, _told(row)))
+    parts.append(_marker(shape, scale.at(row.value), middle, 5, row.color, _told(row)))
     return Markup("").join(parts)
 
 
@@ -270,49 +279,67 @@ def _marker(shape: str, x: float, y: float, radius: float, style: str, note: str
     return Markup('<polygon class="dot {}" points="{}">').format(style, corners) + tip + Markup("</polygon>")
 
 
+_CORNERS: Final = {
+    # shape: corners, the first one's angle in degrees, reach
+    "diamond": (4, 0, 1.25),
+    "up": (3, -90, 1.35),
+    "down": (3, 90, 1.35),
+    "left": (3, 180, 1.35),
+    "right": (3, 0, 1.35),
+    "hexagon": (6, 0, 1.1),
+    "square": (4, 45, 1.25),
+    "star": (10, -90, 1.4),
+}
+_CROSS: Final = ((0.4, 1.15), (0.4, 0.4), (1.15, 0.4))
+"""A quarter of it; the others are this one turned."""
+
+
 def _outline(shape: str) -> list[tuple[float, float]]:
     """Corners around (0, 0), of about the circle's area at radius 1."""
-    if shape == "square":
-        return [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)]
     if shape == "cross":
-        near, far = 0.4, 1.15
-        quarter = [(near, -near), (near, -far), (-near, -far)]
-        turned = [quarter, [(y, -x) for x, y in quarter], [(-x, -y) for x, y in quarter], [(-y, x) for x, y in quarter]]
-        return [corner for part in turned for corner in part]
-    corners, start = {"diamond": (4, 0.0), "up": (3, -90.0), "down": (3, 90.0), "hexagon": (6, 0.0)}.get(
-        shape, (10, -90)
-    )
-    reach = {"diamond": 1.25, "up": 1.35, "down": 1.35, "hexagon": 1.1}.get(shape, 1.4)
-    angles = [math.radians(start + 360 / corners * place) for place in range(corners)]
+        quarters = [(1, 0), (0, -1), (-1, 0), (0, 1)]
+        return [(a * x + b * y, a * y - b * x) for a, b in quarters for x, y in _CROSS]
+    corners, start, reach = _CORNERS[shape]
     lengths = [reach * (0.45 if shape == "star" and place % 2 else 1.0) for place in range(corners)]
+    angles = [math.radians(start + 360 / corners * place) for place in range(corners)]
     return [(length * math.cos(angle), length * math.sin(angle)) for length, angle in zip(lengths, angles, strict=True)]
 
 
 def _place_labels(frame: _Frame, labels: Sequence[tuple[float, float, str, str]]) -> list[Markup]:
-    """Names beside their points: each takes the first of eight places that covers no point and no earlier name."""
+    """Names beside their points, each at the spot that covers the least of points and of earlier names."""
     points = [(frame.across(x), frame.up(y)) for x, y, _, _ in labels]
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in points]
     parts = []
     for (x, y), (_, _, color, name) in zip(points, labels, strict=True):
-        name = _shortened(name, 26)
-        wide = _width(name)
-        spots = [(x + 11, y + 4), (x - 11 - wide, y + 4)]
-        spots += [(x - wide / 2 + aside, y + above) for above in (-12, 20, -26, 34) for aside in (0, wide / 2 + 8)]
-        boxes = [(left, base - 10, left + wide, base + 3) for left, base in spots]
-        place = next((n for n, box in enumerate(boxes) if _free(box, taken, frame)), 0)
-        taken.append(boxes[place])
-        parts.append(_text(*spots[place], name, f"name {color}"))
+        line = _shortened(name, 30)
+        boxes = [(left, base - 10, left + _width(line), base + 3) for left, base in _spots(x, y, _width(line))]
+        box = min(boxes, key=lambda box: _covered(box, taken, frame))
+        taken.append(box)
+        parts.append(_text(box[0], box[3] - 3, line, f"name {color}"))
     return parts
 
 
 _Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
-def _free(box: _Box, taken: Sequence[_Box], frame: _Frame) -> bool:
-    inside = box[0] > frame.left - 20 and box[2] < frame.right + 12 and box[1] > 16 and box[3] < frame.bottom
-    return inside and not any(
-        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
-    )
+def _spots(x: float, y: float, wide: float) -> list[tuple[float, float]]:
+    """Where a text this wide may begin, the best first: beside its point, below, above, and further off."""
+    sides = [(x + 12, y + 4), (x - 12 - wide, y + 4)]
+    return sides + [(x - back, y + down) for down in (21, -13, 35, -27) for back in (wide / 2, wide - 10, 10)]
+
+
+def _covered(box: _Box, taken: Sequence[_Box], frame: _Frame) -> float:
+    """Area that is lost where a box is put: under others, or beyond the frame."""
+    inside = _overlap(box, (frame.left - 20, 18, frame.right + 12, frame.bottom))
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return area - inside + sum(_overlap(box, other) for other in taken)
+
+
+def _overlap(one: _Box, other: _Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0) * max(height, 0)
 
 
 def _within(place: float, width: int) -> float:

@@ -51,11 +51,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart under its own heading. narrow: another drawing of it, for screens where the first would not fit."""
+    """Charts under one heading. narrow: other drawings of them, for screens where the first would not fit."""
 
     heading: str
-    drawing: Markup
-    narrow: Markup | None = None
+    drawings: Sequence[Markup]
+    narrow: Sequence[Markup] = ()
 
 
 @dataclass(frozen=True)
@@ -118,49 +118,42 @@ def looks(recipes: Sequence[Recipe]) -> dict[str, Look]:
 
 
 def quality_against_cost(recipes: Sequence[Recipe], look: dict[str, Look], metric: str, title: str) -> Exhibit | None:
-    """A point a recipe: training seconds across, the metric on test up."""
-    shown = [
-        recipe for recipe in recipes if _mean(recipe, metric) is not None and _cost(recipe, "train_seconds") is not None
-    ]
+    """A point a recipe: training seconds across, the metric on test up. A baseline far below is an arrow."""
+    shown = [recipe for recipe in recipes if None not in (_mean(recipe, metric), _cost(recipe, "train_seconds"))]
     if not shown:
         return None
-    seconds = [max(recipe["cost"]["train_seconds"], 0.001) for recipe in shown]
-    bounds = [value for recipe in shown for value in _bounds(recipe, metric)]
-    x = charts.log_axis("training time", seconds, _DURATIONS)
-    y = charts.linear_axis(f"{title} on test", bounds)
-    series = [
-        Series(
-            [(at, recipe["test"][metric]["mean"])],
-            look[recipe["name"]].color,
-            look[recipe["name"]].marker,
-            bars=[_bounds(recipe, metric)],
-            radii=[6.5],
-            notes=[f"{recipe['name']}: {_told(recipe, metric)}, {duration(recipe['cost']['train_seconds'])}"],
-        )
-        for at, recipe in zip(seconds, shown, strict=True)
-    ]
+    x = charts.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
+    y = scores_axis(f"{title} on test", shown, metric)
+    series = [_cost_point(recipe, look[recipe["name"]], metric, y) for recipe in shown]
     labels = [
-        (at, recipe["test"][metric]["mean"], look[recipe["name"]].color, recipe["name"])
-        for at, recipe in zip(seconds, shown, strict=True)
+        (*one.points[0], one.color, recipe["name"] if one.bars else f"{recipe['name']}: {score(_mean(recipe, metric))}")
+        for one, recipe in zip(series, shown, strict=True)
     ]
-    words = "; ".join(
-        f"{recipe['name']} {_told(recipe, metric)} in {duration(recipe['cost']['train_seconds'])}" for recipe in shown
-    )
+    words = "; ".join(note for one in series for note in one.notes)
     wide, narrow = (
-        charts.plot(x, y, series, title=f"{title} against training time", description=words, size=size, labels=labels)
-        for size in ((680, 360), (350, 330))
+        charts.plot(x, y, series, title=f"{title} against training time", description=words, size=area, labels=labels)
+        for area in ((760, 380), (350, 340))
     )
     rows = [
         [
             recipe["name"],
             _told(recipe, metric),
             duration(recipe["cost"]["train_seconds"]),
-            size(recipe["cost"]["peak_memory_bytes"]),
+            size(_cost(recipe, "peak_memory_bytes")),
         ]
         for recipe in shown
     ]
     header = ["recipe", f"{title}, 95% interval", "training time", "peak memory"]
-    return Exhibit([Panel("", wide, narrow)], "Quality and cost", header, rows)
+    return Exhibit([Panel("", [wide], [narrow])], "Quality and cost", header, rows)
+
+
+def scores_axis(label: str, recipes: Sequence[Recipe], metric: str, count: int = 5) -> Axis:
+    """An axis for the test scores of recipes, which may leave baselines behind."""
+    ends: dict[bool, list[float]] = {True: [], False: []}
+    for recipe in recipes:
+        if _mean(recipe, metric) is not None:
+            ends[recipe["way"] == "baseline"] += _bounds(recipe, metric)
+    return charts.near_axis(label, ends[False], ends[True], count)
 
 
 def recall_by_class(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit | None:
@@ -242,7 +235,7 @@ def histories(recipes: Sequence[Recipe], look: dict[str, Look], metric: str, tit
     shown = [recipe for recipe in recipes if any(recipe.get("histories") or ())]
     if not shown:
         return None
-    panels = [panel for recipe in shown for panel in _history_panels(recipe, look[recipe["name"]], metric, title)]
+    panels = [_history_panel(recipe, look[recipe["name"]], metric, title) for recipe in shown]
     rows = [
         [
             recipe["name"],
@@ -282,6 +275,15 @@ def calibrations(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit | 
 # Panels
 
 
+def _cost_point(recipe: Recipe, look: Look, metric: str, y: Axis) -> Series:
+    mean, at = recipe["test"][metric]["mean"], _seconds(recipe)
+    note = f"{recipe['name']}: {_told(recipe, metric)}, {duration(recipe['cost']['train_seconds'])}"
+    if mean < y.low:
+        return Series([(at, y.low + 0.05 * (y.high - y.low))], look.color, "down", radii=[6.5], notes=[note])
+    low, high = _bounds(recipe, metric)
+    return Series([(at, mean)], look.color, look.marker, bars=[(max(low, y.low), high)], radii=[6.5], notes=[note])
+
+
 def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], look: dict[str, Look]) -> Panel:
     rows = [
         Interval(name, entry["mean"], entry["low"], entry["high"], look[name].color, look[name].marker)
@@ -291,7 +293,7 @@ def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], look: dict[str, L
     label, support = found[0][1]["label"], found[0][1]["support"]
     words = "; ".join(f"{name} {_told_entry(entry)}" for name, entry in found)
     drawing = charts.intervals(rows, charts.share_axis("recall"), title=f"Recall of {label}", description=words)
-    return Panel(f"{label} ({support:,} test rows)", drawing)
+    return Panel(f"{label} ({support:,} test rows)", [drawing])
 
 
 def _curve_panel(
@@ -301,7 +303,7 @@ def _curve_panel(
     series = [Series(points, look[name].color) for name, points in curves.items()]
     series += [_marked(points, look[name]) for name, points in curves.items()]
     words = f"{axes[1]} against {axes[0]} of {', '.join(curves)}; the table below has the numbers"
-    return Panel(heading, charts.plot(x, y, series, title=heading, description=words, size=(350, 290)))
+    return Panel(heading, [charts.plot(x, y, series, title=heading, description=words, size=(350, 290))])
 
 
 def _marked(points: list[tuple[float, float]], look: Look) -> Series:
@@ -324,24 +326,22 @@ def _rate_panel(recipe: Recipe, look: Look, y: Axis) -> Panel:
     ]
     words = "; ".join(f"{rate:g}: mean {mean:.3f}" for rate, mean in means)
     title = f"Learning rates of {recipe['name']}"
-    return Panel(recipe["name"], charts.plot(x, y, series, title=title, description=words))
+    return Panel(recipe["name"], [charts.plot(x, y, series, title=title, description=words)])
 
 
-def _history_panels(recipe: Recipe, look: Look, metric: str, title: str) -> list[Panel]:
+def _history_panel(recipe: Recipe, look: Look, metric: str, title: str) -> Panel:
     runs = [run for run in recipe["histories"] if run]
     losses = [
         series for run in runs for series in (_run(run, "train_loss", look, True), _run(run, "validation_loss", look))
     ]
-    scores = [_run(run, metric, look) for run in runs]
-    panels = []
-    for name, series in (("loss", losses), (title, scores)):
+    drawings = []
+    for name, series in (("loss", losses), (title, [_run(run, metric, look) for run in runs])):
         values = [value for one in series for _, value in one.points]
         if values:
-            heading = f"{recipe['name']}: {name}"
-            words = f"{name} from {min(values):.3f} to {max(values):.3f} over {len(runs)} seeds"
+            words = f"from {min(values):.3f} to {max(values):.3f} over {len(runs)} seeds"
             axes = (_step_axis(series), charts.linear_axis(name, values))
-            panels.append(Panel(heading, charts.plot(*axes, series, title=heading, description=words)))
-    return panels
+            drawings.append(charts.plot(*axes, series, title=f"{recipe['name']}: {name}", description=words))
+    return Panel(recipe["name"], drawings)
 
 
 def _run(run: Sequence[dict[str, Any]], key: str, look: Look, dashed: bool = False) -> Series:
@@ -369,9 +369,8 @@ def _calibration_panel(recipe: Recipe, look: Look) -> Panel:
     heading = f"{recipe['name']}: error {score(recipe['calibration']['ece'])}"
     title = f"Calibration of {recipe['name']}"
     words = f"expected calibration error {score(recipe['calibration']['ece'])}; {'; '.join(notes)}"
-    return Panel(
-        heading, charts.plot(*axes, [line, dots], title=title, description=words, size=(340, 300), diagonal=True)
-    )
+    drawing = charts.plot(*axes, [line, dots], title=title, description=words, size=(340, 300), diagonal=True)
+    return Panel(heading, [drawing])
 
 
 # Values
@@ -385,6 +384,11 @@ def _mean(recipe: Recipe, metric: str) -> float | None:
 def _cost(recipe: Recipe, key: str) -> float | None:
     value: float | None = (recipe.get("cost") or {}).get(key)
     return value
+
+
+def _seconds(recipe: Recipe) -> float:
+    """What a logarithmic axis can carry."""
+    return max(float(recipe["cost"]["train_seconds"]), 0.001)
 
 
 def _bounds(recipe: Recipe, metric: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ is escaped, and hidden characters become marks, by the environment itself: no pl
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ def _environment() -> Environment:
         "duration": exhibits.duration,
         "size": exhibits.size,
         "count": lambda value: "–" if value is None else f"{value:,}",
+        "signed": lambda value: "–" if value is None else f"{value:+.3f}".replace("-", "−"),
+        "moment": lambda value: f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M %Z}".strip(),
         "p": lambda value: "–" if value is None else "under 0.001" if value < 0.001 else f"{value:.3f}",
     }
     return environment
@@ -103,7 +106,7 @@ def _finalize(value: Any) -> Any:
 def _view(board: Board) -> dict[str, Any]:
     """All that the template asks for."""
     metric = str(board["metric"])
-    title = OVERALL.get(metric, metric)
+    title = _title(metric)
     done = _ranked(board)
     look = exhibits.looks(board["recipes"])
     return {
@@ -111,7 +114,7 @@ def _view(board: Board) -> dict[str, Any]:
         "source": _source(board["data"]["source"]),
         "metric": metric,
         "metric_title": title,
-        "metric_titles": {name: OVERALL.get(name, name) for recipe in done for name in recipe["test"]},
+        "metric_titles": {name: _title(name) for recipe in done for name in recipe["test"]},
         "done": done,
         "look": look,
         "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
@@ -136,6 +139,11 @@ def _view(board: Board) -> dict[str, Any]:
     }
 
 
+def _title(metric: str) -> str:
+    """A metric's name within a sentence: "macro F1" where tables have "F1, macro"."""
+    return " ".join(reversed(OVERALL.get(metric, metric).split(", ")))
+
+
 def _ranked(board: Board) -> list[Recipe]:
     """Finished recipes, the best mean first; one without a mean last."""
     done = [recipe for recipe in board["recipes"] if recipe["status"] == "done"]
@@ -154,8 +162,8 @@ def _figure(recipe: Recipe, metric: str) -> dict[str, Any]:
 def _leaders(done: Sequence[Recipe], board: Board, look: Mapping[str, Look]) -> dict[str, Any]:
     """The leaderboard's rows, and the axis that their intervals share (None where no figure is known)."""
     figures = {recipe["name"]: _figure(recipe, board["metric"]) for recipe in done}
-    ends = [figure[key] for figure in figures.values() for key in ("mean", "low", "high") if key in figure]
-    axis = charts.linear_axis("", ends, 4) if ends else None
+    known = any("mean" in figure for figure in figures.values())
+    axis = exhibits.scores_axis("", done, board["metric"], 4) if known else None
     rows = [
         {
             "recipe": recipe,
@@ -190,14 +198,34 @@ def _standing(name: str, board: Board) -> str:
 def _pairs(board: Board) -> dict[str, Any]:
     """Differences, those of the best and the recommended recipe apart from the others, on one shared axis."""
     heads = {board["verdict"]["best"], board["verdict"]["recommended"]}
-    ends = [pair[key] for pair in board["pairs"] for key in ("difference", "low", "high") if pair[key] is not None]
-    axis = charts.linear_axis("", [0.0, *ends], 4)
-    rows = [(pair, _difference(pair, axis)) for pair in board["pairs"]]
+    baselines = {recipe["name"] for recipe in board["recipes"] if recipe["way"] == "baseline"}
+    ends: dict[bool, list[float]] = {True: [], False: []}
+    for pair in board["pairs"]:
+        ends[bool(baselines & {pair["a"], pair["b"]})] += [
+            pair[key] for key in ("low", "high") if pair[key] is not None
+        ]
+    axis = charts.near_axis("", [0.0, *ends[False]], ends[True], 4)
+    rows = [
+        {
+            "pair": pair,
+            "drawing": _difference(pair, axis),
+            "winner": _winner(pair),
+            "first": bool(heads & {pair["a"], pair["b"]}),
+        }
+        for pair in board["pairs"]
+    ]
     return {
-        "first": [row for row in rows if heads & {row[0]["a"], row[0]["b"]}],
-        "others": [row for row in rows if not heads & {row[0]["a"], row[0]["b"]}],
+        "first": [row for row in rows if row["first"]],
+        "others": [row for row in rows if not row["first"]],
         "scale": charts.axis_cell(axis),
     }
+
+
+def _winner(pair: Mapping[str, Any]) -> str | None:
+    """The better one's name, where there is a detectable difference."""
+    if not pair["detectable"]:
+        return None
+    return str(pair["a"] if pair["difference"] > 0 else pair["b"])
 
 
 def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
