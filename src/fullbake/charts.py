@@ -78,7 +78,7 @@ def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
     step = _round_step((high - low) / count)
     first, last = math.ceil(low / step), math.floor(high / step)
     digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
-    ticks = tuple((place * step, f"{place * step:.{digits}f}") for place in range(first, last + 1))
+    ticks = tuple((place * step, f"{place * step:.{digits}f}".replace("-", "−")) for place in range(first, last + 1))
     return Axis(label, low, high, ticks)
 
 
@@ -143,7 +143,7 @@ def plot(
     if diagonal:
         parts.append(_segment(frame.left, frame.bottom, frame.right, frame.top, "diagonal"))
     parts += [_draw_series(frame, one) for one in series]
-    parts += _place_labels(frame, labels)
+    parts += _place_labels(frame, labels, [box for one in series for box in _bar_boxes(frame, one)])
     return _svg(size, title, description, parts)
 
 
@@ -221,10 +221,13 @@ def _grid(frame: _Frame) -> Markup:
         height = frame.up(value)
         parts.append(_segment(frame.left, height, frame.right, height, "grid"))
         parts.append(_text(frame.left - 8, height + 4, name, "tick", "end"))
+    end = 0.0
     for value, name in frame.x.ticks:
-        place = frame.across(value)
+        place, half = frame.across(value), _width(name) / 2
         parts.append(_segment(place, frame.bottom, place, frame.bottom + 4, "grid"))
-        parts.append(_text(place, frame.bottom + 17, name, "tick", "middle"))
+        if place - half > end:  # else the one before it needs the room
+            parts.append(_text(place, frame.bottom + 17, name, "tick", "middle"))
+            end = place + half + 3
     parts.append(_segment(frame.left, frame.bottom, frame.right, frame.bottom, "axis"))
     parts.append(_text(frame.right, frame.bottom + 33, frame.x.label, "label", "end"))
     return Markup("").join(parts)
@@ -297,7 +300,7 @@ _CROSS: Final = ((0.4, 1.15), (0.4, 0.4), (1.15, 0.4))
 def _outline(shape: str) -> list[tuple[float, float]]:
     """Corners around (0, 0), of about the circle's area at radius 1."""
     if shape == "cross":
-        quarters = [(1, 0), (0, -1), (-1, 0), (0, 1)]
+        quarters = [(1, 0), (0, 1), (-1, 0), (0, -1)]
         return [(a * x + b * y, a * y - b * x) for a, b in quarters for x, y in _CROSS]
     corners, start, reach = _CORNERS[shape]
     lengths = [reach * (0.45 if shape == "star" and place % 2 else 1.0) for place in range(corners)]
@@ -305,10 +308,12 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return [(length * math.cos(angle), length * math.sin(angle)) for length, angle in zip(lengths, angles, strict=True)]
 
 
-def _place_labels(frame: _Frame, labels: Sequence[tuple[float, float, str, str]]) -> list[Markup]:
-    """Names beside their points, each at the spot that covers the least of points and of earlier names."""
+def _place_labels(
+    frame: _Frame, labels: Sequence[tuple[float, float, str, str]], bars: Sequence["_Box"]
+) -> list[Markup]:
+    """Names beside their points, each at the spot that covers the least of points, bars and earlier names."""
     points = [(frame.across(x), frame.up(y)) for x, y, _, _ in labels]
-    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in points]
+    taken = [*bars, *((x - 8, y - 8, x + 8, y + 8) for x, y in points)]
     parts = []
     for (x, y), (_, _, color, name) in zip(points, labels, strict=True):
         line = _shortened(name, 30)
@@ -317,6 +322,11 @@ def _place_labels(frame: _Frame, labels: Sequence[tuple[float, float, str, str]]
         taken.append(box)
         parts.append(_text(box[0], box[3] - 3, line, f"name {color}"))
     return parts
+
+
+def _bar_boxes(frame: _Frame, series: Series) -> list["_Box"]:
+    ends = zip(series.points, series.bars, strict=False)
+    return [(frame.across(x) - 3, frame.up(high), frame.across(x) + 3, frame.up(low)) for (x, _), (low, high) in ends]
 
 
 _Box = tuple[float, float, float, float]

@@ -23,8 +23,6 @@ WIDEST_RECALL = 12
 COLORS: Final = tuple(f"s{place}" for place in range(8))
 
 _DURATIONS: Final = (
-    (0.001, "1 ms"),
-    (0.01, "10 ms"),
     (0.1, "0.1 s"),
     (1.0, "1 s"),
     (10.0, "10 s"),
@@ -387,8 +385,8 @@ def _cost(recipe: Recipe, key: str) -> float | None:
 
 
 def _seconds(recipe: Recipe) -> float:
-    """What a logarithmic axis can carry."""
-    return max(float(recipe["cost"]["train_seconds"]), 0.001)
+    """What a logarithmic axis can carry: nobody waits for less than a tenth."""
+    return max(float(recipe["cost"]["train_seconds"]), 0.1)
 
 
 def _bounds(recipe: Recipe, metric: str) -> tuple[float, float]:

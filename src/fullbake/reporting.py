@@ -89,11 +89,18 @@ def _environment() -> Environment:
         "duration": exhibits.duration,
         "size": exhibits.size,
         "count": lambda value: "–" if value is None else f"{value:,}",
-        "signed": lambda value: "–" if value is None else f"{value:+.3f}".replace("-", "−"),
+        "signed": _signed,
+        "about": lambda value: f"{float(f'{value:.1e}'):,.0f}",
         "moment": lambda value: f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M %Z}".strip(),
         "p": lambda value: "–" if value is None else "under 0.001" if value < 0.001 else f"{value:.3f}",
     }
     return environment
+
+
+def _signed(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
 
 
 def _finalize(value: Any) -> Any:
@@ -196,29 +203,41 @@ def _standing(name: str, board: Board) -> str:
 
 
 def _pairs(board: Board) -> dict[str, Any]:
-    """Differences, those of the best and the recommended recipe apart from the others, on one shared axis."""
-    heads = {board["verdict"]["best"], board["verdict"]["recommended"]}
-    baselines = {recipe["name"] for recipe in board["recipes"] if recipe["way"] == "baseline"}
+    """Differences on one shared axis: first to the best recipe, then to the recommended one, then the others."""
+    heads = [board["verdict"]["best"], board["verdict"]["recommended"]]
+    pairs = sorted((_oriented(pair, heads) for pair in board["pairs"]), key=lambda pair: _precedence(pair, heads))
+    axis = _difference_axis(pairs, {recipe["name"] for recipe in board["recipes"] if recipe["way"] == "baseline"})
+    rows = [(pair, _difference(pair, axis), _winner(pair)) for pair in pairs]
+    return {
+        "first": [row for row in rows if row[0]["a"] in heads],
+        "others": [row for row in rows if row[0]["a"] not in heads],
+        "scale": charts.axis_cell(axis),
+    }
+
+
+def _oriented(pair: Mapping[str, Any], heads: Sequence[str | None]) -> dict[str, Any]:
+    """The pair, turned so that the best or else the recommended recipe comes first."""
+    order = [*heads, pair["a"], pair["b"]]
+    if order.index(pair["a"]) <= order.index(pair["b"]):
+        return dict(pair)
+    turned: dict[str, Any] = {"a": pair["b"], "b": pair["a"]}
+    for key, other in (("difference", "difference"), ("low", "high"), ("high", "low")):
+        turned[key] = None if pair[other] is None else -pair[other]
+    return {**pair, **turned}
+
+
+def _precedence(pair: Mapping[str, Any], heads: Sequence[str | None]) -> tuple[int, float]:
+    place = heads.index(pair["a"]) if pair["a"] in heads else len(heads)
+    return place, pair["difference"] or 0.0
+
+
+def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) -> Axis:
     ends: dict[bool, list[float]] = {True: [], False: []}
-    for pair in board["pairs"]:
+    for pair in pairs:
         ends[bool(baselines & {pair["a"], pair["b"]})] += [
             pair[key] for key in ("low", "high") if pair[key] is not None
         ]
-    axis = charts.near_axis("", [0.0, *ends[False]], ends[True], 4)
-    rows = [
-        {
-            "pair": pair,
-            "drawing": _difference(pair, axis),
-            "winner": _winner(pair),
-            "first": bool(heads & {pair["a"], pair["b"]}),
-        }
-        for pair in board["pairs"]
-    ]
-    return {
-        "first": [row for row in rows if row["first"]],
-        "others": [row for row in rows if not row["first"]],
-        "scale": charts.axis_cell(axis),
-    }
+    return charts.near_axis("", [0.0, *ends[False]], ends[True], 4)
 
 
 def _winner(pair: Mapping[str, Any]) -> str | None:
