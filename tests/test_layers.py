@@ -9,16 +9,17 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches collapse disagreements duplicates errors figures hashing heads plots progress runtime writing
-bases chunks compressed decisions labels multilabel resampling splits storage survey terminal truncation
-cache calibration checkpoints contests encoder leakage metrics sections textfiles
-arrowtables config loop losses network recalls tokenizer unfinished verdicts
-logistic summary tables tokens
-data inference printing writers
-bundle choosing finetuning freezing parts
+batches collapse disagreements duplicates errors figures hashing heads markings plots progress runtime writing
+bases charts chunks compressed decisions designs labels multilabel resampling splits storage survey terminal truncation
+cache calibration cells checkpoints contests encoder exhibits leakage metrics sections textfiles
+arrowtables baselines config loop losses network recalls tokenizer unfinished verdicts
+entrants logistic summary tables tokens
+data inference printing scoreboard writers
+bundle choosing finetuning freezing parts reporting
 finishing inspection model ways
-factsheet running scoring
-suspects
+factsheet running scoring standings
+suspects trials
+comparison
 cli
 __main__
 """
