@@ -61,7 +61,7 @@ def is_saved(out: str | Path) -> bool:
 
 def only_cleaning_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
     """Whether that is so for the run that is asked for now."""
-    return is_saved(out) and not _differences(_read(folder_beside(out)), facts)
+    return is_saved(out) and not differences(_read(folder_beside(out)), facts)
 
 
 def clean(out: str | Path, *, writes: bool) -> None:
@@ -127,7 +127,7 @@ def _unreadable(folder: Path, got: str) -> OutputError:
 
 
 def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
-    differences = list(_differences(known, facts))
+    differences = list(differences(known, facts))
     if not differences:
         return
     if anyway:
@@ -142,14 +142,14 @@ def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], a
     )
 
 
-def _differences(known: Any, now: Any, place: str = "") -> list[str]:
+def differences(known: Any, now: Any, place: str = "") -> list[str]:
     """What differs, as `recipe.training.epochs: 3 there, 5 now`."""
     if isinstance(known, Mapping) and isinstance(now, Mapping):
         names = [*known, *(name for name in now if name not in known)]
         return [
             difference
             for name in names
-            for difference in _differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
+            for difference in differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
         ]
     return [] if known == now else [f"{place}: {_short(known)} there, {_short(now)} now"]
 

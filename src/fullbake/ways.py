@@ -98,7 +98,7 @@ def encode_rows(dataset: Dataset, job: Job) -> Encoded:
 
 def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
     """The frozen features of each part's whole source, from the cache where it knows them."""
-    model = _build(job)
+    model = build_network(job)
     key = FeatureKey(
         base=job.base,
         tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
@@ -131,7 +131,7 @@ def _finetuning(job: Job) -> Way:
 
     return Way(
         *_rows(job, encoded, Labelled),
-        start=lambda: _build(job),
+        start=lambda: build_network(job),
         fit=fit,
         logits=lambda module, rows: finetuned_logits(module, rows, whole),
         trained=lambda model: model,
@@ -151,7 +151,7 @@ def _frozen(job: Job) -> Way:
 
     return Way(
         *_rows(job, features, featured),
-        start=lambda: _build(job),
+        start=lambda: build_network(job),
         fit=fit,
         logits=head_logits,
         trained=network.head_of,
