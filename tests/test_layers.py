@@ -13,12 +13,14 @@ batches collapse disagreements duplicates errors figures hashing heads markings 
 bases charts chunks compressed decisions designs labels multilabel resampling splits storage survey terminal truncation
 cache calibration cells checkpoints contests encoder exhibits leakage metrics sections textfiles
 arrowtables baselines config loop losses network recalls tokenizer unfinished verdicts
-entrants logistic summary tables tokens
+entrants logistic summary tables tokens venue
 data inference printing scoreboard writers
 bundle choosing finetuning freezing parts reporting
 finishing inspection model ways
-factsheet running scoring standings
+factsheet pacing running scoring standings
 suspects trials
+rounds
+leaderboard
 comparison
 cli
 __main__

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fullbake.comparison import compare
     from fullbake.config import Recipe
     from fullbake.data import Dataset, read_dataset
     from fullbake.errors import Error
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Classifier", "Dataset", "Error", "Recipe", "adapt", "evaluate", "predict_file", "read_dataset"]
+__all__ = ["Classifier", "Dataset", "Error", "Recipe", "adapt", "compare", "evaluate", "predict_file", "read_dataset"]
 
 _HOMES = {
     "Classifier": "model",
@@ -29,6 +30,7 @@ _HOMES = {
     "Error": "errors",
     "Recipe": "config",
     "adapt": "running",
+    "compare": "comparison",
     "evaluate": "scoring",
     "predict_file": "scoring",
     "read_dataset": "data",

@@ -77,9 +77,7 @@ def _tfidf(
     strength, model = max(fitted, key=lambda one: judge(one[1](other))) if len(fitted) > 1 else fitted[0]
     weights = len(vectorizer.vocabulary_) * (classes if classes > 2 or labels.ndim == 2 else 1)
     vocabulary = sum(len(word.encode()) for word in vectorizer.vocabulary_)
-    return Baseline(
-        lambda rows: model(vectorizer.transform(rows)), weights, 8 * weights + vocabulary, strength
-    )
+    return Baseline(lambda rows: model(vectorizer.transform(rows)), weights, 8 * weights + vocabulary, strength)
 
 
 def _regression(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:

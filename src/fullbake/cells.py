@@ -1,8 +1,8 @@
 """The finished cells of a comparison on disk: sealed folders of JSON and arrays, put by one rename, checked when read.
 
-A cell has up to three: `trained` (what validation saw of it), `weights` (kept until the rate is chosen and its choice
-is scored) and `scored` (test logits, of the choice alone). Each carries the identity of all that it depends on: one of
-another identity, or a damaged one, counts as not there and is made again.
+A cell has up to four: `trained` (what validation saw of it), `weights` (kept until the comparison is done), and of the
+choice alone `scored` (test logits) and `probed` (what its encoder forgot). Each carries the identity of all that it
+depends on: one of another identity, or a damaged one, counts as not there and is made again.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from fullbake import storage
 from fullbake.errors import Fault
 from fullbake.progress import warn
 
-Kind = Literal["trained", "weights", "scored"]
+Kind = Literal["trained", "weights", "scored", "probed"]
 
 _ARRAYS = "arrays.safetensors"
 

@@ -95,9 +95,9 @@ def pick_design(designs: Iterator[Design], cost: Callable[[Design], float], seco
     return next((design for design in designs if cost(design) <= seconds), None)
 
 
-def left_out(full: Design, chosen: Design, reasons: Callable[[str], str]) -> list[str]:
-    """What the chosen design has less than the full one, in words. reasons: a recipe's name -> why it is not in."""
-    words = [f"{name}: {reasons(name)}" for name in full.names if name not in chosen.names]
+def left_out(full: Design, chosen: Design, reason: str) -> list[str]:
+    """What the chosen design has less than the full one, in words. reason: why recipes are not in."""
+    words = [f"{name}: {reason}" for name in full.names if name not in chosen.names]
     if chosen.rates < full.rates:
         words.append(f"learning rates: {chosen.rates} of up to {full.rates} for each recipe")
     if chosen.seeds < full.seeds:

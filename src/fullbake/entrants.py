@@ -132,9 +132,7 @@ def _entrant(
     return Entrant(word, _title(word, recipe), recipe, _grid(recipe, rates, head_rates), recipe.training.seed)
 
 
-def _grid(
-    recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None
-) -> tuple[float, ...]:
+def _grid(recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None) -> tuple[float, ...]:
     if recipe.training.optimizer == "lbfgs":
         return ()
     own = recipe.training.learning_rate

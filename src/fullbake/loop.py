@@ -262,8 +262,8 @@ def fit(
     raise Interrupted.
 
     Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), gradient_norm
-    (mean over steps, before clipping), learning_rate (the first group's, at the end), seconds, rows_per_second, tokens_per_second where rows are texts, and what
-    `work.validate` gave. The chosen epoch's entry has `best` true.
+    (mean over steps, before clipping), learning_rate (the first group's, at the end), seconds, rows_per_second,
+    tokens_per_second where rows are texts, and what `work.validate` gave. The chosen epoch's entry has `best` true.
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
     training = _Training(module, work, config, checkpoints)

@@ -142,8 +142,9 @@ def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
             where=whole.source.source,
             expected=f"{count} different texts or more of each label",
             got=f"{texts[rarest]} of {names[rarest]!r}",
-            remedy=f"Pass --folds {texts[rarest]} or less, or leave --folds out." if texts[rarest] > 1 else
-            "Leave --folds out, or add rows.",
+            remedy=f"Pass --folds {texts[rarest]} or less, or leave --folds out."
+            if texts[rarest] > 1
+            else "Leave --folds out, or add rows.",
         )
 
 

@@ -65,6 +65,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.processor()
+    return platform.processor()
+
+
 def tokenize_alone() -> None:
     """Keep the Rust tokenizer to one thread, in a process that is one of several."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

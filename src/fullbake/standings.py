@@ -136,7 +136,9 @@ def _figure(scored: Scored, name: str, truth: Truth) -> dict[str, Any]:
 
 
 def _confusion(labels: NDArray[Any], decided: NDArray[Any], classes: int) -> list[list[int]]:
-    counts: list[list[int]] = np.bincount(labels * classes + decided, minlength=classes**2).reshape(-1, classes).tolist()
+    counts: list[list[int]] = (
+        np.bincount(labels * classes + decided, minlength=classes**2).reshape(-1, classes).tolist()
+    )
     return counts
 
 

@@ -44,6 +44,7 @@ class Outcome:
     logits: float32 (validation rows, classes), calibrated. decision, calibration, thresholds: fitted on them, JSON
     values. seconds: of training, its validation included. memory: most bytes held meanwhile. parameters: how many
     trained. size: bytes of the whole classifier. seed: what it was trained with in the end. restarts: why before.
+    stage_seconds: of the further pretraining it stands on.
     """
 
     value: float | None
@@ -60,6 +61,7 @@ class Outcome:
     size: int = 0
     restarts: list[str] = field(default_factory=list)
     strength: float | None = None
+    stage_seconds: float = 0.0
 
     def facts(self) -> dict[str, Any]:
         """All but the logits, JSON values."""
@@ -110,9 +112,9 @@ def _attempt(job: Job, rate: float | None) -> tuple[Outcome, Weights, str | None
         finished = finish(trained, labels, names, job.recipe.decision)
     except SpaceFault:
         raise
-    except Error as error:
-        spent = time.perf_counter() - started
-        return failed(_clause(error), training.seed, spent), {}, _clause(error) if isinstance(error, Fault) else None
+    except (Error, RuntimeError, MemoryError) as error:
+        reason, spent = _clause(error), time.perf_counter() - started
+        return failed(reason, training.seed, spent), {}, reason if isinstance(error, Fault) else None
     collapse = _collapse(trained, finished, labels)
     module = way.trained(trained.network)
     outcome = replace(
@@ -145,7 +147,9 @@ def failed(reason: str, seed: int, seconds: float = 0.0) -> Outcome:
     return Outcome(None, reason, np.empty((0, 0), np.float32), seed, seconds=seconds, memory=runtime.peak_memory())
 
 
-def _clause(error: Error) -> str:
+def _clause(error: Exception) -> str:
+    if not isinstance(error, Error):  # what torch raises where memory ends, say
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return f"{error.what} ({error.where})" if error.where else error.what
 
 

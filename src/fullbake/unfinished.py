@@ -127,16 +127,16 @@ def _unreadable(folder: Path, got: str) -> OutputError:
 
 
 def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
-    differences = list(differences(known, facts))
-    if not differences:
+    found = differences(known, facts)
+    if not found:
         return
     if anyway:
-        warn(f"going on although this differs (--resume-anyway): {'; '.join(differences)}")
+        warn(f"going on although this differs (--resume-anyway): {'; '.join(found)}")
         return
     raise OutputError(
         "an unfinished run of something else lies beside the output",
         where=str(folder),
-        got="; ".join(differences),
+        got="; ".join(found),
         remedy="Pass --restart to throw it away, --resume-anyway to go on with its weights all the same, or name "
         "another --out. Set back what differs and it goes on by itself.",
     )

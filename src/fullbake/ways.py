@@ -5,6 +5,7 @@ Knows the whole recipe, as `running` does; below them everything takes plain val
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,22 @@ from fullbake.unfinished import Unfinished
 
 
 @dataclass(frozen=True)
+class Adapted:
+    """A base that further pretraining made. folder: where it lies. key: fingerprint of its weights. about: what its
+    fullbake.json holds."""
+
+    folder: str
+    key: str
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Job:
     """One run: the effective recipe, the rows, and what its weights depend on besides them.
 
     base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
-    prefix: of its checkpoints' names.
+    prefix: of its checkpoints' names. cache_dir: where all caches lie, None for the user's own. adapted: the base that
+    its further pretraining made, None where the recipe has none or it has not been done yet.
     """
 
     recipe: Recipe
@@ -54,6 +66,18 @@ class Job:
     cache: Cache
     run: Unfinished | None = None
     prefix: str = ""
+    cache_dir: str | Path | None = None
+    adapted: Adapted | None = None
+
+    @property
+    def weights(self) -> str:
+        """Where the encoder's weights come from."""
+        return self.adapted.folder if self.adapted else self.recipe.base
+
+    @property
+    def weights_key(self) -> str:
+        """Fingerprint of these weights."""
+        return self.adapted.key if self.adapted else self.base
 
     def checkpoints(self, name: str) -> Checkpoints | None:
         """Where one training saves and goes on from."""
@@ -100,7 +124,7 @@ def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
     """The frozen features of each part's whole source, from the cache where it knows them."""
     model = build_network(job)
     key = FeatureKey(
-        base=job.base,
+        base=job.weights_key,
         tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
         pooling=job.recipe.head.pooling or job.recipe.head.kind,
         tokens=job.recipe.tokens,
@@ -187,11 +211,12 @@ def _objective(job: Job) -> Objective:
     return make_objective(job.recipe.training, job.parts.train.labels, job.parts.train.source.label_names)
 
 
-def _build(job: Job) -> PreTrainedModel:
+def build_network(job: Job) -> PreTrainedModel:
+    """The base under its new head, drawn from the recipe's seed."""
     recipe, train = job.recipe, job.parts.train
     runtime.seed_everything(recipe.training.seed)
     return network.build(
-        recipe.base,
+        job.weights,
         recipe.head,
         train.source.label_names,
         problem_type=problem_of(train.labels),
