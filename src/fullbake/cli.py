@@ -65,16 +65,27 @@ def _flags(names: Sequence[str] | None = None) -> type[BaseModel]:
     return create_model("Flags", **fields)
 
 
+COMPARISON_FIELDS = (
+    *("base", "further_pretraining", *ROW_FIELDS, "validation", "test", "split_seed", "delimiter", "encoding"),
+    *("drop_overlap", "allow_overlap", "max_length", "truncation", "stride", "window_pooling", "token_budget"),
+    *("epochs", "batch_size", "precision", "loss", "class_weights", "sampling", "metric"),
+    *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),
+)
+"""Fields that may be set for all recipes of a comparison; what tells recipes apart is theirs."""
+
 Flags, RowOptions, TextOptions = _flags(), _flags(ROW_FIELDS), _flags(TEXT_FIELDS)
+ComparisonOptions = _flags(COMPARISON_FIELDS)
 if TYPE_CHECKING:
     # mypy cannot look into models that are made at run time
     RecipeFlags = BaseModel
     RowFlags = BaseModel
     TextFlags = BaseModel
+    ComparisonFlags = BaseModel
 else:
     RecipeFlags = Annotated[Flags, Parameter(name="*")]
     RowFlags = Annotated[RowOptions, Parameter(name="*")]
     TextFlags = Annotated[TextOptions, Parameter(name="*")]
+    ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
 
 
 @app.command
@@ -386,32 +397,133 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 
 
 @app.command
-def demo(
-    *, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), recipe: str = "frozen-linear"
+def compare(
+    data: str,
+    /,
+    *,
+    out_folder: Annotated[Path, Parameter(name="--out")] = Path("comparison"),
+    recipes: str | None = None,
+    seeds: int = 3,
+    rates: str | None = None,
+    head_rates: str | None = None,
+    budget: str | None = None,
+    folds: int | None = None,
+    max_rows: int | None = None,
+    restart: bool = False,
+    cache_dir: Path | None = None,
+    flags: ComparisonFlags = ComparisonOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Train on 1,200 bundled forum comments (eight topics) with the packaged base, score, and predict. No hub needed.
+    """Compare recipes on the same rows: which is best, whether that is real, what it costs. Writes a page.
+
+    The same command goes on where it was stopped.
+
+    Parameters
+    ----------
+    data: Path
+        Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
+    out_folder: Path
+        Folder for leaderboard.json, report.html, best/ (a bundle) and cells/.
+    recipes: str
+        Names with commas between: shipped recipes, `further-` and one of them (after further pretraining), the
+        baselines majority and tfidf, or YAML files. Default: finetune, frozen-mlp, frozen-linear, each of them after
+        further pretraining, and both baselines.
+    seeds: int
+        Trainings of each recipe at each rate, with other seeds.
+    rates: str
+        Learning rates that validation chooses from where the base trains. Default: 5e-5,2e-5,3e-5,4e-5, of which a
+        short budget takes the first.
+    head_rates: str
+        The same for heads on a frozen base. Default: 1e-2,1e-3,3e-3,3e-4 for mlp.
+    budget: str
+        Time to keep to, such as 90s, 10m or 1h: the largest design that is expected to fit is run, and what is left
+        out is told. Default: everything.
+    folds: int
+        Let each of so many parts of the rows be test in turn. Default: one split.
+    max_rows: int
+        Take at most so many rows of the file, of each class its share.
+    restart: bool
+        Throw away what the folder holds and start anew.
+    cache_dir: Path
+        Where features and further pretrained bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    """
+    from fullbake.entrants import DEFAULT
+
+    names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT)
+    grids = {
+        name: None if text is None else _rates(name, text)
+        for name, text in (("rates", rates), ("head_rates", head_rates))
+    }
+    from fullbake.comparison import compare as run_comparison
+
+    board = run_comparison(
+        data,
+        names,
+        out=out_folder,
+        seeds=seeds,
+        budget=budget,
+        folds=folds,
+        max_rows=max_rows,
+        restart=restart,
+        cache_dir=cache_dir,
+        **grids,
+        **flags.model_dump(exclude_none=True),
+    )
+    _print_comparison(board, out_folder)
+
+
+def _rates(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(
+            "rates are numbers with commas between",
+            where=f"--{name.replace('_', '-')}",
+            expected="such as 5e-5,3e-5",
+            got=repr(text),
+        ) from None
+
+
+def _print_comparison(board: dict[str, Any], folder: Path) -> None:
+    """The leaderboard, the verdict, and where the page lies."""
+    show(printing.leaderboard(board))
+    for line in board["verdict"]["words"]:
+        tell(line)
+    for line in board["design"]["left_out"]:
+        tell(f"left out: {line}")
+    for line in board["stamps"]:
+        tell(line)
+    tell(f"page: {folder / 'report.html'}")
+    if (folder / "best").is_dir():
+        tell(f"bundle: {folder / 'best'}")
+
+
+@app.command
+def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), budget: str = "5m") -> None:
+    """Compare the ways on 1,200 bundled forum comments (eight topics) with the packaged base. No hub needed.
 
     Parameters
     ----------
     out_folder: Path
-        Folder for the bundle; an earlier demo there is replaced.
-    recipe: str
-        A shipped recipe by name.
+        Folder for the comparison; an earlier demo there is replaced.
+    budget: str
+        Time to keep to, such as 90s, 5m or 1h.
     """
     from dataclasses import replace
     from importlib import resources
 
+    from fullbake.comparison import compare
+    from fullbake.model import Classifier
     from fullbake.parts import read_labelled
-    from fullbake.running import adapt
 
-    chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
+    fields = {"text": "text", "label": "topic"}
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
-        comments = replace(read_labelled(path, chosen.data), source="the bundled comments")
-    classifier = adapt(chosen, comments, out=out_folder, overwrite=True, resume="restart")
-    show(printing.scores(classifier.record.facts["metrics"]["test"]))
+        read = read_labelled(path, Recipe.load(base="demo", **fields).data)
+    comments = replace(read, source="the bundled comments")
+    board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
+    _print_comparison(board, out_folder)
+    classifier = Classifier.load(out_folder / "best")
     show(printing.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
-    _print_run(classifier, out_folder)
-    tell(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."')
+    tell(f'Try it: fullbake predict {out_folder}/best "The keeper saved a penalty in the last minute."')
 
 
 @app.command

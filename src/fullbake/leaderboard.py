@@ -380,7 +380,7 @@ def _duplicates(parts: Parts) -> dict[str, int]:
 def _labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
     names = parts.train.source.label_names
     train, validation = (count_labels(part.labels, len(names)) for part in (parts.train, parts.chooser))
-    test = sum(count_labels(part.labels, len(names)) for part in tests)
+    test = np.sum([count_labels(part.labels, len(names)) for part in tests], axis=0)
     return [
         {"name": name, "train": int(a), "validation": int(b), "test": int(c)}
         for name, a, b, c in zip(names, train, validation, test, strict=True)

@@ -154,9 +154,11 @@ class Rounds:
             number += 1
             self.board.begin(f"training {cell.id}", self._rest(cell))
             started = time.perf_counter()
-            outcome = result.outcomes[cell] = self._trained(cell)
-            self.forecast.learn(name, time.perf_counter() - started)
-            self._tell(result, cell, outcome)
+            kept = self._read(cell)
+            outcome = result.outcomes[cell] = kept or self._made(cell)
+            if kept is None:
+                self.forecast.learn(name, time.perf_counter() - started)
+            self._tell(result, cell, outcome, found=kept is not None)
             self._prune(result, left[:number])
         if left:
             self._choose_and_score(result, fold, left)
@@ -167,20 +169,21 @@ class Rounds:
         rates = list(dict.fromkeys(cell.rate for cell in own))
         return sorted(own, key=lambda cell: rates.index(cell.rate))
 
-    def _tell(self, result: Result, cell: Cell, outcome: Outcome) -> None:
+    def _tell(self, result: Result, cell: Cell, outcome: Outcome, *, found: bool) -> None:
         row, metric = self.board.rows[cell.entrant], self.setting.metric
         values = _by_rate(result, [one for one in result.outcomes if one.fold == cell.fold])
         if any(value is not None for found in values.values() for value in found):
             best = [value for value in values[choose_rate(values)] if value is not None]
             row.best = sum(best) / len(best)
-        for told in outcome.restarts:
+        for told in outcome.restarts if not found else ():
             warn(f"{cell.id}: {told}")
         if outcome.reason:
             row.note = outcome.reason
         figure = (
             f"validation {metric} {outcome.value:.4f}" if outcome.value is not None else f"failed: {outcome.reason}"
         )
-        self.board.finish(cell.entrant, f"{cell.id:<36} {figure}  {outcome.seconds:.1f} s")
+        spent = "found" if found else f"{outcome.seconds:.1f} s"
+        self.board.finish(cell.entrant, f"{cell.id:<36} {figure}  {spent}")
 
     def _choose_and_score(self, result: Result, fold: int | None, cells: Sequence[Cell]) -> None:
         name, values = result.entrant.name, _by_rate(result, cells)
@@ -257,11 +260,12 @@ class Rounds:
 
     # Cells: read, or made and kept
 
-    def _trained(self, cell: Cell) -> Outcome:
+    def _read(self, cell: Cell) -> Outcome | None:
+        kept = self.setting.cells.read(cell.id, "trained", self.identity(cell))
+        return None if kept is None else Outcome(logits=kept.arrays["logits"], **kept.facts)
+
+    def _made(self, cell: Cell) -> Outcome:
         identity, cells = self.identity(cell), self.setting.cells
-        kept = cells.read(cell.id, "trained", identity)
-        if kept is not None:
-            return Outcome(logits=kept.arrays["logits"], **kept.facts)
         outcome, weights = self._train(cell)
         if weights:
             cells.keep(cell.id, "weights", identity, Kept({}, weights))

@@ -67,7 +67,8 @@ def _refuse_other(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]
         {**side, "recipes": {name: recipe for name, recipe in side.get("recipes", {}).items() if name in both}}
         for side in (known, now)
     ]
-    found = unfinished.differences(*sides)
+    there, here = sides
+    found = unfinished.differences(there, here)
     if found:
         raise OutputError(
             "the folder holds a comparison of something else",
