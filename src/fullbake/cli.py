@@ -449,10 +449,8 @@ def compare(
     from fullbake.entrants import DEFAULT
 
     names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT)
-    grids = {
-        name: None if text is None else _rates(name, text)
-        for name, text in (("rates", rates), ("head_rates", head_rates))
-    }
+    own = None if rates is None else _rates("rates", rates)
+    of_heads = None if head_rates is None else _rates("head-rates", head_rates)
     from fullbake.comparison import compare as run_comparison
 
     board = run_comparison(
@@ -465,7 +463,8 @@ def compare(
         max_rows=max_rows,
         restart=restart,
         cache_dir=cache_dir,
-        **grids,
+        rates=own,
+        head_rates=of_heads,
         **flags.model_dump(exclude_none=True),
     )
     _print_comparison(board, out_folder)
@@ -477,7 +476,7 @@ def _rates(name: str, text: str) -> tuple[float, ...]:
     except ValueError:
         raise RecipeError(
             "rates are numbers with commas between",
-            where=f"--{name.replace('_', '-')}",
+            where=f"--{name}",
             expected="such as 5e-5,3e-5",
             got=repr(text),
         ) from None
@@ -515,7 +514,7 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     from fullbake.model import Classifier
     from fullbake.parts import read_labelled
 
-    fields = {"text": "text", "label": "topic"}
+    fields: dict[str, Any] = {"text": "text", "label": "topic"}
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
         read = read_labelled(path, Recipe.load(base="demo", **fields).data)
     comments = replace(read, source="the bundled comments")

@@ -25,7 +25,7 @@ from fullbake.labels import count_labels
 from fullbake.leaderboard import FORMAT, Ending, conclude
 from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
 from fullbake.parts import Parts, divide, read_labelled, rotate
-from fullbake.progress import say
+from fullbake.progress import hush, say
 from fullbake.rounds import CLOSING, Rounds, Setting, blind
 from fullbake.running import check_problem, effective, feature_cache
 from fullbake.splits import split
@@ -236,7 +236,8 @@ def _forecast(entrants: Sequence[Entrant], jobs: Mapping[str, Sequence[Job]], fo
         job = own[0]
         if job.recipe.base not in paces:
             say(f"base {job.recipe.base}: measuring its speed")
-            paces[job.recipe.base] = measure_pace(replace(job, parts=blind(job.parts)))
+            with hush():
+                paces[job.recipe.base] = measure_pace(replace(job, parts=blind(job.parts)))
     parts = folds[0]
     assert parts.test is not None
     test = sum(len(other.test) for other in folds if other.test is not None)
