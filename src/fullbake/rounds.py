@@ -16,7 +16,7 @@ from fullbake.designs import Cell
 from fullbake.entrants import Entrant
 from fullbake.errors import Error, RecipeError, SpaceFault
 from fullbake.hashing import fingerprint
-from fullbake.pacing import Forecast
+from fullbake.pacing import FIXED, Forecast
 from fullbake.parts import Parts
 from fullbake.progress import warn
 from fullbake.scoreboard import Board
@@ -153,11 +153,12 @@ class Rounds:
             cell = left[number]
             number += 1
             self.board.begin(f"training {cell.id}", self._rest(cell))
-            started = time.perf_counter()
             kept = self._read(cell)
             outcome = result.outcomes[cell] = kept or self._made(cell)
             if kept is None:
-                self.forecast.learn(name, time.perf_counter() - started)
+                self.forecast.learn(name, outcome.seconds + FIXED)
+                if cell.fold is None:
+                    self.forecast.prepared |= self.forecast.keys(name)
             self._tell(result, cell, outcome, found=kept is not None)
             self._prune(result, left[:number])
         if left:
