@@ -262,17 +262,19 @@ def results(folder: Path = ROOT / "benchmarks" / "results") -> str:
 
 
 def _result(stored: dict[str, Any], file: str) -> str:
-    rows = stored["rows"]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
-    table = [_row(*line) for line in cells]
     told = [f"- {name.replace('_', ' ')}: {_cell(value)}\n" for name, value in stored.items() if name not in _COMMON]
     facts = (
         f"Command: `{stored['command']}`, {stored['date']}. Machine: {_named(stored['machine'])}, load at the end "
         f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
     )
     head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{stored['about']}\n"
-    return f"{head}\n{''.join(table)}\n{''.join(told)}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+    return f"{head}\n{_table(stored['rows'])}\n{''.join(told)}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
+    return "".join(_row(*line) for line in cells)
 
 
 _COMMON = {"name", "about", "command", "date", "machine", "load_at_end", "versions", "rows"}
@@ -309,6 +311,17 @@ def _layers() -> dict[str, int]:
         return importlib.import_module("test_layers").LAYERS
     finally:
         sys.path.pop(0)
+
+
+def splitters() -> str:
+    """What was measured of libraries that split text into sentences."""
+    stored = json.loads((ROOT / "benchmarks" / "results" / "sentence_splitters.json").read_text("utf-8"))
+    return _table([{name: row[name] for name in row if not name.startswith("WikiText")} for row in stored["rows"]])
+
+
+def corpus_building() -> str:
+    """What was measured of building a corpus."""
+    return _table(json.loads((ROOT / "benchmarks" / "results" / "corpus_building.json").read_text("utf-8"))["rows"])
 
 
 def demo_end() -> str:
@@ -352,6 +365,8 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 BLOCKS: dict[str, Callable[[], str]] = {
     "layers": layers,
+    "sentence splitters": splitters,
+    "corpus building": corpus_building,
     "demo end": demo_end,
     "demo scores": demo_scores,
     "demo facts": demo_facts,

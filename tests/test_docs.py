@@ -175,6 +175,8 @@ def write_files(folder: Path) -> None:
         for other in (rows[place + 5], by_topic["cooking"][place + 10])
     ]
     write_rows(folder / "pairs.csv", pairs, ("question", "answer", "same_topic"))
+    documents = ["\n".join(row["text"] for row in rows[10:22]) for rows in by_topic.values()]
+    (folder / "reviews.txt").write_text("\n\n".join(documents), "utf-8")
     (folder / "texts.txt").write_text("The keeper saved a penalty.\nLet the dough rest overnight.\n")
 
 
@@ -216,6 +218,8 @@ def run_page(page: Path) -> None:
     for language, code in blocks(page):
         if language == "python":
             exec(compile(code, str(page), "exec"), names)
+        elif language == "yaml":
+            Path(code.split("\n")[0].removeprefix("# ")).write_text(code, "utf-8")
         elif language == "bash" and "pip install" not in code:
             for line in command_lines(code):
                 run_line(line)

@@ -19,10 +19,22 @@ if TYPE_CHECKING:
     from fullbake.model import Classifier
     from fullbake.running import adapt
     from fullbake.scoring import evaluate, predict_file
+    from fullbake.staging import further_pretrain
 
 __version__ = "0.1.0"
 
-__all__ = ["Classifier", "Dataset", "Error", "Recipe", "adapt", "compare", "evaluate", "predict_file", "read_dataset"]
+__all__ = [
+    "Classifier",
+    "Dataset",
+    "Error",
+    "Recipe",
+    "adapt",
+    "compare",
+    "evaluate",
+    "further_pretrain",
+    "predict_file",
+    "read_dataset",
+]
 
 _HOMES = {
     "Classifier": "model",
@@ -32,6 +44,7 @@ _HOMES = {
     "adapt": "running",
     "compare": "comparison",
     "evaluate": "scoring",
+    "further_pretrain": "staging",
     "predict_file": "scoring",
     "read_dataset": "data",
 }

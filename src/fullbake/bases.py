@@ -6,6 +6,7 @@ from a base ever runs: no remote code.
 
 import functools
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,18 @@ def load_config(base: str | Path) -> PreTrainedConfig:
         config: PreTrainedConfig = _auto.AutoConfig.from_pretrained(place, trust_remote_code=False)
     _check_encoder(place, config)
     return config
+
+
+def about(base: str | Path) -> dict[str, Any] | None:
+    """What a base that fullbake made tells of itself (its fullbake.json), None for any other."""
+    path = Path(base) / "fullbake.json"
+    if base == DEMO or not path.is_file():
+        return None
+    try:
+        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise BaseModelError("what the base tells of itself is damaged", where=str(path), got=str(error)) from error
+    return told if told.get("kind") == "base" else None
 
 
 def _check_hub(base: str) -> None:

@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print.
 
-Flags are made from the recipe's fields, so their help is the line under the field. Everything heavy is imported
-inside the commands, so that `--help` loads no torch.
+Everything heavy is imported inside the commands, so that `--help` loads no torch. The commands that read raw text
+are in `corpuscli`.
 """
 
 import os
@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Group, Parameter, validators
-from pydantic import BaseModel, create_model
+from cyclopts import App, Parameter, validators
 from rich.text import Text
 
-from fullbake import __version__, printing, terminal
+from fullbake import __version__, comparecli, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.compressed import bare_suffix
-from fullbake.config import Recipe, choices_of, leaf_fields, recipe_names
+from fullbake.config import Recipe, recipe_names
 from fullbake.errors import DataError, OutputError, RecipeError
+from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
 from fullbake.progress import say
 from fullbake.terminal import out, show, tell
-from fullbake.unfinished import Resume
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
@@ -35,57 +34,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-DEMO_TEXTS = (
-    "The keeper saved a penalty in the last minute and the whole stand went quiet.",
-    "Let the dough rest overnight in the fridge, it is far easier to shape.",
-    "My laptop will not boot since the update, it just shows a grey screen.",
-)
-
-SECTIONS = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision")
-"""The order in which `train --help` shows a recipe's fields."""
-
-TEXT_FIELDS = ("text", "text_pair", "delimiter", "encoding")
-ROW_FIELDS = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_unlabelled")
-"""Fields that say how rows are read; where a bundle is at hand the columns are those of its training by default."""
-
-
-def _flags(names: Sequence[str] | None = None) -> type[BaseModel]:
-    """A model with these leaf fields of a recipe as optional flags; None: with all."""
-    fields: dict[str, Any] = {}
-    for name, (section, field) in leaf_fields().items():
-        if names is not None and name not in names:
-            continue
-        kind = bool if field.annotation is bool else str
-        words = choices_of(field.annotation)
-        choices = f" One of: {', '.join(words)}." if words else ""
-        text = f"{field.description}{choices}"
-        group = Group(section, sort_key=SECTIONS.index(section))
-        off = f"--no-{name.replace('_', '-')}" if field.default is True else ""
-        fields[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative=off)], None)
-    return create_model("Flags", **fields)
-
-
-COMPARISON_FIELDS = (
-    *("base", "further_pretraining", *ROW_FIELDS, "validation", "test", "split_seed", "delimiter", "encoding"),
-    *("drop_overlap", "allow_overlap", "max_length", "truncation", "stride", "window_pooling", "token_budget"),
-    *("epochs", "batch_size", "precision", "loss", "class_weights", "sampling", "metric"),
-    *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),
-)
-"""Fields that may be set for all recipes of a comparison; what tells recipes apart is theirs."""
-
-Flags, RowOptions, TextOptions = _flags(), _flags(ROW_FIELDS), _flags(TEXT_FIELDS)
-ComparisonOptions = _flags(COMPARISON_FIELDS)
-if TYPE_CHECKING:
-    # mypy cannot look into models that are made at run time
-    RecipeFlags = BaseModel
-    RowFlags = BaseModel
-    TextFlags = BaseModel
-    ComparisonFlags = BaseModel
-else:
-    RecipeFlags = Annotated[Flags, Parameter(name="*")]
-    RowFlags = Annotated[RowOptions, Parameter(name="*")]
-    TextFlags = Annotated[TextOptions, Parameter(name="*")]
-    ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
+corpuscli.add_to(app)
+comparecli.add_to(app)
 
 
 @app.command
@@ -140,7 +90,7 @@ def train(
         overwrite=overwrite,
         cache_dir=cache_dir,
         checkpoint_every=checkpoint_every,
-        resume=_resume(resume, resume_anyway, restart),
+        resume=resume_word(resume, resume_anyway, restart),
     )
     _print_run(classifier, out_folder)
 
@@ -397,135 +347,6 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 
 
 @app.command
-def compare(
-    data: str,
-    /,
-    *,
-    out_folder: Annotated[Path, Parameter(name="--out")] = Path("comparison"),
-    recipes: str | None = None,
-    seeds: int = 3,
-    rates: str | None = None,
-    head_rates: str | None = None,
-    budget: str | None = None,
-    folds: int | None = None,
-    max_rows: int | None = None,
-    restart: bool = False,
-    cache_dir: Path | None = None,
-    flags: ComparisonFlags = ComparisonOptions(),  # noqa: B008  (only read)
-) -> None:
-    """Compare recipes on the same rows: which is best, whether that is real, what it costs. Writes a page.
-
-    The same command goes on where it was stopped.
-
-    Parameters
-    ----------
-    data: Path
-        Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
-    out_folder: Path
-        Folder for leaderboard.json, report.html, best/ (a bundle) and cells/.
-    recipes: str
-        Names with commas between: shipped recipes, `further-` and one of them (after further pretraining), the
-        baselines majority and tfidf, or YAML files. Default: finetune, frozen-mlp, frozen-linear, each of them after
-        further pretraining, and both baselines.
-    seeds: int
-        Trainings of each recipe at each rate, with other seeds.
-    rates: str
-        Learning rates that validation chooses from where the base trains. Default: 5e-5,2e-5,3e-5,4e-5, of which a
-        short budget takes the first.
-    head_rates: str
-        The same for heads on a frozen base. Default: 1e-2,1e-3,3e-3,3e-4 for mlp.
-    budget: str
-        Time to keep to, such as 90s, 10m or 1h: the largest design that is expected to fit is run, and what is left
-        out is told. Default: everything.
-    folds: int
-        Let each of so many parts of the rows be test in turn. Default: one split.
-    max_rows: int
-        Take at most so many rows of the file, of each class its share.
-    restart: bool
-        Throw away what the folder holds and start anew.
-    cache_dir: Path
-        Where features and further pretrained bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
-    """
-    from fullbake.entrants import DEFAULT
-
-    names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT)
-    own = None if rates is None else _rates("rates", rates)
-    of_heads = None if head_rates is None else _rates("head-rates", head_rates)
-    from fullbake.comparison import compare as run_comparison
-
-    board = run_comparison(
-        data,
-        names,
-        out=out_folder,
-        seeds=seeds,
-        budget=budget,
-        folds=folds,
-        max_rows=max_rows,
-        restart=restart,
-        cache_dir=cache_dir,
-        rates=own,
-        head_rates=of_heads,
-        **flags.model_dump(exclude_none=True),
-    )
-    _print_comparison(board, out_folder)
-
-
-def _rates(name: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise RecipeError(
-            "rates are numbers with commas between",
-            where=f"--{name}",
-            expected="such as 5e-5,3e-5",
-            got=repr(text),
-        ) from None
-
-
-def _print_comparison(board: dict[str, Any], folder: Path) -> None:
-    """The leaderboard, the verdict, and where the page lies."""
-    show(printing.leaderboard(board))
-    for line in board["verdict"]["words"]:
-        tell(line)
-    for line in board["design"]["left_out"]:
-        tell(f"left out: {line}")
-    for line in board["stamps"]:
-        tell(line)
-    tell(f"page: {folder / 'report.html'}")
-    if (folder / "best").is_dir():
-        tell(f"bundle: {folder / 'best'}")
-
-
-@app.command
-def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), budget: str = "5m") -> None:
-    """Compare the ways on 1,200 bundled forum comments (eight topics) with the packaged base. No hub needed.
-
-    Parameters
-    ----------
-    out_folder: Path
-        Folder for the comparison; an earlier demo there is replaced.
-    budget: str
-        Time to keep to, such as 90s, 5m or 1h.
-    """
-    from dataclasses import replace
-    from importlib import resources
-
-    from fullbake.comparison import compare
-    from fullbake.model import Classifier
-    from fullbake.parts import read_labelled
-
-    fields: dict[str, Any] = {"text": "text", "label": "topic"}
-    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
-        read = read_labelled(path, Recipe.load(base="demo", **fields).data)
-    comments = replace(read, source="the bundled comments")
-    board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
-    _print_comparison(board, out_folder)
-    classifier = Classifier.load(out_folder / "best")
-    show(printing.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
-    tell(f'Try it: fullbake predict {out_folder}/best "The keeper saved a penalty in the last minute."')
-
-
-@app.command
 def recipes(name: str | None = None, /) -> None:
     """List the shipped recipes, or print one as YAML with every field.
 
@@ -546,15 +367,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     terminal.run(app, arguments)
 
 
-def _resume(required: bool, anyway: bool, restart: bool) -> "Resume":
-    """The word for what the three flags say together. Raises RecipeError where more than one is given."""
-    words: dict[Resume, bool] = {"require": required, "anyway": anyway, "restart": restart}
-    asked = [word for word, given in words.items() if given]
-    if len(asked) > 1:
-        raise RecipeError("--resume, --resume-anyway and --restart exclude each other", remedy="Pass one of them.")
-    return asked[0] if asked else "auto"
-
-
 def _print_run(classifier: "Classifier", folder: Path) -> None:
     """The scores of each part, where the bundle lies, and what the scores are worth."""
     facts = classifier.record.facts
@@ -566,7 +378,6 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
         show(printing.thresholds(fitted))
     if "test" not in facts["metrics"]:
         tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
-    if facts["data"]["overlap_allowed"]:
-        rows = facts["data"]["overlap_allowed"]
-        tell(f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
+    for stamp in classifier.stamps:
+        tell(stamp)
     tell(f"bundle: {folder}")

@@ -86,9 +86,10 @@ class Recipe(Section):
         return _validated(values, faults, where=f"recipe {str(name)!r}")
 
     @classmethod
-    def load_stage(cls, source: str | Path, /, **overrides: Any) -> PretrainingConfig:
-        """The further pretraining of a recipe, with single fields of it set otherwise. Raises RecipeError."""
-        values = _read_recipe(source).get("further_pretraining")
+    def load_stage(cls, source: str | Path | None = None, /, **overrides: Any) -> PretrainingConfig:
+        """The further pretraining of a recipe (None: every default), with single fields of it set otherwise. Raises
+        RecipeError."""
+        values = {} if source is None else _read_recipe(source).get("further_pretraining")
         if values is None:
             raise RecipeError(f"recipe {str(source)!r} has no section further_pretraining")
         given = {name: value for name, value in overrides.items() if value is not None}

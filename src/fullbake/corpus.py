@@ -3,44 +3,31 @@
 Streamed: text of one shard (32 million characters) is in memory at a time, however large the corpus. Each finished
 shard is a cache entry of its own under a key of all it depends on (the sources' bytes, the tokenizer, the language, the
 libraries), so a build that was killed goes on with the first shard that is missing. Which objective will read it plays
-no part: one build serves them all. Imports neither torch nor transformers, since every process that tokenizes would.
+no part: one build serves them all.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import chain, islice, pairwise
-from multiprocessing import get_context
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from fullbake import runtime, storage
 from fullbake.cache import Cache
 from fullbake.documents import Document, Source
-from fullbake.duplicates import normalize
 from fullbake.errors import DataError, SpaceFault
 from fullbake.examples import Span
 from fullbake.hashing import fingerprint
+from fullbake.portions import Reading, Tokenized, tokenize, tokenizers
 from fullbake.progress import bar
-from fullbake.sentences import split_sentences
 
 Ids = npt.NDArray[np.int64]
 
 SHARD_CHARACTERS: Final = 32_000_000
-PORTION_CHARACTERS: Final = 500_000
-"""What goes to a process at once."""
-
-LONGEST_WORD: Final = 10
-"""Tokens. What the tokenizer takes for a longer word is none (a sentence of Thai or Chinese under a pre-tokenizer that
-splits at white space): each of its tokens counts as a word."""
-
 HELD_OUT_TOKENS: Final = 50_000
 """At most so many are held out: enough for a loss to the second decimal, and cheap to score."""
 
@@ -49,7 +36,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Some documents, memory-mapped.
+    """Some documents (of a very long one its parts), memory-mapped.
 
     input_ids: (tokens,). word_starts: (tokens,) True on the first token of each word. sentence_ends: (sentences + 1,)
     where sentences start in the tokens, and the end. document_ends: (documents + 1,) where documents start in the
@@ -74,20 +61,11 @@ ARRAYS: Final = ("input_ids", "word_starts", "sentence_ends", "document_ends", "
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """fingerprint: of all it depends on. facts: documents, sentences, tokens, single_sentence_documents,
-    unknown_tokens, words."""
+    unknown_tokens, words, and what the sources counted."""
 
     shards: tuple[Shard, ...]
     fingerprint: str
     facts: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How text becomes tokens: the tokenizer's own JSON, the id of its unknown token, the sentences' language."""
-
-    tokenizer: str
-    unknown_id: int | None
-    language: str
 
 
 def build_corpus(sources: Sequence[Source], reading: Reading, cache: Cache, *, processes: int | None = None) -> Corpus:
@@ -104,13 +82,17 @@ def build_corpus(sources: Sequence[Source], reading: Reading, cache: Cache, *, p
     runtime.wait_for_ranks()
     corpus = _known(cache, key)
     if corpus is None:
-        raise SpaceFault(
-            "the corpus does not fit into its cache",
-            where=str(cache.root),
-            expected=f"less than {storage.amount(cache.limit_bytes)}",
-            remedy="Name another cache folder by --cache-dir, or take a smaller corpus.",
-        )
+        raise _no_room(cache)
     return corpus
+
+
+def _no_room(cache: Cache) -> SpaceFault:
+    return SpaceFault(
+        "the corpus does not fit into its cache",
+        where=str(cache.root),
+        expected=f"less than {storage.amount(cache.limit_bytes)}",
+        remedy="Name another cache folder by --cache-dir, or take a smaller corpus.",
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -142,23 +124,27 @@ def _build(sources: Sequence[Source], reading: Reading, cache: Cache, key: str, 
     sizes = [source.size for source in sources]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     documents = chain.from_iterable(source.read() for source in sources)
-    facts: dict[str, int] = {}
-    shards = 0
-    with _tokenizers(reading, processes, total) as tokenize, bar("building the corpus", total, "characters") as advance:
-        for shards, lot in enumerate(_lots(documents, SHARD_CHARACTERS), 1):
-            folder = cache.get(_shard_key(key, shards - 1))
-            counted = _counted(folder) if folder else _put(cache, _shard_key(key, shards - 1), tokenize(lot))
-            facts = {name: facts.get(name, 0) + count for name, count in counted.items()}
+    counts: list[dict[str, int]] = []
+    with tokenizers(reading, processes) as tokenized, bar("building the corpus", total, "characters") as advance:
+        for number, lot in enumerate(_lots(documents)):
+            folder = cache.get(_shard_key(key, number))
+            counts.append(_counted(folder) if folder else _put(cache, _shard_key(key, number), lot, tokenized))
+            if not (cache.root / _shard_key(key, 0)).is_dir():  # the first of them had to make room for the last
+                raise _no_room(cache)
             advance(sum(document.characters for document in lot))
+    facts = _added_up(counts)
     if not facts.get("tokens"):
-        raise DataError(
-            "the corpus holds no text",
-            where=", ".join(source.name for source in sources),
-            expected="at least one sentence",
-            remedy="Check that the files were written whole, and that --text names the column of the texts.",
-        )
+        raise _no_text(sources)
+    facts |= _added_up([source.counted() for source in sources])
     with cache.put(f"{key}-index", f"corpus of {facts['documents']:,} documents") as folder:
-        storage.write_json(folder / "facts.json", facts | {"shards": shards})
+        storage.write_json(folder / "facts.json", facts | {"shards": len(counts)})
+
+
+def _added_up(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    facts: dict[str, int] = {}
+    for counted in counts:
+        facts |= {name: facts.get(name, 0) + count for name, count in counted.items()}
+    return facts
 
 
 def _counted(folder: Path) -> dict[str, int]:
@@ -167,15 +153,28 @@ def _counted(folder: Path) -> dict[str, int]:
 
 
 def read_shard(source: Source, reading: Reading) -> tuple[Shard, dict[str, int]]:
-    """A small source as one shard in memory, and its counts."""
-    _start(reading, alone=True)
-    arrays, facts = _joined(map(_tokenize, _portions(list(source.read()))))
+    """A small source as one shard in memory, and its counts. Raises DataError where it holds no text."""
+    arrays, facts = _joined(tokenize(list(source.read()), reading))
+    if not facts["tokens"]:
+        raise _no_text([source])
     return Shard(**arrays), facts
 
 
-def _put(cache: Cache, key: str, parts: Iterable["_Tokenized"]) -> dict[str, int]:
+def _no_text(sources: Sequence[Source]) -> DataError:
+    return DataError(
+        "there is no text",
+        where=", ".join(source.name for source in sources),
+        expected="at least one sentence",
+        remedy="Check that the files were written whole, and that --text names the column of the texts.",
+    )
+
+
+def _put(
+    cache: Cache, key: str, lot: list[Document], tokenized: Callable[[list[Document]], Iterator[Tokenized]]
+) -> dict[str, int]:
     """Write a shard; returns its counts."""
-    arrays, facts = _joined(parts)
+    arrays, facts = _joined(tokenized(lot))
+    facts["documents"] -= sum(document.continues for document in lot)
     with cache.put(key, f"shard of {facts['documents']:,} documents") as folder:
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", arrays[name])
@@ -183,10 +182,11 @@ def _put(cache: Cache, key: str, parts: Iterable["_Tokenized"]) -> dict[str, int
     return facts
 
 
-def _joined(parts: Iterable["_Tokenized"]) -> tuple[dict[str, Any], dict[str, int]]:
+def _joined(parts: Iterable[Tokenized]) -> tuple[dict[str, Any], dict[str, int]]:
     """The arrays of a shard, and its counts."""
     tokenized = list(parts)
-    arrays = {name: np.concatenate([getattr(part, name) for part in tokenized]) for name in _Tokenized.JOINED}
+    names = ("input_ids", "word_starts", "hashes", "lengths", "sentences")
+    arrays = {name: np.concatenate([getattr(part, name) for part in tokenized]) for name in names}
     counts, lengths = arrays.pop("sentences"), arrays.pop("lengths")
     arrays["sentence_ends"], arrays["document_ends"] = _ends(lengths), _ends(counts)
     facts = {
@@ -204,114 +204,18 @@ def _ends(lengths: npt.NDArray[Any]) -> Ids:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _lots(documents: Iterator[Document], characters: int) -> Iterator[list[Document]]:
-    """Documents in lists of about so many characters."""
+def _lots(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    """Documents in lists of about a shard's characters."""
     held: list[Document] = []
     size = 0
     for document in documents:
         held.append(document)
         size += document.characters
-        if size >= characters:
+        if size >= SHARD_CHARACTERS:
             yield held
             held, size = [], 0
     if held:
         yield held
-
-
-# Tokenizing, in this process or in several
-
-
-@dataclass(frozen=True, eq=False)
-class _Tokenized:
-    """A portion of documents. lengths: tokens of each sentence. sentences: of each document; none has 0."""
-
-    JOINED = ("input_ids", "word_starts", "hashes", "lengths", "sentences")
-
-    input_ids: npt.NDArray[Any]
-    word_starts: npt.NDArray[np.bool_]
-    hashes: npt.NDArray[np.uint64]
-    lengths: npt.NDArray[np.int32]
-    sentences: npt.NDArray[np.int32]
-    unknown: int
-
-
-@contextmanager
-def _tokenizers(reading: Reading, processes: int | None, size: int | None) -> Iterator[Any]:
-    """Yields a function: documents -> their tokenized portions, in order."""
-    if processes is None:
-        processes = runtime.processors() if size is None or size > SHARD_CHARACTERS // 2 else 1
-    if processes == 1:
-        _start(reading, alone=True)
-        yield lambda lot: map(_tokenize, _portions(lot))
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (reading,)) as pool:
-        yield lambda lot: _in_order(pool, _portions(lot), 2 * processes)
-
-
-def _in_order(pool: ProcessPoolExecutor, portions: Iterator[Any], ahead: int) -> Iterator[_Tokenized]:
-    """Results in order, with a bounded number under way: text waits in one place only."""
-    pending = [pool.submit(_tokenize, portion) for portion in islice(portions, ahead)]
-    while pending:
-        yield pending.pop(0).result()
-        pending.extend(pool.submit(_tokenize, portion) for portion in islice(portions, 1))
-
-
-def _portions(lot: list[Document]) -> Iterator[list[tuple[str, ...]]]:
-    return ([document.paragraphs for document in part] for part in _lots(iter(lot), PORTION_CHARACTERS))
-
-
-_at_work: dict[str, Any] = {}
-"""What a tokenizing process holds: set once when it starts."""
-
-
-def _start(reading: Reading, alone: bool = False) -> None:
-    if not alone:
-        runtime.tokenize_alone()
-    tokenizer = Tokenizer.from_str(reading.tokenizer)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    _at_work.update(tokenizer=tokenizer, reading=reading)
-
-
-def _tokenize(portion: list[tuple[str, ...]]) -> _Tokenized:
-    tokenizer, reading = _at_work["tokenizer"], _at_work["reading"]
-    split = [
-        [s for paragraph in paragraphs for s in split_sentences(paragraph, reading.language)] for paragraphs in portion
-    ]
-    encodings = tokenizer.encode_batch(list(chain.from_iterable(split)), add_special_tokens=False)
-    lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
-    ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, int(lengths.sum()))
-    words = np.fromiter(
-        (-1 if word is None else word for encoding in encodings for word in encoding.word_ids), np.int32, len(ids)
-    )
-    owners = np.repeat(np.arange(len(split)), [len(sentences) for sentences in split])
-    counts = np.bincount(owners[lengths > 0], minlength=len(split)).astype(np.int32)
-    hashes = np.array([_hash(paragraphs) for paragraphs in portion], np.uint64)
-    small = tokenizer.get_vocab_size() <= 1 << 16
-    return _Tokenized(
-        ids.astype(np.uint16) if small else ids,
-        _word_starts(words, lengths),
-        hashes[counts > 0],
-        lengths[lengths > 0],
-        counts[counts > 0],
-        0 if reading.unknown_id is None else int((ids == reading.unknown_id).sum()),
-    )
-
-
-def _hash(paragraphs: tuple[str, ...]) -> int:
-    digest = hashlib.blake2b(normalize(" ".join(paragraphs)).encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "little")
-
-
-def _word_starts(words: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """(tokens,). words: number of each token's word within its sentence, (tokens,). lengths: tokens of each
-    sentence."""
-    starts = np.ones(len(words), bool)
-    starts[1:] = words[1:] != words[:-1]
-    starts[_ends(lengths[lengths > 0])[:-1]] = True
-    sizes = np.diff(np.append(np.flatnonzero(starts), len(words)))
-    starts |= np.repeat(sizes > LONGEST_WORD, sizes)
-    return starts
 
 
 # What is held out
@@ -322,39 +226,49 @@ def hold_out(corpus: Corpus, share: float) -> tuple[list[list[Span]], list[list[
 
     Whole documents of about that share of all tokens, at most HELD_OUT_TOKENS, by the order of their hashes: the same
     ones in any order of the corpus, and equal texts stand on one side. Where no document is small enough (a single
-    book), the last sentences of one. Raises DataError for a corpus of one sentence.
+    book, a handful of posts), the last sentences of the one that has most; where all are of one sentence, one of them.
+    Raises DataError for a corpus of one sentence, however often it stands there.
     """
     spans = [(number, span) for number, shard in enumerate(corpus.shards) for span in shard.documents()]
     hashes = np.concatenate([shard.hashes for shard in corpus.shards])
     sizes = np.concatenate([np.diff(shard.sentence_ends[shard.document_ends]) for shard in corpus.shards])
+    sentences = np.array([last - first for _, (first, last) in spans])
     budget = min(share * corpus.facts["tokens"], HELD_OUT_TOKENS)
-    order = np.argsort(hashes, kind="stable")
-    small = order[sizes[order] <= budget / 2]
-    chosen = np.isin(hashes, hashes[small[np.cumsum(sizes[small]) <= budget]])
-    if not chosen.any() or chosen.all():
-        return _hold_out_tail(spans, len(corpus.shards), share)
+    out = _whole_documents(hashes, sizes, budget)
+    edges = np.where(out, 0, sentences)
+    if not out.any():
+        number, span = spans[int(sentences.argmax())]
+        longest = hashes == hashes[sentences.argmax()]
+        tail = _tail_sentences(corpus.shards[number], span, share, budget)
+        edges[longest] = np.maximum(0, sentences[longest] - tail)
     sides: tuple[list[list[Span]], list[list[Span]]] = ([[] for _ in corpus.shards], [[] for _ in corpus.shards])
-    for (number, span), out in zip(spans, chosen.tolist(), strict=True):
-        sides[out][number].append(span)
-    return sides
-
-
-def _hold_out_tail(
-    spans: list[tuple[int, Span]], shards: int, share: float
-) -> tuple[list[list[Span]], list[list[Span]]]:
-    """The last sentences of the document that has most of them."""
-    longest = max(range(len(spans)), key=lambda place: spans[place][1][1] - spans[place][1][0])
-    number, (first, last) = spans[longest]
-    if last - first < 2:
+    for (number, (first, last)), kept in zip(spans, edges.tolist(), strict=True):
+        for side, span in zip(sides, ((first, first + kept), (first + kept, last)), strict=True):
+            if span[0] < span[1]:
+                side[number].append(span)
+    if not any(sides[0]):
         raise DataError(
             "the corpus is too small",
             expected="two sentences at least: one to learn from, one to measure by",
-            got=f"{len(spans):,} documents of one sentence each",
+            got="a single one" if len(spans) == 1 else f"{len(spans):,} times the same one",
         )
-    edge = last - max(1, round(share * (last - first)))
-    kept: list[list[Span]] = [[] for _ in range(shards)]
-    for place, (owner, span) in enumerate(spans):
-        kept[owner].append((first, edge) if place == longest else span)
-    held: list[list[Span]] = [[] for _ in range(shards)]
-    held[number].append((edge, last))
-    return kept, held
+    return sides
+
+
+def _tail_sentences(shard: Shard, span: Span, share: float, budget: float) -> int:
+    """How many sentences at a document's end are held out: one at least, and not all where it has several."""
+    ends = shard.sentence_ends[span[0] : span[1] + 1]
+    tail = min(share * float(ends[-1] - ends[0]), budget)
+    return int(np.clip((ends[:-1] >= ends[-1] - tail).sum(), 1, max(1, len(ends) - 2)))
+
+
+def _whole_documents(hashes: npt.NDArray[np.uint64], sizes: Ids, budget: float) -> npt.NDArray[np.bool_]:
+    """(documents,) which are held out whole: equal ones together, none where the first would take half of the budget.
+
+    sizes: tokens of each.
+    """
+    _, group_of = np.unique(hashes, return_inverse=True)
+    totals = np.bincount(group_of, sizes)
+    small = totals <= budget / 2
+    chosen = small & (np.where(small, totals, 0).cumsum() <= budget)
+    return chosen[group_of]

@@ -1,11 +1,12 @@
 """Raw text as documents of paragraphs, streamed: what further pretraining reads.
 
 In a `.txt` file a line is a paragraph (or a sentence) and a blank line ends the document; in a table a row is a
-document and its lines are paragraphs. Nothing is held but the document under way. The trade-off: a source is read again
-for every purpose (its hash, then its text), which costs seconds a gigabyte and no memory.
+document and its lines are paragraphs. Nothing is held but the document under way, or a part of it where it has no end.
+The trade-off: a source is read again for every purpose (its hash, then its text), which costs seconds a gigabyte and no
+memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,19 +16,24 @@ import pyarrow as pa
 from fullbake.compressed import bare_suffix
 from fullbake.errors import DataError
 from fullbake.hashing import file_sha256, fingerprint
-from fullbake.tables import FORMS, open_table
+from fullbake.tables import FORMS, files_of, open_table
 from fullbake.textfiles import read_text_lines, too_long
 
 LONGEST_PARAGRAPH: Final = 10_000_000
 """Characters; a book has some 500,000 in all."""
 
+LONGEST_DOCUMENT: Final = 16_000_000
+"""Characters. A longer one (a file without a blank line) comes in parts of about that many."""
+
 
 @dataclass(frozen=True)
 class Document:
-    """where: "reviews.txt, line 812". paragraphs: none of them blank, at least one."""
+    """where: "reviews.txt, line 812". paragraphs: none of them blank, at least one. continues: whether it is a further
+    part of the document before it."""
 
     where: str
     paragraphs: tuple[str, ...]
+    continues: bool = False
 
     @property
     def characters(self) -> int:
@@ -38,12 +44,14 @@ class Document:
 @dataclass(frozen=True)
 class Source:
     """Where documents come from. fingerprint: of all that they depend on. read: gives them anew each time. size:
-    characters, about, None where that is not known beforehand."""
+    characters, about, None where that is not known beforehand. counted: what the last reading found on its way, to be
+    kept with what was made of it."""
 
     name: str
     fingerprint: str
     read: Callable[[], Iterator[Document]]
     size: int | None = None
+    counted: Callable[[], Mapping[str, int]] = dict
 
 
 def file_source(
@@ -67,7 +75,7 @@ def file_source(
             remedy="Name plain text .txt: a paragraph a line, a blank line between documents.",
         )
     table = open_table(path, columns=[text], nullable=[text], delimiter=delimiter, encoding=encoding)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = files_of(path) if path.is_dir() else [path]
     key = fingerprint("table", [file_sha256(file) for file in files], text, delimiter, encoding)
 
     def read() -> Iterator[Document]:
@@ -86,7 +94,8 @@ def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> 
         for number, value in enumerate(values, 1):
             yield from _of_text(value, f"{name}, row {number}")
 
-    return Source(name, key, read)
+    held = texts.nbytes if isinstance(texts, pa.ChunkedArray) else sum(map(len, texts))
+    return Source(name, key, read, held)
 
 
 def _size(files: Sequence[Path]) -> int | None:
@@ -96,23 +105,30 @@ def _size(files: Sequence[Path]) -> int | None:
 
 
 def _of_lines(path: Path, encoding: str) -> Iterator[Document]:
-    held: list[str] = []
-    first = 0
-    for number, line in read_text_lines(path, encoding, LONGEST_PARAGRAPH):
-        if line.strip():
-            first = first if held else number
-            held.append(line)
-        elif held:
-            yield Document(f"{path}, line {first}", tuple(held))
-            held = []
-    if held:
-        yield Document(f"{path}, line {first}", tuple(held))
+    lines = read_text_lines(path, encoding, LONGEST_PARAGRAPH)
+    return _parted((f"{path}, line {number}", line) for number, line in lines)
 
 
 def _of_text(text: str, where: str) -> Iterator[Document]:
-    paragraphs = tuple(line for line in text.splitlines() if line.strip())
-    for line in paragraphs:
-        if len(line) > LONGEST_PARAGRAPH:
-            raise too_long(where, LONGEST_PARAGRAPH)
-    if paragraphs:
-        yield Document(where, paragraphs)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if max(map(len, lines), default=0) > LONGEST_PARAGRAPH:
+        raise too_long(where, LONGEST_PARAGRAPH)
+    return _parted((where, line) for line in lines)
+
+
+def _parted(lines: Iterable[tuple[str, str]]) -> Iterator[Document]:
+    """(where, line) after line as documents; a blank line ends one."""
+    held: list[str] = []
+    start, size, continues = "", 0, False
+    for where, line in lines:
+        blank = not line.strip()
+        if not blank:
+            start = start if held else where
+            held.append(line)
+            size += len(line)
+        if held and (blank or size >= LONGEST_DOCUMENT):
+            yield Document(start, tuple(held), continues)
+            held, size, continues = [], 0, True
+        continues = continues and not blank
+    if held:
+        yield Document(start, tuple(held), continues)

@@ -221,11 +221,11 @@ def default_pooling(base: str | Path) -> str:
     Raises BaseModelError when it names one that is not offered here (weighted mean, last token).
     """
     place = resolve(base)
-    modules = _read_json(place, "modules.json") or []
+    modules = read_settings(place, "modules.json") or []
     paths = [module.get("path", "") for module in modules if str(module.get("type", "")).endswith(".Pooling")]
     if not paths:
         return "cls"
-    settings = _read_json(place, f"{paths[0]}/config.json") or {}
+    settings = read_settings(place, f"{paths[0]}/config.json") or {}
     named = "+".join(sorted(_named_poolings(settings)))
     if named in POOLINGS:
         return named
@@ -246,7 +246,7 @@ def _named_poolings(settings: dict[str, Any]) -> Iterable[str]:
     return [name.removesuffix("_tokens").removesuffix("_token") for name in switches if name != "include_prompt"]
 
 
-def _read_json(place: Path | str, name: str) -> Any:
+def read_settings(place: Path | str, name: str) -> Any:
     """A JSON file of a base, None where it has no such file."""
     path: str | Path | None = place / name if isinstance(place, Path) else None
     if path is None:

@@ -18,9 +18,10 @@ from fullbake.checkpoints import Checkpoints
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
 from fullbake.inference import inputs_for, logits_over, padded_lengths
+from fullbake.kernels import fast_kernels
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
-from fullbake.network import features, head_of
+from fullbake.network import features, head_of, reads_first_token
 from fullbake.runtime import device
 from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.tokens import Encoded
@@ -73,7 +74,8 @@ def finetune(
     if tuning.training.freeze_layers is not None:
         freeze_lowest(network, tuning.training.freeze_layers)
     work = _work(network, train, validate, tuning, last_epoch)
-    return fit(network, work, tuning.training, checkpoints)
+    with fast_kernels(network, first_token=reads_first_token(network)):
+        return fit(network, work, tuning.training, checkpoints)
 
 
 def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:

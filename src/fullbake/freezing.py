@@ -21,6 +21,7 @@ from fullbake.errors import SpaceFault
 from fullbake.hashing import fingerprint
 from fullbake.heads import l2_penalty
 from fullbake.inference import pool_windows, run_over
+from fullbake.kernels import fast_kernels
 from fullbake.logistic import LogisticRows, fit_logistic
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
@@ -111,15 +112,16 @@ def frozen_features(
         return known
     model.to(device()).eval()
     encoded = encode()
-    values = run_over(
-        lambda inputs: network.features(model, inputs),
-        encoded,
-        tokens=tokens,
-        pad_id=pad_id,
-        device=device(),
-        title="features",
-        shared=True,
-    )
+    with fast_kernels(model, first_token=network.reads_first_token(model)):
+        values = run_over(
+            lambda inputs: network.features(model, inputs),
+            encoded,
+            tokens=tokens,
+            pad_id=pad_id,
+            device=device(),
+            title="features",
+            shared=True,
+        )
     computed = Features(values, encoded.documents)
     if runtime.rank() == 0:
         _keep(cache, key, computed)

@@ -13,14 +13,18 @@ import torch
 from fullbake.batches import inference_plan
 from fullbake.corpus import Shard
 from fullbake.draws import source
+from fullbake.errors import DataError
 from fullbake.examples import NO_PAIR, Span
 from fullbake.guesses import guess
 from fullbake.languagemodel import LanguageModel
 from fullbake.masking import Masking
 from fullbake.stream import Batch, Objective, Phase, build_examples, masked_batch
+from fullbake.truncation import offsets_of
 
 MASKINGS = 4
 """How often each row is masked."""
+
+_MOST_MASKINGS = 1_000
 
 _SEED = 1
 
@@ -47,17 +51,38 @@ def draw_gauge(
     *,
     maskings: int = MASKINGS,
 ) -> Gauge:
-    """The gauge of these documents: of every shard those whose sentences are named. The same ones each time."""
-    batches = []
-    for number, (shard, documents) in enumerate(parts):
-        if not documents:
-            continue
-        examples = build_examples(shard, documents, phase, objective, 0.0, source(_SEED, number))
-        rows = np.arange(len(examples))
-        for turn in range(maskings):
-            random = source(_SEED, number, turn)
-            batches.append(masked_batch(shard, examples, phase, rows, masking, random))
+    """The gauge of these documents: of every shard those whose sentences are named, of which there is one at least. The
+    same rows each time.
+
+    maskings: how often each row is masked; oftener where that leaves nothing to guess. Raises DataError where nothing
+    does.
+    """
+    shard = _gathered(parts)
+    documents = shard.documents()
+    examples = build_examples(shard, documents, phase, objective, 0.0, source(_SEED, 0))
+    rows = np.arange(len(examples))
+    batches: list[Batch] = []
+    while len(batches) < maskings or not any(batch.chosen.any() for batch in batches):
+        if len(batches) > _MOST_MASKINGS:
+            raise DataError("there is no word to guess in the text that is to measure by", remedy="Give more of it.")
+        random = source(_SEED, 0, len(batches))
+        batches.append(masked_batch(shard, examples, phase, rows, masking, random))
     return Gauge(tuple(batches), pad_id)
+
+
+def _gathered(parts: Sequence[tuple[Shard, Sequence[Span]]]) -> Shard:
+    """The named documents in memory, as one shard: the partner of a pair may be of any of them."""
+    chosen = [(shard, span) for shard, documents in parts for span in documents]
+    sentences = [np.diff(shard.sentence_ends[first : last + 1]) for shard, (first, last) in chosen]
+    flat = [slice(*shard.sentence_ends[list(span)].tolist()) for shard, span in chosen]
+    pieces = list(zip(chosen, flat, strict=True))
+    return Shard(
+        np.concatenate([shard.input_ids[places] for (shard, _), places in pieces]),
+        np.concatenate([shard.word_starts[places] for (shard, _), places in pieces]),
+        offsets_of(np.concatenate(sentences)),
+        offsets_of(np.array([len(lengths) for lengths in sentences])),
+        np.empty(0, np.uint64),
+    )
 
 
 def plain(masking: Masking) -> Masking:

@@ -5,7 +5,7 @@ the corpus at a time, so memory does not grow with it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from fullbake.documents import Document, Source
@@ -16,9 +16,55 @@ _PORTION_TEXTS: Final = 50_000
 _PORTION_CHARACTERS: Final = 32_000_000
 
 
+@dataclass(frozen=True)
+class Guard:
+    """held_back: the texts. lets_in: count them only (transductive)."""
+
+    held_back: Sequence[str]
+    lets_in: bool = False
+
+    def over(self, source: Source) -> Source:
+        """The source without the held-back texts, or with them where they are let in.
+
+        What its last reading found is counted as held_back_documents and held_back_paragraphs, the latter in documents
+        that are not held back as a whole.
+        """
+        if not self.held_back:
+            return replace(source, counted=_Leaks().facts)
+        leaks = _Leaks()
+        key = fingerprint(source.fingerprint, text_hashes(self.held_back), self.lets_in)
+        return replace(source, fingerprint=key, read=lambda: self._filtered(source.read(), leaks), counted=leaks.facts)
+
+    def _filtered(self, documents: Iterator[Document], leaks: "_Leaks") -> Iterator[Document]:
+        leaks.documents = leaks.paragraphs = 0
+        for portion in _portions(documents):
+            texts = [text for document in portion for text in _compared(document)]
+            found = set(find_overlap(texts, self.held_back)[0].tolist())
+            first = 0
+            for document in portion:
+                last = first + len(_compared(document))
+                yield from self._kept(
+                    document, {place - first for place in range(first, last) if place in found}, leaks
+                )
+                first = last
+
+    def _kept(self, document: Document, found: set[int], leaks: "_Leaks") -> Iterator[Document]:
+        """The document, what is left of it, or nothing. found: which of its compared texts are held back; 0 is the
+        whole."""
+        whole = 0 in found
+        leaks.documents += whole
+        leaks.paragraphs += 0 if whole else len(found)
+        if self.lets_in or not found:
+            yield document
+            return
+        kept = tuple(text for number, text in enumerate(document.paragraphs, 1) if number not in found)
+        if not whole and kept:
+            yield replace(document, paragraphs=kept)
+
+
 @dataclass
-class Leaks:
-    """What was found while the sources were read."""
+class _Leaks:
+    """What a reading of a source found."""
 
     documents: int = 0
     paragraphs: int = 0
@@ -26,48 +72,6 @@ class Leaks:
     def facts(self) -> dict[str, int]:
         """As they are kept with a corpus."""
         return {"held_back_documents": self.documents, "held_back_paragraphs": self.paragraphs}
-
-
-@dataclass(frozen=True)
-class Guard:
-    """held_back: the texts. lets_in: count them only (transductive). leaks: what was found."""
-
-    held_back: Sequence[str]
-    lets_in: bool = False
-    leaks: Leaks = field(default_factory=Leaks)
-
-    def over(self, source: Source) -> Source:
-        """The source without the held-back texts, or with them where they are let in."""
-        if not self.held_back:
-            return source
-        key = fingerprint(source.fingerprint, text_hashes(self.held_back), self.lets_in)
-        return replace(source, fingerprint=key, read=lambda: self._filtered(source.read()))
-
-    def _filtered(self, documents: Iterator[Document]) -> Iterator[Document]:
-        for portion in _portions(documents):
-            texts = [text for document in portion for text in _compared(document)]
-            found = set(find_overlap(texts, self.held_back)[0].tolist())
-            first = 0
-            for document in portion:
-                last = first + len(_compared(document))
-                yield from self._kept(document, {place - first for place in range(first, last) if place in found})
-                first = last
-
-    def _kept(self, document: Document, found: set[int]) -> Iterator[Document]:
-        """The document, what is left of it, or nothing. found: which of its compared texts are held back; 0 is the
-        whole."""
-        if not found:
-            yield document
-            return
-        whole = 0 in found
-        self.leaks.documents += whole
-        self.leaks.paragraphs += 0 if whole else len(found)
-        if self.lets_in:
-            yield document
-            return
-        kept = tuple(text for number, text in enumerate(document.paragraphs, 1) if number not in found)
-        if not whole and kept:
-            yield replace(document, paragraphs=kept)
 
 
 def _compared(document: Document) -> list[str]:

@@ -17,6 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from fullbake import metrics, runtime
 from fullbake.batches import inference_plan
 from fullbake.decisions import best_marks, probabilities, problem_of, row_losses
+from fullbake.kernels import fast_kernels
+from fullbake.network import reads_first_token
 from fullbake.progress import bar
 from fullbake.sections import TokensConfig, WindowPooling
 from fullbake.tokens import Encoded, collate, tokenize
@@ -100,15 +102,16 @@ def logits_over(
     """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on. Those of a
     text's windows are pooled."""
     device = next(network.parameters()).device
-    rows = run_over(
-        lambda inputs: network(**inputs).logits,
-        encoded,
-        tokens=tokens,
-        pad_id=pad_id,
-        device=device,
-        title=title,
-        shared=shared,
-    )
+    with fast_kernels(network, first_token=reads_first_token(network)):
+        rows = run_over(
+            lambda inputs: network(**inputs).logits,
+            encoded,
+            tokens=tokens,
+            pad_id=pad_id,
+            device=device,
+            title=title,
+            shared=shared,
+        )
     if encoded.documents is None:
         return rows
     return pool_windows(rows, encoded.documents, tokens.window_pooling)

@@ -8,8 +8,6 @@ families that have none get it in a file beside, `pair_head.safetensors`.
 Whatever of the base this training does not touch (a pooler under plain `mlm`) is carried through to what is saved.
 """
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from transformers.models.auto import modeling_auto
 
 from fullbake import storage
 from fullbake.bases import explained, load_config, quiet, resolve
-from fullbake.encoder import check_weights, load_encoder_and_missing, refuse_missing, seeded
+from fullbake.encoder import check_weights, load_encoder_and_missing, read_settings, refuse_missing, seeded
 from fullbake.errors import BaseModelError
 from fullbake.standins import without_encoder
 
@@ -234,14 +232,20 @@ def _once_each(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def _copy_pooling(place: Path | str, folder: Path) -> None:
     """What says how a sentence-transformers base is pooled."""
-    if not isinstance(place, Path) or not (place / "modules.json").is_file():
+    modules = read_settings(place, "modules.json")
+    if modules is None:
         return
-    shutil.copyfile(place / "modules.json", folder / "modules.json")
-    for module in json.loads((place / "modules.json").read_text("utf-8")):
-        settings = place / module.get("path", "") / "config.json"
-        if module.get("path") and settings.is_file():
-            (folder / module["path"]).mkdir()
-            shutil.copyfile(settings, folder / module["path"] / "config.json")
+    storage.write_json(folder / "modules.json", modules)
+    for name in [str(module.get("path", "")) for module in modules]:
+        settings = read_settings(place, f"{name}/config.json") if _is_plain(name) else None
+        if settings is not None:
+            (folder / name).mkdir(exist_ok=True)
+            storage.write_json(folder / name / "config.json", settings)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it names a folder, and none outside."""
+    return name not in ("", ".", "..") and Path(name).name == name
 
 
 def _check_words(network: LanguageModel) -> None:

@@ -39,7 +39,11 @@ be run backward before the next is asked for. Over all cuts of all shares they a
 
 Validation = Callable[[nn.Module, int], dict[str, Any]]
 """(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric;
-JSON values, kept in the history. With `diverged`, a reason, training ends there."""
+JSON values, kept in the history."""
+
+Watch = Callable[[Sequence[dict[str, Any]]], str | None]
+"""The history so far -> why training has to end here, None to go on. The reason is kept in its last entry, as
+`diverged`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Work:
     added to the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each
     does all of it. last_epoch: stop after this one (from 1) on the way to all of them, None to go on. steps: of all
     epochs together, None where each has as many as the first. told: entry of the history -> its line, None for
-    `describe`. salvage: where the loss goes bad, stop and keep the best weights so far in place of raising.
+    `describe`. epoch_name: what an epoch is called. watch: see the type. salvage: where the loss goes bad, stop and
+    keep the best weights so far in place of raising.
     """
 
     plan: Plan
@@ -65,6 +70,8 @@ class Work:
     last_epoch: int | None = None
     steps: int | None = None
     told: Callable[[dict[str, Any]], str] | None = None
+    epoch_name: str = "epoch"
+    watch: Watch = lambda _: None
     salvage: bool = False
 
 
@@ -113,7 +120,7 @@ class _Training:
     def _train_epoch(self, stopped: Callable[[], int]) -> None:
         state = self.state
         self.module.train()
-        with bar(f"epoch {state.epoch + 1}/{self.config.epochs}", self.work.rows, "rows") as advance:
+        with bar(f"{self.work.epoch_name} {state.epoch + 1}/{self.config.epochs}", self.work.rows, "rows") as advance:
             advance(state.row_sum)
             steps = self.work.plan(state.epoch)
             for step in steps[state.step :]:
@@ -154,6 +161,7 @@ class _Training:
                 total += loss.item()
             if self.work.penalty is not None and penalized:
                 self.accelerator.backward(self.work.penalty(self.module))
+        _fill_gradients(self.parameters)
         return total
 
     def _factor(self, step: int) -> float:
@@ -165,6 +173,9 @@ class _Training:
         self.module.eval()
         entry = self._entry() | self.work.validate(self.module, state.epoch)
         state.history.append(entry)
+        reason = self.work.watch(state.history)
+        if reason is not None:
+            entry["diverged"] = reason
         if entry[metric] > state.best_metric:
             state.best_metric, state.best_epoch = entry[metric], state.epoch + 1
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
@@ -324,6 +335,13 @@ def _agreed_signal(noted: int) -> int:
     """The signal that asks to stop, known to all processes where one of them noted it; 0 for none."""
     anywhere = runtime.sum_over_ranks(torch.tensor(float(noted)))
     return noted or (signal.SIGTERM if anywhere else 0)
+
+
+def _fill_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Gradients of some rows alone become whole ones, which clipping and optimizers ask for."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -22,7 +22,7 @@ class Masking:
 
     probability: chance of a token (or word) to be chosen. mask, random: shares of the chosen that become the mask
     token and a random one; the rest stays as it is. whole_words: words, not tokens, are drawn. mask_id: the
-    tokenizer's. vocabulary: (n,) the ids that a random token is drawn from.
+    tokenizer's. vocabulary: (n,) the ids that a random token is drawn from, and that may be chosen.
     """
 
     probability: float
@@ -46,8 +46,11 @@ def mask_tokens(
 ) -> Masked:
     """Choose and replace. All (tokens,), texts one after another.
 
-    word_starts: True on the first token of each word. special: tokens that are never chosen (and no part of a word).
+    word_starts: True on the first token of each word. special: tokens that are never chosen (and no part of a word); so
+    is whatever the vocabulary does not hold: a [SEP] that stands in the text itself, and the unknown token, of which
+    there is nothing to guess.
     """
+    special = special | ~np.isin(input_ids, masking.vocabulary, kind="table")
     units = np.cumsum(word_starts | special) - 1 if masking.whole_words else np.arange(len(input_ids))
     draws = uniform(random, 2 * len(input_ids)).reshape(2, -1)
     chosen = (draws[0] < masking.probability)[units] & ~special

@@ -4,6 +4,7 @@ Keeps scikit-learn's words (`predict`, `predict_proba`, `classes_`). Which way m
 above.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ class Classifier:
     def columns(self) -> Columns:
         """Which columns held the texts and the labels in training."""
         return Columns.from_json(self.record.facts["columns"])
+
+    @property
+    def stamps(self) -> list[str]:
+        """What its scores have to be read with, a sentence each: that test texts were learned from, say."""
+        return stamps(self.record.facts)
 
     def logits(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
         """Scores before softmax or sigmoid, float32 (texts, classes), in the order of `texts`.
@@ -146,6 +152,18 @@ class Classifier:
                 remedy="Copy the bundle again from where it was whole.",
             )
         return loaded
+
+
+def stamps(facts: Mapping[str, Any]) -> list[str]:
+    """The same out of what a bundle's fullbake.json says."""
+    rows = facts.get("data", {}).get("overlap_allowed", 0)
+    pretraining = facts.get("further_pretraining") or {}
+    found = {
+        f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.": rows > 0,
+        "Texts of the validation and test parts were let into further pretraining (--transductive): the scores may "
+        "flatter.": pretraining.get("transductive", False),
+    }
+    return [stamp for stamp, holds in found.items() if holds]
 
 
 def _probe_logits(network: Any, encoded: Encoded, pad_id: int) -> np.ndarray:

@@ -247,6 +247,12 @@ def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return pool(hidden, inputs.get("attention_mask"), standard_pooling(whole.config))
 
 
+def reads_first_token(model: nn.Module) -> bool:
+    """Whether the model's head reads the first token's vector and no other."""
+    config: Any = model.config
+    return (config.pooling if isinstance(model, EncoderForTextClassification) else standard_pooling(config)) == "cls"
+
+
 def head_of(model: nn.Module) -> nn.Module:
     """The model's head as a module of its own: features (rows, width) -> logits (rows, classes).
 

@@ -73,6 +73,39 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | NDArray[np.int64], label_
     return _png(figure)
 
 
+def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> bytes:
+    """What further pretraining gained in its own domain and forgot of general text; PNG bytes.
+
+    start: the figures before the first step. history: entries with `step`, `mlm_loss`, `general_mlm_loss`, `best`, as
+    `pretraining.pretrain` gives them.
+    """
+    figure = _figure(10, 4)
+    steps = [0, *(entry["step"] for entry in history)]
+    for number, (axes, name, title) in enumerate(
+        zip(
+            figure.subplots(1, 2),
+            ("mlm_loss", "general_mlm_loss"),
+            ("held-out text of the corpus", "general text (forgetting)"),
+            strict=True,
+        )
+    ):
+        values = [start[name], *(entry[name] for entry in history)]
+        axes.plot(steps, values, "-o", color=COLORS[number], markersize=4)
+        axes.axhline(start[name], color="#777777", linewidth=1, linestyle="--", label="before")
+        kept = next((entry for entry in history if entry.get("best")), None)
+        if kept is not None:
+            label = f"kept: {kept[name]:.3f} (before {start[name]:.3f})"
+            axes.plot([kept["step"]], [kept[name]], "o", markersize=12, fillstyle="none", color="black", label=label)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("optimizer step")
+        axes.set_ylabel("masked-LM loss (nats a token)")
+        axes.grid(color="#e4e4e4", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(y=0.15)
+        axes.legend(frameon=False, fontsize=9)
+    return _png(figure)
+
+
 def _runs(history: Sequence[Entry]) -> dict[str, list[Entry]]:
     """The entries of each learning rate, in order of appearance; one run named "" where none is given."""
     runs: dict[str, list[Entry]] = {}

@@ -219,3 +219,49 @@ def cache(features: "Cache") -> RenderableType:
     count = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
     line = Text(f"{features.root}: {count}, {full} of at most {amount(features.limit_bytes)}")
     return Group(table, line) if entries else line
+
+
+def pretraining(about: dict[str, Any]) -> Table:
+    """What a new base's fullbake.json says of its losses, before and after."""
+    start, end = about["start"], next(entry for entry in about["history"] if entry["best"])
+    table = _before_and_after(f"{about['base']} after {end['step']:,} of {about['steps']:,} steps")
+    _compare(table, start, end, "mlm_loss", "held-out text: masked-LM loss")
+    _compare(table, start, end, "mlm_accuracy", "held-out text: masked words right")
+    if "pair_accuracy" in end:
+        _compare(table, start, end, "pair_accuracy", "held-out text: pairs right")
+    _compare(table, start, end, "general_mlm_loss", "general text: masked-LM loss")
+    _compare(table, start, end, "general_mlm_accuracy", "general text: masked words right")
+    return table
+
+
+def pilot(facts: dict[str, Any]) -> Table:
+    """A pilot's figures."""
+    table = _before_and_after(f"a pilot of {facts['steps']:,} steps")
+    for name, title in (("pieces_per_word", "pieces per word"), ("unknown_share", "share of unknown pieces")):
+        values = facts[name]
+        table.add_row(f"{title}, general text and this", f"{values['general']:.4f}", f"{values['domain']:.4f}", "")
+    _compare(table, facts["start"], facts["end"], "mlm_loss", "held-out text: masked-LM loss")
+    if facts["head_alone"] is not None:
+        table.add_row("held-out text: a new head alone", "", f"{facts['head_alone']:.4f}", "")
+    _compare(table, facts["start"], facts["end"], "general_mlm_loss", "general text: masked-LM loss")
+    return table
+
+
+def probe(found: dict[str, Any]) -> Table:
+    """What `probing.probe` found."""
+    table = _before_and_after(f"{found['words']:,} masked words of general text; before: {found['base']}")
+    _compare(table, found["before"], found["after"], "mlm_loss", "masked-LM loss (nats)")
+    _compare(table, found["before"], found["after"], "mlm_accuracy", "masked words right")
+    return table
+
+
+def _before_and_after(title: str) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("figure")
+    for name in ("before", "after", "change"):
+        table.add_column(name, justify="right")
+    return table
+
+
+def _compare(table: Table, before: dict[str, Any], after: dict[str, Any], name: str, title: str) -> None:
+    table.add_row(title, f"{before[name]:.4f}", f"{after[name]:.4f}", f"{after[name] - before[name]:+.4f}")

@@ -21,15 +21,16 @@ from fullbake import network, runtime, storage
 from fullbake.bases import load_config, max_positions
 from fullbake.batches import Step, inference_plan, training_plan
 from fullbake.cache import Cache
-from fullbake.corpus import Reading, read_shard
+from fullbake.corpus import read_shard
 from fullbake.documents import Source, file_source
-from fullbake.encoder import load_encoder
+from fullbake.encoder import freeze_all, load_encoder
 from fullbake.errors import BaseModelError
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
 from fullbake.hashing import fingerprint
 from fullbake.languagemodel import LanguageModel, load_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
+from fullbake.portions import Reading
 from fullbake.progress import bar, say
 from fullbake.sections import TrainingConfig
 from fullbake.stream import Phase
@@ -67,15 +68,29 @@ def open_probe(
     """The probe of a base. text: a file of general text, None for the bundled sentences. cache_dir: where a head that
     had to be trained is kept."""
     tokenizer = tokenizer_of(base)
-    reading, masking = reading_of(tokenizer, language), masking_of(tokenizer)
-    phase = phase_of(tokenizer, 0, min(PROBE_LENGTH, max_positions(load_config(base))))
-    shard, _ = read_shard(general_text() if text is None else file_source(text), reading)
-    gauge = draw_gauge([(shard, shard.documents())], phase, "mlm", masking, tokenizer.pad_token_id)
     loaded = load_language_model(base, pairs=False, seed=0)
     loaded.network.to(runtime.device())
     if not loaded.own_head:
+        reading, masking, phase = (
+            reading_of(tokenizer, language),
+            masking_of(tokenizer),
+            _general_phase(tokenizer, base),
+        )
         _give_head(loaded.network, reading, phase, masking, tokenizer.pad_token_id, cache_dir)
-    return Probe(loaded.network, loaded.own_head, gauge)
+    return Probe(loaded.network, loaded.own_head, draw_general(base, text, language))
+
+
+def draw_general(base: str | Path, text: str | None = None, language: str = "en") -> Gauge:
+    """The gauge of general text for a base's tokenizer: a file's, or that of the bundled sentences."""
+    tokenizer = tokenizer_of(base)
+    source = general_text() if text is None else file_source(text)
+    shard, _ = read_shard(source, reading_of(tokenizer, language))
+    parts = [(shard, shard.documents())]
+    return draw_gauge(parts, _general_phase(tokenizer, base), "mlm", masking_of(tokenizer), tokenizer.pad_token_id)
+
+
+def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phase:
+    return phase_of(tokenizer, 0, min(PROBE_LENGTH, max_positions(load_config(base))))
 
 
 def probe(
@@ -166,7 +181,8 @@ def reading_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> Read
 
 def masking_of(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
     """15%, 80/10/10, unless the settings (fields of Masking) say otherwise. Random tokens are never special ones."""
-    vocabulary = np.setdiff1d(np.arange(len(tokenizer)), np.asarray(tokenizer.all_special_ids)).astype(np.int32)
+    ids = np.fromiter(tokenizer.get_vocab().values(), np.int32)
+    vocabulary = np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int32)
     defaults = {"probability": 0.15, "mask": 0.8, "random": 0.1, "whole_words": False}
     assert isinstance(tokenizer.mask_token_id, int)
     return Masking(mask_id=tokenizer.mask_token_id, vocabulary=vocabulary, **(defaults | settings))
@@ -195,7 +211,9 @@ def _give_head(
     pad_id: int,
     cache_dir: str | Path | None,
 ) -> None:
-    """Put a trained masked-LM head on a base that came without, from the cache where it is known."""
+    """Put a trained masked-LM head on a base that came without, from the cache where it is known. The encoder is held
+    fixed from here on."""
+    freeze_all(language_model.model.base_model)
     cache = Cache(runtime.cache_dir(cache_dir) / "probes", _CACHE_BYTES)
     key = fingerprint(_FORMAT, network.encoder_fingerprint(language_model.model), reading.tokenizer)
     folder = cache.get(key)

@@ -14,13 +14,14 @@ from fullbake.cells import Cells, Kept
 from fullbake.checkpoints import Cadence
 from fullbake.designs import Cell
 from fullbake.entrants import Entrant
-from fullbake.errors import Error, RecipeError, SpaceFault
+from fullbake.errors import Error, SpaceFault
 from fullbake.hashing import fingerprint
 from fullbake.pacing import FIXED, Forecast
 from fullbake.parts import Parts
 from fullbake.progress import warn
 from fullbake.scoreboard import Board
 from fullbake.sections import DecisionConfig
+from fullbake.staging import staged
 from fullbake.trials import (
     Outcome,
     Score,
@@ -33,11 +34,6 @@ from fullbake.trials import (
 )
 from fullbake.unfinished import Unfinished
 from fullbake.ways import Job
-
-try:  # TODO
-    from fullbake.staging import staged
-except ImportError:
-    staged = None
 
 LONG: Final = 300.0
 """Seconds from which on a cell is expected to be worth checkpoints of its own."""
@@ -293,8 +289,6 @@ class Rounds:
         asked = self._asked(cell)
         if asked.recipe.further_pretraining is None:
             return asked
-        if staged is None:
-            raise RecipeError("further pretraining is not there yet")
         return replace(asked, adapted=staged(replace(asked, run=None)).adapted)
 
     def _asked(self, cell: Cell) -> Job:

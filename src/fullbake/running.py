@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fullbake import inspection, metrics, network, runtime, storage, unfinished
+from fullbake import bases, inspection, metrics, network, runtime, storage, unfinished
 from fullbake.bases import load_config, max_positions
 from fullbake.cache import Cache
 from fullbake.checkpoints import Cadence
@@ -29,6 +29,7 @@ from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide, read_labelled
 from fullbake.progress import say, warn
 from fullbake.sections import TokensConfig, TrainingConfig, Truncation
+from fullbake.staging import staged
 from fullbake.unfinished import Resume, Unfinished
 from fullbake.ways import Job, bind, encode_rows, tokenizer_for
 
@@ -94,8 +95,14 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
     tokenizer = tokenizer_for(recipe)
     say(_sizes(parts, dataset))
     _tell_facts(inspection.inspect_parts(parts, tokenizer, recipe.tokens, recipe.data))
-    base = network.encoder_fingerprint(load_encoder(recipe.base))
-    return Job(recipe, parts, tokenizer, base, feature_cache(cache_dir))
+    return Job(recipe, parts, tokenizer, _fingerprint(recipe), feature_cache(cache_dir), cache_dir=cache_dir)
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    """Of the weights that the run begins with: none where it starts from nothing."""
+    if recipe.further_pretraining and recipe.stage.init == "random":
+        return "none"
+    return network.encoder_fingerprint(load_encoder(recipe.base))
 
 
 def _tell_facts(facts: inspection.Facts) -> None:
@@ -123,11 +130,12 @@ def check_problem(recipe: Recipe, parts: Parts) -> None:
 
 
 def _train(job: Job) -> Classifier:
+    asked, job = job, staged(job) if job.recipe.further_pretraining else job
     chosen, trained, tried = _choose(job)
     finished = finish(trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision)
     classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, Record(), finished.decision)
     record = _record(chosen, trained, finished)
-    facts = {"run": fingerprint(job.facts()), "truncation_tried": tried}  # the run is the one that was asked for
+    facts = {"run": fingerprint(asked.facts()), "truncation_tried": tried}  # the run is the one that was asked for
     classifier.record = replace(record, facts=record.facts | facts)
     return classifier
 
@@ -241,10 +249,17 @@ def record_of(job: Job, finished: Finished, history: History, test: np.ndarray |
             "metrics": scores,
             "calibration": finished.calibration,
             "data": _data_facts(parts),
+            "further_pretraining": _lineage(job),
         },
         {"hashes": text_hashes(parts.train.whole_texts), **rows},
         history,
     )
+
+
+def _lineage(job: Job) -> dict[str, Any] | None:
+    """What is known of the further pretraining that the encoder has been through: the recipe's own, or its base's."""
+    about = job.adapted.about if job.adapted else bases.about(job.recipe.base)
+    return None if about is None else {name: value for name, value in about.items() if name not in ("files", "format")}
 
 
 def _test_logits(job: Job, test: Part, model: nn.Module) -> np.ndarray:

@@ -19,6 +19,8 @@ import platformdirs
 if TYPE_CHECKING:
     import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
 LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "safetensors")
 
 
@@ -79,6 +81,11 @@ def tokenize_alone() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
+def fast_kernels() -> bool:
+    """Whether the fast pieces of `kernels` may be used: yes, unless FULLBAKE_FAST_KERNELS is 0."""
+    return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
+
+
 def release_memory() -> None:
     """Give freed buffers back to the system, where the C library can.
 
@@ -107,6 +114,17 @@ def peak_memory() -> int | None:
     except ImportError:  # Windows
         return None
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def hold_memory() -> bool:
+    """Let freed buffers stay with the process, where the C library is glibc: it gives those above 128 KB to 32 MB back
+    at once, and the system then zeroes every page of the next one. For the rest of the process. Returns whether it
+    could; `release_memory` still gives back what lies free.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    return all([mallopt(_M_MMAP_THRESHOLD, 32 << 20), mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)])
 
 
 def versions() -> dict[str, str]:

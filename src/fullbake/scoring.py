@@ -126,9 +126,9 @@ def _added(classifier: Classifier, texts: list[list[str]], names: list[str]) -> 
 
 def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
     """Score a classifier on labelled rows: `metrics.score`'s figures by the classifier's own decision, `calibration`,
-    and `trained_on`, how many rows it was trained on.
+    `trained_on`, how many rows it was trained on, and `stamps`, what else the scores have to be read with.
 
-    Warns where that is not 0. The dataset must have been read with the classifier's `label_names`.
+    Warns where there is any of it. The dataset must have been read with the classifier's `label_names`.
     """
     assert dataset.labels is not None
     scores = judged(dataset.labels, classifier.logits(dataset.texts, dataset.text_pair), classifier.decision)
@@ -138,7 +138,9 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
             f"{trained_on:,} of these {len(dataset):,} rows were trained on: the scores flatter the classifier "
             "(texts compared after NFKC, case folding and whitespace collapsing)"
         )
-    return scores | {"trained_on": trained_on}
+    for stamp in classifier.stamps:
+        warn(stamp)
+    return scores | {"trained_on": trained_on, "stamps": classifier.stamps}
 
 
 def count_seen(classifier: Classifier, dataset: Dataset) -> int:

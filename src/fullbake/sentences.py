@@ -27,7 +27,7 @@ def _pieces(sentence: str) -> Iterator[str]:
     while len(sentence) > LONGEST:
         end = sentence.rfind(" ", 1, LONGEST)
         end = end if end > 0 else LONGEST
-        yield sentence[:end]
+        yield sentence[:end].rstrip()
         sentence = sentence[end:].lstrip()
     if sentence:
         yield sentence

@@ -8,7 +8,7 @@ The trade-off: rows are shuffled within a shard (32 million characters) and shar
 corpus at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -109,9 +109,9 @@ class Stream:
         """Steps that one pass over the corpus takes in a phase, as its first pass has them."""
         return sum(self._count(lot) for lot in self._lots_of_pass(phase, 0))
 
-    def examples(self, phase: int) -> list[Examples]:
+    def examples(self, phase: int) -> Iterator[Examples]:
         """The examples of a phase's first pass, shard by shard."""
-        return [self._lot(lot).examples for lot in self._lots_of_pass(phase, 0)]
+        return (self._lot(lot).examples for lot in self._lots_of_pass(phase, 0))
 
     def batch(self, step: Step, masking: Masking) -> Batch:
         """What a step reads. Which tokens are masked depends on the seed and the rows of the step, not on its cuts."""
@@ -259,8 +259,10 @@ def _stacked(parts: list[Encoded]) -> Encoded:
     return Encoded(np.concatenate([part.input_ids for part in parts]), offsets, np.concatenate(types))
 
 
-def pair_facts(examples: Sequence[Examples]) -> dict[str, int]:
+def pair_facts(examples: Iterable[Examples]) -> dict[str, int]:
     """How many rows are true pairs, false ones, and without a partner."""
-    labels = np.concatenate([part.labels for part in examples])
     names = {"true_pairs": TRUE, "false_pairs": FALSE, "rows_without_partner": NO_PAIR}
-    return {name: int((labels == label).sum()) for name, label in names.items()}
+    counts = dict.fromkeys(names, 0)
+    for part in examples:
+        counts = {name: count + int((part.labels == names[name]).sum()) for name, count in counts.items()}
+    return counts

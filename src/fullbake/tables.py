@@ -81,7 +81,7 @@ def _open_file(path: Path, asked: _Asked) -> Table:
 
 def _open_folder(folder: Path, asked: _Asked) -> Table:
     """The files of a folder as one table."""
-    files = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    files = files_of(folder)
     if not files:
         raise DataError(
             "the folder holds no file",
@@ -113,6 +113,11 @@ def _open_folder(folder: Path, asked: _Asked) -> Table:
             yield from shard.read(size, keep)
 
     return replace(first, source=str(folder), read=read)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that are one table, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.name[0] not in "._")
 
 
 def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -> Table:

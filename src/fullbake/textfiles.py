@@ -91,7 +91,7 @@ def read_text_lines(path: Path, encoding: str, longest: int) -> Generator[tuple[
             number += 1
             where = f"{path}, line {number}"
             if "\0" in line:
-                raise _nul(where)
+                raise _nul(f"{where}{_byte_of_nul(path, encoding)}")
             if len(line) > longest and not line.endswith("\n"):
                 raise too_long(where, longest)
             yield number, line.removesuffix("\n").removesuffix("\r")
@@ -187,6 +187,19 @@ def _nul(where: str) -> DataError:
         got="U+0000",
         remedy="The file is damaged, or it is UTF-16: then pass --encoding utf-16 (or utf-16-le, utf-16-be).",
     )
+
+
+def _byte_of_nul(path: Path, encoding: str) -> str:
+    """ ", byte 812": where the first one stands, in encodings that write it as one zero byte."""
+    if len("\0\0".encode(encoding)) - len("\0".encode(encoding)) != 1:
+        return ""
+    before = 0
+    with open_binary(path) as handle:
+        while block := handle.read(1 << 16):
+            if b"\0" in block:
+                return f", byte {before + block.index(0)}"
+            before += len(block)
+    return ""
 
 
 def _parse(path: Path, handle: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:

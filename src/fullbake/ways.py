@@ -93,6 +93,7 @@ class Job:
             "processes": runtime.world_size(),
             "threads": runtime.threads(),
             "device": runtime.device().type,
+            "fast_kernels": runtime.fast_kernels(),
             "versions": runtime.versions(),
         }
 

@@ -1,0 +1,151 @@
+"""Attention with dropout on the CPU, as transformers' attention interface takes it.
+
+With dropout torch leaves its fast attention for separate operations over a (rows, heads, tokens, tokens) array, each
+of them a journey to memory. Here the work goes chunk by chunk of heads: scores, softmax in place, dropout and product
+while a chunk is in the cache. Backward computes the probabilities anew, which costs less than storing them; of dropout
+a byte an element is kept. The numbers are torch's up to rounding.
+
+Everything else (no dropout, other devices and types, a position bias) goes to torch's own `sdpa`, which is the faster
+one there.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from fullbake.dropout import LEVELS, draw_kept, drop_level, words_source
+
+NAME = "fullbake"
+"""What the implementation is called in transformers' registers."""
+
+CHUNK = 1 << 18
+"""Scores that are worked on at once: a megabyte, which a core's cache holds."""
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """What transformers asks of an attention.
+
+    query: (rows, heads, queries, width). key, value: (rows, heads, tokens, width). attention_mask: None, or bool, true
+    where a query may look, or to be added to the scores; (rows, 1, queries, tokens). Returns (rows, queries, heads,
+    width), and None for the weights.
+    """
+    level = drop_level(dropout)
+    if not (0 < level < LEVELS and _fits(module, query, key, attention_mask, kwargs)):
+        whole: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return whole
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    bias = None if attention_mask is None else _bias(attention_mask)
+    out: Tensor = _Attention.apply(query, key, value, bias, scale, level)  # type: ignore[no-untyped-call]
+    return out.transpose(1, 2).contiguous(), None
+
+
+def register() -> None:
+    """Make the implementation known to transformers, with masks as `sdpa` has them."""
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _fits(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
+    """Whether it is plain attention of an encoder, on the CPU in fp32."""
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    unusual = causal or any(kwargs.get(name) is not None for name in ("position_bias", "cache", "softcap"))
+    plain = query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[1] == key.shape[1]
+    shaped = mask is None or (mask.ndim == 4 and mask.shape[1] == 1 and not mask.requires_grad)
+    return plain and shaped and not unusual
+
+
+def _bias(mask: Tensor) -> Tensor:
+    """What is added to the scores: (rows, queries, tokens), or (rows, 1, tokens) where all queries see the same."""
+    mask = mask[:, 0]
+    if mask.stride(1) == 0:
+        mask = mask[:, :1]
+    if mask.dtype != torch.bool:
+        return mask
+    # the lowest number and not -inf: a query that may look nowhere (padding) gets numbers, not NaN
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(scale * Q K' + bias), dropped, times V; rows and heads are one axis within."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, level: int
+    ) -> Tensor:
+        q, k, v = (_flat(tensor) for tensor in (query, key, value))
+        kept = np.empty((len(q), q.shape[1], k.shape[1]), dtype=np.bool_)
+        source, out = words_source(), torch.empty_like(q)
+        scores, noise = (torch.empty(_chunk(kept.shape), *kept.shape[1:]) for _ in range(2))
+        for part in _chunks(kept.shape):
+            s, n = scores[: part.stop - part.start], noise[: part.stop - part.start]
+            _probabilities(q[part], k[part], bias, query.shape[1], part, scale, out=s)
+            draw_kept(source, level, kept[part])
+            np.copyto(n.numpy(), kept[part])
+            torch.bmm(s.mul_(n), v[part], out=out[part])
+        ctx.rescale, ctx.scale, ctx.heads, ctx.kept = LEVELS / (LEVELS - level), scale, query.shape[1], kept
+        out.mul_(ctx.rescale)
+        ctx.save_for_backward(q, k, v, bias, out)
+        return out.view(query.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, out = ctx.saved_tensors
+        flat = _flat(gradient)
+        # the softmax's gradient takes off each query's mean; the rest of the formula knows dropout by its rescaling
+        means, flat = (flat * out).sum(-1, keepdim=True), flat * ctx.rescale
+        grads = [torch.empty_like(tensor) for tensor in (q, k, v)]
+        buffers = [torch.empty(_chunk(ctx.kept.shape), *ctx.kept.shape[1:]) for _ in range(3)]
+        for part in _chunks(ctx.kept.shape):
+            p, g, n = (buffer[: part.stop - part.start] for buffer in buffers)
+            _probabilities(q[part], k[part], bias, ctx.heads, part, ctx.scale, out=p)
+            np.copyto(n.numpy(), ctx.kept[part])
+            torch.bmm(flat[part], v[part].transpose(1, 2), out=g)
+            g.mul_(n).sub_(means[part]).mul_(p)
+            torch.bmm(p.mul_(n).transpose(1, 2), flat[part], out=grads[2][part])
+            torch.bmm(g, k[part], out=grads[0][part])
+            torch.bmm(g.transpose(1, 2), q[part], out=grads[1][part])
+        grads[0].mul_(ctx.scale), grads[1].mul_(ctx.scale)
+        rows = gradient.shape[:2]
+        return (*(grad.view(*rows, *grad.shape[1:]) for grad in grads), None, None, None)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """(rows, heads, tokens, width) -> (rows * heads, tokens, width), contiguous."""
+    return tensor.reshape(-1, *tensor.shape[2:]).contiguous()
+
+
+def _chunk(shape: tuple[int, ...]) -> int:
+    """Heads of one chunk of scores (heads, queries, tokens)."""
+    return min(shape[0], max(1, CHUNK // (shape[1] * shape[2])))
+
+
+def _chunks(shape: tuple[int, ...]) -> list[slice]:
+    size = _chunk(shape)
+    return [slice(start, min(start + size, shape[0])) for start in range(0, shape[0], size)]
+
+
+def _probabilities(
+    q: Tensor, k: Tensor, bias: Tensor | None, heads: int, part: slice, scale: float, *, out: Tensor
+) -> None:
+    """The softmax of one chunk's scores, into `out` (heads, queries, tokens)."""
+    torch.baddbmm(out, q, k.transpose(1, 2), beta=0, alpha=scale, out=out)
+    if bias is not None:
+        out.add_(bias[torch.arange(part.start, part.stop) // heads])
+    torch.softmax(out, -1, out=out)

@@ -1,0 +1,87 @@
+"""Command-line flags made from a recipe's fields, so that their help is the line under the field, told once.
+
+Words of the command line arrive as text and are parsed where the recipe is validated: one place says what is wrong.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from cyclopts import Group, Parameter
+from pydantic import BaseModel, create_model
+from pydantic.fields import FieldInfo
+
+from fullbake.config import choices_of, leaf_fields
+from fullbake.errors import RecipeError
+from fullbake.sections import PretrainingConfig
+from fullbake.unfinished import Resume
+
+SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
+"""The order in which a command's help shows the fields."""
+
+TEXT_FIELDS: Final = ("text", "text_pair", "delimiter", "encoding")
+ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_unlabelled")
+"""Fields that say how rows are read; where a bundle is at hand the columns are those of its training by default."""
+
+
+COMPARISON_FIELDS: Final = (
+    *("base", "further_pretraining", *ROW_FIELDS, "validation", "test", "split_seed", "drop_overlap", "allow_overlap"),
+    *("max_length", "truncation", "stride", "window_pooling", "token_budget", "epochs", "batch_size", "precision"),
+    *("loss", "class_weights", "sampling", "metric"),
+    *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),
+)
+"""Fields that may be set for all recipes of a comparison; what tells recipes apart is theirs."""
+
+
+def _recipe_fields(names: Sequence[str] | None = None) -> Iterator[tuple[str, str, FieldInfo]]:
+    """(name, section, field) of these leaf fields of a recipe; None: of all."""
+    for name, (section, field) in leaf_fields().items():
+        if names is None or name in names:
+            yield name, section, field
+
+
+def _stage_fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Those of further pretraining; its corpus is a command's argument."""
+    for name, field in PretrainingConfig.model_fields.items():
+        if name != "corpus":
+            yield name, "Further pretraining", field
+
+
+def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
+    """A model with fields as optional flags."""
+    made: dict[str, Any] = {}
+    for name, section, field in fields:
+        kind = bool if field.annotation is bool else str
+        words = choices_of(field.annotation)
+        choices = f" One of: {', '.join(words)}." if words else ""
+        text = f"{field.description}{choices}"
+        group = Group(section, sort_key=SECTIONS.index(section))
+        off = f"--no-{name.replace('_', '-')}" if field.default is True else ""
+        made[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative=off)], None)
+    return create_model("Flags", **made)
+
+
+Flags, RowOptions, TextOptions = (_flags(_recipe_fields(names)) for names in (None, ROW_FIELDS, TEXT_FIELDS))
+ComparisonOptions = _flags(_recipe_fields(COMPARISON_FIELDS))
+StageOptions = _flags(_stage_fields())
+if TYPE_CHECKING:
+    # mypy cannot look into models that are made at run time
+    RecipeFlags = BaseModel
+    RowFlags = BaseModel
+    ComparisonFlags = BaseModel
+    TextFlags = BaseModel
+    StageFlags = BaseModel
+else:
+    RecipeFlags = Annotated[Flags, Parameter(name="*")]
+    RowFlags = Annotated[RowOptions, Parameter(name="*")]
+    ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
+    TextFlags = Annotated[TextOptions, Parameter(name="*")]
+    StageFlags = Annotated[StageOptions, Parameter(name="*")]
+
+
+def resume_word(required: bool, anyway: bool, restart: bool) -> Resume:
+    """The word for what the three flags say together. Raises RecipeError where more than one is given."""
+    words: dict[Resume, bool] = {"require": required, "anyway": anyway, "restart": restart}
+    asked = [word for word, given in words.items() if given]
+    if len(asked) > 1:
+        raise RecipeError("--resume, --resume-anyway and --restart exclude each other", remedy="Pass one of them.")
+    return asked[0] if asked else "auto"

@@ -1,0 +1,68 @@
+"""The fast pieces put into a network, and taken out again: dropout, attention, the first token alone.
+
+Each piece is another class or another name for a part that stays in its place: parameters, their names and what is
+saved do not change, and each piece falls back to the plain way for what it does not know. So they may be put into any
+transformers encoder, alone or within a larger module. FULLBAKE_FAST_KERNELS=0 keeps all of them out.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from fullbake import attention, runtime
+from fullbake.dropout import WordDropout
+from fullbake.firsttoken import first_token_class
+
+Undo = Callable[[], object]
+
+
+@contextmanager
+def fast_kernels(network: nn.Module, *, first_token: bool = False) -> Iterator[None]:
+    """Within the block `network` computes with the fast pieces; blocks may be nested.
+
+    first_token: whether nothing but the first token's last hidden state is read of it: then the last layer computes
+    no other, and `last_hidden_state` is (rows, 1, width). Layers of families that are not known run whole.
+    """
+    with ExitStack() as undone:
+        if runtime.fast_kernels():
+            for undo in _install(network, first_token):
+                undone.callback(undo)
+        yield
+
+
+def _install(network: nn.Module, first_token: bool) -> Iterator[Undo]:
+    """Put the pieces in, one by one. Yields what takes each out again."""
+    for module in network.modules():
+        if type(module) is nn.Dropout:
+            yield _reclass(module, WordDropout)
+        if type(module) is nn.Embedding and not module.sparse:
+            yield _make_sparse(module)
+        if isinstance(module, PreTrainedModel):
+            yield from _redirect(module)
+    if first_token:
+        found = first_token_class(network)
+        if found is not None:
+            yield _reclass(*found)
+
+
+def _reclass(module: nn.Module, fast: type[nn.Module]) -> Undo:
+    """Give a module a subclass of its class, which has the same parts and computes otherwise."""
+    plain = type(module)
+    module.__class__ = fast
+    return lambda: setattr(module, "__class__", plain)
+
+
+def _make_sparse(table: nn.Embedding) -> Undo:
+    """Let a table's gradient name the rows it has, in place of a whole table of zeros for every cut of a step."""
+    table.sparse = True
+    return lambda: setattr(table, "sparse", False)
+
+
+def _redirect(model: PreTrainedModel) -> Iterator[Undo]:
+    """Let a model that asks transformers for its attention find ours, where it would find torch's."""
+    if model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
+        attention.register()
+        model.set_attn_implementation(attention.NAME)
+        yield lambda: model.set_attn_implementation("sdpa")

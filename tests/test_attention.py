@@ -1,0 +1,114 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fullbake import attention
+from fullbake.attention import attend
+from fullbake.dropout import LEVELS, draw_kept, drop_level
+
+RATE = 0.25
+
+
+class Encoder(nn.Module):
+    is_causal = False
+
+
+def inputs(rows: int, heads: int, queries: int, tokens: int, width: int) -> list[Tensor]:
+    """Query, key and value as the families give them: (rows, tokens, heads, width), transposed."""
+    torch.manual_seed(0)
+    lengths = (queries, tokens, tokens)
+    return [torch.randn(rows, length, heads, width).transpose(1, 2).requires_grad_() for length in lengths]
+
+
+def masked_like_ours(shape: tuple[int, ...], rate: float) -> Tensor:
+    """The mask that `attend` draws next."""
+    kept = np.empty(shape, dtype=np.bool_)
+    source = np.random.SFC64(int(torch.randint(1 << 62, ())))
+    flat = kept.reshape(-1, *shape[2:])
+    size = min(len(flat), max(1, attention.CHUNK // (shape[2] * shape[3])))
+    for start in range(0, len(flat), size):
+        draw_kept(source, drop_level(rate), flat[start : start + size])
+    return torch.from_numpy(kept).float() * (LEVELS / (LEVELS - drop_level(rate)))
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, noise: Tensor) -> Tensor:
+    """The reference: (rows, queries, heads, width)."""
+    scores = q @ k.transpose(2, 3) * scale
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return ((scores.softmax(-1) * noise) @ v).transpose(1, 2)
+
+
+def padding(rows: int, queries: int, tokens: int) -> Tensor:
+    mask = torch.arange(tokens) < torch.tensor([tokens - 2 * row for row in range(rows)])[:, None]
+    return mask[:, None, None, :].expand(rows, 1, queries, tokens)
+
+
+@pytest.mark.parametrize("masked", ["no", "padding", "local", "added"])
+@pytest.mark.parametrize("chunk", [1, 200, 1 << 18])
+@pytest.mark.parametrize("queries", [9, 1])
+def test_outputs_and_gradients_are_those_of_the_plain_formula(
+    monkeypatch: pytest.MonkeyPatch, masked: str, chunk: int, queries: int
+) -> None:
+    monkeypatch.setattr(attention, "CHUNK", chunk)
+    rows, heads, tokens = 3, 4, 9
+    mask = None if masked == "no" else padding(rows, queries, tokens)
+    if masked == "local" and mask is not None:
+        mask = mask & ((torch.arange(queries)[:, None] - torch.arange(tokens)).abs() < 6)
+    if masked == "added" and mask is not None:
+        mask = torch.zeros(mask.shape).masked_fill(~mask, -1e30)
+    ours, theirs = (inputs(rows, heads, queries, tokens, 8) for _ in range(2))
+    torch.manual_seed(1)
+    got, weights = attend(Encoder(), *ours, mask, dropout=RATE, scaling=0.3)
+    torch.manual_seed(1)
+    expected = plain(*theirs, mask, 0.3, masked_like_ours((rows, heads, queries, tokens), RATE))
+    assert weights is None
+    torch.testing.assert_close(got, expected)
+    for one, other in zip(gradients(got, ours), gradients(expected, theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def gradients(out: Tensor, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    torch.manual_seed(2)
+    return torch.autograd.grad((out * torch.randn(out.shape)).sum(), tensors)
+
+
+def test_on_average_it_is_attention_without_dropout() -> None:
+    query, key, value = (tensor.detach() for tensor in inputs(1, 2, 5, 5, 4))
+    torch.manual_seed(0)
+    mean = torch.stack([attend(Encoder(), query, key, value, None, dropout=RATE)[0] for _ in range(3000)]).mean(0)
+    whole = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    torch.testing.assert_close(mean, whole, rtol=0, atol=0.05)
+
+
+def test_a_query_that_may_look_nowhere_gives_numbers() -> None:
+    tensors = inputs(2, 2, 3, 3, 4)
+    mask = torch.ones(2, 1, 3, 3, dtype=torch.bool)
+    mask[0, 0, 1] = False
+    got, _ = attend(Encoder(), *tensors, mask, dropout=RATE)
+    assert got.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients(got, tensors))
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda t: t, {"dropout": 0.0}),
+        (lambda t: t.double(), {"dropout": RATE}),
+        (lambda t: t, {"dropout": RATE, "is_causal": True}),
+        (lambda t: t, {"dropout": RATE, "position_bias": torch.ones(1, 2, 4, 4)}),
+    ],
+    ids=["no dropout", "fp64", "causal", "position bias"],
+)
+def test_everything_else_is_torchs(change: Any, options: dict[str, Any]) -> None:
+    tensors = [change(tensor.detach()) for tensor in inputs(2, 2, 4, 4, 8)]
+    torch.manual_seed(0)
+    ours, _ = attend(Encoder(), *tensors, None, **options)
+    torch.manual_seed(0)
+    theirs, _ = attention.sdpa_attention_forward(Encoder(), *tensors, None, **options)
+    assert torch.equal(ours, theirs)

@@ -1,0 +1,47 @@
+"""Paragraphs to sentences: nothing is lost on the way, whatever the text."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullbake.sentences import LONGEST, split_sentences
+
+PROSE = st.text("ab .!?。！\"'()\n\t\u00a0\u200b1A“”）«»", max_size=80)
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=60) | PROSE, st.sampled_from(["en", "de", "zh", "th", "ar", "xx"]))
+def test_nothing_is_lost_but_white_space(text: str, language: str) -> None:
+    sentences = split_sentences(text, language)
+    assert squeezed("".join(sentences)) == squeezed(text)
+    assert all(sentence and sentence == sentence.strip() for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "count"),
+    [
+        ("Dr. Smith went home. He slept! Did he?", "en", 3),
+        ("It costs 3.50 euros, e.g. today. Yes.", "en", 2),
+        ("这间酒店很好。服务不错！你去吗？", "zh", 3),
+        ("私は学生です。あなたは？", "ja", 2),
+        ("यह अच्छा है। वह भी।", "hi", 2),
+        ("هل أنت بخير؟ نعم.", "ar", 2),
+        ("这间酒店很好。服务不错！", "en", 2),
+        ("no end", "en", 1),
+        (" \n ", "en", 0),
+    ],
+)
+def test_ends_of_sentences(text: str, language: str, count: int) -> None:
+    assert len(split_sentences(text, language)) == count
+
+
+def test_what_has_no_end_is_cut_at_white_space_where_there_is_any() -> None:
+    words = split_sentences("word " * 10_000)
+    assert max(map(len, words)) <= LONGEST
+    assert {piece for sentence in words for piece in sentence.split()} == {"word"}
+    solid = split_sentences("x" * (2 * LONGEST + 1))
+    assert [len(piece) for piece in solid] == [LONGEST, LONGEST, 1]
