@@ -10,9 +10,9 @@ import fullbake
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
 batches collapse disagreements dropout duplicates errors figures hashing heads markings plots progress runtime writing
-attention bases charts chunks compressed decisions labels multilabel resampling splits storage survey terminal truncation
+attention bases charts chunks compressed decisions labels multilabel resampling splits storage terminal truncation
 cache calibration cells checkpoints contests designs encoder exhibits firsttoken leakage metrics sections textfiles
-arrowtables baselines config kernels loop losses network recalls tokenizer unfinished verdicts
+arrowtables baselines config kernels loop losses network recalls survey tokenizer unfinished verdicts
 entrants logistic summary tables tokens venue
 data inference printing scoreboard writers
 bundle choosing finetuning freezing parts reporting

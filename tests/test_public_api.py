@@ -5,7 +5,18 @@ import sys
 
 import fullbake
 
-PUBLIC = {"Recipe", "Dataset", "read_dataset", "Classifier", "adapt", "compare", "evaluate", "predict_file", "Error"}
+PUBLIC = {
+    "Recipe",
+    "Dataset",
+    "read_dataset",
+    "Classifier",
+    "adapt",
+    "compare",
+    "evaluate",
+    "further_pretrain",
+    "predict_file",
+    "Error",
+}
 HEAVY = ("torch", "transformers", "pyarrow", "sklearn", "scipy", "matplotlib", "datasets", "accelerate")
 
 

@@ -7,7 +7,7 @@ speed of prediction, for whether they came from a cache is no merit) and the tra
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,8 +84,8 @@ def conclude(ending: Ending) -> dict[str, Any]:
         name: _scored(ending, result, truth) for name, result in ending.results.items() if result.status == "done"
     }
     verdict = standings.compare_all(list(scored.values()), truth)
-    taken = verdict.recommended or verdict.best
-    if taken is not None and ending.results[taken].entrant.recipe is not None:
+    taken = verdict.recommended or _highest(scored.values(), truth)
+    if taken is not None:
         _save_best(ending, ending.results[taken])
     recipes = [_recipe(ending, line, scored.get(line.name), truth) for line in ending.lines]
     board = {
@@ -275,6 +275,13 @@ def _probe(ending: Ending, result: Result, cell: Cell) -> dict[str, Any]:
 
 
 # The best
+
+
+def _highest(everyone: Iterable[Scored], truth: Truth) -> str | None:
+    """The classifier with the best mean, where none is recommended: all are worse than a baseline."""
+    classifiers = [scored for scored in everyone if not scored.baseline]
+    best = max(classifiers, key=lambda scored: scored.resampled(truth).mean, default=None)
+    return None if best is None else best.name
 
 
 def _favorite(result: Result) -> Cell:

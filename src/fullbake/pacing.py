@@ -7,16 +7,20 @@ from typing import Any, Final
 
 import numpy as np
 from torch import nn
+from transformers import PreTrainedModel
 
-from fullbake.choosing import Trial
+from fullbake.choosing import Trial, Way
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
 from fullbake.hashing import fingerprint
 from fullbake.sections import HeadConfig, TrainingConfig
 from fullbake.ways import Job, bind
 
-BATCHES: Final = 4
-"""Batches that are trained to see how fast it goes."""
+SAMPLES: Final = (16, 128)
+"""Rows that are trained to see how fast it goes: the larger sample where the smaller one took under `PATIENCE`."""
+
+PATIENCE: Final = 2.0
+"""Seconds."""
 
 PRETRAINING: Final = 1.5
 """A row of masked words costs this much more than one of a classifier."""
@@ -51,21 +55,27 @@ class Sizes:
 
 
 def measure_pace(job: Job) -> Pace:
-    """By a few batches of a job's training rows under the standard head, whatever its recipe is."""
+    """By the first batches of a job's training rows under the standard head, whatever its recipe is."""
     training = TrainingConfig(metric="neg_log_loss", epochs=1)
     fields = {"way": "finetune", "head": HeadConfig(), "training": training, "further_pretraining": None}
     way = bind(replace(job, recipe=job.recipe.model_copy(update=fields)))
-    count = min(BATCHES * training.batch_size, len(way.train.labels))
-    rows = np.sort(np.random.default_rng(0).permutation(len(way.train.labels))[:count])
-    sample, model = way.train.take(rows), way.start()
+    order, model = np.random.default_rng(0).permutation(len(way.train.labels)), way.start()
+    for count in SAMPLES:
+        pace = _pace(way, model, np.sort(order[:count]))
+        if min(count, len(order)) / pace.train > PATIENCE:
+            break
+    return pace
 
+
+def _pace(way: Way, model: PreTrainedModel, rows: np.ndarray) -> Pace:
     def validate(_: nn.Module, __: int) -> dict[str, Any]:
         return {"validation_loss": 0.0, "neg_log_loss": 0.0}
 
+    sample = way.train.take(rows)
     history = way.fit(model, sample, validate, Trial(2e-5, "neg_log_loss", "pace"))
     started = time.perf_counter()
     way.logits(model, sample)
-    return Pace(float(history[0]["rows_per_second"]), count / (time.perf_counter() - started))
+    return Pace(float(history[0]["rows_per_second"]), len(rows) / (time.perf_counter() - started))
 
 
 @dataclass
