@@ -9,19 +9,26 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches collapse disagreements dropout duplicates errors figures hashing heads markings plots progress runtime writing
-attention bases charts chunks compressed decisions labels multilabel resampling splits storage terminal truncation
+collapse disagreements draws dropout duplicates errors figures hashing heads markings plots progress runtime sentences
+standins writing
+attention bases batches charts chunks compressed decisions examples labels masking multilabel resampling splits storage
+survey terminal truncation
 cache calibration cells checkpoints contests designs encoder exhibits firsttoken leakage metrics sections textfiles
-arrowtables baselines config kernels loop losses network recalls survey tokenizer unfinished verdicts
-entrants logistic summary tables tokens venue
-data inference printing scoreboard writers
-bundle choosing finetuning freezing parts reporting
-finishing inspection model ways
-factsheet pacing running scoring standings
-suspects trials
-rounds
-leaderboard
+arrowtables baselines config kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
+entrants flags logistic summary tables tokens venue
+data documents inference printing scoreboard writers
+bundle choosing finetuning freezing guarding parts portions reporting vocabularies
+corpus finishing inspection model ways
+factsheet pacing scoring standings stream trials
+guesses
+gauges
+probing
+pretraining
+pilots staging
+corpuscli rounds running
+leaderboard suspects
 comparison
+comparecli
 cli
 __main__
 """

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fullbake import runtime
@@ -102,6 +103,7 @@ class _Training:
 
     def __init__(self, module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None) -> None:
         self.module, self.work, self.config, self.checkpoints = module, work, config, checkpoints
+        AcceleratorState._reset_state()  # it is one for the process, and would refuse another precision
         self.accelerator = Accelerator(mixed_precision=runtime.mixed_precision(config.precision))
         self.optimizer = make_optimizer(config, work.groups)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
