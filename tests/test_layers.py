@@ -9,10 +9,10 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches duplicates errors figures hashing heads markings plots progress runtime writing
+axes batches duplicates errors figures hashing heads markings plots progress runtime writing
 bases charts chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder exhibits leakage metrics sections textfiles
-arrowtables config loop losses network tokenizer unfinished
+cache calibration checkpoints encoder leakage metrics numerals sections textfiles
+arrowtables config exhibits loop losses network tokenizer unfinished
 logistic summary tables tokens
 data inference printing writers
 bundle choosing finetuning freezing parts reporting

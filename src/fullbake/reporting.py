@@ -6,15 +6,15 @@ is escaped, and hidden characters become marks, by the environment itself: no pl
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fullbake import charts, exhibits, markings, storage
-from fullbake.charts import Axis, Interval
+from fullbake import axes, charts, exhibits, markings, numerals, storage
+from fullbake.axes import Axis
+from fullbake.charts import Interval
 from fullbake.errors import DataError
 from fullbake.exhibits import Look, Recipe
 from fullbake.printing import OVERALL
@@ -81,32 +81,26 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "name": lambda value: markings.isolate(str(value)),
-        "text": markings.reveal,
-        "score": exhibits.score,
-        "span": exhibits.span,
-        "duration": exhibits.duration,
-        "size": exhibits.size,
-        "count": lambda value: "–" if value is None else f"{value:,}",
-        "signed": _signed,
-        "about": lambda value: f"{float(f'{value:.1e}'):,.0f}",
-        "moment": lambda value: f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M %Z}".strip(),
-        "p": lambda value: "–" if value is None else "under 0.001" if value < 0.001 else f"{value:.3f}",
-    }
+    words = (
+        numerals.score,
+        numerals.span,
+        numerals.signed,
+        numerals.chance,
+        numerals.duration,
+        numerals.size,
+        numerals.count,
+        numerals.about,
+        numerals.moment,
+    )
+    environment.filters |= {word.__name__: word for word in words}
+    environment.filters |= {"name": lambda value: markings.isolate(str(value)), "text": markings.reveal}
     return environment
-
-
-def _signed(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:+.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
 
 
 def _finalize(value: Any) -> Any:
     """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
     if value is None:
-        return "–"
+        return numerals.UNKNOWN
     return value if isinstance(value, Markup) else markings.show(str(value))
 
 
@@ -237,7 +231,7 @@ def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) ->
         ends[bool(baselines & {pair["a"], pair["b"]})] += [
             pair[key] for key in ("low", "high") if pair[key] is not None
         ]
-    return charts.near_axis("", [0.0, *ends[False]], ends[True], 4)
+    return axes.near_axis("", [0.0, *ends[False]], ends[True], 4)
 
 
 def _winner(pair: Mapping[str, Any]) -> str | None:
