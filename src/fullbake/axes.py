@@ -24,8 +24,8 @@ class Axis:
 def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
     """Round ticks around the values, with a little room at both ends."""
     low, high = min(values), max(values)
-    spread = high - low or abs(high) * 0.1 or 1.0
-    low, high = low - 0.06 * spread, high + 0.06 * spread
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - room, high + room
     step = _round_step((high - low) / count)
     first, last = math.ceil(low / step), math.floor(high / step)
     digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
@@ -67,4 +67,4 @@ def log_axis(label: str, values: Sequence[float], ticks: Sequence[tuple[float, s
 
 def _round_step(raw: float) -> float:
     power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.8)

@@ -22,6 +22,25 @@ from fullbake.printing import OVERALL
 FORMAT = 1
 LEADERBOARD = "leaderboard.json"
 REPORT = "report.html"
+KEYS = (
+    "fullbake",
+    "versions",
+    "machine",
+    "command",
+    "date",
+    "seconds",
+    "data",
+    "metric",
+    "label_names",
+    "design",
+    "recipes",
+    "pairs",
+    "verdict",
+    "disagreements",
+    "stamps",
+)
+"""What a leaderboard has to tell for the page."""
+
 MOST_DISAGREEMENTS = 60
 """More rows than this make the page long and are left to `leaderboard.json`."""
 
@@ -68,6 +87,15 @@ def _read_board(path: Path) -> Board:
             expected=f"format {FORMAT}",
             got=f"format {found!r}",
             remedy="Use the version of fullbake that wrote it, or run the comparison again.",
+        )
+    missing = [key for key in KEYS if key not in board]
+    if missing:
+        raise DataError(
+            "the leaderboard is incomplete",
+            where=str(path),
+            expected=", ".join(missing),
+            got="none of these" if len(missing) > 1 else "nothing of that name",
+            remedy="Run the comparison again.",
         )
     return dict(board)
 
