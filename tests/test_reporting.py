@@ -309,6 +309,17 @@ def test_every_table_has_a_caption_and_headings_with_a_scope(page: str) -> None:
             assert path[-1] == "div"
 
 
+def test_no_heading_of_a_table_is_empty(page: str) -> None:
+    headings = re.findall(r"<th\b[^>]*>(.*?)</th>", page, re.DOTALL)
+    assert all(re.sub(r"<svg.*?</svg>|<[^>]*>", "", heading, flags=re.DOTALL).strip() for heading in headings)
+
+
+def test_shades_of_a_matrix_leave_its_digits_readable(page: str) -> None:
+    cells = re.findall(r'<td style="--share:(\d+)"( class="deep")?', page)
+    assert all((int(share) >= 80) == bool(deep) for share, deep in cells)
+    assert not [share for share, _ in cells if 50 < int(share) < 80]
+
+
 def test_every_figure_has_its_numbers_as_a_table(page: str) -> None:
     figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
     assert all("<figcaption>" in figure and "<summary>" in figure and "<table>" in figure for figure in figures)

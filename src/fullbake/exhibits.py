@@ -190,7 +190,7 @@ def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) ->
         (charts.swatch("s0", "circle", line="solid"), "mean over seeds"),
         (charts.swatch("s0", "star"), "chosen"),
     ]
-    header = ["recipe", "rate", "mean", "each seed", ""]
+    header = ["recipe", "rate", "mean", "each seed", "choice"]
     return Exhibit(panels, "Learning rates", header, rows, key)
 
 

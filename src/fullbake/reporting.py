@@ -278,8 +278,12 @@ def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
 
 
 def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Each cell's count, and its share of the true class in percent."""
-    return [[(count, round(100 * count / max(1, sum(row)))) for count in row] for row in counts]
+    """Each cell's count, and how deep it is shaded in percent, by its share of the true class.
+
+    Between 50 and 80 no shade is given: neither dark nor light digits could be read on it.
+    """
+    shares = [[(count, count / max(1, sum(row))) for count in row] for row in counts]
+    return [[(count, round(100 * share if share < 0.5 else 60 + 40 * share)) for count, share in row] for row in shares]
 
 
 def _confusions(recipe: Recipe, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
