@@ -37,7 +37,8 @@ def test_what_is_drawn_stands_in_a_table_too() -> None:
     for recipe in recipes:
         assert score(recipe["test"]["f1_macro"]["mean"]) in cells(found["cost"])
         assert all(score(entry["mean"]) in cells(found["recall"]) for entry in recipe["recall"])
-        assert all(score(value) in cells(found["thresholds"]) for value in recipe["threshold_curve"]["recall"])
+        curve = recipe["threshold_curve"]
+        assert all(score(value) in cells(found["thresholds"]) for value in curve["recall"] + curve["specificity"])
         assert all(score(value) in cells(found["rates"]) for e in recipe["rates"] for value in e["validation"])
         assert all(score(e["train_loss"]) in cells(found["histories"]) for run in recipe["histories"] for e in run)
         assert all(score(entry["accuracy"]) in cells(found["calibration"]) for entry in recipe["calibration"]["bins"])
@@ -82,6 +83,18 @@ def test_a_class_without_test_rows_is_told_and_not_drawn() -> None:
     assert exhibit is not None
     assert len(exhibit.panels) == 7
     assert exhibit.rows[0][:3] == ["cooking", "0", "–"]
+
+
+def test_curves_show_what_is_measured_for_all() -> None:
+    recipes = finished("binary")
+    full = figures(recipes)["thresholds"]
+    recipes[0]["threshold_curve"].pop("specificity")
+    recipes[1]["threshold_curve"]["recall"] = [None] * 41
+    less = figures(recipes)["thresholds"]
+    assert full is not None
+    assert less is not None
+    assert (len(full.panels), len(less.panels)) == (3, 2)
+    assert less.header == ["recipe", "threshold", "recall", "precision"]
 
 
 def test_recipes_look_different_and_baselines_are_gray() -> None:

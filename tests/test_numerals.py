@@ -42,7 +42,7 @@ def test_chances() -> None:
 def test_counts_and_sizes() -> None:
     assert [numerals.count(value) for value in (22_713_216, 211.6, None)] == ["22,713,216", "212", "–"]
     assert [numerals.size(value) for value in (91_000_000, None)] == ["91.0 MB", "–"]
-    assert [numerals.about(value) for value in (45_966, 90_000, 7)] == ["46,000", "90,000", "7"]
+    assert [numerals.about(value) for value in (45_166, 90_000, 7)] == ["46,000", "90,000", "7"]
 
 
 def test_moments_and_rates() -> None:

@@ -308,7 +308,7 @@ def _svg(size: tuple[int, int], title: str, description: str, parts: Sequence[Ma
         f"{name}. {show(description)}",
         width,
         height,
-        round(width * 1.45),
+        round(width * 1.25),
         name,
         show(description),
         Markup("").join(parts),

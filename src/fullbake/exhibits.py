@@ -34,6 +34,14 @@ _DURATIONS: Final = (
     (360_000.0, "100 h"),
 )
 
+_MEASURES: Final = ("recall", "precision", "specificity")
+_CURVES: Final = (
+    ("Found at each threshold", "thresholds", "recall"),
+    ("Right among the found", "recall", "precision"),
+    ("Cleared among the others", "recall", "specificity"),
+)
+"""Heading, and what is drawn across and up."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -144,26 +152,21 @@ def recall_by_class(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit
 
 
 def threshold_curves(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit | None:
-    """Recall at every threshold, and what it costs in precision, for the class in question."""
+    """Recall at every threshold, and what it costs, for the class in question."""
     shown = [recipe for recipe in recipes if recipe.get("threshold_curve")]
     if not shown:
         return None
     curves = {recipe["name"]: recipe["threshold_curve"] for recipe in shown}
-    recalls = {name: _pairs(curve["thresholds"], curve["recall"]) for name, curve in curves.items()}
-    prices = {name: _pairs(curve["recall"], curve["precision"]) for name, curve in curves.items()}
-    label = shown[0]["threshold_curve"]["label"]
-    panels = [
-        _curve_panel("Found at each threshold", recalls, look, ("threshold", "recall")),
-        _curve_panel("Right among the found", prices, look, ("recall", "precision")),
-    ]
+    measures = [name for name in _MEASURES if all(name in curve for curve in curves.values())]
+    panels = [_curve_panel(heading, curves, look, (across, up)) for heading, across, up in _CURVES if up in measures]
     rows = [
-        [name, score(threshold), score(recall), score(precision)]
+        [name, *map(score, values)]
         for name, curve in curves.items()
-        for threshold, recall, precision in zip(curve["thresholds"], curve["recall"], curve["precision"], strict=True)
+        for values in zip(*(curve[measure] for measure in ("thresholds", *measures)), strict=True)
     ]
     key = [(charts.swatch(look[name].color, look[name].marker, line="solid"), name) for name in curves]
-    header = ["recipe", "threshold", "recall", "precision"]
-    return Exhibit(panels, f"Thresholds of {label}", header, rows, key)
+    label = shown[0]["threshold_curve"]["label"]
+    return Exhibit(panels, f"Thresholds of {label}", ["recipe", "threshold", *measures], rows, key)
 
 
 def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) -> Exhibit | None:
@@ -260,13 +263,12 @@ def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], look: dict[str, L
     return Panel(f"{label} ({support:,} test rows)", [drawing])
 
 
-def _curve_panel(
-    heading: str, curves: dict[str, list[tuple[float, float]]], look: dict[str, Look], names: tuple[str, str]
-) -> Panel:
-    x, y = map(axes.share_axis, names)
-    series = [Series(points, look[name].color) for name, points in curves.items()]
-    series += [_marked(points, look[name]) for name, points in curves.items()]
-    words = f"{names[1]} against {names[0]} of {', '.join(curves)}; the table below has the numbers"
+def _curve_panel(heading: str, curves: dict[str, Any], look: dict[str, Look], names: tuple[str, str]) -> Panel:
+    x, y = (axes.share_axis(name.removesuffix("s")) for name in names)
+    points = {name: _pairs(curve[names[0]], curve[names[1]]) for name, curve in curves.items()}
+    series = [Series(found, look[name].color) for name, found in points.items()]
+    series += [_marked(found, look[name]) for name, found in points.items()]
+    words = f"{y.label} against {x.label} of {', '.join(curves)}; the table below has the numbers"
     return Panel(heading, [charts.plot(x, y, series, title=heading, description=words, size=(350, 290))])
 
 

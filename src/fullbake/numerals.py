@@ -55,9 +55,10 @@ def count(number: float | None) -> str:
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
-def about(number: float) -> str:
-    """Two digits and zeros, for estimates that carry no more."""
-    return f"{float(f'{number:.1e}'):,.0f}"
+def about(number: int) -> str:
+    """Up to two digits and zeros, for estimates that carry no more."""
+    unit = 10 ** max(len(str(number)) - 2, 0)
+    return f"{-(-number // unit) * unit:,}"
 
 
 def moment(iso: str) -> str:

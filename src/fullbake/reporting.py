@@ -149,8 +149,14 @@ def _view(board: Board) -> dict[str, Any]:
         "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
         "leaders": _leaders(done, board, look),
         "pairs": _pairs(board),
+        "searched": any("search_seconds" in (recipe.get("cost") or {}) for recipe in done),
         "undone": [recipe for recipe in board["recipes"] if recipe["status"] != "done"],
-        "restarts": [(recipe["name"], entry) for recipe in board["recipes"] for entry in recipe.get("restarts") or ()],
+        "collapses": [
+            (recipe["name"], entry, what)
+            for recipe in board["recipes"]
+            for key, what in (("restarts", "restarted with another seed"), ("collapses", "so again, and kept"))
+            for entry in recipe.get(key) or ()
+        ],
         "cost_figure": exhibits.quality_against_cost(done, look, metric, title),
         "recall_figure": exhibits.recall_by_class(done, look),
         "threshold_figure": exhibits.threshold_curves(done, look),
