@@ -179,6 +179,7 @@ def _recipe(
         "histories": [_history(random, 3 if way == "finetune" else 10, quality) for _ in range(3)] if trained else [],
         "cost": {
             "train_seconds": seconds,
+            "search_seconds": seconds * max(3 * len(rates), 1),
             "peak_memory_bytes": None if way == "baseline" else 1_400_000_000 if trained else 780_000_000,
             "trained_parameters": parameters,
             "bundle_bytes": 91_000_000 if way != "baseline" else 700_000,
@@ -186,6 +187,7 @@ def _recipe(
         },
         "forgetting": _forgetting(random) if way == "finetune" or further else None,
         "restarts": [{"cell": f"{name}/5e-05/1", "reason": "every row was predicted 'sport'"}] if further else [],
+        "collapses": [{"cell": f"{name}/2e-05/2", "reason": "the loss never left chance"}] if further else [],
         "cells": [f"{name}/{rate:g}/{seed}" for rate in rates for seed in range(3)],
     }
 
@@ -269,6 +271,7 @@ def _curve(positive: str, quality: float) -> dict[str, Any]:
         "thresholds": thresholds.tolist(),
         "recall": recall.tolist(),
         "precision": precision,
+        "specificity": [1 - share ** (2 + 8 * quality**2) for share in recall.tolist()],
     }
 
 

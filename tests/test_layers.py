@@ -9,12 +9,12 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-collapse disagreements draws dropout duplicates errors figures hashing heads markings plots progress runtime sentences
+axes collapse disagreements draws dropout duplicates errors figures hashing heads markings plots progress runtime
 standins writing
-attention bases batches charts chunks compressed decisions examples labels masking multilabel resampling splits storage
-survey terminal truncation
-cache calibration cells checkpoints contests designs encoder exhibits firsttoken leakage metrics sections textfiles
-arrowtables baselines config kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
+attention bases batches charts chunks compressed decisions examples labels masking multilabel resampling sentences
+splits storage survey terminal truncation
+cache calibration cells checkpoints contests designs encoder firsttoken leakage metrics numerals sections textfiles
+arrowtables baselines config exhibits kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
 entrants flags logistic summary tables tokens venue
 data documents inference printing scoreboard writers
 bundle choosing finetuning freezing guarding parts portions reporting vocabularies

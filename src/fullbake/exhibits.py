@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from fullbake import charts
-from fullbake.charts import Axis, Interval, Series
-from fullbake.storage import amount
+from fullbake import axes, charts
+from fullbake.axes import Axis
+from fullbake.charts import Interval, Series
+from fullbake.numerals import duration, score, short, size, span
 
 Recipe = dict[str, Any]
 
@@ -32,6 +33,14 @@ _DURATIONS: Final = (
     (36_000.0, "10 h"),
     (360_000.0, "100 h"),
 )
+
+_MEASURES: Final = ("recall", "precision", "specificity")
+_CURVES: Final = (
+    ("Found at each threshold", "thresholds", "recall"),
+    ("Right among the found", "recall", "precision"),
+    ("Cleared among the others", "recall", "specificity"),
+)
+"""Heading, and what is drawn across and up."""
 
 
 @dataclass(frozen=True)
@@ -68,38 +77,6 @@ class Exhibit:
     notes: Sequence[str] = field(default=())
 
 
-# Words
-
-
-def score(value: float | None) -> str:
-    """Three digits, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def span(low: float | None, high: float | None) -> str:
-    """An interval in words, or nothing."""
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Two units at most: 0.8 s, 9 s, 6 min 52 s, 1 h 10 min."""
-    if seconds is None:
-        return "–"
-    if seconds < 9.95:
-        return "under 0.1 s" if seconds < 0.1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
-def size(count: float | None) -> str:
-    """Bytes in words, or a dash."""
-    return "–" if count is None else amount(int(count))
-
-
 def looks(recipes: Sequence[Recipe]) -> dict[str, Look]:
     """A color and a marker for every recipe by name; baselines share a gray."""
     result: dict[str, Look] = {}
@@ -112,15 +89,12 @@ def looks(recipes: Sequence[Recipe]) -> dict[str, Look]:
     return result
 
 
-# Figures
-
-
 def quality_against_cost(recipes: Sequence[Recipe], look: dict[str, Look], metric: str, title: str) -> Exhibit | None:
     """A point a recipe: training seconds across, the metric on test up. A baseline far below is an arrow."""
     shown = [recipe for recipe in recipes if None not in (_mean(recipe, metric), _cost(recipe, "train_seconds"))]
     if not shown:
         return None
-    x = charts.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
+    x = axes.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
     y = scores_axis(f"{title} on test", shown, metric)
     series = [_cost_point(recipe, look[recipe["name"]], metric, y) for recipe in shown]
     labels = [
@@ -151,7 +125,7 @@ def scores_axis(label: str, recipes: Sequence[Recipe], metric: str, count: int =
     for recipe in recipes:
         if _mean(recipe, metric) is not None:
             ends[recipe["way"] == "baseline"] += _bounds(recipe, metric)
-    return charts.near_axis(label, ends[False], ends[True], count)
+    return axes.near_axis(label, ends[False], ends[True], count)
 
 
 def recall_by_class(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit | None:
@@ -178,26 +152,21 @@ def recall_by_class(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit
 
 
 def threshold_curves(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit | None:
-    """Recall at every threshold, and what it costs in precision, for the class in question."""
+    """Recall at every threshold, and what it costs, for the class in question."""
     shown = [recipe for recipe in recipes if recipe.get("threshold_curve")]
     if not shown:
         return None
     curves = {recipe["name"]: recipe["threshold_curve"] for recipe in shown}
-    recalls = {name: _pairs(curve["thresholds"], curve["recall"]) for name, curve in curves.items()}
-    prices = {name: _pairs(curve["recall"], curve["precision"]) for name, curve in curves.items()}
-    label = shown[0]["threshold_curve"]["label"]
-    panels = [
-        _curve_panel("Found at each threshold", recalls, look, ("threshold", "recall")),
-        _curve_panel("Right among the found", prices, look, ("recall", "precision")),
-    ]
+    measures = [name for name in _MEASURES if all(name in curve for curve in curves.values())]
+    panels = [_curve_panel(heading, curves, look, (across, up)) for heading, across, up in _CURVES if up in measures]
     rows = [
-        [name, score(threshold), score(recall), score(precision)]
+        [name, *map(score, values)]
         for name, curve in curves.items()
-        for threshold, recall, precision in zip(curve["thresholds"], curve["recall"], curve["precision"], strict=True)
+        for values in zip(*(curve[measure] for measure in ("thresholds", *measures)), strict=True)
     ]
     key = [(charts.swatch(look[name].color, look[name].marker, line="solid"), name) for name in curves]
-    header = ["recipe", "threshold", "recall", "precision"]
-    return Exhibit(panels, f"Thresholds of {label}", header, rows, key)
+    label = shown[0]["threshold_curve"]["label"]
+    return Exhibit(panels, f"Thresholds of {label}", ["recipe", "threshold", *measures], rows, key)
 
 
 def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) -> Exhibit | None:
@@ -206,7 +175,7 @@ def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) ->
     if not shown:
         return None
     every = [value for recipe in shown for entry in recipe["rates"] for value in _known(entry["validation"])]
-    y = charts.linear_axis(f"{title} on validation", every)
+    y = axes.linear_axis(f"{title} on validation", every)
     panels = [_rate_panel(recipe, look[recipe["name"]], y) for recipe in shown]
     rows = [
         [
@@ -224,7 +193,7 @@ def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) ->
         (charts.swatch("s0", "circle", line="solid"), "mean over seeds"),
         (charts.swatch("s0", "star"), "chosen"),
     ]
-    header = ["recipe", "rate", "mean", "each seed", ""]
+    header = ["recipe", "rate", "mean", "each seed", "choice"]
     return Exhibit(panels, "Learning rates", header, rows, key)
 
 
@@ -290,17 +259,16 @@ def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], look: dict[str, L
     ]
     label, support = found[0][1]["label"], found[0][1]["support"]
     words = "; ".join(f"{name} {_told_entry(entry)}" for name, entry in found)
-    drawing = charts.intervals(rows, charts.share_axis("recall"), title=f"Recall of {label}", description=words)
+    drawing = charts.intervals(rows, axes.share_axis("recall"), title=f"Recall of {label}", description=words)
     return Panel(f"{label} ({support:,} test rows)", [drawing])
 
 
-def _curve_panel(
-    heading: str, curves: dict[str, list[tuple[float, float]]], look: dict[str, Look], axes: tuple[str, str]
-) -> Panel:
-    x, y = map(charts.share_axis, axes)
-    series = [Series(points, look[name].color) for name, points in curves.items()]
-    series += [_marked(points, look[name]) for name, points in curves.items()]
-    words = f"{axes[1]} against {axes[0]} of {', '.join(curves)}; the table below has the numbers"
+def _curve_panel(heading: str, curves: dict[str, Any], look: dict[str, Look], names: tuple[str, str]) -> Panel:
+    x, y = (axes.share_axis(name.removesuffix("s")) for name in names)
+    points = {name: _pairs(curve[names[0]], curve[names[1]]) for name, curve in curves.items()}
+    series = [Series(found, look[name].color) for name, found in points.items()]
+    series += [_marked(found, look[name]) for name, found in points.items()]
+    words = f"{y.label} against {x.label} of {', '.join(curves)}; the table below has the numbers"
     return Panel(heading, [charts.plot(x, y, series, title=heading, description=words, size=(350, 290))])
 
 
@@ -313,7 +281,7 @@ def _marked(points: list[tuple[float, float]], look: Look) -> Series:
 def _rate_panel(recipe: Recipe, look: Look, y: Axis) -> Panel:
     entries = sorted(recipe["rates"], key=lambda entry: float(entry["rate"]))
     rates = [entry["rate"] for entry in entries]
-    x = charts.log_axis("learning rate", rates, [(rate, _rate_name(rate)) for rate in rates])
+    x = axes.log_axis("learning rate", rates, [(rate, short(rate)) for rate in rates])
     seeds = [(entry["rate"], value) for entry in entries for value in _known(entry["validation"])]
     means = [(entry["rate"], entry["mean"]) for entry in entries if entry["mean"] is not None]
     chosen = [point for point in means if point[0] == recipe["rate"]]
@@ -337,8 +305,8 @@ def _history_panel(recipe: Recipe, look: Look, metric: str, title: str) -> Panel
         values = [value for one in series for _, value in one.points]
         if values:
             words = f"from {min(values):.3f} to {max(values):.3f} over {len(runs)} seeds"
-            axes = (_step_axis(series), charts.linear_axis(name, values))
-            drawings.append(charts.plot(*axes, series, title=f"{recipe['name']}: {name}", description=words))
+            both = (_step_axis(series), axes.linear_axis(name, values))
+            drawings.append(charts.plot(*both, series, title=f"{recipe['name']}: {name}", description=words))
     return Panel(recipe["name"], drawings)
 
 
@@ -350,9 +318,9 @@ def _run(run: Sequence[dict[str, Any]], key: str, look: Look, dashed: bool = Fal
 def _step_axis(series: Sequence[Series]) -> Axis:
     steps = [step for one in series for step, _ in one.points]
     if all(step == int(step) for step in steps):
-        return charts.whole_axis("epoch", steps)
+        return axes.whole_axis("epoch", steps)
     powers = range(math.floor(math.log10(min(steps))), math.ceil(math.log10(max(steps))) + 1)
-    return charts.log_axis("C, inverse strength", steps, [(10.0**power, f"{10.0**power:g}") for power in powers])
+    return axes.log_axis("C, inverse strength", steps, [(10.0**power, f"{10.0**power:g}") for power in powers])
 
 
 def _calibration_panel(recipe: Recipe, look: Look) -> Panel:
@@ -363,11 +331,11 @@ def _calibration_panel(recipe: Recipe, look: Look) -> Panel:
     notes = [f"{entry['confidence']:.2f}: {entry['accuracy']:.2f} of {entry['count']:,} rows" for entry in bins]
     line = Series(points, look.color, faint=True)
     dots = Series(points, look.color, "circle", line=False, radii=radii, notes=notes)
-    axes = (charts.share_axis("mean score"), charts.share_axis("share that came true"))
+    both = (axes.share_axis("mean score"), axes.share_axis("share that came true"))
     heading = f"{recipe['name']}: error {score(recipe['calibration']['ece'])}"
     title = f"Calibration of {recipe['name']}"
     words = f"expected calibration error {score(recipe['calibration']['ece'])}; {'; '.join(notes)}"
-    drawing = charts.plot(*axes, [line, dots], title=title, description=words, size=(340, 300), diagonal=True)
+    drawing = charts.plot(*both, [line, dots], title=title, description=words, size=(340, 300), diagonal=True)
     return Panel(heading, [drawing])
 
 
@@ -432,7 +400,3 @@ def _step(entry: dict[str, Any]) -> float:
 
 def _step_name(entry: dict[str, Any]) -> str:
     return f"epoch {entry['epoch']}" if "epoch" in entry else f"C = {entry['C']:.3g}"
-
-
-def _rate_name(rate: float) -> str:
-    return f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+00", "")

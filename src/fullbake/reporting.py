@@ -6,15 +6,15 @@ is escaped, and hidden characters become marks, by the environment itself: no pl
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fullbake import charts, exhibits, markings, storage
-from fullbake.charts import Axis, Interval
+from fullbake import axes, charts, exhibits, markings, numerals, storage
+from fullbake.axes import Axis
+from fullbake.charts import Interval
 from fullbake.errors import DataError
 from fullbake.exhibits import Look, Recipe
 from fullbake.printing import OVERALL
@@ -22,6 +22,25 @@ from fullbake.printing import OVERALL
 FORMAT = 1
 LEADERBOARD = "leaderboard.json"
 REPORT = "report.html"
+KEYS = (
+    "fullbake",
+    "versions",
+    "machine",
+    "command",
+    "date",
+    "seconds",
+    "data",
+    "metric",
+    "label_names",
+    "design",
+    "recipes",
+    "pairs",
+    "verdict",
+    "disagreements",
+    "stamps",
+)
+"""What a leaderboard has to tell for the page."""
+
 MOST_DISAGREEMENTS = 60
 """More rows than this make the page long and are left to `leaderboard.json`."""
 
@@ -69,6 +88,15 @@ def _read_board(path: Path) -> Board:
             got=f"format {found!r}",
             remedy="Use the version of fullbake that wrote it, or run the comparison again.",
         )
+    missing = [key for key in KEYS if key not in board]
+    if missing:
+        raise DataError(
+            "the leaderboard is incomplete",
+            where=str(path),
+            expected=", ".join(missing),
+            got="none of these" if len(missing) > 1 else "nothing of that name",
+            remedy="Run the comparison again.",
+        )
     return dict(board)
 
 
@@ -81,32 +109,26 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "name": lambda value: markings.isolate(str(value)),
-        "text": markings.reveal,
-        "score": exhibits.score,
-        "span": exhibits.span,
-        "duration": exhibits.duration,
-        "size": exhibits.size,
-        "count": lambda value: "–" if value is None else f"{value:,}",
-        "signed": _signed,
-        "about": lambda value: f"{float(f'{value:.1e}'):,.0f}",
-        "moment": lambda value: f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M %Z}".strip(),
-        "p": lambda value: "–" if value is None else "under 0.001" if value < 0.001 else f"{value:.3f}",
-    }
+    words = (
+        numerals.score,
+        numerals.span,
+        numerals.signed,
+        numerals.chance,
+        numerals.duration,
+        numerals.size,
+        numerals.count,
+        numerals.about,
+        numerals.moment,
+    )
+    environment.filters |= {word.__name__: word for word in words}
+    environment.filters |= {"name": lambda value: markings.isolate(str(value)), "text": markings.reveal}
     return environment
-
-
-def _signed(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:+.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
 
 
 def _finalize(value: Any) -> Any:
     """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
     if value is None:
-        return "–"
+        return numerals.UNKNOWN
     return value if isinstance(value, Markup) else markings.show(str(value))
 
 
@@ -127,8 +149,14 @@ def _view(board: Board) -> dict[str, Any]:
         "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
         "leaders": _leaders(done, board, look),
         "pairs": _pairs(board),
+        "searched": any("search_seconds" in (recipe.get("cost") or {}) for recipe in done),
         "undone": [recipe for recipe in board["recipes"] if recipe["status"] != "done"],
-        "restarts": [(recipe["name"], entry) for recipe in board["recipes"] for entry in recipe.get("restarts") or ()],
+        "collapses": [
+            (recipe["name"], entry, what)
+            for recipe in board["recipes"]
+            for key, what in (("restarts", "restarted with another seed"), ("collapses", "so again, and kept"))
+            for entry in recipe.get(key) or ()
+        ],
         "cost_figure": exhibits.quality_against_cost(done, look, metric, title),
         "recall_figure": exhibits.recall_by_class(done, look),
         "threshold_figure": exhibits.threshold_curves(done, look),
@@ -237,7 +265,7 @@ def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) ->
         ends[bool(baselines & {pair["a"], pair["b"]})] += [
             pair[key] for key in ("low", "high") if pair[key] is not None
         ]
-    return charts.near_axis("", [0.0, *ends[False]], ends[True], 4)
+    return axes.near_axis("", [0.0, *ends[False]], ends[True], 4)
 
 
 def _winner(pair: Mapping[str, Any]) -> str | None:
@@ -256,8 +284,12 @@ def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
 
 
 def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Each cell's count, and its share of the true class in percent."""
-    return [[(count, round(100 * count / max(1, sum(row)))) for count in row] for row in counts]
+    """Each cell's count, and how deep it is shaded in percent, by its share of the true class.
+
+    Between 50 and 80 no shade is given: neither dark nor light digits could be read on it.
+    """
+    shares = [[(count, count / max(1, sum(row))) for count in row] for row in counts]
+    return [[(count, round(100 * share if share < 0.5 else 60 + 40 * share)) for count, share in row] for row in shares]
 
 
 def _confusions(recipe: Recipe, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
