@@ -270,7 +270,7 @@ def _design(call: _Call, lines: Sequence[Line], forecast: Forecast) -> tuple[Des
             got=scoreboard.duration(call.seconds),
             remedy="Raise --budget, or take fewer rows with --max-rows.",
         )
-    reason = f"left out, the budget of {scoreboard.duration(call.seconds)} is too short"
+    reason = f"the budget of {scoreboard.duration(call.seconds)} is too short"
     missing = left_out(full, chosen, reason)
     for line in missing:
         say(f"to keep to the budget, {line}")

@@ -180,7 +180,11 @@ def leaderboard(board: dict[str, Any]) -> Table:
         style = "bold" if entry["name"] == board["verdict"]["recommended"] else ""
         if figure is None or figure["mean"] is None:
             table.add_row(
-                Text(entry["name"]), "-", "-", "-", Text(f"{entry['status']}: {entry['reason']}", style="dim")
+                Text(entry["name"]),
+                "-",
+                "-",
+                "-",
+                Text(f"{entry['status'].replace('_', ' ')}: {entry['reason']}", style="dim"),
             )
             continue
         shown = f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
