@@ -66,8 +66,8 @@ A recipe is one run's whole configuration. Every field has one name: in YAML it 
 flag says otherwise; the [shipped recipes](recipes.md) set some of them. `head` is `head.kind` in YAML where its section
 has other fields too.
 
-The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there is
-none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
+The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there
+is none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
 `--further-pretraining`.
 """
 
@@ -280,15 +280,17 @@ def _comparison(board: dict[str, Any], path: Path) -> str:
     rows += [_standing(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
     undone = [f"- {entry['name']}: {entry['reason']}\n" for entry in board["recipes"] if entry["status"] != "done"]
     notes = [f"- {line}\n" for line in [*board["design"]["left_out"], *board["stamps"]]]
+    parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test"))
+    cut = f", cut to {data['max_rows']:,} rows" if data["max_rows"] else ""
+    seeds = ", ".join(map(str, board["design"]["seeds"]))
     facts = (
-        f"{data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test rows of {data['source']}"
-        f"{f', cut to {data["max_rows"]:,} rows' if data['max_rows'] else ''}; seeds "
-        f"{', '.join(map(str, board['design']['seeds']))}. Command: `{board['command']}`, {board['date'][:10]}, "
+        f"{data['source']}: {parts} rows{cut}; seeds {seeds}. Command: `{board['command']}`, {board['date'][:10]}, "
         f"{board['seconds'] / 60:.0f} min. Machine: {_named(board['machine'])}. Versions: {_named(board['versions'])}."
     )
     words = "\n".join(f"> {line}" for line in board["verdict"]["words"])
     head = f"## Comparison: {path.stem.replace('_', ' ')}\n\n{words}\n"
-    return f"{head}\n{''.join(rows)}\n{''.join([*undone, *notes])}\n{facts}\nStored in `benchmarks/results/comparisons/{path.name}`.\n"
+    stored = f"Stored in `benchmarks/results/comparisons/{path.name}`."
+    return f"{head}\n{''.join(rows)}\n{''.join([*undone, *notes])}\n{facts}\n{stored}\n"
 
 
 def _standing(entry: dict[str, Any], metric: str) -> str:
