@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparisons import SIZES, Against, Comparison, comparisons
 from machine import RESULTS, keep
 from rounds import ATTEMPTS, Measured, Side, measure
+from speed_rows import SIZES, Against, Comparison, comparisons
 
 KEPT = "speed"
 

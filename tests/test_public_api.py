@@ -11,6 +11,7 @@ PUBLIC = {
     "Error",
     "Recipe",
     "adapt",
+    "compare",
     "evaluate",
     "further_pretrain",
     "predict_file",

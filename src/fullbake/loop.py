@@ -86,6 +86,7 @@ class _State:
     taken: int = 0
     loss_sum: float = 0.0
     row_sum: int = 0
+    norm_sum: float = 0.0
     seconds: float = 0.0
     best_metric: float = -math.inf
     best_epoch: int = 0
@@ -147,7 +148,8 @@ class _Training:
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
             raise divergence(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
-        self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        self.state.norm_sum += norm if math.isfinite(norm) else 0.0
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
@@ -182,7 +184,7 @@ class _Training:
         told = self.work.told(entry) if self.work.told else describe(entry, self.config.epochs, metric)
         say(f"{told}{' *' if state.best_epoch == state.epoch + 1 else ''}")
         state.epoch, state.step = state.epoch + 1, 0
-        state.loss_sum, state.row_sum, state.seconds = 0.0, 0, 0.0
+        state.loss_sum, state.row_sum, state.norm_sum, state.seconds = 0.0, 0, 0.0, 0.0
         last = self.work.last_epoch or self.config.epochs
         state.finished = state.epoch == last or "diverged" in entry or self._out_of_patience()
         runtime.release_memory()
@@ -195,6 +197,7 @@ class _Training:
         return {
             "epoch": state.epoch + 1,
             "train_loss": state.loss_sum / state.row_sum,
+            "gradient_norm": state.norm_sum / state.step,
             "learning_rate": self.peaks[0] * self._factor(self.state.taken),
             "seconds": state.seconds,
             **speed,
@@ -263,9 +266,9 @@ def fit(
     checkpoints: where to save and go on from; None saves nothing. With it, SIGINT and SIGTERM end the step, save, and
     raise Interrupted.
 
-    Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), learning_rate
-    (the first group's, at the end), seconds, rows_per_second, tokens_per_second where rows are texts, and what
-    `work.validate` gave. The chosen epoch's entry has `best` true.
+    Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), gradient_norm
+    (mean over steps, before clipping), learning_rate (the first group's, at the end), seconds, rows_per_second,
+    tokens_per_second where rows are texts, and what `work.validate` gave. The chosen epoch's entry has `best` true.
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
     runtime.hold_memory()

@@ -127,7 +127,7 @@ def encode_rows(dataset: Dataset, job: Job) -> Encoded:
 
 def features_of(job: Job, parts: Sequence[Part]) -> list[Stored]:
     """The frozen features of each part's whole source, from the cache where it knows them."""
-    model = _build(job)
+    model = build_network(job)
     key = _key(job, job.recipe.head.pooling or job.recipe.head.kind)
     return _by_source(
         parts,
@@ -173,7 +173,7 @@ def _finetuning(job: Job) -> Way:
 
     return Way(
         *_rows(job, list(zip(encoded, states, strict=True)), labelled),
-        start=lambda: _build(job),
+        start=lambda: build_network(job),
         fit=fit,
         logits=lambda module, rows: finetuned_logits(module, rows, whole),
         trained=lambda model: model,
@@ -188,8 +188,9 @@ def _states_of(
     layers, nothing = job.recipe.training.freeze_layers, [None] * len(parts)
     if layers is None:
         return None, nothing
-    model = _build(job)
-    cut = find_cut(model.to(runtime.device()), layers)
+    model = build_network(job)
+    placed: Any = model  # transformers' own types do not know a device as an argument of `to`
+    cut = find_cut(placed.to(runtime.device()), layers)
     if cut is None:
         say(f"a base of type {model.config.model_type!r} cannot be cut above its fixed layers: it runs whole")
         return None, nothing
@@ -240,7 +241,7 @@ def _frozen(job: Job) -> Way:
 
     return Way(
         *_rows(job, features, featured),
-        start=lambda: _build(job),
+        start=lambda: build_network(job),
         fit=fit,
         logits=head_logits,
         trained=network.head_of,
@@ -277,7 +278,8 @@ def _objective(job: Job) -> Objective:
     return make_objective(job.recipe.training, job.parts.train.labels, job.parts.train.source.label_names)
 
 
-def _build(job: Job) -> PreTrainedModel:
+def build_network(job: Job) -> PreTrainedModel:
+    """The base under its new head, drawn from the recipe's seed."""
     recipe, train = job.recipe, job.parts.train
     runtime.seed_everything(recipe.training.seed)
     return network.build(
