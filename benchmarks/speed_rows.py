@@ -37,7 +37,8 @@ class Comparison:
 @dataclass(frozen=True)
 class Size:
     """How much each comparison works on. slow: rows where one side takes minutes; padded: of these, where every row
-    costs alike; every: so many comments are computed anew for the cold cache; rounds: of what is quick, and slow."""
+    costs alike; every: of so many comments one is computed anew for the cold cache; features: rows that heads
+    train on; dots: characters; rounds: of what is quick, and slow."""
 
     news: int
     comments: int | None
@@ -48,19 +49,27 @@ class Size:
     messages: int | None
     every: int
     features: int
+    dots: int
     rounds: tuple[int, int]
 
 
 SIZES: dict[Literal["usual", "full", "quick"], Size] = {
-    "usual": Size(3000, None, 2000, 512, 128, 64, None, 5, 2000, (5, 3)),
-    "full": Size(3000, None, 2000, 512, 512, 512, None, 1, 2000, (5, 3)),
-    "quick": Size(16, 16, 60, 16, 16, 16, 16, 2, 160, (1, 1)),
+    "usual": Size(3000, None, 2000, 512, 128, 64, None, 5, 2000, 10**7, (5, 3)),
+    "full": Size(3000, None, 2000, 512, 512, 512, None, 1, 2000, 10**7, (5, 3)),
+    "quick": Size(16, 16, 60, 16, 16, 16, 16, 2, 160, 10**6, (1, 1)),
 }
 
 
 def comparisons(folder: str, size: Size) -> dict[str, Comparison]:
     """Every comparison by its name. folder: of the data sets."""
-    makers: tuple[Callable[[str, Size], dict[str, Comparison]], ...] = (_features, _frozen, _finetune, _predict, _grids)
+    makers: tuple[Callable[[str, Size], dict[str, Comparison]], ...] = (
+        _features,
+        _frozen,
+        _finetune,
+        _predict,
+        _grids,
+        _edges,
+    )
     return {name: found for make in makers for name, found in make(folder, size).items()}
 
 
@@ -157,4 +166,21 @@ def _grids(_: str, size: Size) -> dict[str, Comparison]:
         "grid-linear": grid("linear", 16, lambda options: Against(in_turn(1, "one of them", options), at_most=2)),
         "grid-mlp": grid("mlp", 16, lambda options: Against(in_turn(12, "one after another", options), 1.8)),
         "grid-mlp-128": grid("mlp", 128, lambda options: Against(in_turn(12, "one after another", options))),
+    }
+
+
+def _edges(_: str, size: Size) -> dict[str, Comparison]:
+    return {
+        "start": Comparison(
+            'the command `fullbake predict BUNDLE "one text"`',
+            Side("fullbake", "ours:typed_text"),
+            (Against(Side("importing torch and reading the weights, no more", "ours:bare_torch")),),
+            rounds=size.rounds[0],
+        ),
+        "dots": Comparison(
+            f"scores of one text of {size.dots // 10**6} MB that is all dots",
+            Side("fullbake", "ours:scored_dots", {"characters": size.dots}),
+            (),
+            rounds=size.rounds[0],
+        ),
     }
