@@ -9,19 +9,19 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-axes collapse disagreements draws dropout duplicates errors figures hashing heads markings plots progress runtime
-standins writing
-attention bases batches charts chunks compressed decisions examples labels masking multilabel resampling sentences
+axes collapse disagreements draws dropout duplicates errors excerpts figures hashing heads markings plots pooling progress
+rowfiles runtime sentences standins writing
+attention bases batches charts chunks compressed decisions examples labels masking multilabel resampling
 splits storage survey terminal truncation
-cache calibration cells checkpoints contests designs encoder firsttoken leakage metrics numerals sections textfiles
+cache calibration cells checkpoints contests designs encoder firsttoken leakage manifest metrics numerals sections textfiles
 arrowtables baselines config exhibits kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
 entrants flags logistic summary tables tokens venue
-data documents inference printing scoreboard writers
-bundle choosing finetuning freezing guarding parts portions reporting vocabularies
-corpus finishing inspection model ways
-factsheet pacing scoring standings stream trials
-guesses
-gauges
+data documents inference printing scoreboard shortcut writers
+bundle choosing guarding parts passes portions reporting vocabularies
+corpus finishing freezing inspection lowerlayers model
+factsheet finetuning grids scoring standings stream
+guesses ways
+gauges pacing trials
 probing
 pretraining
 pilots staging

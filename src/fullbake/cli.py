@@ -154,18 +154,18 @@ def predict(
     overwrite: bool
         Replace the output file, once the new one is complete.
     """
-    from fullbake import scoring
-    from fullbake.model import Classifier
     from fullbake.tables import FORMS, open_lines
 
     from_stdin = not inputs
     from_file = len(inputs) == 1 and (bare_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMS))
-    classifier = Classifier.load(bundle)
-    if not from_stdin and not from_file:
-        show(printing.predictions(classifier.decision, inputs, scoring.predict_texts(classifier, inputs)))
+        _show_texts(bundle, inputs)
         return
+    from fullbake import scoring
+    from fullbake.model import Classifier
+
+    classifier = Classifier.load(bundle)
     if from_stdin and classifier.columns.text_pair is not None:
         raise DataError(
             "this classifier reads pairs of texts, and a line is one text",
@@ -184,6 +184,21 @@ def predict(
     columns = {name: given.get(name) for name in ("text", "text_pair")}
     rows = scoring.predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
+
+
+def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
+    """Scores of texts that were given as arguments, by the way that imports the least."""
+    from fullbake import shortcut
+
+    found = shortcut.scores(bundle, texts)
+    if found is not None:
+        show(printing.predictions(found.decision, texts, found.chances))
+        return
+    from fullbake import scoring
+    from fullbake.model import Classifier
+
+    classifier = Classifier.load(bundle)
+    show(printing.predictions(classifier.decision, texts, scoring.predict_texts(classifier, texts)))
 
 
 def _can_be_read(word: str) -> bool:

@@ -147,7 +147,7 @@ class _Training:
             loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
-            raise self._diverged(loss)
+            raise divergence(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         self.state.norm_sum += norm if math.isfinite(norm) else 0.0
         self.optimizer.step()
@@ -257,14 +257,6 @@ class _Training:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         say(f"going on after step {checkpoint.step:,} of {self.steps:,}")
 
-    def _diverged(self, loss: float) -> DivergenceFault:
-        return DivergenceFault(
-            "the training loss is no longer a finite number",
-            where=f"epoch {self.state.epoch + 1}, step {self.state.step + 1}",
-            got=str(loss),
-            remedy=f"Lower --learning-rate (it stood at {self.optimizer.param_groups[0]['lr']:.1e}) or raise --warmup.",
-        )
-
 
 def fit(
     module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None = None
@@ -279,6 +271,7 @@ def fit(
     tokens_per_second where rows are texts, and what `work.validate` gave. The chosen epoch's entry has `best` true.
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
+    runtime.hold_memory()
     training = _Training(module, work, config, checkpoints)
     newest = None if checkpoints is None else checkpoints.newest()
     if newest is not None:
@@ -302,6 +295,16 @@ def _run(training: _Training) -> None:
         return
     with runtime.deferred_signals() as stopped:
         training.run(stopped)
+
+
+def divergence(epoch: int, step: int, loss: float, rate: float) -> DivergenceFault:
+    """The fault of a loss that is no finite number. epoch, step: from 0. rate: what it stood at."""
+    return DivergenceFault(
+        "the training loss is no longer a finite number",
+        where=f"epoch {epoch + 1}, step {step + 1}",
+        got=str(loss),
+        remedy=f"Lower --learning-rate (it stood at {rate:.1e}) or raise --warmup.",
+    )
 
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -19,7 +19,7 @@ import platformdirs
 if TYPE_CHECKING:
     import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "safetensors")
 
@@ -86,6 +86,11 @@ def fast_kernels() -> bool:
     return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
 
 
+def on_linux() -> bool:
+    """Whether this is Linux, the only system on which the pieces made for the CPU have been measured."""
+    return platform.system() == "Linux"
+
+
 def release_memory() -> None:
     """Give freed buffers back to the system, where the C library can.
 
@@ -116,15 +121,16 @@ def peak_memory() -> int | None:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def hold_memory() -> bool:
-    """Let freed buffers stay with the process, where the C library is glibc: it gives those above 128 KB to 32 MB back
-    at once, and the system then zeroes every page of the next one. For the rest of the process. Returns whether it
-    could; `release_memory` still gives back what lies free.
+def hold_memory() -> None:
+    """Where FULLBAKE_HOLD_MEMORY is 1 and the C library is glibc, let freed buffers stay with the process.
+
+    glibc gives large ones back at once, and the system zeroes every page of the next: some percent of a training step.
+    The price is that nothing goes back before `release_memory`. For the rest of the process.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is None:
-        return False
-    return all([mallopt(_M_MMAP_THRESHOLD, 32 << 20), mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)])
+    if mallopt is not None and os.environ.get("FULLBAKE_HOLD_MEMORY") == "1":
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def versions() -> dict[str, str]:
