@@ -187,8 +187,10 @@ def score_cell(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> Score
         return Score(sampled, speed)
     if job.recipe.way == "finetune":
         return Score(_logits(job, model, test.source.take(test.indices)), speed)
-    (features,) = features_of(job, [test])
-    whole = Featured(features.values, test.source.labels, features.documents, job.recipe.tokens.window_pooling)  # type: ignore[arg-type]
+    (found,) = features_of(job, [test])
+    assert test.source.labels is not None
+    pooling = job.recipe.tokens.window_pooling
+    whole = Featured(found.values, test.source.labels, found.documents, pooling, found.places)
     return Score(head_logits(network.head_of(model), whole.take(test.indices)), speed)
 
 
