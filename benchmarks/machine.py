@@ -37,8 +37,8 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
         **facts,
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(f"kept in {path}")
     return path

@@ -1,6 +1,9 @@
 """fullbake's side of the comparisons: each function prepares, and returns what is timed."""
 
 import csv
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +16,7 @@ from rounds import Run
 from work import BASE, comments, messages, news, operations, read_rows
 
 from fullbake import Classifier, Recipe, adapt, network, predict_file
-from fullbake.bases import load_config
+from fullbake.bases import load_config, resolve
 from fullbake.cache import Cache
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, HeadTraining, frozen_features
@@ -173,6 +176,48 @@ def predicted_messages(folder: str, rows: int | None) -> Callable[[], Run]:
         predict_file(ready, source, target, overwrite=True)
         scores = [[float(row[f"score:{label}"]) for label in LABELS] for row in read_rows(target)]
         return Run(np.array(scores))
+
+    return run
+
+
+# The edges: a short text, a long one
+
+
+def typed_text() -> Callable[[], Run]:
+    """The whole command, in a process of its own."""
+    place = tempfile.TemporaryDirectory()
+    texts, labels = ["good food", "bad food", "a game", "the team"] * 10, np.arange(40) % 2
+    path = _written(Path(place.name) / "rows.csv", [f"{text} {row}" for row, text in enumerate(texts)], labels)
+    adapt(Recipe.load("frozen-linear", base=BASE, folds=0), path, out=Path(place.name) / "bundle")
+
+    def run() -> Run:
+        return _timed(["-m", "fullbake", "predict", f"{place.name}/bundle", "one text"])
+
+    return run
+
+
+def bare_torch() -> Callable[[], Run]:
+    """What no command that computes with torch can do without: the import, and the weights in memory."""
+    weights = Path(resolve(BASE)) / "model.safetensors"
+    code = f"import torch; from safetensors.torch import load_file; load_file({str(weights)!r})"
+    return lambda: _timed(["-c", code])
+
+
+def _timed(arguments: list[str]) -> Run:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return Run(seconds=time.perf_counter() - started)
+
+
+def scored_dots(characters: int) -> Callable[[], Run]:
+    """One long text from string to scores, and the memory it took besides."""
+    ready, text = classifier(), "." * characters
+    ready.predict_proba(["good"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def run() -> Run:
+        ready.predict_proba([text])
+        return Run(facts={"more MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024})
 
     return run
 

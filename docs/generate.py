@@ -307,6 +307,12 @@ def _standing(entry: dict[str, Any], metric: str) -> str:
     )
 
 
+def benchmarks(folder: Path = ROOT / "benchmarks" / "results") -> str:
+    """docs/benchmarks.md: ratios to what people use today, rendered by benchmark_page.py."""
+    page: str = _imported("docs", "benchmark_page").render(folder)
+    return page
+
+
 def _result(stored: dict[str, Any], file: str) -> str:
     told = [f"- {name.replace('_', ' ')}: {_cell(value)}\n" for name, value in stored.items() if name not in _COMMON]
     facts = (
@@ -352,9 +358,15 @@ def layers() -> str:
 
 
 def _layers() -> dict[str, int]:
-    sys.path.insert(0, str(ROOT / "tests"))
+    layers: dict[str, int] = _imported("tests", "test_layers").LAYERS
+    return layers
+
+
+def _imported(folder: str, name: str) -> Any:
+    """A module of another folder of the project."""
+    sys.path.insert(0, str(ROOT / folder))
     try:
-        return importlib.import_module("test_layers").LAYERS
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
 
@@ -401,6 +413,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/python.md": python_api,
     "docs/reference/errors.md": error_page,
     "docs/results.md": results,
+    "docs/benchmarks.md": benchmarks,
 }
 BLOCKS: dict[str, Callable[[], str]] = {
     "layers": layers,

@@ -1,7 +1,7 @@
 """Run `fullbake demo` and the tutorial's first training, and store what the docs show: `python docs/record_demo.py`.
 
-Kept apart from generate.py because it needs the packaged base and some minutes; generate.py needs only files. Run it on
-a machine that does nothing else: the demo keeps to a time, and a busy machine gets less done in it.
+Kept apart from generate.py because it needs the packaged base and some minutes; generate.py needs only files. To be run
+on a machine that does nothing else: the demo keeps to a time, and a busy machine gets less done in it.
 """
 
 import io

@@ -9,17 +9,15 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-axes collapse disagreements draws dropout duplicates errors excerpts figures hashing heads markings plots pooling progress
-rowfiles runtime sentences standins writing
-attention bases batches charts chunks compressed decisions examples labels masking multilabel resampling
-splits storage survey terminal truncation
-cache calibration cells checkpoints contests designs encoder firsttoken leakage manifest metrics numerals sections textfiles
-arrowtables baselines config exhibits kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
+axes baselines collapse disagreements draws dropout duplicates errors excerpts figures hashing heads markings plots pooling progress rowfiles runtime sentences standins writing
+attention bases batches charts chunks compressed decisions designs examples labels masking multilabel resampling scoreboard splits storage survey terminal truncation
+cache calibration cells checkpoints contests encoder firsttoken leakage manifest metrics numerals sections textfiles
+arrowtables config exhibits kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
 entrants flags logistic summary tables tokens venue
-data documents inference printing scoreboard shortcut writers
+data documents inference printing shortcut writers
 bundle choosing guarding parts passes portions reporting vocabularies
-corpus finishing freezing inspection lowerlayers model
-factsheet finetuning grids scoring standings stream
+corpus finishing freezing inspection lowerlayers model standings
+factsheet finetuning grids scoring stream
 guesses ways
 gauges pacing trials
 probing

@@ -6,16 +6,16 @@ import sys
 import fullbake
 
 PUBLIC = {
-    "Recipe",
-    "Dataset",
-    "read_dataset",
     "Classifier",
+    "Dataset",
+    "Error",
+    "Recipe",
     "adapt",
     "compare",
     "evaluate",
     "further_pretrain",
     "predict_file",
-    "Error",
+    "read_dataset",
 }
 HEAVY = ("torch", "transformers", "pyarrow", "sklearn", "scipy", "matplotlib", "datasets", "accelerate")
 

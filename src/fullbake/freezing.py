@@ -58,7 +58,8 @@ class Featured:
     @property
     def features(self) -> np.ndarray:
         """All rows in memory, float32 (rows, width)."""
-        return self.values[self.lines].astype(np.float32, copy=False)
+        rows: np.ndarray = self.values[self.lines].astype(np.float32, copy=False)
+        return rows
 
     @property
     def row_labels(self) -> np.ndarray:

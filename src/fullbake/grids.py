@@ -15,7 +15,7 @@ dropout, or trains in mixed precision, trains in turn.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -218,7 +218,9 @@ class _Stack:
         its input with, of the same shape."""
         for name, part in self.pattern.named_children():
             if isinstance(part, nn.Linear):
-                hidden = _Dense.apply(hidden, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+                hidden = _Dense.apply(  # type: ignore[no-untyped-call]
+                    hidden, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+                )
             elif isinstance(part, nn.BatchNorm1d):
                 hidden = self._normed(hidden, name, part)
             elif isinstance(part, nn.ReLU):
@@ -237,7 +239,7 @@ class _Stack:
             self.weights[f"{name}.weight"].flatten(),
             self.weights[f"{name}.bias"].flatten(),
             training=True,
-            momentum=part.momentum,
+            momentum=0.0 if part.momentum is None else part.momentum,
             eps=part.eps,
         )
         return flat.view(rows, heads, width).transpose(0, 1)
@@ -247,7 +249,7 @@ class _Stack:
         for weight in self.weights.values():
             if weight.grad is not None and weight.ndim < 3:  # those of dense layers are written over
                 weight.grad.zero_()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
         if self.l2 is not None:
             output = self.weights[self.output]
             assert output.grad is not None
@@ -399,4 +401,5 @@ def _count_batches(head: nn.Module, steps: int) -> None:
 
 
 def _name_of(head: nn.Module, part: nn.Module) -> str:
-    return next(name for name, module in head.named_modules() if module is part)
+    names: Iterator[str] = (name for name, module in head.named_modules() if module is part)
+    return next(names)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fullbake import __version__, inspection, manifest, reporting, runtime, standings, storage
+from fullbake import __version__, inspection, reporting, runtime, standings, storage
 from fullbake.cells import Kept
 from fullbake.decisions import Decision, probabilities, problem_of
 from fullbake.designs import Cell, Design, Line
@@ -24,6 +24,7 @@ from fullbake.errors import Error
 from fullbake.finishing import Finished
 from fullbake.hashing import fingerprint
 from fullbake.labels import count_labels
+from fullbake.manifest import MANIFEST
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts
 from fullbake.probing import Probe, open_probe
@@ -307,7 +308,7 @@ def _save_best(ending: Ending, result: Result) -> None:
 
 def _run_of(folder: Path) -> str | None:
     try:
-        found = storage.read_json(folder / manifest.MANIFEST).get("run")
+        found = storage.read_json(folder / MANIFEST).get("run")
     except (OSError, ValueError):
         return None
     return None if found is None else str(found)

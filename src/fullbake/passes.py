@@ -50,7 +50,8 @@ class Stored:
     @property
     def vectors(self) -> np.ndarray:
         """Where a row is one line: all rows in memory, float32 (rows, width)."""
-        return self.values[self.places].astype(np.float32, copy=False)
+        vectors: np.ndarray = self.values[self.places].astype(np.float32, copy=False)
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def output_in_memory(asked: Pass, encoded: Encoded) -> Stored:
 def _shared(asked: Pass, encoded: Encoded, cache: Cache) -> Stored:
     stored = output_in_memory(asked, encoded)
     if runtime.rank() == 0:
-        shape = Shape(*stored.values.shape, asked.precision)
+        rows, width = stored.values.shape
+        shape = Shape(rows, width, asked.precision)
         _keep(asked, shape, _places(stored.places, encoded), cache, lambda folder: _copy(folder, shape, stored.values))
     return stored
 
@@ -122,7 +124,8 @@ def distinct(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
     ids, bounds = encoded.input_ids.view(np.uint8), (encoded.offsets * encoded.input_ids.itemsize).tolist()
     types, offsets = encoded.token_type_ids, encoded.offsets.tolist()
     kinds: dict[tuple[bytes, bytes], int] = {}
-    firsts, which = [], np.empty(len(encoded), np.int64)
+    firsts: list[int] = []
+    which = np.empty(len(encoded), np.int64)
     for row in range(len(encoded)):
         segments = b"" if types is None else types[offsets[row] : offsets[row + 1]].tobytes()
         which[row] = kinds.setdefault((ids[bounds[row] : bounds[row + 1]].tobytes(), segments), len(kinds))

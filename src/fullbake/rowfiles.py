@@ -83,7 +83,7 @@ def map_rows(folder: Path) -> np.ndarray:
 
 
 def _digest(rows: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
 def _known(journal: Path) -> dict[int, str]:

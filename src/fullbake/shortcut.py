@@ -179,15 +179,16 @@ class _Network:
 
     def _layer(self, hidden: Tensor, layer: str) -> Tensor:
         query, key, value, output, inner, outer = (layer + name for name in self.family.dense)
-        parts = [self._split(self._dense(hidden, name)) for name in (query, key, value)]
-        mixed = functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        asked, known, told = (self._split(self._dense(hidden, name)) for name in (query, key, value))
+        mixed = functional.scaled_dot_product_attention(asked, known, told).transpose(1, 2).flatten(2)
         after, last = (layer + name for name in self.family.norms)
         hidden = self._norm(hidden + self._dense(mixed, output), after)
         return self._norm(hidden + self._dense(functional.gelu(self._dense(hidden, inner)), outer), last)
 
     def _split(self, states: Tensor) -> Tensor:
         """(1, tokens, width) -> (1, heads, tokens, width of a head)."""
-        return states.unflatten(-1, (self.config[self.family.heads], -1)).transpose(1, 2)
+        heads = states.view(*states.shape[:2], self.config[self.family.heads], -1)
+        return heads.transpose(1, 2)
 
     def _dense(self, inputs: Tensor, name: str) -> Tensor:
         return functional.linear(inputs, self._of(f"{name}.weight"), self._of(f"{name}.bias"))

@@ -189,7 +189,8 @@ def _states_of(
     if layers is None:
         return None, nothing
     model = build_network(job)
-    cut = find_cut(model.to(runtime.device()), layers)
+    placed: Any = model  # transformers' own types do not know a device as an argument of `to`
+    cut = find_cut(placed.to(runtime.device()), layers)
     if cut is None:
         say(f"a base of type {model.config.model_type!r} cannot be cut above its fixed layers: it runs whole")
         return None, nothing
