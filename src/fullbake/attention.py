@@ -99,23 +99,23 @@ class _Attention(torch.autograd.Function):
             draw_kept(source, level, kept[part])
             np.copyto(n.numpy(), kept[part])
             torch.bmm(s.mul_(n), v[part], out=out[part])
-        ctx.rescale, ctx.scale, ctx.heads, ctx.kept = LEVELS / (LEVELS - level), scale, query.shape[1], kept
+        ctx.rescale, ctx.scale, ctx.heads = LEVELS / (LEVELS - level), scale, query.shape[1]
         out.mul_(ctx.rescale)
-        ctx.save_for_backward(q, k, v, bias, out)
+        ctx.save_for_backward(q, k, v, bias, out, torch.from_numpy(kept))
         return out.view(query.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias, out = ctx.saved_tensors
+        q, k, v, bias, out, kept = ctx.saved_tensors
         flat = _flat(gradient)
         # the softmax's gradient takes off each query's mean; the rest of the formula knows dropout by its rescaling
         means, flat = (flat * out).sum(-1, keepdim=True), flat * ctx.rescale
         grads = [torch.empty_like(tensor) for tensor in (q, k, v)]
-        buffers = [torch.empty(_chunk(ctx.kept.shape), *ctx.kept.shape[1:]) for _ in range(3)]
-        for part in _chunks(ctx.kept.shape):
+        buffers = [torch.empty(_chunk(kept.shape), *kept.shape[1:]) for _ in range(3)]
+        for part in _chunks(kept.shape):
             p, g, n = (buffer[: part.stop - part.start] for buffer in buffers)
             _probabilities(q[part], k[part], bias, ctx.heads, part, ctx.scale, out=p)
-            np.copyto(n.numpy(), ctx.kept[part])
+            np.copyto(n.numpy(), kept[part].numpy())
             torch.bmm(flat[part], v[part].transpose(1, 2), out=g)
             g.mul_(n).sub_(means[part]).mul_(p)
             torch.bmm(p.mul_(n).transpose(1, 2), flat[part], out=grads[2][part])

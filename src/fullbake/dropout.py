@@ -54,12 +54,14 @@ class _Drop(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, level: int) -> Tensor:
         kept = np.empty(values.shape, dtype=np.bool_)
         draw_kept(words_source(), level, kept)
-        ctx.kept, ctx.rescale = kept, LEVELS / (LEVELS - level)
+        ctx.save_for_backward(torch.from_numpy(kept))
+        ctx.rescale = LEVELS / (LEVELS - level)
         return _kept_of(values, kept, ctx.rescale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _kept_of(gradient, ctx.kept, ctx.rescale), None
+        (kept,) = ctx.saved_tensors
+        return _kept_of(gradient, kept.numpy(), ctx.rescale), None
 
 
 def _kept_of(values: Tensor, kept: npt.NDArray[np.bool_], rescale: float) -> Tensor:

@@ -160,10 +160,10 @@ class _Training:
         with self.accelerator.autocast():
             for loss in self.work.loss_fn(self.module, step, share):
                 self.accelerator.backward(loss)
+                _fill_gradients(self.parameters)
                 total += loss.item()
             if self.work.penalty is not None and penalized:
                 self.accelerator.backward(self.work.penalty(self.module))
-        _fill_gradients(self.parameters)
         return total
 
     def _factor(self, step: int) -> float:
@@ -343,7 +343,8 @@ def _agreed_signal(noted: int) -> int:
 
 
 def _fill_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Gradients of some rows alone become whole ones, which clipping and optimizers ask for."""
+    """Gradients of some rows alone become whole ones, which clipping and optimizers ask for; the next cut's rows are
+    then added in place."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()
