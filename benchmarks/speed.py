@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py FOLDER_OF_DATA [name ...] [--again] [--full] [--quick] [--threads N]
 
-Names are those of comparisons.py; without any, all that have no result yet are run (some 25 minutes on two cores; leave
+Names are those of speed_rows.py; without any, all that have no result yet are run (some 25 minutes on two cores; leave
 the machine alone meanwhile). Each result is kept at once in results/speed/NAME.json: a run that was stopped goes on
 where it was. --again measures anew what is kept. --full takes all rows for the slow sides too, which takes hours.
 --quick is a trial at tiny sizes that keeps nothing. FOLDER_OF_DATA holds ag_news_test.csv, jigsaw_8k.csv and
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparisons import SIZES, Against, Comparison, comparisons
 from machine import RESULTS, keep
 from rounds import ATTEMPTS, Measured, Side, measure
+from speed_rows import SIZES, Against, Comparison, comparisons
 
 KEPT = "speed"
 

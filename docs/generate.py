@@ -66,8 +66,8 @@ A recipe is one run's whole configuration. Every field has one name: in YAML it 
 flag says otherwise; the [shipped recipes](recipes.md) set some of them. `head` is `head.kind` in YAML where its section
 has other fields too.
 
-The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there is
-none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
+The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there
+is none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
 `--further-pretraining`.
 """
 
@@ -262,8 +262,48 @@ def results(folder: Path = ROOT / "benchmarks" / "results") -> str:
     """docs/results.md: a table for each file of benchmarks/results: name, command, machine, versions, rows."""
     files = sorted(folder.glob("*.json"))
     parts = [_result(json.loads(path.read_text("utf-8")), path.name) for path in files]
+    boards = [(path, json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("comparisons/*.json"))]
+    parts = [*(_comparison(board, path) for path, board in boards), *parts]
     return "\n".join(
         ["# Results\n\nMeasured, stored, and put here by a script.\n", *(parts or ["None are stored yet."])]
+    )
+
+
+def _comparison(board: dict[str, Any], path: Path) -> str:
+    """A leaderboard: the verdict, then a row a recipe."""
+    metric, data = board["metric"], board["data"]
+    done = [entry for entry in board["recipes"] if entry["status"] == "done"]
+    rows = [
+        _row("recipe", f"{metric} on test, 95% interval", "rate", "training", "peak memory", "trained", "rows/s"),
+        _row(*["---"] * 7),
+    ]
+    rows += [_standing(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
+    undone = [f"- {entry['name']}: {entry['reason']}\n" for entry in board["recipes"] if entry["status"] != "done"]
+    notes = [f"- {line}\n" for line in [*board["design"]["left_out"], *board["stamps"]]]
+    parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test"))
+    cut = f", cut to {data['max_rows']:,} rows" if data["max_rows"] else ""
+    seeds = ", ".join(map(str, board["design"]["seeds"]))
+    facts = (
+        f"{data['source']}: {parts} rows{cut}; seeds {seeds}. Command: `{board['command']}`, {board['date'][:10]}, "
+        f"{board['seconds'] / 60:.0f} min. Machine: {_named(board['machine'])}. Versions: {_named(board['versions'])}."
+    )
+    words = "\n".join(f"> {line}" for line in board["verdict"]["words"])
+    head = f"## Comparison: {path.stem.replace('_', ' ')}\n\n{words}\n"
+    stored = f"Stored in `benchmarks/results/comparisons/{path.name}`."
+    return f"{head}\n{''.join(rows)}\n{''.join([*undone, *notes])}\n{facts}\n{stored}\n"
+
+
+def _standing(entry: dict[str, Any], metric: str) -> str:
+    figure, cost = entry["test"][metric], entry["cost"]
+    memory = "" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB"
+    return _row(
+        f"{entry['name']}",
+        f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})",
+        "" if entry["rate"] is None else f"{entry['rate']:g}",
+        f"{cost['train_seconds']:.1f} s",
+        memory,
+        f"{cost['trained_parameters']:,}",
+        f"{cost['rows_per_second']:,.0f}",
     )
 
 
@@ -343,30 +383,23 @@ def corpus_building() -> str:
 
 
 def demo_end() -> str:
-    """The end of the demo's output: three predictions, the scores of each part, where the bundle lies."""
-    return _output(_from_predictions(_stored_output()))
+    """What the demo prints when it is done: the leaderboard, the verdict, three predictions."""
+    return _output(_demo("output.txt"))
 
 
 def demo_scores() -> str:
-    """The tables of scores that the demo prints."""
-    whole = _stored_output()
-    return _output(whole.removesuffix(_from_predictions(whole)))
+    """The test scores of the tutorial's first classifier."""
+    return _output(_demo("scores.txt"))
 
 
 def demo_facts() -> str:
     """How long the stored demo ran, and where."""
-    facts = json.loads((ROOT / "docs" / "demo" / "facts.json").read_text("utf-8"))
-    return f"That run, from an empty cache, took {facts['cpu_seconds']} s of processor time ({facts['machine']}).\n"
+    facts = json.loads(_demo("facts.json"))
+    return f"That run, from an empty cache, took {facts['seconds']} s ({facts['machine']}).\n"
 
 
-def _stored_output() -> str:
-    return (ROOT / "docs" / "demo" / "output.txt").read_text("utf-8")
-
-
-def _from_predictions(text: str) -> str:
-    """From the top rule of the table of predictions on."""
-    header = next(re.finditer(r"^┃ text .*$", text, re.MULTILINE)).start()
-    return text[text.rindex("\n┏", 0, header) + 1 :]
+def _demo(name: str) -> str:
+    return (ROOT / "docs" / "demo" / name).read_text("utf-8")
 
 
 def _output(text: str) -> str:

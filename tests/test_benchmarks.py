@@ -146,7 +146,7 @@ def test_the_page_is_made_of_stored_files(tmp_path, monkeypatch) -> None:
 
 
 def test_every_comparison_names_functions_that_are_there(monkeypatch) -> None:
-    comparisons = loaded("benchmarks", "comparisons", monkeypatch)
+    comparisons = loaded("benchmarks", "speed_rows", monkeypatch)
     names = {
         side.make
         for size in comparisons.SIZES.values()

@@ -1,6 +1,6 @@
 """What chooses: a validation part, or folds; on a way that is plain arithmetic."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,30 @@ def test_a_validation_part_chooses_rate_and_epoch() -> None:
 def test_one_rate_needs_no_comparison() -> None:
     best = train_best(Watched(HELD, TRAIN).way, (1.0,), "accuracy")
     assert all("rate" not in entry for entry in best.history)
+
+
+def test_no_epoch_is_scored_twice() -> None:
+    """The best epoch's logits are there already, unless it came before a stop."""
+    watched = Watched(HELD, TRAIN)
+    scored: list[float] = []
+
+    def logits(network: Any, rows: Numbers) -> np.ndarray:
+        scored.append(network.slope)
+        return watched.logits(network, rows)
+
+    whole = train_best(replace(watched.way, logits=logits), (1.0,), "neg_log_loss")
+    assert scored == [1.0, 2.0, -3.0]
+
+    def go_on(network: Any, rows: Numbers, validate: Any, trial: Trial) -> list[dict[str, Any]]:
+        earlier = watched.fit(
+            network, rows, lambda module, _: judge(watched.logits(module, HELD), HELD.labels, trial.metric), trial
+        )
+        last = {"epoch": 3, "best": False} | validate(Slope(), 2)
+        return [*earlier[:2], last]
+
+    resumed = train_best(replace(watched.way, fit=go_on, logits=logits), (1.0,), "neg_log_loss")
+    assert scored[3:] == [0.0, 2.0]
+    assert np.array_equal(resumed.logits, whole.logits)
 
 
 def test_of_equals_the_earlier_rate_is_kept() -> None:

@@ -105,6 +105,15 @@ def test_the_environment_keeps_them_out(bases: Bases, monkeypatch: pytest.Monkey
         assert state_of(model) == before
 
 
+def test_elsewhere_the_first_token_alone_is_left(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fullbake.runtime.on_linux", lambda: False)
+    model = load_encoder(bases("bert"))
+    with fast_kernels(model, first_token=True):
+        assert any(type(module) is nn.Dropout for module in model.modules())
+        assert model.config._attn_implementation == "sdpa"
+        assert model(**batch()).last_hidden_state.shape[1] == 1
+
+
 def test_training_without_dropout_is_the_plain_one(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

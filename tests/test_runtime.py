@@ -1,3 +1,4 @@
+import types
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +35,17 @@ def test_versions_name_what_weights_depend_on() -> None:
     versions = runtime.versions()
     assert {"python", "fullbake", "torch", "transformers"} <= set(versions)
     assert runtime.threads() == torch.get_num_threads()
+
+
+def test_memory_is_held_where_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc says 1 to each setting; another C library has none and is left alone."""
+    asked: list[tuple[int, int]] = []
+    library = types.SimpleNamespace(mallopt=lambda *setting: asked.append(setting))
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: library)
+    runtime.hold_memory()
+    assert not asked
+    monkeypatch.setenv("FULLBAKE_HOLD_MEMORY", "1")
+    runtime.hold_memory()
+    assert [number for number, _ in asked] == [-4, -1]
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: types.SimpleNamespace())
+    runtime.hold_memory()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter, validators
 from rich.text import Text
 
-from fullbake import __version__, corpuscli, printing, terminal
+from fullbake import __version__, comparecli, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.compressed import bare_suffix
 from fullbake.config import Recipe, recipe_names
@@ -34,13 +34,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-DEMO_TEXTS = (
-    "The keeper saved a penalty in the last minute and the whole stand went quiet.",
-    "Let the dough rest overnight in the fridge, it is far easier to shape.",
-    "My laptop will not boot since the update, it just shows a grey screen.",
-)
-
 corpuscli.add_to(app)
+comparecli.add_to(app)
 
 
 @app.command
@@ -364,35 +359,6 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
         tell(f"cleared {amount(features.clear())} in {features.root}")
         return
     show(printing.cache(features))
-
-
-@app.command
-def demo(
-    *, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), recipe: str = "frozen-linear"
-) -> None:
-    """Train on 1,200 bundled forum comments (eight topics) with the packaged base, score, and predict. No hub needed.
-
-    Parameters
-    ----------
-    out_folder: Path
-        Folder for the bundle; an earlier demo there is replaced.
-    recipe: str
-        A shipped recipe by name.
-    """
-    from dataclasses import replace
-    from importlib import resources
-
-    from fullbake.parts import read_labelled
-    from fullbake.running import adapt
-
-    chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
-    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
-        comments = replace(read_labelled(path, chosen.data), source="the bundled comments")
-    classifier = adapt(chosen, comments, out=out_folder, overwrite=True, resume="restart")
-    show(printing.scores(classifier.record.facts["metrics"]["test"]))
-    show(printing.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
-    _print_run(classifier, out_folder)
-    tell(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."')
 
 
 @app.command

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
@@ -242,6 +242,27 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
     Raises BaseModelError for ALBERT, whose layers are one, and for more layers than there are.
     """
     _, count = _find_layers(_encoder_of(model))
+    _check_count(layers, count)
+    depths = parameter_depths(model)
+    for name, parameter in model.named_parameters():
+        if depths[name] <= layers:
+            parameter.requires_grad_(False)
+
+
+def lowest_parts(model: nn.Module, layers: int | None) -> tuple[list[nn.Module], list[nn.Module]]:
+    """(what comes before the layers of a model's encoder, the lowest `layers` of them; None: all), in their order.
+
+    Raises BaseModelError as `freeze_lowest` does.
+    """
+    encoder = _encoder_of(model)
+    path, count = _find_layers(encoder)
+    _check_count(layers or 0, count)
+    names = [name for name, _ in encoder.named_children()]
+    below = names[: names.index(path.split(".")[0])]
+    return [encoder.get_submodule(name) for name in below], list(encoder.get_submodule(path))[:layers]
+
+
+def _check_count(layers: int, count: int) -> None:
     if not 0 <= layers <= count:
         raise BaseModelError(
             "there are fewer layers than are to be frozen",
@@ -249,10 +270,25 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
             expected=f"0 to {count}",
             got=str(layers),
         )
-    depths = parameter_depths(model)
-    for name, parameter in model.named_parameters():
-        if depths[name] <= layers:
-            parameter.requires_grad_(False)
+
+
+def probe_inputs(model: Any) -> dict[str, Tensor]:
+    """A batch of 2 x 4 tokens, one of them padding, for comparing two ways to compute the same."""
+    place = next(model.parameters()).device
+    ids = torch.arange(5, 13, device=place).reshape(2, 4) % model.config.vocab_size
+    return {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=place)}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in eval mode; afterwards each part is as it was."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def parameter_depths(model: nn.Module) -> dict[str, int]:

@@ -3,6 +3,8 @@
 Each piece is another class or another name for a part that stays in its place: parameters, their names and what is
 saved do not change, and each piece falls back to the plain way for what it does not know. So they may be put into any
 transformers encoder, alone or within a larger module. FULLBAKE_FAST_KERNELS=0 keeps all of them out.
+
+What is made for the CPU is used on Linux alone, where it was measured; the first token alone is less work anywhere.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ def fast_kernels(network: nn.Module, *, first_token: bool = False) -> Iterator[N
 
     first_token: whether nothing but the first token's last hidden state is read of it: then the last layer computes
     no other, and `last_hidden_state` is (rows, 1, width). Layers of families that are not known run whole.
+    Gradients of embedding tables are sparse within; `loop` makes them whole.
     """
     with ExitStack() as undone:
         if runtime.fast_kernels():
@@ -34,17 +37,16 @@ def fast_kernels(network: nn.Module, *, first_token: bool = False) -> Iterator[N
 
 def _install(network: nn.Module, first_token: bool) -> Iterator[Undo]:
     """Put the pieces in, one by one. Yields what takes each out again."""
-    for module in network.modules():
+    for module in network.modules() if runtime.on_linux() else ():
         if type(module) is nn.Dropout:
             yield _reclass(module, WordDropout)
-        if type(module) is nn.Embedding and not module.sparse:
+        if type(module) is nn.Embedding and module.weight.device.type == "cpu" and not module.sparse:
             yield _make_sparse(module)
         if isinstance(module, PreTrainedModel):
             yield from _redirect(module)
-    if first_token:
-        found = first_token_class(network)
-        if found is not None:
-            yield _reclass(*found)
+    found = first_token_class(network) if first_token else None
+    if found is not None:
+        yield _reclass(*found)
 
 
 def _reclass(module: nn.Module, fast: type[nn.Module]) -> Undo:

@@ -9,7 +9,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ import platformdirs
 if TYPE_CHECKING:
     import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "safetensors")
 
@@ -67,6 +67,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.processor()
+    return platform.processor()
+
+
 def tokenize_alone() -> None:
     """Keep the Rust tokenizer to one thread, in a process that is one of several."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -75,6 +84,11 @@ def tokenize_alone() -> None:
 def fast_kernels() -> bool:
     """Whether the fast pieces of `kernels` may be used: yes, unless FULLBAKE_FAST_KERNELS is 0."""
     return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
+
+
+def on_linux() -> bool:
+    """Whether this is Linux, the only system on which the pieces made for the CPU have been measured."""
+    return platform.system() == "Linux"
 
 
 def release_memory() -> None:
@@ -88,15 +102,35 @@ def release_memory() -> None:
         trim(0)
 
 
-def hold_memory() -> bool:
-    """Let freed buffers stay with the process, where the C library is glibc: it gives those above 128 KB to 32 MB back
-    at once, and the system then zeroes every page of the next one. For the rest of the process. Returns whether it
-    could; `release_memory` still gives back what lies free.
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count anew, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """Most bytes of main memory that this process has held since the last reset (since its start where the system
+    cannot reset), None where it is not known."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def hold_memory() -> None:
+    """Where FULLBAKE_HOLD_MEMORY is 1 and the C library is glibc, let freed buffers stay with the process.
+
+    glibc gives large ones back at once, and the system zeroes every page of the next: some percent of a training step.
+    The price is that nothing goes back before `release_memory`. For the rest of the process.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is None:
-        return False
-    return all([mallopt(_M_MMAP_THRESHOLD, 32 << 20), mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)])
+    if mallopt is not None and os.environ.get("FULLBAKE_HOLD_MEMORY") == "1":
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def versions() -> dict[str, str]:
