@@ -21,6 +21,7 @@ factsheet finetuning grids scoring stream
 guesses ways
 gauges pacing trials
 probing
+courses
 pretraining
 pilots staging
 corpuscli rounds running

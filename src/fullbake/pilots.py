@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from fullbake.corpus import read_shard
+from fullbake.courses import Course, prepare
 from fullbake.documents import Source
 from fullbake.encoder import freeze_all
-from fullbake.pretraining import Course, Outcome, prepare, pretrain
+from fullbake.pretraining import Outcome, pretrain
 from fullbake.probing import general_text, reading_of, tokenizer_of
 from fullbake.progress import say
 from fullbake.sections import PretrainingConfig

@@ -13,6 +13,7 @@ from fullbake import runtime, storage, unfinished
 from fullbake.cache import Cache
 from fullbake.checkpoints import Cadence, Checkpoints
 from fullbake.config import Recipe
+from fullbake.courses import Course, prepare
 from fullbake.data import read_dataset
 from fullbake.documents import Source, file_source, text_source
 from fullbake.encoder import load_encoder
@@ -21,7 +22,7 @@ from fullbake.guarding import Guard
 from fullbake.hashing import fingerprint
 from fullbake.network import encoder_fingerprint
 from fullbake.parts import Part, Parts
-from fullbake.pretraining import Course, prepare, pretrain, write
+from fullbake.pretraining import pretrain, write
 from fullbake.progress import say, warn
 from fullbake.sections import PretrainingConfig
 from fullbake.unfinished import Resume
