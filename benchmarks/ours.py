@@ -20,6 +20,7 @@ from fullbake.bases import load_config, resolve
 from fullbake.cache import Cache
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, HeadTraining, frozen_features
+from fullbake.grids import train_heads
 from fullbake.heads import build_head
 from fullbake.inference import encode
 from fullbake.losses import make_objective
@@ -48,7 +49,7 @@ class Pass:
             tokens=self.tokens,
             pad_id=self.tokenizer.pad_token_id,
         )
-        values: np.ndarray = found.vectors if hasattr(found, "vectors") else found.values
+        values: np.ndarray = found.vectors
         return values
 
     def needed(self) -> float:
@@ -245,11 +246,10 @@ class Grid:
         features = random.standard_normal((rows, 384), dtype=np.float32)
         self.train_rows = Featured(features, (features[:, 0] > 0).astype(np.int64))
         self.kind, self.batch_size = kind, batch_size
+        self.objective = make_objective(TrainingConfig(), self.train_rows.labels, LABELS)
 
     def train(self, groups: Sequence[Sequence[int]]) -> np.ndarray:
         """Train the cells of each group at once. Returns the output layers' weights, cell by cell."""
-        from fullbake.grids import train_heads
-
         weights = []
         for group in groups:
             heads = [self._head(cell) for cell in group]
@@ -271,8 +271,7 @@ class Grid:
             warmup=0,
             seed=cell // 4,
         )
-        objective = make_objective(training, self.train_rows.labels, LABELS)
-        return HeadTraining(HeadConfig(kind=self.kind, width=384), training, objective)
+        return HeadTraining(HeadConfig(kind=self.kind, width=384), training, self.objective)
 
 
 # The machine

@@ -5,7 +5,8 @@
 Names are those of speed_rows.py; without any, all that have no result yet are run (some 25 minutes on two cores; leave
 the machine alone meanwhile). Each result is kept at once in results/speed/NAME.json: a run that was stopped goes on
 where it was. --again measures anew what is kept. --full takes all rows for the slow sides too, which takes hours.
---quick is a trial at tiny sizes that keeps nothing. FOLDER_OF_DATA holds ag_news_test.csv, jigsaw_8k.csv and
+--quick is a trial at tiny sizes that keeps nothing. Switches of fullbake's own are set by the environment
+(FULLBAKE_HOLD_MEMORY=1) and kept with the result. FOLDER_OF_DATA holds ag_news_test.csv, jigsaw_8k.csv and
 sms_spam.csv.
 """
 
@@ -21,6 +22,7 @@ from rounds import ATTEMPTS, Measured, Side, measure
 from speed_rows import SIZES, Against, Comparison, comparisons
 
 KEPT = "speed"
+SWITCHES = ("FULLBAKE_HOLD_MEMORY", "FULLBAKE_FAST_KERNELS")
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
         facts = run(found[name], asked.threads, quick=asked.quick)
         _print(found[name], facts)
         if not asked.quick:
-            keep(f"{KEPT}/{name}", facts.pop("rows"), threads_of_a_side=asked.threads, size=size, **facts)
+            keep(f"{KEPT}/{name}", facts.pop("rows"), **_settings(asked, size), **facts)
 
 
 def _arguments() -> argparse.Namespace:
@@ -51,6 +53,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
+
+
+def _settings(asked: argparse.Namespace, size: str) -> dict[str, Any]:
+    switches = {name: os.environ[name] for name in SWITCHES if name in os.environ}
+    return {"threads_of_a_side": asked.threads, "size": size, "switches": switches}
 
 
 def run(comparison: Comparison, threads: int, *, quick: bool = False) -> dict[str, Any]:

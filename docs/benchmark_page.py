@@ -109,6 +109,8 @@ def _details(name: str, stored: Stored) -> str:
     columns = ("side", "seconds", "over the rounds", "scaled", "processors of others", "repeated", "")
     told = f"{stored['rounds']} rounds, {stored['threads_of_a_side']} threads; the machine's product: "
     told += f"{stored['operations_per_second'] / 1e9:.0f} GFLOP/s.\n"
+    if stored["switches"]:
+        told += f"Switched on: {', '.join(f'{name}={value}' for name, value in stored['switches'].items())}.\n"
     work = stored["work"][:1].upper() + stored["work"][1:]
     return f"## {name}\n\n{work}. {told}\n{_table(columns, lines)}\n{_facts(stored)}"
 

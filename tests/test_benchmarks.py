@@ -126,6 +126,7 @@ def stored(**fields: Any) -> dict[str, Any]:
     }
     peer |= {"scaled_by": 4.0, "apart": 2e-6}
     common = {"work": "features of x", "rounds": 2, "threads_of_a_side": 2, "operations_per_second": 2e11}
+    common |= {"switches": {"FULLBAKE_HOLD_MEMORY": "1"}}
     return {**machine, **common, "share_at_least": 0.8, "rows": [ours, peer], **fields}
 
 
@@ -141,6 +142,7 @@ def test_the_page_is_made_of_stored_files(tmp_path, monkeypatch) -> None:
     assert "| features of x | peer\\|x | **1.5x** (1.25 to 2) | 1.6x, not reached |" in told
     assert "| features of x | fullbake | 75% | 80%, not reached |" in told
     assert "from 0.25 of the work" in told
+    assert "Switched on: FULLBAKE_HOLD_MEMORY=1." in told
     assert "answers apart by 2e-06" in told
     assert "| fullbake | 2 | 0.8500 (0.8000 to 0.9000) |" in told
 
