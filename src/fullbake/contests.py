@@ -3,10 +3,10 @@
 A recipe's score moves for two reasons: other test rows, and other seeds. Both are drawn here: the rows by a bootstrap
 that all recipes share (`resampling`), the seeds from the few that were trained. To draw the seeds too, with
 replacement, is what first comes to mind, and with three seeds it is wrong in two ways. The seeds' variance comes out
-too small by (n - 1) / n, and by more than its mean says, as three values often lie together: recipes that differ by
-their seeds alone were then told apart in 12 to 16% of simulated comparisons, not 5% (percentiles, or a normal
-approximation). And what a seed changes at single rows is counted twice, by the rows and by the seeds: where seeds
-differ in nothing else, alarms came in 0.5%, and real differences were missed.
+too small by (n - 1) / n, and by more than its mean says, as three values often lie together: in simulated worlds
+equally good recipes whose seeds differ were told apart in up to 15% of comparisons, not 5%. And what a seed changes at
+single rows is counted twice, by the rows and by the seeds: where seeds differ in nothing else, alarms came in under 1%,
+and real differences were missed (benchmarks/simulated_contests.py; the test below had 2 to 7% in all of them).
 
 So the variance is put together from its parts, as in the analysis of readers and cases in radiology, where few readers
 (here: seeds, nested in recipes) judge the same cases (here: rows): Obuchowski and Rockette 1995 (Communications in

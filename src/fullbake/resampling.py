@@ -2,9 +2,9 @@
 
 The draws depend on the number of rows, on how many are drawn and on the seed alone, so every recipe that was scored on
 the same rows is drawn alike, and two of them can be compared draw by draw though each was resampled by itself: the work
-grows with the recipes, not with their pairs. Metrics that follow from counts (or from a mean over rows) are computed
-for all draws at once by a matrix product; any other is a function that is called for each draw and seed, some thousand
-times slower.
+grows with the recipes, not with their pairs. The metrics that validation may choose by are computed for all draws at
+once: those of predicted labels by a matrix product, those of probabilities along their sorted rows. Any other is a
+function that is called for each draw and seed, some thousand times slower.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ DRAWS: Final = 2000
 """Draws of the rows. A standard error is then known to 1 in 60 (its relative error is 1 / sqrt(2 draws))."""
 
 Statistic = str | Callable[[NDArray[Any], NDArray[Any]], float]
-"""A name (of `BY_COUNTS`, `BY_ROWS` or "mean"), or (labels, predictions) -> number, NaN where it is undefined."""
+"""A name (of `BY_COUNTS`, `BY_ROWS` or `BY_CHANCES`), or (labels, predictions) -> number, NaN where it is undefined."""
 
 Floats = NDArray[np.float64]
 
@@ -48,10 +48,10 @@ def resample(
 ) -> Resampled:
     """Score every seed on the rows as they are, and on `draws` draws of as many rows with replacement.
 
-    predictions: ids (seeds, rows), or 0 and 1 (seeds, rows, labels). labels: (rows,) or (rows, labels). statistic:
-    the name of a metric that follows from them; or "mean", where predictions are a number a row (seeds, rows), such as
-    minus its loss, and labels only say how many; or a function, for which predictions may be anything with a row along
-    the second axis. Averages run over the classes that occur in a draw, as in `metrics`.
+    predictions: ids (seeds, rows), or 0 and 1 (seeds, rows, labels); probabilities (seeds, rows, classes) where the
+    metric is one of `BY_CHANCES`; anything with a row along the second axis for a function. labels: (rows,) or (rows,
+    labels). Averages run over the classes that occur in a draw, as in `metrics`; where a metric of probabilities needs
+    rows of a class and other rows, over the classes that have both.
 
     Raises DataError where the arrays do not fit together or the metric is undefined on most draws, or on the rows.
     """
@@ -86,8 +86,10 @@ Scorer = Callable[[NDArray[Any]], Floats]
 def _scorer(predictions: NDArray[Any], labels: NDArray[Any], statistic: Statistic) -> Scorer:
     if callable(statistic):
         return _called(predictions, labels, statistic)
-    if statistic == "mean":
-        return _averaged(predictions)
+    if statistic == "neg_log_loss":
+        return _averaged(np.array([_log_chances(labels, own) for own in predictions]))
+    if statistic in BY_CHANCES:
+        return _sorted(predictions, labels, _CURVES[statistic])
     if labels.ndim == 2 and statistic in BY_ROWS:
         return _averaged(np.array([BY_ROWS[statistic](labels == 1, own == 1) for own in predictions]))
     return _counted(predictions, labels, BY_COUNTS[statistic])
@@ -200,21 +202,85 @@ BY_ROWS: Final[dict[str, Callable[[NDArray[np.bool_], NDArray[np.bool_]], Floats
 """Metrics that are means over rows where a row may have many labels."""
 
 
+# Metrics of probabilities
+
+
+def _log_chances(labels: NDArray[Any], chances: NDArray[Any]) -> Floats:
+    """Log-likelihood of each row, in nats; the mean over labels where it may have many. 0 counts as an epsilon."""
+    exact = np.asarray(chances, dtype=np.float64)
+    own = exact[np.arange(len(labels)), labels] if labels.ndim == 1 else np.where(labels == 1, exact, 1 - exact)
+    logs: Floats = np.log(np.clip(own, np.finfo(np.float64).eps, 1))
+    return logs if labels.ndim == 1 else logs.mean(axis=1)
+
+
+Curve = Callable[[Floats, Floats], Floats]
+"""Weights of a class's rows and of the others at each distinct probability, the highest first, (draws, probabilities)
+-> area under the curve (draws,), NaN where a draw lacks one of the two."""
+
+
+def _roc_auc(held: Floats, others: Floats) -> Floats:
+    below = others.sum(axis=1, keepdims=True) - others.cumsum(axis=1)
+    return _over((held * (below + others / 2)).sum(axis=1), held.sum(axis=1) * others.sum(axis=1))
+
+
+def _average_precision(held: Floats, others: Floats) -> Floats:
+    hits = held.cumsum(axis=1)
+    precision = np.nan_to_num(_over(hits, hits + others.cumsum(axis=1)))
+    mixed = (held.sum(axis=1) > 0) & (others.sum(axis=1) > 0)
+    return np.where(mixed, _over((precision * held).sum(axis=1), held.sum(axis=1)), np.nan)
+
+
+_CURVES: Final[dict[str, Curve]] = {"roc_auc": _roc_auc, "average_precision": _average_precision}
+
+BY_CHANCES: Final = (*_CURVES, "neg_log_loss")
+"""Metrics that need probabilities: of two exclusive classes that of the last, of more the mean of one against the
+rest."""
+
+
+def _sorted(chances: NDArray[Any], labels: NDArray[Any], curve: Curve) -> Scorer:
+    held = _marks(labels, chances.shape[2])
+    places = [1] if labels.ndim == 1 and chances.shape[2] == 2 else list(range(chances.shape[2]))
+
+    def score(weights: NDArray[Any]) -> Floats:
+        areas = [[_area(weights, own[:, place], held[:, place], curve) for place in places] for own in chances]
+        by_class = np.array(areas)  # (seeds, classes, draws)
+        known = ~np.isnan(by_class)
+        return _over(np.where(known, by_class, 0).sum(axis=1), known.sum(axis=1).astype(np.float64)).T
+
+    return score
+
+
+def _area(weights: NDArray[Any], chances: NDArray[Any], held: NDArray[np.bool_], curve: Curve) -> Floats:
+    order = np.argsort(-chances, kind="stable")
+    starts = np.flatnonzero(np.diff(chances[order], prepend=np.inf))
+    own, truth = weights[:, order].astype(np.float64), held[order]
+    return curve(np.add.reduceat(own * truth, starts, axis=1), np.add.reduceat(own * ~truth, starts, axis=1))
+
+
 def _check(predictions: NDArray[Any], labels: NDArray[Any], statistic: Statistic) -> None:
-    shape = np.shape(labels)
-    fits = np.ndim(predictions) >= 2 and (predictions.shape[1:] == shape or callable(statistic) or statistic == "mean")
-    if not fits or not shape[0] or predictions.shape[1] != shape[0]:
+    problems = _fault(np.shape(predictions), np.shape(labels), statistic)
+    if problems:
         raise DataError(
-            "predictions and labels cannot be compared",
-            expected=f"predictions of shape (seeds, {', '.join(map(str, shape))}), at least one row",
-            got=f"shape {np.shape(predictions)}",
+            "predictions and labels cannot be compared", expected=problems, got=f"shape {np.shape(predictions)}"
         )
-    known = {*BY_COUNTS, *BY_ROWS, "mean"} if len(shape) == 2 else {*BY_COUNTS, "mean"}
-    known -= {"matthews_corrcoef"} if len(shape) == 2 else set()
+    known = {*BY_COUNTS, *BY_CHANCES}
+    if np.ndim(labels) == 2:
+        known = (known | {*BY_ROWS}) - {"matthews_corrcoef"}
     if isinstance(statistic, str) and statistic not in known:
         raise DataError(
-            "this metric does not follow from predicted labels",
+            "the metric cannot be resampled",
             where="statistic",
             got=repr(statistic),
             remedy=f"{did_you_mean(statistic, sorted(known))} Any other is passed as a function.",
         )
+
+
+def _fault(shape: tuple[int, ...], labels: tuple[int, ...], statistic: Statistic) -> str | None:
+    """What should have been given, None where it was."""
+    wanted = [str(size) for size in labels]
+    if statistic in BY_CHANCES and len(labels) == 1:
+        wanted, labels = [*wanted, "classes"], (*labels, *shape[2:3])
+    seen = shape[1:2] if callable(statistic) else shape[1:]
+    if len(shape) >= 2 and seen == (labels[:1] if callable(statistic) else labels) and len(wanted) == len(labels):
+        return None if labels[0] else "at least one row"
+    return f"predictions of shape (seeds, {', '.join(wanted)})"

@@ -119,6 +119,8 @@ def _pairs(contestants: Sequence[Contestant], metric: str) -> list[Pair]:
 def _pair(a: Contestant, b: Contestant, seen: Difference, p_holm: float, metric: str, pairs: int) -> Pair:
     shows = p_holm < LEVEL
     needed = None if shows else rows_needed(seen, pairs=pairs)
+    if needed is not None:  # bad luck on rows that mostly would have done is no reason to name fewer
+        needed = max(needed, seen.rows + 1)
     reason = _no_number(seen) if needed is None and not shows else None
     facts = f"95% interval {seen.low:+.3f} to {seen.high:+.3f}, {_p(p_holm)}{_corrected(pairs)}"
     if shows:
