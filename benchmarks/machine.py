@@ -13,13 +13,6 @@ from fullbake import runtime
 RESULTS = Path(__file__).parent / "results"
 
 
-def processor() -> str:
-    """The processor's name, as Linux tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def _named(argument: str) -> str:
     """A file or folder among the arguments by its name alone: where it lies on this machine is nobody's business."""
     path = Path(argument)
@@ -34,7 +27,7 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
         "command": " ".join(["python", *(_named(argument) for argument in sys.argv)]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {
-            "processor": processor(),
+            "processor": runtime.processor(),
             "cores": os.cpu_count(),
             "threads": runtime.threads(),
             "system": platform.system(),
@@ -44,8 +37,8 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
         **facts,
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(f"kept in {path}")
     return path

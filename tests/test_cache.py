@@ -12,6 +12,7 @@ import pytest
 
 from fullbake import storage
 from fullbake.cache import Cache
+from fullbake.errors import SpaceFault
 
 
 def keep(cache: Cache, key: str, size: int = 1000) -> None:
@@ -147,6 +148,7 @@ def test_a_kill_while_putting_leaves_nothing_that_counts(cache: Cache) -> None:
     code = """
 import os, signal, sys
 from fullbake.cache import Cache
+from fullbake.errors import SpaceFault
 with Cache(sys.argv[1], 10_000).put("dead", "") as folder:
     (folder / "x").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -163,6 +165,7 @@ def test_processes_share_a_cache_that_is_too_small_for_them(cache: Cache) -> Non
     code = """
 import random, sys
 from fullbake.cache import Cache
+from fullbake.errors import SpaceFault
 cache, chance = Cache(sys.argv[1], 10_000), random.Random(int(sys.argv[2]))
 for turn in range(40):
     key = f"k{chance.randrange(6)}"
@@ -186,3 +189,46 @@ for turn in range(40):
     for key in keys(cache):
         assert cache.get(key) is not None
     assert all(not name.endswith(".partial") for name in os.listdir(cache.root))
+
+
+def grow(cache: Cache, key: str, content: bytes, *, die: bool = False) -> list[str]:
+    """Adds a file to what grows under the key; returns what was there."""
+    with cache.growing(key, "grown", len(content)) as folder:
+        assert folder is not None
+        there = sorted(path.name for path in folder.iterdir())
+        storage.write_bytes(folder / f"part-{len(there)}", content)
+        if die:
+            raise ZeroDivisionError
+    return there
+
+
+def test_what_was_left_half_made_is_gone_on_with(cache: Cache) -> None:
+    with pytest.raises(ZeroDivisionError):
+        grow(cache, "a", b"one", die=True)
+    assert cache.get("a") is None
+    assert cache.entries() == []
+    assert grow(cache, "a", b"two") == ["part-0"]
+    found = cache.get("a")
+    assert found is not None
+    assert [(found / f"part-{number}").read_bytes() for number in (0, 1)] == [b"one", b"two"]
+    with cache.growing("a", "again") as folder:
+        assert folder is None
+
+
+def test_growing_asks_the_disk_first(cache: Cache) -> None:
+    with pytest.raises(SpaceFault), cache.growing("a", "", 10**18):
+        pytest.fail("there is no such disk")
+
+
+def test_what_nobody_goes_on_with_is_forgotten(cache: Cache) -> None:
+    for key in ("old", "new"):
+        with pytest.raises(ZeroDivisionError):
+            grow(cache, key, b"x", die=True)
+    old = cache.root / "old.growing"
+    for path in (old, *old.iterdir()):
+        os.utime(path, (1_000_000, 1_000_000))
+    grow(cache, "third", b"x")
+    assert not old.exists()
+    assert (cache.root / "new.growing").exists()
+    cache.clear()
+    assert os.listdir(cache.root) in ([], [".lock"])

@@ -161,6 +161,9 @@ def test_recipes_are_listed_and_read_back(run: Run, tmp_path: Path) -> None:
         "frozen-linear",
         "frozen-mlp",
         "frozen-standard",
+        "further-pretrain",
+        "sun2019",
+        "tapt",
     ]
     code, out, _ = run("recipes", "frozen-mlp")
     assert code == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fullbake import documents
-from fullbake.documents import Document, file_source, text_source
+from fullbake.documents import Document, beginning, file_source, text_source
 from fullbake.errors import DataError
 
 
@@ -161,3 +161,11 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("body\na\n")
     with pytest.raises(DataError, match="no column 'text'"):
         file_source(tmp_path / "x.csv")
+
+
+def test_the_beginning_of_a_source_is_paragraphs_and_no_more_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"aaaa\nbbbb\ncccc\n\ndddd\neeee\n\n\xff\xff\n")
+    read = [document.paragraphs for document in beginning(file_source(path), 13).read()]
+    assert read == [("aaaa", "bbbb", "cccc"), ("dddd",)]
+    assert [document.paragraphs for document in beginning(file_source(path), 5).read()] == [("aaaa", "bbbb")]

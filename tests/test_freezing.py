@@ -54,7 +54,7 @@ class Work:
             tokens=TOKENS,
             pad_id=self.tokenizer.pad_token_id,
         )
-        return found.values
+        return found.vectors
 
     def encoded(self) -> Any:
         return encode(self.data.texts, self.tokenizer, TOKENS)

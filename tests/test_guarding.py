@@ -49,6 +49,15 @@ def test_paragraphs_inside_longer_documents(paragraph: str) -> None:
     assert kept([text], [LONG], lets_in=True) == ([text], (0, 2))
 
 
+def test_texts_that_a_document_has_as_several_paragraphs() -> None:
+    lines = [OTHER, "The film was short.", "It rained a lot!", "Nobody minded.", "The end."]
+    held_back = "the film was short. It rained  a lot! Nobody minded."
+    assert kept(["\n".join(lines)], [held_back]) == ([f"{OTHER}\nThe end."], (0, 3))
+    assert kept(["\n".join(lines)], [held_back[:-10]])[1] == (0, 0)
+    assert kept(["\n".join(lines)], [f"{held_back}\nThe end."])[1] == (0, 4)
+    assert kept(["\n".join(lines[2:])], ["It rained a lot"])[1] == (0, 0)
+
+
 def test_a_document_of_which_nothing_is_left_is_gone() -> None:
     assert kept([f"{LONG}\n{OTHER}"], [LONG, OTHER]) == ([], (0, 2))
 

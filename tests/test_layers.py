@@ -9,16 +9,24 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-batches dropout duplicates errors figures hashing heads plots progress runtime writing
-attention bases chunks compressed decisions labels multilabel splits storage survey terminal truncation
-cache calibration checkpoints encoder firsttoken leakage metrics sections textfiles
-arrowtables config kernels loop losses network tokenizer unfinished
-logistic summary tables tokens
-data inference printing writers
-bundle choosing finetuning freezing parts
-finishing inspection model ways
-factsheet running scoring
-suspects
+axes baselines collapse disagreements draws dropout duplicates errors excerpts figures hashing heads markings plots pooling progress rowfiles runtime sentences standins writing
+attention bases batches charts chunks compressed decisions designs examples labels masking multilabel resampling scoreboard splits storage survey terminal truncation
+cache calibration cells checkpoints contests encoder firsttoken leakage manifest metrics numerals sections textfiles
+arrowtables config exhibits kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
+entrants flags logistic summary tables tokens venue
+data documents inference printing shortcut writers
+bundle choosing guarding parts passes portions reporting vocabularies
+corpus finishing freezing inspection lowerlayers model standings
+factsheet finetuning grids scoring stream
+guesses ways
+gauges pacing trials
+probing
+pretraining
+pilots staging
+corpuscli rounds running
+leaderboard suspects
+comparison
+comparecli
 cli
 __main__
 """

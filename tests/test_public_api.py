@@ -5,7 +5,18 @@ import sys
 
 import fullbake
 
-PUBLIC = {"Recipe", "Dataset", "read_dataset", "Classifier", "adapt", "evaluate", "predict_file", "Error"}
+PUBLIC = {
+    "Classifier",
+    "Dataset",
+    "Error",
+    "Recipe",
+    "adapt",
+    "compare",
+    "evaluate",
+    "further_pretrain",
+    "predict_file",
+    "read_dataset",
+}
 HEAVY = ("torch", "transformers", "pyarrow", "sklearn", "scipy", "matplotlib", "datasets", "accelerate")
 
 
@@ -39,7 +50,7 @@ def test_import_is_light() -> None:
 
 
 def test_help_is_light() -> None:
-    for command in ("--help", "train --help", "recipes"):
+    for command in ("--help", "train --help", "pretrain --help", "recipes"):
         run = f"try: main({command.split()!r})\nexcept SystemExit as end: assert not end.code"
         assert loaded_after(f"from fullbake.cli import main\n{run}") == [], command
 

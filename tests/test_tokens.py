@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from fullbake import tokens
 from fullbake.errors import BaseModelError, DataError, RecipeError
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded, collate, count_tokens, tokenize
@@ -389,3 +390,28 @@ def test_whole_texts_are_counted(bases):
     tokenizer = load_tokenizer(bases("bert"))
     texts = mixed_texts(12, 6)
     assert count_tokens(tokenizer, texts).tolist() == [len(ids) for ids in tokenizer(texts)["input_ids"]]
+
+
+# Long texts
+
+LONG_TEXTS = ["good film, never boring. " * 4000, "." * 70_000, "good", "a" * 70_000, " " * 70_000 + "bad"]
+
+
+@pytest.mark.parametrize("truncation", ["head", "tail", "head+tail"])
+def test_a_long_text_has_the_ids_of_all_of_it(family, truncation, monkeypatch):
+    tokenizer = load_tokenizer(family)
+    got = encode(tokenizer, LONG_TEXTS, 64, truncation)
+    monkeypatch.setattr(tokens, "LONG", 1 << 30)
+    assert rows_of(got) == rows_of(encode(tokenizer, LONG_TEXTS, 64, truncation))
+
+
+@pytest.mark.parametrize("max_length", [64, 65])
+def test_long_pairs_have_the_ids_of_all_of_them(bert, max_length, monkeypatch):
+    pairs = [LONG_TEXTS, [*LONG_TEXTS[1:], LONG_TEXTS[0]]]
+    got = encode(bert, pairs[0], max_length, text_pair=pairs[1])
+    monkeypatch.setattr(tokens, "LONG", 1 << 30)  # transformers' own cut of such a pair takes all memory
+    assert rows_of(got) == rows_of(encode(bert, pairs[0], max_length, text_pair=pairs[1]))
+
+
+def test_long_texts_are_counted(bert):
+    assert count_tokens(bert, LONG_TEXTS).tolist() == [len(ids) for ids in bert(LONG_TEXTS)["input_ids"]]

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fullbake.comparison import compare
     from fullbake.config import Recipe
     from fullbake.data import Dataset, read_dataset
     from fullbake.errors import Error
@@ -28,6 +29,7 @@ __all__ = [
     "Error",
     "Recipe",
     "adapt",
+    "compare",
     "evaluate",
     "further_pretrain",
     "predict_file",
@@ -40,6 +42,7 @@ _HOMES = {
     "Error": "errors",
     "Recipe": "config",
     "adapt": "running",
+    "compare": "comparison",
     "evaluate": "scoring",
     "further_pretrain": "staging",
     "predict_file": "scoring",

@@ -16,25 +16,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import hashing, plots, storage
+from fullbake import hashing, manifest, plots, storage
 from fullbake.bases import quiet
 from fullbake.errors import BundleError
 from fullbake.inference import encode
+from fullbake.manifest import FORMAT, MANIFEST, TOLERANCE, signed
 from fullbake.network import load_network
 from fullbake.sections import TokensConfig
 from fullbake.tokenizer import load_tokenizer
 from fullbake.tokens import Encoded
 
-FORMAT = 1
-MANIFEST = "fullbake.json"
-FREE = ("history.json", "history.png", "reliability.png", "labels.png", "README.md")
-"""Files that may be edited or removed."""
-
 PROBE_LENGTH = 64
 """Probe texts are cut to this many tokens: enough to touch every weight, quick on every load."""
-
-TOLERANCE = 1e-3
-"""Largest difference between probe logits, over their scale, that rounding between machines explains in fp32."""
 
 Score = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
 """(network, encoded texts, pad id) -> logits (texts, classes)."""
@@ -75,8 +68,8 @@ def write(target: Path, bundle: Bundle, score: Score, *, overwrite: bool) -> Non
 def read(folder: Path, score: Score) -> Bundle:
     """Load a bundle, checking format, hashes and the probe's logits. Raises BundleError that names the file at
     fault."""
-    facts = _read_manifest(folder)
-    _check_files(folder, facts.pop("files"))
+    facts = manifest.read_manifest(folder)
+    manifest.check_files(folder, facts.pop("files"))
     bundle = Bundle(
         network=load_network(folder),
         tokenizer=load_tokenizer(folder),
@@ -86,12 +79,6 @@ def read(folder: Path, score: Score) -> Bundle:
     )
     _check_probe(folder, bundle, score)
     return bundle
-
-
-def signed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest with a sha256 of its own, over all its other entries."""
-    content = {name: value for name, value in manifest.items() if name != "sha256"}
-    return content | {"sha256": hashing.fingerprint(json.dumps(content, sort_keys=True))}
 
 
 def probe_texts() -> list[str]:
@@ -113,60 +100,15 @@ def _check_probe(folder: Path, bundle: Bundle, score: Score) -> None:
     stored = storage.read_tensors(folder / "probe.safetensors")
     expected = stored.pop("logits")
     got = score(bundle.network, Encoded(**stored), bundle.tokenizer.pad_token_id)
-    scale = max(float(np.abs(expected).max()), 1e-6)
-    difference = float(np.abs(got - expected).max()) / scale if got.shape == expected.shape else float("inf")
-    if not difference <= TOLERANCE:
+    apart = manifest.difference(expected, got)
+    if not apart <= TOLERANCE:
         raise BundleError(
             "the probe texts score otherwise than when this bundle was saved",
             where=str(folder),
             expected=f"logits within {TOLERANCE:g} of their scale",
-            got=f"a difference of {difference:.2g}",
+            got=f"a difference of {apart:.2g}",
             remedy="The weights, the tokenizer or the installed libraries are not those it was saved with; compare "
             f"`versions` in {MANIFEST} with what is installed here.",
-        )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(
-            "this is no fullbake bundle",
-            where=str(folder),
-            expected=f"a folder with {MANIFEST}, as `fullbake train --out` writes it",
-            got=_what_stands_at(folder),
-        )
-    try:
-        facts = storage.read_json(path)
-        found = facts["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"{MANIFEST} is damaged", where=str(folder), got=str(error), remedy=_COPY_AGAIN) from error
-    if found != FORMAT:
-        raise BundleError(
-            "this bundle is of another format version",
-            where=str(path),
-            expected=str(FORMAT),
-            got=str(found),
-            remedy=f"It was written by fullbake {facts.get('versions', {}).get('fullbake')}: install that version.",
-        )
-    if facts != signed(facts):
-        raise BundleError(f"{MANIFEST} is damaged (its own sha256 differs)", where=str(folder), remedy=_COPY_AGAIN)
-    return {name: value for name, value in facts.items() if name not in ("format", "sha256")}
-
-
-def _what_stands_at(folder: Path) -> str:
-    if folder.is_dir():
-        return f"a folder without {MANIFEST}"
-    return "a file" if folder.exists() else "no such folder"
-
-
-_COPY_AGAIN = "Copy the bundle again from where it was whole, or train it again."
-
-
-def _check_files(folder: Path, recorded: dict[str, Any]) -> None:
-    faults = hashing.check_files(folder, recorded, optional=(MANIFEST, *FREE))
-    if faults:
-        raise BundleError(
-            f"the bundle is not what was saved: {'; '.join(faults)}", where=str(folder), remedy=_COPY_AGAIN
         )
 
 

@@ -1,25 +1,35 @@
 """A bounded folder of things that can be made again: frozen features, by a key of all they depend on.
 
 An entry is a sealed folder, put by one rename, and read only after every byte agreed with its hash: a damaged
-one is dropped and made again, never used. Several processes may share a cache. Trade-offs: hashing each time
-costs some 0.2 s for 150 MB, against training on rotten features; and nothing holds an entry while it is read,
-so a reader takes what it needs at once (the least recently used go first, and reading counts as use).
+one is dropped and made again, never used. Several processes may share a cache: what one of them is making slowly
+(`growing`) the others wait for, and what it leaves behind when it dies the next one goes on with. Trade-offs:
+hashing each time costs some 0.2 s for 150 MB, against training on rotten features; and nothing holds an entry
+while it is read (the least recently used go first, and reading counts as use): a file that was opened or mapped
+before it went stays readable where the system allows that, as all but Windows do.
 """
 
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from fullbake import storage
 from fullbake.errors import Fault, OutputError
+from fullbake.progress import say
 
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
+
+_GROWING = ".growing"
+"""What the name of an entry that is being made ends in; no key has a dot."""
+
+_FORGOTTEN = 14 * 24 * 3600.0
+"""Seconds after which what nobody went on with is thrown out."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +87,61 @@ class Cache:
             with self._lock():
                 self._admit(fresh, place)
 
+    def holds(self, size: int) -> bool:
+        """Whether an entry of so many bytes is within the bound at all."""
+        return size <= self.limit_bytes
+
+    @contextmanager
+    def growing(self, key: str, description: str, needed: int = 0) -> Iterator[Path | None]:
+        """Yields the folder in which the value of `key` grows, with all that an earlier try left there; it becomes the
+        entry when the block ends well, and stays for the next try when it does not. needed: bytes of the whole, which
+        are asked of the disk first.
+
+        Only one process at a time has it; the others wait. Yields None where the entry has come into being meanwhile:
+        `get` it. Raises OutputError where the folder cannot be made, SpaceFault where the disk is full.
+        """
+        place = self._folder(key).resolve()
+        folder = place.with_name(place.name + _GROWING)
+        storage.make_folder(self.root)
+        with self._alone(key):
+            if place.exists():
+                yield None
+                return
+            self._forget(older_than=_FORGOTTEN)
+            storage.make_folder(folder)
+            with storage.full_disk_told(folder, place, needed):
+                (folder / storage.MANIFEST).unlink(missing_ok=True)
+                storage.require_space(folder, needed - _size(folder), place.name)
+                yield folder
+                storage.seal(folder, {"description": description})
+                storage.settle(folder)
+                with self._lock():
+                    self._admit(folder, place)
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        lock = FileLock(self.root / f".{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("another process is computing the same; waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _forget(self, older_than: float) -> None:
+        """Throw out what was left half made and not touched for so many seconds, and locks, unless somebody holds
+        them."""
+        for path in self.root.glob(".?*.lock"):
+            folder = self.root / (path.name[1:].removesuffix(".lock") + _GROWING)
+            with suppress(Timeout, OSError), FileLock(path).acquire(timeout=0):
+                if folder.is_dir() and time.time() - _newest(folder) >= older_than:
+                    self._drop(folder)
+                if not folder.exists():
+                    path.unlink()
+
     def entries(self) -> list[Entry]:
         """All entries, the last used first."""
         found = []
@@ -90,6 +155,7 @@ class Cache:
         freed = sum(entry.size for entry in self.entries())
         for folder in self._folders():
             self._drop(folder)
+        self._forget(older_than=0)
         storage.sweep(self.root)
         return freed
 
@@ -147,6 +213,10 @@ def _entry(folder: Path) -> Entry:
     except (Fault, OSError):
         description, used = "damaged", 0.0
     return Entry(folder.name, description, _size(folder), used)
+
+
+def _newest(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
 
 
 def _size(folder: Path) -> int:

@@ -5,7 +5,7 @@ did not see it, the scores of all folds together choose, and the network that is
 they said. No function here is given a test row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,6 +63,9 @@ class Way:
     fit: Callable[[PreTrainedModel, Any, Validation, Trial], History]
     logits: Callable[[nn.Module, Any], np.ndarray]
     trained: Callable[[PreTrainedModel], nn.Module]
+    fit_all: (
+        Callable[[PreTrainedModel, Any, Validation, Sequence[Trial]], list[tuple[PreTrainedModel, History]]] | None
+    ) = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,7 @@ def _best_by_part(way: Way, rates: Sequence[float], metric: str) -> Trained:
     best: tuple[float, Trained] | None = None
     values: dict[float, float] = {}
     tried: History = []
-    for rate in rates:
-        _announce(rates, rate)
-        trained = _train(way, rate, metric)
+    for rate, trained in zip(rates, _trainings(way, rates, metric), strict=True):
         values[rate] = trained.value
         tried += [entry | {"rate": rate} for entry in trained.history]
         if best is None or trained.value > best[1].value:
@@ -102,6 +103,31 @@ def _best_by_part(way: Way, rates: Sequence[float], metric: str) -> Trained:
     for entry in tried:
         entry["best"] = entry["best"] and entry["rate"] == best[0]
     return Trained(best[1].network, tried, best[1].logits, best[1].value)
+
+
+def _trainings(way: Way, rates: Sequence[float], metric: str) -> Iterator[Trained]:
+    """The training at each rate, in their order."""
+    if way.fit_all is not None and len(rates) > 1:
+        yield from _train_together(way, rates, metric)
+        return
+    for rate in rates:
+        _announce(rates, rate)
+        yield _train(way, rate, metric)
+
+
+def _train_together(way: Way, rates: Sequence[float], metric: str) -> Iterator[Trained]:
+    held = way.validation
+    assert way.fit_all is not None
+    assert held is not None
+    say(f"{len(rates)} learning rates together")
+
+    def validate(module: nn.Module, _: int) -> dict[str, Any]:
+        return judge(way.logits(module, held), held.labels, metric)
+
+    trials = [Trial(rate, metric, f"rate-{rate:g}") for rate in rates]
+    for network, history in way.fit_all(way.start(), way.train, validate, trials):
+        logits = way.logits(way.trained(network), held)
+        yield Trained(network, history, logits, judge(logits, held.labels, metric)[metric])
 
 
 def _train(way: Way, rate: float, metric: str) -> Trained:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter, validators
 from rich.text import Text
 
-from fullbake import __version__, corpuscli, printing, terminal
+from fullbake import __version__, comparecli, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.compressed import bare_suffix
 from fullbake.config import Recipe, recipe_names
@@ -34,13 +34,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-DEMO_TEXTS = (
-    "The keeper saved a penalty in the last minute and the whole stand went quiet.",
-    "Let the dough rest overnight in the fridge, it is far easier to shape.",
-    "My laptop will not boot since the update, it just shows a grey screen.",
-)
-
 corpuscli.add_to(app)
+comparecli.add_to(app)
 
 
 @app.command
@@ -159,18 +154,18 @@ def predict(
     overwrite: bool
         Replace the output file, once the new one is complete.
     """
-    from fullbake import scoring
-    from fullbake.model import Classifier
     from fullbake.tables import FORMS, open_lines
 
     from_stdin = not inputs
     from_file = len(inputs) == 1 and (bare_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMS))
-    classifier = Classifier.load(bundle)
-    if not from_stdin and not from_file:
-        show(printing.predictions(classifier.decision, inputs, scoring.predict_texts(classifier, inputs)))
+        _show_texts(bundle, inputs)
         return
+    from fullbake import scoring
+    from fullbake.model import Classifier
+
+    classifier = Classifier.load(bundle)
     if from_stdin and classifier.columns.text_pair is not None:
         raise DataError(
             "this classifier reads pairs of texts, and a line is one text",
@@ -189,6 +184,21 @@ def predict(
     columns = {name: given.get(name) for name in ("text", "text_pair")}
     rows = scoring.predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
+
+
+def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
+    """Scores of texts that were given as arguments, by the way that imports the least."""
+    from fullbake import shortcut
+
+    found = shortcut.scores(bundle, texts)
+    if found is not None:
+        show(printing.predictions(found.decision, texts, found.chances))
+        return
+    from fullbake import scoring
+    from fullbake.model import Classifier
+
+    classifier = Classifier.load(bundle)
+    show(printing.predictions(classifier.decision, texts, scoring.predict_texts(classifier, texts)))
 
 
 def _can_be_read(word: str) -> bool:
@@ -349,35 +359,6 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
         tell(f"cleared {amount(features.clear())} in {features.root}")
         return
     show(printing.cache(features))
-
-
-@app.command
-def demo(
-    *, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), recipe: str = "frozen-linear"
-) -> None:
-    """Train on 1,200 bundled forum comments (eight topics) with the packaged base, score, and predict. No hub needed.
-
-    Parameters
-    ----------
-    out_folder: Path
-        Folder for the bundle; an earlier demo there is replaced.
-    recipe: str
-        A shipped recipe by name.
-    """
-    from dataclasses import replace
-    from importlib import resources
-
-    from fullbake.parts import read_labelled
-    from fullbake.running import adapt
-
-    chosen = Recipe.load(recipe, base="demo", text="text", label="topic", test=0.2)
-    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
-        comments = replace(read_labelled(path, chosen.data), source="the bundled comments")
-    classifier = adapt(chosen, comments, out=out_folder, overwrite=True, resume="restart")
-    show(printing.scores(classifier.record.facts["metrics"]["test"]))
-    show(printing.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
-    _print_run(classifier, out_folder)
-    tell(f'Try it: fullbake predict {out_folder} "The keeper saved a penalty in the last minute."')
 
 
 @app.command

@@ -7,10 +7,11 @@ memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from fullbake.compressed import bare_suffix
@@ -132,3 +133,19 @@ def _parted(lines: Iterable[tuple[str, str]]) -> Iterator[Document]:
         continues = continues and not blank
     if held:
         yield Document(start, tuple(held), continues)
+
+
+def beginning(source: Source, characters: int) -> Source:
+    """The source's first paragraphs, as many as it takes to hold so many characters; the rest is not read."""
+
+    def read() -> Iterator[Document]:
+        left = characters
+        for document in source.read():
+            sizes = np.cumsum([len(paragraph) for paragraph in document.paragraphs])
+            taken = int(np.searchsorted(sizes, left)) + 1
+            yield replace(document, paragraphs=document.paragraphs[:taken])
+            left -= int(sizes[-1])
+            if left <= 0:
+                return
+
+    return replace(source, read=read)

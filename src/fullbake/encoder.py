@@ -1,4 +1,4 @@
-"""A base at work: load its weights, pool what it says, freeze it, and give its parameters rates by depth.
+"""A base at work: load its weights, know its pooling, freeze it, and give its parameters rates by depth.
 
 transformers does the loading; this module holds it to three rules that it does not keep by itself. Every
 weight of the encoder comes from the base: what is missing or of another size is an error, never a random
@@ -12,7 +12,7 @@ nobody thought of works, or is refused with a reason.
 import inspect
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from transformers.utils.hub import cached_file
 
 from fullbake.bases import explained, listing, load_config, quiet, resolve
 from fullbake.errors import BaseModelError
+from fullbake.pooling import POOLINGS
 
 _auto: Any = transformers
 _classes: Any = modeling_auto
@@ -168,46 +169,7 @@ def _refuse_mismatched(place: Path | str, mismatched: Any) -> None:
         )
 
 
-# Pooling
-
-POOLINGS = ("cls", "mean", "max", "cls+mean")
-
-
-def pool(hidden: Tensor, mask: Tensor | None, kind: str) -> Tensor:
-    """One vector a text. hidden: (batch, tokens, width). mask: (batch, tokens), 1 on text; None: no padding.
-
-    kind: one of POOLINGS. Returns (batch, width), for `cls+mean` (batch, 2 * width).
-    """
-    return torch.cat([_POOLERS[part](hidden, mask) for part in kind.split("+")], dim=-1)
-
-
-def _pool_cls(hidden: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
-    return hidden[:, 0]
-
-
-def _pool_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return hidden.mean(dim=1)
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-
-
-def _pool_max(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is not None:
-        hidden = hidden.masked_fill(mask.unsqueeze(-1) == 0, float("-inf"))
-    return hidden.amax(dim=1)
-
-
-_POOLERS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
-    "cls": _pool_cls,
-    "mean": _pool_mean,
-    "max": _pool_max,
-}
-
-
-def pooled_width(hidden_size: int, kind: str) -> int:
-    """Width of what `pool` returns for token vectors of `hidden_size`."""
-    return hidden_size * len(kind.split("+"))
+# Which pooling
 
 
 def standard_pooling(config: PreTrainedConfig) -> str:
@@ -280,6 +242,27 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
     Raises BaseModelError for ALBERT, whose layers are one, and for more layers than there are.
     """
     _, count = _find_layers(_encoder_of(model))
+    _check_count(layers, count)
+    depths = parameter_depths(model)
+    for name, parameter in model.named_parameters():
+        if depths[name] <= layers:
+            parameter.requires_grad_(False)
+
+
+def lowest_parts(model: nn.Module, layers: int | None) -> tuple[list[nn.Module], list[nn.Module]]:
+    """(what comes before the layers of a model's encoder, the lowest `layers` of them; None: all), in their order.
+
+    Raises BaseModelError as `freeze_lowest` does.
+    """
+    encoder = _encoder_of(model)
+    path, count = _find_layers(encoder)
+    _check_count(layers or 0, count)
+    names = [name for name, _ in encoder.named_children()]
+    below = names[: names.index(path.split(".")[0])]
+    return [encoder.get_submodule(name) for name in below], list(encoder.get_submodule(path))[:layers]
+
+
+def _check_count(layers: int, count: int) -> None:
     if not 0 <= layers <= count:
         raise BaseModelError(
             "there are fewer layers than are to be frozen",
@@ -287,10 +270,25 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
             expected=f"0 to {count}",
             got=str(layers),
         )
-    depths = parameter_depths(model)
-    for name, parameter in model.named_parameters():
-        if depths[name] <= layers:
-            parameter.requires_grad_(False)
+
+
+def probe_inputs(model: Any) -> dict[str, Tensor]:
+    """A batch of 2 x 4 tokens, one of them padding, for comparing two ways to compute the same."""
+    place = next(model.parameters()).device
+    ids = torch.arange(5, 13, device=place).reshape(2, 4) % model.config.vocab_size
+    return {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=place)}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in eval mode; afterwards each part is as it was."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def parameter_depths(model: nn.Module) -> dict[str, int]:

@@ -2,10 +2,12 @@
 
 Cuts of a batch go forward and backward one after another. Only a head with batch norm must see the pooled vectors of
 the whole batch at once: then the graph of all cuts is held until the batch's one backward pass, which costs their
-memory.
+memory. Where the lowest layers stay fixed and a base can be cut above them, their kept states stand for them in every
+forward pass, of training and of validation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,22 +19,28 @@ from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
-from fullbake.inference import inputs_for, logits_over, padded_lengths
+from fullbake.inference import inputs_for, logits_over, padded_lengths, pool_windows, run_over
 from fullbake.kernels import fast_kernels
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
+from fullbake.lowerlayers import Cut, given_states, held_still
 from fullbake.network import features, head_of, reads_first_token
+from fullbake.passes import Stored, gathered
 from fullbake.runtime import device
 from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig
-from fullbake.tokens import Encoded
+from fullbake.tokens import Encoded, windows_of
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Tokenized texts with their labels: ids int64 (texts,), or 0 and 1 (texts, classes)."""
+    """Tokenized texts with their labels: ids int64 (texts,), or 0 and 1 (texts, classes).
+
+    states: what the layers that stay fixed give for each row of ids, None where they run in every pass.
+    """
 
     encoded: Encoded
     labels: np.ndarray
+    states: Stored | None = None
 
     @property
     def row_labels(self) -> np.ndarray:
@@ -41,19 +49,23 @@ class Labelled:
 
     def take(self, texts: np.ndarray) -> "Labelled":
         """These texts, with all their windows."""
-        return Labelled(self.encoded.of_documents(texts), self.labels[texts])
+        documents = self.encoded.documents
+        rows = texts if documents is None else windows_of(documents, texts)[0]
+        states = None if self.states is None else self.states.take(rows)
+        return Labelled(self.encoded.of_documents(texts), self.labels[texts], states)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, and
-    what the loss is."""
+    """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, what
+    the loss is, and where the base is cut if states are kept."""
 
     head: HeadConfig
     training: TrainingConfig
     tokens: TokensConfig
     pad_id: int
     objective: Objective
+    cut: Cut | None = None
 
 
 def finetune(
@@ -74,15 +86,36 @@ def finetune(
     if tuning.training.freeze_layers is not None:
         freeze_lowest(network, tuning.training.freeze_layers)
     work = _work(network, train, validate, tuning, last_epoch)
-    with fast_kernels(network, first_token=reads_first_token(network)):
+    still = held_still(network, tuning.training.freeze_layers)
+    with still, fast_kernels(network, first_token=reads_first_token(network)):
         return fit(network, work, tuning.training, checkpoints)
 
 
 def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:
     """The logits of a part's texts, float32 (texts, classes), while a network trains."""
-    return logits_over(
-        network, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True
-    )
+    if part.states is None:
+        return logits_over(
+            network, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True
+        )
+
+    def forward(inputs: Mapping[str, Tensor]) -> Tensor:
+        with _above(network, inputs, tuning) as given:
+            logits: Tensor = network(**given).logits
+            return logits
+
+    with fast_kernels(network, first_token=reads_first_token(network)):
+        rows = run_over(
+            forward,
+            part.encoded,
+            tokens=tuning.tokens,
+            pad_id=tuning.pad_id,
+            device=device(),
+            title="validating",
+            shared=True,
+            inputs_of=lambda rows: _inputs(rows, part, tuning),
+        )
+    documents = part.encoded.documents
+    return rows if documents is None else pool_windows(rows, documents, tuning.tokens.window_pooling)
 
 
 def _work(network: nn.Module, train: Labelled, validate: Validation, tuning: Tuning, last_epoch: int | None) -> Work:
@@ -123,15 +156,43 @@ def _losses(
     """The loss over the `count` rows of a step: cut by cut, or once for all where the head has batch norm."""
     loss = tuning.objective.loss
     if tuning.head.kind == "mlp":
-        pooled = torch.cat([features(module, _inputs(cut, train, tuning)) for cut in share.cuts])
+        pooled = torch.cat([_pooled(module, cut, train, tuning) for cut in share.cuts])
         yield loss(head_of(module)(pooled), _on_device(labels[share.rows])) / count
         return
     for cut in share.cuts:
-        yield loss(module(**_inputs(cut, train, tuning)).logits, _on_device(labels[cut])) / count
+        with _above(module, _inputs(cut, train, tuning), tuning) as given:
+            logits = module(**given).logits
+        yield loss(logits, _on_device(labels[cut])) / count
 
 
-def _inputs(rows: np.ndarray, train: Labelled, tuning: Tuning) -> dict[str, Tensor]:
-    return inputs_for(train.encoded, rows, tokens=tuning.tokens, pad_id=tuning.pad_id, device=device())
+def _pooled(module: nn.Module, cut: np.ndarray, train: Labelled, tuning: Tuning) -> Tensor:
+    with _above(module, _inputs(cut, train, tuning), tuning) as given:
+        return features(module, given)
+
+
+_STATES = "states"
+"""What kept states are called beside a network's own inputs."""
+
+
+@contextmanager
+def _above(module: nn.Module, inputs: Mapping[str, Tensor], tuning: Tuning) -> Iterator[dict[str, Tensor]]:
+    """The inputs without kept states; where there were any, `module` runs above the cut within the block."""
+    given = dict(inputs)
+    states = given.pop(_STATES, None)
+    if states is None:
+        yield given
+        return
+    assert tuning.cut is not None
+    with given_states(module, tuning.cut, states):
+        yield given
+
+
+def _inputs(rows: np.ndarray, part: Labelled, tuning: Tuning) -> dict[str, Tensor]:
+    inputs = inputs_for(part.encoded, rows, tokens=tuning.tokens, pad_id=tuning.pad_id, device=device())
+    if part.states is not None:
+        width = inputs["input_ids"].shape[1]
+        inputs[_STATES] = gathered(part.states, rows, part.encoded.lengths[rows], width).to(device())
+    return inputs
 
 
 def _on_device(labels: np.ndarray) -> Tensor:

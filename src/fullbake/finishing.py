@@ -48,11 +48,17 @@ def finish(trained: Trained, labels: np.ndarray, label_names: tuple[str, ...], c
 
     labels: of the rows that trained.logits are of. Warns of a floor that no threshold reaches.
     """
+    finished = settle(trained.logits, labels, label_names, config)
+    divide_logits(trained.network, finished.calibration["temperature"])
+    return finished
+
+
+def settle(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], config: DecisionConfig) -> Finished:
+    """The temperature and the decision that suit logits (rows, classes), whatever they come from."""
     problem_type = problem_of(labels)
-    before = reliability(probabilities(trained.logits, problem_type), labels)
-    temperature = fit_temperature(trained.logits, labels) if config.calibrate else 1.0
-    divide_logits(trained.network, temperature)
-    logits = trained.logits / np.float32(temperature)
+    before = reliability(probabilities(logits, problem_type), labels)
+    temperature = fit_temperature(logits, labels) if config.calibrate else 1.0
+    logits = logits / np.float32(temperature)
     chances = probabilities(logits, problem_type)
     aim = aim_of(config, multi_label=labels.ndim == 2)
     decision, thresholds = fit_decision(chances, labels, label_names, aim=aim)

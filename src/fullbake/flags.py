@@ -23,6 +23,15 @@ ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_u
 """Fields that say how rows are read; where a bundle is at hand the columns are those of its training by default."""
 
 
+COMPARISON_FIELDS: Final = (
+    *("base", "further_pretraining", *ROW_FIELDS, "validation", "test", "split_seed", "drop_overlap", "allow_overlap"),
+    *("max_length", "truncation", "stride", "window_pooling", "token_budget", "epochs", "batch_size", "precision"),
+    *("loss", "class_weights", "sampling", "metric"),
+    *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),
+)
+"""Fields that may be set for all recipes of a comparison; what tells recipes apart is theirs."""
+
+
 def _recipe_fields(names: Sequence[str] | None = None) -> Iterator[tuple[str, str, FieldInfo]]:
     """(name, section, field) of these leaf fields of a recipe; None: of all."""
     for name, (section, field) in leaf_fields().items():
@@ -52,16 +61,19 @@ def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
 
 
 Flags, RowOptions, TextOptions = (_flags(_recipe_fields(names)) for names in (None, ROW_FIELDS, TEXT_FIELDS))
+ComparisonOptions = _flags(_recipe_fields(COMPARISON_FIELDS))
 StageOptions = _flags(_stage_fields())
 if TYPE_CHECKING:
     # mypy cannot look into models that are made at run time
     RecipeFlags = BaseModel
     RowFlags = BaseModel
+    ComparisonFlags = BaseModel
     TextFlags = BaseModel
     StageFlags = BaseModel
 else:
     RecipeFlags = Annotated[Flags, Parameter(name="*")]
     RowFlags = Annotated[RowOptions, Parameter(name="*")]
+    ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
     TextFlags = Annotated[TextOptions, Parameter(name="*")]
     StageFlags = Annotated[StageOptions, Parameter(name="*")]
 

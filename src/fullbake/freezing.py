@@ -1,7 +1,8 @@
 """Way 3: the base's features once, cached on disk, then a head alone.
 
 Features are a pure function of base, tokenizer, pooling, truncation and texts, so a second head, rate or seed costs no
-encoder pass. They are taken over the whole of a file, before any split, so that every split of it finds them too.
+encoder pass. They are taken over the whole of a file, before any split, so that every split of it finds them too. They
+stay on disk: a training reads the rows of each step out of the memory-mapped file.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,46 +13,53 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fullbake import network, runtime, storage
+from fullbake import network
 from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.cache import Cache
 from fullbake.checkpoints import Checkpoints
 from fullbake.encoder import freeze_all, parameter_groups
-from fullbake.errors import SpaceFault
 from fullbake.hashing import fingerprint
 from fullbake.heads import l2_penalty
-from fullbake.inference import pool_windows, run_over
+from fullbake.inference import pool_windows
 from fullbake.kernels import fast_kernels
 from fullbake.logistic import LogisticRows, fit_logistic
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
-from fullbake.progress import say, warn
+from fullbake.passes import Pass, Stored, output_in_memory, stored_output
 from fullbake.runtime import device
-from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig, WindowPooling
+from fullbake.sections import CachePrecision, HeadConfig, TokensConfig, TrainingConfig, WindowPooling
 from fullbake.tokens import Encoded, windows_of
 
-
-@dataclass(frozen=True)
-class Features:
-    """What an encoder gave for texts. values: float32 (rows, width). documents: which text each row is a window of,
-    int64 (rows,), None where rows are texts."""
-
-    values: np.ndarray
-    documents: np.ndarray | None = None
+_ROWS_AT_ONCE = 1 << 16
+"""Rows of features that a head scores at a time: what is read of a large file stays small."""
 
 
 @dataclass(frozen=True)
 class Featured:
     """Pooled features of texts with their labels.
 
-    features: float32 (rows, width). labels: ids int64 (texts,), or 0 and 1 (texts, classes). documents: which text each
-    row is a window of, None where rows are texts. pooling: how the logits of a text's windows become one.
+    values: float32 or float16 (any, width), memory-mapped where they come from the cache. labels: ids int64 (texts,),
+    or 0 and 1 (texts, classes). documents: which text each row is a window of, None where rows are texts. pooling: how
+    the logits of a text's windows become one. places: which of the values each row is, int64 (rows,); None where they
+    are the rows.
     """
 
-    features: np.ndarray
+    values: np.ndarray
     labels: np.ndarray
     documents: np.ndarray | None = None
     pooling: WindowPooling = "mean"
+    places: np.ndarray | None = None
+
+    @property
+    def lines(self) -> np.ndarray:
+        """Which of the values each row is, int64 (rows,)."""
+        return np.arange(len(self.values)) if self.places is None else self.places
+
+    @property
+    def features(self) -> np.ndarray:
+        """All rows in memory, float32 (rows, width)."""
+        rows: np.ndarray = self.values[self.lines].astype(np.float32, copy=False)
+        return rows
 
     @property
     def row_labels(self) -> np.ndarray:
@@ -61,9 +69,19 @@ class Featured:
     def take(self, texts: np.ndarray) -> "Featured":
         """These texts (positions, each once), with all their windows."""
         if self.documents is None:
-            return replace(self, features=self.features[texts], labels=self.labels[texts])
+            return replace(self, places=self.lines[texts], labels=self.labels[texts])
         rows, documents = windows_of(self.documents, texts)
-        return replace(self, features=self.features[rows], labels=self.labels[texts], documents=documents)
+        return replace(self, places=self.lines[rows], labels=self.labels[texts], documents=documents)
+
+
+class FeatureRows:
+    """The rows of a part on the device, read where they are asked for: rows int64 (...) -> float32 (..., width)."""
+
+    def __init__(self, part: Featured) -> None:
+        self.values, self.lines = (torch.from_numpy(array).to(device()) for array in (part.values, part.lines))
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.values[self.lines[rows]].float()
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,10 @@ class HeadTraining:
 
 @dataclass(frozen=True)
 class FeatureKey:
-    """All that features depend on, apart from the texts: what the cache tells them apart by."""
+    """All that features depend on, apart from the texts: what the cache tells them apart by.
+
+    pooling: what is kept of a text: a pooling, a standard head's, or the states after a layer.
+    """
 
     base: str
     tokenizer: str
@@ -85,6 +106,8 @@ class FeatureKey:
     tokens: TokensConfig
     threads: int
     versions: tuple[tuple[str, str], ...]
+    precision: CachePrecision = "fp32"
+    fast_kernels: bool = True
 
     def of(self, texts: str) -> str:
         """The cache key for texts with this fingerprint."""
@@ -95,64 +118,39 @@ class FeatureKey:
             self.tokens.model_dump(exclude={"window_pooling"}),
             self.threads,
             dict(self.versions),
+            self.precision,
+            self.fast_kernels,
             texts,
         )
 
 
 def frozen_features(
-    model: nn.Module, encode: Callable[[], Encoded], *, key: str, cache: Cache, tokens: TokensConfig, pad_id: int
-) -> Features:
+    model: nn.Module,
+    encode: Callable[[], Encoded],
+    *,
+    key: str,
+    cache: Cache,
+    tokens: TokensConfig,
+    pad_id: int,
+    precision: CachePrecision = "fp32",
+) -> Stored:
     """What `model`'s head reads, from the cache or by one pass in eval mode.
 
-    encode: gives the tokenized texts; called only where the cache does not know `key`.
+    encode: gives the tokenized texts; called only where the cache does not know `key`. Where the cache cannot hold
+    them, or several processes compute them together, the features come in memory.
     """
-    known = _cached(cache, key)
-    if runtime.all_ranks(known is not None) and known is not None:
-        say(f"features: {len(known.values):,} {_unit(known)} found in the cache ({cache.root})")
-        return known
-    model.to(device()).eval()
-    encoded = encode()
+    asked = Pass(
+        lambda inputs: network.features(model.to(device()).eval(), inputs),
+        network.features_width(model),
+        key,
+        "features",
+        tokens,
+        pad_id,
+        precision=precision,
+    )
     with fast_kernels(model, first_token=network.reads_first_token(model)):
-        values = run_over(
-            lambda inputs: network.features(model, inputs),
-            encoded,
-            tokens=tokens,
-            pad_id=pad_id,
-            device=device(),
-            title="features",
-            shared=True,
-        )
-    computed = Features(values, encoded.documents)
-    if runtime.rank() == 0:
-        _keep(cache, key, computed)
-    return computed
-
-
-def _unit(features: Features) -> str:
-    return "texts" if features.documents is None else "windows"
-
-
-def _cached(cache: Cache, key: str) -> Features | None:
-    """The features under `key`, None where the cache has none (or another process has just thrown them out)."""
-    folder = cache.get(key)
-    try:
-        stored = None if folder is None else storage.read_tensors(folder / "features.safetensors")
-    except FileNotFoundError:
-        return None
-    return None if stored is None else Features(stored["features"], stored.get("documents"))
-
-
-def _keep(cache: Cache, key: str, features: Features) -> None:
-    """Put features into the cache. Where its disk is full the run goes on without: they can be computed again."""
-    arrays = {"features": features.values}
-    if features.documents is not None:
-        arrays["documents"] = features.documents
-    rows, width = features.values.shape
-    try:
-        with cache.put(key, f"{rows:,} {_unit(features)} x {width}") as folder:
-            storage.write_tensors(folder / "features.safetensors", arrays)
-    except SpaceFault as fault:
-        warn(f"the features are not kept for the next run: {fault}")
+        found = stored_output(asked, encode, cache)
+        return output_in_memory(asked, encode()) if found is None else found
 
 
 def train_head(
@@ -171,25 +169,34 @@ def train_head(
     Returns the history, an entry an epoch, or a regularization strength under lbfgs.
     """
     freeze_all(model)
-    module = network.head_of(model).to(device())
-    for parameter in module.parameters():
-        parameter.requires_grad_(True)
-    if settings.training.optimizer == "lbfgs":
-        rows = LogisticRows(train.features, train.row_labels, settings.objective.class_weights)
-        history = fit_logistic(module, rows, validate, settings.training.metric, last_trial)
-    else:
-        work = _work(module, train, validate, settings, last_trial)
-        history = fit(module, work, settings.training, checkpoints)
+    history = fit_head(network.head_of(model).to(device()), train, validate, settings, checkpoints, last_trial)
     model.eval()
     return history
+
+
+def fit_head(
+    head: nn.Module,
+    train: Featured,
+    validate: Validation,
+    settings: HeadTraining,
+    checkpoints: Checkpoints | None = None,
+    last_trial: int | None = None,
+) -> list[dict[str, Any]]:
+    """`train_head` of a head by itself, on the device it stands on."""
+    head.requires_grad_(True)
+    if settings.training.optimizer == "lbfgs":
+        rows = LogisticRows(train.features, train.row_labels, settings.objective.class_weights)
+        return fit_logistic(head, rows, validate, settings.training.metric, last_trial)
+    return fit(head, _work(head, train, validate, settings, last_trial), settings.training, checkpoints)
 
 
 def head_logits(module: nn.Module, part: Featured) -> np.ndarray:
     """Logits of a part's texts, float32 (texts, classes), by a head in eval mode; windows are pooled to their texts."""
     module.eval()
+    inputs = FeatureRows(part)
     with torch.inference_mode():
-        logits: Tensor = module(torch.from_numpy(part.features).to(device()))
-    rows = logits.float().cpu().numpy()
+        pieces = torch.arange(len(part.lines), device=inputs.lines.device).split(_ROWS_AT_ONCE)
+        rows: np.ndarray = torch.cat([module(inputs[piece]).float().cpu() for piece in pieces]).numpy()
     return rows if part.documents is None else pool_windows(rows, part.documents, part.pooling)
 
 
@@ -197,11 +204,10 @@ def _work(
     module: nn.Module, train: Featured, validate: Validation, settings: HeadTraining, last_epoch: int | None
 ) -> Work:
     training, head = settings.training, settings.head
-    inputs = torch.from_numpy(train.features).to(device())
+    inputs = FeatureRows(train)
     labels = torch.from_numpy(train.row_labels).to(device())
-    weights = balanced_row_weights(train.row_labels) if training.sampling == "balanced" else None
     return Work(
-        plan=lambda epoch: _plan(len(labels), training, epoch, head.kind, weights),
+        plan=lambda epoch: head_plan(train, settings, epoch),
         loss_fn=lambda module, _, share: _loss(module, inputs, labels, share, settings.objective),
         validate=validate,
         groups=parameter_groups(
@@ -214,20 +220,22 @@ def _work(
     )
 
 
-def _plan(rows: int, training: TrainingConfig, epoch: int, kind: str, weights: np.ndarray | None) -> list[Step]:
-    """Batches of feature rows, uncut: a feature row counts as one token."""
+def head_plan(train: Featured, settings: HeadTraining, epoch: int) -> list[Step]:
+    """The steps of an epoch (from 0), uncut: a row of features counts as one token. As many and as large under every
+    seed."""
+    training, labels = settings.training, train.row_labels
     size = training.batch_size * training.gradient_accumulation
     return training_plan(
-        np.ones(rows, dtype=np.int64),
+        np.ones(len(labels), dtype=np.int64),
         batch_size=size,
         seed=training.seed,
         epoch=epoch,
         token_budget=size + 1,
-        merge_last_single=kind == "mlp",
-        weights=weights,
+        merge_last_single=settings.head.kind == "mlp",
+        weights=balanced_row_weights(labels) if training.sampling == "balanced" else None,
     )
 
 
-def _loss(module: nn.Module, inputs: Tensor, labels: Tensor, step: Step, objective: Objective) -> Iterator[Tensor]:
-    rows = torch.from_numpy(step.rows).to(inputs.device)
+def _loss(module: nn.Module, inputs: FeatureRows, labels: Tensor, step: Step, objective: Objective) -> Iterator[Tensor]:
+    rows = torch.from_numpy(step.rows).to(labels.device)
     yield objective.loss(module(inputs[rows]), labels[rows]) / len(rows)

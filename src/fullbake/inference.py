@@ -57,12 +57,15 @@ def run_over(
     device: torch.device,
     title: str,
     shared: bool = False,
+    inputs_of: Callable[[np.ndarray], dict[str, Tensor]] | None = None,
 ) -> np.ndarray:
     """`forward` over all texts. Returns float32 (texts, width), in the order of `encoded`.
 
     tokens: padding, token_budget, and max_length as a number. pad_id: the tokenizer's. title: what the bar says.
-    shared: processes take the batches in turn and each gets all results; every one of them must call.
+    shared: processes take the batches in turn and each gets all results; every one of them must call. inputs_of: rows
+    -> what `forward` is given for them, None for `inputs_for`.
     """
+    make = inputs_of or (lambda rows: inputs_for(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
     plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
     ranks = runtime.world_size() if shared else 1
     # the first batch is everyone's: it tells the width, also to a process that has no batch of its own
@@ -70,7 +73,7 @@ def run_over(
     out: np.ndarray | None = None
     with torch.inference_mode(), bar(title, len(encoded), "texts") as advance:
         for number, rows in enumerate(mine):
-            values = forward(inputs_for(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
+            values = forward(make(rows))
             if out is None:
                 out = np.zeros((len(encoded), values.shape[1]), dtype=np.float32)
             if number or ranks == 1 or runtime.rank() == 0:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fullbake import runtime
@@ -85,6 +86,7 @@ class _State:
     taken: int = 0
     loss_sum: float = 0.0
     row_sum: int = 0
+    norm_sum: float = 0.0
     seconds: float = 0.0
     best_metric: float = -math.inf
     best_epoch: int = 0
@@ -101,6 +103,7 @@ class _Training:
 
     def __init__(self, module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None) -> None:
         self.module, self.work, self.config, self.checkpoints = module, work, config, checkpoints
+        AcceleratorState._reset_state()  # it is one for the process, and would refuse another precision
         self.accelerator = Accelerator(mixed_precision=runtime.mixed_precision(config.precision))
         self.optimizer = make_optimizer(config, work.groups)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
@@ -144,8 +147,9 @@ class _Training:
             loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
-            raise self._diverged(loss)
-        self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+            raise divergence(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        self.state.norm_sum += norm if math.isfinite(norm) else 0.0
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
@@ -180,7 +184,7 @@ class _Training:
         told = self.work.told(entry) if self.work.told else describe(entry, self.config.epochs, metric)
         say(f"{told}{' *' if state.best_epoch == state.epoch + 1 else ''}")
         state.epoch, state.step = state.epoch + 1, 0
-        state.loss_sum, state.row_sum, state.seconds = 0.0, 0, 0.0
+        state.loss_sum, state.row_sum, state.norm_sum, state.seconds = 0.0, 0, 0.0, 0.0
         last = self.work.last_epoch or self.config.epochs
         state.finished = state.epoch == last or "diverged" in entry or self._out_of_patience()
         runtime.release_memory()
@@ -193,6 +197,7 @@ class _Training:
         return {
             "epoch": state.epoch + 1,
             "train_loss": state.loss_sum / state.row_sum,
+            "gradient_norm": state.norm_sum / state.step,
             "learning_rate": self.peaks[0] * self._factor(self.state.taken),
             "seconds": state.seconds,
             **speed,
@@ -252,14 +257,6 @@ class _Training:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         say(f"going on after step {checkpoint.step:,} of {self.steps:,}")
 
-    def _diverged(self, loss: float) -> DivergenceFault:
-        return DivergenceFault(
-            "the training loss is no longer a finite number",
-            where=f"epoch {self.state.epoch + 1}, step {self.state.step + 1}",
-            got=str(loss),
-            remedy=f"Lower --learning-rate (it stood at {self.optimizer.param_groups[0]['lr']:.1e}) or raise --warmup.",
-        )
-
 
 def fit(
     module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None = None
@@ -269,9 +266,9 @@ def fit(
     checkpoints: where to save and go on from; None saves nothing. With it, SIGINT and SIGTERM end the step, save, and
     raise Interrupted.
 
-    Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), learning_rate
-    (the first group's, at the end), seconds, rows_per_second, tokens_per_second where rows are texts, and what
-    `work.validate` gave. The chosen epoch's entry has `best` true.
+    Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), gradient_norm
+    (mean over steps, before clipping), learning_rate (the first group's, at the end), seconds, rows_per_second,
+    tokens_per_second where rows are texts, and what `work.validate` gave. The chosen epoch's entry has `best` true.
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
     runtime.hold_memory()
@@ -298,6 +295,16 @@ def _run(training: _Training) -> None:
         return
     with runtime.deferred_signals() as stopped:
         training.run(stopped)
+
+
+def divergence(epoch: int, step: int, loss: float, rate: float) -> DivergenceFault:
+    """The fault of a loss that is no finite number. epoch, step: from 0. rate: what it stood at."""
+    return DivergenceFault(
+        "the training loss is no longer a finite number",
+        where=f"epoch {epoch + 1}, step {step + 1}",
+        got=str(loss),
+        remedy=f"Lower --learning-rate (it stood at {rate:.1e}) or raise --warmup.",
+    )
 
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -1,7 +1,8 @@
 """What training minimizes: cross entropy or focal loss, for one label a row or many, with the weights of classes.
 
-Every loss is summed over rows and in fp32; the loop divides by the rows of the whole step. Class weights therefore do
-not change that divisor (as torch's weighted mean would): `balanced` weights have the mean 1 over the rows anyway.
+Every loss is one term a row, in fp32, summed by `Objective.loss`; the loop divides by the rows of the whole step. Class
+weights therefore do not change that divisor (as torch's weighted mean would): `balanced` weights have the mean 1 over
+the rows anyway.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +19,19 @@ from fullbake.labels import count_labels
 from fullbake.sections import TrainingConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits (rows, classes), labels: ids (rows,) or 0 and 1 (rows, classes)) -> the loss summed over rows, a scalar."""
+"""(logits (rows, classes), labels: ids (rows,) or 0 and 1 (rows, classes)) -> the loss of each row, (rows,)."""
 
 
 @dataclass(frozen=True)
 class Objective:
     """A loss, and the class weights it was made with (for what fits by other means): (classes,) or None."""
 
-    loss: Loss
+    row_losses: Loss
     class_weights: np.ndarray | None
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss summed over rows, a scalar. logits, labels: as `Loss` has them."""
+        return self.row_losses(logits, labels).sum()
 
 
 def make_objective(training: TrainingConfig, labels: np.ndarray, label_names: Sequence[str]) -> Objective:
@@ -44,8 +49,8 @@ def make_loss(
     label_smoothing: float = 0.0,
     class_weights: np.ndarray | None = None,
 ) -> Loss:
-    """Cross entropy, summed over rows; over many labels a row the mean of their binary ones, so that the scale does not
-    hang on how many labels there are.
+    """Cross entropy of each row; over many labels a row the mean of their binary ones, so that the scale does not hang
+    on how many labels there are.
 
     gamma: above 0, focal loss (Lin et al. 2017, arXiv 1708.02002): each term times (1 - p)**gamma, p being the chance
     of what is true. label_smoothing: share of the target spread over the classes, or over yes and no (Szegedy et al.
@@ -65,10 +70,10 @@ def make_loss(
 
 def _exclusive(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weights: Tensor | None) -> Tensor:
     if not gamma:
-        return functional.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
+        return functional.cross_entropy(logits, labels, weights, reduction="none", label_smoothing=smoothing)
     terms = functional.cross_entropy(logits, labels, reduction="none")
     terms = (1 - torch.exp(-terms)) ** gamma * terms
-    return terms.sum() if weights is None else (terms * weights[labels]).sum()
+    return terms if weights is None else terms * weights[labels]
 
 
 def _binary(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weights: Tensor | None) -> Tensor:
@@ -77,7 +82,7 @@ def _binary(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weig
     if gamma:
         chances = torch.sigmoid(logits)
         terms = terms * torch.where(labels == 1, 1 - chances, chances) ** gamma
-    return terms.mean(dim=1).sum()
+    return terms.mean(dim=1)
 
 
 def class_weights(

@@ -12,8 +12,7 @@ exact or refused.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,19 +27,20 @@ from fullbake.bases import READ_FAULTS, first_line, quiet
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.encoder import (
     default_pooling,
+    evaluating,
     label,
     load_encoder,
     load_standard,
     plant,
-    pool,
-    pooled_width,
     pooler_option,
+    probe_inputs,
     seeded,
     standard_pooling,
 )
 from fullbake.errors import BaseModelError, BundleError
 from fullbake.hashing import fingerprint
 from fullbake.heads import build_head, init_dense
+from fullbake.pooling import pool, pooled_width
 from fullbake.sections import HeadConfig
 from fullbake.standins import without_encoder
 
@@ -247,10 +247,20 @@ def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return pool(hidden, inputs.get("attention_mask"), standard_pooling(whole.config))
 
 
+def features_width(model: nn.Module) -> int:
+    """Width of what `features` gives."""
+    whole: Any = model
+    return pooled_width(whole.base_model.config.hidden_size, _pooling_of(whole))
+
+
 def reads_first_token(model: nn.Module) -> bool:
     """Whether the model's head reads the first token's vector and no other."""
-    config: Any = model.config
-    return (config.pooling if isinstance(model, EncoderForTextClassification) else standard_pooling(config)) == "cls"
+    return _pooling_of(model) == "cls"
+
+
+def _pooling_of(model: Any) -> str:
+    own = isinstance(model, EncoderForTextClassification)
+    return str(model.config.pooling) if own else standard_pooling(model.config)
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -264,6 +274,14 @@ def head_of(model: nn.Module) -> nn.Module:
     head = StandardHead(model)
     _check_standard_head(model, head)
     return head
+
+
+def with_own_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The model under a copy of its head of ours: the two share their encoder."""
+    assert isinstance(model, EncoderForTextClassification)
+    twin = copy.copy(model)
+    twin._modules = dict(model._modules) | {"head": copy.deepcopy(model.head)}
+    return twin
 
 
 _NOT_OF_FEATURES = frozenset(
@@ -306,13 +324,10 @@ class StandardHead(nn.Module):
 
 
 def _check_standard_head(model: Any, head: nn.Module) -> None:
-    """Run a probe of 2 x 4 tokens, one of them padding, both ways."""
-    device = next(model.parameters()).device
-    ids = torch.arange(5, 13, device=device).reshape(2, 4) % model.config.vocab_size
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=device)
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    """Run a probe both ways."""
+    inputs = probe_inputs(model)
     reason = "other logits"
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         expected = model(**inputs).logits
         try:
             apart = head(features(model, inputs))
@@ -325,14 +340,3 @@ def _check_standard_head(model: Any, head: nn.Module) -> None:
         got=reason,
         remedy="Take way finetune with this head, or head linear or mlp with way frozen.",
     )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

@@ -114,6 +114,40 @@ def divide(data: Dataset, config: DataConfig) -> Parts:
     return _without_overlap(Parts(train, validation, test, groups=groups), config)
 
 
+def rotate(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
+    """`count` times parts: each time another fold of the rows is test, and of the others a share validates.
+
+    Raises DataError where a class has fewer different texts than there are folds.
+    """
+    check_trainable(data)
+    groups, whole = duplicate_groups(data.whole_texts), Part(data, np.arange(len(data)))
+    _check_folds(whole, groups, count)
+    rotated = []
+    for held in folds(groups, whole.labels, count, config.split_seed):
+        test = replace(whole, indices=held)
+        rest, left = whole.without(held), 1 - len(held) / len(whole)
+        train, validation = _part(rest, config.validation, groups, config, left)
+        rotated.append(_without_overlap(Parts(train, validation, test, groups=groups), config))
+    return rotated
+
+
+def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
+    names = whole.source.label_names
+    marks = whole.labels == 1 if whole.labels.ndim == 2 else whole.labels[:, None] == np.arange(len(names))
+    texts = [len(np.unique(groups[own])) for own in marks.T]
+    rarest = int(np.argmin(texts))
+    if texts[rarest] < count:
+        raise DataError(
+            f"too few rows for {count} folds",
+            where=whole.source.source,
+            expected=f"{count} different texts or more of each label",
+            got=f"{texts[rarest]} of {names[rarest]!r}",
+            remedy=f"Pass --folds {texts[rarest]} or less, or leave --folds out."
+            if texts[rarest] > 1
+            else "Leave --folds out, or add rows.",
+        )
+
+
 def _fold_count(rest: Part, config: DataConfig, left: float) -> int:
     """How many folds choose; 0 where a validation part does. left: share of the file that is in `rest`."""
     if config.folds is not None or isinstance(config.validation, str):

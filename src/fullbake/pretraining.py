@@ -29,6 +29,7 @@ from fullbake.examples import NO_PAIR
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
 from fullbake.guarding import Guard
 from fullbake.guesses import guess
+from fullbake.kernels import fast_kernels
 from fullbake.languagemodel import LanguageModel, Loaded, load_language_model, new_language_model, save_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
@@ -150,7 +151,6 @@ def prepare(
         cache,
         processes=processes,
     )
-    leaks = _leaks(corpus, guard, cache)
     _check_objective(corpus, stage)
     kept, held = hold_out(corpus, stage.held_out)
     stream = _stream(corpus, kept, tokenizer, stage)
@@ -162,7 +162,7 @@ def prepare(
         whole_words=stage.whole_words,
     )
     loaded = _load(base, stage)
-    facts = corpus.facts | leaks | {"fingerprint": corpus.fingerprint, "held_out_tokens": _tokens(corpus, held)}
+    facts = corpus.facts | {"fingerprint": corpus.fingerprint, "held_out_tokens": _tokens(corpus, held)}
     return Course(
         str(base),
         stage,
@@ -177,20 +177,6 @@ def prepare(
         else open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language),
         facts | _pair_facts(stream, stage),
     )
-
-
-def _leaks(corpus: Corpus, guard: Guard, cache: Cache) -> dict[str, int]:
-    """What the guard found when the corpus was built, also where that was by an earlier run."""
-    key = f"{corpus.fingerprint}-leaks"
-    known = cache.get(key)
-    if known is not None:
-        found: dict[str, int] = storage.read_json(known / "leaks.json")
-        return found
-    facts = guard.leaks.facts()
-    if runtime.rank() == 0:
-        with cache.put(key, "what was kept out of a corpus") as folder:
-            storage.write_json(folder / "leaks.json", facts)
-    return facts
 
 
 def _check_objective(corpus: Corpus, stage: PretrainingConfig) -> None:
@@ -308,9 +294,10 @@ def pretrain(course: Course, checkpoints: Checkpoints | None = None) -> Outcome:
     """
     stage = course.stage
     course.network.eval()
-    start = course.read()
-    _tell_start(course, start)
-    history = fit(course.network, _work(course, start), _training(stage, course), checkpoints)
+    with fast_kernels(course.network):
+        start = course.read()
+        _tell_start(course, start)
+        history = fit(course.network, _work(course, start), _training(stage, course), checkpoints)
     for entry in history:
         if "diverged" in entry:
             warn(f"{entry['diverged']}; stopped there, and the best base until then is kept")

@@ -166,6 +166,50 @@ def summary(result: "Summary") -> RenderableType:
     return Group(table, totals)
 
 
+def leaderboard(board: dict[str, Any]) -> Table:
+    """Recipes by their mean on test, the best first, with 95% intervals and costs; then those without a score."""
+    metric = board["metric"]
+    table = Table()
+    table.add_column("recipe", overflow="fold")
+    table.add_column(f"{OVERALL.get(metric, metric)} on test", no_wrap=True)
+    for name in ("training", "rows/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for entry in sorted(board["recipes"], key=lambda entry: -_mean(entry, metric)):
+        figure, cost = entry["test"].get(metric), entry["cost"]
+        style = "bold" if entry["name"] == board["verdict"]["recommended"] else ""
+        if figure is None or figure["mean"] is None:
+            table.add_row(
+                Text(entry["name"]),
+                "-",
+                "-",
+                "-",
+                Text(f"{entry['status'].replace('_', ' ')}: {entry['reason']}", style="dim"),
+            )
+            continue
+        shown = f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+        speed = f"{cost['rows_per_second']:,.0f}"
+        table.add_row(
+            Text(entry["name"], style), shown, f"{cost['train_seconds']:.1f} s", speed, _standing(entry, board)
+        )
+    return table
+
+
+def _mean(entry: dict[str, Any], metric: str) -> float:
+    value = (entry["test"].get(metric) or {}).get("mean")
+    return float("-inf") if value is None else float(value)
+
+
+def _standing(entry: dict[str, Any], board: dict[str, Any]) -> str:
+    """Where a recipe stands to the one with the best mean."""
+    best, name = board["verdict"]["best"], entry["name"]
+    taken = "recommended; " if name == board["verdict"]["recommended"] else ""
+    if name == best:
+        return f"{taken}best mean"
+    pair = next(pair for pair in board["pairs"] if {pair["a"], pair["b"]} == {name, best})
+    return f"{taken}{'detectably worse' if pair['detectable'] else 'no detectable difference'}"
+
+
 def cache(features: "Cache") -> RenderableType:
     """The cache's entries, the last used first, and how full it is."""
     entries = features.entries()

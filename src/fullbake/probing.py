@@ -22,7 +22,7 @@ from fullbake.bases import load_config, max_positions
 from fullbake.batches import Step, inference_plan, training_plan
 from fullbake.cache import Cache
 from fullbake.corpus import read_shard
-from fullbake.documents import Source, file_source
+from fullbake.documents import Source, beginning, file_source
 from fullbake.encoder import freeze_all, load_encoder
 from fullbake.errors import BaseModelError
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
@@ -36,6 +36,9 @@ from fullbake.sections import TrainingConfig
 from fullbake.stream import Phase
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import collate, template_of
+
+PROBE_CHARACTERS: Final = 60_000
+"""Of a file of general text: some 13,000 tokens, each masked four times, so some 8,000 guesses."""
 
 PROBE_LENGTH: Final = 128
 """Tokens of a row of general text."""
@@ -81,9 +84,10 @@ def open_probe(
 
 
 def draw_general(base: str | Path, text: str | None = None, language: str = "en") -> Gauge:
-    """The gauge of general text for a base's tokenizer: a file's, or that of the bundled sentences."""
+    """The gauge of general text for a base's tokenizer: of a file's first PROBE_CHARACTERS, or of the bundled
+    sentences."""
     tokenizer = tokenizer_of(base)
-    source = general_text() if text is None else file_source(text)
+    source = general_text() if text is None else beginning(file_source(text), PROBE_CHARACTERS)
     shard, _ = read_shard(source, reading_of(tokenizer, language))
     parts = [(shard, shard.documents())]
     return draw_gauge(parts, _general_phase(tokenizer, base), "mlm", masking_of(tokenizer), tokenizer.pad_token_id)

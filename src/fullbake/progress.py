@@ -51,14 +51,29 @@ def bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[in
         _Rate(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=_quiet[0] or not console.is_terminal) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, advance=done)
 
 
-def say(line: str) -> None:
-    """One line of news about the run."""
-    log.info(line)
+_quiet = [False]
+
+
+@contextmanager
+def hush() -> Iterator[None]:
+    """Within the block only this module's caller speaks: `bar` draws nothing, and `say` is heard through `aloud`
+    alone; warnings are heard as ever."""
+    before, _quiet[0] = _quiet[0], True
+    try:
+        yield
+    finally:
+        _quiet[0] = before
+
+
+def say(line: str, *, aloud: bool = False) -> None:
+    """One line of news about the run. aloud: also while others are hushed."""
+    if aloud or not _quiet[0]:
+        log.info(line)
 
 
 def warn(line: str) -> None:

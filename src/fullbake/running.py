@@ -14,7 +14,7 @@ from fullbake import bases, inspection, metrics, network, runtime, storage, unfi
 from fullbake.bases import load_config, max_positions
 from fullbake.cache import Cache
 from fullbake.checkpoints import Cadence
-from fullbake.choosing import Trained, train_best
+from fullbake.choosing import History, Trained, train_best
 from fullbake.config import Recipe
 from fullbake.data import Dataset
 from fullbake.decisions import check_aim, problem_of
@@ -91,7 +91,7 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
     recipe = effective(recipe)
     dataset = data if isinstance(data, Dataset) else read_labelled(data, recipe.data)
     parts = divide(dataset, recipe.data)
-    _check_problem(recipe, parts)
+    check_problem(recipe, parts)
     tokenizer = tokenizer_for(recipe)
     say(_sizes(parts, dataset))
     _tell_facts(inspection.inspect_parts(parts, tokenizer, recipe.tokens, recipe.data))
@@ -120,7 +120,7 @@ def _sizes(parts: Parts, dataset: Dataset) -> str:
     )
 
 
-def _check_problem(recipe: Recipe, parts: Parts) -> None:
+def check_problem(recipe: Recipe, parts: Parts) -> None:
     """What the labels have to be known for: refused before the hours of work."""
     labels, names = parts.train.labels, parts.train.source.label_names
     problem_type = problem_of(labels)
@@ -228,10 +228,16 @@ def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> in
 
 def _record(job: Job, trained: Trained, finished: Finished) -> Record:
     """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
+    test = None if job.parts.test is None else _test_logits(job, job.parts.test, trained.network)
+    return record_of(job, finished, trained.history, test)
+
+
+def record_of(job: Job, finished: Finished, history: History, test: np.ndarray | None) -> Record:
+    """What is saved beside weights that are final. test: logits of the test rows, None where there are none."""
     parts = job.parts
     scored = {"validation": (parts.chooser.labels, finished.logits)}
-    if parts.test is not None:
-        scored["test"] = parts.test.labels, _test_logits(job, parts.test, trained.network)
+    if parts.test is not None and test is not None:
+        scored["test"] = parts.test.labels, test
     named, facts = parts.named(), job.facts()
     scores = {name: judged(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
     scores["validation"]["thresholds"] = finished.thresholds
@@ -246,7 +252,7 @@ def _record(job: Job, trained: Trained, finished: Finished) -> Record:
             "further_pretraining": _lineage(job),
         },
         {"hashes": text_hashes(parts.train.whole_texts), **rows},
-        trained.history,
+        history,
     )
 
 

@@ -26,6 +26,7 @@ Init = Literal["base", "random"]
 Precision = Literal["auto", "fp32", "bf16"]
 LossKind = Literal["cross_entropy", "focal"]
 Sampling = Literal["shuffle", "balanced"]
+CachePrecision = Literal["fp32", "fp16"]
 Thresholds = Literal["auto", "default", "f1"]
 
 
@@ -253,7 +254,12 @@ class TrainingConfig(Section):
     """Each layer's rate over that of the layer above it; 0.95 in Sun et al. 2019, 1 is no decay."""
 
     freeze_layers: Annotated[int, Field(ge=0)] | None = None
-    """Hold the embeddings and the lowest N layers of the base fixed (0: the embeddings alone)."""
+    """Hold the embeddings and the lowest N layers of the base fixed (0: the embeddings alone). They run without
+    dropout, and once: their output is kept in the cache, and each step runs the layers above."""
+
+    cache_precision: CachePrecision = "fp32"
+    """How frozen features and the output of frozen layers are kept on disk; `fp16` takes half the room and rounds them
+    to 11 bits."""
 
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients longer than this are scaled down to it."""

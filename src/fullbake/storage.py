@@ -76,7 +76,7 @@ def staged(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> I
     require_vacant(target, overwrite=overwrite)
     place = Path(target).resolve()
     with hidden(place, needed) as fresh:
-        _make(fresh)
+        make_folder(fresh)
         yield fresh
         settle(fresh)
         put(fresh, place, overwrite=overwrite)
@@ -111,13 +111,13 @@ def hidden(place: Path, needed: int = 0) -> Iterator[Path]:
     What `staged` stands on; whoever uses it directly settles and renames on its own. A full disk within the
     block becomes SpaceFault.
     """
-    _make(place.parent)
+    make_folder(place.parent)
     recover(place)
     require_space(place.parent, needed, place.name)
     holder, lock = _hold(place)
     try:
-        _make(holder / "new")
-        with _full_disk_told(holder, place, needed):
+        make_folder(holder / "new")
+        with full_disk_told(holder, place, needed):
             yield holder / "new" / place.name
     finally:
         try:
@@ -195,7 +195,7 @@ def _hold(place: Path) -> tuple[Path, FileLock]:
     """A new hidden folder and its lock. Until it is locked another process may remove it."""
     while True:
         holder = place.with_name(f".{place.name}.{uuid.uuid4().hex[:16]}.partial")
-        _make(holder)
+        make_folder(holder)
         lock = FileLock(holder / "lock")
         with suppress(Timeout, FileNotFoundError):
             lock.acquire(timeout=0)
@@ -210,7 +210,7 @@ def put(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
     aside = fresh.parent.with_name("old") / place.name
     try:
         if overwrite and place.exists():
-            _make(aside.parent)
+            make_folder(aside.parent)
             with suppress(FileNotFoundError):  # another process moved it first
                 _rename(place, aside)
         _rename(fresh, place)
@@ -257,7 +257,8 @@ def _sync(path: Path, mode: int = 0) -> None:
         os.close(descriptor)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The folder and those above it, where they are not there yet. Raises OutputError where that cannot be."""
     if folder.is_dir():
         return
     _announce("make", folder)
@@ -297,7 +298,9 @@ def _nearest(folder: Path) -> Path:
 
 
 @contextmanager
-def _full_disk_told(holder: Path, place: Path, needed: int) -> Iterator[None]:
+def full_disk_told(holder: Path, place: Path, needed: int) -> Iterator[None]:
+    """A full disk within the block becomes SpaceFault. holder: where is written what becomes `place`, of `needed`
+    bytes."""
     try:
         yield
     except Exception as error:

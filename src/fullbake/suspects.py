@@ -55,7 +55,7 @@ def frozen_features_of(dataset: Dataset, recipe: Recipe, cache_dir: str | Path |
     base = network.encoder_fingerprint(load_encoder(chosen.base))
     job = Job(chosen, Parts(whole, None, None), tokenizer_for(chosen), base, feature_cache(cache_dir))
     (found,) = features_of(job, [whole])
-    return found.values
+    return found.vectors
 
 
 _AS_LINEAR: Final = {"head": "linear", "optimizer": "lbfgs", "freeze_layers": None, "layer_decay": 1.0}

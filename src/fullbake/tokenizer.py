@@ -1,29 +1,31 @@
 """The base's own fast tokenizer: loaded, refused where it cannot be used, and told what its saved file has to do.
 
-What padding and truncation its file carries is switched off: `tokens` does both, on rows of ids.
+What padding and truncation its file carries is switched off: `tokens` does both, on rows of ids. transformers is
+imported where a tokenizer is loaded, so that ids can be had from a bundle's tokenizer.json without it.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils.hub import cached_file
-
-from fullbake.bases import explained, quiet, resolve
 from fullbake.errors import BaseModelError
 from fullbake.sections import Truncation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # What a file that pads and truncates leaves in a tokenizer, and what loading does; no business of a bundle's.
 _STALE = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "local_files_only")
 
 
-def load_tokenizer(base: Path | str) -> PreTrainedTokenizerFast:
+def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
     """The fast tokenizer of a base or a bundle, what padding and truncation its file carries switched off.
 
     Raises BaseModelError where there is none, where only a slow one can be had, or where it lacks what a
     batch of several texts needs: a padding token, and special tokens around a text. Code in a base is never
     run.
     """
+    from fullbake.bases import resolve
+
     place = resolve(base)
     tokenizer: PreTrainedTokenizerFast = _read(place)
     _check(tokenizer, place)
@@ -34,7 +36,7 @@ def load_tokenizer(base: Path | str) -> PreTrainedTokenizerFast:
 
 
 def set_defaults(
-    tokenizer: PreTrainedTokenizerFast, *, max_length: int, truncation: Truncation, has_token_type_ids: bool
+    tokenizer: "PreTrainedTokenizerFast", *, max_length: int, truncation: Truncation, has_token_type_ids: bool
 ) -> None:
     """Tell a tokenizer what it serves, so that its saved file does in plain transformers what was done here.
 
@@ -52,13 +54,13 @@ def set_defaults(
         tokenizer.init_kwargs[name] = value  # only what stands here is written to the file
 
 
-def switch_off(tokenizer: PreTrainedTokenizerFast) -> None:
+def switch_off(tokenizer: "PreTrainedTokenizerFast") -> None:
     """No padding and no truncation by the tokenizer itself; any call of it may have switched them on."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
     """How many special tokens the tokenizer sets before and after a text."""
     switch_off(tokenizer)
     mask = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
@@ -76,6 +78,10 @@ def special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
 
 
 def _read(place: Path | str) -> Any:
+    from transformers import AutoTokenizer
+
+    from fullbake.bases import explained, quiet
+
     with explained(place), quiet():
         try:
             return AutoTokenizer.from_pretrained(
@@ -117,6 +123,8 @@ def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:
 def _holds(place: Path | str, name: str) -> bool:
     if isinstance(place, Path):
         return (place / name).is_file()
+    from transformers.utils.hub import cached_file
+
     return cached_file(place, name, _raise_exceptions_for_missing_entries=False) is not None
 
 

@@ -12,19 +12,23 @@ windows cut is several rows; `Encoded.documents` says whose.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from fullbake.errors import DataError, RecipeError
+from fullbake.excerpts import LONG, Excerpts
 from fullbake.sections import Padding, Truncation
 from fullbake.tokenizer import special_tokens, switch_off
 from fullbake.truncation import kept_ends, longest_first, offsets_of, window_bounds, within_ends
+
+if TYPE_CHECKING:  # they take seconds to import, and a text given on the command line needs neither
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerFast
 
 # What goes through the tokenizer at once; its encodings are large until their ids are copied out.
 _PORTION_ROWS = 256
@@ -94,13 +98,13 @@ def spans_of(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> n
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerFast,
-    texts: pa.ChunkedArray | Iterable[str],
+    tokenizer: "PreTrainedTokenizerFast",
+    texts: "pa.ChunkedArray | Iterable[str]",
     *,
     max_length: int,
     truncation: Truncation,
     stride: int = 0,
-    text_pair: pa.ChunkedArray | Iterable[str] | None = None,
+    text_pair: "pa.ChunkedArray | Iterable[str] | None" = None,
     on_progress: Callable[[int], object] | None = None,
 ) -> Encoded:
     """Token ids of all texts, each row at most max_length ids, special tokens included and always whole.
@@ -112,7 +116,7 @@ def tokenize(
     text of each row, which comes into the same row; of a pair that is too long the longer text loses its end.
     token_type_ids come where the tokenizer's model_input_names hold them (see `set_defaults`). on_progress:
     called with the number of texts done since the last call. Memory beyond the result: that of 256 texts or a
-    million characters, or of one text that is longer.
+    million characters; only windows, and pairs of two texts of over 65,536 characters, read all of a longer text.
 
     Raises RecipeError where max_length leaves no room for text, DataError for what is no text.
     """
@@ -121,8 +125,9 @@ def tokenize(
     columns = [texts] if text_pair is None else [texts, text_pair]
     rows: list[Encoded] = []
     done = 0
+    reader = _Reader(tokenizer, _ends_read(template, truncation, pair=text_pair is not None))
     for portion in _portions(columns):
-        ids = [_encode(tokenizer, part) for part in portion]
+        ids = reader.read(portion)
         rows.append(_assemble(template, ids, truncation, stride, done))
         done += len(portion[0])
         if on_progress:
@@ -130,11 +135,13 @@ def tokenize(
     return _joined(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
 
 
-def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> npt.NDArray[np.int64]:
-    """Tokens of each whole text, special ones included, (texts,)."""
+def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Tokens of each whole text, special ones included, (texts,); of a text with a word of more than 65,536 characters
+    a few more or less."""
     switch_off(tokenizer)
     around = sum(special_tokens(tokenizer))
-    counts = [_encode(tokenizer, portion)[1] for (portion,) in _portions([texts])]
+    long = Excerpts(tokenizer.backend_tokenizer)
+    counts = [_count(tokenizer, portion, long) for (portion,) in _portions([texts])]
     return np.concatenate([np.empty(0, np.int64), *counts]) + around
 
 
@@ -174,11 +181,11 @@ def _pad(flat: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> tor
 # From texts to ids
 
 
-def _portions(columns: list[pa.ChunkedArray | Iterable[str]]) -> Iterator[list[list[str]]]:
+def _portions(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[list[list[str]]]:
     """The texts of one or two columns in order, in lists small enough to tokenize at once, a list a column."""
     portion: list[tuple[str, ...]] = []
     characters = 0
-    values = [map(_plain, column) if isinstance(column, pa.ChunkedArray) else column for column in columns]
+    values = [map(_plain, column) if hasattr(column, "combine_chunks") else column for column in columns]
     for number, row in enumerate(zip(*values, strict=True), 1):
         for text in row:
             _refuse_other_than_text(text, number)
@@ -215,12 +222,58 @@ Flat = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """The ids of many texts one after another, and the number of each."""
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, portion: list[str]) -> Flat:
-    """Text ids alone: nothing truncated, no special token around them."""
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(portion, add_special_tokens=False)
-    counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
-    flat = chain.from_iterable(encoding.ids for encoding in encodings)
-    return np.fromiter(flat, np.int32, int(counts.sum())), counts
+@dataclass(frozen=True)
+class _Reader:
+    """Texts to text ids: nothing truncated, no special token around them; but of a long text only what truncation
+    leaves of it is looked for.
+
+    ends: how many ids it leaves at the start and at the end of a text, None for all.
+    """
+
+    tokenizer: "PreTrainedTokenizerFast"
+    ends: tuple[int, int] | None
+
+    def read(self, columns: list[list[str]]) -> list[Flat]:
+        """The ids of one or two columns of texts. A pair of two long texts is read whole: which one gives way hangs on
+        which is longer."""
+        bounded = [self.ends is not None and sum(map(_is_long, row)) == 1 for row in zip(*columns, strict=True)]
+        return [self._flat(column, bounded) for column in columns]
+
+    def _flat(self, column: list[str], bounded: list[bool]) -> Flat:
+        cut = [bound and _is_long(text) for text, bound in zip(column, bounded, strict=True)]
+        whole = iter(_encode(self.tokenizer, [text for text, is_cut in zip(column, cut, strict=True) if not is_cut]))
+        rows = [self._ends_of(text) if is_cut else next(whole) for text, is_cut in zip(column, cut, strict=True)]
+        counts = np.fromiter(map(len, rows), np.int64, len(rows))
+        return np.fromiter(chain.from_iterable(rows), np.int32, int(counts.sum())), counts
+
+    def _ends_of(self, text: str) -> list[int]:
+        assert self.ends is not None
+        return self._excerpts.ends(text, *self.ends)
+
+    @cached_property
+    def _excerpts(self) -> Excerpts:
+        return Excerpts(self.tokenizer.backend_tokenizer)
+
+
+def _is_long(text: str) -> bool:
+    return len(text) >= LONG
+
+
+def _ends_read(template: "Template", truncation: Truncation, *, pair: bool) -> tuple[int, int] | None:
+    """How many ids of each end a row has at most, None where all of a text is read."""
+    if pair:
+        return template.room, 0
+    return None if truncation == "windows" else kept_ends(template.room, truncation)
+
+
+def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list[int]]:
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
+def _count(tokenizer: "PreTrainedTokenizerFast", texts: list[str], long: Excerpts) -> npt.NDArray[np.int64]:
+    counts = map(len, _encode(tokenizer, [text for text in texts if not _is_long(text)]))
+    return np.array([long.count(text) if _is_long(text) else next(counts) for text in texts], np.int64)
 
 
 @dataclass(frozen=True)
@@ -242,7 +295,7 @@ class Template:
         return sum(map(len, self.specials))
 
 
-def template_of(tokenizer: PreTrainedTokenizerFast, max_length: int, *, pair: bool) -> Template:
+def template_of(tokenizer: "PreTrainedTokenizerFast", max_length: int, *, pair: bool) -> Template:
     """Read off what the tokenizer sets around "a", or around "a" and "a"."""
     encoding = tokenizer.backend_tokenizer.encode("a", "a") if pair else tokenizer.backend_tokenizer.encode("a")
     owners = list(encoding.sequence_ids)

@@ -61,7 +61,7 @@ def is_saved(out: str | Path) -> bool:
 
 def only_cleaning_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
     """Whether that is so for the run that is asked for now."""
-    return is_saved(out) and not _differences(_read(folder_beside(out)), facts)
+    return is_saved(out) and not differences(_read(folder_beside(out)), facts)
 
 
 def clean(out: str | Path, *, writes: bool) -> None:
@@ -127,29 +127,29 @@ def _unreadable(folder: Path, got: str) -> OutputError:
 
 
 def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
-    differences = list(_differences(known, facts))
-    if not differences:
+    found = differences(known, facts)
+    if not found:
         return
     if anyway:
-        warn(f"going on although this differs (--resume-anyway): {'; '.join(differences)}")
+        warn(f"going on although this differs (--resume-anyway): {'; '.join(found)}")
         return
     raise OutputError(
         "an unfinished run of something else lies beside the output",
         where=str(folder),
-        got="; ".join(differences),
+        got="; ".join(found),
         remedy="Pass --restart to throw it away, --resume-anyway to go on with its weights all the same, or name "
         "another --out. Set back what differs and it goes on by itself.",
     )
 
 
-def _differences(known: Any, now: Any, place: str = "") -> list[str]:
+def differences(known: Any, now: Any, place: str = "") -> list[str]:
     """What differs, as `recipe.training.epochs: 3 there, 5 now`."""
     if isinstance(known, Mapping) and isinstance(now, Mapping):
         names = [*known, *(name for name in now if name not in known)]
         return [
             difference
             for name in names
-            for difference in _differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
+            for difference in differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
         ]
     return [] if known == now else [f"{place}: {_short(known)} there, {_short(now)} now"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenizers import BertWordPieceTokenizer
+from tokenizers.processors import BertProcessing
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from fullbake import runtime
@@ -72,6 +73,8 @@ def _train(sources: Sequence[Source], config: PreTrainedConfig) -> PreTrainedTok
             expected=f"at least {size:,}",
             got=f"{config.vocab_size:,}",
         )
+    ends = [(token, trainer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    trainer.post_processor = BertProcessing(*ends)
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=trainer._tokenizer, model_input_names=list(_INPUTS), **names)
 

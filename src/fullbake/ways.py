@@ -19,21 +19,25 @@ from fullbake.choosing import History, Trial, Way
 from fullbake.config import Recipe
 from fullbake.data import Dataset
 from fullbake.decisions import problem_of
+from fullbake.encoder import freeze_all
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.freezing import (
     Featured,
     FeatureKey,
-    Features,
     HeadTraining,
     frozen_features,
     head_logits,
     train_head,
 )
+from fullbake.grids import train_heads
 from fullbake.hashing import fingerprint
 from fullbake.inference import encode
 from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
+from fullbake.lowerlayers import Cut, find_cut, kept_states
 from fullbake.parts import Part, Parts
+from fullbake.passes import Stored
+from fullbake.progress import say
 from fullbake.sections import TrainingConfig
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded
@@ -121,17 +125,10 @@ def encode_rows(dataset: Dataset, job: Job) -> Encoded:
     return encode(dataset.texts, job.tokenizer, job.recipe.tokens, text_pair=dataset.text_pair)
 
 
-def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
+def features_of(job: Job, parts: Sequence[Part]) -> list[Stored]:
     """The frozen features of each part's whole source, from the cache where it knows them."""
-    model = _build(job)
-    key = FeatureKey(
-        base=job.weights_key,
-        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
-        pooling=job.recipe.head.pooling or job.recipe.head.kind,
-        tokens=job.recipe.tokens,
-        threads=runtime.threads(),
-        versions=tuple(runtime.versions().items()),
-    )
+    model = build_network(job)
+    key = _key(job, job.recipe.head.pooling or job.recipe.head.kind)
     return _by_source(
         parts,
         lambda source: frozen_features(
@@ -141,26 +138,81 @@ def features_of(job: Job, parts: Sequence[Part]) -> list[Features]:
             cache=job.cache,
             tokens=job.recipe.tokens,
             pad_id=job.tokenizer.pad_token_id,
+            precision=job.recipe.training.cache_precision,
         ),
+    )
+
+
+def _key(job: Job, kept: str) -> FeatureKey:
+    """kept: what is kept of each text."""
+    return FeatureKey(
+        base=job.weights_key,
+        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
+        pooling=kept,
+        tokens=job.recipe.tokens,
+        threads=runtime.threads(),
+        versions=tuple(runtime.versions().items()),
+        precision=job.recipe.training.cache_precision,
+        fast_kernels=runtime.fast_kernels(),
     )
 
 
 def _finetuning(job: Job) -> Way:
     recipe, objective = job.recipe, _objective(job)
-    encoded = _by_source(_choosing_parts(job), lambda source: encode_rows(source, job))
-    whole = Tuning(recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective)
+    parts = _choosing_parts(job)
+    encoded = _by_source(parts, lambda source: encode_rows(source, job))
+    cut, states = _states_of(job, parts, encoded)
+    whole = Tuning(recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective, cut)
 
     def fit(model: PreTrainedModel, rows: Labelled, validate: Validation, trial: Trial) -> History:
         tuning = replace(whole, training=_training(recipe.training, trial))
         return finetune(model, rows, validate, tuning, job.checkpoints(trial.name), last_epoch=trial.last)
 
+    def labelled(found: tuple[Encoded, Stored | None], labels: np.ndarray) -> Labelled:
+        return Labelled(found[0], labels, found[1])
+
     return Way(
-        *_rows(job, encoded, Labelled),
-        start=lambda: _build(job),
+        *_rows(job, list(zip(encoded, states, strict=True)), labelled),
+        start=lambda: build_network(job),
         fit=fit,
         logits=lambda module, rows: finetuned_logits(module, rows, whole),
         trained=lambda model: model,
     )
+
+
+def _states_of(
+    job: Job, parts: Sequence[Part], encoded: Sequence[Encoded]
+) -> tuple[Cut | None, Sequence[Stored | None]]:
+    """(where the base is cut, what its fixed layers give for each part's whole source); None and Nones where it runs
+    whole."""
+    layers, nothing = job.recipe.training.freeze_layers, [None] * len(parts)
+    if layers is None:
+        return None, nothing
+    model = build_network(job)
+    placed: Any = model  # transformers' own types do not know a device as an argument of `to`
+    cut = find_cut(placed.to(runtime.device()), layers)
+    if cut is None:
+        say(f"a base of type {model.config.model_type!r} cannot be cut above its fixed layers: it runs whole")
+        return None, nothing
+    key, rows = (
+        _key(job, f"states below layer {layers + 1}"),
+        {id(part.source): ids for part, ids in zip(parts, encoded, strict=True)},
+    )
+
+    def states(source: Dataset) -> Stored | None:
+        return kept_states(
+            model,
+            cut,
+            lambda: rows[id(source)],
+            key=key.of(source.texts_fingerprint()),
+            cache=job.cache,
+            tokens=job.recipe.tokens,
+            pad_id=job.tokenizer.pad_token_id,
+            precision=job.recipe.training.cache_precision,
+        )
+
+    found = _by_source(parts, states)
+    return (None, nothing) if any(one is None for one in found) else (cut, found)
 
 
 def _frozen(job: Job) -> Way:
@@ -171,15 +223,29 @@ def _frozen(job: Job) -> Way:
         settings = HeadTraining(recipe.head, _training(recipe.training, trial), objective)
         return train_head(model, rows, validate, settings, job.checkpoints(trial.name), last_trial=trial.last)
 
-    def featured(found: Features, labels: np.ndarray) -> Featured:
-        return Featured(found.values, labels, found.documents, recipe.tokens.window_pooling)
+    def fit_all(
+        model: PreTrainedModel, rows: Featured, validate: Validation, trials: Sequence[Trial]
+    ) -> list[tuple[PreTrainedModel, History]]:
+        freeze_all(model)
+        networks = [network.with_own_head(model) for _ in trials]
+        settings = [HeadTraining(recipe.head, _training(recipe.training, trial), objective) for trial in trials]
+        heads = [network.head_of(twin) for twin in networks]
+        grown = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(trials[number].name))
+        for head in grown:
+            if head.fault is not None:
+                raise head.fault
+        return [(twin.eval(), head.history) for twin, head in zip(networks, grown, strict=True)]
+
+    def featured(found: Stored, labels: np.ndarray) -> Featured:
+        return Featured(found.values, labels, found.documents, recipe.tokens.window_pooling, found.places)
 
     return Way(
         *_rows(job, features, featured),
-        start=lambda: _build(job),
+        start=lambda: build_network(job),
         fit=fit,
         logits=head_logits,
         trained=network.head_of,
+        fit_all=None if recipe.head.kind == "standard" or recipe.training.optimizer == "lbfgs" else fit_all,
     )
 
 
@@ -212,7 +278,8 @@ def _objective(job: Job) -> Objective:
     return make_objective(job.recipe.training, job.parts.train.labels, job.parts.train.source.label_names)
 
 
-def _build(job: Job) -> PreTrainedModel:
+def build_network(job: Job) -> PreTrainedModel:
+    """The base under its new head, drawn from the recipe's seed."""
     recipe, train = job.recipe, job.parts.train
     runtime.seed_everything(recipe.training.seed)
     return network.build(

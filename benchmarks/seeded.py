@@ -1,0 +1,61 @@
+"""One recipe with a frozen base, trained with many seeds on one split: what its models predict for the test rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullbake import Recipe, network
+from fullbake.choosing import train_best
+from fullbake.encoder import load_encoder
+from fullbake.freezing import Featured, head_logits
+from fullbake.parts import Parts, divide, read_labelled
+from fullbake.running import effective, feature_cache
+from fullbake.ways import Job, bind, features_of, tokenizer_for
+
+DATA = {"trec": ("trec_train.csv", "text", "coarse"), "sms_spam": ("sms_spam.csv", "text", "label")}
+"""Name -> file, columns of texts and labels."""
+
+HEADS: dict[str, dict[str, Any]] = {
+    "linear": {"optimizer": "adamw", "learning_rate": 1e-2, "epochs": 5, "batch_size": 32},
+    "mlp": {"epochs": 5},
+}
+"""What is set otherwise than in `frozen-linear` and `frozen-mlp`: a linear head that its seed moves, too."""
+
+TEST, MOST_TRAINED = 0.3, 1500
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """predictions: ids (seeds, test rows). labels: (test rows,)."""
+
+    predictions: np.ndarray
+    labels: np.ndarray
+
+
+def train_seeds(folder: Path, data: str, head: str, seeds: range) -> Seeded:
+    """Train the head with each seed on the same rows (at most MOST_TRAINED), validation choosing the epoch."""
+    file, text, label = DATA[data]
+    fields = {"text": text, "label": label, "test": TEST, **HEADS[head]}
+    recipe = effective(Recipe.load(f"frozen-{head}", base="demo", **fields))
+    parts = _fewer(divide(read_labelled(folder / file, recipe.data), recipe.data))
+    assert parts.test is not None
+    base = network.encoder_fingerprint(load_encoder(recipe.base))
+    jobs = [
+        Job(recipe.with_fields(seed=seed), parts, tokenizer_for(recipe), base, feature_cache(None)) for seed in seeds
+    ]
+    (found,) = features_of(jobs[0], [parts.test])
+    test = Featured(found.values, parts.test.source.labels).take(parts.test.indices)
+    return Seeded(np.stack([_predict(job, test) for job in jobs]), test.labels)
+
+
+def _predict(job: Job, test: Featured) -> np.ndarray:
+    trained = train_best(bind(job), job.recipe.training.learning_rate, job.recipe.training.metric)
+    return head_logits(network.head_of(trained.network), test).argmax(axis=1)
+
+
+def _fewer(parts: Parts) -> Parts:
+    train = parts.train
+    kept = np.random.default_rng(0).permutation(len(train))[MOST_TRAINED:]
+    return Parts(train.without(kept), parts.validation, parts.test)

@@ -1,0 +1,287 @@
+"""Recipes x rates x seeds on the same rows: `compare` trains every cell, lets validation choose, and says who won.
+
+A comparison is a folder. `comparison.json` says of what it is, `cells/` holds what has been finished (so that the same
+command goes on where it stopped, whatever stopped it), `leaderboard.json` all figures, `best/` the recommended
+classifier, and `report.html` the page.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fullbake import network, runtime, scoreboard
+from fullbake.cells import Cells
+from fullbake.data import Dataset
+from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_duration, pick_design, smaller_designs
+from fullbake.encoder import load_encoder
+from fullbake.entrants import DEFAULT, Entrant, read_entrants
+from fullbake.errors import DataError, RecipeError
+from fullbake.hashing import fingerprint
+from fullbake.labels import count_labels
+from fullbake.leaderboard import FORMAT, Ending, conclude
+from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
+from fullbake.parts import Parts, divide, read_labelled, rotate
+from fullbake.progress import hush, say
+from fullbake.rounds import CLOSING, Rounds, Setting, blind
+from fullbake.running import check_problem, effective, feature_cache
+from fullbake.splits import split
+from fullbake.venue import opened
+from fullbake.ways import Job, tokenizer_for
+
+TEST: Final = 0.2
+"""Share of the rows that is test where nothing else is said."""
+
+MARGIN: Final = 0.85
+"""Share of the time that a design may be expected to take: a forecast is no promise."""
+
+
+def compare(
+    data: Dataset | str | Path,
+    recipes: Sequence[str | Path] = DEFAULT,
+    *,
+    out: str | Path,
+    seeds: int = 3,
+    rates: tuple[float, ...] | None = None,
+    head_rates: tuple[float, ...] | None = None,
+    budget: str | None = None,
+    folds: int | None = None,
+    max_rows: int | None = None,
+    restart: bool = False,
+    cache_dir: str | Path | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Train recipes on the same rows with the same effort, and say which is better and whether that is real.
+
+    data: a Dataset, or a file or hub id read by the fields. recipes: shipped names, `further-` and one of them,
+    baselines (majority, tfidf), or YAML files. out: the comparison's folder; where it holds this comparison's cells,
+    these are gone on from. seeds: of each recipe. rates, head_rates: learning rates that validation chooses from, for
+    encoders and for heads. budget: a time such as `10m`: the largest design that is expected to fit is taken. folds:
+    that many times another part of the rows is test; None for one split. max_rows: of the data, at most. restart: throw
+    away what the folder holds. fields: of every recipe, such as base, text, label, metric, max_length.
+
+    Returns what `leaderboard.json` holds. Raises Error's children: RecipeError, DataError, BaseModelError, OutputError
+    (the folder holds another comparison), Fault; Interrupted where a signal stopped a long cell.
+    """
+    started = time.monotonic()
+    seconds = None if budget is None else parse_duration(budget)
+    _check_counts(seeds, folds, max_rows)
+    entrants = read_entrants(recipes, rates=rates, head_rates=head_rates, **_fields(fields))
+    call = _Call(Path(out), seeds, seconds, folds, max_rows, cache_dir, started)
+    first = next(entrant.recipe for entrant in entrants if entrant.recipe is not None)
+    dataset = _sample(data if isinstance(data, Dataset) else read_labelled(data, first.data), max_rows)
+    parts = rotate(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
+    _check_parts(parts)
+    jobs = _jobs(entrants, parts, cache_dir)
+    with opened(call.out, _identity(jobs, parts, call), restart=restart):
+        return _run(call, entrants, jobs, parts)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What was asked for. seconds: the budget. started: by `time.monotonic`."""
+
+    out: Path
+    seeds: int
+    seconds: float | None
+    folds: int | None
+    max_rows: int | None
+    cache_dir: str | Path | None
+    started: float
+
+
+def _fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """With what a comparison takes where nothing is said. Its own folds are of test: validation has a part."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {"base": "demo", "test": TEST, "metric": "f1_macro"} | given | {"folds": 0}
+
+
+def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:
+    for name, value, least in (("seeds", seeds, 1), ("folds", folds, 2), ("max-rows", max_rows, 1)):
+        if value is not None and value < least:
+            raise RecipeError(f"{name} is too small", expected=f"{least} or more", got=str(value))
+
+
+def _sample(dataset: Dataset, max_rows: int | None) -> Dataset:
+    """At most so many rows, of each class its share."""
+    if max_rows is None or max_rows >= len(dataset):
+        return dataset
+    assert dataset.labels is not None
+    held = split(np.arange(len(dataset)), dataset.labels, max_rows / len(dataset), 0)[1]
+    say(f"{len(held):,} of {len(dataset):,} rows are taken (--max-rows {max_rows:,}), of each class its share")
+    return dataset.take(held)
+
+
+def _check_parts(folds: Sequence[Parts]) -> None:
+    for parts in folds:
+        for name, part in parts.named().items():
+            counts = count_labels(part.labels, len(part.source.label_names))
+            if int(counts.min()) < 1:
+                missing = part.source.label_names[int(counts.argmin())]
+                raise DataError(
+                    "too few rows to compare recipes on",
+                    where=part.source.source,
+                    expected="a row of every label in each part",
+                    got=f"no {name} row labelled {missing!r}",
+                    remedy="Add rows of it, raise --max-rows or the share of that part, or lower --folds.",
+                )
+
+
+def _jobs(entrants: Sequence[Entrant], folds: Sequence[Parts], cache_dir: str | Path | None) -> dict[str, list[Job]]:
+    """A job a fold for each recipe that has an encoder, its recipe with all defaults filled in."""
+    cache, keys, jobs = feature_cache(cache_dir), {}, {}
+    for entrant in entrants:
+        if entrant.recipe is None:
+            continue
+        recipe = effective(entrant.recipe)
+        if recipe.tokens.truncation == "auto":
+            raise RecipeError(
+                "truncation auto is a choice of its own", where=entrant.name, remedy="Name one: head, tail or windows."
+            )
+        for parts in folds:
+            check_problem(recipe, parts)
+        if recipe.base not in keys:
+            keys[recipe.base] = network.encoder_fingerprint(load_encoder(recipe.base))
+        tokenizer, key = tokenizer_for(recipe), keys[recipe.base]
+        jobs[entrant.name] = [Job(recipe, parts, tokenizer, key, cache, cache_dir=cache_dir) for parts in folds]
+    return jobs
+
+
+def _identity(jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], call: _Call) -> dict[str, Any]:
+    """What a comparison is of, JSON values: going on needs all of it alike, but for recipes that are new."""
+    data = [{name: part.fingerprint() for name, part in parts.named().items()} for parts in folds]
+    told = {name: own[0].recipe.model_dump(mode="json") for name, own in jobs.items()}
+    for recipe in told.values():
+        recipe["training"].pop("learning_rate")
+    return {
+        "format": FORMAT,
+        "data": fingerprint(data),
+        "max_rows": call.max_rows,
+        "folds": call.folds,
+        "recipes": told,
+        "threads": runtime.threads(),
+        "device": runtime.device().type,
+        "versions": runtime.versions(),
+    }
+
+
+# The run
+
+
+def _run(
+    call: _Call, entrants: Sequence[Entrant], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]
+) -> dict[str, Any]:
+    lines = [entrant.line(call.seeds) for entrant in entrants]
+    forecast = _forecast(entrants, jobs, folds)
+    design, missing = _design(call, lines, forecast)
+    shortened = [entrant.shortened(design.share) for entrant in entrants]
+    if design.share < 1:
+        jobs = {name: [_with_stage(job, design.share) for job in own] for name, own in jobs.items()}
+    any_job = next(iter(jobs.values()))[0]
+    setting = Setting(
+        cells=Cells(call.out / "cells"),
+        entrants={entrant.name: entrant for entrant in shortened},
+        jobs=jobs,
+        folds=folds,
+        metric=any_job.recipe.training.metric,
+        decision=any_job.recipe.decision,
+        rules=fingerprint(
+            any_job.recipe.decision.model_dump(mode="json"), any_job.recipe.training.metric, runtime.versions()
+        ),
+    )
+    plan = design.cells(lines, call.folds)
+    deadline = None if call.seconds is None else call.started + call.seconds
+    totals = [scoreboard.Row(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
+    _announce(plan, forecast, design, lines, call)
+    with scoreboard.shown(setting.metric, totals) as board:
+        rounds = Rounds(setting, plan, forecast, board, deadline)
+        rounds.run()
+        board.begin("forgetting, the bundle and the page", CLOSING)
+        missing += rounds.gone
+        return conclude(_ending(call, lines, design, setting, rounds, missing))
+
+
+def _ending(
+    call: _Call, lines: Sequence[Line], design: Design, setting: Setting, rounds: Rounds, missing: list[str]
+) -> Ending:
+    return Ending(
+        out=call.out,
+        setting=setting,
+        rounds=rounds,
+        lines=lines,
+        design=design,
+        left_out=missing,
+        started=call.started,
+        seconds=call.seconds,
+        max_rows=call.max_rows,
+        folds=call.folds,
+    )
+
+
+def _with_stage(job: Job, share: float) -> Job:
+    if job.recipe.further_pretraining is None:
+        return job
+    shortened = Entrant("", "", job.recipe).shortened(share).recipe
+    assert shortened is not None
+    return replace(job, recipe=shortened)
+
+
+def _forecast(entrants: Sequence[Entrant], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]) -> Forecast:
+    """Every base tried by a few batches."""
+    paces: dict[str, Pace] = {}
+    for own in jobs.values():
+        job = own[0]
+        if job.recipe.base not in paces:
+            say(f"base {job.recipe.base}: measuring its speed")
+            with hush():
+                paces[job.recipe.base] = measure_pace(replace(job, parts=blind(job.parts)))
+    parts = folds[0]
+    assert parts.test is not None
+    test = sum(len(other.test) for other in folds if other.test is not None)
+    whole = len(parts.train.source) + (0 if parts.test.source is parts.train.source else len(parts.test.source))
+    sizes = Sizes(len(parts.train), len(parts.chooser), test // len(folds), whole, len(folds))
+    return Forecast({entrant.name: entrant for entrant in entrants}, paces, sizes)
+
+
+def _design(call: _Call, lines: Sequence[Line], forecast: Forecast) -> tuple[Design, list[str]]:
+    """The design to run, and what it leaves out."""
+    full = full_design(lines)
+    if call.seconds is None:
+        return full, []
+    left = (call.started + call.seconds - time.monotonic()) * MARGIN - CLOSING
+
+    def cost(design: Design) -> float:
+        return forecast.design(design, lines, call.folds)
+
+    def alone(name: str) -> float:
+        return forecast.design(Design((name,), 1, 1, 0.03), lines, call.folds)
+
+    classifiers = [line.name for line in lines if forecast.entrants[line.name].recipe is not None]
+    dearest = sorted(classifiers, key=alone, reverse=True)[:-1]
+    chosen = pick_design(smaller_designs(lines, dearest), cost, left)
+    if chosen is None:
+        least = min(cost(design) for design in smaller_designs(lines, dearest))
+        raise RecipeError(
+            "the budget is too short for any comparison of these rows",
+            expected=f"about {scoreboard.duration((least + CLOSING) / MARGIN)} or more",
+            got=scoreboard.duration(call.seconds),
+            remedy="Raise --budget, or take fewer rows with --max-rows.",
+        )
+    reason = f"the budget of {scoreboard.duration(call.seconds)} is too short"
+    missing = left_out(full, chosen, reason)
+    for line in missing:
+        say(f"to keep to the budget, {line}")
+    return chosen, missing
+
+
+def _announce(plan: Sequence[Cell], forecast: Forecast, design: Design, lines: Sequence[Line], call: _Call) -> None:
+    expected = forecast.design(design, lines, call.folds) + CLOSING
+    rows = forecast.sizes
+    say(
+        f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
+        f"{f', in {call.folds} folds' if call.folds else ''}; {len(plan)} trainings of {len(design.names)} recipes, "
+        f"about {scoreboard.duration(expected)}{'' if call.seconds else ' (--budget 10m takes what fits into that)'}"
+    )

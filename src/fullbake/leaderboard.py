@@ -1,0 +1,427 @@
+"""The end of a comparison: all that was scored becomes `leaderboard.json`, `best/` and the page.
+
+What a recipe costs is the price of one classifier by it: its further pretraining, its features (rows over the measured
+speed of prediction, for whether they came from a cache is no merit) and the training of one seed at the chosen rate.
+"""
+
+import platform
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fullbake import __version__, inspection, reporting, runtime, standings, storage
+from fullbake.cells import Kept
+from fullbake.decisions import Decision, probabilities, problem_of
+from fullbake.designs import Cell, Design, Line
+from fullbake.entrants import Entrant
+from fullbake.errors import Error
+from fullbake.finishing import Finished
+from fullbake.hashing import fingerprint
+from fullbake.labels import count_labels
+from fullbake.manifest import MANIFEST
+from fullbake.model import Classifier, Record
+from fullbake.parts import Part, Parts
+from fullbake.probing import Probe, open_probe
+from fullbake.progress import warn
+from fullbake.rounds import Result, Rounds, Setting
+from fullbake.running import record_of
+from fullbake.standings import Scored, Truth
+from fullbake.tokens import count_tokens
+from fullbake.trials import Outcome, restore
+
+FORMAT: Final = 1
+LEADERBOARD: Final = "leaderboard.json"
+BEST: Final = "best"
+
+PROBING: Final = 60.0
+"""Seconds that must be left of a budget for measuring what was forgotten."""
+
+LENGTHS_OF: Final = 5_000
+"""Texts whose lengths are told, at most."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a comparison ends with. lines: all that was asked for; design: what was run of it. started: by
+    `time.monotonic`. seconds: the budget."""
+
+    out: Path
+    setting: Setting
+    rounds: Rounds
+    lines: Sequence[Line]
+    design: Design
+    left_out: Sequence[str]
+    started: float
+    seconds: float | None
+    max_rows: int | None
+    folds: int | None
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """Of each recipe that was run."""
+        return self.rounds.results
+
+    @property
+    def parts(self) -> Parts:
+        """Of the first fold."""
+        return self.setting.folds[0]
+
+    @property
+    def time_left(self) -> float:
+        """Seconds of the budget."""
+        return float("inf") if self.seconds is None else self.started + self.seconds - time.monotonic()
+
+
+def conclude(ending: Ending) -> dict[str, Any]:
+    """Write the leaderboard, the best classifier and the page. Returns what the leaderboard holds."""
+    truth = _truth(ending)
+    scored = {
+        name: _scored(ending, result, truth) for name, result in ending.results.items() if result.status == "done"
+    }
+    verdict = standings.compare_all(list(scored.values()), truth)
+    taken = verdict.recommended or _highest(scored.values(), truth)
+    if taken is not None:
+        _save_best(ending, ending.results[taken])
+    recipes = [_recipe(ending, line, scored.get(line.name), truth) for line in ending.lines]
+    board = {
+        "format": FORMAT,
+        "fullbake": __version__,
+        "versions": runtime.versions(),
+        "machine": _machine(),
+        "command": _command(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": time.monotonic() - ending.started,
+        "data": _data(ending),
+        "metric": truth.metric,
+        "label_names": list(truth.names),
+        "problem_type": problem_of(truth.labels),
+        "positive": None if truth.positive is None else truth.names[truth.positive],
+        "design": _design(ending),
+        "recipes": recipes,
+        "pairs": [pair.to_json() for pair in verdict.pairs],
+        "verdict": verdict.to_json(),
+        "disagreements": standings.disputed(list(scored.values()), truth),
+        "stamps": _stamps(ending),
+    }
+    with storage.staged_file(ending.out / LEADERBOARD, overwrite=True) as fresh:
+        storage.write_json(fresh, board)
+    reporting.write_report(ending.out)
+    _clear_weights(ending)
+    return board
+
+
+def _truth(ending: Ending) -> Truth:
+    tests = [parts.test for parts in ending.setting.folds if parts.test is not None]
+    names, positive = tests[0].source.label_names, ending.setting.decision.positive
+    place = None
+    if tests[0].labels.ndim == 1 and (positive is not None or len(names) == 2):
+        place = len(names) - 1 if positive is None else names.index(positive)
+    return Truth(tests, ending.setting.metric, place)
+
+
+def _scored(ending: Ending, result: Result, truth: Truth) -> Scored:
+    """The test scores of a recipe, its folds put together."""
+    cells = result.picked()
+    seeds = result.seeds()
+    logits = [[result.scores[cell].logits for cell in cells if cell.seed == seed] for seed in seeds]
+    decided = [[_decided(result, cell, truth) for cell in cells if cell.seed == seed] for seed in seeds]
+    return Scored(
+        result.entrant.name,
+        result.entrant.title,
+        result.entrant.recipe is None,
+        np.stack([np.concatenate(own) for own in logits]),
+        np.stack([np.concatenate(own) for own in decided]),
+        _seconds(ending, result),
+        copies=1 if result.entrant.lucky else ending.design.seeds,
+    )
+
+
+def _decided(result: Result, cell: Cell, truth: Truth) -> np.ndarray:
+    problem_type = problem_of(truth.labels)
+    decision = Decision.from_json(result.outcomes[cell].decision, problem_type, truth.names)
+    return decision.decide(probabilities(result.scores[cell].logits, problem_type))
+
+
+# A recipe
+
+
+def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth) -> dict[str, Any]:
+    """A recipe's entry; of one that is not done as far as it came."""
+    result = ending.results.get(line.name)
+    entrant = ending.setting.entrants[line.name]
+    entry: dict[str, Any] = {
+        "name": entrant.name,
+        "title": entrant.title,
+        "way": entrant.way,
+        "further_pretraining": entrant.further,
+        "status": "left_out" if result is None else result.status,
+        "reason": _why_left_out(ending, line.name) if result is None else result.reason,
+        "rates": [] if result is None else _rates(result),
+        "rate": None if result is None else _most(list(result.chosen.values())),
+        "seeds": [] if result is None else result.seeds(),
+        "restarts": [] if result is None else _restarts(result),
+        "collapses": [] if result is None else _collapses(result),
+        "cells": [] if result is None else [cell.id for cell in result.outcomes],
+    }
+    if result is None or scored is None:
+        nothing = dict.fromkeys(("confusion", "calibration", "threshold_curve", "cost", "forgetting"))
+        return entry | {"test": {}, "recall": [], "histories": [], **nothing}
+    first = result.picked()[0].fold
+    histories = [result.outcomes[cell].history for cell in result.picked() if cell.fold == first]
+    return (
+        entry
+        | standings.describe(scored, truth)
+        | {
+            "histories": [history for history in histories if history],
+            "cost": _cost(ending, result),
+            "forgetting": _forgetting(ending, result),
+            "fold_rates": list(result.chosen.values()) if ending.folds else None,
+        }
+    )
+
+
+def _why_left_out(ending: Ending, name: str) -> str:
+    own = [line.partition(": ")[2] for line in ending.left_out if line.startswith(f"{name}: ")]
+    return own[0] if own else "left out"
+
+
+def _rates(result: Result) -> list[dict[str, Any]]:
+    """Each rate's validation scores, seed by seed (and fold by fold)."""
+    rates = sorted({cell.rate for cell in result.outcomes if cell.rate is not None}, reverse=True)
+    entries = []
+    for rate in rates:
+        values = [outcome.value for cell, outcome in result.outcomes.items() if cell.rate == rate]
+        known = [value for value in values if value is not None]
+        entries.append({"rate": rate, "validation": values, "mean": float(np.mean(known)) if known else None})
+    return entries
+
+
+def _most(chosen: Sequence[float | None]) -> float | None:
+    """The rate that most folds chose; the first of equals."""
+    return max(chosen, key=chosen.count) if chosen else None
+
+
+def _restarts(result: Result) -> list[dict[str, str]]:
+    return [{"cell": cell.id, "reason": told} for cell, outcome in result.outcomes.items() for told in outcome.restarts]
+
+
+def _collapses(result: Result) -> list[dict[str, str]]:
+    """Cells that stayed collapsed, or failed, though others of the recipe did not."""
+    return [{"cell": cell.id, "reason": outcome.reason} for cell, outcome in result.outcomes.items() if outcome.reason]
+
+
+def _seconds(ending: Ending, result: Result) -> float:
+    outcomes = [result.outcomes[cell] for cell in result.picked()]
+    features = 0.0
+    if result.entrant.way == "frozen":
+        rows = len(ending.parts.train) + len(ending.parts.chooser)
+        features = rows / _speed(result)
+    return float(np.mean([outcome.stage_seconds + outcome.seconds for outcome in outcomes])) + features
+
+
+def _speed(result: Result) -> float:
+    return float(np.median([result.scores[cell].rows_per_second for cell in result.picked()]))
+
+
+def _cost(ending: Ending, result: Result) -> dict[str, Any]:
+    outcomes = [result.outcomes[cell] for cell in result.picked()]
+    memory = [outcome.memory for outcome in outcomes if outcome.memory is not None]
+    return {
+        "train_seconds": _seconds(ending, result),
+        "search_seconds": sum(outcome.seconds for outcome in result.outcomes.values()),
+        "peak_memory_bytes": max(memory) if memory else None,
+        "trained_parameters": outcomes[0].parameters,
+        "bundle_bytes": outcomes[0].size,
+        "rows_per_second": _speed(result),
+    }
+
+
+# Forgetting
+
+
+def _forgetting(ending: Ending, result: Result) -> dict[str, Any] | None:
+    """What the encoder of the seed that validation likes best knows of general text, before and after."""
+    entrant = result.entrant
+    if entrant.recipe is None or (entrant.way == "frozen" and not entrant.further):
+        return None
+    cell, cells = _favorite(result), ending.setting.cells
+    identity = ending.rounds.identity(cell)
+    kept = cells.read(cell.id, "probed", identity)
+    if kept is not None:
+        return dict(kept.facts)
+    if ending.time_left < PROBING:
+        ending.rounds.gone.append("forgetting: no time was left to measure it")
+        return None
+    try:
+        found = _probe(ending, result, cell)
+    except Error as error:
+        warn(f"what {entrant.name} forgot could not be measured: {error.what}")
+        return None
+    cells.keep(cell.id, "probed", identity, Kept(found, {}))
+    return found
+
+
+def _probe(ending: Ending, result: Result, cell: Cell) -> dict[str, Any]:
+    job = ending.rounds.seeded(cell, result.outcomes[cell])
+    probe: Probe = open_probe(job.recipe.base, cache_dir=job.cache_dir)
+    before = probe.read(probe.head.model.base_model)
+    model = restore(job, ending.rounds.weights(cell))
+    return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
+
+
+# The best
+
+
+def _highest(everyone: Iterable[Scored], truth: Truth) -> str | None:
+    """The classifier with the best mean, where none is recommended: all are worse than a baseline."""
+    classifiers = [scored for scored in everyone if not scored.baseline]
+    best = max(classifiers, key=lambda scored: scored.resampled(truth).mean, default=None)
+    return None if best is None else best.name
+
+
+def _favorite(result: Result) -> Cell:
+    """The scored cell that validation likes best."""
+    return max(result.picked(), key=lambda cell: result.outcomes[cell].value or -np.inf)
+
+
+def _save_best(ending: Ending, result: Result) -> None:
+    """The recommended recipe's classifier, unless it stands there already."""
+    cell = _favorite(result)
+    identity, target = ending.rounds.identity(cell), ending.out / BEST
+    if _run_of(target) == identity:
+        return
+    outcome = result.outcomes[cell]
+    job = ending.rounds.seeded(cell, outcome)
+    finished = _finished(outcome, job.parts.train)
+    record = record_of(job, finished, outcome.history, result.scores[cell].logits)
+    record = Record(record.facts | {"run": identity, "truncation_tried": {}}, record.seen, record.history)
+    model = restore(job, ending.rounds.weights(cell))
+    classifier = Classifier(model, job.tokenizer, job.recipe.tokens, record, finished.decision)
+    classifier.save(target, overwrite=True)
+
+
+def _run_of(folder: Path) -> str | None:
+    try:
+        found = storage.read_json(folder / MANIFEST).get("run")
+    except (OSError, ValueError):
+        return None
+    return None if found is None else str(found)
+
+
+def _finished(outcome: Outcome, train: Part) -> Finished:
+    names = train.source.label_names
+    decision = Decision.from_json(outcome.decision, problem_of(train.labels), names)
+    assert outcome.calibration is not None
+    return Finished(decision, outcome.logits, outcome.calibration, outcome.thresholds)
+
+
+def _clear_weights(ending: Ending) -> None:
+    """The best classifier has its own; any other can be trained again to the same bits."""
+    for result in ending.results.values():
+        for cell in result.outcomes:
+            ending.setting.cells.drop(cell.id, "weights")
+
+
+# Facts
+
+
+def _design(ending: Ending) -> dict[str, Any]:
+    return {
+        "seeds": sorted({cell.seed for result in ending.results.values() for cell in result.outcomes}),
+        "rates": {line.name: list(line.rates[: ending.design.rates]) for line in ending.lines},
+        "folds": ending.folds,
+        "budget_seconds": ending.seconds,
+        "left_out": list(dict.fromkeys([*ending.left_out, *ending.rounds.gone])),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": runtime.processor(),
+        "cores": runtime.processors(),
+        "threads": runtime.threads(),
+        "device": runtime.device().type,
+        "system": platform.system(),
+    }
+
+
+def _command() -> str:
+    """The command line, files by their names alone: where they lie is nobody's business."""
+    if Path(sys.argv[0]).name not in ("fullbake", "__main__.py"):
+        return "fullbake.compare(...)"
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["fullbake", *(f'"{word}"' if " " in word else word for word in words)])
+
+
+def _data(ending: Ending) -> dict[str, Any]:
+    parts, tests = ending.parts, [parts.test for parts in ending.setting.folds if parts.test is not None]
+    job = next(iter(ending.setting.jobs.values()))[0]
+    facts = inspection.inspect_parts(parts, job.tokenizer, job.recipe.tokens, job.recipe.data)
+    return {
+        "source": Path(parts.train.source.source).name,
+        "rows": len(parts.train.source),
+        "train": len(parts.train),
+        "validation": len(parts.chooser),
+        "test": sum(map(len, tests)),
+        "folds": ending.folds,
+        "max_rows": ending.max_rows,
+        "duplicates": _duplicates(parts),
+        "labels": _labels(parts, tests),
+        "lengths": _lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
+        "fingerprint": fingerprint([part.fingerprint() for part in parts.named().values()]),
+        "findings": [inspection.describe(found) for found in facts.findings],
+    }
+
+
+def _duplicates(parts: Parts) -> dict[str, int]:
+    """Rows that are equal or nearly so and were kept in one part, and rows that were left out."""
+    sizes = np.zeros(0, np.int64) if parts.groups is None else np.bincount(parts.groups)
+    return {"kept together": int(sizes[sizes > 1].sum()), "removed": parts.overlap_dropped}
+
+
+def _labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
+    names = parts.train.source.label_names
+    train, validation = (count_labels(part.labels, len(names)) for part in (parts.train, parts.chooser))
+    test = np.sum([count_labels(part.labels, len(names)) for part in tests], axis=0)
+    return [
+        {"name": name, "train": int(a), "validation": int(b), "test": int(c)}
+        for name, a, b, c in zip(names, train, validation, test, strict=True)
+    ]
+
+
+def _lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
+    """Tokens of the texts, special ones included, of a spread of them where they are many."""
+    texts = parts.train.source.whole_texts.to_pylist()
+    counts = count_tokens(tokenizer, texts[:: max(len(texts) // LENGTHS_OF, 1)])
+    return {
+        "median": int(np.median(counts)),
+        "p95": int(np.quantile(counts, 0.95)),
+        "longest": int(counts.max()),
+        "max_length": max_length,
+        "cut_share": float((counts > max_length).mean()),
+    }
+
+
+def _stamps(ending: Ending) -> list[str]:
+    stamps = []
+    allowed = max(parts.overlap_allowed for parts in ending.setting.folds)
+    if allowed:
+        stamps.append(f"{allowed:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
+    if ending.max_rows is not None:
+        stamps.append(f"The data were cut to {len(ending.parts.train.source):,} rows (--max-rows).")
+    staged = [result.entrant for result in ending.results.values() if result.entrant.further]
+    if any(_transductive(entrant) for entrant in staged):
+        stamps.append("Texts of validation and test were let into further pretraining (transductive).")
+    if staged:
+        stamps.append("Further pretraining was run once and shared by all seeds: its own luck is not in the intervals.")
+    return stamps
+
+
+def _transductive(entrant: Entrant) -> bool:
+    return entrant.recipe is not None and entrant.recipe.stage.transductive

@@ -1,0 +1,339 @@
+"""The page of a comparison: `leaderboard.json` in, one `report.html` out that needs nothing else.
+
+The page carries no script and forbids any by its content security policy; it loads nothing. Whatever is printed into it
+is escaped, and hidden characters become marks, by the environment itself: no place in the template can forget it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fullbake import axes, charts, exhibits, markings, numerals, storage
+from fullbake.axes import Axis
+from fullbake.charts import Interval
+from fullbake.errors import DataError
+from fullbake.exhibits import Look, Recipe
+from fullbake.printing import OVERALL
+
+FORMAT = 1
+LEADERBOARD = "leaderboard.json"
+REPORT = "report.html"
+KEYS = (
+    "fullbake",
+    "versions",
+    "machine",
+    "command",
+    "date",
+    "seconds",
+    "data",
+    "metric",
+    "label_names",
+    "design",
+    "recipes",
+    "pairs",
+    "verdict",
+    "disagreements",
+    "stamps",
+)
+"""What a leaderboard has to tell for the page."""
+
+MOST_DISAGREEMENTS = 60
+"""More rows than this make the page long and are left to `leaderboard.json`."""
+
+LARGEST_MATRIX = 20
+"""With more classes a confusion matrix cannot be read; the most frequent confusions can."""
+
+LONG_TEXT = 500
+"""Characters of a text that stand on the page before it has to be unfolded."""
+
+Board = dict[str, Any]
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `report.html` beside the `leaderboard.json` of a comparison's folder, in place of an older one.
+
+    Raises DataError where there is no leaderboard, it cannot be read, or it is of another format.
+    """
+    board = _read_board(Path(folder) / LEADERBOARD)
+    target = Path(folder) / REPORT
+    with storage.staged_file(target, overwrite=True) as path:
+        storage.write_bytes(path, render_report(board).encode())
+    return target
+
+
+def render_report(board: Board) -> str:
+    """The page of a leaderboard."""
+    return _environment().get_template("report.html").render(_view(board))
+
+
+def _read_board(path: Path) -> Board:
+    try:
+        board = storage.read_json(path)
+    except FileNotFoundError as error:
+        raise DataError(
+            "there is no leaderboard", where=str(path), remedy="Name the folder that `fullbake compare` wrote to."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError("the leaderboard cannot be read", where=str(path), got=str(error)) from error
+    found = board.get("format") if isinstance(board, dict) else None
+    if found != FORMAT:
+        raise DataError(
+            "the leaderboard is of another version",
+            where=str(path),
+            expected=f"format {FORMAT}",
+            got=f"format {found!r}",
+            remedy="Use the version of fullbake that wrote it, or run the comparison again.",
+        )
+    missing = [key for key in KEYS if key not in board]
+    if missing:
+        raise DataError(
+            "the leaderboard is incomplete",
+            where=str(path),
+            expected=", ".join(missing),
+            got="none of these" if len(missing) > 1 else "nothing of that name",
+            remedy="Run the comparison again.",
+        )
+    return dict(board)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fullbake"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = (
+        numerals.score,
+        numerals.span,
+        numerals.signed,
+        numerals.chance,
+        numerals.duration,
+        numerals.size,
+        numerals.count,
+        numerals.about,
+        numerals.moment,
+    )
+    environment.filters |= {word.__name__: word for word in words}
+    environment.filters |= {"name": lambda value: markings.isolate(str(value)), "text": markings.reveal}
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
+    if value is None:
+        return numerals.UNKNOWN
+    return value if isinstance(value, Markup) else markings.show(str(value))
+
+
+def _view(board: Board) -> dict[str, Any]:
+    """All that the template asks for."""
+    metric = str(board["metric"])
+    title = _title(metric)
+    done = _ranked(board)
+    look = exhibits.looks(board["recipes"])
+    return {
+        "board": board,
+        "source": _source(board["data"]["source"]),
+        "metric": metric,
+        "metric_title": title,
+        "metric_titles": {name: _title(name) for recipe in done for name in recipe["test"]},
+        "done": done,
+        "look": look,
+        "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
+        "leaders": _leaders(done, board, look),
+        "pairs": _pairs(board),
+        "searched": any("search_seconds" in (recipe.get("cost") or {}) for recipe in done),
+        "undone": [recipe for recipe in board["recipes"] if recipe["status"] != "done"],
+        "collapses": [
+            (recipe["name"], entry, what)
+            for recipe in board["recipes"]
+            for key, what in (("restarts", "restarted with another seed"), ("collapses", "so again, and kept"))
+            for entry in recipe.get(key) or ()
+        ],
+        "cost_figure": exhibits.quality_against_cost(done, look, metric, title),
+        "recall_figure": exhibits.recall_by_class(done, look),
+        "threshold_figure": exhibits.threshold_curves(done, look),
+        "rate_figure": exhibits.rate_curves(done, look, title),
+        "history_figure": exhibits.histories(done, look, metric, title),
+        "calibration_figure": exhibits.calibrations(done, look),
+        "matrices": [(recipe, _matrix(recipe["confusion"])) for recipe in done if recipe.get("confusion")],
+        "matrix_fits": len(board["label_names"]) <= LARGEST_MATRIX,
+        "confusions": {recipe["name"]: _confusions(recipe, board["label_names"]) for recipe in done},
+        "forgetting": [recipe for recipe in done if recipe.get("forgetting")],
+        "disagreements": [_disagreement(entry) for entry in board["disagreements"][:MOST_DISAGREEMENTS]],
+        "long_text": LONG_TEXT,
+        "duplicates": _items(board["data"]["duplicates"]),
+        "most_rows": max((entry["train"] or 0 for entry in board["data"]["labels"]), default=0),
+    }
+
+
+def _title(metric: str) -> str:
+    """A metric's name within a sentence: "macro F1" where tables have "F1, macro"."""
+    return " ".join(reversed(OVERALL.get(metric, metric).split(", ")))
+
+
+def _ranked(board: Board) -> list[Recipe]:
+    """Finished recipes, the best mean first; one without a mean last."""
+    done = [recipe for recipe in board["recipes"] if recipe["status"] == "done"]
+    return sorted(done, key=lambda recipe: -_figure(recipe, board["metric"]).get("mean", -1e9))
+
+
+def _figure(recipe: Recipe, metric: str) -> dict[str, Any]:
+    """The metric's figure, without the keys that have no value."""
+    figure = (recipe.get("test") or {}).get(metric) or {}
+    return {key: value for key, value in figure.items() if value is not None}
+
+
+# Tables
+
+
+def _leaders(done: Sequence[Recipe], board: Board, look: Mapping[str, Look]) -> dict[str, Any]:
+    """The leaderboard's rows, and the axis that their intervals share (None where no figure is known)."""
+    figures = {recipe["name"]: _figure(recipe, board["metric"]) for recipe in done}
+    known = any("mean" in figure for figure in figures.values())
+    axis = exhibits.scores_axis("", done, board["metric"], 4) if known else None
+    rows = [
+        {
+            "recipe": recipe,
+            "figure": figures[recipe["name"]],
+            "sign": look[recipe["name"]].sign,
+            "drawing": _interval(recipe["name"], figures[recipe["name"]], look[recipe["name"]], axis),
+            "standing": _standing(recipe["name"], board),
+        }
+        for recipe in done
+    ]
+    return {"rows": rows, "scale": charts.axis_cell(axis) if axis else ""}
+
+
+def _interval(name: str, figure: Mapping[str, Any], look: Look, axis: Axis | None) -> Markup | str:
+    if axis is None or "mean" not in figure:
+        return ""
+    row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), look.color, look.marker)
+    return charts.interval_cell(row, axis)
+
+
+def _standing(name: str, board: Board) -> str:
+    """How a recipe stands to the one with the best mean."""
+    best = board["verdict"]["best"]
+    if name == best:
+        return "best mean"
+    pair = next((pair for pair in board["pairs"] if {pair["a"], pair["b"]} == {name, best}), None)
+    if pair is None:
+        return "not compared"
+    return "detectably worse" if pair["detectable"] else "no detectable difference"
+
+
+def _pairs(board: Board) -> dict[str, Any]:
+    """Differences on one shared axis: first to the best recipe, then to the recommended one, then the others."""
+    heads = [board["verdict"]["best"], board["verdict"]["recommended"]]
+    pairs = sorted((_oriented(pair, heads) for pair in board["pairs"]), key=lambda pair: _precedence(pair, heads))
+    axis = _difference_axis(pairs, {recipe["name"] for recipe in board["recipes"] if recipe["way"] == "baseline"})
+    rows = [(pair, _difference(pair, axis), _winner(pair)) for pair in pairs]
+    return {
+        "first": [row for row in rows if row[0]["a"] in heads],
+        "others": [row for row in rows if row[0]["a"] not in heads],
+        "scale": charts.axis_cell(axis),
+    }
+
+
+def _oriented(pair: Mapping[str, Any], heads: Sequence[str | None]) -> dict[str, Any]:
+    """The pair, turned so that the best or else the recommended recipe comes first."""
+    order = [*heads, pair["a"], pair["b"]]
+    if order.index(pair["a"]) <= order.index(pair["b"]):
+        return dict(pair)
+    turned: dict[str, Any] = {"a": pair["b"], "b": pair["a"]}
+    for key, other in (("difference", "difference"), ("low", "high"), ("high", "low")):
+        turned[key] = None if pair[other] is None else -pair[other]
+    return {**pair, **turned}
+
+
+def _precedence(pair: Mapping[str, Any], heads: Sequence[str | None]) -> tuple[int, float]:
+    place = heads.index(pair["a"]) if pair["a"] in heads else len(heads)
+    return place, pair["difference"] or 0.0
+
+
+def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) -> Axis:
+    ends: dict[bool, list[float]] = {True: [], False: []}
+    for pair in pairs:
+        ends[bool(baselines & {pair["a"], pair["b"]})] += [
+            pair[key] for key in ("low", "high") if pair[key] is not None
+        ]
+    return axes.near_axis("", [0.0, *ends[False]], ends[True], 4)
+
+
+def _winner(pair: Mapping[str, Any]) -> str | None:
+    """The better one's name, where there is a detectable difference."""
+    if not pair["detectable"]:
+        return None
+    return str(pair["a"] if pair["difference"] > 0 else pair["b"])
+
+
+def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
+    if pair["difference"] is None:
+        return ""
+    color = "ink" if pair["detectable"] else "quiet"
+    row = Interval(f"{pair['a']} minus {pair['b']}", pair["difference"], pair["low"], pair["high"], color)
+    return charts.interval_cell(row, axis, zero=True)
+
+
+def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+    """Each cell's count, and how deep it is shaded in percent, by its share of the true class.
+
+    Between 50 and 80 no shade is given: neither dark nor light digits could be read on it.
+    """
+    shares = [[(count, count / max(1, sum(row))) for count in row] for row in counts]
+    return [[(count, round(100 * share if share < 0.5 else 60 + 40 * share)) for count, share in row] for row in shares]
+
+
+def _confusions(recipe: Recipe, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
+    """(true, predicted, rows), the most frequent mistakes first."""
+    cells = [
+        (names[true], names[predicted], count)
+        for true, row in enumerate(recipe.get("confusion") or ())
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return sorted(cells, key=lambda cell: -cell[2])[:most]
+
+
+def _disagreement(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its answers: (label, whether it is right, who gave it), the right one first."""
+    answers: dict[str, list[str]] = defaultdict(list)
+    for name, label in entry["predictions"].items():
+        answers[_label(label)].append(name)
+    truth = _label(entry["label"])
+    ordered = sorted(answers.items(), key=lambda item: (item[0] != truth, -len(item[1])))
+    return {
+        "row": entry["row"],
+        "text": _text(entry["text"]),
+        "label": truth,
+        "answers": [(label, label == truth, names) for label, names in ordered],
+    }
+
+
+def _label(value: Any) -> str:
+    """One label, or many of a row."""
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def _text(value: Any) -> str:
+    """A text, or a pair of texts."""
+    return "\n|\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _source(value: Any) -> str:
+    """One file, or one for each part."""
+    if isinstance(value, Mapping):
+        return ", ".join(str(file) for file in value.values() if file)
+    return str(value)
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, Mapping) else [("duplicates", value)]

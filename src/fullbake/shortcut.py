@@ -1,0 +1,237 @@
+"""Scores of a few texts by a bundle, without transformers: the forward passes of BERT and DistilBERT written out.
+
+Importing transformers' model classes takes some seconds, whichever model is meant; the texts of one command take none.
+The price is that two families are written here once more, so nothing rests on it: a bundle is scored this way only if
+its probe texts come out as they were saved, and for all else (other families, pairs, windows, an accelerator)
+`scores` answers None and `Classifier` does it. Texts go through one by one, so there is no padding and no mask.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+
+from fullbake import manifest, storage
+from fullbake.decisions import Decision, probabilities
+from fullbake.heads import build_head
+from fullbake.pooling import pool
+from fullbake.runtime import device
+from fullbake.sections import TokensConfig
+from fullbake.tokens import Encoded, tokenize
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities float64 (texts, classes), and the rule that makes labels of them."""
+
+    decision: Decision
+    chances: np.ndarray
+
+
+def scores(folder: Path, texts: Sequence[str]) -> Scores | None:
+    """Scores of single texts by the bundle in `folder`, None where they have to be had by `Classifier`.
+
+    Raises BundleError where the bundle is not what was saved, DataError for what is no text.
+    """
+    facts = manifest.read_manifest(folder)
+    if facts["columns"]["text_pair"] is not None or facts["tokens"]["truncation"] == "windows":
+        return None
+    if device().type != "cpu" or (network := _network(folder)) is None:
+        return None
+    manifest.check_files(folder, facts["files"])
+    logits = _proved(network, folder)
+    if logits is None:
+        return None
+    encoded = _encoded(folder, TokensConfig.model_validate(facts["tokens"]), texts)
+    decision = Decision.from_json(facts["thresholds"], facts["problem_type"], facts["label_names"])
+    return Scores(decision, probabilities(logits(encoded), decision.problem_type))
+
+
+Logits = Callable[[Encoded], np.ndarray]
+
+
+def _proved(network: "_Network", folder: Path) -> Logits | None:
+    """What gives logits, if the probe texts score as they did when the bundle was saved."""
+
+    def logits(encoded: Encoded) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.cat([network.logits(ids, types) for ids, types in _rows(encoded)]).numpy()
+
+    stored = storage.read_tensors(folder / "probe.safetensors")
+    expected = stored.pop("logits")
+    try:
+        got = logits(Encoded(**stored))
+    except (KeyError, RuntimeError):  # weights of other names or shapes than are written out here
+        return None
+    return logits if manifest.difference(expected, got) <= manifest.TOLERANCE else None
+
+
+def _rows(encoded: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
+    """(token ids, segments) of each row, (1, tokens)."""
+    types = encoded.token_type_ids
+    for start, end in zip(encoded.offsets, encoded.offsets[1:], strict=False):
+        ids = torch.from_numpy(encoded.input_ids[None, start:end].astype(np.int64))
+        own = None if types is None else torch.from_numpy(types[None, start:end].astype(np.int64))
+        yield ids, torch.zeros_like(ids) if own is None else own
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """As much of a tokenizer as `tokenize` asks for."""
+
+    backend_tokenizer: Tokenizer
+    model_input_names: tuple[str, ...]
+
+
+def _encoded(folder: Path, tokens: TokensConfig, texts: Sequence[str]) -> Encoded:
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer: Any = _Plain(backend, tuple(_read(folder, "tokenizer_config.json")["model_input_names"]))
+    assert tokens.max_length is not None
+    return tokenize(tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation)
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
+    return found
+
+
+# Networks
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How a family names what it has. layer: prefix of a layer's weights, with its number. norms: after attention, and
+    after the feed-forward part. dense: query, key, value, output, and both of the feed-forward part. heads, depth,
+    activation: the config's words."""
+
+    layer: str
+    norms: tuple[str, str]
+    dense: tuple[str, str, str, str, str, str]
+    heads: str
+    depth: str
+    activation: str
+
+
+_FAMILIES = {
+    "bert": _Family(
+        "encoder.layer.{}.",
+        ("attention.output.LayerNorm", "output.LayerNorm"),
+        (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+            "intermediate.dense",
+            "output.dense",
+        ),
+        "num_attention_heads",
+        "num_hidden_layers",
+        "hidden_act",
+    ),
+    "distilbert": _Family(
+        "transformer.layer.{}.",
+        ("sa_layer_norm", "output_layer_norm"),
+        ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
+        "n_heads",
+        "n_layers",
+        "activation",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Network:
+    """An encoder and its head. config: the encoder's. prefix: of the encoder's weights. head: the last hidden states
+    (1, tokens, width) -> logits (1, classes)."""
+
+    family: _Family
+    config: dict[str, Any]
+    weights: Weights
+    prefix: str
+    head: Callable[[Tensor], Tensor]
+
+    def logits(self, ids: Tensor, types: Tensor) -> Tensor:
+        """ids, types: (1, tokens). Returns (1, classes)."""
+        return self.head(self._hidden(ids, types))
+
+    def _hidden(self, ids: Tensor, types: Tensor) -> Tensor:
+        hidden = self._embedded(ids, types)
+        for number in range(self.config[self.family.depth]):
+            hidden = self._layer(hidden, self.family.layer.format(number))
+        return hidden
+
+    def _embedded(self, ids: Tensor, types: Tensor) -> Tensor:
+        summed = self._of("embeddings.word_embeddings.weight")[ids]
+        summed = summed + self._of("embeddings.position_embeddings.weight")[: ids.shape[1]]
+        if f"{self.prefix}embeddings.token_type_embeddings.weight" in self.weights:
+            summed = summed + self._of("embeddings.token_type_embeddings.weight")[types]
+        return self._norm(summed, "embeddings.LayerNorm")
+
+    def _layer(self, hidden: Tensor, layer: str) -> Tensor:
+        query, key, value, output, inner, outer = (layer + name for name in self.family.dense)
+        asked, known, told = (self._split(self._dense(hidden, name)) for name in (query, key, value))
+        mixed = functional.scaled_dot_product_attention(asked, known, told).transpose(1, 2).flatten(2)
+        after, last = (layer + name for name in self.family.norms)
+        hidden = self._norm(hidden + self._dense(mixed, output), after)
+        return self._norm(hidden + self._dense(functional.gelu(self._dense(hidden, inner)), outer), last)
+
+    def _split(self, states: Tensor) -> Tensor:
+        """(1, tokens, width) -> (1, heads, tokens, width of a head)."""
+        heads = states.view(*states.shape[:2], self.config[self.family.heads], -1)
+        return heads.transpose(1, 2)
+
+    def _dense(self, inputs: Tensor, name: str) -> Tensor:
+        return functional.linear(inputs, self._of(f"{name}.weight"), self._of(f"{name}.bias"))
+
+    def _norm(self, inputs: Tensor, name: str) -> Tensor:
+        epsilon = self.config.get("layer_norm_eps", 1e-12)  # DistilBERT's is not in its config
+        shape = inputs.shape[-1:]
+        return functional.layer_norm(inputs, shape, self._of(f"{name}.weight"), self._of(f"{name}.bias"), epsilon)
+
+    def _of(self, name: str) -> Tensor:
+        return self.weights[self.prefix + name]
+
+
+def _network(folder: Path) -> _Network | None:
+    """The bundle's network, None where its parts are not written out here."""
+    config = _read(folder, "config.json")
+    ours = config.get("model_type") == "fullbake"
+    inner = config["encoder"] if ours else config
+    family = _FAMILIES.get(inner.get("model_type", ""))
+    if family is None or inner.get(family.activation) != "gelu":
+        return None
+    weights = load_file(folder / "model.safetensors")
+    if ours:
+        return _Network(family, inner, weights, "encoder.", _own_head(config, weights))
+    prefix = f"{inner['model_type']}."
+    return _Network(family, inner, weights, prefix, _standard_head(inner["model_type"], weights))
+
+
+def _own_head(config: dict[str, Any], weights: Weights) -> Callable[[Tensor], Tensor]:
+    state = {name.removeprefix("head."): tensor for name, tensor in weights.items() if name.startswith("head.")}
+    classes, width = state["output.weight"].shape[0], config["width"]
+    inputs = next(tensor for tensor in state.values() if tensor.ndim == 2).shape[1]
+    head = build_head(config["head"], inputs, classes, dropout=0.0, layers=config["layers"], width=width)
+    head.load_state_dict(state)
+    head.eval()
+    return lambda hidden: head(pool(hidden, None, config["pooling"]))
+
+
+def _standard_head(family: str, weights: Weights) -> Callable[[Tensor], Tensor]:
+    dense, activate = ("bert.pooler.dense", torch.tanh) if family == "bert" else ("pre_classifier", functional.relu)
+
+    def head(hidden: Tensor) -> Tensor:
+        pooled = activate(functional.linear(hidden[:, 0], weights[f"{dense}.weight"], weights[f"{dense}.bias"]))
+        return functional.linear(pooled, weights["classifier.weight"], weights["classifier.bias"])
+
+    return head

@@ -1,0 +1,168 @@
+"""The benchmarks: rounds in processes of their own, operations counted, the page made of stored files."""
+
+import importlib
+import json
+import os
+import sys
+import types
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded(folder: str, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / folder))
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return loaded("benchmarks", "rounds", monkeypatch)
+
+
+SIDE = """
+import time
+import numpy as np
+from rounds import Run
+
+def make(value, seconds=None, scale=1.0):
+    counted = []
+    def run():
+        counted.append(value)
+        return Run(np.array([value]), seconds, scale, facts={"calls": len(counted)})
+    return run
+
+def broken():
+    raise ValueError("no such data")
+"""
+
+
+def sides(rounds: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    (folder / "sidemaker.py").write_text(SIDE)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT / 'benchmarks'}")
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])  # what spawned processes are given
+    fixed = {"value": 1.0, "seconds": 3.0, "scale": 4.0}
+    return [rounds.Side("one", "sidemaker:make", {"value": 0.5}), rounds.Side("other", "sidemaker:make", fixed)]
+
+
+@pytest.mark.slow
+def test_sides_run_in_turn_in_processes_of_their_own(rounds, tmp_path, monkeypatch) -> None:
+    one, other = rounds.measure(sides(rounds, tmp_path, monkeypatch), rounds=3, threads=1, attempts=1)
+    assert [len(side.seconds) for side in (one, other)] == [3, 3]
+    assert other.seconds == [12.0] * 3
+    assert [facts["calls"] for facts in one.facts] == [2, 3, 4]  # the first warmed up
+    assert (one.answer.tolist(), other.answer.tolist()) == ([0.5], [1.0])
+
+
+@pytest.mark.slow
+def test_a_fault_of_a_side_is_told(rounds, tmp_path, monkeypatch) -> None:
+    sides(rounds, tmp_path, monkeypatch)
+    with pytest.raises(RuntimeError, match="no such data"):
+        rounds.measure([rounds.Side("broken", "sidemaker:broken")], rounds=1, threads=1)
+
+
+def test_a_disturbed_measurement_is_repeated(rounds, monkeypatch) -> None:
+    """The worker's call takes a second by the clock, of which others take what the list says."""
+    taken, clock = [1.2, 0.4, 0.05, 0.0], [0.0, 0.0]
+
+    def ask(_: str) -> Any:
+        clock[0] += 1.0
+        clock[1] += taken.pop(0)
+        return rounds.Run(seconds=1.0)
+
+    worker = types.SimpleNamespace(ask=ask, process=types.SimpleNamespace(pid=os.getpid()))
+    monkeypatch.setattr(rounds.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(rounds, "busy_seconds", lambda: clock[1])
+    monkeypatch.setattr(rounds, "process_seconds", lambda _: 0.0)
+    _, others, repeats = rounds._undisturbed([worker], 0, 3)
+    assert (round(others, 6), repeats) == (0.05, 2)
+    assert taken == [0.0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_what_is_read_of_proc_is_seconds(rounds) -> None:
+    before = rounds.process_seconds(os.getpid())
+    sum(range(5_000_000))
+    assert 0 <= rounds.process_seconds(os.getpid()) - before < 60
+    assert rounds.busy_seconds() > rounds.process_seconds(os.getpid()) > 0
+    assert rounds.process_seconds(1 << 30) == 0
+
+
+def test_operations_are_those_of_the_products(monkeypatch) -> None:
+    """Against torch's own counter, over the plain encoder of one text."""
+    work = loaded("benchmarks", "work", monkeypatch)
+    import torch
+    from bases import make_config, make_tokenizer
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModel
+
+    config = make_config("bert", make_tokenizer("bert"), hidden_size=32, layers=3, positions=64)
+    model = AutoModel.from_config(config, attn_implementation="eager", add_pooling_layer=False).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.arange(5, 22)[None])
+    assert work.operations([17], config, first_token=False) == counter.get_total_flops()
+    width, inner = config.hidden_size, config.intermediate_size
+    spared = 16 * (4 * width**2 + 4 * width * inner) + 4 * 17 * 16 * width
+    whole, first = (work.operations([17], config, first_token=only) for only in (False, True))
+    assert whole - first == spared
+
+
+def stored(**fields: Any) -> dict[str, Any]:
+    machine = {"machine": {"cores": 2}, "versions": {"torch": "2"}, "command": "python b.py", "date": "2026-01-02"}
+    side = {"median": 1.0, "seconds": [0.9, 1.1], "scaled_by": 1.0, "share_of_product": 0.75, "others": 0.02}
+    ours = side | {"side": "fullbake", "repeats": 0, "facts": {"operations": 1e9, "loss": 0.5}}
+    peer = ours | {
+        "side": "peer|x",
+        "ratio": 1.5,
+        "ratio_low": 1.25,
+        "ratio_high": 2.0,
+        "at_least": 1.6,
+        "at_most": None,
+    }
+    peer |= {"scaled_by": 4.0, "apart": 2e-6}
+    common = {"work": "features of x", "rounds": 2, "threads_of_a_side": 2, "operations_per_second": 2e11}
+    return {**machine, **common, "share_at_least": 0.8, "rows": [ours, peer], **fields}
+
+
+def test_the_page_is_made_of_stored_files(tmp_path, monkeypatch) -> None:
+    page = loaded("docs", "benchmark_page", monkeypatch)
+    assert "None are stored yet" in page.render(tmp_path)
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "speed" / "features-cls.json").write_text(json.dumps(stored()))
+    row = {"side": "fullbake", "ROC-AUC": 0.9}
+    quality = stored(work="Fine-tuned", rows=[row | {"seed": 0}, row | {"seed": 1, "ROC-AUC": 0.8}])
+    (tmp_path / "finetune_quality.json").write_text(json.dumps(quality))
+    told = page.render(tmp_path)
+    assert "| features of x | peer\\|x | **1.5x** (1.25 to 2) | 1.6x, not reached |" in told
+    assert "| features of x | fullbake | 75% | 80%, not reached |" in told
+    assert "from 0.25 of the work" in told
+    assert "answers apart by 2e-06" in told
+    assert "| fullbake | 2 | 0.8500 (0.8000 to 0.9000) |" in told
+
+
+def test_every_comparison_names_functions_that_are_there(monkeypatch) -> None:
+    comparisons = loaded("benchmarks", "speed_rows", monkeypatch)
+    names = {
+        side.make
+        for size in comparisons.SIZES.values()
+        for found in comparisons.comparisons("data", size).values()
+        for side in (found.ours, *(peer.side for peer in found.peers))
+    }
+    for module in ("ours", "peers"):
+        source = (ROOT / "benchmarks" / f"{module}.py").read_text("utf-8")
+        for name in (name.partition(":")[2] for name in names if name.startswith(f"{module}:")):
+            assert f"def {name}(" in source, name
+    assert set(comparisons.comparisons("data", comparisons.SIZES["quick"])) == set(
+        loaded("docs", "benchmark_page", monkeypatch).ORDER
+    )
+
+
+def test_rounds_of_unit_length_are_compared(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    speed = importlib.import_module("speed")
+    assert np.allclose(speed._unit(np.array([[3.0, 4.0]])), [[0.6, 0.8]])

@@ -1,0 +1,150 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rows import dataset, recipe
+
+from fullbake import network, running, trials
+from fullbake.cells import Cells, Kept
+from fullbake.decisions import Decision, probabilities
+from fullbake.encoder import load_encoder
+from fullbake.errors import DivergenceFault, SpaceFault
+from fullbake.parts import Parts, divide
+from fullbake.running import effective, feature_cache
+from fullbake.sections import DecisionConfig
+from fullbake.trials import ANOTHER_SEED, Outcome, restore, score_baseline, score_cell, train_baseline, train_cell
+from fullbake.ways import Job, tokenizer_for
+
+Bases = Callable[..., Path]
+
+
+def job_of(base: Path, folder: Path, name: str = "frozen-linear", **fields: Any) -> Job:
+    """A job with all three parts."""
+    chosen = effective(recipe(base, name, test=0.25, folds=0, **fields))
+    parts = divide(dataset(folder), chosen.data)
+    key = network.encoder_fingerprint(load_encoder(chosen.base))
+    return Job(chosen, parts, tokenizer_for(chosen), key, feature_cache(folder / "cache"))
+
+
+def blind(job: Job) -> Job:
+    return replace(job, parts=replace(job.parts, test=None))
+
+
+@pytest.mark.parametrize("name", ["frozen-linear", "frozen-mlp", "finetune"])
+def test_a_cell_is_what_adapt_makes_of_the_same_recipe(bases: Bases, tmp_path: Path, name: str) -> None:
+    """Parity: validation scores, test scores and decisions of `adapt`, cell by cell."""
+    job = job_of(bases("bert"), tmp_path, name)
+    rate = None if name == "frozen-linear" else job.recipe.training.learning_rate[0]
+    outcome, weights = train_cell(blind(job), rate)
+    outcome = replace(outcome, seed=job.recipe.training.seed) if not outcome.restarts else outcome
+    seeded = replace(job, recipe=job.recipe.with_fields(seed=outcome.seed))
+    made = running.adapt(seeded.recipe, dataset(tmp_path), cache_dir=tmp_path / "cache")
+    facts = made.record.facts["metrics"]
+    assert outcome.value == pytest.approx(facts["validation"]["overall"]["f1_macro"]["value"])
+    test = job.parts.test
+    assert test is not None
+    score = score_cell(seeded, test, weights)
+    decision = Decision.from_json(outcome.decision, made.problem_type, made.label_names)
+    decided = decision.decide(probabilities(score.logits, made.problem_type))
+    right = float((decided == test.labels).mean())
+    assert right == pytest.approx(facts["test"]["overall"]["accuracy"]["value"])
+    assert score.rows_per_second > 0
+    assert outcome.parameters > 0
+    assert outcome.size > outcome.parameters
+    assert outcome.memory is None or outcome.memory > 1_000_000
+
+
+def test_what_trains_refuses_a_test_part(bases: Bases, tmp_path: Path) -> None:
+    job = job_of(bases("bert"), tmp_path)
+    with pytest.raises(ValueError, match="no test part"):
+        train_cell(job, None)
+    with pytest.raises(ValueError, match="no test part"):
+        train_baseline("tfidf", job.parts, "f1_macro", DecisionConfig())
+
+
+def test_test_labels_and_texts_do_not_matter_to_a_cell(bases: Bases, tmp_path: Path) -> None:
+    """The test part swapped for validation rows changes no bit of what is chosen."""
+    job = job_of(bases("bert"), tmp_path)
+    other = replace(job, parts=replace(job.parts, test=job.parts.validation))
+    first, second = (train_cell(blind(one), None)[0] for one in (job, other))
+    np.testing.assert_array_equal(first.logits, second.logits)
+
+
+def test_facts_come_back_as_they_were(bases: Bases, tmp_path: Path) -> None:
+    outcome, weights = train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
+    cells = Cells(tmp_path / "cells")
+    cells.keep("a/0.01/0", "trained", "x", Kept(outcome.facts(), {"logits": outcome.logits}))
+    found = cells.read("a/0.01/0", "trained", "x")
+    assert found is not None
+    again = Outcome(logits=found.arrays["logits"], **found.facts)
+    assert again.facts() == outcome.facts()
+    assert weights
+
+
+def test_divergence_is_a_result_after_one_more_try(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def diverge(way: Any, rates: Any, metric: Any) -> None:
+        tried.append(rates)
+        raise DivergenceFault("the training loss is no longer a finite number", where="epoch 1, step 2")
+
+    monkeypatch.setattr(trials, "train_best", diverge)
+    outcome, weights = train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
+    assert outcome.value is None
+    assert outcome.reason == "the training loss is no longer a finite number (epoch 1, step 2)"
+    assert len(tried) == 2
+    assert outcome.seed == ANOTHER_SEED
+    assert len(outcome.restarts) == 1
+    assert weights == {}
+
+
+def test_a_full_disk_is_no_result(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise SpaceFault("the disk is full")
+
+    monkeypatch.setattr(trials, "train_best", full)
+    with pytest.raises(SpaceFault):
+        train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
+
+
+def test_a_collapse_is_named_and_started_again_with_another_seed(bases: Bases, tmp_path: Path) -> None:
+    """A rate of next to nothing leaves the loss at chance, with any seed."""
+    outcome, _ = train_cell(blind(job_of(bases("bert"), tmp_path, "finetune")), 1e-9)
+    assert outcome.seed == ANOTHER_SEED
+    (told,) = outcome.restarts
+    assert "collapsed" in told
+    assert f"seed {ANOTHER_SEED}" in told
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("collapsed")
+    assert outcome.value is not None
+
+
+def test_restored_weights_give_the_validation_logits_again(bases: Bases, tmp_path: Path) -> None:
+    job = job_of(bases("bert"), tmp_path, "finetune")
+    outcome, weights = train_cell(blind(job), 5e-3)
+    model = restore(job, weights)
+    assert not model.training
+    validation = job.parts.validation
+    assert validation is not None
+    again = score_cell(job, validation, weights)
+    np.testing.assert_allclose(again.logits, outcome.logits, atol=1e-5)
+
+
+def test_baselines_are_scored_as_validation_chose(bases: Bases, tmp_path: Path) -> None:
+    parts: Parts = replace(job_of(bases("bert"), tmp_path).parts)
+    blinded, test = replace(parts, test=None), parts.test
+    assert test is not None
+    for name in ("majority", "tfidf"):
+        outcome = train_baseline(name, blinded, "f1_macro", DecisionConfig())
+        score = score_baseline(name, blinded, test, outcome)
+        assert score.logits.shape == (len(test), 3)
+        validation = parts.validation
+        assert validation is not None
+        again = score_baseline(name, blinded, validation, outcome)
+        np.testing.assert_allclose(again.logits, outcome.logits, rtol=1e-5, atol=1e-6)
+    assert train_baseline("majority", blinded, "f1_macro", DecisionConfig()).value == pytest.approx(1 / 6, abs=0.02)
