@@ -12,9 +12,10 @@ from rows import make_rows, train
 from safetensors.numpy import load_file, save_file
 
 from fullbake import Classifier, storage
-from fullbake.bundle import FREE, MANIFEST, model_card, probe_texts, signed
+from fullbake.bundle import model_card, probe_texts
 from fullbake.errors import BundleError, OutputError
 from fullbake.hashing import hash_files
+from fullbake.manifest import FREE, MANIFEST, signed
 
 Bases = Callable[..., Path]
 TEXTS = [row[0] for row in make_rows(8, seed=3)]

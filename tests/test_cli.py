@@ -184,7 +184,7 @@ def test_cache_is_shown_and_cleared(run: Run, bases: Bases, rows: Path, tmp_path
     where = ("--cache-dir", tmp_path / "cache")
     assert "0 entries" in run("cache", *where)[1]
     run("train", rows, "--base", bases("bert"), "--way", "frozen", "--head", "linear", "--out", tmp_path / "m", *where)
-    assert "60 texts x 32" in run("cache", *where)[1]
+    assert "60 x 32" in run("cache", *where)[1]
     assert run("cache", "--clear", *where)[1].startswith("cleared ")
     assert "0 entries" in run("cache", *where)[1]
 
@@ -327,9 +327,12 @@ def test_debug_shows_where(run: Run) -> None:
     assert "error: nowhere: " in error
 
 
-def test_a_fault_of_ours_is_no_traceback(run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_no_traceback(
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Classifier, "predict_proba", lambda *_: 1 / 0)
-    said = refusal(run, "predict", bundle, "a text", code=1)
+    rows = write_csv(tmp_path / "rows.csv", make_rows(3))
+    said = refusal(run, "predict", bundle, rows, "--out", tmp_path / "scored.csv", code=1)
     assert "ZeroDivisionError" in said
     assert "--debug" in said
 

@@ -2,6 +2,8 @@
 
 import gzip
 import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -165,7 +167,16 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
 
 def test_the_beginning_of_a_source_is_paragraphs_and_no_more_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"aaaa\nbbbb\ncccc\n\ndddd\neeee\n\n\xff\xff\n")
-    read = [document.paragraphs for document in beginning(file_source(path), 13).read()]
-    assert read == [("aaaa", "bbbb", "cccc"), ("dddd",)]
-    assert [document.paragraphs for document in beginning(file_source(path), 5).read()] == [("aaaa", "bbbb")]
+    path.write_bytes(b"aaaa\nbbbb\ncccc\n\ndddd\neeee\n\nffff\n")
+    whole, read = file_source(path), []
+
+    def noted() -> Iterator[Document]:
+        for document in whole.read():
+            read.append(document)
+            yield document
+
+    source = replace(whole, read=noted)
+    kept = [document.paragraphs for document in beginning(source, 13).read()]
+    assert kept == [("aaaa", "bbbb", "cccc"), ("dddd",)]
+    assert len(read) == 2
+    assert [document.paragraphs for document in beginning(source, 5).read()] == [("aaaa", "bbbb")]

@@ -17,7 +17,6 @@ from torch import nn
 
 from fullbake.bases import load_config
 from fullbake.encoder import (
-    POOLINGS,
     default_pooling,
     freeze_all,
     freeze_lowest,
@@ -25,11 +24,10 @@ from fullbake.encoder import (
     load_standard,
     parameter_depths,
     parameter_groups,
-    pool,
-    pooled_width,
     standard_pooling,
 )
 from fullbake.errors import BaseModelError
+from fullbake.pooling import POOLINGS, pool, pooled_width
 
 Bases = Callable[..., Path]
 IDS = torch.arange(5, 15).reshape(2, 5)

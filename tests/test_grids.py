@@ -20,7 +20,7 @@ from fullbake.sections import HeadConfig, TrainingConfig
 NAMES = ("a", "b", "c")
 WIDTH = 12
 METRIC = "neg_log_loss"
-EXACT = ("epoch", "train_loss", "learning_rate", "validation_loss", METRIC, "best")
+EXACT = ("epoch", "train_loss", "gradient_norm", "learning_rate", "validation_loss", METRIC, "best")
 
 
 def featured(rows: int, seed: int, multi_label: bool = False) -> Featured:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from fullbake.encoder import load_encoder, pool
+from fullbake.encoder import load_encoder
 from fullbake.errors import BaseModelError, BundleError
 from fullbake.network import (
     EncoderForTextClassification,
@@ -26,6 +26,7 @@ from fullbake.network import (
     load_network,
     skeleton,
 )
+from fullbake.pooling import pool
 from fullbake.sections import HeadConfig
 
 Bases = Callable[..., Path]

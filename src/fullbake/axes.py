@@ -28,6 +28,9 @@ def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
     low, high = low - room, high + room
     step = _round_step((high - low) / count)
     first, last = math.ceil(low / step), math.floor(high / step)
+    if last - first > count:  # both ends are ticks: the next step up
+        step = _round_step(1.3 * step)
+        first, last = math.ceil(low / step), math.floor(high / step)
     digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
     ticks = tuple((place * step, f"{place * step:.{digits}f}".replace("-", "−")) for place in range(first, last + 1))
     return Axis(label, low, high, ticks)

@@ -374,7 +374,7 @@ def recipes(name: str | None = None, /) -> None:
         tell(Recipe.load(name, base="demo").to_yaml().rstrip())
         return
     for recipe, text in recipe_names().items():
-        tell(Text.assemble((f"{recipe:<16}", "bold"), text))
+        tell(Text.assemble((f"{recipe:<18}", "bold"), text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

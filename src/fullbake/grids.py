@@ -122,6 +122,7 @@ class _Cell:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     fault: DivergenceFault | None = None
     loss_sum: float = 0.0
+    norm_sum: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -255,14 +256,17 @@ class _Stack:
             assert output.grad is not None
             output.grad += output.detach() * (2 * self.l2)
 
-    def clip(self, longest: float) -> None:
-        """Scale each head's gradients down to a norm of `longest`, as torch's clip_grad_norm_ does with a model's."""
+    def clip(self, longest: float) -> list[float]:
+        """Scale each head's gradients down to a norm of `longest`, as torch's clip_grad_norm_ does with a model's.
+        Returns their norms before."""
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         squares = [torch.linalg.vector_norm(gradient.flatten(1), dim=1).square() for gradient in gradients]
-        scales = (longest / (torch.stack(squares).sum(dim=0).sqrt() + 1e-6)).clamp(max=1.0)
+        norms = torch.stack(squares).sum(dim=0).sqrt()
+        scales = (longest / (norms + 1e-6)).clamp(max=1.0)
         if bool((scales < 1).any()):
             for gradient in gradients:
                 gradient *= scales.view(-1, *[1] * (gradient.ndim - 1))
+        return [float(norm) for norm in norms.tolist()]
 
 
 class _Grid:
@@ -297,18 +301,18 @@ class _Grid:
         ends = np.cumsum([len(step.rows) for step in head_plan(self.train, stack.cells[0].settings, epoch)]).tolist()
         self.optimizer.param_groups = _joined(stack.cells)
         for cell in stack.cells:
-            cell.loss_sum = 0.0
+            cell.loss_sum = cell.norm_sum = 0.0
             cell.head.train()
         with bar(f"epoch {epoch + 1}/{self.training.epochs}, {len(stack.cells)} heads", ends[-1], "rows") as advance:
             for step, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-                losses = self._take_step(stack, orders[:, start:end])
-                self._note_losses(stack.cells, losses, end - start, (epoch, step))
+                losses, norms = self._take_step(stack, orders[:, start:end])
+                self._note(stack.cells, losses, norms, end - start, (epoch, step))
                 self.taken += 1
                 advance(end - start)
         seconds = max(time.perf_counter() - started, 1e-9) / len(stack.cells)
         for cell in stack.cells:
             _count_batches(cell.head, len(ends))
-            self._close_epoch(cell, epoch, seconds)
+            self._close_epoch(cell, epoch, len(ends), seconds)
 
     def _orders(self, cells: Sequence[_Cell], epoch: int) -> Tensor:
         """The rows of an epoch in the order of each head's steps, int64 (heads, rows)."""
@@ -319,8 +323,8 @@ class _Grid:
     def _factor(self) -> float:
         return rate_factor(self.taken, self.steps, self.training.schedule, self.training.warmup)
 
-    def _take_step(self, stack: _Stack, rows: Tensor) -> list[float]:
-        """One step of every head. rows: (heads, rows). Returns each one's mean loss."""
+    def _take_step(self, stack: _Stack, rows: Tensor) -> tuple[list[float], list[float]]:
+        """One step of every head. rows: (heads, rows). Returns each one's mean loss, and norm of its gradients."""
         factor = self._factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -328,19 +332,27 @@ class _Grid:
         terms = self.objective.row_losses(logits.flatten(0, 1), self.labels[rows].flatten(0, 1))
         losses = terms.view(rows.shape).mean(dim=1)
         stack.backward(losses)
-        stack.clip(self.training.max_grad_norm)
+        norms = stack.clip(self.training.max_grad_norm)
         self.optimizer.step()
-        return [float(loss) for loss in losses.tolist()]
+        return [float(loss) for loss in losses.tolist()], norms
 
-    def _note_losses(self, cells: Sequence[_Cell], losses: Sequence[float], rows: int, place: tuple[int, int]) -> None:
-        """Add up losses. A head whose loss is no number is out; no other one sees anything of it. place: epoch and
-        step."""
-        for cell, loss in zip(cells, losses, strict=True):
+    def _note(
+        self,
+        cells: Sequence[_Cell],
+        losses: Sequence[float],
+        norms: Sequence[float],
+        rows: int,
+        place: tuple[int, int],
+    ) -> None:
+        """Add up losses and norms. A head whose loss is no number is out; no other one sees anything of it. place:
+        epoch and step."""
+        for cell, loss, norm in zip(cells, losses, norms, strict=True):
             cell.loss_sum += loss * rows
+            cell.norm_sum += norm if math.isfinite(norm) else 0.0
             if not math.isfinite(loss) and cell.fault is None:
                 cell.fault = divergence(*place, loss, cell.rate * self._factor())
 
-    def _close_epoch(self, cell: _Cell, epoch: int, seconds: float) -> None:
+    def _close_epoch(self, cell: _Cell, epoch: int, steps: int, seconds: float) -> None:
         """Validate a head and note its epoch."""
         if cell.fault is not None:
             return
@@ -349,6 +361,7 @@ class _Grid:
         entry = {
             "epoch": epoch + 1,
             "train_loss": cell.loss_sum / rows,
+            "gradient_norm": cell.norm_sum / steps,
             "learning_rate": cell.rate * self._factor(),
             "seconds": seconds,
             "rows_per_second": rows / seconds,

@@ -1,8 +1,8 @@
 """Paragraphs to sentences, by Wikimedia's sentencex.
 
-Chosen by measuring (docs/explanation/further-pretraining.md has the table): of the kept libraries it was the fastest by
-far and the only one that found the ends of sentences in Chinese, Japanese, Hindi and Arabic as well as in English. Next
-to it everything else in building a corpus takes long, so every objective uses it.
+Chosen by measuring (docs/explanation/further-pretraining.md has the table): the fastest by far, and over all languages
+together none of the kept libraries is better. Next to it everything else in building a corpus takes long, so every
+objective uses it.
 """
 
 from collections.abc import Iterator

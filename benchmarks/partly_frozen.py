@@ -1,0 +1,91 @@
+"""How long an epoch of fine-tuning takes with the lowest layers fixed: on kept states, and with the whole base run.
+
+    python benchmarks/partly_frozen.py FILE TEXT LABEL [ROWS]
+
+Base `demo` (6 layers), batch 16, its standard head; the states are in the cache before the clock starts, and the
+seconds that computing them takes stand beside. All is processor time of this process, which others that take turns with
+it do not lengthen.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import keep
+
+from fullbake import Dataset, Recipe, network
+from fullbake.finetuning import Labelled, Tuning, finetune
+from fullbake.inference import encode
+from fullbake.losses import make_objective
+from fullbake.lowerlayers import find_cut, kept_states
+from fullbake.parts import read_labelled
+from fullbake.running import effective, feature_cache
+from fullbake.tokenizer import load_tokenizer
+
+ROUNDS = 3
+LAYERS = (None, 0, 2, 3, 4, 5)
+
+
+def main(file: str, text: str, label: str, rows: str = "512") -> None:
+    recipe = effective(Recipe.load("finetune", base="demo", text=text, label=label, batch_size=16, epochs=1))
+    data = read_labelled(file, recipe.data)
+    data = data.take(np.arange(min(int(rows), len(data))))
+    found = [measured(recipe, data, layers) for layers in LAYERS]
+    for row in found:
+        row["share_of_whole_base"] = round(row["epoch"] / found[0]["epoch"], 2)
+        print(row)
+    keep("partly_frozen", found, data=f"{Path(file).name}, {len(data):,} rows", rounds=ROUNDS)
+
+
+def measured(recipe: Recipe, data: Dataset, layers: int | None) -> dict[str, Any]:
+    """Medians of an epoch with so many layers fixed, on kept states and with the whole base."""
+    tokenizer = load_tokenizer(recipe.base)
+    encoded = encode(data.texts, tokenizer, recipe.tokens)
+    training = recipe.training.model_copy(update={"freeze_layers": layers})
+    objective = make_objective(training, data.labels, data.label_names)
+    model = network.build(recipe.base, recipe.head, data.label_names, seed=0)
+    cut, states, spent = None, None, [0.0]
+    if layers is not None:
+        cut = find_cut(model, layers)
+        assert cut is not None
+        with tempfile.TemporaryDirectory() as folder, timed(spent):
+            states = kept_states(
+                model,
+                cut,
+                lambda: encoded,
+                key="k",
+                cache=feature_cache(folder),
+                tokens=recipe.tokens,
+                pad_id=tokenizer.pad_token_id,
+                precision="fp32",
+            )
+    row: dict[str, Any] = {"fixed_layers": layers, "states": round(spent[-1], 2)}
+    for name, kept in (("epoch", states), ("epoch_of_whole_base", None)):
+        tuning = Tuning(recipe.head, training, recipe.tokens, tokenizer.pad_token_id, objective, cut if kept else None)
+        row[name] = round(sorted(_epochs(recipe, data, Labelled(encoded, data.labels, kept), tuning))[ROUNDS // 2], 2)
+    return row
+
+
+def _epochs(recipe: Recipe, data: Dataset, rows: Labelled, tuning: Tuning) -> Iterator[float]:
+    for _ in range(ROUNDS):
+        model = network.build(recipe.base, recipe.head, data.label_names, seed=0)
+        spent: list[float] = []
+        with timed(spent):
+            finetune(model, rows, lambda *_: {"validation_loss": 0.0, "f1_macro": 0.0}, tuning)
+        yield spent[-1]
+
+
+@contextmanager
+def timed(into: list[float]) -> Iterator[None]:
+    started = time.process_time()
+    yield
+    into.append(time.process_time() - started)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
