@@ -1,4 +1,4 @@
-"""Way 1 from the base `demo` on IMDb: held-out losses before and after, then both ways on 2,000 reviews with and without.
+"""Way 1 from the base `demo` on IMDb: held-out losses before and after, then 2,000 labelled reviews with and without.
 
     python benchmarks/further_pretraining.py FOLDER_OF_DATA FOLDER_TO_WORK_IN
 
@@ -26,10 +26,16 @@ from fullbake.sections import PretrainingConfig
 from fullbake.splits import split
 
 STAGE = PretrainingConfig(
-    objective="mlm+nsp", steps=900, batch_tokens=4700, max_length=128, learning_rate=5e-5, evaluations=6, precision="bf16"
+    objective="mlm+nsp",
+    steps=900,
+    batch_tokens=4700,
+    max_length=128,
+    learning_rate=5e-5,
+    evaluations=6,
+    precision="bf16",
 )
 SEEDS = (0, 1, 2)
-LIMIT = 64
+LIMIT = 128
 
 
 def corpus(data: Path, work: Path) -> Path:
