@@ -303,6 +303,17 @@ def test_a_budget_leaves_out_what_does_not_fit(bases: Bases, tmp_path: Path, mon
     assert {other["status"] for other in board["recipes"][1:]} == {"done"}
 
 
+def test_a_shortened_stage_is_forecast_at_its_shortened_length(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred epochs would take a minute and more; the three that the design leaves fit, and are run."""
+    monkeypatch.setattr(comparison, "measure_pace", lambda _: comparison.Pace(train=100.0, infer=1000.0))
+    stage = "objective=mlm;epochs=100;batch_size=16"
+    board = run(bases("bert"), tmp_path, ("further-frozen-linear", "tfidf"), budget="40s", further_pretraining=stage)
+    assert [entry["status"] for entry in board["recipes"]] == ["done", "done"]
+    assert board["design"]["left_out"] == ["further pretraining: 3% of its own length"]
+
+
 def test_a_budget_too_short_for_anything_is_refused(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

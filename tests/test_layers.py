@@ -13,9 +13,9 @@ axes baselines collapse disagreements draws dropout duplicates errors excerpts f
 attention bases batches charts chunks compressed decisions designs examples labels masking multilabel resampling scoreboard splits storage survey terminal truncation
 cache calibration cells checkpoints contests encoder firsttoken leakage manifest metrics numerals sections textfiles
 arrowtables config exhibits kernels languagemodel loop losses network recalls tokenizer unfinished verdicts
-entrants flags logistic summary tables tokens venue
+entrants flags logistic reporting summary tables tokens venue
 data documents inference printing shortcut writers
-bundle choosing guarding parts passes portions reporting vocabularies
+bundle choosing guarding parts passes portions vocabularies
 corpus finishing freezing inspection lowerlayers model standings
 factsheet finetuning grids scoring stream
 guesses ways

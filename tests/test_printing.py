@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from fullbake import metrics, printing
+from fullbake import figures, metrics, printing
 from fullbake.cache import Cache
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision
 from fullbake.sections import HeadConfig
@@ -27,7 +27,7 @@ def scored(names: tuple[str, ...] = ("no", "yes"), rows: int = 40) -> dict[str, 
 def test_scores_show_every_figure_and_class() -> None:
     result = scored()
     text = shown(printing.scores(result))
-    for title in (title for name, title in printing.OVERALL.items() if name in result["overall"]):
+    for title in (title for name, title in figures.TITLES.items() if name in result["overall"]):
         assert title in text
     assert "ROC-AUC of 'yes'" in text
     assert f"{result['overall']['accuracy']['value']:.4f}" in text

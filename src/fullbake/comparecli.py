@@ -114,8 +114,10 @@ def _print_comparison(board: dict[str, Any], folder: Path) -> None:
     show(printing.leaderboard(board))
     for line in board["verdict"]["words"]:
         tell(line)
+    told = tuple(f"{entry['name']}: " for entry in board["recipes"])  # the table has the reason of each of these
     for line in board["design"]["left_out"]:
-        tell(f"left out: {line}")
+        if not line.startswith(told):
+            tell(f"left out: {line}")
     for line in board["stamps"]:
         tell(line)
     tell(f"page: {folder / 'report.html'}")

@@ -20,6 +20,7 @@ from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_du
 from fullbake.encoder import load_encoder
 from fullbake.entrants import DEFAULT, Entrant, read_entrants
 from fullbake.errors import DataError, RecipeError
+from fullbake.figures import spoken
 from fullbake.hashing import fingerprint
 from fullbake.labels import count_labels
 from fullbake.leaderboard import FORMAT, Ending, conclude
@@ -196,8 +197,8 @@ def _run(
     deadline = None if call.seconds is None else call.started + call.seconds
     totals = [scoreboard.Row(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
     _announce(plan, forecast, design, lines, call)
-    with scoreboard.shown(setting.metric, totals) as board:
-        rounds = Rounds(setting, plan, forecast, board, deadline)
+    with scoreboard.shown(spoken(setting.metric), totals) as board:
+        rounds = Rounds(setting, plan, replace(forecast, entrants=setting.entrants), board, deadline)
         rounds.run()
         board.begin("forgetting, the bundle and the page", CLOSING)
         missing += rounds.gone

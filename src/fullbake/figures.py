@@ -38,12 +38,35 @@ MULTI_LABEL_SELECTION: Final = {
 }
 """What validation may choose by where a row may have many labels, predicted from their best thresholds on."""
 
+TITLES: Final = {
+    "accuracy": "accuracy",
+    "f1_macro": "F1, macro",
+    "f1_micro": "F1, micro",
+    "f1_weighted": "F1, weighted",
+    "f1_samples": "F1, mean over rows",
+    "precision_micro": "precision, micro",
+    "recall_micro": "recall, micro",
+    "recall_macro": "recall, macro",
+    "hamming_loss": "Hamming loss",
+    "matthews_corrcoef": "MCC",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "PR-AUC",
+    "log_loss": "log loss",
+    "neg_log_loss": "log loss, minus",
+}
+"""What tables call a figure, in the order in which they list it."""
+
 Figure = dict[str, float | str | None]
 """{"value", "low", "high", "reason"}: all four keys always; numbers are finite or null.
 
 `value` is null where the figure is undefined, and `reason` says why; `low` and `high` bound its 95% interval
 and are null where none is stated.
 """
+
+
+def spoken(name: str) -> str:
+    """A figure's name within a sentence: "macro F1" where tables have "F1, macro"."""
+    return " ".join(reversed(TITLES.get(name, name).split(", ")))
 
 
 class UndefinedError(Exception):

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fullbake.figures import TITLES
 from fullbake.storage import amount
 
 if TYPE_CHECKING:
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
     from fullbake.decisions import Decision
     from fullbake.summary import Summary
 
-OVERALL = {
-    "accuracy": "accuracy",
-    "f1_macro": "F1, macro",
-    "f1_micro": "F1, micro",
-    "f1_weighted": "F1, weighted",
-    "f1_samples": "F1, mean over rows",
-    "precision_micro": "precision, micro",
-    "recall_micro": "recall, micro",
-    "hamming_loss": "Hamming loss",
-    "matthews_corrcoef": "MCC",
-    "roc_auc": "ROC-AUC",
-    "average_precision": "PR-AUC",
-    "log_loss": "log loss",
-}
 WIDEST_CONFUSION = 12
 
 
@@ -53,7 +40,7 @@ def _overall(result: dict[str, Any]) -> Table:
     table.add_column("figure", overflow="fold")
     table.add_column("value", justify="right")
     table.add_column("95% interval")
-    for name, title in OVERALL.items():
+    for name, title in TITLES.items():
         if name not in result["overall"]:
             continue
         of_one = positive is not None and name in ("roc_auc", "average_precision")
@@ -109,7 +96,7 @@ def headline(part: str, result: dict[str, Any]) -> str:
     if result["confusion_matrix"] is None:
         names = ("f1_macro", "f1_micro", "log_loss")
     shown = {name: result["overall"][name]["value"] for name in names}
-    figures = "  ".join(f"{OVERALL[name]} {value:.4f}" for name, value in shown.items() if value is not None)
+    figures = "  ".join(f"{TITLES[name]} {value:.4f}" for name, value in shown.items() if value is not None)
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
 
 
@@ -171,7 +158,7 @@ def leaderboard(board: dict[str, Any]) -> Table:
     metric = board["metric"]
     table = Table()
     table.add_column("recipe", overflow="fold")
-    table.add_column(f"{OVERALL.get(metric, metric)} on test", no_wrap=True)
+    table.add_column(f"{TITLES.get(metric, metric)} on test", no_wrap=True)
     for name in ("training", "rows/s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")

@@ -17,7 +17,7 @@ from fullbake.axes import Axis
 from fullbake.charts import Interval
 from fullbake.errors import DataError
 from fullbake.exhibits import Look, Recipe
-from fullbake.printing import OVERALL
+from fullbake.figures import spoken
 
 FORMAT = 1
 LEADERBOARD = "leaderboard.json"
@@ -135,7 +135,7 @@ def _finalize(value: Any) -> Any:
 def _view(board: Board) -> dict[str, Any]:
     """All that the template asks for."""
     metric = str(board["metric"])
-    title = _title(metric)
+    title = spoken(metric)
     done = _ranked(board)
     look = exhibits.looks(board["recipes"])
     return {
@@ -143,7 +143,7 @@ def _view(board: Board) -> dict[str, Any]:
         "source": _source(board["data"]["source"]),
         "metric": metric,
         "metric_title": title,
-        "metric_titles": {name: _title(name) for recipe in done for name in recipe["test"]},
+        "metric_titles": {name: spoken(name) for recipe in done for name in recipe["test"]},
         "done": done,
         "look": look,
         "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
@@ -172,11 +172,6 @@ def _view(board: Board) -> dict[str, Any]:
         "duplicates": _items(board["data"]["duplicates"]),
         "most_rows": max((entry["train"] or 0 for entry in board["data"]["labels"]), default=0),
     }
-
-
-def _title(metric: str) -> str:
-    """A metric's name within a sentence: "macro F1" where tables have "F1, macro"."""
-    return " ".join(reversed(OVERALL.get(metric, metric).split(", ")))
 
 
 def _ranked(board: Board) -> list[Recipe]:

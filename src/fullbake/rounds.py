@@ -167,7 +167,7 @@ class Rounds:
         return sorted(own, key=lambda cell: rates.index(cell.rate))
 
     def _tell(self, result: Result, cell: Cell, outcome: Outcome, *, found: bool) -> None:
-        row, metric = self.board.rows[cell.entrant], self.setting.metric
+        row = self.board.rows[cell.entrant]
         values = _by_rate(result, [one for one in result.outcomes if one.fold == cell.fold])
         if any(value is not None for found in values.values() for value in found):
             best = [value for value in values[choose_rate(values)] if value is not None]
@@ -177,7 +177,9 @@ class Rounds:
         if outcome.reason:
             row.note = outcome.reason
         figure = (
-            f"validation {metric} {outcome.value:.4f}" if outcome.value is not None else f"failed: {outcome.reason}"
+            f"validation {self.board.metric} {outcome.value:.4f}"
+            if outcome.value is not None
+            else f"failed: {outcome.reason}"
         )
         spent = "found" if found else f"{outcome.seconds:.1f} s"
         self.board.finish(cell.entrant, f"{cell.id:<36} {figure}  {spent}")

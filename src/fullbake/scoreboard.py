@@ -1,7 +1,7 @@
 """The terminal while a comparison runs: a table that fills in as cells finish, with the time that is left.
 
 Drawn on stderr where that is a terminal; elsewhere each finished cell is a line. What the trainings themselves say is
-held back meanwhile: with dozens of cells it would bury the table.
+held back meanwhile: with dozens of cells it would bury the table. Test scores are not shown before the verdict.
 """
 
 import time
@@ -26,13 +26,12 @@ class Row:
     total: int
     done: int = 0
     best: float | None = None
-    test: float | None = None
     note: str = ""
 
 
 @dataclass
 class Board:
-    """What is shown. left: seconds that the rest is expected to take, None where unknown."""
+    """What is shown. metric: what to call it. left: seconds that the rest is expected to take, None where unknown."""
 
     metric: str
     rows: dict[str, Row]
@@ -61,12 +60,12 @@ class Board:
         """The table as it now is."""
         table = Table()
         table.add_column("recipe", overflow="fold")
-        for name in ("cells", f"validation {self.metric}", f"test {self.metric}"):
+        for name in ("cells", f"validation {self.metric}"):
             table.add_column(name, justify="right")
         table.add_column("", overflow="fold")
         for row in self.rows.values():
-            figures = ["" if value is None else f"{value:.4f}" for value in (row.best, row.test)]
-            table.add_row(Text(row.name), f"{row.done} of {row.total}", *figures, Text(row.note))
+            best = "" if row.best is None else f"{row.best:.4f}"
+            table.add_row(Text(row.name), f"{row.done} of {row.total}", best, Text(row.note))
         spent = duration(time.monotonic() - self.since)
         return Group(table, Text(f"{self.working}  {spent} so far{self._time_left()}"))
 

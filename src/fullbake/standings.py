@@ -11,15 +11,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake import metrics, verdicts
+from fullbake import verdicts
 from fullbake.calibration import reliability
 from fullbake.contests import estimate, median_seed
-from fullbake.decisions import MULTI_LABEL, probabilities, problem_of, row_losses
+from fullbake.decisions import probabilities, problem_of
 from fullbake.disagreements import rank_disagreements
 from fullbake.errors import DataError
+from fullbake.figures import spoken
 from fullbake.parts import Part
 from fullbake.recalls import class_recalls, threshold_curve
-from fullbake.resampling import BY_COUNTS, BY_ROWS, Resampled, resample
+from fullbake.resampling import BY_CHANCES, Resampled, resample
 from fullbake.verdicts import Contestant, Verdict
 
 MOST_DISAGREEMENTS: Final = 100
@@ -80,24 +81,15 @@ class Scored:
 
 
 def _resampled(scored: Scored, metric: str, labels: NDArray[Any], copies: int, draws: int = 2000) -> Resampled:
-    problem_type = problem_of(labels)
-    if metric in BY_COUNTS and (problem_type != MULTI_LABEL or metric not in ("accuracy", "matthews_corrcoef")):
-        return resample(np.repeat(scored.decided, copies, axis=0), labels, metric, draws=draws)
-    if problem_type == MULTI_LABEL and metric in BY_ROWS:
-        return resample(np.repeat(scored.decided, copies, axis=0), labels, metric, draws=draws)
-    if metric in ("neg_log_loss", "log_loss"):
-        sign = -1 if metric == "neg_log_loss" else 1
-        losses = np.stack([sign * row_losses(logits, labels) for logits in scored.logits])
-        return resample(np.repeat(losses, copies, axis=0), labels, "mean", draws=draws)
-
-    def measure(truth: NDArray[Any], chances: NDArray[Any]) -> float:
-        try:
-            return metrics.select(metric, truth, chances)
-        except DataError:
-            return float("nan")
-
-    chances = np.stack([probabilities(logits, problem_type) for logits in scored.logits])
-    one = resample(chances, labels, measure, draws=draws)
+    if metric == "log_loss":
+        found = _resampled(scored, "neg_log_loss", labels, copies, draws)
+        return Resampled(-found.points, -found.draws, found.rows)
+    if metric in BY_CHANCES:
+        problem_type = problem_of(labels)
+        chances = np.stack([probabilities(logits, problem_type) for logits in scored.logits])
+        one = resample(chances, labels, metric, draws=draws)
+    else:
+        one = resample(scored.decided, labels, metric, draws=draws)
     return Resampled(np.repeat(one.points, copies), np.repeat(one.draws, copies, axis=1), one.rows)
 
 
@@ -144,7 +136,7 @@ def _confusion(labels: NDArray[Any], decided: NDArray[Any], classes: int) -> lis
 
 def compare_all(everyone: Sequence[Scored], truth: Truth) -> Verdict:
     """Every pair, and what follows."""
-    return verdicts.judge([_contestant(scored, truth) for scored in everyone], truth.metric)
+    return verdicts.judge([_contestant(scored, truth) for scored in everyone], spoken(truth.metric))
 
 
 def _contestant(scored: Scored, truth: Truth) -> Contestant:

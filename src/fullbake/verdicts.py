@@ -87,8 +87,8 @@ class Verdict:
 
 
 def judge(contestants: Sequence[Contestant], metric: str) -> Verdict:
-    """Compare every pair and say it in words. contestants: those that finished, in the order of the page. metric: its
-    name. Raises DataError where they were not resampled alike."""
+    """Compare every pair and say it in words. contestants: those that finished, in the order of the page. metric: what
+    to call it. Raises DataError where they were not resampled alike."""
     if not contestants:
         return Verdict([], None, None, ["No recipe finished, so there is nothing to compare."])
     pairs = _pairs(contestants, metric)
