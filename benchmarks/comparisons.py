@@ -67,7 +67,7 @@ def _test_file(path: Path, task: Task, out: Path) -> str:
     """The test file, or of a large one so many rows drawn from a fixed seed, as a file beside `out`."""
     if task.test_rows is None:
         return str(path)
-    table = pyarrow.csv.read_csv(path, pyarrow.csv.ParseOptions(newlines_in_values=True))
+    table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
     places = np.random.default_rng(0).permutation(len(table))[: task.test_rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = out.with_name(f"{out.name}-test-{task.test_rows}.csv")
