@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import markdown_tables
+
 Stored = dict[str, Any]
 
 ORDER = (
@@ -128,5 +130,4 @@ def _facts(stored: Stored) -> str:
 
 
 def _table(columns: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
-    rows = [columns, ("---",) * len(columns), *lines]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    return "".join(markdown_tables.row(*line) for line in [columns, ("---",) * len(columns), *lines])

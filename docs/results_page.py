@@ -1,0 +1,132 @@
+"""docs/results.md, and the tables of it that other pages show, out of what the benchmarks stored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from markdown_tables import cell, row, table
+
+
+def render(folder: Path) -> str:
+    """The page: a table for each file of `benchmarks/results`, with its name, command, machine and versions."""
+    files = sorted(folder.glob("*.json"))
+    parts = [_result(json.loads(path.read_text("utf-8")), path.name) for path in files]
+    boards = [(path, json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("comparisons/*.json"))]
+    parts = [*(_comparison(board, path) for path, board in boards), *parts]
+    return "\n".join(
+        ["# Results\n\nMeasured, stored, and put here by a script.\n", *(parts or ["None are stored yet."])]
+    )
+
+
+def _comparison(board: dict[str, Any], path: Path) -> str:
+    """A leaderboard: the verdict, then a row a recipe."""
+    metric, data = board["metric"], board["data"]
+    done = [entry for entry in board["recipes"] if entry["status"] == "done"]
+    rows = [
+        row("recipe", f"{metric} on test, 95% interval", "rate", "training", "peak memory", "trained", "rows/s"),
+        row(*["---"] * 7),
+    ]
+    rows += [_standing(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
+    undone = [f"- {entry['name']}: {entry['reason']}\n" for entry in board["recipes"] if entry["status"] != "done"]
+    notes = [f"- {line}\n" for line in [*board["design"]["left_out"], *board["stamps"]]]
+    parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test"))
+    cut = f", cut to {data['max_rows']:,} rows" if data["max_rows"] else ""
+    seeds = ", ".join(map(str, board["design"]["seeds"]))
+    facts = (
+        f"{data['source']}: {parts} rows{cut}; seeds {seeds}. Command: `{board['command']}`, {board['date'][:10]}, "
+        f"{board['seconds'] / 60:.0f} min. Machine: {_named(board['machine'])}. Versions: {_named(board['versions'])}."
+    )
+    words = "\n".join(f"> {line}" for line in board["verdict"]["words"])
+    head = f"## Comparison: {path.stem.replace('_', ' ')}\n\n{words}\n"
+    stored = f"Stored in `benchmarks/results/comparisons/{path.name}`."
+    return f"{head}\n{''.join(rows)}\n{''.join([*undone, *notes])}\n{facts}\n{stored}\n"
+
+
+def _standing(entry: dict[str, Any], metric: str) -> str:
+    figure, cost = entry["test"][metric], entry["cost"]
+    memory = "" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB"
+    return row(
+        f"{entry['name']}",
+        f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})",
+        "" if entry["rate"] is None else f"{entry['rate']:g}",
+        f"{cost['train_seconds']:.1f} s",
+        memory,
+        f"{cost['trained_parameters']:,}",
+        f"{cost['rows_per_second']:,.0f}",
+    )
+
+
+def _result(stored: dict[str, Any], file: str) -> str:
+    told = _told({name: value for name, value in stored.items() if name not in _COMMON})
+    facts = (
+        f"Command: `{stored['command']}`, {stored['date']}. Machine: {_named(stored['machine'])}, load at the end "
+        f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
+    )
+    head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{stored['about']}\n"
+    return f"{head}\n{table(stored['rows'])}\n{told}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+def _told(facts: dict[str, Any], indent: str = "") -> str:
+    """A benchmark's own facts: a line each, those of a kind together, and the course of a training as a table."""
+    lines, tables = [], []
+    for name, value in facts.items():
+        title = name.replace("_", " ")
+        if name == "history":
+            tables.append(f"\n{_course(value)}\n")
+        elif isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values()):
+            lines += [f"{indent}- {title}:\n", _told(value, f"{indent}  ")]
+        elif isinstance(value, dict):
+            short = {key.replace("_", " "): cell(own) for key, own in value.items() if key != "fingerprint"}
+            lines.append(f"{indent}- {title}: {_named(short)}\n")
+        else:
+            lines.append(f"{indent}- {title}: {cell(value)}\n")
+    return "".join([*lines, *tables])
+
+
+def _course(history: list[dict[str, Any]]) -> str:
+    """What was measured on the way."""
+    wanted = ("step", "train_loss", "mlm_loss", "mlm_accuracy", "pair_accuracy", "general_mlm_loss", "learning_rate")
+    return table([{name.replace("_", " "): entry[name] for name in wanted if name in entry} for entry in history])
+
+
+_COMMON = {"name", "about", "command", "date", "machine", "load_at_end", "versions", "rows"}
+"""What every stored result has; the rest is the benchmark's own."""
+
+
+def _named(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+# Blocks of other pages
+
+
+def splitters(folder: Path) -> str:
+    """What was measured of libraries that split text into sentences."""
+    stored = json.loads((folder / "sentence_splitters.json").read_text("utf-8"))
+    return table([{name: row[name] for name in row if not name.startswith("WikiText")} for row in stored["rows"]])
+
+
+def corpus_building(folder: Path) -> str:
+    """What was measured of building a corpus."""
+    return table(json.loads((folder / "corpus_building.json").read_text("utf-8"))["rows"])
+
+
+def way_one(folder: Path) -> str:
+    """What further pretraining gave each recipe, means over the seeds."""
+    stored = json.loads((folder / "further_pretraining.json").read_text("utf-8"))
+    groups: dict[tuple[str, str], list[float]] = {}
+    for line in stored["rows"]:
+        groups.setdefault((line["recipe"], line["base"]), []).append(line["accuracy"])
+    bases, recipes = (list(dict.fromkeys(names)) for names in zip(*((b, r) for r, b in groups), strict=True))
+    rows = []
+    for recipe in recipes:
+        means = [sum(groups[recipe, base]) / len(groups[recipe, base]) for base in bases]
+        spans = (f"{min(groups[recipe, base]):.3f} to {max(groups[recipe, base]):.3f}" for base in bases)
+        told = {base: f"{mean:.3f} ({span})" for base, mean, span in zip(bases, means, spans, strict=True)}
+        rows.append({"recipe": recipe} | told | {"difference": f"{means[1] - means[0]:+.3f}"})
+    return table(rows)
+
+
+def forgetting(folder: Path) -> str:
+    """What a small base learned and forgot at four rates."""
+    return table(json.loads((folder / "forgetting.json").read_text("utf-8"))["rows"])
