@@ -217,12 +217,17 @@ def _collapses(result: Result) -> list[dict[str, str]]:
 
 
 def _seconds(ending: Ending, result: Result) -> float:
-    outcomes = [result.outcomes[cell] for cell in result.picked()]
-    features = 0.0
-    if result.entrant.way == "frozen":
-        rows = len(ending.parts.train) + len(ending.parts.chooser)
-        features = rows / _speed(result)
-    return float(np.mean([outcome.stage_seconds + outcome.seconds for outcome in outcomes])) + features
+    """Of one classifier by the recipe."""
+    return _prepared_seconds(ending, result) + float(
+        np.mean([result.outcomes[cell].seconds for cell in result.picked()])
+    )
+
+
+def _prepared_seconds(ending: Ending, result: Result) -> float:
+    """Of what all trainings of a recipe share: further pretraining and features."""
+    stage = float(np.mean([result.outcomes[cell].stage_seconds for cell in result.picked()]))
+    rows = len(ending.parts.train) + len(ending.parts.chooser)
+    return stage + (rows / _speed(result) if result.entrant.way == "frozen" else 0.0)
 
 
 def _speed(result: Result) -> float:
@@ -234,7 +239,8 @@ def _cost(ending: Ending, result: Result) -> dict[str, Any]:
     memory = [outcome.memory for outcome in outcomes if outcome.memory is not None]
     return {
         "train_seconds": _seconds(ending, result),
-        "search_seconds": sum(outcome.seconds for outcome in result.outcomes.values()),
+        "search_seconds": _prepared_seconds(ending, result)
+        + sum(outcome.seconds for outcome in result.outcomes.values()),
         "peak_memory_bytes": max(memory) if memory else None,
         "trained_parameters": outcomes[0].parameters,
         "bundle_bytes": outcomes[0].size,
