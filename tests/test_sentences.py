@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullbake import sentences
 from fullbake.sentences import LONGEST, split_sentences
 
 PROSE = st.text("ab .!?。！\"'()\n\t\u00a0\u200b1A“”）«»", max_size=80)
@@ -37,6 +38,26 @@ def test_nothing_is_lost_but_white_space(text: str, language: str) -> None:
 )
 def test_ends_of_sentences(text: str, language: str, count: int) -> None:
     assert len(split_sentences(text, language)) == count
+
+
+@settings(max_examples=200)
+@given(st.lists(PROSE, max_size=12).map(" ".join), st.sampled_from(["en", "zh"]))
+def test_nothing_is_lost_where_a_paragraph_is_read_in_windows(text: str, language: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentences, "LONGEST", 20)
+        found = split_sentences(text, language)
+    assert squeezed("".join(found)) == squeezed(text)
+    assert all(len(sentence) <= 20 for sentence in found)
+
+
+def test_a_stray_quotation_mark_hides_no_ends_far_away() -> None:
+    text = 'He said " and left. ' + "This is one more sentence. " * 2_000
+    assert len(split_sentences(text)) > 1_900
+
+
+def test_a_long_paragraph_ends_its_sentences_where_a_short_one_does() -> None:
+    text = " ".join(f"This is sentence number {number}." for number in range(2_000))
+    assert split_sentences(text) == [f"This is sentence number {number}." for number in range(2_000)]
 
 
 def test_what_has_no_end_is_cut_at_white_space_where_there_is_any() -> None:

@@ -10,8 +10,9 @@ from typing import Final
 
 from sentencex import segment
 
-LONGEST: Final = 10_000
-"""Characters. What has no end of a sentence for that long is cut, at white space where there is any."""
+LONGEST: Final = 5_000
+"""Characters that are looked at together. Quotation marks are paired within them, so that a stray one hides the ends of
+sentences no further; what has no end of a sentence for that long is cut, at white space where there is any."""
 
 
 def split_sentences(paragraph: str, language: str = "en") -> list[str]:
@@ -19,15 +20,19 @@ def split_sentences(paragraph: str, language: str = "en") -> list[str]:
 
     language: ISO 639-1 code of the language whose abbreviations are known; sentences of others are found too.
     """
-    found = (sentence.strip() for sentence in segment(language, paragraph))
-    return [piece for sentence in found if sentence for piece in _pieces(sentence)]
+    return [stripped for sentence in _sentences(paragraph, language) if (stripped := sentence.strip())]
 
 
-def _pieces(sentence: str) -> Iterator[str]:
-    while len(sentence) > LONGEST:
-        end = sentence.rfind(" ", 1, LONGEST)
-        end = end if end > 0 else LONGEST
-        yield sentence[:end].rstrip()
-        sentence = sentence[end:].lstrip()
-    if sentence:
-        yield sentence
+def _sentences(paragraph: str, language: str) -> Iterator[str]:
+    start = 0
+    while len(paragraph) - start > LONGEST:
+        window = paragraph[start : start + LONGEST]
+        *whole, last = segment(language, window)
+        if whole:
+            yield from whole
+            start += len(window) - len(last)  # the last one may go on
+        else:
+            end = window.rfind(" ", 1)
+            yield window[: end if end > 0 else LONGEST]
+            start += end if end > 0 else LONGEST
+    yield from segment(language, paragraph[start:])
