@@ -36,7 +36,7 @@ def test_a_winner_that_is_real() -> None:
     assert "p < 0.001" in pair.words
     assert (verdict.best, verdict.recommended) == ("slow", "slow")
     assert verdict.words[0] == "Slow scored highest: accuracy 0.945, detectably better than the other."
-    assert verdict.words[1] == "Recommended: Slow (100 s of training)."
+    assert verdict.words[1] == "Recommended: Slow (1 min 40 s of training)."
 
 
 def test_the_cheapest_of_those_that_are_not_detectably_worse_is_recommended() -> None:
@@ -51,7 +51,8 @@ def test_the_cheapest_of_those_that_are_not_detectably_worse_is_recommended() ->
     assert "test rows would show a difference of this size 4 times in 5; here are 400." in pair.words
     assert verdict.words[0].endswith("with no detectable difference from Quick. 1 is detectably worse.")
     assert (
-        "the cheapest of 2 not detectably worse than the best (1.0 s of training; Slow took 100 s)" in verdict.words[1]
+        "the cheapest of 2 not detectably worse than the best (1.0 s of training; Slow took 1 min 40 s)"
+        in verdict.words[1]
     )
     assert verdict.words[2].startswith(
         "Not detectable is not equal: within the 95% intervals Quick may be worse by up to"

@@ -24,6 +24,7 @@ from fullbake.figures import spoken
 from fullbake.hashing import fingerprint
 from fullbake.labels import count_labels
 from fullbake.leaderboard import FORMAT, Ending, conclude
+from fullbake.numerals import duration
 from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
 from fullbake.parts import Parts, divide, read_labelled, rotate
 from fullbake.progress import hush, say
@@ -267,11 +268,11 @@ def _design(call: _Call, lines: Sequence[Line], forecast: Forecast) -> tuple[Des
         least = min(cost(design) for design in smaller_designs(lines, dearest))
         raise RecipeError(
             "the budget is too short for any comparison of these rows",
-            expected=f"about {scoreboard.duration((least + CLOSING) / MARGIN)} or more",
-            got=scoreboard.duration(call.seconds),
+            expected=f"about {duration((least + CLOSING) / MARGIN)} or more",
+            got=duration(call.seconds),
             remedy="Raise --budget, or take fewer rows with --max-rows.",
         )
-    reason = f"the budget of {scoreboard.duration(call.seconds)} is too short"
+    reason = f"the budget of {duration(call.seconds)} is too short"
     missing = left_out(full, chosen, reason)
     for line in missing:
         say(f"to keep to the budget, {line}")
@@ -284,5 +285,5 @@ def _announce(plan: Sequence[Cell], forecast: Forecast, design: Design, lines: S
     say(
         f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
         f"{f', in {call.folds} folds' if call.folds else ''}; {len(plan)} trainings of {len(design.names)} recipes, "
-        f"about {scoreboard.duration(expected)}{'' if call.seconds else ' (--budget 10m takes what fits into that)'}"
+        f"about {duration(expected)}{'' if call.seconds else ' (--budget 10m takes what fits into that)'}"
     )

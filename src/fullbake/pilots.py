@@ -14,6 +14,7 @@ from fullbake.corpus import read_shard
 from fullbake.courses import Course, prepare
 from fullbake.documents import Source
 from fullbake.encoder import freeze_all
+from fullbake.numerals import duration
 from fullbake.pretraining import Outcome, pretrain
 from fullbake.probing import general_text, reading_of, tokenizer_of
 from fullbake.progress import say
@@ -83,6 +84,10 @@ def _tokens_read(course: Course) -> int:
     return sum(int(course.stream.batch(step, course.masking).encoded.lengths.sum()) for step in steps)
 
 
+def _moved(nats: float) -> str:
+    return f"{'up' if nats > 0 else 'down'} by {abs(nats):.3f}"
+
+
 def answer(facts: dict[str, Any]) -> list[str]:
     """The pilot in words."""
     pieces, gain, forgotten = facts["pieces_per_word"], facts["gain"], facts["forgotten"]
@@ -92,11 +97,11 @@ def answer(facts: dict[str, Any]) -> list[str]:
         "text): "
         + ("its words are foreign to the base." if foreign > 1.15 else "its words are mostly known to the base.")
     ]
-    moved = f"{facts['steps']:,} steps took the held-out loss {'down' if gain > 0 else 'up'} by {abs(gain):.3f} nats"
+    moved = f"{facts['steps']:,} steps took the held-out loss {_moved(-gain)} nats"
     if facts["head_alone"] is not None:
         moved += " beyond what a new head learns alone"
-    words.append(f"{moved}, and the loss on general text by {forgotten:+.3f}.")
-    cost = f"One pass over all {facts['tokens']:,} tokens takes about {facts['hours_a_pass']:.1f} h here."
+    words.append(f"{moved}, and the loss on general text {_moved(forgotten)}.")
+    cost = f"One pass over all {facts['tokens']:,} tokens takes about {duration(facts['hours_a_pass'] * 3600)} here."
     if gain < LITTLE:
         words.append(f"Hardly worth it: the text teaches this base next to nothing at this rate. {cost}")
     elif forgotten > gain and facts["head_alone"] is None:

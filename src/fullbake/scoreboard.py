@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fullbake.numerals import duration
 from fullbake.progress import console, hush, say
 
 
@@ -54,7 +55,7 @@ class Board:
         if self.left is None:
             return ""
         rest = max(self.left - (time.monotonic() - self.told), 0.0)
-        return f"  about {duration(rest)} left"
+        return f"  about {duration(rest)} left" if rest >= 1 else ""
 
     def __rich__(self) -> RenderableType:
         """The table as it now is."""
@@ -80,11 +81,3 @@ def shown(metric: str, rows: Sequence[Row]) -> Iterator[Board]:
             return
         with Live(board, console=console, refresh_per_second=2, transient=True):
             yield board
-
-
-def duration(seconds: float) -> str:
-    """45 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.contests import LEVEL, POWER, Difference, contrast, holm, mcnemar, rows_needed
+from fullbake.numerals import duration
 from fullbake.resampling import Resampled
 
 
@@ -187,20 +188,12 @@ def _headline(best: Contestant, all_: Sequence[Contestant], level: Sequence[Cont
 def _advice(taken: Contestant | None, best: Contestant, takeable: Sequence[Contestant]) -> str:
     if taken is None:
         return f"No classifier is recommended: all are detectably worse than {best.title}, a baseline."
-    cost = f"{_duration(taken.seconds)} of training"
+    cost = f"{duration(taken.seconds)} of training"
     if len(takeable) == 1:
         return f"Recommended: {taken.title} ({cost})."
     dearest = max(takeable, key=lambda one: one.seconds)
-    cost = f"{cost}; {dearest.title} took {_duration(dearest.seconds)}"
+    cost = f"{cost}; {dearest.title} took {duration(dearest.seconds)}"
     return f"Recommended: {taken.title}, the cheapest of {len(takeable)} not detectably worse than the best ({cost})."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _honest_baselines(best: Contestant, level: Sequence[Contestant]) -> list[str]:
