@@ -1,6 +1,7 @@
 """What every test stands on: no hub, a cache folder of this run's own, and random-weight bases made once."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,22 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return base
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """`run("train", ...)` is the command as typed: (exit code, stdout, stderr)."""
+    from fullbake.cli import main
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        typed = [str(word) for word in words]
+        monkeypatch.setattr(sys, "argv", ["fullbake", *typed])
+        with pytest.raises(SystemExit) as end:
+            main(typed)
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+        assert "Traceback" not in said.err or "--debug" in words
+        return int(end.value.code or 0), said.out, said.err
+
+    return call

@@ -32,21 +32,6 @@ def _log_as_before() -> Iterator[None]:
     logger.handlers, logger.level, logger.propagate = before
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("train", ...)` gives (exit code, stdout, stderr)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        said = capsys.readouterr()
-        assert "\x1b" not in said.out + said.err
-        assert "Traceback" not in said.err or "--debug" in words
-        return int(end.value.code or 0), said.out, said.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_csv(tmp_path_factory.mktemp("data") / "rows.csv", make_rows())

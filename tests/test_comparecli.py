@@ -7,24 +7,9 @@ from pathlib import Path
 import pytest
 from rows import make_rows, write_csv
 
-from fullbake.cli import main
-
 Bases = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
 SHORT = ("--max-length", "48", "--batch-size", "8", "--epochs", "2", "--seeds", "2", "--head-rates", "1e-2,1e-3")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        found = capsys.readouterr()
-        assert "Traceback" not in found.err
-        return int(end.value.code or 0), found.out, found.err
-
-    return run
 
 
 @pytest.fixture

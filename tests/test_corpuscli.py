@@ -7,23 +7,9 @@ from pathlib import Path
 import pytest
 from corpora import make_documents
 
-from fullbake.cli import main
-
 Bases = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
 SHORT = ("--steps", "4", "--max-length", "32", "--batch-size", "8", "--learning-rate", "1e-3", "--evaluations", "2")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        found = capsys.readouterr()
-        return int(end.value.code or 0), found.out, found.err
-
-    return run
 
 
 @pytest.fixture
