@@ -119,7 +119,7 @@ def row(work: str, rate: float, domain: list[float], general: list[float], more:
     return found
 
 
-def main(data: Path, work: Path, steps: int = 800) -> None:
+def main(data: Path, work: Path, steps: int = 2400) -> None:
     small = from_nothing(data, work, steps)
     rows = []
     for rate in RATES:
