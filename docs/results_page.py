@@ -6,6 +6,8 @@ from typing import Any
 
 from markdown_tables import cell, row, table
 
+from fullbake import printing
+
 
 def render(folder: Path) -> str:
     """The page: a table for each file of `benchmarks/results`, with its name, command, machine and versions."""
@@ -28,9 +30,7 @@ def _comparison(board: dict[str, Any], path: Path) -> str:
     ]
     rows += [_standing(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
     undone = [f"- {entry['name']}: {entry['reason']}\n" for entry in board["recipes"] if entry["status"] != "done"]
-    names = tuple(f"{entry['name']}: " for entry in board["recipes"])  # each has its own line already
-    told = (line for line in board["design"]["left_out"] if not line.startswith(names))
-    notes = [f"- {line}\n" for line in [*told, *board["stamps"]]]
+    notes = [f"- {line}\n" for line in [*printing.left_out_besides_recipes(board), *board["stamps"]]]
     parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test"))
     cut = f", cut to {data['max_rows']:,} rows" if data["max_rows"] else ""
     seeds = ", ".join(map(str, board["design"]["seeds"]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fullbake import sentences
 from fullbake.sentences import LONGEST, split_sentences
 
-PROSE = st.text("ab .!?。！\"'()\n\t\u00a0\u200b1A“”）«»", max_size=80)
+PROSE = st.text("ab .!?。！\"'()\n\t\u00a0\u2028\u3000\u200b1A“”）«»", max_size=80)
 
 
 def squeezed(text: str) -> str:
@@ -20,6 +20,14 @@ def test_nothing_is_lost_but_white_space(text: str, language: str) -> None:
     sentences = split_sentences(text, language)
     assert squeezed("".join(sentences)) == squeezed(text)
     assert all(sentence and sentence == sentence.strip() for sentence in sentences)
+
+
+@pytest.mark.parametrize("space", [char for char in map(chr, range(0x110000)) if char.isspace()])
+@pytest.mark.parametrize("language", ["en", "fr", "zh", "ar", "xx"])
+def test_a_letter_white_space_and_a_full_stop_end_a_sentence(space: str, language: str) -> None:
+    """The splitter panics at some of these."""
+    found = split_sentences(f"This is plan A{space}. That is plan B{space}.", language)
+    assert squeezed("".join(found)) == "ThisisplanA.ThatisplanB."
 
 
 @pytest.mark.parametrize(

@@ -114,10 +114,8 @@ def _print_comparison(board: dict[str, Any], folder: Path) -> None:
     show(printing.leaderboard(board))
     for line in board["verdict"]["words"]:
         tell(line)
-    told = tuple(f"{entry['name']}: " for entry in board["recipes"])  # the table has the reason of each of these
-    for line in board["design"]["left_out"]:
-        if not line.startswith(told):
-            tell(f"left out: {line}")
+    for line in printing.left_out_besides_recipes(board):
+        tell(f"left out: {line}")
     for line in board["stamps"]:
         tell(line)
     tell(f"page: {folder / 'report.html'}")

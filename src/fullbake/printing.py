@@ -182,6 +182,12 @@ def leaderboard(board: dict[str, Any]) -> Table:
     return table
 
 
+def left_out_besides_recipes(board: dict[str, Any]) -> list[str]:
+    """What a comparison left out for lack of time, but for recipes: each of those has its reason in its own entry."""
+    names = tuple(f"{entry['name']}: " for entry in board["recipes"])
+    return [line for line in board["design"]["left_out"] if not line.startswith(names)]
+
+
 def _mean(entry: dict[str, Any], metric: str) -> float:
     value = (entry["test"].get(metric) or {}).get("mean")
     return float("-inf") if value is None else float(value)
