@@ -36,11 +36,19 @@ STRANGE = (
 
 _RECIPES: tuple[tuple[str, str, str, bool, float, float, int], ...] = (
     # name, title, way, after further pretraining, quality, training seconds, trained parameters
-    ("finetune", "Fine-tuned, standard head", "finetune", False, 0.712, 412, 22_713_216),
-    ("frozen-mlp", "Frozen base, MLP head", "frozen", False, 0.671, 21, 597_512),
-    ("frozen-linear", "Frozen base, linear head", "frozen", False, 0.704, 9, 3_080),
-    ("further-finetune", "Fine-tuned after further pretraining", "finetune", True, 0.725, 1_530, 22_713_216),
-    ("further-frozen-linear", "Linear head after further pretraining", "frozen", True, 0.668, 1_140, 3_080),
+    ("finetune", "Fine-tuned base", "finetune", False, 0.712, 412, 22_713_216),
+    ("frozen-mlp", "Frozen base with MLP head", "frozen", False, 0.671, 21, 597_512),
+    ("frozen-linear", "Frozen base with linear head", "frozen", False, 0.704, 9, 3_080),
+    ("further-finetune", "Fine-tuned base after further pretraining", "finetune", True, 0.725, 1_530, 22_713_216),
+    (
+        "further-frozen-linear",
+        "Frozen base with linear head after further pretraining",
+        "frozen",
+        True,
+        0.668,
+        1_140,
+        3_080,
+    ),
     ("tfidf", "TF-IDF and logistic regression", "baseline", False, 0.312, 0.8, 61_208),
     ("majority", "Majority class", "baseline", False, 0.031, 0.002, 0),
 )
@@ -328,11 +336,11 @@ def _verdict() -> dict[str, Any]:
         "best": "further-finetune",
         "recommended": "frozen-linear",
         "words": [
-            "Fine-tuned after further pretraining scored highest: macro-F1 0.729, with no detectable difference from "
-            "Fine-tuned, standard head and Frozen base, linear head. 4 are detectably worse.",
-            "Recommended: Frozen base, linear head, the cheapest of 3 not detectably worse than the best (9.0 s of "
-            "training; Fine-tuned after further pretraining took 26 min).",
-            "Not detectable is not equal: within the 95% intervals Frozen base, linear head may be worse by up to "
+            "Fine-tuned base after further pretraining scored highest: macro-F1 0.729, with no detectable difference "
+            "from Fine-tuned base and Frozen base with linear head. 4 are detectably worse.",
+            "Recommended: Frozen base with linear head, the cheapest of 3 not detectably worse than the best (9.0 s of "
+            "training; Fine-tuned base after further pretraining took 26 min).",
+            "Not detectable is not equal: within the 95% intervals Frozen base with linear head may be worse by up to "
             "0.068. To show differences of the sizes seen would take about 34,000 to 46,000 test rows; here are 250.",
         ],
     }

@@ -144,12 +144,13 @@ def _grid(recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[flo
 
 
 def _title(name: str, recipe: Recipe) -> str:
-    """What people call it: of shipped recipes in words, of a file its name."""
+    """What people call it: of shipped recipes in words (without commas: titles stand in lists), of a file its name."""
     if name.removeprefix(FURTHER) not in ("finetune", "frozen-mlp", "frozen-linear", "frozen-standard"):
         return name
-    head = {"mlp": "MLP head"}.get(recipe.head.kind, f"{recipe.head.kind} head")
-    plain = f"Fine-tuned, {head}" if recipe.way == "finetune" else f"Frozen base, {head}"
-    return f"{plain}, after further pretraining" if recipe.further_pretraining else plain
+    kind = {"mlp": "MLP"}.get(recipe.head.kind, recipe.head.kind)
+    base = "Fine-tuned base" if recipe.way == "finetune" else "Frozen base"
+    plain = base if (recipe.way, kind) == ("finetune", "standard") else f"{base} with {kind} head"
+    return f"{plain} after further pretraining" if recipe.further_pretraining else plain
 
 
 def _check_rows(entrants: Sequence[Entrant]) -> None:
