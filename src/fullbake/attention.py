@@ -5,10 +5,12 @@ of them a journey to memory. Here the work goes chunk by chunk of heads: scores,
 while a chunk is in the cache. Backward computes the probabilities anew, which costs less than storing them; of dropout
 a byte an element is kept. The numbers are torch's up to rounding.
 
-Everything else (no dropout, other devices and types, a position bias) goes to torch's own `sdpa`, which is the faster
-one there.
+Rows may come packed, one after another in a single row with their bounds (`packing`): then those of equal length are
+attended together. Everything else (other devices and types, a position bias, gradients without dropout) goes to
+torch's own `sdpa`.
 """
 
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,9 @@ NAME = "fullbake"
 
 CHUNK = 1 << 18
 """Scores that are worked on at once: a megabyte, which a core's cache holds."""
+
+SHORT = 128
+"""Tokens up to which rows without gradients, masks and dropout go through `_attend_short`."""
 
 
 def attend(
@@ -43,8 +48,12 @@ def attend(
     where a query may look, or to be added to the scores; (rows, 1, queries, tokens). Returns (rows, queries, heads,
     width), and None for the weights.
     """
-    level = drop_level(dropout)
-    if not (0 < level < LEVELS and _fits(module, query, key, attention_mask, kwargs)):
+    if kwargs.get("cu_seq_lens_q") is not None:
+        return _attend_packed(module, query, key, value, dropout, scaling, **kwargs), None
+    level, fits = drop_level(dropout), _fits(module, query, key, attention_mask, kwargs)
+    if fits and not level and attention_mask is None and _is_short(query, key):
+        return _attend_short(query, key, value, scaling), None
+    if not (fits and 0 < level < LEVELS):
         whole: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
@@ -53,6 +62,57 @@ def attend(
     bias = None if attention_mask is None else _bias(attention_mask)
     out: Tensor = _Attention.apply(query, key, value, bias, scale, level)  # type: ignore[no-untyped-call]
     return out.transpose(1, 2).contiguous(), None
+
+
+def _attend_packed(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: float,
+    scaling: float | None,
+    *,
+    cu_seq_lens_q: Tensor,
+    cu_seq_lens_k: Tensor,
+    **kwargs: Any,
+) -> Tensor:
+    """Rows of equal lengths at a time. query: (1, heads, queries of all rows, width); key, value likewise; cu_seq_lens:
+    where the rows begin and the last ends, (rows + 1,). Returns (1, queries of all rows, heads, width)."""
+    groups = _equal_rows(cu_seq_lens_q, cu_seq_lens_k)
+    queries = query.split([rows * length for rows, length, _ in groups], 2)
+    keys, values = (part.split([rows * length for rows, _, length in groups], 2) for part in (key, value))
+    seen = []
+    for (rows, _, _), q, k, v in zip(groups, queries, keys, values, strict=True):
+        q, k, v = (_unpacked(part, rows) for part in (q, k, v))
+        seen.append(attend(module, q, k, v, None, dropout, scaling, **kwargs)[0].flatten(0, 1))
+    return torch.cat(seen)[None]
+
+
+def _equal_rows(bounds: Tensor, other: Tensor) -> list[tuple[int, int, int]]:
+    """(how many rows, their length, their other length) of neighbors of equal lengths. bounds, other: (rows + 1,)."""
+    lengths = zip(bounds.diff().tolist(), other.diff().tolist(), strict=True)
+    return [(len(list(rows)), *both) for both, rows in groupby(lengths)]
+
+
+def _unpacked(part: Tensor, rows: int) -> Tensor:
+    """(1, heads, rows * tokens, width) -> (rows, heads, tokens, width)."""
+    return part.transpose(1, 2).reshape(rows, -1, part.shape[1], part.shape[3]).transpose(1, 2)
+
+
+def _is_short(query: Tensor, key: Tensor) -> bool:
+    """Whether products of our own are faster than torch's attention, which is made for long rows."""
+    return not torch.is_grad_enabled() and 1 < query.shape[2] <= SHORT and query.shape[2] == key.shape[2]
+
+
+def _attend_short(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """softmax(scale * Q K') V, without a way back. Shapes as in `attend`."""
+    q, k, v = (_flat(tensor) for tensor in (query, key, value))
+    out, scale = torch.empty_like(q), query.shape[-1] ** -0.5 if scaling is None else scaling
+    for part in _chunks((len(q), q.shape[1], k.shape[1])):
+        scores = q.new_empty(part.stop - part.start, q.shape[1], k.shape[1])
+        _probabilities(q[part], k[part], None, query.shape[1], part, scale, out=scores)
+        torch.bmm(scores, v[part], out=out[part])
+    return out.view(query.shape).transpose(1, 2)
 
 
 def register() -> None:

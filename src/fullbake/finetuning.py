@@ -7,7 +7,7 @@ forward pass, of training and of validation.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def finetune(
         freeze_lowest(network, tuning.training.freeze_layers)
     work = _work(network, train, validate, tuning, last_epoch)
     still = held_still(network, tuning.training.freeze_layers)
-    with still, fast_kernels(network, first_token=reads_first_token(network)):
+    with still, _fast_kernels(network, tuning):
         return fit(network, work, tuning.training, checkpoints)
 
 
@@ -103,7 +103,7 @@ def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.n
             logits: Tensor = network(**given).logits
             return logits
 
-    with fast_kernels(network, first_token=reads_first_token(network)):
+    with _fast_kernels(network, tuning):
         rows = run_over(
             forward,
             part.encoded,
@@ -116,6 +116,13 @@ def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.n
         )
     documents = part.encoded.documents
     return rows if documents is None else pool_windows(rows, documents, tuning.tokens.window_pooling)
+
+
+def _fast_kernels(network: nn.Module, tuning: Tuning) -> AbstractContextManager[None]:
+    """Kept states stand for layers that see padding, and a partly frozen base draws the same masks with and without
+    them: it does not run packed."""
+    packed = tuning.training.freeze_layers is None
+    return fast_kernels(network, first_token=reads_first_token(network), packed=packed)
 
 
 def _work(network: nn.Module, train: Labelled, validate: Validation, tuning: Tuning, last_epoch: int | None) -> Work:

@@ -3,18 +3,18 @@
 A head that reads the first token's vector needs of the last layer the keys and values of all tokens, but query, output
 and feed-forward of one: a seventh of the work of six layers. Known layers get a subclass that overrides `forward` and
 nothing else; it gives (rows, 1, width) in place of (rows, tokens, width), the numbers being the same up to rounding,
-and so are the gradients. Whatever is not known runs whole.
+and so are the gradients. Of rows that are packed one after another (`packing`) it gives (1, rows, width). Whatever is
+not known runs whole.
 """
 
-from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fullbake import attention
-
-Forward = Callable[..., Tensor]
+from fullbake.families import Forward, family_name, is_subclassed, known_class, subclass
 
 
 def first_token_class(network: nn.Module) -> tuple[nn.Module, type[nn.Module]] | None:
@@ -22,40 +22,31 @@ def first_token_class(network: nn.Module) -> tuple[nn.Module, type[nn.Module]] |
 
     None where the layer is not known, attends in a way that is not, or has its class already.
     """
-    found = [(module, plain) for module in network.modules() if (plain := _known_class(module))]
+    found = [(module, plain) for module in network.modules() if (plain := known_class(module, _FORWARDS))]
     if not found:
         return None
     layer, plain = found[-1]
-    if type(layer) is not plain or _implementation(layer) not in ("sdpa", attention.NAME):
+    if type(layer) is not plain or implementation(layer) not in ("sdpa", attention.NAME):
         return None
-    return layer, _subclass(plain, _FORWARDS[_family_name(plain)])
+    return layer, subclass(plain, "FirstToken", _FORWARDS[family_name(plain)])
 
 
-def _known_class(module: nn.Module) -> type[nn.Module] | None:
-    """The class in transformers of a layer that is known, whether or not it has been given a subclass."""
-    return next((cls for cls in type(module).__mro__ if _family_name(cls) in _FORWARDS), None)
+def gives_first_token(layer: nn.Module) -> bool:
+    """Whether a layer has such a class."""
+    return is_subclassed(layer, _FORWARDS)
 
 
-def _family_name(cls: type) -> str:
-    """As `_FORWARDS` names classes: `bert.BertLayer`."""
-    package, _, module = cls.__module__.rpartition(".")
-    return f"{package.removeprefix('transformers.models.')}.{cls.__name__}" if module else ""
-
-
-def _implementation(layer: Any) -> str:
+def implementation(layer: Any) -> str:
+    """What a layer's attention is called in transformers' register."""
     inner = getattr(layer.attention, "self", layer.attention)
     return str(inner.config._attn_implementation)
-
-
-def _subclass(plain: type[nn.Module], forward: Forward) -> type[nn.Module]:
-    return type(f"FirstToken{plain.__name__}", (plain,), {"forward": forward})
 
 
 def _bert_forward(
     self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **kwargs: Any
 ) -> Tensor:
     """hidden_states: (rows, tokens, width) -> (rows, 1, width)."""
-    inner, first = self.attention.self, _first(hidden_states)
+    inner, first = self.attention.self, _first(hidden_states, kwargs)
     queries, keys, values = inner.query(first), inner.key(hidden_states), inner.value(hidden_states)
     context = _context(inner, queries, keys, values, attention_mask, kwargs)
     states: Tensor = self.feed_forward_chunk(self.attention.output(context, first))
@@ -66,7 +57,7 @@ def _distilbert_forward(
     self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
 ) -> Tensor:
     """hidden_states: (rows, tokens, width) -> (rows, 1, width)."""
-    inner, first = self.attention, _first(hidden_states)
+    inner, first = self.attention, _first(hidden_states, kwargs)
     queries, keys, values = inner.q_lin(first), inner.k_lin(hidden_states), inner.v_lin(hidden_states)
     context = inner.out_lin(_context(inner, queries, keys, values, attention_mask, kwargs))
     attended = self.sa_layer_norm(context + first)
@@ -74,16 +65,19 @@ def _distilbert_forward(
     return states
 
 
-def _first(hidden_states: Tensor) -> Tensor:
+def _first(hidden_states: Tensor, kwargs: dict[str, Any]) -> Tensor:
     """(rows, tokens, width) -> (rows, 1, width), contiguous: products over strided rows differ in their last bits with
-    the place of the weights in memory, and a reloaded classifier has them elsewhere."""
-    return hidden_states[:, :1].contiguous()
+    the place of the weights in memory, and a reloaded classifier has them elsewhere. Packed: (1, rows, width)."""
+    bounds = kwargs.get("cu_seq_lens_q")
+    return hidden_states[:, :1].contiguous() if bounds is None else hidden_states[:, bounds[:-1]]
 
 
 def _context(
     inner: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
 ) -> Tensor:
-    """What the first token sees, (rows, 1, width), by the attention that the config names."""
+    """What the first token sees, of the shape of `queries`, by the attention that the config names."""
+    if (bounds := kwargs.get("cu_seq_lens_q")) is not None:
+        kwargs = kwargs | {"cu_seq_lens_q": torch.arange(len(bounds), device=bounds.device), "max_length_q": 1}
     heads = (
         part.view(*part.shape[:2], -1, inner.attention_head_size).transpose(1, 2) for part in (queries, keys, values)
     )

@@ -148,7 +148,7 @@ def frozen_features(
         pad_id,
         precision=precision,
     )
-    with fast_kernels(model, first_token=network.reads_first_token(model)):
+    with fast_kernels(model, first_token=network.reads_first_token(model), packed=True):
         found = stored_output(asked, encode, cache)
         return output_in_memory(asked, encode()) if found is None else found
 

@@ -105,7 +105,7 @@ def logits_over(
     """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on. Those of a
     text's windows are pooled."""
     device = next(network.parameters()).device
-    with fast_kernels(network, first_token=reads_first_token(network)):
+    with fast_kernels(network, first_token=reads_first_token(network), packed=True):
         rows = run_over(
             lambda inputs: network(**inputs).logits,
             encoded,

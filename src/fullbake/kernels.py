@@ -1,4 +1,5 @@
-"""The fast pieces put into a network, and taken out again: dropout, attention, the first token alone.
+"""The fast pieces put into a network, and taken out again: dropout, attention, rows without padding, the
+first token alone.
 
 Each piece is another class or another name for a part that stays in its place: parameters, their names and what is
 saved do not change, and each piece falls back to the plain way for what it does not know. So they may be put into any
@@ -16,26 +17,28 @@ from transformers import PreTrainedModel
 from fullbake import attention, runtime
 from fullbake.dropout import WordDropout
 from fullbake.firsttoken import first_token_class
+from fullbake.packing import packed_classes
 
 Undo = Callable[[], object]
 
 
 @contextmanager
-def fast_kernels(network: nn.Module, *, first_token: bool = False) -> Iterator[None]:
+def fast_kernels(network: nn.Module, *, first_token: bool = False, packed: bool = False) -> Iterator[None]:
     """Within the block `network` computes with the fast pieces; blocks may be nested.
 
     first_token: whether nothing but the first token's last hidden state is read of it: then the last layer computes
-    no other, and `last_hidden_state` is (rows, 1, width). Layers of families that are not known run whole.
+    no other, and `last_hidden_state` is (rows, 1, width). packed: whether the layers may see the texts of a batch one
+    after another, without padding, in place of (rows, tokens, width). What is not known runs whole.
     Gradients of embedding tables are sparse within; `loop` makes them whole.
     """
     with ExitStack() as undone:
         if runtime.fast_kernels():
-            for undo in _install(network, first_token):
+            for undo in _install(network, first_token, packed):
                 undone.callback(undo)
         yield
 
 
-def _install(network: nn.Module, first_token: bool) -> Iterator[Undo]:
+def _install(network: nn.Module, first_token: bool, packed: bool) -> Iterator[Undo]:
     """Put the pieces in, one by one. Yields what takes each out again."""
     for module in network.modules() if runtime.on_linux() else ():
         if type(module) is nn.Dropout:
@@ -47,6 +50,8 @@ def _install(network: nn.Module, first_token: bool) -> Iterator[Undo]:
     found = first_token_class(network) if first_token else None
     if found is not None:
         yield _reclass(*found)
+    for stack, fast in packed_classes(network) if packed else ():
+        yield _reclass(stack, fast)
 
 
 def _reclass(module: nn.Module, fast: type[nn.Module]) -> Undo:
