@@ -1,9 +1,12 @@
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -112,3 +115,76 @@ def test_everything_else_is_torchs(change: Any, options: dict[str, Any]) -> None
     torch.manual_seed(0)
     theirs, _ = attention.sdpa_attention_forward(Encoder(), *tensors, None, **options)
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("tokens", [2, 9, attention.SHORT])
+@pytest.mark.parametrize("chunk", [1, 200, 1 << 18])
+def test_short_rows_without_a_way_back_see_what_torch_shows_them(
+    monkeypatch: pytest.MonkeyPatch, tokens: int, chunk: int
+) -> None:
+    monkeypatch.setattr(attention, "CHUNK", chunk)
+    ways: list[str] = []
+    short = attention._attend_short
+    monkeypatch.setattr(attention, "_attend_short", lambda *given: ways.append("short") or short(*given))
+    query, key, value = inputs(3, 4, tokens, tokens, 8)
+    expected = functional.scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)
+    with torch.no_grad():
+        got, _ = attend(Encoder(), query, key, value, None, scaling=0.3)
+    assert ways == ["short"]
+    torch.testing.assert_close(got, expected)
+    with_a_way_back, _ = attend(Encoder(), query, key, value, None, scaling=0.3)
+    assert ways == ["short"]
+    assert with_a_way_back.requires_grad
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=7), st.booleans())
+def test_rows_one_after_another_see_only_themselves(lengths: list[tuple[int, int]], backwards: bool) -> None:
+    query, key, value, bounds = packed(lengths)
+    with torch.set_grad_enabled(backwards):
+        got, _ = attend(Encoder(), query, key, value, None, **bounds)
+    torch.testing.assert_close(got, row_by_row(query, key, value, **bounds))
+
+
+def packed(lengths: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+    """Rows of so many queries and tokens, one after another."""
+    queries, tokens = (torch.tensor([0, *counts]).cumsum(0) for counts in zip(*lengths, strict=True))
+    query, key, value = inputs(1, 2, int(queries[-1]), int(tokens[-1]), 8)[:3]
+    longest = {"max_length_q": max(q for q, _ in lengths), "max_length_k": max(k for _, k in lengths)}
+    return query, key, value, {"cu_seq_lens_q": queries, "cu_seq_lens_k": tokens} | longest
+
+
+def row_by_row(
+    query: Tensor, key: Tensor, value: Tensor, cu_seq_lens_q: Tensor, cu_seq_lens_k: Tensor, **_: Any
+) -> Tensor:
+    """The reference: (1, queries of all rows, heads, width)."""
+    rows = zip(cu_seq_lens_q.tolist(), cu_seq_lens_k.tolist(), strict=True)
+    seen = [
+        functional.scaled_dot_product_attention(query[:, :, q:end_q], key[:, :, k:end_k], value[:, :, k:end_k])
+        for (q, k), (end_q, end_k) in pairwise(rows)
+    ]
+    return torch.cat(seen, 2).transpose(1, 2)
+
+
+def test_on_a_gpu_packed_rows_go_to_torchs_own_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is given, by a stand-in: there is no GPU here."""
+
+    def stand_in(q: Tensor, k: Tensor, v: Tensor, bounds_q: Tensor, bounds_k: Tensor, *longest: int, scale: Any) -> Any:
+        assert (bounds_q.dtype, bounds_k.dtype, longest, scale) == (torch.int32, torch.int32, (4, 9), None)
+        heads_first = (part.transpose(0, 1)[None].float() for part in (q, k, v))
+        return row_by_row(*heads_first, bounds_q, bounds_k)[0]
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in)
+    monkeypatch.setattr(attention, "attends_varlen", lambda *_: True)
+    query, key, value, bounds = packed([(4, 4), (1, 9), (2, 2)])
+    got, _ = attend(Encoder(), query, key, value, None, **bounds)
+    torch.testing.assert_close(got, row_by_row(query, key, value, **bounds), rtol=0, atol=1e-2)
+
+
+def test_torchs_variable_lengths_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.is_autocast_enabled", lambda device: device == "cuda")
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert not attention.attends_varlen(gpu, 0.0)
+    monkeypatch.setenv("FULLBAKE_GPU_PIECES", "1")
+    assert attention.attends_varlen(gpu, 0.0)
+    assert not attention.attends_varlen(gpu, 0.1)
+    assert not attention.attends_varlen(cpu, 0.0)

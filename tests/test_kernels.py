@@ -10,7 +10,7 @@ from torch import nn
 
 from fullbake import Classifier
 from fullbake.encoder import load_encoder
-from fullbake.kernels import fast_kernels
+from fullbake.kernels import compiled, fast_kernels
 from fullbake.languagemodel import load_language_model
 
 Bases = Callable[..., Path]
@@ -139,3 +139,34 @@ def test_a_bundle_trained_with_them_scores_the_same_without(
     torch.testing.assert_close(
         torch.from_numpy(loaded.logits(["a good movie", "bank card"])), torch.from_numpy(with_them)
     )
+
+
+class Gpu(nn.Linear):
+    """A network that says it stands on a GPU, and notes how it is compiled."""
+
+    compilations: list[dict[str, Any]]
+
+    def parameters(self, recurse: bool = True) -> Any:
+        yield type("OnGpu", (), {"device": torch.device("cuda")})()
+
+    def compile(self, *_: Any, **options: Any) -> None:
+        self.compilations.append(options)
+        self._compiled_call_impl = "compiled"
+
+
+@pytest.mark.parametrize("asked", ["", "1"])
+def test_on_a_gpu_training_is_compiled_where_that_is_asked_for(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FULLBAKE_GPU_PIECES", asked)
+    network: Any = Gpu(2, 2)
+    network.compilations = []
+    with compiled(network):
+        assert network._compiled_call_impl == ("compiled" if asked else None)
+    assert network._compiled_call_impl is None
+    assert network.compilations == ([{"dynamic": True}] if asked else [])
+
+
+def test_nothing_is_compiled_on_the_cpu(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FULLBAKE_GPU_PIECES", "1")
+    model: Any = load_encoder(bases("bert"))
+    with compiled(model):
+        assert model._compiled_call_impl is None

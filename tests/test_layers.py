@@ -9,11 +9,11 @@ import fullbake
 
 PACKAGE = Path(fullbake.__file__).parent
 ROOMS = """
-axes baselines collapse disagreements draws dropout duplicates errors excerpts figures hashing heads markings plots pooling progress rowfiles runtime sentences standins writing
+axes baselines collapse disagreements draws dropout duplicates errors excerpts families figures hashing heads markings plots pooling progress rowfiles runtime sentences standins writing
 attention bases batches charts chunks compressed decisions designs examples labels masking multilabel resampling splits storage survey terminal truncation
 cache calibration cells checkpoints contests encoder firsttoken leakage manifest metrics numerals sections textfiles
-arrowtables config exhibits kernels languagemodel loop losses network recalls scoreboard tokenizer unfinished verdicts
-entrants flags logistic reporting summary tables tokens venue
+arrowtables config exhibits languagemodel loop losses network packing recalls scoreboard tokenizer unfinished verdicts
+entrants flags kernels logistic reporting summary tables tokens venue
 data documents inference printing shortcut writers
 bundle choosing guarding parts passes portions vocabularies
 corpus finishing freezing inspection lowerlayers model standings

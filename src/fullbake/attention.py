@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from fullbake import runtime
 from fullbake.dropout import LEVELS, draw_kept, drop_level, words_source
 
 NAME = "fullbake"
@@ -76,8 +77,13 @@ def _attend_packed(
     cu_seq_lens_k: Tensor,
     **kwargs: Any,
 ) -> Tensor:
-    """Rows of equal lengths at a time. query: (1, heads, queries of all rows, width); key, value likewise; cu_seq_lens:
-    where the rows begin and the last ends, (rows + 1,). Returns (1, queries of all rows, heads, width)."""
+    """Rows of equal lengths at a time, or all at once on a GPU.
+
+    query: (1, heads, queries of all rows, width). key, value: likewise. cu_seq_lens_q, cu_seq_lens_k: where the rows
+    begin and the last ends, (rows + 1,). Returns (1, queries of all rows, heads, width).
+    """
+    if attends_varlen(query.device, dropout):
+        return _attend_varlen(query, key, value, scaling, cu_seq_lens_q, cu_seq_lens_k, **kwargs)
     groups = _equal_rows(cu_seq_lens_q, cu_seq_lens_k)
     queries = query.split([rows * length for rows, length, _ in groups], 2)
     keys, values = (part.split([rows * length for rows, _, length in groups], 2) for part in (key, value))
@@ -86,6 +92,35 @@ def _attend_packed(
         q, k, v = (_unpacked(part, rows) for part in (q, k, v))
         seen.append(attend(module, q, k, v, None, dropout, scaling, **kwargs)[0].flatten(0, 1))
     return torch.cat(seen)[None]
+
+
+def attends_varlen(device: torch.device, dropout: float) -> bool:
+    """Whether torch's variable-length attention may be used, which knows half precision on a GPU and no dropout. It has
+    not been measured here, so it is asked for (`runtime.gpu_pieces`)."""
+    half = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    return half and not dropout and runtime.gpu_pieces()
+
+
+def _attend_varlen(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    bounds_q: Tensor,
+    bounds_k: Tensor,
+    *,
+    max_length_q: int,
+    max_length_k: int,
+    **_: Any,
+) -> Tensor:
+    """Of the shapes of `_attend_packed`."""
+    from torch.nn.attention.varlen import varlen_attn  # not every build of torch has it
+
+    half = torch.get_autocast_dtype("cuda")
+    q, k, v = (part[0].transpose(0, 1).to(half) for part in (query, key, value))
+    out: Any = varlen_attn(q, k, v, bounds_q.int(), bounds_k.int(), max_length_q, max_length_k, scale=scaling)
+    seen: Tensor = out[None]
+    return seen
 
 
 def _equal_rows(bounds: Tensor, other: Tensor) -> list[tuple[int, int, int]]:

@@ -17,9 +17,9 @@ def known_class(module: nn.Module, known: Collection[str]) -> type[nn.Module] | 
 
 
 def family_name(cls: type) -> str:
-    """A class of transformers by its family and name, `bert.BertLayer`; "" for what stands in no module."""
-    package, _, module = cls.__module__.rpartition(".")
-    return f"{package.removeprefix('transformers.models.')}.{cls.__name__}" if module else ""
+    """A class of transformers by its family and name, `bert.BertLayer`."""
+    package = cls.__module__.rpartition(".")[0]
+    return f"{package.removeprefix('transformers.models.')}.{cls.__name__}"
 
 
 def is_subclassed(module: nn.Module, known: Collection[str]) -> bool:

@@ -20,7 +20,7 @@ from fullbake.checkpoints import Checkpoints
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
 from fullbake.inference import inputs_for, logits_over, padded_lengths, pool_windows, run_over
-from fullbake.kernels import fast_kernels
+from fullbake.kernels import compiled, fast_kernels
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
 from fullbake.lowerlayers import Cut, given_states, held_still
@@ -87,7 +87,7 @@ def finetune(
         freeze_lowest(network, tuning.training.freeze_layers)
     work = _work(network, train, validate, tuning, last_epoch)
     still = held_still(network, tuning.training.freeze_layers)
-    with still, _fast_kernels(network, tuning):
+    with still, _fast_kernels(network, tuning), compiled(network):
         return fit(network, work, tuning.training, checkpoints)
 
 

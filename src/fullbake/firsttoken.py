@@ -26,7 +26,7 @@ def first_token_class(network: nn.Module) -> tuple[nn.Module, type[nn.Module]] |
     if not found:
         return None
     layer, plain = found[-1]
-    if type(layer) is not plain or implementation(layer) not in ("sdpa", attention.NAME):
+    if type(layer) is not plain or attention_of(layer).config._attn_implementation not in ("sdpa", attention.NAME):
         return None
     return layer, subclass(plain, "FirstToken", _FORWARDS[family_name(plain)])
 
@@ -36,10 +36,9 @@ def gives_first_token(layer: nn.Module) -> bool:
     return is_subclassed(layer, _FORWARDS)
 
 
-def implementation(layer: Any) -> str:
-    """What a layer's attention is called in transformers' register."""
-    inner = getattr(layer.attention, "self", layer.attention)
-    return str(inner.config._attn_implementation)
+def attention_of(layer: Any) -> Any:
+    """The part of a known layer that calls its attention: it has config, dropout and scaling."""
+    return getattr(layer.attention, "self", layer.attention)
 
 
 def _bert_forward(

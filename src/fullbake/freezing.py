@@ -139,8 +139,9 @@ def frozen_features(
     encode: gives the tokenized texts; called only where the cache does not know `key`. Where the cache cannot hold
     them, or several processes compute them together, the features come in memory.
     """
+    model.to(device()).eval()
     asked = Pass(
-        lambda inputs: network.features(model.to(device()).eval(), inputs),
+        lambda inputs: network.features(model, inputs),
         network.features_width(model),
         key,
         "features",

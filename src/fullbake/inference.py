@@ -90,6 +90,8 @@ def inputs_for(
     """One batch on its device: input_ids, attention_mask where there is padding, token_type_ids where the base has
     them."""
     batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
+    if device.type == "cuda" and runtime.gpu_pieces():
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}  # so that a copy need not be waited for
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 

@@ -6,10 +6,12 @@ saved do not change, and each piece falls back to the plain way for what it does
 transformers encoder, alone or within a larger module. FULLBAKE_FAST_KERNELS=0 keeps all of them out.
 
 What is made for the CPU is used on Linux alone, where it was measured; the first token alone is less work anywhere.
+What is made for a GPU has not been measured, and waits for FULLBAKE_GPU_PIECES=1.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -36,6 +38,21 @@ def fast_kernels(network: nn.Module, *, first_token: bool = False, packed: bool 
             for undo in _install(network, first_token, packed):
                 undone.callback(undo)
         yield
+
+
+@contextmanager
+def compiled(network: nn.Module) -> Iterator[None]:
+    """Within the block a network's encoder is compiled by torch for batches of any shape, where it stands on a GPU and
+    FULLBAKE_GPU_PIECES is 1. (On the CPU it was slower than without.)"""
+    if not runtime.gpu_pieces() or next(network.parameters()).device.type != "cuda":
+        yield
+        return
+    encoder: Any = getattr(network, "base_model", network)
+    encoder.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        encoder._compiled_call_impl = None
 
 
 def _install(network: nn.Module, first_token: bool, packed: bool) -> Iterator[Undo]:

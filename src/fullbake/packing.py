@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fullbake import attention
 from fullbake.families import known_class, subclass
-from fullbake.firsttoken import gives_first_token, implementation
+from fullbake.firsttoken import attention_of, gives_first_token
 
 _STACKS = {
     "bert.BertEncoder",
@@ -40,8 +40,7 @@ def _packed_class(plain: type[nn.Module]) -> type[nn.Module]:
     def forward(
         self: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        ours = implementation(self.layer[0]) == attention.NAME
-        lengths = _right_padded(attention_mask) if ours else None
+        lengths = _right_padded(attention_mask) if _attends_packed(self, hidden_states) else None
         if lengths is None:
             return plain.forward(self, hidden_states, attention_mask, *args, **kwargs)
         places = _places(lengths, hidden_states.shape[1])
@@ -55,6 +54,15 @@ def _packed_class(plain: type[nn.Module]) -> type[nn.Module]:
         return output
 
     return subclass(plain, "Packed", forward)
+
+
+def _attends_packed(stack: Any, states: Tensor) -> bool:
+    """Whether the stack's attention is ours, and has a way of its own for rows one after another on this device."""
+    inner = attention_of(stack.layer[0])
+    if inner.config._attn_implementation != attention.NAME:
+        return False
+    dropout = inner.dropout.p if inner.training else 0.0
+    return states.device.type == "cpu" or attention.attends_varlen(states.device, dropout)
 
 
 def _right_padded(mask: Tensor | None) -> Tensor | None:

@@ -23,7 +23,7 @@ from fullbake.encoder import parameter_groups
 from fullbake.errors import DivergenceFault
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import guess
-from fullbake.kernels import fast_kernels
+from fullbake.kernels import compiled, fast_kernels
 from fullbake.languagemodel import save_language_model
 from fullbake.loop import Work, fit
 from fullbake.progress import say, warn
@@ -53,7 +53,7 @@ def pretrain(course: Course, checkpoints: Checkpoints | None = None) -> Outcome:
     """
     stage = course.stage
     course.network.eval()
-    with fast_kernels(course.network):
+    with fast_kernels(course.network), compiled(course.network.model):
         start = course.read()
         _tell_start(course, start)
         history = fit(course.network, _work(course, start), _training(stage, course), checkpoints)

@@ -86,6 +86,11 @@ def fast_kernels() -> bool:
     return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
 
 
+def gpu_pieces() -> bool:
+    """Whether the pieces for a GPU may be used, which nobody has measured: only where FULLBAKE_GPU_PIECES is 1."""
+    return os.environ.get("FULLBAKE_GPU_PIECES") == "1" and fast_kernels()
+
+
 def on_linux() -> bool:
     """Whether this is Linux, the only system on which the pieces made for the CPU have been measured."""
     return platform.system() == "Linux"

@@ -98,6 +98,7 @@ class Job:
             "threads": runtime.threads(),
             "device": runtime.device().type,
             "fast_kernels": runtime.fast_kernels(),
+            "gpu_pieces": runtime.gpu_pieces(),
             "versions": runtime.versions(),
         }
 
