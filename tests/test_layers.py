@@ -25,7 +25,8 @@ courses
 pretraining
 pilots staging
 corpuscli rounds running
-leaderboard suspects
+forgetting suspects
+leaderboard
 comparison
 comparecli
 cli

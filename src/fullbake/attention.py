@@ -87,11 +87,16 @@ def _attend_packed(
     groups = _equal_rows(cu_seq_lens_q, cu_seq_lens_k)
     queries = query.split([rows * length for rows, length, _ in groups], 2)
     keys, values = (part.split([rows * length for rows, _, length in groups], 2) for part in (key, value))
-    seen = []
-    for (rows, _, _), q, k, v in zip(groups, queries, keys, values, strict=True):
-        q, k, v = (_unpacked(part, rows) for part in (q, k, v))
-        seen.append(attend(module, q, k, v, None, dropout, scaling, **kwargs)[0].flatten(0, 1))
-    return torch.cat(seen)[None]
+    grouped = (
+        attend(module, _unpacked(q, rows), _unpacked(k, rows), _unpacked(v, rows), None, dropout, scaling, **kwargs)[0]
+        for (rows, _, _), q, k, v in zip(groups, queries, keys, values, strict=True)
+    )
+    if torch.is_grad_enabled():
+        return torch.cat([seen.flatten(0, 1) for seen in grouped])[None]
+    out = torch.empty_like(query.transpose(1, 2))
+    for place, seen in zip(out.split([part.shape[2] for part in queries], 1), grouped, strict=True):
+        place.view(seen.shape).copy_(seen)
+    return out
 
 
 def attends_varlen(device: torch.device, dropout: float) -> bool:

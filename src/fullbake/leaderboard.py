@@ -16,19 +16,16 @@ from typing import Any, Final
 import numpy as np
 
 from fullbake import __version__, inspection, reporting, runtime, standings, storage
-from fullbake.cells import Kept
 from fullbake.decisions import Decision, probabilities, problem_of
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
-from fullbake.errors import Error
 from fullbake.finishing import Finished
+from fullbake.forgetting import Forgetting
 from fullbake.hashing import fingerprint
 from fullbake.labels import count_labels
 from fullbake.manifest import MANIFEST
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts
-from fullbake.probing import Probe, open_probe
-from fullbake.progress import warn
 from fullbake.rounds import Result, Rounds, Setting
 from fullbake.running import record_of
 from fullbake.standings import Scored, Truth
@@ -38,9 +35,6 @@ from fullbake.trials import Outcome, restore
 FORMAT: Final = 1
 LEADERBOARD: Final = "leaderboard.json"
 BEST: Final = "best"
-
-PROBING: Final = 60.0
-"""Seconds that must be left of a budget for measuring what was forgotten."""
 
 LENGTHS_OF: Final = 5_000
 """Texts whose lengths are told, at most."""
@@ -88,7 +82,8 @@ def conclude(ending: Ending) -> dict[str, Any]:
     taken = verdict.recommended or _highest(scored.values(), truth)
     if taken is not None:
         _save_best(ending, ending.results[taken])
-    recipes = [_recipe(ending, line, scored.get(line.name), truth) for line in ending.lines]
+    forgetting = Forgetting(ending.rounds, lambda: ending.time_left)
+    recipes = [_recipe(ending, line, scored.get(line.name), truth, forgetting) for line in ending.lines]
     board = {
         "format": FORMAT,
         "fullbake": __version__,
@@ -151,7 +146,7 @@ def _decided(result: Result, cell: Cell, truth: Truth) -> np.ndarray:
 # A recipe
 
 
-def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth) -> dict[str, Any]:
+def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth, forgetting: Forgetting) -> dict[str, Any]:
     """A recipe's entry; of one that is not done as far as it came."""
     result = ending.results.get(line.name)
     entrant = ending.setting.entrants[line.name]
@@ -180,7 +175,7 @@ def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth) -> 
         | {
             "histories": [history for history in histories if history],
             "cost": _cost(ending, result),
-            "forgetting": _forgetting(ending, result),
+            "forgetting": forgetting.of(result),
             "fold_rates": list(result.chosen.values()) if ending.folds else None,
         }
     )
@@ -248,39 +243,6 @@ def _cost(ending: Ending, result: Result) -> dict[str, Any]:
     }
 
 
-# Forgetting
-
-
-def _forgetting(ending: Ending, result: Result) -> dict[str, Any] | None:
-    """What the encoder of the seed that validation likes best knows of general text, before and after."""
-    entrant = result.entrant
-    if entrant.recipe is None or (entrant.way == "frozen" and not entrant.further):
-        return None
-    cell, cells = _favorite(result), ending.setting.cells
-    identity = ending.rounds.identity(cell)
-    kept = cells.read(cell.id, "probed", identity)
-    if kept is not None:
-        return dict(kept.facts)
-    if ending.time_left < PROBING:
-        ending.rounds.gone.append("forgetting: no time was left to measure it")
-        return None
-    try:
-        found = _probe(ending, result, cell)
-    except Error as error:
-        warn(f"what {entrant.name} forgot could not be measured: {error.what}")
-        return None
-    cells.keep(cell.id, "probed", identity, Kept(found, {}))
-    return found
-
-
-def _probe(ending: Ending, result: Result, cell: Cell) -> dict[str, Any]:
-    job = ending.rounds.seeded(cell, result.outcomes[cell])
-    probe: Probe = open_probe(job.recipe.base, cache_dir=job.cache_dir)
-    before = probe.read(probe.head.model.base_model)
-    model = restore(job, ending.rounds.weights(cell))
-    return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
-
-
 # The best
 
 
@@ -291,14 +253,9 @@ def _highest(everyone: Iterable[Scored], truth: Truth) -> str | None:
     return None if best is None else best.name
 
 
-def _favorite(result: Result) -> Cell:
-    """The scored cell that validation likes best."""
-    return max(result.picked(), key=lambda cell: result.outcomes[cell].value or -np.inf)
-
-
 def _save_best(ending: Ending, result: Result) -> None:
     """The recommended recipe's classifier, unless it stands there already."""
-    cell = _favorite(result)
+    cell = result.favorite()
     identity, target = ending.rounds.identity(cell), ending.out / BEST
     if _run_of(target) == identity:
         return

@@ -5,6 +5,7 @@ recipe's choice is made, once for each of its seeds. Cells that a folder holds a
 come before seeds, so that the weights of a rate that has lost can go early.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,11 @@ class Result:
 
     def _cell(self, fold: int | None, seed: int) -> Cell:
         return Cell(self.entrant.name, self.chosen[fold], seed, fold)
+
+    def favorite(self) -> Cell:
+        """The scored cell that validation likes best."""
+        values = {cell: self.outcomes[cell].value for cell in self.picked()}
+        return max(values, key=lambda cell: -math.inf if (value := values[cell]) is None else value)
 
     def seeds(self) -> list[int]:
         """The seeds that count."""
