@@ -138,13 +138,21 @@ def test_the_page_is_made_of_stored_files(tmp_path, monkeypatch) -> None:
     row = {"side": "fullbake", "ROC-AUC": 0.9}
     quality = stored(work="Fine-tuned", rows=[row | {"seed": 0}, row | {"seed": 1, "ROC-AUC": 0.8}])
     (tmp_path / "finetune_quality.json").write_text(json.dumps(quality))
+    spent = stored(rows=[{"work": "features of x", "seconds": 1.0, "dense layers": "76.7%"}])
+    (tmp_path / "where_time_goes.json").write_text(json.dumps(spent))
     told = page.render(tmp_path)
+    assert "| work | dense layers |\n| --- | --- |\n| features of x | 76.7% |" in told
     assert "| features of x | peer\\|x | **1.5x** (1.25 to 2) | 1.6x, not reached |" in told
     assert "| features of x | fullbake | 75% | 80%, not reached |" in told
     assert "from 0.25 of the work" in told
     assert "Switched on: FULLBAKE_HOLD_MEMORY=1." in told
     assert "answers apart by 2e-06" in told
     assert "| fullbake | 2 | 0.8500 (0.8000 to 0.9000) |" in told
+
+
+def test_large_ratios_are_written_out(monkeypatch) -> None:
+    page = loaded("docs", "benchmark_page", monkeypatch)
+    assert [page._times(ratio) for ratio in (0.6764, 13.94, 6531.2)] == ["0.676", "13.9", "6,531"]
 
 
 def test_every_comparison_names_functions_that_are_there(monkeypatch) -> None:
