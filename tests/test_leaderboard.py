@@ -1,0 +1,127 @@
+"""Whole comparisons are concluded in test_comparison.py; here is what a small one cannot show: where costs come from,
+and what is told of whoever ran it."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fullbake import leaderboard
+from fullbake.designs import Cell, Design
+from fullbake.entrants import read_entrants
+from fullbake.leaderboard import Ending
+from fullbake.rounds import Result
+from fullbake.trials import Outcome, Score
+
+LOGITS = np.zeros((2, 2), np.float32)
+
+
+def played(name: str, *, stage_seconds: float = 0.0) -> Result:
+    """Two rates and two seeds of a recipe: 10 s and 30 s of training at the chosen rate, 100 s at the other; 50 rows a
+    second."""
+    (entrant,) = read_entrants([name], base="demo")
+    result = Result(entrant, chosen={None: 1e-2})
+    for rate, seed, seconds in ((1e-2, 0, 10.0), (1e-2, 1, 30.0), (1e-3, 0, 100.0), (1e-3, 1, 100.0)):
+        cell = Cell(name, rate, seed)
+        memory = 1_000 * (seed + 1)
+        result.outcomes[cell] = Outcome(
+            0.5, None, LOGITS, seed, seconds=seconds, memory=memory, parameters=7, size=9, stage_seconds=stage_seconds
+        )
+        if rate == 1e-2:
+            result.scores[cell] = Score(LOGITS, 50.0)
+    return result
+
+
+def ending(results: dict[str, Result], **given: Any) -> Any:
+    """What costs are read from: 80 training and 20 validation rows."""
+    parts = SimpleNamespace(train=range(80), chooser=range(20))
+    return SimpleNamespace(results=results, parts=parts, **given)
+
+
+def cost(name: str, **given: Any) -> dict[str, Any]:
+    result = played(name, **given)
+    return leaderboard._cost(ending({name: result}), result)
+
+
+def test_the_price_of_one_classifier_is_one_seed_at_the_chosen_rate() -> None:
+    found = cost("finetune")
+    assert found["train_seconds"] == 20.0
+    assert found["search_seconds"] == 240.0
+    assert (found["peak_memory_bytes"], found["trained_parameters"], found["bundle_bytes"]) == (2_000, 7, 9)
+    assert found["rows_per_second"] == 50.0
+
+
+def test_features_are_paid_for_though_they_came_from_a_cache() -> None:
+    found = cost("frozen-mlp")
+    assert found["train_seconds"] == 20.0 + 100 / 50
+    assert found["search_seconds"] == 240.0 + 100 / 50
+
+
+def test_further_pretraining_is_part_of_the_price_once() -> None:
+    found = cost("further-frozen-mlp", stage_seconds=60.0)
+    assert found["train_seconds"] == 60.0 + 20.0 + 2.0
+    assert found["search_seconds"] == 60.0 + 240.0 + 2.0
+
+
+def test_memory_that_could_not_be_measured_is_not_made_up() -> None:
+    result = played("finetune")
+    for outcome in result.outcomes.values():
+        object.__setattr__(outcome, "memory", None)
+    assert leaderboard._cost(ending({"finetune": result}), result)["peak_memory_bytes"] is None
+
+
+def test_a_collapsed_or_restarted_cell_is_named() -> None:
+    result = played("finetune")
+    bad, again = list(result.outcomes)[:2]
+    object.__setattr__(result.outcomes[bad], "reason", "collapsed: one class")
+    object.__setattr__(result.outcomes[again], "restarts", ["one class; started again with seed 1001"])
+    assert leaderboard._collapses(result) == [{"cell": bad.id, "reason": "collapsed: one class"}]
+    assert leaderboard._restarts(result) == [{"cell": again.id, "reason": "one class; started again with seed 1001"}]
+
+
+def test_rates_stand_from_high_to_low_with_failed_seeds_left_out_of_the_mean() -> None:
+    result = played("finetune")
+    object.__setattr__(result.outcomes[Cell("finetune", 1e-3, 1)], "value", None)
+    assert leaderboard._rates(result) == [
+        {"rate": 1e-2, "validation": [0.5, 0.5], "mean": 0.5},
+        {"rate": 1e-3, "validation": [0.5, None], "mean": 0.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["/opt/bin/fullbake", "compare", "/home/me/secret/rows.csv"], "fullbake compare rows.csv"),
+        (["fullbake", "compare", "rows.csv", "--text", "the text"], 'fullbake compare rows.csv --text "the text"'),
+        (["/usr/bin/pytest", "tests"], "fullbake.compare(...)"),
+    ],
+)
+def test_the_command_is_told_without_folders(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    assert leaderboard._command() == told
+
+
+def test_what_was_planned_less_and_what_was_dropped_on_the_way_is_told_once(tmp_path: Path) -> None:
+    result = played("finetune")
+    rounds: Any = SimpleNamespace(results={"finetune": result}, gone=["seeds: 2 of 3", "tfidf: no time"])
+    lines = [result.entrant.line(2)]
+    end = Ending(
+        out=tmp_path,
+        setting=SimpleNamespace(),  # type: ignore[arg-type]
+        rounds=rounds,
+        lines=lines,
+        design=Design(("finetune",), 2, 2),
+        left_out=["seeds: 2 of 3"],
+        started=0.0,
+        seconds=60.0,
+        max_rows=None,
+        folds=None,
+    )
+    told = leaderboard._design(end)
+    assert told["left_out"] == ["seeds: 2 of 3", "tfidf: no time"]
+    assert told["seeds"] == [0, 1]
+    assert told["rates"] == {"finetune": [5e-05, 2e-05]}
+    assert leaderboard._why_left_out(end, "majority") == "left out"
