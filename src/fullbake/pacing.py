@@ -16,8 +16,9 @@ from fullbake.hashing import fingerprint
 from fullbake.sections import HeadConfig, TrainingConfig
 from fullbake.ways import Job, bind
 
-SAMPLES: Final = (16, 128)
-"""Rows that are trained to see how fast it goes: the larger sample where the smaller one took under `PATIENCE`."""
+SAMPLES: Final = (16, 128, 512)
+"""Rows that are trained to see how fast it goes: the next larger sample where the last one took under `PATIENCE`. The
+first steps of any training are slow, and of short texts a small sample has few others."""
 
 PATIENCE: Final = 2.0
 """Seconds."""
