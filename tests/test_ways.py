@@ -158,7 +158,8 @@ def test_windows(bases: Bases, tmp_path: Path, name: str, pooling: str) -> None:
     again = Classifier.load(tmp_path / "m")
     together = again.logits(texts)
     assert together.shape == (60, 3)
-    np.testing.assert_allclose(again.logits(texts[:1])[0], together[0], atol=1e-5)
+    # Batches of other shapes round otherwise, and a linear head magnifies that where features hardly vary.
+    np.testing.assert_allclose(again.logits(texts[:1])[0], together[0], rtol=1e-5, atol=1e-5)
     encoded = encode(texts, again.tokenizer, again.tokens)
     assert len(encoded) > 60
     short = adapt(
