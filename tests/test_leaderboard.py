@@ -2,6 +2,7 @@
 and what is told of whoever ran it."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,19 +36,18 @@ def played(name: str, *, stage_seconds: float = 0.0) -> Result:
     return result
 
 
-def ending(results: dict[str, Result], **given: Any) -> Any:
-    """What costs are read from: 80 training and 20 validation rows."""
-    parts = SimpleNamespace(train=range(80), chooser=range(20))
-    return SimpleNamespace(results=results, parts=parts, **given)
+def cost(result: Result) -> dict[str, Any]:
+    """Its entry, with 80 training and 20 validation rows."""
+    ending: Any = SimpleNamespace(parts=SimpleNamespace(train=range(80), chooser=range(20)))
+    return leaderboard._cost(ending, result)
 
 
-def cost(name: str, **given: Any) -> dict[str, Any]:
-    result = played(name, **given)
-    return leaderboard._cost(ending({name: result}), result)
+def change(result: Result, cell: Cell, **fields: Any) -> None:
+    result.outcomes[cell] = replace(result.outcomes[cell], **fields)
 
 
 def test_the_price_of_one_classifier_is_one_seed_at_the_chosen_rate() -> None:
-    found = cost("finetune")
+    found = cost(played("finetune"))
     assert found["train_seconds"] == 20.0
     assert found["search_seconds"] == 240.0
     assert (found["peak_memory_bytes"], found["trained_parameters"], found["bundle_bytes"]) == (2_000, 7, 9)
@@ -55,36 +55,36 @@ def test_the_price_of_one_classifier_is_one_seed_at_the_chosen_rate() -> None:
 
 
 def test_features_are_paid_for_though_they_came_from_a_cache() -> None:
-    found = cost("frozen-mlp")
+    found = cost(played("frozen-mlp"))
     assert found["train_seconds"] == 20.0 + 100 / 50
     assert found["search_seconds"] == 240.0 + 100 / 50
 
 
 def test_further_pretraining_is_part_of_the_price_once() -> None:
-    found = cost("further-frozen-mlp", stage_seconds=60.0)
+    found = cost(played("further-frozen-mlp", stage_seconds=60.0))
     assert found["train_seconds"] == 60.0 + 20.0 + 2.0
     assert found["search_seconds"] == 60.0 + 240.0 + 2.0
 
 
 def test_memory_that_could_not_be_measured_is_not_made_up() -> None:
     result = played("finetune")
-    for outcome in result.outcomes.values():
-        object.__setattr__(outcome, "memory", None)
-    assert leaderboard._cost(ending({"finetune": result}), result)["peak_memory_bytes"] is None
+    for cell in list(result.outcomes):
+        change(result, cell, memory=None)
+    assert cost(result)["peak_memory_bytes"] is None
 
 
 def test_a_collapsed_or_restarted_cell_is_named() -> None:
     result = played("finetune")
     bad, again = list(result.outcomes)[:2]
-    object.__setattr__(result.outcomes[bad], "reason", "collapsed: one class")
-    object.__setattr__(result.outcomes[again], "restarts", ["one class; started again with seed 1001"])
+    change(result, bad, reason="collapsed: one class")
+    change(result, again, restarts=["one class; started again with seed 1001"])
     assert leaderboard._collapses(result) == [{"cell": bad.id, "reason": "collapsed: one class"}]
     assert leaderboard._restarts(result) == [{"cell": again.id, "reason": "one class; started again with seed 1001"}]
 
 
 def test_rates_stand_from_high_to_low_with_failed_seeds_left_out_of_the_mean() -> None:
     result = played("finetune")
-    object.__setattr__(result.outcomes[Cell("finetune", 1e-3, 1)], "value", None)
+    change(result, Cell("finetune", 1e-3, 1), value=None)
     assert leaderboard._rates(result) == [
         {"rate": 1e-2, "validation": [0.5, 0.5], "mean": 0.5},
         {"rate": 1e-3, "validation": [0.5, None], "mean": 0.5},

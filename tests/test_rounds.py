@@ -166,8 +166,7 @@ def test_every_cell_is_trained_once_rate_by_rate_and_the_choice_scored(play: Cal
 
 
 def test_a_second_run_reads_what_the_first_one_made(play: Callable[..., Play]) -> None:
-    first = play()
-    first.run()
+    play().run()
     again = play()
     result = again.run().results["frozen-mlp"]
     assert not again.trained
