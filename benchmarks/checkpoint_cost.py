@@ -27,7 +27,7 @@ def measure(file: str, text: str, label: str, minutes: float, saves: bool) -> No
 
     from fullbake import Recipe, adapt, loop
     from fullbake.checkpoints import Checkpoints
-    from fullbake.errors import Interrupted
+    from fullbake.core.errors import Interrupted
 
     torch.set_num_threads(1)
     spent, steps, rows = [], [], []

@@ -29,7 +29,7 @@ BUILD = """
 import json, sys, time
 from pathlib import Path
 import psutil
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
 from fullbake.corpus import build_corpus
 from fullbake.documents import file_source
 from fullbake.probing import reading_of, tokenizer_of

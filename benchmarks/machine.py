@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fullbake import runtime
+from fullbake.core import runtime
 
 RESULTS = Path(__file__).parent / "results"
 

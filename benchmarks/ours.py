@@ -17,7 +17,7 @@ from work import BASE, comments, messages, news, operations, read_rows
 
 from fullbake import Classifier, Recipe, adapt, network, predict_file
 from fullbake.bases import load_config, resolve
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, HeadTraining, frozen_features
 from fullbake.grids import train_heads

@@ -24,7 +24,8 @@ import results_page
 from markdown_tables import row
 
 import fullbake
-from fullbake import config, errors
+from fullbake import config
+from fullbake.core import errors
 from fullbake.sections import PretrainingConfig
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
-from fullbake import Recipe, adapt, plots, printing, runtime
+from fullbake import Recipe, adapt, plots, printing
+from fullbake.core import runtime
 
 DOCS = Path(__file__).parent
 COMMENTS = DOCS.parent / "src" / "fullbake" / "samples" / "comments.csv"

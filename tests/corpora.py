@@ -9,7 +9,7 @@ import numpy as np
 import transformers
 from bases import WORDS, make_tokenizer
 
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
 from fullbake.corpus import Corpus, Shard, build_corpus, read_shard
 from fullbake.documents import Document, Source
 from fullbake.masking import Masking

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from fullbake import bases as module
 from fullbake.bases import load_config, max_positions, quiet, resolve
-from fullbake.errors import BaseModelError
+from fullbake.core.errors import BaseModelError
 
 Bases = Callable[..., Path]
 

@@ -11,10 +11,11 @@ import torch
 from rows import make_rows, train
 from safetensors.numpy import load_file, save_file
 
-from fullbake import Classifier, storage
+from fullbake import Classifier
 from fullbake.bundle import model_card, probe_texts
-from fullbake.errors import BundleError, OutputError
-from fullbake.hashing import hash_files
+from fullbake.core import storage
+from fullbake.core.errors import BundleError, OutputError
+from fullbake.core.hashing import hash_files
 from fullbake.manifest import FREE, MANIFEST, signed
 
 Bases = Callable[..., Path]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fullbake import storage
-from fullbake.cache import Cache
-from fullbake.errors import SpaceFault
+from fullbake.core import storage
+from fullbake.core.cache import Cache
+from fullbake.core.errors import SpaceFault
 
 
 def keep(cache: Cache, key: str, size: int = 1000) -> None:
@@ -147,8 +147,8 @@ def test_a_key_is_a_plain_name(cache: Cache, key: str) -> None:
 def test_a_kill_while_putting_leaves_nothing_that_counts(cache: Cache) -> None:
     code = """
 import os, signal, sys
-from fullbake.cache import Cache
-from fullbake.errors import SpaceFault
+from fullbake.core.cache import Cache
+from fullbake.core.errors import SpaceFault
 with Cache(sys.argv[1], 10_000).put("dead", "") as folder:
     (folder / "x").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -164,8 +164,8 @@ with Cache(sys.argv[1], 10_000).put("dead", "") as folder:
 def test_processes_share_a_cache_that_is_too_small_for_them(cache: Cache) -> None:
     code = """
 import random, sys
-from fullbake.cache import Cache
-from fullbake.errors import SpaceFault
+from fullbake.core.cache import Cache
+from fullbake.core.errors import SpaceFault
 cache, chance = Cache(sys.argv[1], 10_000), random.Random(int(sys.argv[2]))
 for turn in range(40):
     key = f"k{chance.randrange(6)}"

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fullbake import storage
 from fullbake.checkpoints import Cadence, Checkpoint, Checkpoints
-from fullbake.errors import Fault, RecipeError, SpaceFault
+from fullbake.core import storage
+from fullbake.core.errors import Fault, RecipeError, SpaceFault
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbake.config import FIELDS, Recipe, choices_of, default_recipe, leaf_fields, recipe_names
-from fullbake.errors import RecipeError
+from fullbake.core.errors import RecipeError
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -19,7 +19,7 @@ from fullbake.contests import (
     predict_power,
     rows_needed,
 )
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.resampling import Resampled, resample
 
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake import corpus as corpora
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
+from fullbake.core.errors import DataError, SpaceFault
 from fullbake.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
 from fullbake.documents import Document, Source, file_source
-from fullbake.errors import DataError, SpaceFault
 
 TEXTS = make_documents(60)
 

@@ -8,7 +8,7 @@ import pytest
 from corpora import make_documents
 from courses import TEXTS, make_course
 
-from fullbake.errors import DataError, RecipeError
+from fullbake.core.errors import DataError, RecipeError
 from fullbake.guarding import Guard
 
 Bases = Callable[..., Path]

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fullbake.core.errors import DataError
 from fullbake.data import Dataset, check_trainable, read_dataset
-from fullbake.errors import DataError
 from fullbake.labels import Columns
 
 

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
+from fullbake.core.errors import RecipeError
 from fullbake.decisions import (
     MULTI_LABEL,
     SINGLE_LABEL,
@@ -19,7 +20,6 @@ from fullbake.decisions import (
     problem_of,
     row_losses,
 )
-from fullbake.errors import RecipeError
 
 LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32))
 NAMES = ("a", "b", "c")

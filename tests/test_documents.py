@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fullbake import documents
+from fullbake.core.errors import DataError
 from fullbake.documents import Document, beginning, file_source, text_source
-from fullbake.errors import DataError
 
 
 def read(path: Path, **options: str) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from corpora import binomial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.draws import below, permutation, source, uniform
+from fullbake.core.rng import below, permutation, source, uniform
 
 
 def test_the_same_on_every_machine_and_in_every_version() -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fullbake.bases import load_config
+from fullbake.core.errors import BaseModelError
 from fullbake.encoder import (
     default_pooling,
     freeze_all,
@@ -26,7 +27,6 @@ from fullbake.encoder import (
     parameter_groups,
     standard_pooling,
 )
-from fullbake.errors import BaseModelError
 from fullbake.pooling import POOLINGS, pool, pooled_width
 
 Bases = Callable[..., Path]

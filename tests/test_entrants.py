@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from fullbake.core.errors import RecipeError
 from fullbake.designs import Line
 from fullbake.entrants import DEFAULT, RATES, read_entrants
-from fullbake.errors import RecipeError
 
 
 def test_the_default_is_every_way_with_and_without_further_pretraining_and_baselines() -> None:

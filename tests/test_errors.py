@@ -1,5 +1,5 @@
-from fullbake import errors
-from fullbake.errors import DataError, Error, Fault, did_you_mean
+from fullbake.core import errors
+from fullbake.core.errors import DataError, Error, Fault, did_you_mean
 
 
 def test_message_says_where_expected_got_and_remedy() -> None:

@@ -11,7 +11,7 @@ from corpora import binomial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.draws import source
+from fullbake.core.rng import source
 from fullbake.examples import FALSE, NO_PAIR, TRUE, Examples, Span, chunks, pairs
 
 DOCUMENTS = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=12), min_size=2, max_size=12)

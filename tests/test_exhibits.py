@@ -6,8 +6,8 @@ import pytest
 from boards import board
 
 from fullbake import exhibits
+from fullbake.core.console import score
 from fullbake.exhibits import Exhibit
-from fullbake.numerals import score
 
 
 def finished(kind: str) -> list[dict[str, Any]]:

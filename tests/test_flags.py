@@ -5,7 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from fullbake.config import leaf_fields
-from fullbake.errors import RecipeError
+from fullbake.core.errors import RecipeError
 from fullbake.flags import ROW_FIELDS, TEXT_FIELDS, Flags, RowOptions, StageOptions, TextOptions, resume_word
 from fullbake.sections import PretrainingConfig
 

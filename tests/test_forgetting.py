@@ -9,8 +9,8 @@ import pytest
 
 from fullbake import forgetting
 from fullbake.cells import Cells
+from fullbake.core.errors import BaseModelError
 from fullbake.entrants import read_entrants
-from fullbake.errors import BaseModelError
 from fullbake.forgetting import OPENING, READING, Forgetting
 from fullbake.rounds import Result
 from fullbake.trials import Outcome

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from test_finetuning import assert_same
 
 from fullbake import network
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
 from fullbake.decisions import SINGLE_LABEL, probabilities
 from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
 from fullbake.heads import l2_penalty

@@ -10,7 +10,7 @@ import pytest
 import torch
 from corpora import load_tokenizer, make_documents, masking, phase, shard_of
 
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.gauges import MASKINGS, Gauge, draw_gauge, plain, read_gauge
 from fullbake.guesses import guess
 from fullbake.languagemodel import LanguageModel, load_language_model

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from fullbake import runtime
-from fullbake.errors import DivergenceFault
+from fullbake.core import runtime
+from fullbake.core.errors import DivergenceFault
 from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_logits
 from fullbake.grids import train_heads
 from fullbake.heads import build_head

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake import guarding
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
 from fullbake.corpus import Corpus, build_corpus
 from fullbake.documents import Source
 from fullbake.guarding import Guard

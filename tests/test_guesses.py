@@ -12,7 +12,7 @@ from corpora import load_tokenizer, make_documents, masking, phase, shard_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.draws import source
+from fullbake.core.rng import source
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import Guesses, guess
 from fullbake.languagemodel import LanguageModel, load_language_model

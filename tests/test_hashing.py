@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.hashing import check_files, file_sha256, fingerprint, hash_files
+from fullbake.core.hashing import check_files, file_sha256, fingerprint, hash_files
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 VALUES = st.recursive(

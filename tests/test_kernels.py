@@ -106,7 +106,7 @@ def test_the_environment_keeps_them_out(bases: Bases, monkeypatch: pytest.Monkey
 
 
 def test_elsewhere_the_first_token_alone_is_left(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fullbake.runtime.on_linux", lambda: False)
+    monkeypatch.setattr("fullbake.core.runtime.on_linux", lambda: False)
     model = load_encoder(bases("bert"))
     with fast_kernels(model, first_token=True):
         assert any(type(module) is nn.Dropout for module in model.modules())

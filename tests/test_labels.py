@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.labels import Columns, LabelReader, count_labels
 
 ONE = Columns("text", "label")

@@ -14,9 +14,9 @@ from bases import FAMILIES, make_base
 from corpora import load_tokenizer, make_documents, masking, phase, shard_of
 from safetensors.numpy import load_file, save_file
 
-from fullbake.draws import source
+from fullbake.core.errors import BaseModelError
+from fullbake.core.rng import source
 from fullbake.encoder import default_pooling
-from fullbake.errors import BaseModelError
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import Guesses, guess
 from fullbake.languagemodel import PAIR_FILE, Loaded, load_language_model, new_language_model, save_language_model

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from fullbake.batches import Step
 from fullbake.config import Recipe
-from fullbake.errors import DivergenceFault
+from fullbake.core.errors import DivergenceFault
 from fullbake.loop import Work, fit, rate_factor
 from fullbake.sections import TrainingConfig
 

@@ -4,8 +4,8 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
+from fullbake.core.errors import RecipeError
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL
-from fullbake.errors import RecipeError
 from fullbake.losses import class_weights, make_loss, make_objective
 from fullbake.sections import TrainingConfig
 

@@ -11,8 +11,8 @@ from bases import FAMILIES
 from rows import make_rows, train, weights
 
 from fullbake import lowerlayers, network
+from fullbake.core.errors import BaseModelError
 from fullbake.encoder import freeze_lowest, load_encoder, probe_inputs
-from fullbake.errors import BaseModelError
 from fullbake.lowerlayers import find_cut, given_states, held_still, lower_states
 from fullbake.sections import HeadConfig
 

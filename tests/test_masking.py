@@ -6,7 +6,7 @@ from corpora import binomial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.draws import source
+from fullbake.core.rng import source
 from fullbake.masking import Masked, Masking, mask_tokens
 
 MASK, SPECIAL, UNKNOWN = 4, 2, 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
 
-from fullbake.errors import DataError, DivergenceFault, RecipeError
+from fullbake.core.errors import DataError, DivergenceFault, RecipeError
 from fullbake.metrics import SELECTION, score, select
 
 

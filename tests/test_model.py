@@ -6,7 +6,7 @@ import pytest
 from rows import column, make_rows, train
 
 from fullbake import Classifier
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.labels import Columns
 from fullbake.sections import TokensConfig
 

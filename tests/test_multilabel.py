@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as theirs
 
 from fullbake import metrics
-from fullbake.errors import DataError, RecipeError
+from fullbake.core.errors import DataError, RecipeError
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random((60, 4)) < 0.3).astype(np.uint8)

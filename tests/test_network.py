@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.encoder import load_encoder
-from fullbake.errors import BaseModelError, BundleError
 from fullbake.network import (
     EncoderForTextClassification,
     build,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from rows import column, dataset, make_rows, write_csv
 
+from fullbake.core.errors import DataError
 from fullbake.data import Dataset
 from fullbake.duplicates import normalize
-from fullbake.errors import DataError
 from fullbake.labels import Columns
 from fullbake.parts import Part, Parts, divide
 from fullbake.sections import DataConfig

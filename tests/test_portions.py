@@ -7,8 +7,8 @@ from corpora import load_tokenizer, make_documents, reading
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from fullbake import portions
+from fullbake.core.errors import Fault
 from fullbake.documents import Document
-from fullbake.errors import Fault
 from fullbake.portions import LONGEST_WORD, Reading, Tokenized, tokenize, tokenizers
 from fullbake.sentences import split_sentences
 

@@ -16,7 +16,7 @@ from courses import make_course
 
 from fullbake import pretraining
 from fullbake.batches import Step
-from fullbake.errors import DivergenceFault
+from fullbake.core.errors import DivergenceFault
 from fullbake.pretraining import pretrain, write
 
 Bases = Callable[..., Path]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from fullbake import figures, metrics, printing
-from fullbake.cache import Cache
+from fullbake.core.cache import Cache
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision
 from fullbake.sections import HeadConfig
 from fullbake.summary import summarize

@@ -12,8 +12,8 @@ from bases import make_base
 from rows import train
 
 from fullbake import probing
+from fullbake.core.errors import BaseModelError, DataError
 from fullbake.encoder import load_encoder
-from fullbake.errors import BaseModelError, DataError
 from fullbake.languagemodel import load_language_model, save_language_model
 from fullbake.probing import general_text, masking_of, open_probe, phase_of, probe, reading_of, tokenizer_of
 

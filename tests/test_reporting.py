@@ -13,8 +13,8 @@ import browser
 import pytest
 from boards import HOSTILE, STRANGE, board, write_board
 
-from fullbake import storage
-from fullbake.errors import DataError
+from fullbake.core import storage
+from fullbake.core.errors import DataError
 from fullbake.reporting import MOST_DISAGREEMENTS, render_report, write_report
 
 KINDS = ("topics", "binary", "hostile", "bare")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake import metrics, resampling
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.resampling import BY_CHANCES, BY_COUNTS, resample
 
 

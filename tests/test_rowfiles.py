@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake import rowfiles, storage
+from fullbake import rowfiles
+from fullbake.core import storage
 from fullbake.rowfiles import Shape, fill, map_rows
 
 PARTS = [np.array([4, 0]), np.array([1, 2, 3]), np.array([5])]

@@ -8,7 +8,7 @@ from rows import dataset, make_rows, recipe, train, weights, write_csv
 from test_finetuning import assert_same
 
 from fullbake import Recipe, adapt
-from fullbake.errors import DataError, OutputError, RecipeError
+from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.labels import Columns
 from fullbake.running import effective
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fullbake import runtime
+from fullbake.core import rng, runtime
 
 
 def test_cache_dir_prefers_the_override_then_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_cache_dir_prefers_the_override_then_the_environment(monkeypatch: pytest
 
 def test_seeding_repeats_all_generators() -> None:
     def draw() -> list[float]:
-        runtime.seed_everything(3)
+        rng.seed_everything(3)
         return [float(torch.rand(1)), float(np.random.rand())]
 
     assert draw() == draw()

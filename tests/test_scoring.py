@@ -12,8 +12,8 @@ import pytest
 from rows import make_rows, train, write_csv
 
 from fullbake import Classifier, evaluate, predict_file
+from fullbake.core.errors import DataError, OutputError
 from fullbake.data import read_dataset
-from fullbake.errors import DataError, OutputError
 from fullbake.tables import open_lines, open_table
 
 Bases = Callable[..., Path]

@@ -11,7 +11,7 @@ import pytest
 from rows import train
 
 from fullbake import Classifier, manifest, shortcut
-from fullbake.errors import BundleError, DataError
+from fullbake.core.errors import BundleError, DataError
 
 TEXTS = ["good food and water", "", "the team play a game " * 20, "unknownword émigré 漢字"]
 UNNEEDED = ("transformers", "sklearn", "scipy", "matplotlib", "pyarrow", "datasets", "accelerate", "pandas", "sympy")

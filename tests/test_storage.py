@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
-from fullbake import storage
-from fullbake.errors import Fault, OutputError, SpaceFault
+from fullbake.core import console, storage
+from fullbake.core.errors import Fault, OutputError, SpaceFault
 
 
 def names(folder: Path) -> list[str]:
@@ -376,7 +376,7 @@ def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KB"), (2_449_000, "2.4 MB"), (10**15, "1,000.0 TB")],
 )
 def test_amounts_in_words(size: int, words: str) -> None:
-    assert storage.amount(size) == words
+    assert console.amount(size) == words
 
 
 # Content
@@ -485,7 +485,7 @@ def test_many_processes_at_one_target_leave_one_whole_version(tmp_path: Path) ->
         from pathlib import Path
         import numpy as np
         from fullbake import storage
-        from fullbake.errors import OutputError
+        from fullbake.core.errors import OutputError
         target, mine = Path(sys.argv[1]), sys.argv[2]
         for turn in range(12):
             try:

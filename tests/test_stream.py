@@ -11,8 +11,8 @@ from corpora import binomial, build, load_tokenizer, make_documents, masking, ph
 
 from fullbake import corpus as corpora
 from fullbake.batches import Step
+from fullbake.core.rng import source
 from fullbake.corpus import Corpus
-from fullbake.draws import source
 from fullbake.examples import FALSE, NO_PAIR, TRUE
 from fullbake.stream import Batch, Order, Phase, Stream, build_examples, masked_batch, pair_facts, row_lengths
 

@@ -8,7 +8,7 @@ import torch
 from bases import FAMILIES
 from transformers import AutoModel, BertConfig, DistilBertConfig
 
-from fullbake.errors import BaseModelError
+from fullbake.core.errors import BaseModelError
 from fullbake.network import build, head_of
 from fullbake.sections import HeadConfig
 from fullbake.summary import _config_shapes, _layers, _run_shapes, summarize

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rows import dataset, make_rows, recipe, write_csv
 
+from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data import read_dataset
-from fullbake.errors import OutputError, RecipeError
 from fullbake.suspects import find_suspects, frozen_features_of, write_suspects
 
 Bases = Callable[..., Path]

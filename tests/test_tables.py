@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fullbake.chunks import CHUNK_CHARACTERS
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.tables import open_lines, open_table
 from fullbake.textfiles import LARGEST_FIELD
 

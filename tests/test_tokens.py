@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from fullbake import tokens
-from fullbake.errors import BaseModelError, DataError, RecipeError
+from fullbake.core.errors import BaseModelError, DataError, RecipeError
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded, collate, count_tokens, tokenize
 

@@ -9,9 +9,9 @@ from rows import dataset, recipe
 
 from fullbake import network, running, trials
 from fullbake.cells import Cells, Kept
+from fullbake.core.errors import DivergenceFault, SpaceFault
 from fullbake.decisions import Decision, probabilities
 from fullbake.encoder import load_encoder
-from fullbake.errors import DivergenceFault, SpaceFault
 from fullbake.parts import Parts, divide
 from fullbake.running import effective, feature_cache
 from fullbake.sections import DecisionConfig

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from fullbake import storage, unfinished
+from fullbake import unfinished
 from fullbake.checkpoints import Cadence
-from fullbake.errors import OutputError
-from fullbake.hashing import fingerprint
+from fullbake.core import storage
+from fullbake.core.errors import OutputError
+from fullbake.core.hashing import fingerprint
 from fullbake.unfinished import Resume, folder_beside, open_run
 
 FACTS: dict[str, Any] = {

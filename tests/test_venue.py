@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from fullbake.errors import OutputError
+from fullbake.core.errors import OutputError
 from fullbake.venue import ABOUT, opened
 
 IDENTITY: dict[str, Any] = {"data": "a" * 64, "folds": None, "recipes": {"finetune": {"epochs": 3}}}

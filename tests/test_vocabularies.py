@@ -9,8 +9,8 @@ import pytest
 from bases import make_config, make_tokenizer
 from corpora import make_documents, source_of
 
+from fullbake.core.errors import BaseModelError, DataError
 from fullbake.documents import Source
-from fullbake.errors import BaseModelError, DataError
 from fullbake.tokenizer import load_tokenizer
 from fullbake.vocabularies import with_vocabulary
 

@@ -12,7 +12,7 @@ from test_finetuning import assert_same
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from fullbake import Classifier, adapt, evaluate, predict_file
-from fullbake.errors import DataError, RecipeError
+from fullbake.core.errors import DataError, RecipeError
 from fullbake.inference import encode
 from fullbake.scoring import read_as_trained
 from fullbake.tables import open_table

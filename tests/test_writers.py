@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fullbake.chunks import Table
-from fullbake.errors import DataError, Fault, OutputError
+from fullbake.core.errors import DataError, Fault, OutputError
 from fullbake.tables import open_lines, open_table
 from fullbake.writers import open_writer, output_form
 

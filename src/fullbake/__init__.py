@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fullbake.comparison import compare
     from fullbake.config import Recipe
+    from fullbake.core.errors import Error
     from fullbake.data import Dataset, read_dataset
-    from fullbake.errors import Error
     from fullbake.model import Classifier
     from fullbake.running import adapt
     from fullbake.scoring import evaluate, predict_file
@@ -39,7 +39,7 @@ __all__ = [
 _HOMES = {
     "Classifier": "model",
     "Dataset": "data",
-    "Error": "errors",
+    "Error": "core.errors",
     "Recipe": "config",
     "adapt": "running",
     "compare": "comparison",

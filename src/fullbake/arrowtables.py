@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fullbake.chunks import CHUNK_CHARACTERS, Chunk, Table, null_value, select_columns
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.textfiles import check_unique
 
 Batches = Callable[[int, bool], Iterator[Any]]

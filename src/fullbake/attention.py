@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from fullbake import runtime
+from fullbake.core import runtime
 from fullbake.dropout import LEVELS, draw_kept, drop_level, words_source
 
 NAME = "fullbake"

@@ -27,8 +27,8 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as hf_logging
 
-from fullbake.errors import BaseModelError
-from fullbake.hashing import file_sha256
+from fullbake.core.errors import BaseModelError
+from fullbake.core.hashing import file_sha256
 
 _logging: Any = hf_logging
 _auto: Any = transformers

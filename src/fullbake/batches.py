@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.draws import permutation, source, uniform
+from fullbake.core.rng import permutation, source, uniform
 
 Rows = npt.NDArray[np.int64]
 

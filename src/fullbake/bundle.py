@@ -16,9 +16,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import hashing, manifest, plots, storage
+from fullbake import manifest, plots
 from fullbake.bases import quiet
-from fullbake.errors import BundleError
+from fullbake.core import hashing, storage
+from fullbake.core.errors import BundleError
 from fullbake.inference import encode
 from fullbake.manifest import FORMAT, MANIFEST, TOLERANCE, signed
 from fullbake.network import load_network

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fullbake import storage
-from fullbake.errors import Fault
-from fullbake.progress import warn
+from fullbake.core import storage
+from fullbake.core.console import warn
+from fullbake.core.errors import Fault
 
 Kind = Literal["trained", "weights", "scored", "probed"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fullbake import storage
-from fullbake.errors import Fault, RecipeError
-from fullbake.progress import say, warn
+from fullbake.core import storage
+from fullbake.core.console import say, warn
+from fullbake.core.errors import Fault, RecipeError
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d{9})")

@@ -13,10 +13,10 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
+from fullbake.core.console import say
 from fullbake.decisions import row_losses
 from fullbake.inference import judge
 from fullbake.loop import Validation
-from fullbake.progress import say
 
 History = list[dict[str, Any]]
 

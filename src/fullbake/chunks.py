@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fullbake.errors import DataError, did_you_mean
+from fullbake.core.errors import DataError, did_you_mean
 
 CHUNK_CHARACTERS: Final = 4_000_000
 """A chunk ends when its rows hold this many characters."""

@@ -17,9 +17,9 @@ from fullbake import __version__, comparecli, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.compressed import bare_suffix
 from fullbake.config import Recipe, recipe_names
-from fullbake.errors import DataError, OutputError, RecipeError
+from fullbake.core.console import say
+from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
-from fullbake.progress import say
 from fullbake.terminal import out, show, tell
 
 if TYPE_CHECKING:
@@ -285,7 +285,8 @@ def _limits(recipe: Recipe) -> tuple[Any, int | None]:
 
 
 def _plot_facts(facts: Any, path: Path) -> None:
-    from fullbake import plots, storage
+    from fullbake import plots
+    from fullbake.core import storage
 
     lengths = facts.tokens or facts.characters
     storage.write_bytes(path, plots.data_figure(facts.labels, facts.rows, lengths.counts, lengths.limit))
@@ -351,8 +352,8 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
     cache_dir: Path
         Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
+    from fullbake.core.console import amount
     from fullbake.running import feature_cache
-    from fullbake.storage import amount
 
     features = feature_cache(cache_dir)
     if clear:

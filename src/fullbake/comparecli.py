@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from fullbake import printing
 from fullbake.config import Recipe
-from fullbake.errors import RecipeError
+from fullbake.core.errors import RecipeError
 from fullbake.flags import ComparisonFlags, ComparisonOptions
 from fullbake.terminal import show, tell
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 
 ENDINGS: Final = (".gz", ".zst")
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from fullbake.errors import RecipeError, did_you_mean
+from fullbake.core.errors import RecipeError, did_you_mean
 from fullbake.sections import (
     DataConfig,
     DecisionConfig,

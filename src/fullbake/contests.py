@@ -35,7 +35,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.figures import CONFIDENCE
 from fullbake.resampling import DRAWS, Resampled, Statistic, resample
 

@@ -16,14 +16,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fullbake import runtime, storage
-from fullbake.cache import Cache
+from fullbake.core import console, runtime, storage
+from fullbake.core.cache import Cache
+from fullbake.core.console import bar
+from fullbake.core.errors import DataError, SpaceFault
+from fullbake.core.hashing import fingerprint
 from fullbake.documents import Document, Source
-from fullbake.errors import DataError, SpaceFault
 from fullbake.examples import Span
-from fullbake.hashing import fingerprint
 from fullbake.portions import Reading, Tokenized, tokenize, tokenizers
-from fullbake.progress import bar
 
 Ids = npt.NDArray[np.int64]
 
@@ -90,7 +90,7 @@ def _no_room(cache: Cache) -> SpaceFault:
     return SpaceFault(
         "the corpus does not fit into its cache",
         where=str(cache.root),
-        expected=f"less than {storage.amount(cache.limit_bytes)}",
+        expected=f"less than {console.amount(cache.limit_bytes)}",
         remedy="Name another cache folder by --cache-dir, or take a smaller corpus.",
     )
 

@@ -13,18 +13,18 @@ from typing import Any, Final
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from fullbake import runtime
 from fullbake.bases import load_config, max_positions
-from fullbake.cache import Cache
+from fullbake.core import runtime
+from fullbake.core.cache import Cache
+from fullbake.core.console import say, warn
+from fullbake.core.errors import DataError, RecipeError
 from fullbake.corpus import Corpus, build_corpus, hold_out
 from fullbake.documents import Source
-from fullbake.errors import DataError, RecipeError
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
 from fullbake.guarding import Guard
 from fullbake.languagemodel import LanguageModel, Loaded, load_language_model, new_language_model
 from fullbake.masking import Masking
 from fullbake.probing import Probe, draw_general, masking_of, open_probe, phase_of, reading_of, tokenizer_of
-from fullbake.progress import say, warn
 from fullbake.sections import PretrainingConfig
 from fullbake.stream import Order, Stream, pair_facts
 

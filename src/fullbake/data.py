@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from fullbake.arrowtables import arrow_table
 from fullbake.chunks import Table
 from fullbake.compressed import bare_suffix
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.labels import Columns, LabelReader, count_labels
 from fullbake.tables import FORMS, open_table
 

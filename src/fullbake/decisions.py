@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.errors import RecipeError, did_you_mean
+from fullbake.core.errors import RecipeError, did_you_mean
 
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 """transformers' own words."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fullbake.errors import RecipeError
+from fullbake.core.errors import RecipeError
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
 """Shares of further pretraining's own length that may be run."""

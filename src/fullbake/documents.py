@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from fullbake.compressed import bare_suffix
-from fullbake.errors import DataError
-from fullbake.hashing import file_sha256, fingerprint
+from fullbake.core.errors import DataError
+from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.tables import FORMS, files_of, open_table
 from fullbake.textfiles import read_text_lines, too_long
 

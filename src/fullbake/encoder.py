@@ -25,7 +25,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
 from fullbake.bases import explained, listing, load_config, quiet, resolve
-from fullbake.errors import BaseModelError
+from fullbake.core.errors import BaseModelError
 from fullbake.pooling import POOLINGS
 
 _auto: Any = transformers

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from fullbake import baselines
 from fullbake.config import Recipe, recipe_names
+from fullbake.core.errors import RecipeError, did_you_mean
 from fullbake.designs import Line
-from fullbake.errors import RecipeError, did_you_mean
 
 FURTHER: Final = "further-"
 """Before a shipped recipe's name: that recipe after further pretraining."""

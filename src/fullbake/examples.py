@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.draws import below, uniform
+from fullbake.core.rng import below, uniform
 
 Ids = npt.NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from fullbake import axes, charts
 from fullbake.axes import Axis
 from fullbake.charts import Interval, Series
-from fullbake.numerals import duration, score, short, size, span
+from fullbake.core.console import duration, score, short, size, span
 
 Recipe = dict[str, Any]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
+from fullbake.core.runtime import device
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
 from fullbake.inference import inputs_for, logits_over, padded_lengths, pool_windows, run_over
@@ -26,7 +27,6 @@ from fullbake.losses import Objective
 from fullbake.lowerlayers import Cut, given_states, held_still
 from fullbake.network import features, head_of, reads_first_token
 from fullbake.passes import Stored, gathered
-from fullbake.runtime import device
 from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.tokens import Encoded, windows_of
 

@@ -14,9 +14,9 @@ from torch import nn
 from fullbake import metrics
 from fullbake.calibration import fit_temperature, reliability
 from fullbake.choosing import Trained
+from fullbake.core.console import warn
 from fullbake.decisions import Aim, Decision, fit_decision, probabilities, problem_of
 from fullbake.heads import output_layer
-from fullbake.progress import warn
 from fullbake.sections import DecisionConfig
 
 

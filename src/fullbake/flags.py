@@ -11,7 +11,7 @@ from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
 from fullbake.config import choices_of, leaf_fields
-from fullbake.errors import RecipeError
+from fullbake.core.errors import RecipeError
 from fullbake.sections import PretrainingConfig
 from fullbake.unfinished import Resume
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fullbake.cells import Kept
+from fullbake.core.console import warn
+from fullbake.core.errors import Error
 from fullbake.designs import Cell
-from fullbake.errors import Error
 from fullbake.probing import Probe, open_probe
-from fullbake.progress import warn
 from fullbake.rounds import Result, Rounds
 from fullbake.trials import restore
 from fullbake.ways import Job

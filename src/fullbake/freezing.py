@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from fullbake import network
 from fullbake.batches import Step, balanced_row_weights, training_plan
-from fullbake.cache import Cache
 from fullbake.checkpoints import Checkpoints
+from fullbake.core.cache import Cache
+from fullbake.core.hashing import fingerprint
+from fullbake.core.runtime import device
 from fullbake.encoder import freeze_all, parameter_groups
-from fullbake.hashing import fingerprint
 from fullbake.heads import l2_penalty
 from fullbake.inference import pool_windows
 from fullbake.kernels import fast_kernels
@@ -26,7 +27,6 @@ from fullbake.logistic import LogisticRows, fit_logistic
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
 from fullbake.passes import Pass, Stored, output_in_memory, stored_output
-from fullbake.runtime import device
 from fullbake.sections import CachePrecision, HeadConfig, TokensConfig, TrainingConfig, WindowPooling
 from fullbake.tokens import Encoded, windows_of
 

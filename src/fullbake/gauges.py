@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from fullbake.batches import inference_plan
+from fullbake.core.errors import DataError
+from fullbake.core.rng import source
 from fullbake.corpus import Shard
-from fullbake.draws import source
-from fullbake.errors import DataError
 from fullbake.examples import NO_PAIR, Span
 from fullbake.guesses import guess
 from fullbake.languagemodel import LanguageModel

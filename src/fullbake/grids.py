@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullbake import runtime
 from fullbake.checkpoints import Checkpoints
+from fullbake.core import rng, runtime
+from fullbake.core.console import bar, say
+from fullbake.core.errors import DivergenceFault
 from fullbake.encoder import parameter_groups
-from fullbake.errors import DivergenceFault
 from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_plan
 from fullbake.heads import output_layer
 from fullbake.loop import Validation, describe, divergence, make_optimizer, rate_factor
-from fullbake.progress import bar, say
 
 _CHAINED = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
 
@@ -400,7 +400,7 @@ def _noise(cells: Sequence[_Cell], taken: int, rows: int, inputs: FeatureRows) -
         assert cell.dropout is not None
         kind = (cell.seed, cell.dropout.p)
         if kind not in drawn:
-            runtime.seed_step(cell.seed, taken, 0)
+            rng.seed_step(cell.seed, taken, 0)
             drawn[kind] = cell.dropout(torch.ones(rows, inputs.values.shape[1], device=inputs.values.device))
         chosen.append(drawn[kind])
     return torch.stack(chosen)

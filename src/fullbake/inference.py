@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from fullbake import metrics, runtime
+from fullbake import metrics
 from fullbake.batches import inference_plan
+from fullbake.core import runtime
+from fullbake.core.console import bar
 from fullbake.decisions import best_marks, probabilities, problem_of, row_losses
 from fullbake.kernels import fast_kernels
 from fullbake.network import reads_first_token
-from fullbake.progress import bar
 from fullbake.sections import TokensConfig, WindowPooling
 from fullbake.tokens import Encoded, collate, tokenize
 

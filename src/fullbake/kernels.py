@@ -16,7 +16,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from fullbake import attention, runtime
+from fullbake import attention
+from fullbake.core import runtime
 from fullbake.dropout import WordDropout
 from fullbake.firsttoken import first_token_class
 from fullbake.packing import packed_classes

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.errors import DataError, did_you_mean
+from fullbake.core.errors import DataError, did_you_mean
 
 Form = Literal["single", "lists", "separated", "indicators"]
 Where = Callable[[int], str]

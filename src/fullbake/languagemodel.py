@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from fullbake import storage
 from fullbake.bases import explained, load_config, quiet, resolve
+from fullbake.core import storage
+from fullbake.core.errors import BaseModelError
 from fullbake.encoder import check_weights, load_encoder_and_missing, read_settings, refuse_missing, seeded
-from fullbake.errors import BaseModelError
 from fullbake.standins import without_encoder
 
 _auto: Any = modeling_auto

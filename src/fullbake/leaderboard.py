@@ -15,13 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from fullbake import __version__, inspection, reporting, runtime, standings, storage
+from fullbake import __version__, inspection, reporting, standings
+from fullbake.core import runtime, storage
+from fullbake.core.hashing import fingerprint
 from fullbake.decisions import Decision, probabilities, problem_of
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
 from fullbake.finishing import Finished
 from fullbake.forgetting import Forgetting
-from fullbake.hashing import fingerprint
 from fullbake.labels import count_labels
 from fullbake.manifest import MANIFEST
 from fullbake.model import Classifier, Record

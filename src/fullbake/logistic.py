@@ -16,10 +16,10 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from fullbake.core.console import say
 from fullbake.decisions import row_losses
 from fullbake.heads import fold_scaler, output_layer
 from fullbake.loop import Validation
-from fullbake.progress import say
 
 STRENGTHS: Final = tuple(float(c) for c in np.logspace(-4, 2, 13))
 """Inverse regularization strengths that validation chooses from: 13 from 1e-4 to 1e2, two a decade."""

@@ -24,11 +24,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from fullbake import runtime
 from fullbake.batches import Step
 from fullbake.checkpoints import Checkpoint, Checkpoints
-from fullbake.errors import DivergenceFault, Interrupted
-from fullbake.progress import bar, say
+from fullbake.core import rng, runtime
+from fullbake.core.console import bar, say
+from fullbake.core.errors import DivergenceFault, Interrupted
 from fullbake.sections import TrainingConfig
 
 Plan = Callable[[int], Sequence[Step]]
@@ -141,7 +141,7 @@ class _Training:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self._factor(self.state.taken)
         rank, ranks = (runtime.rank(), runtime.world_size()) if self.work.shared else (0, 1)
-        runtime.seed_step(self.config.seed, self.state.taken, rank)
+        rng.seed_step(self.config.seed, self.state.taken, rank)
         loss = self._backward(step, step.share(rank, ranks), penalized=rank == 0)
         if ranks > 1:
             loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))

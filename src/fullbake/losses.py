@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fullbake.core.errors import RecipeError, did_you_mean
 from fullbake.decisions import MULTI_LABEL, ProblemType, problem_of
-from fullbake.errors import RecipeError, did_you_mean
 from fullbake.labels import count_labels
 from fullbake.sections import TrainingConfig
 

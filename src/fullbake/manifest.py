@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fullbake import hashing, storage
-from fullbake.errors import BundleError
+from fullbake.core import hashing, storage
+from fullbake.core.errors import BundleError
 
 FORMAT = 1
 MANIFEST = "fullbake.json"

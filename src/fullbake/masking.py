@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.draws import uniform
+from fullbake.core.rng import uniform
 
 Ids = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.core.errors import DataError, DivergenceFault, RecipeError, did_you_mean
 from fullbake.decisions import MULTI_LABEL, ProblemType, problem_of
-from fullbake.errors import DataError, DivergenceFault, RecipeError, did_you_mean
 from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION, Figure, UndefinedError, f1_of, figure, share
 from fullbake.multilabel import marks, measure_of, score_marks
 

@@ -13,11 +13,11 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import bundle
+from fullbake.core.errors import BundleError, DataError
+from fullbake.core.runtime import device
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision, ProblemType, probabilities
-from fullbake.errors import BundleError, DataError
 from fullbake.inference import Texts, encode, logits_over
 from fullbake.labels import Columns
-from fullbake.runtime import device
 from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded
 

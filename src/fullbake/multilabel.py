@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 from fullbake.figures import Figure, UndefinedError, f1_of, figure, share
 
 Matrix = NDArray[np.bool_]

@@ -24,6 +24,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from fullbake.bases import READ_FAULTS, first_line, quiet
+from fullbake.core.errors import BaseModelError, BundleError
+from fullbake.core.hashing import fingerprint
 from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.encoder import (
     default_pooling,
@@ -37,8 +39,6 @@ from fullbake.encoder import (
     seeded,
     standard_pooling,
 )
-from fullbake.errors import BaseModelError, BundleError
-from fullbake.hashing import fingerprint
 from fullbake.heads import build_head, init_dense
 from fullbake.pooling import pool, pooled_width
 from fullbake.sections import HeadConfig

@@ -10,9 +10,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fullbake.choosing import Trial, Way
+from fullbake.core.hashing import fingerprint
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
-from fullbake.hashing import fingerprint
 from fullbake.sections import HeadConfig, TrainingConfig
 from fullbake.ways import Job, bind
 

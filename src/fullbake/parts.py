@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from fullbake.core.console import say, warn
+from fullbake.core.errors import DataError
+from fullbake.core.hashing import fingerprint
 from fullbake.data import Dataset, check_trainable, read_dataset
 from fullbake.duplicates import duplicate_groups, find_overlap
-from fullbake.errors import DataError
-from fullbake.hashing import fingerprint
 from fullbake.labels import count_labels
-from fullbake.progress import say, warn
 from fullbake.sections import DataConfig
 from fullbake.splits import folds, split
 

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fullbake import rowfiles, runtime, storage
+from fullbake import rowfiles
 from fullbake.batches import inference_plan
-from fullbake.cache import Cache
-from fullbake.errors import SpaceFault
+from fullbake.core import console, runtime, storage
+from fullbake.core.cache import Cache
+from fullbake.core.console import bar, say, warn
+from fullbake.core.errors import SpaceFault
 from fullbake.inference import inputs_for, padded_lengths, run_over
-from fullbake.progress import bar, say, warn
 from fullbake.rowfiles import Precision, Shape
 from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded, spans_of
@@ -162,7 +163,7 @@ def _keep(
 ) -> None:
     """Make the cache's entry by `fill`, unless the cache cannot hold it: the run can go on without."""
     if not cache.holds(shape.size):
-        warn(f"{asked.title}: {storage.amount(shape.size)} are more than the cache may hold")
+        warn(f"{asked.title}: {console.amount(shape.size)} are more than the cache may hold")
         return
     about = f"{asked.title}: {shape.rows:,} x {shape.width}, {shape.precision}"
     try:

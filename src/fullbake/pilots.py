@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from fullbake.core.console import duration, say
 from fullbake.corpus import read_shard
 from fullbake.courses import Course, prepare
 from fullbake.documents import Source
 from fullbake.encoder import freeze_all
-from fullbake.numerals import duration
 from fullbake.pretraining import Outcome, pretrain
 from fullbake.probing import general_text, reading_of, tokenizer_of
-from fullbake.progress import say
 from fullbake.sections import PretrainingConfig
 
 LITTLE: Final = 0.02

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from fullbake import runtime
+from fullbake.core import runtime
+from fullbake.core.errors import Fault
 from fullbake.documents import Document
 from fullbake.duplicates import normalize
-from fullbake.errors import Fault
 from fullbake.sentences import split_sentences
 
 Paragraphs = tuple[str, ...]

@@ -14,19 +14,20 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor, nn
 
-from fullbake import hashing, plots, runtime, storage
+from fullbake import plots
 from fullbake.bases import quiet
 from fullbake.batches import Step
 from fullbake.checkpoints import Checkpoints
+from fullbake.core import hashing, runtime, storage
+from fullbake.core.console import say, warn
+from fullbake.core.errors import DivergenceFault
 from fullbake.courses import Course
 from fullbake.encoder import parameter_groups
-from fullbake.errors import DivergenceFault
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import guess
 from fullbake.kernels import compiled, fast_kernels
 from fullbake.languagemodel import save_language_model
 from fullbake.loop import Work, fit
-from fullbake.progress import say, warn
 from fullbake.sections import PretrainingConfig, TrainingConfig
 
 _METRIC: Final = "neg_held_out_loss"

@@ -11,13 +11,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fullbake.core.console import amount
 from fullbake.figures import TITLES
-from fullbake.storage import amount
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fullbake.cache import Cache
+    from fullbake.core.cache import Cache
     from fullbake.decisions import Decision
     from fullbake.summary import Summary
 

@@ -17,21 +17,22 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from fullbake import network, runtime, storage
+from fullbake import network
 from fullbake.bases import load_config, max_positions
 from fullbake.batches import Step, inference_plan, training_plan
-from fullbake.cache import Cache
+from fullbake.core import runtime, storage
+from fullbake.core.cache import Cache
+from fullbake.core.console import bar, say
+from fullbake.core.errors import BaseModelError
+from fullbake.core.hashing import fingerprint
 from fullbake.corpus import read_shard
 from fullbake.documents import Source, beginning, file_source
 from fullbake.encoder import freeze_all, load_encoder
-from fullbake.errors import BaseModelError
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
-from fullbake.hashing import fingerprint
 from fullbake.languagemodel import LanguageModel, load_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
 from fullbake.portions import Reading
-from fullbake.progress import bar, say
 from fullbake.sections import TrainingConfig
 from fullbake.stream import Phase
 from fullbake.tokenizer import load_tokenizer, set_defaults

@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fullbake import axes, charts, exhibits, markings, numerals, storage
+from fullbake import axes, charts, exhibits, markings
 from fullbake.axes import Axis
 from fullbake.charts import Interval
-from fullbake.errors import DataError
+from fullbake.core import console, storage
+from fullbake.core.errors import DataError
 from fullbake.exhibits import Look, Recipe
 from fullbake.figures import spoken
 
@@ -110,15 +111,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     words = (
-        numerals.score,
-        numerals.span,
-        numerals.signed,
-        numerals.chance,
-        numerals.duration,
-        numerals.size,
-        numerals.count,
-        numerals.about,
-        numerals.moment,
+        console.score,
+        console.span,
+        console.signed,
+        console.chance,
+        console.duration,
+        console.size,
+        console.count,
+        console.about,
+        console.moment,
     )
     environment.filters |= {word.__name__: word for word in words}
     environment.filters |= {"name": lambda value: markings.isolate(str(value)), "text": markings.reveal}
@@ -128,7 +129,7 @@ def _environment() -> Environment:
 def _finalize(value: Any) -> Any:
     """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
     if value is None:
-        return numerals.UNKNOWN
+        return console.UNKNOWN
     return value if isinstance(value, Markup) else markings.show(str(value))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.errors import DataError, did_you_mean
+from fullbake.core.errors import DataError, did_you_mean
 
 DRAWS: Final = 2000
 """Draws of the rows. A standard error is then known to 1 in 60 (its relative error is 1 / sqrt(2 draws))."""

@@ -13,26 +13,17 @@ from typing import Final
 
 from fullbake.cells import Cells, Kept
 from fullbake.checkpoints import Cadence
+from fullbake.core.console import warn
+from fullbake.core.errors import Error, SpaceFault
+from fullbake.core.hashing import fingerprint
 from fullbake.designs import Cell
 from fullbake.entrants import Entrant
-from fullbake.errors import Error, SpaceFault
-from fullbake.hashing import fingerprint
 from fullbake.pacing import FIXED, Forecast
 from fullbake.parts import Parts
-from fullbake.progress import warn
 from fullbake.scoreboard import Board
 from fullbake.sections import DecisionConfig
 from fullbake.staging import staged
-from fullbake.trials import (
-    Outcome,
-    Score,
-    Weights,
-    failed,
-    score_baseline,
-    score_cell,
-    train_baseline,
-    train_cell,
-)
+from fullbake.trials import Outcome, Score, Weights, failed, score_baseline, score_cell, train_baseline, train_cell
 from fullbake.unfinished import Unfinished
 from fullbake.ways import Job
 

@@ -10,24 +10,25 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fullbake import bases, inspection, metrics, network, runtime, storage, unfinished
+from fullbake import bases, inspection, metrics, network, unfinished
 from fullbake.bases import load_config, max_positions
-from fullbake.cache import Cache
 from fullbake.checkpoints import Cadence
 from fullbake.choosing import History, Trained, train_best
 from fullbake.config import Recipe
+from fullbake.core import runtime, storage
+from fullbake.core.cache import Cache
+from fullbake.core.console import say, warn
+from fullbake.core.errors import RecipeError
+from fullbake.core.hashing import fingerprint
 from fullbake.data import Dataset
 from fullbake.decisions import check_aim, problem_of
 from fullbake.duplicates import text_hashes
 from fullbake.encoder import default_pooling, load_encoder
-from fullbake.errors import RecipeError
 from fullbake.finishing import Finished, aim_of, finish, judged
-from fullbake.hashing import fingerprint
 from fullbake.inference import logits_over
 from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide, read_labelled
-from fullbake.progress import say, warn
 from fullbake.sections import TokensConfig, TrainingConfig, Truncation
 from fullbake.staging import staged
 from fullbake.unfinished import Resume, Unfinished

@@ -14,8 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fullbake.numerals import duration
-from fullbake.progress import console, hush, say
+from fullbake.core.console import console, duration, hush, say
 
 
 @dataclass

@@ -8,15 +8,15 @@ import numpy as np
 
 from fullbake.chunks import Table
 from fullbake.config import Recipe
+from fullbake.core.console import bar, warn
+from fullbake.core.errors import DataError
+from fullbake.core.runtime import release_memory
 from fullbake.data import Dataset
 from fullbake.decisions import MULTI_LABEL
 from fullbake.duplicates import text_hashes
-from fullbake.errors import DataError
 from fullbake.finishing import judged
 from fullbake.model import Classifier
 from fullbake.parts import read_labelled
-from fullbake.progress import bar, warn
-from fullbake.runtime import release_memory
 from fullbake.tables import open_table
 from fullbake.writers import open_writer
 

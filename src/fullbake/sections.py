@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fullbake.errors import did_you_mean
+from fullbake.core.errors import did_you_mean
 from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION
 from fullbake.labels import Columns
 

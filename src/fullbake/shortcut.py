@@ -19,11 +19,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from fullbake import manifest, storage
+from fullbake import manifest
+from fullbake.core import storage
+from fullbake.core.runtime import device
 from fullbake.decisions import Decision, probabilities
 from fullbake.heads import build_head
 from fullbake.pooling import pool
-from fullbake.runtime import device
 from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded, tokenize
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 
 Ids = npt.NDArray[np.int64]
 

@@ -9,21 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fullbake import runtime, storage, unfinished
-from fullbake.cache import Cache
+from fullbake import unfinished
 from fullbake.checkpoints import Cadence, Checkpoints
 from fullbake.config import Recipe
+from fullbake.core import runtime, storage
+from fullbake.core.cache import Cache
+from fullbake.core.console import say, warn
+from fullbake.core.errors import DataError, SpaceFault
+from fullbake.core.hashing import fingerprint
 from fullbake.courses import Course, prepare
 from fullbake.data import read_dataset
 from fullbake.documents import Source, file_source, text_source
 from fullbake.encoder import load_encoder
-from fullbake.errors import DataError, SpaceFault
 from fullbake.guarding import Guard
-from fullbake.hashing import fingerprint
 from fullbake.network import encoder_fingerprint
 from fullbake.parts import Part, Parts
 from fullbake.pretraining import pretrain, write
-from fullbake.progress import say, warn
 from fullbake.sections import PretrainingConfig
 from fullbake.unfinished import Resume
 from fullbake.vocabularies import with_vocabulary

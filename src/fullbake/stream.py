@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fullbake.batches import Step, training_plan
+from fullbake.core.rng import permutation, source
 from fullbake.corpus import Corpus, Shard
-from fullbake.draws import permutation, source
 from fullbake.examples import FALSE, NO_PAIR, TRUE, Examples, Span, chunks, pairs
 from fullbake.masking import Masking, mask_tokens
 from fullbake.tokens import Encoded, Template, spans_of, with_specials

@@ -18,14 +18,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from fullbake import network, storage
+from fullbake import network
 from fullbake.config import Recipe
+from fullbake.core import storage
+from fullbake.core.console import bar
+from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data import Dataset
 from fullbake.duplicates import duplicate_groups
 from fullbake.encoder import load_encoder
-from fullbake.errors import OutputError, RecipeError
 from fullbake.parts import Part, Parts
-from fullbake.progress import bar
 from fullbake.running import effective, feature_cache
 from fullbake.splits import folds
 from fullbake.ways import Job, features_of, tokenizer_for

@@ -13,15 +13,8 @@ from typing import Any, BinaryIO, Final, TypeVar
 from fullbake.arrowtables import parquet_table
 from fullbake.chunks import CHUNK_CHARACTERS, Chunk, Table, null_value, select_columns
 from fullbake.compressed import ENDINGS, bare_suffix
-from fullbake.errors import DataError, did_you_mean
-from fullbake.textfiles import (
-    JsonRow,
-    Missing,
-    empty_file,
-    read_delimited,
-    read_json_lines,
-    read_plain_lines,
-)
+from fullbake.core.errors import DataError, did_you_mean
+from fullbake.textfiles import JsonRow, Missing, empty_file, read_delimited, read_json_lines, read_plain_lines
 
 FORMS: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 """A file's form by its extension; .gz or .zst may follow that of a text file."""

@@ -13,9 +13,9 @@ from cyclopts import App, CycloptsError
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from fullbake import runtime
-from fullbake.errors import Error, Interrupted
-from fullbake.progress import console as err
+from fullbake.core import runtime
+from fullbake.core.console import console as err
+from fullbake.core.errors import Error, Interrupted
 
 out = Console()
 PIPED_WIDTH = 160

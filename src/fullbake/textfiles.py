@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from fullbake.compressed import open_binary
-from fullbake.errors import DataError
+from fullbake.core.errors import DataError
 
 LARGEST_FIELD: Final = 2**28
 """Characters. The csv module's own limit, 131,072, is less than long documents have; with no limit at all an

@@ -7,7 +7,7 @@ imported where a tokenizer is loaded, so that ids can be had from a bundle's tok
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fullbake.errors import BaseModelError
+from fullbake.core.errors import BaseModelError
 from fullbake.sections import Truncation
 
 if TYPE_CHECKING:

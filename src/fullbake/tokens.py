@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fullbake.errors import DataError, RecipeError
+from fullbake.core.errors import DataError, RecipeError
 from fullbake.excerpts import LONG, Excerpts
 from fullbake.sections import Padding, Truncation
 from fullbake.tokenizer import special_tokens, switch_off

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from fullbake import baselines, network, runtime
+from fullbake import baselines, network
 from fullbake.choosing import Trained, train_best
 from fullbake.collapse import Collapse, find_collapse
+from fullbake.core import runtime
+from fullbake.core.errors import Error, Fault, SpaceFault
 from fullbake.data import Dataset
 from fullbake.decisions import Decision, probabilities, problem_of
-from fullbake.errors import Error, Fault, SpaceFault
 from fullbake.finishing import Finished, finish, settle
 from fullbake.freezing import Featured, head_logits
 from fullbake.inference import judge, logits_over

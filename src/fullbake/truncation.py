@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.errors import RecipeError
+from fullbake.core.errors import RecipeError
 
 Ids = npt.NDArray[np.int64]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fullbake import storage
 from fullbake.checkpoints import Cadence, Checkpoints
-from fullbake.errors import OutputError
-from fullbake.hashing import fingerprint
-from fullbake.progress import say, warn
+from fullbake.core import storage
+from fullbake.core.console import say, warn
+from fullbake.core.errors import OutputError
+from fullbake.core.hashing import fingerprint
 
 RUN = "run.json"
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from fullbake import storage, unfinished
-from fullbake.errors import OutputError
+from fullbake import unfinished
+from fullbake.core import storage
+from fullbake.core.errors import OutputError
 
 ABOUT: Final = "comparison.json"
 

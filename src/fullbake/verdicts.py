@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.contests import LEVEL, POWER, Difference, contrast, holm, mcnemar, rows_needed
-from fullbake.numerals import duration
+from fullbake.core.console import duration
 from fullbake.resampling import Resampled
 
 

@@ -11,33 +11,27 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import network, runtime
+from fullbake import network
 from fullbake.bases import load_config
-from fullbake.cache import Cache
 from fullbake.checkpoints import Checkpoints
 from fullbake.choosing import History, Trial, Way
 from fullbake.config import Recipe
+from fullbake.core import rng, runtime
+from fullbake.core.cache import Cache
+from fullbake.core.console import say
+from fullbake.core.hashing import fingerprint
 from fullbake.data import Dataset
 from fullbake.decisions import problem_of
 from fullbake.encoder import freeze_all
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
-from fullbake.freezing import (
-    Featured,
-    FeatureKey,
-    HeadTraining,
-    frozen_features,
-    head_logits,
-    train_head,
-)
+from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
 from fullbake.grids import train_heads
-from fullbake.hashing import fingerprint
 from fullbake.inference import encode
 from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
 from fullbake.lowerlayers import Cut, find_cut, kept_states
 from fullbake.parts import Part, Parts
 from fullbake.passes import Stored
-from fullbake.progress import say
 from fullbake.sections import TrainingConfig
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded
@@ -282,7 +276,7 @@ def _objective(job: Job) -> Objective:
 def build_network(job: Job) -> PreTrainedModel:
     """The base under its new head, drawn from the recipe's seed."""
     recipe, train = job.recipe, job.parts.train
-    runtime.seed_everything(recipe.training.seed)
+    rng.seed_everything(recipe.training.seed)
     return network.build(
         job.weights,
         recipe.head,

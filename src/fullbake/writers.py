@@ -20,8 +20,8 @@ import numpy as np
 
 from fullbake.arrowtables import arrow_strings
 from fullbake.chunks import Chunk, Table
-from fullbake.errors import DataError, Fault, OutputError
-from fullbake.storage import staged_file
+from fullbake.core.errors import DataError, Fault, OutputError
+from fullbake.core.storage import staged_file
 from fullbake.tables import DELIMITERS, FORMS, json_text
 from fullbake.textfiles import JsonRow
 

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 from bases import make_base
 
-from fullbake import runtime, storage
 from fullbake.config import Recipe
+from fullbake.core import rng, storage
 from fullbake.running import adapt
 from fullbake.unfinished import folder_beside
 
@@ -70,8 +70,8 @@ def forked(folder: Path, way: str, base: Path, data: Path, at: int | None) -> in
     status = 1
     try:
         countdown = Countdown(at)
-        plain = runtime.seed_step
-        runtime.seed_step = lambda *args: (countdown.tick(), plain(*args))[1]
+        plain = rng.seed_step
+        rng.seed_step = lambda *args: (countdown.tick(), plain(*args))[1]
         with storage.observed(countdown.tick):
             train(folder, way, base, data)
         (folder / "events").write_text(str(countdown.seen))

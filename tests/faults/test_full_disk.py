@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fullbake import storage
 from fullbake.config import Recipe
-from fullbake.errors import SpaceFault
+from fullbake.core import storage
+from fullbake.core.errors import SpaceFault
 from fullbake.running import adapt
 from fullbake.unfinished import folder_beside
 

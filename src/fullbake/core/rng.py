@@ -4,8 +4,14 @@ These are the parts of numpy's random module whose streams are promised not to c
 methods may. Whatever has to repeat bit for bit after a kill, or years later, draws from here.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    pass
+
 
 Ids = npt.NDArray[np.int64]
 
@@ -29,3 +35,21 @@ def below(random: np.random.PCG64, limit: int) -> int:
 def permutation(random: np.random.PCG64, size: int) -> Ids:
     """0 to size - 1 in random order."""
     return np.argsort(random.random_raw(size), kind="stable")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch (all devices), so that initialization and dropout repeat."""
+    from accelerate.utils import set_seed
+
+    set_seed(seed)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for one optimizer step of one process.
+
+    Dropout is thus a pure function of (seed, step, rank): going on at step k needs no saved random state.
+    """
+    import numpy as np
+    import torch
+
+    torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(step, rank)).generate_state(1, np.uint64)[0] >> 1))

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fullbake import storage
-from fullbake.errors import Fault, OutputError
-from fullbake.progress import say
+from fullbake.core import console, storage
+from fullbake.core.console import say
+from fullbake.core.errors import Fault, OutputError
 
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 
@@ -179,8 +179,8 @@ class Cache:
         if size > self.limit_bytes:
             _log.warning(
                 "not kept in the cache: %s is more than its bound of %s",
-                storage.amount(size),
-                storage.amount(self.limit_bytes),
+                console.amount(size),
+                console.amount(self.limit_bytes),
             )
             return
         if place.exists():

@@ -30,8 +30,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fullbake.errors import Fault, OutputError, SpaceFault
-from fullbake.hashing import check_files, fingerprint, hash_files
+from fullbake.core.console import amount
+from fullbake.core.errors import Fault, OutputError, SpaceFault
+from fullbake.core.hashing import check_files, fingerprint, hash_files
 
 MANIFEST = "manifest.json"
 """The file that `seal` writes and `verify` reads."""
@@ -181,14 +182,6 @@ def require_space(folder: str | Path, needed: int, what: str) -> None:
             got=amount(free),
             remedy=f"Free {amount(needed - free)} on that disk, or name a folder on another one.",
         )
-
-
-def amount(size: int) -> str:
-    """Bytes in words: 999 bytes, 1.0 KB, 2.5 GB (powers of 1,000, as disks are sold)."""
-    value, units = float(size), ["bytes", "KB", "MB", "GB", "TB"]
-    while value >= 999.95 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} bytes" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"
 
 
 def _hold(place: Path) -> tuple[Path, FileLock]:

@@ -19,6 +19,7 @@ import platformdirs
 if TYPE_CHECKING:
     import torch
 
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "safetensors")
@@ -46,13 +47,6 @@ def mixed_precision(precision: str) -> str:
         has_bf16 = device().type == "cuda" and torch.cuda.is_bf16_supported()
         return "bf16" if has_bf16 else "no"
     return {"fp32": "no", "bf16": "bf16"}[precision]
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch (all devices), so that initialization and dropout repeat."""
-    from accelerate.utils import set_seed
-
-    set_seed(seed)
 
 
 def threads() -> int:
@@ -189,17 +183,6 @@ def wait_for_ranks() -> None:
         import torch.distributed
 
         torch.distributed.barrier()
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch's generators for one optimizer step of one process.
-
-    Dropout is thus a pure function of (seed, step, rank): going on at step k needs no saved random state.
-    """
-    import numpy as np
-    import torch
-
-    torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(step, rank)).generate_state(1, np.uint64)[0] >> 1))
 
 
 @contextmanager

@@ -1,0 +1,5 @@
+"""Files, hashes, caches, devices, messages and errors: what every other folder may use.
+
+Faces: `errors` (everything raised on purpose), `console` (`say`, `warn`, `bar`, `format_*`), `storage` (`staged` and the
+sealed folders), `cache.Cache`, `hashing.fingerprint`, `runtime` (the machine), `rng` (random numbers that repeat).
+"""
