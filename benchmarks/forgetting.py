@@ -18,9 +18,9 @@ from further_pretraining import corpus, made
 from machine import keep
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.parts import read_labelled
 from fullbake.probing import probe
-from fullbake.sections import PretrainingConfig
 from fullbake.splits import split
 
 RATES = (2e-5, 5e-5, 1e-4, 4e-4)

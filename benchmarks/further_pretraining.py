@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from machine import keep
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.parts import read_labelled
-from fullbake.sections import PretrainingConfig
 from fullbake.splits import split
 
 STAGE = PretrainingConfig(

@@ -20,7 +20,7 @@ from machine import keep
 LOOK = """
 import json, resource, sys, time
 from fullbake.inspection import inspect_file
-from fullbake.sections import DataConfig
+from fullbake.config.sections import DataConfig
 from fullbake.tokenizer import load_tokenizer
 tokenizer = load_tokenizer("demo")
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

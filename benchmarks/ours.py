@@ -17,6 +17,7 @@ from work import BASE, comments, messages, news, operations, read_rows
 
 from fullbake import Classifier, Recipe, adapt, network, predict_file
 from fullbake.bases import load_config, resolve
+from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, HeadTraining, frozen_features
@@ -25,7 +26,6 @@ from fullbake.heads import build_head
 from fullbake.inference import encode
 from fullbake.losses import make_objective
 from fullbake.model import Record
-from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.tokenizer import load_tokenizer
 
 LABELS = ("0", "1")

@@ -24,9 +24,9 @@ import results_page
 from markdown_tables import row
 
 import fullbake
-from fullbake import config
+from fullbake.config import recipe
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import errors
-from fullbake.sections import PretrainingConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "benchmarks" / "results"
@@ -55,7 +55,7 @@ def recipe_fields() -> str:
     """docs/reference/recipe.md: every field with its default and meaning, section by section."""
     stage = {name: ("Further pretraining", field) for name, field in PretrainingConfig.model_fields.items()}
     sections: dict[str, list[str]] = {}
-    for name, (section, field) in (*config.leaf_fields().items(), *stage.items()):
+    for name, (section, field) in (*recipe.leaf_fields().items(), *stage.items()):
         default = "required" if field.is_required() else _default(field.default)
         cells = (f"`{name}`", _kind(field.annotation), default, " ".join((field.description or "").split()))
         sections.setdefault(section, []).append(row(*cells))
@@ -107,7 +107,7 @@ def shipped_recipes() -> str:
     """docs/reference/recipes.md: the YAML files that ship, and what a name stands for in full."""
     folder = resources.files("fullbake") / "recipes"
     parts = []
-    for name in config.recipe_names():
+    for name in recipe.recipe_names():
         lines = (folder / f"{name}.yaml").read_text("utf-8").splitlines()
         notes = "\n".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
         body = "\n".join(line for line in lines if not line.startswith("#"))
@@ -227,7 +227,7 @@ def _messages() -> dict[str, str]:
     tries: dict[str, Callable[[], object]] = {
         "A mistyped column:": lambda: read("train.csv", text="txt", label="label"),
         "A line with a field too many:": lambda: read("wide.csv", text="text", label="label"),
-        "Two wrong fields of a recipe, told at once:": lambda: config.Recipe.load(
+        "Two wrong fields of a recipe, told at once:": lambda: recipe.Recipe.load(
             "finetune", base="demo", lerning_rate=3e-5, epochs=0
         ),
         "A file that is not there:": lambda: read("tran.csv", text="text"),

@@ -6,9 +6,9 @@ from typing import Any
 
 from corpora import make_documents, source_of
 
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.courses import Course, prepare
 from fullbake.guarding import Guard
-from fullbake.sections import PretrainingConfig
 
 TEXTS = make_documents(40)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from fullbake.calibration import fit_temperature, reliability
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, probabilities
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.decisions import probabilities
 
 RANDOM = np.random.default_rng(0)
 

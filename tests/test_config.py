@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.config import FIELDS, Recipe, choices_of, default_recipe, leaf_fields, recipe_names
+from fullbake.config.recipe import FIELDS, Recipe, choices_of, default_recipe, leaf_fields, recipe_names
 from fullbake.core.errors import RecipeError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
 from fullbake.data import Dataset, check_trainable, read_dataset
-from fullbake.labels import Columns
 
 
 def make(folder: Path, content: str, name: str = "train.csv") -> Path:

@@ -4,9 +4,9 @@ from pathlib import Path
 from rich.console import Console
 from rows import make_rows, write_csv
 
+from fullbake.config.sections import DataConfig
 from fullbake.factsheet import sheet
 from fullbake.inspection import inspect_file
-from fullbake.sections import DataConfig
 
 
 def shown(path: Path) -> str:

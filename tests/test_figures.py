@@ -1,7 +1,8 @@
 import pytest
 from scipy.stats import norm
 
-from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION, TITLES, UndefinedError, figure, share, spoken
+from fullbake.config.problems import MULTI_LABEL_SELECTION, SELECTION, TITLES, spoken
+from fullbake.figures import UndefinedError, figure, share
 
 
 def test_every_name_that_may_choose_has_a_title() -> None:

@@ -8,10 +8,11 @@ from bases import FAMILIES
 
 from fullbake import network
 from fullbake.choosing import Trained
-from fullbake.decisions import SINGLE_LABEL, Decision, probabilities
+from fullbake.config.problems import SINGLE_LABEL
+from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
+from fullbake.decisions import Decision, probabilities
 from fullbake.finishing import aim_of, divide_logits, finish, judged
 from fullbake.inference import encode, logits_over
-from fullbake.sections import DecisionConfig, HeadConfig, TokensConfig
 from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

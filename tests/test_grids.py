@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.errors import DivergenceFault
 from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_logits
@@ -15,7 +16,6 @@ from fullbake.grids import train_heads
 from fullbake.heads import build_head
 from fullbake.inference import judge
 from fullbake.losses import make_objective
-from fullbake.sections import HeadConfig, TrainingConfig
 
 NAMES = ("a", "b", "c")
 WIDTH = 12

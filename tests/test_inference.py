@@ -12,9 +12,10 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
 from fullbake import network
-from fullbake.decisions import SINGLE_LABEL, probabilities
+from fullbake.config.problems import SINGLE_LABEL
+from fullbake.config.sections import HeadConfig, TokensConfig
+from fullbake.decisions import probabilities
 from fullbake.inference import encode, inputs_for, judge, logits_over, run_over
-from fullbake.sections import HeadConfig, TokensConfig
 from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

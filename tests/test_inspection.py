@@ -7,10 +7,10 @@ import pytest
 from rows import make_rows, write_csv
 
 from fullbake import inspection, survey
+from fullbake.config.sections import DataConfig, TokensConfig
 from fullbake.data import read_dataset
 from fullbake.inspection import Facts, describe, headlines, inspect_file, inspect_parts
 from fullbake.parts import divide
-from fullbake.sections import DataConfig, TokensConfig
 from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

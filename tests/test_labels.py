@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.labels import Columns, LabelReader, count_labels
+from fullbake.labels import LabelReader, count_labels
 
 ONE = Columns("text", "label")
 MANY = Columns("text", labels=("a", "b"))

@@ -8,7 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, probabilities
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.decisions import probabilities
 from fullbake.inference import judge
 from fullbake.logistic import STRENGTHS, LogisticRows, fit_logistic
 

@@ -4,10 +4,10 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import RecipeError
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL
 from fullbake.losses import class_weights, make_loss, make_objective
-from fullbake.sections import TrainingConfig
 
 torch.manual_seed(0)
 LOGITS = torch.randn(12, 3)

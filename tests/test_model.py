@@ -6,9 +6,8 @@ import pytest
 from rows import column, make_rows, train
 
 from fullbake import Classifier
+from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import DataError
-from fullbake.labels import Columns
-from fullbake.sections import TokensConfig
 
 Bases = Callable[..., Path]
 TEXTS = [*(row[0] for row in make_rows(14, seed=5)), "", "game " * 300]

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.encoder import load_encoder
 from fullbake.network import (
@@ -27,7 +28,6 @@ from fullbake.network import (
     skeleton,
 )
 from fullbake.pooling import pool
-from fullbake.sections import HeadConfig
 
 Bases = Callable[..., Path]
 LABELS = ["no", "yes", "maybe"]

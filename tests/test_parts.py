@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from rows import column, dataset, make_rows, write_csv
 
+from fullbake.config.sections import Columns, DataConfig
 from fullbake.core.errors import DataError
 from fullbake.data import Dataset
 from fullbake.duplicates import normalize
-from fullbake.labels import Columns
 from fullbake.parts import Part, Parts, divide
-from fullbake.sections import DataConfig
 
 
 def whole(texts: list[str], labels: list[int]) -> Dataset:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fullbake import passes
+from fullbake.config.sections import TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.passes import Pass, distinct, gathered, output_in_memory, stored_output
-from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded
 from fullbake.truncation import offsets_of
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from fullbake import figures, metrics, printing
+from fullbake import metrics, printing
+from fullbake.config import problems
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.config.sections import HeadConfig
 from fullbake.core.cache import Cache
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision
-from fullbake.sections import HeadConfig
+from fullbake.decisions import Decision
 from fullbake.summary import summarize
 
 
@@ -27,7 +29,7 @@ def scored(names: tuple[str, ...] = ("no", "yes"), rows: int = 40) -> dict[str, 
 def test_scores_show_every_figure_and_class() -> None:
     result = scored()
     text = shown(printing.scores(result))
-    for title in (title for name, title in figures.TITLES.items() if name in result["overall"]):
+    for title in (title for name, title in problems.TITLES.items() if name in result["overall"]):
         assert title in text
     assert "ROC-AUC of 'yes'" in text
     assert f"{result['overall']['accuracy']['value']:.4f}" in text

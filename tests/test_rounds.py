@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from fullbake import rounds
 from fullbake.cells import Cells
-from fullbake.config import Recipe
+from fullbake.config.recipe import Recipe
+from fullbake.config.sections import DecisionConfig
 from fullbake.designs import Cell
 from fullbake.entrants import read_entrants
 from fullbake.pacing import Forecast, Pace, Sizes
 from fullbake.rounds import CLOSING, Result, Rounds, Setting, choose_rate
 from fullbake.scoreboard import Board, Row
-from fullbake.sections import DecisionConfig
 from fullbake.trials import Outcome, Score, failed
 
 RATES = (1e-2, 1e-3)

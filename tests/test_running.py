@@ -8,8 +8,8 @@ from rows import dataset, make_rows, recipe, train, weights, write_csv
 from test_finetuning import assert_same
 
 from fullbake import Recipe, adapt
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, OutputError, RecipeError
-from fullbake.labels import Columns
 from fullbake.running import effective
 
 Bases = Callable[..., Path]

@@ -14,12 +14,12 @@ from rows import dataset, make_rows, recipe, write_csv
 
 from fullbake import Classifier, Recipe, adapt, evaluate, further_pretrain
 from fullbake.checkpoints import Checkpoints
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import storage
 from fullbake.core.errors import DataError, Interrupted, OutputError
 from fullbake.core.hashing import file_sha256
 from fullbake.encoder import load_encoder
 from fullbake.parts import divide
-from fullbake.sections import PretrainingConfig
 from fullbake.staging import stage_base
 
 Bases = Callable[..., Path]

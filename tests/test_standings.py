@@ -5,9 +5,10 @@ import pytest
 from rows import dataset
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
-from fullbake.decisions import probabilities, problem_of
+from fullbake.config.problems import problem_of
+from fullbake.config.sections import DataConfig
+from fullbake.decisions import probabilities
 from fullbake.parts import Part, divide
-from fullbake.sections import DataConfig
 from fullbake.standings import Scored, Truth, compare_all, describe, disputed
 
 SEEDS = 3

@@ -8,9 +8,9 @@ import torch
 from bases import FAMILIES
 from transformers import AutoModel, BertConfig, DistilBertConfig
 
+from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
 from fullbake.network import build, head_of
-from fullbake.sections import HeadConfig
 from fullbake.summary import _config_shapes, _layers, _run_shapes, summarize
 
 Bases = Callable[..., Path]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullbake.comparison import compare
-    from fullbake.config import Recipe
+    from fullbake.config.recipe import Recipe
     from fullbake.core.errors import Error
     from fullbake.data import Dataset, read_dataset
     from fullbake.model import Classifier
@@ -40,7 +40,7 @@ _HOMES = {
     "Classifier": "model",
     "Dataset": "data",
     "Error": "core.errors",
-    "Recipe": "config",
+    "Recipe": "config.recipe",
     "adapt": "running",
     "compare": "comparison",
     "evaluate": "scoring",

@@ -18,12 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import manifest, plots
 from fullbake.bases import quiet
+from fullbake.config.sections import TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BundleError
 from fullbake.inference import encode
 from fullbake.manifest import FORMAT, MANIFEST, TOLERANCE, signed
 from fullbake.network import load_network
-from fullbake.sections import TokensConfig
 from fullbake.tokenizer import load_tokenizer
 from fullbake.tokens import Encoded
 

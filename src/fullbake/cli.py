@@ -16,7 +16,7 @@ from rich.text import Text
 from fullbake import __version__, comparecli, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
 from fullbake.compressed import bare_suffix
-from fullbake.config import Recipe, recipe_names
+from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from fullbake import printing
-from fullbake.config import Recipe
+from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
 from fullbake.flags import ComparisonFlags, ComparisonOptions
 from fullbake.terminal import show, tell

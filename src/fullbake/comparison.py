@@ -15,6 +15,7 @@ import numpy as np
 
 from fullbake import network, scoreboard
 from fullbake.cells import Cells
+from fullbake.config.problems import spoken
 from fullbake.core import runtime
 from fullbake.core.console import duration, hush, say
 from fullbake.core.errors import DataError, RecipeError
@@ -23,7 +24,6 @@ from fullbake.data import Dataset
 from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_duration, pick_design, smaller_designs
 from fullbake.encoder import load_encoder
 from fullbake.entrants import DEFAULT, Entrant, read_entrants
-from fullbake.figures import spoken
 from fullbake.labels import count_labels
 from fullbake.leaderboard import FORMAT, Ending, conclude
 from fullbake.pacing import Forecast, Pace, Sizes, measure_pace

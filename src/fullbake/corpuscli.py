@@ -7,9 +7,9 @@ from cyclopts import App, Parameter
 
 from fullbake import printing
 from fullbake.checkpoints import Cadence
-from fullbake.config import Recipe
+from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.recipe import Recipe
 from fullbake.flags import StageFlags, StageOptions, resume_word
-from fullbake.sections import PretrainingConfig
 from fullbake.terminal import out, show, tell
 
 PILOT_STEPS = "200"

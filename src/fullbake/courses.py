@@ -14,6 +14,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from fullbake.bases import load_config, max_positions
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import runtime
 from fullbake.core.cache import Cache
 from fullbake.core.console import say, warn
@@ -25,7 +26,6 @@ from fullbake.guarding import Guard
 from fullbake.languagemodel import LanguageModel, Loaded, load_language_model, new_language_model
 from fullbake.masking import Masking
 from fullbake.probing import Probe, draw_general, masking_of, open_probe, phase_of, reading_of, tokenizer_of
-from fullbake.sections import PretrainingConfig
 from fullbake.stream import Order, Stream, pair_facts
 
 CACHE_BYTES: Final = 50 * 1024**3

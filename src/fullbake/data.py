@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from fullbake.arrowtables import arrow_table
 from fullbake.chunks import Table
 from fullbake.compressed import bare_suffix
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.labels import Columns, LabelReader, count_labels
+from fullbake.labels import LabelReader, count_labels
 from fullbake.tables import FORMS, open_table
 
 Ids = npt.NDArray[np.int64]

@@ -12,24 +12,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, Truth, problem_of
 from fullbake.core.errors import RecipeError, did_you_mean
 
-ProblemType = Literal["single_label_classification", "multi_label_classification"]
-"""transformers' own words."""
-
-SINGLE_LABEL: Final = "single_label_classification"
-MULTI_LABEL: Final = "multi_label_classification"
-
 Chances = NDArray[np.float64]
-Truth = NDArray[Any]
 
 _OUTCOMES: Final = ("miss", "false_alarm")
 """What costs are named by where a row may have many labels."""
-
-
-def problem_of(labels: Truth) -> ProblemType:
-    """The problem type of labels: ids (rows,) are single labels, 0 and 1 (rows, classes) many."""
-    return MULTI_LABEL if labels.ndim == 2 else SINGLE_LABEL
 
 
 def probabilities(logits: NDArray[np.floating[Any]], problem_type: ProblemType) -> Chances:

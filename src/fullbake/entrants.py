@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fullbake import baselines
-from fullbake.config import Recipe, recipe_names
+from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.errors import RecipeError, did_you_mean
 from fullbake.designs import Line
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
+from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.runtime import device
 from fullbake.encoder import freeze_lowest, parameter_groups
 from fullbake.heads import l2_penalty
@@ -27,7 +28,6 @@ from fullbake.losses import Objective
 from fullbake.lowerlayers import Cut, given_states, held_still
 from fullbake.network import features, head_of, reads_first_token
 from fullbake.passes import Stored, gathered
-from fullbake.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.tokens import Encoded, windows_of
 
 

@@ -14,10 +14,11 @@ from torch import nn
 from fullbake import metrics
 from fullbake.calibration import fit_temperature, reliability
 from fullbake.choosing import Trained
+from fullbake.config.problems import problem_of
+from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
-from fullbake.decisions import Aim, Decision, fit_decision, probabilities, problem_of
+from fullbake.decisions import Aim, Decision, fit_decision, probabilities
 from fullbake.heads import output_layer
-from fullbake.sections import DecisionConfig
 
 
 @dataclass(frozen=True)

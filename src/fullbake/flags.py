@@ -10,9 +10,9 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
-from fullbake.config import choices_of, leaf_fields
+from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
-from fullbake.sections import PretrainingConfig
 from fullbake.unfinished import Resume
 
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from fullbake import network
 from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
+from fullbake.config.fields import CachePrecision, WindowPooling
+from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.core.hashing import fingerprint
 from fullbake.core.runtime import device
@@ -27,7 +29,6 @@ from fullbake.logistic import LogisticRows, fit_logistic
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
 from fullbake.passes import Pass, Stored, output_in_memory, stored_output
-from fullbake.sections import CachePrecision, HeadConfig, TokensConfig, TrainingConfig, WindowPooling
 from fullbake.tokens import Encoded, windows_of
 
 _ROWS_AT_ONCE = 1 << 16

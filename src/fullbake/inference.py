@@ -16,12 +16,14 @@ from transformers import PreTrainedTokenizerFast
 
 from fullbake import metrics
 from fullbake.batches import inference_plan
+from fullbake.config.fields import WindowPooling
+from fullbake.config.problems import problem_of
+from fullbake.config.sections import TokensConfig
 from fullbake.core import runtime
 from fullbake.core.console import bar
-from fullbake.decisions import best_marks, probabilities, problem_of, row_losses
+from fullbake.decisions import best_marks, probabilities, row_losses
 from fullbake.kernels import fast_kernels
 from fullbake.network import reads_first_token
-from fullbake.sections import TokensConfig, WindowPooling
 from fullbake.tokens import Encoded, collate, tokenize
 
 Texts: TypeAlias = Sequence[str] | pa.ChunkedArray

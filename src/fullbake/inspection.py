@@ -15,13 +15,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from fullbake.config.sections import DataConfig, TokensConfig
 from fullbake.core.console import bar
 from fullbake.data import Dataset, join_pairs, open_source
 from fullbake.duplicates import duplicate_groups, find_overlap, normalize
 from fullbake.labels import Form, LabelReader
 from fullbake.leakage import Clue, find_clues, find_named_labels
 from fullbake.parts import DEFAULT_FOLDS, FEWEST_TO_CHOOSE, MOST_ROWS_FOR_FOLDS, Parts, read_labelled
-from fullbake.sections import DataConfig, TokensConfig
 from fullbake.survey import SHOWN, Survey, named_labels
 from fullbake.tokens import count_tokens
 from fullbake.writing import script_shares

@@ -6,12 +6,13 @@ spelling; only what the separator leaves around them is stripped.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, did_you_mean
 
 Form = Literal["single", "lists", "separated", "indicators"]
@@ -20,43 +21,6 @@ Where = Callable[[int], str]
 
 _YES_OR_NO: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}
 """What a column of 0 and 1 may hold: as people, pandas (1.0) and JSON (true) write it."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold the texts and the labels.
-
-    label: one column, of single labels, lists, or labels parted by label_separator. labels: columns of 0 and 1, in
-    place of `label`. Neither: texts alone.
-    """
-
-    text: str
-    label: str | None = None
-    text_pair: str | None = None
-    labels: tuple[str, ...] | None = None
-    label_separator: str | None = None
-
-    @property
-    def of_texts(self) -> tuple[str, ...]:
-        """The columns of texts, one or two."""
-        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
-
-    @property
-    def of_labels(self) -> tuple[str, ...]:
-        """The columns of labels, none where there are texts alone."""
-        if self.labels is not None:
-            return self.labels
-        return () if self.label is None else (self.label,)
-
-    def to_json(self) -> dict[str, Any]:
-        """As a mapping, the way a bundle keeps it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Columns":
-        """What `to_json` gave."""
-        labels = values.get("labels")
-        return cls(**{**values, "labels": None if labels is None else tuple(labels)})
 
 
 @dataclass

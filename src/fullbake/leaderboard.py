@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 
 from fullbake import __version__, inspection, reporting, standings
+from fullbake.config.problems import problem_of
 from fullbake.core import runtime, storage
 from fullbake.core.hashing import fingerprint
-from fullbake.decisions import Decision, probabilities, problem_of
+from fullbake.decisions import Decision, probabilities
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
 from fullbake.finishing import Finished

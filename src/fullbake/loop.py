@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from fullbake.batches import Step
 from fullbake.checkpoints import Checkpoint, Checkpoints
+from fullbake.config.sections import TrainingConfig
 from fullbake.core import rng, runtime
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DivergenceFault, Interrupted
-from fullbake.sections import TrainingConfig
 
 Plan = Callable[[int], Sequence[Step]]
 """Epoch, from 0 -> its steps; as many in every epoch, unless `Work.steps` says otherwise."""

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fullbake.config.problems import MULTI_LABEL, ProblemType, problem_of
+from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import RecipeError, did_you_mean
-from fullbake.decisions import MULTI_LABEL, ProblemType, problem_of
 from fullbake.labels import count_labels
-from fullbake.sections import TrainingConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (rows, classes), labels: ids (rows,) or 0 and 1 (rows, classes)) -> the loss of each row, (rows,)."""

@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fullbake.config.fields import CachePrecision
+from fullbake.config.sections import TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.core.runtime import device
 from fullbake.encoder import evaluating, lowest_parts, probe_inputs
 from fullbake.kernels import fast_kernels
 from fullbake.passes import Pass, Stored, stored_output
-from fullbake.sections import CachePrecision, TokensConfig
 from fullbake.tokens import Encoded
 
 

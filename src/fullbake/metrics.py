@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.config.problems import MULTI_LABEL, MULTI_LABEL_SELECTION, SELECTION, ProblemType, problem_of
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError, did_you_mean
-from fullbake.decisions import MULTI_LABEL, ProblemType, problem_of
-from fullbake.figures import MULTI_LABEL_SELECTION, SELECTION, Figure, UndefinedError, f1_of, figure, share
+from fullbake.figures import Figure, UndefinedError, f1_of, figure, share
 from fullbake.multilabel import marks, measure_of, score_marks
 
 

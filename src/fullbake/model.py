@@ -13,12 +13,12 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import bundle
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.runtime import device
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, Decision, ProblemType, probabilities
+from fullbake.decisions import Decision, probabilities
 from fullbake.inference import Texts, encode, logits_over
-from fullbake.labels import Columns
-from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded
 
 

@@ -24,9 +24,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from fullbake.bases import READ_FAULTS, first_line, quiet
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.core.hashing import fingerprint
-from fullbake.decisions import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.encoder import (
     default_pooling,
     evaluating,
@@ -41,7 +42,6 @@ from fullbake.encoder import (
 )
 from fullbake.heads import build_head, init_dense
 from fullbake.pooling import pool, pooled_width
-from fullbake.sections import HeadConfig
 from fullbake.standins import without_encoder
 
 _auto: Any = transformers

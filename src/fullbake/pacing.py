@@ -10,10 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fullbake.choosing import Trial, Way
+from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core.hashing import fingerprint
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
-from fullbake.sections import HeadConfig, TrainingConfig
 from fullbake.ways import Job, bind
 
 SAMPLES: Final = (16, 128, 512)

@@ -12,13 +12,13 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from fullbake.config.sections import DataConfig
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import fingerprint
 from fullbake.data import Dataset, check_trainable, read_dataset
 from fullbake.duplicates import duplicate_groups, find_overlap
 from fullbake.labels import count_labels
-from fullbake.sections import DataConfig
 from fullbake.splits import folds, split
 
 FEWEST_TO_CHOOSE: Final = 5

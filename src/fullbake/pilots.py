@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core.console import duration, say
 from fullbake.corpus import read_shard
 from fullbake.courses import Course, prepare
@@ -17,7 +18,6 @@ from fullbake.documents import Source
 from fullbake.encoder import freeze_all
 from fullbake.pretraining import Outcome, pretrain
 from fullbake.probing import general_text, reading_of, tokenizer_of
-from fullbake.sections import PretrainingConfig
 
 LITTLE: Final = 0.02
 """Nats. What a few hundred steps gain by less than this is not worth hours."""

@@ -18,6 +18,8 @@ from fullbake import plots
 from fullbake.bases import quiet
 from fullbake.batches import Step
 from fullbake.checkpoints import Checkpoints
+from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.sections import TrainingConfig
 from fullbake.core import hashing, runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DivergenceFault
@@ -28,7 +30,6 @@ from fullbake.guesses import guess
 from fullbake.kernels import compiled, fast_kernels
 from fullbake.languagemodel import save_language_model
 from fullbake.loop import Work, fit
-from fullbake.sections import PretrainingConfig, TrainingConfig
 
 _METRIC: Final = "neg_held_out_loss"
 

@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fullbake.config.problems import TITLES
 from fullbake.core.console import amount
-from fullbake.figures import TITLES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from fullbake import network
 from fullbake.bases import load_config, max_positions
 from fullbake.batches import Step, inference_plan, training_plan
+from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
@@ -33,7 +34,6 @@ from fullbake.languagemodel import LanguageModel, load_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
 from fullbake.portions import Reading
-from fullbake.sections import TrainingConfig
 from fullbake.stream import Phase
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import collate, template_of

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from fullbake import axes, charts, exhibits, markings
 from fullbake.axes import Axis
 from fullbake.charts import Interval
+from fullbake.config.problems import spoken
 from fullbake.core import console, storage
 from fullbake.core.errors import DataError
 from fullbake.exhibits import Look, Recipe
-from fullbake.figures import spoken
 
 FORMAT = 1
 LEADERBOARD = "leaderboard.json"

@@ -13,6 +13,7 @@ from typing import Final
 
 from fullbake.cells import Cells, Kept
 from fullbake.checkpoints import Cadence
+from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
 from fullbake.core.errors import Error, SpaceFault
 from fullbake.core.hashing import fingerprint
@@ -21,7 +22,6 @@ from fullbake.entrants import Entrant
 from fullbake.pacing import FIXED, Forecast
 from fullbake.parts import Parts
 from fullbake.scoreboard import Board
-from fullbake.sections import DecisionConfig
 from fullbake.staging import staged
 from fullbake.trials import Outcome, Score, Weights, failed, score_baseline, score_cell, train_baseline, train_cell
 from fullbake.unfinished import Unfinished

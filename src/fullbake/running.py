@@ -14,14 +14,17 @@ from fullbake import bases, inspection, metrics, network, unfinished
 from fullbake.bases import load_config, max_positions
 from fullbake.checkpoints import Cadence
 from fullbake.choosing import History, Trained, train_best
-from fullbake.config import Recipe
+from fullbake.config.fields import Truncation
+from fullbake.config.problems import problem_of
+from fullbake.config.recipe import Recipe
+from fullbake.config.sections import TokensConfig, TrainingConfig
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import say, warn
 from fullbake.core.errors import RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.data import Dataset
-from fullbake.decisions import check_aim, problem_of
+from fullbake.decisions import check_aim
 from fullbake.duplicates import text_hashes
 from fullbake.encoder import default_pooling, load_encoder
 from fullbake.finishing import Finished, aim_of, finish, judged
@@ -29,7 +32,6 @@ from fullbake.inference import logits_over
 from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
 from fullbake.parts import Part, Parts, divide, read_labelled
-from fullbake.sections import TokensConfig, TrainingConfig, Truncation
 from fullbake.staging import staged
 from fullbake.unfinished import Resume, Unfinished
 from fullbake.ways import Job, bind, encode_rows, tokenizer_for

@@ -7,12 +7,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fullbake.chunks import Table
-from fullbake.config import Recipe
+from fullbake.config.problems import MULTI_LABEL
+from fullbake.config.recipe import Recipe
 from fullbake.core.console import bar, warn
 from fullbake.core.errors import DataError
 from fullbake.core.runtime import release_memory
 from fullbake.data import Dataset
-from fullbake.decisions import MULTI_LABEL
 from fullbake.duplicates import text_hashes
 from fullbake.finishing import judged
 from fullbake.model import Classifier

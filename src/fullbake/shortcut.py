@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fullbake import manifest
+from fullbake.config.sections import TokensConfig
 from fullbake.core import storage
 from fullbake.core.runtime import device
 from fullbake.decisions import Decision, probabilities
 from fullbake.heads import build_head
 from fullbake.pooling import pool
-from fullbake.sections import TokensConfig
 from fullbake.tokens import Encoded, tokenize
 
 Weights = dict[str, Tensor]

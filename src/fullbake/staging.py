@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from fullbake import unfinished
 from fullbake.checkpoints import Cadence, Checkpoints
-from fullbake.config import Recipe
+from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import say, warn
@@ -25,7 +26,6 @@ from fullbake.guarding import Guard
 from fullbake.network import encoder_fingerprint
 from fullbake.parts import Part, Parts
 from fullbake.pretraining import pretrain, write
-from fullbake.sections import PretrainingConfig
 from fullbake.unfinished import Resume
 from fullbake.vocabularies import with_vocabulary
 from fullbake.ways import Adapted, Job

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fullbake import verdicts
 from fullbake.calibration import reliability
+from fullbake.config.problems import problem_of, spoken
 from fullbake.contests import estimate, median_seed
 from fullbake.core.errors import DataError
-from fullbake.decisions import probabilities, problem_of
+from fullbake.decisions import probabilities
 from fullbake.disagreements import rank_disagreements
-from fullbake.figures import spoken
 from fullbake.parts import Part
 from fullbake.recalls import class_recalls, threshold_curve
 from fullbake.resampling import BY_CHANCES, Resampled, resample

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from fullbake.bases import load_config, quiet
+from fullbake.config.sections import HeadConfig
 from fullbake.encoder import default_pooling
 from fullbake.network import EncoderForTextClassification, skeleton
-from fullbake.sections import HeadConfig
 
 _auto: Any = transformers
 

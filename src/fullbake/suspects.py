@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fullbake import network
-from fullbake.config import Recipe
+from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.console import bar
 from fullbake.core.errors import OutputError, RecipeError

@@ -7,8 +7,8 @@ imported where a tokenizer is loaded, so that ids can be had from a bundle's tok
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
-from fullbake.sections import Truncation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fullbake.config.fields import Padding, Truncation
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.excerpts import LONG, Excerpts
-from fullbake.sections import Padding, Truncation
 from fullbake.tokenizer import special_tokens, switch_off
 from fullbake.truncation import kept_ends, longest_first, offsets_of, window_bounds, within_ends
 

@@ -15,13 +15,14 @@ from fullbake import network
 from fullbake.bases import load_config
 from fullbake.checkpoints import Checkpoints
 from fullbake.choosing import History, Trial, Way
-from fullbake.config import Recipe
+from fullbake.config.problems import problem_of
+from fullbake.config.recipe import Recipe
+from fullbake.config.sections import TrainingConfig
 from fullbake.core import rng, runtime
 from fullbake.core.cache import Cache
 from fullbake.core.console import say
 from fullbake.core.hashing import fingerprint
 from fullbake.data import Dataset
-from fullbake.decisions import problem_of
 from fullbake.encoder import freeze_all
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
@@ -32,7 +33,6 @@ from fullbake.losses import Objective, make_objective
 from fullbake.lowerlayers import Cut, find_cut, kept_states
 from fullbake.parts import Part, Parts
 from fullbake.passes import Stored
-from fullbake.sections import TrainingConfig
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded
 from fullbake.unfinished import Unfinished

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 from bases import make_base
 
-from fullbake.config import Recipe
+from fullbake.config.recipe import Recipe
 from fullbake.core import rng, storage
 from fullbake.running import adapt
 from fullbake.unfinished import folder_beside

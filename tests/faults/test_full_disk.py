@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fullbake.config import Recipe
+from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.errors import SpaceFault
 from fullbake.running import adapt

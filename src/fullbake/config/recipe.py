@@ -13,18 +13,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from fullbake.config.fields import HeadKind, Section, Way
+from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.sections import DataConfig, DecisionConfig, HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.errors import RecipeError, did_you_mean
-from fullbake.sections import (
-    DataConfig,
-    DecisionConfig,
-    HeadConfig,
-    HeadKind,
-    PretrainingConfig,
-    Section,
-    TokensConfig,
-    TrainingConfig,
-    Way,
-)
 
 
 def _stage(value: object) -> object:
