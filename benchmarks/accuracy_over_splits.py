@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from fullbake import Recipe, adapt
-from fullbake.parts import divide, read_labelled
+from fullbake.data.splits import divide, read_labelled
 
 SEEDS = range(5)
 

@@ -19,9 +19,8 @@ from machine import keep
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.parts import read_labelled
+from fullbake.data.splits import read_labelled, split
 from fullbake.probing import probe
-from fullbake.splits import split
 
 RATES = (2e-5, 5e-5, 1e-4, 4e-4)
 TEXT = "description"

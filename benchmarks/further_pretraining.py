@@ -22,8 +22,7 @@ from machine import keep
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.parts import read_labelled
-from fullbake.splits import split
+from fullbake.data.splits import read_labelled, split
 
 STAGE = PretrainingConfig(
     objective="mlm+nsp",

@@ -19,7 +19,7 @@ from machine import keep
 
 LOOK = """
 import json, resource, sys, time
-from fullbake.inspection import inspect_file
+from fullbake.data.inspection import inspect_file
 from fullbake.config.sections import DataConfig
 from fullbake.tokenizer import load_tokenizer
 tokenizer = load_tokenizer("demo")

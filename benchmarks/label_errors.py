@@ -16,8 +16,8 @@ import numpy as np
 from machine import keep
 
 from fullbake import Recipe
-from fullbake.data import Dataset
-from fullbake.parts import read_labelled
+from fullbake.data.dataset import Dataset
+from fullbake.data.splits import read_labelled
 from fullbake.suspects import find_suspects, frozen_features_of
 
 FIRST = 100

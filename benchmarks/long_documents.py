@@ -15,8 +15,7 @@ import numpy as np
 from machine import keep
 
 from fullbake import Dataset, Recipe, adapt, evaluate
-from fullbake.parts import read_labelled
-from fullbake.splits import split
+from fullbake.data.splits import read_labelled, split
 
 TRUNCATIONS = ("head", "tail", "head+tail", "windows")
 LIMIT = 128

@@ -19,11 +19,11 @@ import numpy as np
 from machine import keep
 
 from fullbake import Dataset, Recipe, network
+from fullbake.data.splits import read_labelled
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.inference import encode
 from fullbake.losses import make_objective
 from fullbake.lowerlayers import find_cut, kept_states
-from fullbake.parts import read_labelled
 from fullbake.running import effective, feature_cache
 from fullbake.tokenizer import load_tokenizer
 

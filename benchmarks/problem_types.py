@@ -19,11 +19,10 @@ import numpy as np
 from machine import RESULTS, keep
 
 from fullbake import Recipe, adapt
+from fullbake.data.splits import read_labelled, split
 from fullbake.decisions import Decision
 from fullbake.finishing import judged
-from fullbake.parts import read_labelled
 from fullbake.scoring import read_as_trained
-from fullbake.splits import split
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

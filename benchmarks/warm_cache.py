@@ -13,7 +13,7 @@ from pathlib import Path
 from machine import keep
 
 from fullbake import Dataset, Recipe
-from fullbake.parts import read_labelled
+from fullbake.data.splits import read_labelled
 from fullbake.running import adapt
 
 RUNS = 5

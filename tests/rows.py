@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fullbake import Classifier, Recipe, adapt
-from fullbake.data import Dataset, read_dataset
+from fullbake.data.dataset import Dataset, read_dataset
 
 SUBJECTS = {"food": "food water home good", "game": "game team play point", "money": "bank card price market"}
 FILLERS = "the a and we they new old last little long very never think see people world time way".split()  # noqa: SIM905

@@ -11,7 +11,7 @@ from rows import dataset, make_rows, write_csv
 
 from fullbake import Classifier, Recipe, compare, comparison, rounds
 from fullbake.core.errors import DataError, DivergenceFault, OutputError, RecipeError
-from fullbake.parts import Parts, divide
+from fullbake.data.splits import Parts, divide
 from fullbake.scoring import read_as_trained
 from fullbake.trials import train_cell
 

@@ -10,7 +10,7 @@ import pytest
 
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.data import Dataset, check_trainable, read_dataset
+from fullbake.data.dataset import Dataset, check_trainable, read_dataset
 
 
 def make(folder: Path, content: str, name: str = "train.csv") -> Path:

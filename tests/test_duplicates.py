@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.duplicates import FEWEST, NEAR, SHINGLE, duplicate_groups, find_overlap, normalize, text_hashes
+from fullbake.data.duplicates import FEWEST, NEAR, SHINGLE, duplicate_groups, find_overlap, normalize, text_hashes
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -197,7 +197,7 @@ def test_time_grows_with_the_number_of_texts_and_not_its_square() -> None:
     ],
 )
 def test_known_overlaps(train: str, held: str, column: str, count: int) -> None:
-    from fullbake.data import read_dataset
+    from fullbake.data.dataset import read_dataset
 
     one, two = (read_dataset(SHARED / name, text=column).texts for name in (train, held))
     assert len(find_overlap(one, two, near=False)[1]) == count

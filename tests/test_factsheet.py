@@ -5,8 +5,8 @@ from rich.console import Console
 from rows import make_rows, write_csv
 
 from fullbake.config.sections import DataConfig
+from fullbake.data.inspection import inspect_file
 from fullbake.factsheet import sheet
-from fullbake.inspection import inspect_file
 
 
 def shown(path: Path) -> str:

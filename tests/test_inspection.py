@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rows import make_rows, write_csv
 
-from fullbake import inspection, survey
 from fullbake.config.sections import DataConfig, TokensConfig
-from fullbake.data import read_dataset
-from fullbake.inspection import Facts, describe, headlines, inspect_file, inspect_parts
-from fullbake.parts import divide
+from fullbake.data import inspection
+from fullbake.data.dataset import read_dataset
+from fullbake.data.inspection import Facts, describe, headlines, inspect_file, inspect_parts
+from fullbake.data.splits import divide
 from fullbake.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
@@ -111,7 +111,7 @@ def test_many_labels(tmp_path: Path) -> None:
 
 def test_a_large_file_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "SAMPLE", 50)
-    monkeypatch.setattr(survey, "MOST_HASHES", 64)
+    monkeypatch.setattr(inspection, "MOST_HASHES", 64)
     rows = [(f"{text} {place}", label) for place, (text, label) in enumerate(honest(400))]
     facts = look(tmp_path, rows + rows)
     assert (facts.rows, facts.sampled) == (800, 50)

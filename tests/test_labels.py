@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.labels import LabelReader, count_labels
+from fullbake.data.labels import LabelReader, count_labels
 
 ONE = Columns("text", "label")
 MANY = Columns("text", labels=("a", "b"))

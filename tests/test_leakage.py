@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 
-from fullbake.leakage import find_clues, find_named_labels, words_of
+from fullbake.data.text_checks import find_clues, find_named_labels, words_of
 
 DRAWN = random.Random(0)
 TEXTS = [" ".join(DRAWN.choices("a b c d e f g h".split(), k=6)) for _ in range(300)]  # noqa: SIM905

@@ -18,8 +18,8 @@ from nasty.make import make
 from pyarrow import parquet
 
 from fullbake import Error, read_dataset
-from fullbake.data import Dataset
-from fullbake.tables import open_table
+from fullbake.data.dataset import Dataset
+from fullbake.data.files import open_table
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pytest
 from rows import dataset, recipe
 
 from fullbake import network, pacing
+from fullbake.data.splits import divide
 from fullbake.designs import Cell, Design, Line, full_design
 from fullbake.encoder import load_encoder
 from fullbake.entrants import read_entrants
 from fullbake.pacing import FIXED, PRETRAINING, Forecast, Pace, Sizes, measure_pace
-from fullbake.parts import divide
 from fullbake.running import effective, feature_cache
 from fullbake.ways import Job, tokenizer_for
 

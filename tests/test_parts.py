@@ -6,9 +6,9 @@ from rows import column, dataset, make_rows, write_csv
 
 from fullbake.config.sections import Columns, DataConfig
 from fullbake.core.errors import DataError
-from fullbake.data import Dataset
-from fullbake.duplicates import normalize
-from fullbake.parts import Part, Parts, divide
+from fullbake.data.dataset import Dataset
+from fullbake.data.duplicates import normalize
+from fullbake.data.splits import Part, Parts, divide
 
 
 def whole(texts: list[str], labels: list[int]) -> Dataset:
@@ -163,7 +163,7 @@ def test_five_rows_of_each_class_are_enough_for_a_part(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_warned_of_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    monkeypatch.setattr("fullbake.parts.MOST_ROWS_FOR_FOLDS", 20)
+    monkeypatch.setattr("fullbake.data.splits.MOST_ROWS_FOR_FOLDS", 20)
     assert divide(dataset(tmp_path, 24), DataConfig()).validation is not None
     assert any("--folds 5" in message for message in caplog.messages)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake.core.errors import DataError
-from fullbake.splits import folds, split
+from fullbake.data.splits import folds, split
 
 SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
 

@@ -18,8 +18,8 @@ from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import storage
 from fullbake.core.errors import DataError, Interrupted, OutputError
 from fullbake.core.hashing import file_sha256
+from fullbake.data.splits import divide
 from fullbake.encoder import load_encoder
-from fullbake.parts import divide
 from fullbake.staging import stage_base
 
 Bases = Callable[..., Path]

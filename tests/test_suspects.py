@@ -9,7 +9,7 @@ import pytest
 from rows import dataset, make_rows, recipe, write_csv
 
 from fullbake.core.errors import OutputError, RecipeError
-from fullbake.data import read_dataset
+from fullbake.data.dataset import read_dataset
 from fullbake.suspects import find_suspects, frozen_features_of, write_suspects
 
 Bases = Callable[..., Path]

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fullbake.chunks import CHUNK_CHARACTERS
 from fullbake.core.errors import DataError
-from fullbake.tables import open_lines, open_table
-from fullbake.textfiles import LARGEST_FIELD
+from fullbake.data.files import open_lines, open_table
+from fullbake.data.tables import CHUNK_CHARACTERS
+from fullbake.data.textfiles import LARGEST_FIELD
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -320,5 +320,5 @@ def test_any_json_lines_come_back(
 
 
 def test_reading_text_files_loads_no_pyarrow() -> None:
-    code = "import sys, fullbake.tables; sys.exit(any(name in sys.modules for name in ('pyarrow', 'numpy')))"
+    code = "import sys, fullbake.data.files; sys.exit(any(name in sys.modules for name in ('pyarrow', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

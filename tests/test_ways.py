@@ -13,9 +13,9 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from fullbake import Classifier, adapt, evaluate, predict_file
 from fullbake.core.errors import DataError, RecipeError
+from fullbake.data.files import open_table
 from fullbake.inference import encode
 from fullbake.scoring import read_as_trained
-from fullbake.tables import open_table
 
 Bases = Callable[..., Path]
 WAYS = ["frozen-linear", "frozen-mlp", "finetune"]

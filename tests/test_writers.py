@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fullbake.chunks import Table
 from fullbake.core.errors import DataError, Fault, OutputError
-from fullbake.tables import open_lines, open_table
-from fullbake.writers import open_writer, output_form
+from fullbake.data.files import open_lines, open_table, open_writer, output_form
+from fullbake.data.tables import Table
 
 EXTRA = {"predicted": str, "score": np.float32}
 

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from fullbake.writing import MARKS, marked, script_shares
+from fullbake.data.text_checks import MARKS, marked, script_shares
 
 
 def test_scripts_are_shares_of_letters() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fullbake.comparison import compare
     from fullbake.config.recipe import Recipe
     from fullbake.core.errors import Error
-    from fullbake.data import Dataset, read_dataset
+    from fullbake.data.dataset import Dataset, read_dataset
     from fullbake.model import Classifier
     from fullbake.running import adapt
     from fullbake.scoring import evaluate, predict_file
@@ -38,7 +38,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "model",
-    "Dataset": "data",
+    "Dataset": "data.dataset",
     "Error": "core.errors",
     "Recipe": "config.recipe",
     "adapt": "running",
@@ -46,7 +46,7 @@ _HOMES = {
     "evaluate": "scoring",
     "further_pretrain": "staging",
     "predict_file": "scoring",
-    "read_dataset": "data",
+    "read_dataset": "data.dataset",
 }
 
 

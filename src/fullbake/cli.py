@@ -15,10 +15,10 @@ from rich.text import Text
 
 from fullbake import __version__, comparecli, corpuscli, printing, terminal
 from fullbake.checkpoints import Cadence
-from fullbake.compressed import bare_suffix
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
+from fullbake.data.tables import bare_suffix
 from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
 from fullbake.terminal import out, show, tell
 
@@ -154,7 +154,7 @@ def predict(
     overwrite: bool
         Replace the output file, once the new one is complete.
     """
-    from fullbake.tables import FORMS, open_lines
+    from fullbake.data.files import FORMS, open_lines
 
     from_stdin = not inputs
     from_file = len(inputs) == 1 and (bare_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
@@ -262,7 +262,7 @@ def inspect(
 
         require_cleanlab()
     from fullbake import factsheet
-    from fullbake.inspection import inspect_file
+    from fullbake.data.inspection import inspect_file
 
     limits = _limits(recipe) if "base" in given else ()
     facts = inspect_file(data, recipe.data, *limits)
@@ -294,7 +294,7 @@ def _plot_facts(facts: Any, path: Path) -> None:
 
 
 def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
-    from fullbake.parts import read_labelled
+    from fullbake.data.splits import read_labelled
     from fullbake.suspects import find_suspects, frozen_features_of, write_suspects
 
     dataset = read_labelled(data, recipe.data)

@@ -137,8 +137,8 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     from importlib import resources
 
     from fullbake.comparison import compare
+    from fullbake.data.splits import read_labelled
     from fullbake.model import Classifier
-    from fullbake.parts import read_labelled
 
     fields: dict[str, Any] = {"text": "text", "label": "topic"}
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:

@@ -20,17 +20,16 @@ from fullbake.core import runtime
 from fullbake.core.console import duration, hush, say
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.core.hashing import fingerprint
-from fullbake.data import Dataset
+from fullbake.data.dataset import Dataset
+from fullbake.data.labels import count_labels
+from fullbake.data.splits import Parts, divide, read_labelled, rotate, split
 from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_duration, pick_design, smaller_designs
 from fullbake.encoder import load_encoder
 from fullbake.entrants import DEFAULT, Entrant, read_entrants
-from fullbake.labels import count_labels
 from fullbake.leaderboard import FORMAT, Ending, conclude
 from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
-from fullbake.parts import Parts, divide, read_labelled, rotate
 from fullbake.rounds import CLOSING, Rounds, Setting, blind
 from fullbake.running import check_problem, effective, feature_cache
-from fullbake.splits import split
 from fullbake.venue import opened
 from fullbake.ways import Job, tokenizer_for
 

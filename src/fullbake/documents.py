@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from fullbake.compressed import bare_suffix
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
-from fullbake.tables import FORMS, files_of, open_table
-from fullbake.textfiles import read_text_lines, too_long
+from fullbake.data.files import FORMS, files_of, open_table
+from fullbake.data.tables import bare_suffix
+from fullbake.data.textfiles import read_text_lines, too_long
 
 LONGEST_PARAGRAPH: Final = 10_000_000
 """Characters; a book has some 500,000 in all."""

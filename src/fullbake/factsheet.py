@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fullbake.inspection import Facts, Lengths, describe
+from fullbake.data.inspection import Facts, Lengths, describe
 
 
 def sheet(facts: Facts) -> RenderableType:

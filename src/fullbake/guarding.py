@@ -11,8 +11,8 @@ from itertools import accumulate
 from typing import Final
 
 from fullbake.core.hashing import fingerprint
+from fullbake.data.duplicates import FEWEST, SHINGLE, find_overlap, normalize, text_hashes
 from fullbake.documents import Document, Source
-from fullbake.duplicates import FEWEST, SHINGLE, find_overlap, normalize, text_hashes
 
 _PORTION_TEXTS: Final = 50_000
 _PORTION_CHARACTERS: Final = 32_000_000

@@ -15,19 +15,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from fullbake import __version__, inspection, reporting, standings
+from fullbake import __version__, reporting, standings
 from fullbake.config.problems import problem_of
 from fullbake.core import runtime, storage
 from fullbake.core.hashing import fingerprint
+from fullbake.data import inspection
+from fullbake.data.labels import count_labels
+from fullbake.data.splits import Part, Parts
 from fullbake.decisions import Decision, probabilities
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
 from fullbake.finishing import Finished
 from fullbake.forgetting import Forgetting
-from fullbake.labels import count_labels
 from fullbake.manifest import MANIFEST
 from fullbake.model import Classifier, Record
-from fullbake.parts import Part, Parts
 from fullbake.rounds import Result, Rounds, Setting
 from fullbake.running import record_of
 from fullbake.standings import Scored, Truth

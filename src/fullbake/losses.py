@@ -16,7 +16,7 @@ from torch.nn import functional
 from fullbake.config.problems import MULTI_LABEL, ProblemType, problem_of
 from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import RecipeError, did_you_mean
-from fullbake.labels import count_labels
+from fullbake.data.labels import count_labels
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (rows, classes), labels: ids (rows,) or 0 and 1 (rows, classes)) -> the loss of each row, (rows,)."""

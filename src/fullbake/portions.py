@@ -26,8 +26,8 @@ from tokenizers import Tokenizer
 
 from fullbake.core import runtime
 from fullbake.core.errors import Fault
+from fullbake.data.duplicates import normalize
 from fullbake.documents import Document
-from fullbake.duplicates import normalize
 from fullbake.sentences import split_sentences
 
 Paragraphs = tuple[str, ...]

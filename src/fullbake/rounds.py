@@ -17,10 +17,10 @@ from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
 from fullbake.core.errors import Error, SpaceFault
 from fullbake.core.hashing import fingerprint
+from fullbake.data.splits import Parts
 from fullbake.designs import Cell
 from fullbake.entrants import Entrant
 from fullbake.pacing import FIXED, Forecast
-from fullbake.parts import Parts
 from fullbake.scoreboard import Board
 from fullbake.staging import staged
 from fullbake.trials import Outcome, Score, Weights, failed, score_baseline, score_cell, train_baseline, train_cell

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fullbake import bases, inspection, metrics, network, unfinished
+from fullbake import bases, metrics, network, unfinished
 from fullbake.bases import load_config, max_positions
 from fullbake.checkpoints import Cadence
 from fullbake.choosing import History, Trained, train_best
@@ -23,15 +23,16 @@ from fullbake.core.cache import Cache
 from fullbake.core.console import say, warn
 from fullbake.core.errors import RecipeError
 from fullbake.core.hashing import fingerprint
-from fullbake.data import Dataset
+from fullbake.data import inspection
+from fullbake.data.dataset import Dataset
+from fullbake.data.duplicates import text_hashes
+from fullbake.data.splits import Part, Parts, divide, read_labelled
 from fullbake.decisions import check_aim
-from fullbake.duplicates import text_hashes
 from fullbake.encoder import default_pooling, load_encoder
 from fullbake.finishing import Finished, aim_of, finish, judged
 from fullbake.inference import logits_over
 from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
-from fullbake.parts import Part, Parts, divide, read_labelled
 from fullbake.staging import staged
 from fullbake.unfinished import Resume, Unfinished
 from fullbake.ways import Job, bind, encode_rows, tokenizer_for

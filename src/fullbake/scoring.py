@@ -6,19 +6,18 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fullbake.chunks import Table
 from fullbake.config.problems import MULTI_LABEL
 from fullbake.config.recipe import Recipe
 from fullbake.core.console import bar, warn
 from fullbake.core.errors import DataError
 from fullbake.core.runtime import release_memory
-from fullbake.data import Dataset
-from fullbake.duplicates import text_hashes
+from fullbake.data.dataset import Dataset
+from fullbake.data.duplicates import text_hashes
+from fullbake.data.files import open_table, open_writer
+from fullbake.data.splits import read_labelled
+from fullbake.data.tables import Table
 from fullbake.finishing import judged
 from fullbake.model import Classifier
-from fullbake.parts import read_labelled
-from fullbake.tables import open_table
-from fullbake.writers import open_writer
 
 
 def predict_file(

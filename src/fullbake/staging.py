@@ -19,12 +19,12 @@ from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.core.hashing import fingerprint
 from fullbake.courses import Course, prepare
-from fullbake.data import read_dataset
+from fullbake.data.dataset import read_dataset
+from fullbake.data.splits import Part, Parts
 from fullbake.documents import Source, file_source, text_source
 from fullbake.encoder import load_encoder
 from fullbake.guarding import Guard
 from fullbake.network import encoder_fingerprint
-from fullbake.parts import Part, Parts
 from fullbake.pretraining import pretrain, write
 from fullbake.unfinished import Resume
 from fullbake.vocabularies import with_vocabulary

@@ -16,9 +16,9 @@ from fullbake.calibration import reliability
 from fullbake.config.problems import problem_of, spoken
 from fullbake.contests import estimate, median_seed
 from fullbake.core.errors import DataError
+from fullbake.data.splits import Part
 from fullbake.decisions import probabilities
 from fullbake.disagreements import rank_disagreements
-from fullbake.parts import Part
 from fullbake.recalls import class_recalls, threshold_curve
 from fullbake.resampling import BY_CHANCES, Resampled, resample
 from fullbake.verdicts import Contestant, Verdict

@@ -23,12 +23,11 @@ from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.console import bar
 from fullbake.core.errors import OutputError, RecipeError
-from fullbake.data import Dataset
-from fullbake.duplicates import duplicate_groups
+from fullbake.data.dataset import Dataset
+from fullbake.data.duplicates import duplicate_groups
+from fullbake.data.splits import Part, Parts, folds
 from fullbake.encoder import load_encoder
-from fullbake.parts import Part, Parts
 from fullbake.running import effective, feature_cache
-from fullbake.splits import folds
 from fullbake.ways import Job, features_of, tokenizer_for
 
 FOLDS: Final = 5

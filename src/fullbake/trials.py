@@ -21,12 +21,12 @@ from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core import runtime
 from fullbake.core.errors import Error, Fault, SpaceFault
-from fullbake.data import Dataset
+from fullbake.data.dataset import Dataset
+from fullbake.data.splits import Part, Parts
 from fullbake.decisions import Decision, probabilities
 from fullbake.finishing import Finished, finish, settle
 from fullbake.freezing import Featured, head_logits
 from fullbake.inference import judge, logits_over
-from fullbake.parts import Part, Parts
 from fullbake.ways import Job, bind, build_network, encode_rows, features_of
 
 ANOTHER_SEED: Final = 1000

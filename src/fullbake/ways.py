@@ -22,7 +22,8 @@ from fullbake.core import rng, runtime
 from fullbake.core.cache import Cache
 from fullbake.core.console import say
 from fullbake.core.hashing import fingerprint
-from fullbake.data import Dataset
+from fullbake.data.dataset import Dataset
+from fullbake.data.splits import Part, Parts
 from fullbake.encoder import freeze_all
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
@@ -31,7 +32,6 @@ from fullbake.inference import encode
 from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
 from fullbake.lowerlayers import Cut, find_cut, kept_states
-from fullbake.parts import Part, Parts
 from fullbake.passes import Stored
 from fullbake.tokenizer import load_tokenizer, set_defaults
 from fullbake.tokens import Encoded

@@ -17,13 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fullbake.arrowtables import arrow_table
-from fullbake.chunks import Table
-from fullbake.compressed import bare_suffix
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.labels import LabelReader, count_labels
-from fullbake.tables import FORMS, open_table
+from fullbake.data.arrow import arrow_table
+from fullbake.data.files import FORMS, open_table
+from fullbake.data.labels import LabelReader, count_labels
+from fullbake.data.tables import Table, bare_suffix
 
 Ids = npt.NDArray[np.int64]
 

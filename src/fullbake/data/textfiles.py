@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
-from fullbake.compressed import open_binary
 from fullbake.core.errors import DataError
+from fullbake.data.tables import open_binary
 
 LARGEST_FIELD: Final = 2**28
 """Characters. The csv module's own limit, 131,072, is less than long documents have; with no limit at all an

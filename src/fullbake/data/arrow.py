@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from fullbake.chunks import CHUNK_CHARACTERS, Chunk, Table, null_value, select_columns
 from fullbake.core.errors import DataError
-from fullbake.textfiles import check_unique
+from fullbake.data.tables import CHUNK_CHARACTERS, Chunk, Table, null_value, select_columns
+from fullbake.data.textfiles import check_unique
 
 Batches = Callable[[int, bool], Iterator[Any]]
 """(rows at most, whether to read all columns) -> pyarrow.RecordBatch after RecordBatch."""
