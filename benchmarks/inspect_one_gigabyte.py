@@ -21,7 +21,7 @@ LOOK = """
 import json, resource, sys, time
 from fullbake.data.inspection import inspect_file
 from fullbake.config.sections import DataConfig
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models.tokenizer import load_tokenizer
 tokenizer = load_tokenizer("demo")
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 facts = inspect_file(sys.argv[1], DataConfig(), tokenizer, 512)

@@ -15,18 +15,19 @@ import torch
 from rounds import Run
 from work import BASE, comments, messages, news, operations, read_rows
 
-from fullbake import Classifier, Recipe, adapt, network, predict_file
-from fullbake.bases import load_config, resolve
+from fullbake import Classifier, Recipe, adapt, predict_file
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.finetuning import Labelled, Tuning, finetune
 from fullbake.freezing import Featured, HeadTraining, frozen_features
 from fullbake.grids import train_heads
-from fullbake.heads import build_head
-from fullbake.inference import encode
 from fullbake.losses import make_objective
 from fullbake.model import Record
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models import network
+from fullbake.models.heads import build_head
+from fullbake.models.inference import encode
+from fullbake.models.pretrained import load_config, resolve
+from fullbake.models.tokenizer import load_tokenizer
 
 LABELS = ("0", "1")
 

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from machine import keep
 
-from fullbake import Dataset, Recipe, network
+from fullbake import Dataset, Recipe
 from fullbake.data.splits import read_labelled
 from fullbake.finetuning import Labelled, Tuning, finetune
-from fullbake.inference import encode
 from fullbake.losses import make_objective
 from fullbake.lowerlayers import find_cut, kept_states
+from fullbake.models import network
+from fullbake.models.inference import encode
+from fullbake.models.tokenizer import load_tokenizer
 from fullbake.running import effective, feature_cache
-from fullbake.tokenizer import load_tokenizer
 
 ROUNDS = 3
 LAYERS = (None, 0, 2, 3, 4, 5)

@@ -27,7 +27,7 @@ from transformers import (
 )
 from work import BASE, comments, messages, news
 
-from fullbake.bases import resolve
+from fullbake.models.pretrained import resolve
 
 FOLDER = str(resolve(BASE))
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fullbake import Recipe, network
+from fullbake import Recipe
 from fullbake.choosing import train_best
 from fullbake.data.splits import Parts, divide, read_labelled
-from fullbake.encoder import load_encoder
 from fullbake.freezing import Featured, head_logits
+from fullbake.models import network
+from fullbake.models.encoder import load_encoder
 from fullbake.running import effective, feature_cache
 from fullbake.ways import Job, bind, features_of, tokenizer_for
 

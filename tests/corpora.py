@@ -13,9 +13,9 @@ from fullbake.core.cache import Cache
 from fullbake.corpus import Corpus, Shard, build_corpus, read_shard
 from fullbake.documents import Document, Source
 from fullbake.masking import Masking
+from fullbake.models.encoding import template_of
 from fullbake.portions import Reading
 from fullbake.stream import Phase
-from fullbake.tokens import template_of
 
 LIMIT = 2**30
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullbake import attention
-from fullbake.attention import attend
-from fullbake.dropout import LEVELS, draw_kept, drop_level
+from fullbake.models import fast_attention
+from fullbake.models.fast_attention import LEVELS, attend, draw_kept, drop_level
 
 RATE = 0.25
 
@@ -33,7 +32,7 @@ def masked_like_ours(shape: tuple[int, ...], rate: float) -> Tensor:
     kept = np.empty(shape, dtype=np.bool_)
     source = np.random.SFC64(int(torch.randint(1 << 62, ())))
     flat = kept.reshape(-1, *shape[2:])
-    size = min(len(flat), max(1, attention.CHUNK // (shape[2] * shape[3])))
+    size = min(len(flat), max(1, fast_attention.CHUNK // (shape[2] * shape[3])))
     for start in range(0, len(flat), size):
         draw_kept(source, drop_level(rate), flat[start : start + size])
     return torch.from_numpy(kept).float() * (LEVELS / (LEVELS - drop_level(rate)))
@@ -58,7 +57,7 @@ def padding(rows: int, queries: int, tokens: int) -> Tensor:
 def test_outputs_and_gradients_are_those_of_the_plain_formula(
     monkeypatch: pytest.MonkeyPatch, masked: str, chunk: int, queries: int
 ) -> None:
-    monkeypatch.setattr(attention, "CHUNK", chunk)
+    monkeypatch.setattr(fast_attention, "CHUNK", chunk)
     rows, heads, tokens = 3, 4, 9
     mask = None if masked == "no" else padding(rows, queries, tokens)
     if masked == "local" and mask is not None:
@@ -113,19 +112,19 @@ def test_everything_else_is_torchs(change: Any, options: dict[str, Any]) -> None
     torch.manual_seed(0)
     ours, _ = attend(Encoder(), *tensors, None, **options)
     torch.manual_seed(0)
-    theirs, _ = attention.sdpa_attention_forward(Encoder(), *tensors, None, **options)
+    theirs, _ = fast_attention.sdpa_attention_forward(Encoder(), *tensors, None, **options)
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("tokens", [2, 9, attention.SHORT])
+@pytest.mark.parametrize("tokens", [2, 9, fast_attention.SHORT])
 @pytest.mark.parametrize("chunk", [1, 200, 1 << 18])
 def test_short_rows_without_a_way_back_see_what_torch_shows_them(
     monkeypatch: pytest.MonkeyPatch, tokens: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(attention, "CHUNK", chunk)
+    monkeypatch.setattr(fast_attention, "CHUNK", chunk)
     ways: list[str] = []
-    short = attention._attend_short
-    monkeypatch.setattr(attention, "_attend_short", lambda *given: ways.append("short") or short(*given))
+    short = fast_attention._attend_short
+    monkeypatch.setattr(fast_attention, "_attend_short", lambda *given: ways.append("short") or short(*given))
     query, key, value = inputs(3, 4, tokens, tokens, 8)
     expected = functional.scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)
     with torch.no_grad():
@@ -174,7 +173,7 @@ def test_on_a_gpu_packed_rows_go_to_torchs_own_where_that_is_asked_for(monkeypat
         return row_by_row(*heads_first, bounds_q, bounds_k)[0]
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in)
-    monkeypatch.setattr(attention, "attends_varlen", lambda *_: True)
+    monkeypatch.setattr(fast_attention, "attends_varlen", lambda *_: True)
     query, key, value, bounds = packed([(4, 4), (1, 9), (2, 2)])
     got, _ = attend(Encoder(), query, key, value, None, **bounds)
     torch.testing.assert_close(got, row_by_row(query, key, value, **bounds), rtol=0, atol=1e-2)
@@ -183,8 +182,8 @@ def test_on_a_gpu_packed_rows_go_to_torchs_own_where_that_is_asked_for(monkeypat
 def test_torchs_variable_lengths_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.is_autocast_enabled", lambda device: device == "cuda")
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    assert not attention.attends_varlen(gpu, 0.0)
+    assert not fast_attention.attends_varlen(gpu, 0.0)
     monkeypatch.setenv("FULLBAKE_GPU_PIECES", "1")
-    assert attention.attends_varlen(gpu, 0.0)
-    assert not attention.attends_varlen(gpu, 0.1)
-    assert not attention.attends_varlen(cpu, 0.0)
+    assert fast_attention.attends_varlen(gpu, 0.0)
+    assert not fast_attention.attends_varlen(gpu, 0.1)
+    assert not fast_attention.attends_varlen(cpu, 0.0)

@@ -1,4 +1,4 @@
-"""fullbake.bases: where a base lies, what its config says, and what is refused before any weight is read."""
+"""fullbake.models.pretrained: where a base lies, what its config says, and what is refused before any weight is read."""
 
 import json
 import sys
@@ -11,9 +11,9 @@ import transformers
 from bases import FAMILIES
 from transformers.utils import logging as transformers_logging
 
-from fullbake import bases as module
-from fullbake.bases import load_config, max_positions, quiet, resolve
 from fullbake.core.errors import BaseModelError
+from fullbake.models import pretrained as module
+from fullbake.models.pretrained import load_config, max_positions, quiet, resolve
 
 Bases = Callable[..., Path]
 

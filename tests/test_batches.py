@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.batches import POOL_BATCHES, Step, balanced_row_weights, inference_plan, training_plan
+from fullbake.models.batching import POOL_BATCHES, Step, balanced_row_weights, inference_plan, training_plan
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200).map(lambda values: np.array(values, dtype=np.int64))
 SIZES = st.integers(1, 40)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fullbake.dropout import LEVELS, WordDropout, draw_kept, drop_level
+from fullbake.models.fast_attention import LEVELS, WordDropout, draw_kept, drop_level
 
 COUNT = 1 << 20
 

@@ -1,4 +1,4 @@
-"""fullbake.encoder: loading, pooling, freezing and rates by depth, for every family."""
+"""fullbake.models.encoder: loading, pooling, freezing and rates by depth, for every family."""
 
 import json
 import shutil
@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fullbake.bases import load_config
 from fullbake.core.errors import BaseModelError
-from fullbake.encoder import (
+from fullbake.models.encoder import (
     default_pooling,
     freeze_all,
     freeze_lowest,
@@ -27,7 +26,8 @@ from fullbake.encoder import (
     parameter_groups,
     standard_pooling,
 )
-from fullbake.pooling import POOLINGS, pool, pooled_width
+from fullbake.models.heads import POOLINGS, pool, pooled_width
+from fullbake.models.pretrained import load_config
 
 Bases = Callable[..., Path]
 IDS = torch.arange(5, 15).reshape(2, 5)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from fullbake import excerpts
-from fullbake.excerpts import Excerpts
+from fullbake.models import long_texts
+from fullbake.models.long_texts import Excerpts
 
 KINDS = ("bert", "mpnet", "roberta", "modernbert", "albert", "xlm-roberta", "deberta-v3")
 
@@ -83,8 +83,8 @@ TEXTS = st.lists(st.tuples(FRAGMENTS, st.integers(1, 600)), max_size=8).map(
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the short texts of these tests are long ones."""
-    monkeypatch.setattr(excerpts, "_LEAST_PIECE", 64)
-    monkeypatch.setattr(excerpts, "LONG", 512)
+    monkeypatch.setattr(long_texts, "_LEAST_PIECE", 64)
+    monkeypatch.setattr(long_texts, "LONG", 512)
 
 
 def whole_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -144,8 +144,8 @@ def test_how_unigram_parts_a_run_may_hang_on_its_end() -> None:
 MEASURED = """
 import resource
 from pathlib import Path
-from fullbake.tokenizer import load_tokenizer
-from fullbake.tokens import tokenize
+from fullbake.models.tokenizer import load_tokenizer
+from fullbake.models.encoding import tokenize
 tokenizer = load_tokenizer(Path({base!r}))
 text = "." * 10_000_000
 tokenize(tokenizer, ["good"], max_length=512, truncation="head")

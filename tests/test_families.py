@@ -4,7 +4,7 @@ from torch import nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLayer
 
-from fullbake.families import family_name, is_subclassed, known_class, subclass
+from fullbake.models.fast_layers import family_name, is_subclassed, known_class, subclass
 
 KNOWN = ("bert.BertLayer",)
 

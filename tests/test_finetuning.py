@@ -8,12 +8,12 @@ import torch
 from rows import dataset, recipe, train, weights
 from torch import nn
 
-from fullbake import network
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
-from fullbake.heads import output_layer
-from fullbake.inference import encode, judge, logits_over
 from fullbake.losses import make_objective
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models import network
+from fullbake.models.heads import output_layer
+from fullbake.models.inference import encode, judge, logits_over
+from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

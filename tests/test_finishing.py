@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from bases import FAMILIES
 
-from fullbake import network
 from fullbake.choosing import Trained
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
 from fullbake.decisions import Decision, probabilities
-from fullbake.finishing import aim_of, divide_logits, finish, judged
-from fullbake.inference import encode, logits_over
-from fullbake.tokenizer import load_tokenizer
+from fullbake.finishing import aim_of, finish, judged
+from fullbake.models import network
+from fullbake.models.heads import divide_logits
+from fullbake.models.inference import encode, logits_over
+from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=24)

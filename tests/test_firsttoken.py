@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fullbake.encoder import load_encoder
-from fullbake.firsttoken import first_token_class
-from fullbake.kernels import fast_kernels
+from fullbake.models.encoder import load_encoder
+from fullbake.models.fast_layers import fast_kernels, first_token_class
 
 Bases = Callable[..., Path]
 KNOWN = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")

@@ -10,17 +10,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from test_finetuning import assert_same
 
-from fullbake import network
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.decisions import probabilities
 from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
-from fullbake.heads import l2_penalty
-from fullbake.inference import encode, judge, logits_over
 from fullbake.logistic import STRENGTHS
 from fullbake.losses import make_objective
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models import network
+from fullbake.models.heads import l2_penalty
+from fullbake.models.inference import encode, judge, logits_over
+from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=48, token_budget=256)

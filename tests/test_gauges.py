@@ -13,7 +13,7 @@ from corpora import load_tokenizer, make_documents, masking, phase, shard_of
 from fullbake.core.errors import DataError
 from fullbake.gauges import MASKINGS, Gauge, draw_gauge, plain, read_gauge
 from fullbake.guesses import guess
-from fullbake.languagemodel import LanguageModel, load_language_model
+from fullbake.models.masked_lm import LanguageModel, load_language_model
 from fullbake.stream import pair_facts
 
 TEXTS = make_documents(30)

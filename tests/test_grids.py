@@ -13,9 +13,9 @@ from fullbake.core import runtime
 from fullbake.core.errors import DivergenceFault
 from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_logits
 from fullbake.grids import train_heads
-from fullbake.heads import build_head
-from fullbake.inference import judge
 from fullbake.losses import make_objective
+from fullbake.models.heads import build_head
+from fullbake.models.inference import judge
 
 NAMES = ("a", "b", "c")
 WIDTH = 12

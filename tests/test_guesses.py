@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fullbake.core.rng import source
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import Guesses, guess
-from fullbake.languagemodel import LanguageModel, load_language_model
+from fullbake.models.masked_lm import LanguageModel, load_language_model
 from fullbake.stream import Batch, build_examples, masked_batch
 
 

@@ -1,4 +1,4 @@
-"""fullbake.heads: what the heads compute, how they start, and what is done to output layers."""
+"""fullbake.models.heads: what the heads compute, how they start, and what is done to output layers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
-from fullbake.encoder import load_standard
-from fullbake.heads import build_head, fold_scaler, l2_penalty, output_layer
+from fullbake.models.encoder import load_standard
+from fullbake.models.heads import build_head, fold_scaler, l2_penalty, output_layer
 
 
 def head(kind: str = "mlp", *, layers: int = 2, dropout: float = 0.15) -> nn.Sequential:

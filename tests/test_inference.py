@@ -11,12 +11,12 @@ from rows import column, make_rows
 from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
-from fullbake import network
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.decisions import probabilities
-from fullbake.inference import encode, inputs_for, judge, logits_over, run_over
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models import network
+from fullbake.models.inference import encode, inputs_for, judge, logits_over, run_over
+from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 TEXTS = [row[0] for row in make_rows(20)] + ["", "a"]

@@ -11,7 +11,7 @@ from fullbake.data import inspection
 from fullbake.data.dataset import read_dataset
 from fullbake.data.inspection import Facts, describe, headlines, inspect_file, inspect_parts
 from fullbake.data.splits import divide
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
 WORDS = "the a and we they new old last little long very never think see people world time way".split()  # noqa: SIM905

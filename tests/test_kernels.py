@@ -9,9 +9,9 @@ from rows import train, weights
 from torch import nn
 
 from fullbake import Classifier
-from fullbake.encoder import load_encoder
-from fullbake.kernels import compiled, fast_kernels
-from fullbake.languagemodel import load_language_model
+from fullbake.models.encoder import load_encoder
+from fullbake.models.fast_layers import compiled, fast_kernels
+from fullbake.models.masked_lm import load_language_model
 
 Bases = Callable[..., Path]
 

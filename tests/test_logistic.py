@@ -10,8 +10,8 @@ from torch import nn
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.decisions import probabilities
-from fullbake.inference import judge
 from fullbake.logistic import STRENGTHS, LogisticRows, fit_logistic
+from fullbake.models.inference import judge
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 5)).astype(np.float32)

@@ -10,11 +10,12 @@ import torch
 from bases import FAMILIES
 from rows import make_rows, train, weights
 
-from fullbake import lowerlayers, network
+from fullbake import lowerlayers
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
-from fullbake.encoder import freeze_lowest, load_encoder, probe_inputs
 from fullbake.lowerlayers import find_cut, given_states, held_still, lower_states
+from fullbake.models import network
+from fullbake.models.encoder import freeze_lowest, load_encoder, probe_inputs
 
 Bases = Callable[..., Path]
 

@@ -1,4 +1,4 @@
-"""fullbake.network: the joined model, its round trips, and heads apart from their encoders, by family."""
+"""fullbake.models.network: the joined model, its round trips, and heads apart from their encoders, by family."""
 
 import json
 import shutil
@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError, BundleError
-from fullbake.encoder import load_encoder
-from fullbake.network import (
+from fullbake.models.encoder import load_encoder
+from fullbake.models.heads import pool
+from fullbake.models.network import (
     EncoderForTextClassification,
     build,
     encoder_fingerprint,
@@ -27,7 +28,6 @@ from fullbake.network import (
     load_network,
     skeleton,
 )
-from fullbake.pooling import pool
 
 Bases = Callable[..., Path]
 LABELS = ["no", "yes", "maybe"]

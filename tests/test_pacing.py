@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from rows import dataset, recipe
 
-from fullbake import network, pacing
+from fullbake import pacing
 from fullbake.data.splits import divide
 from fullbake.designs import Cell, Design, Line, full_design
-from fullbake.encoder import load_encoder
 from fullbake.entrants import read_entrants
+from fullbake.models import network
+from fullbake.models.encoder import load_encoder
 from fullbake.pacing import FIXED, PRETRAINING, Forecast, Pace, Sizes, measure_pace
 from fullbake.running import effective, feature_cache
 from fullbake.ways import Job, tokenizer_for

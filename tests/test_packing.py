@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fullbake.encoder import load_encoder
-from fullbake.kernels import fast_kernels
-from fullbake.packing import packed_classes
+from fullbake.models.encoder import load_encoder
+from fullbake.models.fast_layers import fast_kernels, packed_classes
 
 Bases = Callable[..., Path]
 KNOWN = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")

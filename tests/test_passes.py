@@ -16,9 +16,8 @@ from torch import Tensor
 from fullbake import passes
 from fullbake.config.sections import TokensConfig
 from fullbake.core.cache import Cache
+from fullbake.models.encoding import Encoded, offsets_of
 from fullbake.passes import Pass, distinct, gathered, output_in_memory, stored_output
-from fullbake.tokens import Encoded
-from fullbake.truncation import offsets_of
 
 TOKENS = TokensConfig(max_length=16, token_budget=12)
 

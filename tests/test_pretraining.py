@@ -15,8 +15,8 @@ import transformers
 from courses import make_course
 
 from fullbake import pretraining
-from fullbake.batches import Step
 from fullbake.core.errors import DivergenceFault
+from fullbake.models.batching import Step
 from fullbake.pretraining import pretrain, write
 
 Bases = Callable[..., Path]

@@ -12,7 +12,7 @@ from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.config.sections import HeadConfig
 from fullbake.core.cache import Cache
 from fullbake.decisions import Decision
-from fullbake.summary import summarize
+from fullbake.models.summary import summarize
 
 
 def shown(result: RenderableType, width: int = 120) -> str:

@@ -13,9 +13,10 @@ from rows import train
 
 from fullbake import probing
 from fullbake.core.errors import BaseModelError, DataError
-from fullbake.encoder import load_encoder
-from fullbake.languagemodel import load_language_model, save_language_model
-from fullbake.probing import general_text, masking_of, open_probe, phase_of, probe, reading_of, tokenizer_of
+from fullbake.models.encoder import load_encoder
+from fullbake.models.masked_lm import load_language_model, save_language_model
+from fullbake.models.tokenizer import tokenizer_of
+from fullbake.probing import general_text, masking_of, open_probe, phase_of, probe, reading_of
 
 Bases = Callable[..., Path]
 

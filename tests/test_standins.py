@@ -9,7 +9,7 @@ import torch
 import transformers
 from bases import FAMILIES
 
-from fullbake.standins import without_encoder
+from fullbake.models.network import without_encoder
 
 
 def models(folder: Path) -> dict[str, Any]:

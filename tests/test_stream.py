@@ -10,10 +10,10 @@ from bases import FAMILIES
 from corpora import binomial, build, load_tokenizer, make_documents, masking, phase, shard_of
 
 from fullbake import corpus as corpora
-from fullbake.batches import Step
 from fullbake.core.rng import source
 from fullbake.corpus import Corpus
 from fullbake.examples import FALSE, NO_PAIR, TRUE
+from fullbake.models.batching import Step
 from fullbake.stream import Batch, Order, Phase, Stream, build_examples, masked_batch, pair_facts, row_lengths
 
 TEXTS = make_documents(80)

@@ -1,4 +1,4 @@
-"""fullbake.summary: exact counts, and shapes that agree with a real forward pass."""
+"""fullbake.models.summary: exact counts, and shapes that agree with a real forward pass."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,8 @@ from transformers import AutoModel, BertConfig, DistilBertConfig
 
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
-from fullbake.network import build, head_of
-from fullbake.summary import _config_shapes, _layers, _run_shapes, summarize
+from fullbake.models.network import build, head_of
+from fullbake.models.summary import _config_shapes, _layers, _run_shapes, summarize
 
 Bases = Callable[..., Path]
 MLP = HeadConfig.model_validate("mlp")

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from fullbake import tokens
 from fullbake.core.errors import BaseModelError, DataError, RecipeError
-from fullbake.tokenizer import load_tokenizer, set_defaults
-from fullbake.tokens import Encoded, collate, count_tokens, tokenize
+from fullbake.models import encoding
+from fullbake.models.encoding import Encoded, collate, count_tokens, tokenize
+from fullbake.models.tokenizer import load_tokenizer, set_defaults
 
 TEXTS = [
     "",
@@ -401,7 +401,7 @@ LONG_TEXTS = ["good film, never boring. " * 4000, "." * 70_000, "good", "a" * 70
 def test_a_long_text_has_the_ids_of_all_of_it(family, truncation, monkeypatch):
     tokenizer = load_tokenizer(family)
     got = encode(tokenizer, LONG_TEXTS, 64, truncation)
-    monkeypatch.setattr(tokens, "LONG", 1 << 30)
+    monkeypatch.setattr(encoding, "LONG", 1 << 30)
     assert rows_of(got) == rows_of(encode(tokenizer, LONG_TEXTS, 64, truncation))
 
 
@@ -409,7 +409,7 @@ def test_a_long_text_has_the_ids_of_all_of_it(family, truncation, monkeypatch):
 def test_long_pairs_have_the_ids_of_all_of_them(bert, max_length, monkeypatch):
     pairs = [LONG_TEXTS, [*LONG_TEXTS[1:], LONG_TEXTS[0]]]
     got = encode(bert, pairs[0], max_length, text_pair=pairs[1])
-    monkeypatch.setattr(tokens, "LONG", 1 << 30)  # transformers' own cut of such a pair takes all memory
+    monkeypatch.setattr(encoding, "LONG", 1 << 30)  # transformers' own cut of such a pair takes all memory
     assert rows_of(got) == rows_of(encode(bert, pairs[0], max_length, text_pair=pairs[1]))
 
 

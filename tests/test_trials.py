@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from rows import dataset, recipe
 
-from fullbake import network, running, trials
+from fullbake import running, trials
 from fullbake.cells import Cells, Kept
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.errors import DivergenceFault, SpaceFault
 from fullbake.data.splits import Parts, divide
 from fullbake.decisions import Decision, probabilities
-from fullbake.encoder import load_encoder
+from fullbake.models import network
+from fullbake.models.encoder import load_encoder
 from fullbake.running import effective, feature_cache
 from fullbake.trials import ANOTHER_SEED, Outcome, restore, score_baseline, score_cell, train_baseline, train_cell
 from fullbake.ways import Job, tokenizer_for

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbake.core.errors import RecipeError
-from fullbake.truncation import kept_ends, longest_first, offsets_of, window_bounds, within_ends
+from fullbake.models.encoding import kept_ends, longest_first, offsets_of, window_bounds, within_ends
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=8).map(np.array)
 

@@ -11,7 +11,7 @@ from corpora import make_documents, source_of
 
 from fullbake.core.errors import BaseModelError, DataError
 from fullbake.documents import Source
-from fullbake.tokenizer import load_tokenizer
+from fullbake.models.tokenizer import load_tokenizer
 from fullbake.vocabularies import with_vocabulary
 
 TEXTS = make_documents(30)

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from fullbake import Classifier, adapt, evaluate, predict_file
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table
-from fullbake.inference import encode
+from fullbake.models.inference import encode
 from fullbake.scoring import read_as_trained
 
 Bases = Callable[..., Path]

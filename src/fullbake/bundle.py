@@ -17,15 +17,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake import manifest, plots
-from fullbake.bases import quiet
 from fullbake.config.sections import TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BundleError
-from fullbake.inference import encode
 from fullbake.manifest import FORMAT, MANIFEST, TOLERANCE, signed
-from fullbake.network import load_network
-from fullbake.tokenizer import load_tokenizer
-from fullbake.tokens import Encoded
+from fullbake.models.encoding import Encoded
+from fullbake.models.inference import encode
+from fullbake.models.network import load_network
+from fullbake.models.pretrained import quiet
+from fullbake.models.tokenizer import load_tokenizer
 
 PROBE_LENGTH = 64
 """Probe texts are cut to this many tokens: enough to touch every weight, quick on every load."""

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from fullbake.core.console import say
 from fullbake.decisions import row_losses
-from fullbake.inference import judge
 from fullbake.loop import Validation
+from fullbake.models.inference import judge
 
 History = list[dict[str, Any]]
 

@@ -278,8 +278,8 @@ def inspect(
 
 def _limits(recipe: Recipe) -> tuple[Any, int | None]:
     """The base's tokenizer, and the longest input."""
+    from fullbake.models.tokenizer import load_tokenizer
     from fullbake.running import effective
-    from fullbake.tokenizer import load_tokenizer
 
     return load_tokenizer(recipe.base), effective(recipe).tokens.max_length
 
@@ -336,7 +336,7 @@ def summary(
         Units of each block. Default: as wide as the base.
     """
     chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
-    from fullbake.summary import summarize
+    from fullbake.models.summary import summarize
 
     show(printing.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fullbake import network, scoreboard
+from fullbake import scoreboard
 from fullbake.cells import Cells
 from fullbake.config.problems import spoken
 from fullbake.core import runtime
@@ -24,9 +24,10 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, read_labelled, rotate, split
 from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_duration, pick_design, smaller_designs
-from fullbake.encoder import load_encoder
 from fullbake.entrants import DEFAULT, Entrant, read_entrants
 from fullbake.leaderboard import FORMAT, Ending, conclude
+from fullbake.models import network
+from fullbake.models.encoder import load_encoder
 from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
 from fullbake.rounds import CLOSING, Rounds, Setting, blind
 from fullbake.running import check_problem, effective, feature_cache

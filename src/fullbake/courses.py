@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from fullbake.bases import load_config, max_positions
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import runtime
 from fullbake.core.cache import Cache
@@ -23,9 +22,11 @@ from fullbake.corpus import Corpus, build_corpus, hold_out
 from fullbake.documents import Source
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
 from fullbake.guarding import Guard
-from fullbake.languagemodel import LanguageModel, Loaded, load_language_model, new_language_model
 from fullbake.masking import Masking
-from fullbake.probing import Probe, draw_general, masking_of, open_probe, phase_of, reading_of, tokenizer_of
+from fullbake.models.masked_lm import LanguageModel, Loaded, load_language_model, new_language_model
+from fullbake.models.pretrained import load_config, max_positions
+from fullbake.models.tokenizer import tokenizer_of
+from fullbake.probing import Probe, draw_general, masking_of, open_probe, phase_of, reading_of
 from fullbake.stream import Order, Stream, pair_facts
 
 CACHE_BYTES: Final = 50 * 1024**3

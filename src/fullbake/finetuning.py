@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.runtime import device
-from fullbake.encoder import freeze_lowest, parameter_groups
-from fullbake.heads import l2_penalty
-from fullbake.inference import inputs_for, logits_over, padded_lengths, pool_windows, run_over
-from fullbake.kernels import compiled, fast_kernels
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
 from fullbake.lowerlayers import Cut, given_states, held_still
-from fullbake.network import features, head_of, reads_first_token
+from fullbake.models.batching import Step, balanced_row_weights, training_plan
+from fullbake.models.encoder import freeze_lowest, parameter_groups
+from fullbake.models.encoding import Encoded, windows_of
+from fullbake.models.fast_layers import compiled, fast_kernels
+from fullbake.models.heads import l2_penalty
+from fullbake.models.inference import inputs_for, logits_over, padded_lengths, pool_windows, run_over
+from fullbake.models.network import features, head_of, reads_first_token
 from fullbake.passes import Stored, gathered
-from fullbake.tokens import Encoded, windows_of
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from fullbake import metrics
 from fullbake.calibration import fit_temperature, reliability
@@ -18,7 +16,7 @@ from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
 from fullbake.decisions import Aim, Decision, fit_decision, probabilities
-from fullbake.heads import output_layer
+from fullbake.models.heads import divide_logits
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,6 @@ def judged(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[s
     chances = probabilities(logits, problem_of(labels))
     scores = metrics.score(labels, chances, decision.label_names, decision.decide(chances))
     return scores | {"calibration": reliability(chances, labels)}
-
-
-def divide_logits(network: nn.Module, temperature: float) -> None:
-    """Make every logit of a network 1/temperature of what it was."""
-    layer = output_layer(network)
-    with torch.no_grad():
-        layer.weight.div_(temperature)
-        if layer.bias is not None:
-            layer.bias.div_(temperature)
 
 
 def _warn_of_unreached(thresholds: list[dict[str, Any]]) -> None:

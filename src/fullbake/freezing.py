@@ -13,23 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fullbake import network
-from fullbake.batches import Step, balanced_row_weights, training_plan
 from fullbake.checkpoints import Checkpoints
 from fullbake.config.fields import CachePrecision, WindowPooling
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.core.hashing import fingerprint
 from fullbake.core.runtime import device
-from fullbake.encoder import freeze_all, parameter_groups
-from fullbake.heads import l2_penalty
-from fullbake.inference import pool_windows
-from fullbake.kernels import fast_kernels
 from fullbake.logistic import LogisticRows, fit_logistic
 from fullbake.loop import Validation, Work, fit
 from fullbake.losses import Objective
+from fullbake.models import network
+from fullbake.models.batching import Step, balanced_row_weights, training_plan
+from fullbake.models.encoder import freeze_all, parameter_groups
+from fullbake.models.encoding import Encoded, windows_of
+from fullbake.models.fast_layers import fast_kernels
+from fullbake.models.heads import l2_penalty
+from fullbake.models.inference import pool_windows
 from fullbake.passes import Pass, Stored, output_in_memory, stored_output
-from fullbake.tokens import Encoded, windows_of
 
 _ROWS_AT_ONCE = 1 << 16
 """Rows of features that a head scores at a time: what is read of a large file stays small."""

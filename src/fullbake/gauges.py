@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fullbake.batches import inference_plan
 from fullbake.core.errors import DataError
 from fullbake.core.rng import source
 from fullbake.corpus import Shard
 from fullbake.examples import NO_PAIR, Span
 from fullbake.guesses import guess
-from fullbake.languagemodel import LanguageModel
 from fullbake.masking import Masking
+from fullbake.models.batching import inference_plan
+from fullbake.models.encoding import offsets_of
+from fullbake.models.masked_lm import LanguageModel
 from fullbake.stream import Batch, Objective, Phase, build_examples, masked_batch
-from fullbake.truncation import offsets_of
 
 MASKINGS = 4
 """How often each row is masked."""

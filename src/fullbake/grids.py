@@ -28,10 +28,10 @@ from fullbake.checkpoints import Checkpoints
 from fullbake.core import rng, runtime
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DivergenceFault
-from fullbake.encoder import parameter_groups
 from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_plan
-from fullbake.heads import output_layer
 from fullbake.loop import Validation, describe, divergence, make_optimizer, rate_factor
+from fullbake.models.encoder import parameter_groups
+from fullbake.models.heads import output_layer
 
 _CHAINED = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
 

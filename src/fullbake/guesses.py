@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fullbake.examples import NO_PAIR
-from fullbake.languagemodel import LanguageModel
+from fullbake.models.encoding import collate
+from fullbake.models.masked_lm import LanguageModel
 from fullbake.stream import Batch
-from fullbake.tokens import collate
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,10 +29,10 @@ from fullbake.finishing import Finished
 from fullbake.forgetting import Forgetting
 from fullbake.manifest import MANIFEST
 from fullbake.model import Classifier, Record
+from fullbake.models.encoding import count_tokens
 from fullbake.rounds import Result, Rounds, Setting
 from fullbake.running import record_of
 from fullbake.standings import Scored, Truth
-from fullbake.tokens import count_tokens
 from fullbake.trials import Outcome, restore
 
 FORMAT: Final = 1

@@ -18,8 +18,8 @@ from torch import nn
 
 from fullbake.core.console import say
 from fullbake.decisions import row_losses
-from fullbake.heads import fold_scaler, output_layer
 from fullbake.loop import Validation
+from fullbake.models.heads import fold_scaler, output_layer
 
 STRENGTHS: Final = tuple(float(c) for c in np.logspace(-4, 2, 13))
 """Inverse regularization strengths that validation chooses from: 13 from 1e-4 to 1e2, two a decade."""

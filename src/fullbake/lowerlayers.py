@@ -23,10 +23,10 @@ from fullbake.config.fields import CachePrecision
 from fullbake.config.sections import TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.core.runtime import device
-from fullbake.encoder import evaluating, lowest_parts, probe_inputs
-from fullbake.kernels import fast_kernels
+from fullbake.models.encoder import evaluating, lowest_parts, probe_inputs
+from fullbake.models.encoding import Encoded
+from fullbake.models.fast_layers import fast_kernels
 from fullbake.passes import Pass, Stored, stored_output
-from fullbake.tokens import Encoded
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.runtime import device
 from fullbake.decisions import Decision, probabilities
-from fullbake.inference import Texts, encode, logits_over
-from fullbake.tokens import Encoded
+from fullbake.models.encoding import Encoded
+from fullbake.models.inference import Texts, encode, logits_over
 
 
 @dataclass(frozen=True)

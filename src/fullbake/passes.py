@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from fullbake import rowfiles
-from fullbake.batches import inference_plan
 from fullbake.config.sections import TokensConfig
 from fullbake.core import console, runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say, warn
 from fullbake.core.errors import SpaceFault
-from fullbake.inference import inputs_for, padded_lengths, run_over
+from fullbake.models.batching import inference_plan
+from fullbake.models.encoding import Encoded, spans_of
+from fullbake.models.inference import inputs_for, padded_lengths, run_over
 from fullbake.rowfiles import Precision, Shape
-from fullbake.tokens import Encoded, spans_of
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 """Model inputs (batch, tokens) -> (batch, width), or (batch, tokens, width)."""

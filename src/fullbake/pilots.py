@@ -15,9 +15,10 @@ from fullbake.core.console import duration, say
 from fullbake.corpus import read_shard
 from fullbake.courses import Course, prepare
 from fullbake.documents import Source
-from fullbake.encoder import freeze_all
+from fullbake.models.encoder import freeze_all
+from fullbake.models.tokenizer import tokenizer_of
 from fullbake.pretraining import Outcome, pretrain
-from fullbake.probing import general_text, reading_of, tokenizer_of
+from fullbake.probing import general_text, reading_of
 
 LITTLE: Final = 0.02
 """Nats. What a few hundred steps gain by less than this is not worth hours."""

@@ -15,8 +15,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from fullbake import plots
-from fullbake.bases import quiet
-from fullbake.batches import Step
 from fullbake.checkpoints import Checkpoints
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import TrainingConfig
@@ -24,12 +22,14 @@ from fullbake.core import hashing, runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DivergenceFault
 from fullbake.courses import Course
-from fullbake.encoder import parameter_groups
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import guess
-from fullbake.kernels import compiled, fast_kernels
-from fullbake.languagemodel import save_language_model
 from fullbake.loop import Work, fit
+from fullbake.models.batching import Step
+from fullbake.models.encoder import parameter_groups
+from fullbake.models.fast_layers import compiled, fast_kernels
+from fullbake.models.masked_lm import save_language_model
+from fullbake.models.pretrained import quiet
 
 _METRIC: Final = "neg_held_out_loss"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fullbake.core.cache import Cache
     from fullbake.decisions import Decision
-    from fullbake.summary import Summary
+    from fullbake.models.summary import Summary
 
 WIDEST_CONFUSION = 12
 

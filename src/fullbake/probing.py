@@ -17,26 +17,25 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from fullbake import network
-from fullbake.bases import load_config, max_positions
-from fullbake.batches import Step, inference_plan, training_plan
 from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
-from fullbake.core.errors import BaseModelError
 from fullbake.core.hashing import fingerprint
 from fullbake.corpus import read_shard
 from fullbake.documents import Source, beginning, file_source
-from fullbake.encoder import freeze_all, load_encoder
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
-from fullbake.languagemodel import LanguageModel, load_language_model
 from fullbake.loop import Work, fit
 from fullbake.masking import Masking
+from fullbake.models import network
+from fullbake.models.batching import Step, inference_plan, training_plan
+from fullbake.models.encoder import freeze_all, load_encoder
+from fullbake.models.encoding import collate, template_of
+from fullbake.models.masked_lm import LanguageModel, load_language_model
+from fullbake.models.pretrained import load_config, max_positions
+from fullbake.models.tokenizer import tokenizer_of
 from fullbake.portions import Reading
 from fullbake.stream import Phase
-from fullbake.tokenizer import load_tokenizer, set_defaults
-from fullbake.tokens import collate, template_of
 
 PROBE_CHARACTERS: Final = 60_000
 """Of a file of general text: some 13,000 tokens, each masked four times, so some 8,000 guesses."""
@@ -154,29 +153,6 @@ def _about(target: str | Path) -> dict[str, Any]:
     path = Path(target) / "fullbake.json"
     about: dict[str, Any] = storage.read_json(path) if path.is_file() else {}
     return about
-
-
-# What a base's tokenizer says
-
-
-def tokenizer_of(base: str | Path) -> PreTrainedTokenizerFast:
-    """The base's tokenizer, which must know a mask token. Raises BaseModelError."""
-    tokenizer = load_tokenizer(base)
-    config = load_config(base)
-    set_defaults(
-        tokenizer,
-        max_length=max_positions(config),
-        truncation="head",
-        has_token_type_ids=bool(getattr(config, "type_vocab_size", 0)),
-    )
-    if tokenizer.mask_token_id is None:
-        raise BaseModelError(
-            "its tokenizer has no mask token",
-            where=f"base '{base}'",
-            expected="a token that stands for a word to be guessed, such as [MASK]",
-            remedy='Name one of its vocabulary in tokenizer_config.json: "mask_token": "[MASK]".',
-        )
-    return tokenizer
 
 
 def reading_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> Reading:

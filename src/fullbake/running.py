@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fullbake import bases, metrics, network, unfinished
-from fullbake.bases import load_config, max_positions
+from fullbake import metrics, unfinished
 from fullbake.checkpoints import Cadence
 from fullbake.choosing import History, Trained, train_best
 from fullbake.config.fields import Truncation
@@ -28,11 +27,13 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labelled
 from fullbake.decisions import check_aim
-from fullbake.encoder import default_pooling, load_encoder
 from fullbake.finishing import Finished, aim_of, finish, judged
-from fullbake.inference import logits_over
 from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
+from fullbake.models import network, pretrained
+from fullbake.models.encoder import default_pooling, load_encoder
+from fullbake.models.inference import logits_over
+from fullbake.models.pretrained import load_config, max_positions
 from fullbake.staging import staged
 from fullbake.unfinished import Resume, Unfinished
 from fullbake.ways import Job, bind, encode_rows, tokenizer_for
@@ -262,7 +263,7 @@ def record_of(job: Job, finished: Finished, history: History, test: np.ndarray |
 
 def _lineage(job: Job) -> dict[str, Any] | None:
     """What is known of the further pretraining that the encoder has been through: the recipe's own, or its base's."""
-    about = job.adapted.about if job.adapted else bases.about(job.recipe.base)
+    about = job.adapted.about if job.adapted else pretrained.about(job.recipe.base)
     return None if about is None else {name: value for name, value in about.items() if name not in ("files", "format")}
 
 

@@ -24,9 +24,8 @@ from fullbake.config.sections import TokensConfig
 from fullbake.core import storage
 from fullbake.core.runtime import device
 from fullbake.decisions import Decision, probabilities
-from fullbake.heads import build_head
-from fullbake.pooling import pool
-from fullbake.tokens import Encoded, tokenize
+from fullbake.models.encoding import Encoded, tokenize
+from fullbake.models.heads import build_head, pool
 
 Weights = dict[str, Tensor]
 

@@ -22,9 +22,9 @@ from fullbake.courses import Course, prepare
 from fullbake.data.dataset import read_dataset
 from fullbake.data.splits import Part, Parts
 from fullbake.documents import Source, file_source, text_source
-from fullbake.encoder import load_encoder
 from fullbake.guarding import Guard
-from fullbake.network import encoder_fingerprint
+from fullbake.models.encoder import load_encoder
+from fullbake.models.network import encoder_fingerprint
 from fullbake.pretraining import pretrain, write
 from fullbake.unfinished import Resume
 from fullbake.vocabularies import with_vocabulary

@@ -16,13 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.batches import Step, training_plan
 from fullbake.core.rng import permutation, source
 from fullbake.corpus import Corpus, Shard
 from fullbake.examples import FALSE, NO_PAIR, TRUE, Examples, Span, chunks, pairs
 from fullbake.masking import Masking, mask_tokens
-from fullbake.tokens import Encoded, Template, spans_of, with_specials
-from fullbake.truncation import offsets_of
+from fullbake.models.batching import Step, training_plan
+from fullbake.models.encoding import Encoded, Template, offsets_of, spans_of, with_specials
 
 Ids = npt.NDArray[np.int64]
 Objective = Literal["mlm", "mlm+nsp", "mlm+sop"]

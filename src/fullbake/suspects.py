@@ -18,7 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from fullbake import network
 from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.console import bar
@@ -26,7 +25,8 @@ from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.splits import Part, Parts, folds
-from fullbake.encoder import load_encoder
+from fullbake.models import network
+from fullbake.models.encoder import load_encoder
 from fullbake.running import effective, feature_cache
 from fullbake.ways import Job, features_of, tokenizer_for
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from fullbake import baselines, network
+from fullbake import baselines
 from fullbake.choosing import Trained, train_best
 from fullbake.collapse import Collapse, find_collapse
 from fullbake.config.problems import problem_of
@@ -26,7 +26,8 @@ from fullbake.data.splits import Part, Parts
 from fullbake.decisions import Decision, probabilities
 from fullbake.finishing import Finished, finish, settle
 from fullbake.freezing import Featured, head_logits
-from fullbake.inference import judge, logits_over
+from fullbake.models import network
+from fullbake.models.inference import judge, logits_over
 from fullbake.ways import Job, bind, build_network, encode_rows, features_of
 
 ANOTHER_SEED: Final = 1000

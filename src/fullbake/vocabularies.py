@@ -15,13 +15,13 @@ from tokenizers import BertWordPieceTokenizer
 from tokenizers.processors import BertProcessing
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from fullbake.bases import load_config, resolve
 from fullbake.core import runtime
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DataError
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.documents import Source
+from fullbake.models.pretrained import load_config, resolve
 
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")

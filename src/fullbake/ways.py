@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import network
-from fullbake.bases import load_config
 from fullbake.checkpoints import Checkpoints
 from fullbake.choosing import History, Trial, Way
 from fullbake.config.problems import problem_of
@@ -24,17 +22,19 @@ from fullbake.core.console import say
 from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
-from fullbake.encoder import freeze_all
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
 from fullbake.grids import train_heads
-from fullbake.inference import encode
 from fullbake.loop import Validation
 from fullbake.losses import Objective, make_objective
 from fullbake.lowerlayers import Cut, find_cut, kept_states
+from fullbake.models import network
+from fullbake.models.encoder import freeze_all
+from fullbake.models.encoding import Encoded
+from fullbake.models.inference import encode
+from fullbake.models.pretrained import load_config
+from fullbake.models.tokenizer import load_tokenizer, set_defaults
 from fullbake.passes import Stored
-from fullbake.tokenizer import load_tokenizer, set_defaults
-from fullbake.tokens import Encoded
 from fullbake.unfinished import Unfinished
 
 

@@ -29,7 +29,7 @@ from fullbake.data.duplicates import duplicate_groups, find_overlap, normalize, 
 from fullbake.data.labels import Form, LabelReader
 from fullbake.data.splits import DEFAULT_FOLDS, FEWEST_TO_CHOOSE, MOST_ROWS_FOR_FOLDS, Parts, read_labelled
 from fullbake.data.text_checks import MARKS, Clue, find_clues, find_named_labels, marked, script_shares
-from fullbake.tokens import count_tokens
+from fullbake.models.encoding import count_tokens
 
 MOST_HASHES: Final = 1_000_000
 """Hashes of texts held at a time."""

@@ -1,4 +1,9 @@
-"""Encoder and head as one transformers model, and one way to ask any classifier for its features and its
+"""A model's head without its encoder: the family's own forward over a stand-in that hands given states through.
+
+Every family builds its heads differently; so nothing here knows one, and whoever uses a head this way compares it with
+the whole model once.
+
+Encoder and head as one transformers model, and one way to ask any classifier for its features and its
 head.
 
 A `standard` head is the architecture's own class. Any other head is `EncoderForTextClassification`: an
@@ -21,14 +26,13 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
-from fullbake.bases import READ_FAULTS, first_line, quiet
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.core.hashing import fingerprint
-from fullbake.encoder import (
+from fullbake.models.encoder import (
     default_pooling,
     evaluating,
     label,
@@ -40,9 +44,40 @@ from fullbake.encoder import (
     seeded,
     standard_pooling,
 )
-from fullbake.heads import build_head, init_dense
-from fullbake.pooling import pool, pooled_width
-from fullbake.standins import without_encoder
+from fullbake.models.heads import build_head, init_dense, pool, pooled_width
+from fullbake.models.pretrained import READ_FAULTS, first_line, quiet
+
+
+def without_encoder(model: Any) -> Any:
+    """The model with its encoder replaced. Call it with `inputs_embeds`, last hidden states (rows, tokens, width), in
+    place of `input_ids`. Its parameters are the model's own."""
+    shell = copy.copy(model)
+    parts = {model.base_model_prefix: _HandThrough(model.base_model)}
+    shell._modules = {name: parts.get(name, part) for name, part in model._modules.items()}
+    return shell
+
+
+class _HandThrough(nn.Module):
+    """Stands in for an encoder: its last hidden state is what it was given, and its pooler works on that."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.pooler = getattr(encoder, "pooler", None)
+        self.activation = getattr(encoder, "pooler_activation", None)
+        # some heads read the embedding table; unregistered, since it is the encoder's
+        object.__setattr__(self, "embeddings", getattr(encoder, "embeddings", None))
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
+
+    def _pool(self, hidden: Tensor) -> Tensor | None:
+        if self.pooler is None:
+            return None
+        pooled: Tensor
+        # ALBERT's pooler is a bare dense layer
+        pooled = self.pooler(hidden) if self.activation is None else self.activation(self.pooler(hidden[:, 0]))
+        return pooled
+
 
 _auto: Any = transformers
 

@@ -4,11 +4,15 @@ The `mlp` head is a Keras recipe in torch: dropout once, blocks of [dense, batch
 whose kernel is penalized. Dense weights start Glorot-uniform with zero biases as there (Glorot and Bengio
 2010); batch norm has torch's defaults (eps 1e-5, momentum 0.1), which are not Keras's. Heads are plain
 `nn.Sequential`s with named parts: no class of ours is needed to read, print or save one.
+
+Token vectors to one vector a text.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 
@@ -66,3 +70,52 @@ def fold_scaler(
     """
     folded = weight / scale
     return folded, bias - folded @ mean
+
+
+POOLINGS = ("cls", "mean", "max", "cls+mean")
+
+
+def pool(hidden: Tensor, mask: Tensor | None, kind: str) -> Tensor:
+    """One vector a text. hidden: (batch, tokens, width). mask: (batch, tokens), 1 on text; None: no padding.
+
+    kind: one of POOLINGS. Returns (batch, width), for `cls+mean` (batch, 2 * width).
+    """
+    return torch.cat([_POOLERS[part](hidden, mask) for part in kind.split("+")], dim=-1)
+
+
+def _pool_cls(hidden: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
+    return hidden[:, 0]
+
+
+def _pool_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return hidden.mean(dim=1)
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _pool_max(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is not None:
+        hidden = hidden.masked_fill(mask.unsqueeze(-1) == 0, float("-inf"))
+    return hidden.amax(dim=1)
+
+
+_POOLERS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "cls": _pool_cls,
+    "mean": _pool_mean,
+    "max": _pool_max,
+}
+
+
+def pooled_width(hidden_size: int, kind: str) -> int:
+    """Width of what `pool` returns for token vectors of `hidden_size`."""
+    return hidden_size * len(kind.split("+"))
+
+
+def divide_logits(network: nn.Module, temperature: float) -> None:
+    """Make every logit of a network 1/temperature of what it was."""
+    layer = output_layer(network)
+    with torch.no_grad():
+        layer.weight.div_(temperature)
+        if layer.bias is not None:
+            layer.bias.div_(temperature)

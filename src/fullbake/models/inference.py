@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from fullbake import metrics
-from fullbake.batches import inference_plan
 from fullbake.config.fields import WindowPooling
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import TokensConfig
 from fullbake.core import runtime
 from fullbake.core.console import bar
 from fullbake.decisions import best_marks, probabilities, row_losses
-from fullbake.kernels import fast_kernels
-from fullbake.network import reads_first_token
-from fullbake.tokens import Encoded, collate, tokenize
+from fullbake.models.batching import inference_plan
+from fullbake.models.encoding import Encoded, collate, tokenize
+from fullbake.models.fast_layers import fast_kernels
+from fullbake.models.network import reads_first_token
 
 Texts: TypeAlias = Sequence[str] | pa.ChunkedArray
 """Texts in order: a sequence of strings, or an Arrow column."""

@@ -7,11 +7,15 @@ imported where a tokenizer is loaded, so that ids can be had from a bundle's tok
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers import PreTrainedTokenizerFast
+
 from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
+from fullbake.models.pretrained import load_config, max_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
 
 # What a file that pads and truncates leaves in a tokenizer, and what loading does; no business of a bundle's.
 _STALE = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "local_files_only")
@@ -24,7 +28,7 @@ def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
     batch of several texts needs: a padding token, and special tokens around a text. Code in a base is never
     run.
     """
-    from fullbake.bases import resolve
+    from fullbake.models.pretrained import resolve
 
     place = resolve(base)
     tokenizer: PreTrainedTokenizerFast = _read(place)
@@ -80,7 +84,7 @@ def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
 def _read(place: Path | str) -> Any:
     from transformers import AutoTokenizer
 
-    from fullbake.bases import explained, quiet
+    from fullbake.models.pretrained import explained, quiet
 
     with explained(place), quiet():
         try:
@@ -142,3 +146,26 @@ def _unusable(place: Path | str, what: str, got: str) -> BaseModelError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
+
+
+# What a base's tokenizer says
+
+
+def tokenizer_of(base: str | Path) -> PreTrainedTokenizerFast:
+    """The base's tokenizer, which must know a mask token. Raises BaseModelError."""
+    tokenizer = load_tokenizer(base)
+    config = load_config(base)
+    set_defaults(
+        tokenizer,
+        max_length=max_positions(config),
+        truncation="head",
+        has_token_type_ids=bool(getattr(config, "type_vocab_size", 0)),
+    )
+    if tokenizer.mask_token_id is None:
+        raise BaseModelError(
+            "its tokenizer has no mask token",
+            where=f"base '{base}'",
+            expected="a token that stands for a word to be guessed, such as [MASK]",
+            remedy='Name one of its vocabulary in tokenizer_config.json: "mask_token": "[MASK]".',
+        )
+    return tokenizer

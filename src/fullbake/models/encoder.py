@@ -24,9 +24,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
-from fullbake.bases import explained, listing, load_config, quiet, resolve
 from fullbake.core.errors import BaseModelError
-from fullbake.pooling import POOLINGS
+from fullbake.models.heads import POOLINGS
+from fullbake.models.pretrained import explained, listing, load_config, quiet, resolve
 
 _auto: Any = transformers
 _classes: Any = modeling_auto

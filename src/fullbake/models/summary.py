@@ -16,10 +16,10 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from fullbake.bases import load_config, quiet
 from fullbake.config.sections import HeadConfig
-from fullbake.encoder import default_pooling
-from fullbake.network import EncoderForTextClassification, skeleton
+from fullbake.models.encoder import default_pooling
+from fullbake.models.network import EncoderForTextClassification, skeleton
+from fullbake.models.pretrained import load_config, quiet
 
 _auto: Any = transformers
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from fullbake.bases import explained, load_config, quiet, resolve
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
-from fullbake.encoder import check_weights, load_encoder_and_missing, read_settings, refuse_missing, seeded
-from fullbake.standins import without_encoder
+from fullbake.models.encoder import check_weights, load_encoder_and_missing, read_settings, refuse_missing, seeded
+from fullbake.models.network import without_encoder
+from fullbake.models.pretrained import explained, load_config, quiet, resolve
 
 _auto: Any = modeling_auto
 

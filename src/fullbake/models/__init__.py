@@ -1,0 +1,4 @@
+"""Texts to token ids to logits: tokenizer, encoder, heads and the network made of them.
+
+Faces: `tokenizer.load_tokenizer`, `inference.encode` and `logits_over`, `network.build_network` and `load_network`.
+"""
