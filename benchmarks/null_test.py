@@ -15,8 +15,8 @@ import numpy as np
 from machine import keep
 from seeded import DATA, HEADS, train_seeds
 
-from fullbake.contests import LEVEL, contrast
-from fullbake.resampling import Resampled, resample
+from fullbake.evaluation.bootstrap import Resampled, resample
+from fullbake.evaluation.significance import LEVEL, contrast
 
 COMPARISONS, TAKEN, ACCEPTED = 200, 3, 17
 

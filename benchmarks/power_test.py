@@ -19,7 +19,7 @@ import numpy as np
 from machine import keep
 from seeded import Seeded, train_seeds
 
-from fullbake.contests import LEVEL, Difference, compare_pair, predict_power, rows_needed
+from fullbake.evaluation.significance import LEVEL, Difference, compare_pair, predict_power, rows_needed
 
 COMPARISONS, TAKEN, ROWS, DRAWS = 200, 3, 400, 500
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)

@@ -20,8 +20,8 @@ from machine import RESULTS, keep
 
 from fullbake import Recipe, adapt
 from fullbake.data.splits import read_labelled, split
-from fullbake.decisions import Decision
-from fullbake.finishing import judged
+from fullbake.evaluation.calibration import judged
+from fullbake.evaluation.decisions import Decision
 from fullbake.scoring import read_as_trained
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -15,8 +15,8 @@ import numpy as np
 from machine import keep
 from null_test import plain_p
 
-from fullbake.contests import LEVEL, contrast
-from fullbake.resampling import Resampled, resample
+from fullbake.evaluation.bootstrap import Resampled, resample
+from fullbake.evaluation.significance import LEVEL, contrast
 
 SEEDS, DRAWS = 3, 500
 WORLDS = [

@@ -18,8 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from fullbake import Recipe, adapt, plots, printing
+from fullbake import Recipe, adapt, printing
 from fullbake.core import runtime
+from fullbake.evaluation import plots
 
 DOCS = Path(__file__).parent
 COMMENTS = DOCS.parent / "src" / "fullbake" / "samples" / "comments.csv"

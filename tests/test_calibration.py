@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fullbake.calibration import fit_temperature, reliability
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
-from fullbake.decisions import probabilities
+from fullbake.evaluation.calibration import fit_temperature, reliability
+from fullbake.evaluation.decisions import probabilities
 
 RANDOM = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from fullbake.choosing import Trial, Way, train_best
-from fullbake.models.inference import judge
+from fullbake.evaluation.metrics import judge
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fullbake.contests import (
+from fullbake.core.errors import DataError
+from fullbake.evaluation.bootstrap import Resampled, resample
+from fullbake.evaluation.significance import (
     Difference,
     Variance,
     compare_pair,
@@ -19,8 +21,6 @@ from fullbake.contests import (
     predict_power,
     rows_needed,
 )
-from fullbake.core.errors import DataError
-from fullbake.resampling import Resampled, resample
 
 
 def world(random: np.random.Generator, rows: int, *, row: float = 0.0, seed: float = 0.0, noise: float = 0.3) -> tuple:

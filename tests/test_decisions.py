@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_of
 from fullbake.core.errors import RecipeError
-from fullbake.decisions import Aim, Decision, check_aim, fit_decision, probabilities, row_losses
+from fullbake.evaluation.decisions import Aim, Decision, check_aim, fit_decision, probabilities, row_losses
 
 LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32))
 NAMES = ("a", "b", "c")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.disagreements import rank_disagreements
+from fullbake.evaluation.significance import rank_disagreements
 
 
 def test_the_most_disputed_row_is_the_one_with_the_fewest_behind_its_commonest_answer() -> None:

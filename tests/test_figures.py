@@ -2,7 +2,7 @@ import pytest
 from scipy.stats import norm
 
 from fullbake.config.problems import MULTI_LABEL_SELECTION, SELECTION, TITLES, spoken
-from fullbake.figures import UndefinedError, figure, share
+from fullbake.evaluation.scores import UndefinedError, figure, share
 
 
 def test_every_name_that_may_choose_has_a_title() -> None:

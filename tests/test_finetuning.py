@@ -8,11 +8,12 @@ import torch
 from rows import dataset, recipe, train, weights
 from torch import nn
 
+from fullbake.evaluation.metrics import judge
 from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
 from fullbake.losses import make_objective
 from fullbake.models import network
 from fullbake.models.heads import output_layer
-from fullbake.models.inference import encode, judge, logits_over
+from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

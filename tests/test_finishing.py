@@ -9,8 +9,9 @@ from bases import FAMILIES
 from fullbake.choosing import Trained
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
-from fullbake.decisions import Decision, probabilities
-from fullbake.finishing import aim_of, finish, judged
+from fullbake.evaluation.calibration import aim_of, judged
+from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.finishing import finish
 from fullbake.models import network
 from fullbake.models.heads import divide_logits
 from fullbake.models.inference import encode, logits_over

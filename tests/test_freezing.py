@@ -13,13 +13,14 @@ from test_finetuning import assert_same
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.core.cache import Cache
-from fullbake.decisions import probabilities
+from fullbake.evaluation.decisions import probabilities
+from fullbake.evaluation.metrics import judge
 from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
 from fullbake.logistic import STRENGTHS
 from fullbake.losses import make_objective
 from fullbake.models import network
 from fullbake.models.heads import l2_penalty
-from fullbake.models.inference import encode, judge, logits_over
+from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

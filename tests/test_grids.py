@@ -11,11 +11,11 @@ from torch import nn
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.errors import DivergenceFault
+from fullbake.evaluation.metrics import judge
 from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_logits
 from fullbake.grids import train_heads
 from fullbake.losses import make_objective
 from fullbake.models.heads import build_head
-from fullbake.models.inference import judge
 
 NAMES = ("a", "b", "c")
 WIDTH = 12

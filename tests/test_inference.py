@@ -13,9 +13,10 @@ from sklearn.metrics import f1_score, log_loss
 
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig, TokensConfig
-from fullbake.decisions import probabilities
+from fullbake.evaluation.decisions import probabilities
+from fullbake.evaluation.metrics import judge
 from fullbake.models import network
-from fullbake.models.inference import encode, inputs_for, judge, logits_over, run_over
+from fullbake.models.inference import encode, inputs_for, logits_over, run_over
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

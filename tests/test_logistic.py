@@ -9,9 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
-from fullbake.decisions import probabilities
+from fullbake.evaluation.decisions import probabilities
+from fullbake.evaluation.metrics import judge
 from fullbake.logistic import STRENGTHS, LogisticRows, fit_logistic
-from fullbake.models.inference import judge
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 5)).astype(np.float32)

@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError
-from fullbake.metrics import SELECTION, score, select
+from fullbake.evaluation.metrics import SELECTION, score, select
 
 
 def drawn(classes: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -219,6 +219,6 @@ def test_probabilities_that_are_not_numbers_are_a_divergence() -> None:
 
 
 def test_importing_the_names_loads_neither_scikit_learn_nor_scipy() -> None:
-    code = "import sys, fullbake.metrics; print(sorted({'sklearn', 'scipy', 'torch'} & set(sys.modules)))"
+    code = "import sys, fullbake.evaluation.metrics; print(sorted({'sklearn', 'scipy', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as theirs
 
-from fullbake import metrics
 from fullbake.core.errors import DataError, RecipeError
+from fullbake.evaluation import metrics
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random((60, 4)) < 0.3).astype(np.uint8)

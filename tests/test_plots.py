@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fullbake import plots
+from fullbake.evaluation import plots
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from fullbake import metrics, printing
+from fullbake import printing
 from fullbake.config import problems
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.config.sections import HeadConfig
 from fullbake.core.cache import Cache
-from fullbake.decisions import Decision
+from fullbake.evaluation import metrics
+from fullbake.evaluation.decisions import Decision
 from fullbake.models.summary import summarize
 
 

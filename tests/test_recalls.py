@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fullbake.recalls import THRESHOLDS, class_recalls, threshold_curve
+from fullbake.evaluation.significance import THRESHOLDS, class_recalls, threshold_curve
 
 
 def test_one_seed_gets_wilsons_interval() -> None:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake import metrics, resampling
 from fullbake.core.errors import DataError
-from fullbake.resampling import BY_CHANCES, BY_COUNTS, resample
+from fullbake.evaluation import bootstrap, metrics
+from fullbake.evaluation.bootstrap import BY_CHANCES, BY_COUNTS, resample
 
 
 def drawn(classes: int, rows: int, seeds: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def one_by_one(predictions: np.ndarray, labels: np.ndarray, metric: str, draws: 
     classes = labels.shape[1] if labels.ndim == 2 else int(max(predictions.max(), labels.max())) + 1
     chances = np.full((len(labels), classes), 0.5 if labels.ndim == 2 else 1 / classes)
     scores = np.empty((draws, len(predictions)))
-    (weights,) = resampling._weights(len(labels), draws, 0)
+    (weights,) = bootstrap._weights(len(labels), draws, 0)
     for place, counts in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(len(labels)), counts)
         for seed, own in enumerate(predictions):
@@ -96,7 +96,7 @@ def test_draws_do_not_depend_on_the_recipe_nor_on_how_many_are_held_at_a_time(mo
     predictions, labels = drawn(3, 50, seeds=3)
     whole = resample(predictions, labels, "f1_macro", draws=30)
     assert (resample(predictions[1:], labels, "f1_macro", draws=30).draws == whole.draws[:, 1:]).all()
-    monkeypatch.setattr(resampling, "_BLOCK", 350)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 350)
     assert (resample(predictions, labels, "f1_macro", draws=30).draws == whole.draws).all()
 
 

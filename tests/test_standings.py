@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.data.splits import Part, divide
-from fullbake.decisions import probabilities
+from fullbake.evaluation.decisions import probabilities
 from fullbake.standings import Scored, Truth, compare_all, describe, disputed
 
 SEEDS = 3

@@ -12,7 +12,7 @@ from fullbake.cells import Cells, Kept
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.errors import DivergenceFault, SpaceFault
 from fullbake.data.splits import Parts, divide
-from fullbake.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.running import effective, feature_cache

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.contests import LEVEL, holm
-from fullbake.resampling import resample
+from fullbake.evaluation.bootstrap import resample
+from fullbake.evaluation.significance import LEVEL, holm
 from fullbake.verdicts import Contestant, judge
 
 ROWS = 400

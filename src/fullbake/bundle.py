@@ -16,10 +16,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake import manifest, plots
+from fullbake import manifest
 from fullbake.config.sections import TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BundleError
+from fullbake.evaluation import plots
 from fullbake.manifest import FORMAT, MANIFEST, TOLERANCE, signed
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode

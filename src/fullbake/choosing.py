@@ -14,9 +14,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fullbake.core.console import say
-from fullbake.decisions import row_losses
+from fullbake.evaluation.decisions import row_losses
+from fullbake.evaluation.metrics import judge
 from fullbake.loop import Validation
-from fullbake.models.inference import judge
 
 History = list[dict[str, Any]]
 

@@ -285,8 +285,8 @@ def _limits(recipe: Recipe) -> tuple[Any, int | None]:
 
 
 def _plot_facts(facts: Any, path: Path) -> None:
-    from fullbake import plots
     from fullbake.core import storage
+    from fullbake.evaluation import plots
 
     lengths = facts.tokens or facts.characters
     storage.write_bytes(path, plots.data_figure(facts.labels, facts.rows, lengths.counts, lengths.limit))

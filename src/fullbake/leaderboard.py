@@ -22,10 +22,10 @@ from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Part, Parts
-from fullbake.decisions import Decision, probabilities
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
-from fullbake.finishing import Finished
+from fullbake.evaluation.calibration import Finished
+from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.forgetting import Forgetting
 from fullbake.manifest import MANIFEST
 from fullbake.model import Classifier, Record

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from fullbake.core.console import say
-from fullbake.decisions import row_losses
+from fullbake.evaluation.decisions import row_losses
 from fullbake.loop import Validation
 from fullbake.models.heads import fold_scaler, output_layer
 

@@ -17,7 +17,7 @@ from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.runtime import device
-from fullbake.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import Texts, encode, logits_over
 

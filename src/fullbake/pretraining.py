@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor, nn
 
-from fullbake import plots
 from fullbake.checkpoints import Checkpoints
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import TrainingConfig
@@ -22,6 +21,7 @@ from fullbake.core import hashing, runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DivergenceFault
 from fullbake.courses import Course
+from fullbake.evaluation import plots
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import guess
 from fullbake.loop import Work, fit

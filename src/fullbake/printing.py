@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fullbake.core.cache import Cache
-    from fullbake.decisions import Decision
+    from fullbake.evaluation.decisions import Decision
     from fullbake.models.summary import Summary
 
 WIDEST_CONFUSION = 12

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fullbake import metrics, unfinished
+from fullbake import unfinished
 from fullbake.checkpoints import Cadence
 from fullbake.choosing import History, Trained, train_best
 from fullbake.config.fields import Truncation
@@ -26,8 +26,10 @@ from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labelled
-from fullbake.decisions import check_aim
-from fullbake.finishing import Finished, aim_of, finish, judged
+from fullbake.evaluation import metrics
+from fullbake.evaluation.calibration import Finished, aim_of, judged
+from fullbake.evaluation.decisions import check_aim
+from fullbake.finishing import finish
 from fullbake.losses import make_objective
 from fullbake.model import Classifier, Record
 from fullbake.models import network, pretrained

@@ -16,7 +16,7 @@ from fullbake.data.duplicates import text_hashes
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.splits import read_labelled
 from fullbake.data.tables import Table
-from fullbake.finishing import judged
+from fullbake.evaluation.calibration import judged
 from fullbake.model import Classifier
 
 

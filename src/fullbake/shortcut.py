@@ -23,7 +23,7 @@ from fullbake import manifest
 from fullbake.config.sections import TokensConfig
 from fullbake.core import storage
 from fullbake.core.runtime import device
-from fullbake.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models.encoding import Encoded, tokenize
 from fullbake.models.heads import build_head, pool
 

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake import verdicts
-from fullbake.calibration import reliability
 from fullbake.config.problems import problem_of, spoken
-from fullbake.contests import estimate, median_seed
 from fullbake.core.errors import DataError
 from fullbake.data.splits import Part
-from fullbake.decisions import probabilities
-from fullbake.disagreements import rank_disagreements
-from fullbake.recalls import class_recalls, threshold_curve
-from fullbake.resampling import BY_CHANCES, Resampled, resample
+from fullbake.evaluation.bootstrap import BY_CHANCES, Resampled, resample
+from fullbake.evaluation.calibration import reliability
+from fullbake.evaluation.decisions import probabilities
+from fullbake.evaluation.significance import class_recalls, estimate, median_seed, rank_disagreements, threshold_curve
 from fullbake.verdicts import Contestant, Verdict
 
 MOST_DISAGREEMENTS: Final = 100

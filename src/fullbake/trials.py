@@ -23,11 +23,13 @@ from fullbake.core import runtime
 from fullbake.core.errors import Error, Fault, SpaceFault
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
-from fullbake.decisions import Decision, probabilities
-from fullbake.finishing import Finished, finish, settle
+from fullbake.evaluation.calibration import Finished, settle
+from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.evaluation.metrics import judge
+from fullbake.finishing import finish
 from fullbake.freezing import Featured, head_logits
 from fullbake.models import network
-from fullbake.models.inference import judge, logits_over
+from fullbake.models.inference import logits_over
 from fullbake.ways import Job, bind, build_network, encode_rows, features_of
 
 ANOTHER_SEED: Final = 1000

@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.contests import LEVEL, POWER, Difference, contrast, holm, mcnemar, rows_needed
 from fullbake.core.console import duration
-from fullbake.resampling import Resampled
+from fullbake.evaluation.bootstrap import Resampled
+from fullbake.evaluation.significance import LEVEL, POWER, Difference, contrast, holm, mcnemar, rows_needed
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from fullbake import metrics
 from fullbake.config.fields import WindowPooling
-from fullbake.config.problems import problem_of
 from fullbake.config.sections import TokensConfig
 from fullbake.core import runtime
 from fullbake.core.console import bar
-from fullbake.decisions import best_marks, probabilities, row_losses
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, collate, tokenize
 from fullbake.models.fast_layers import fast_kernels
@@ -139,21 +136,6 @@ def pool_windows(values: np.ndarray, documents: np.ndarray, how: WindowPooling) 
     counts = np.diff(np.append(starts, len(documents)))
     means: np.ndarray = (sums / counts[:, None]).astype(np.float32)
     return means
-
-
-def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
-    """What validation says of an epoch: validation_loss (mean cross entropy, over rows or over rows and labels; plain,
-    whatever loss trains) and the selecting metric.
-
-    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes): then labels are predicted from their best
-    thresholds on, since at 0.5 a rare label would be found by no epoch and every one look alike.
-    """
-    chances = probabilities(logits, problem_of(labels))
-    predicted = None if labels.ndim == 1 else best_marks(chances, labels)
-    return {
-        "validation_loss": float(row_losses(logits, labels).mean()),
-        metric: metrics.select(metric, labels, chances, predicted=predicted),
-    }
 
 
 def padded_lengths(encoded: Encoded, tokens: TokensConfig) -> np.ndarray:

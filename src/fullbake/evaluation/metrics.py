@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from fullbake.config.problems import MULTI_LABEL, MULTI_LABEL_SELECTION, SELECTION, ProblemType, problem_of
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError, did_you_mean
-from fullbake.figures import Figure, UndefinedError, f1_of, figure, share
-from fullbake.multilabel import marks, measure_of, score_marks
+from fullbake.evaluation.decisions import best_marks, probabilities, row_losses
+from fullbake.evaluation.multilabel_metrics import marks, measure_of, score_marks
+from fullbake.evaluation.scores import Figure, UndefinedError, f1_of, figure, share
 
 
 @dataclass(frozen=True)
@@ -277,3 +278,18 @@ _MEASURES: dict[str, Callable[[_Case], float]] = {
     "average_precision": _average_precision,
     "log_loss": _log_loss,
 }
+
+
+def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
+    """What validation says of an epoch: validation_loss (mean cross entropy, over rows or over rows and labels; plain,
+    whatever loss trains) and the selecting metric.
+
+    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes): then labels are predicted from their best
+    thresholds on, since at 0.5 a rare label would be found by no epoch and every one look alike.
+    """
+    chances = probabilities(logits, problem_of(labels))
+    predicted = None if labels.ndim == 1 else best_marks(chances, labels)
+    return {
+        "validation_loss": float(row_losses(logits, labels).mean()),
+        metric: select(metric, labels, chances, predicted=predicted),
+    }

@@ -25,9 +25,18 @@ Where seeds make different predictions and yet score the same to the last digit,
 what they do: what the rows say of it takes the place of s^2. With one seed a side, nothing is known of luck: the result
 is about these two trained models. The normal shape is the price: of a handful of rows, or scores at their very limit,
 an interval is rough.
+
+Who finds the rows of a class, and what is let through: recall per class over rows and seeds, and its curve.
+
+The interval is Wilson's (1927) on as many rows as the mean over seeds is worth, p (1 - p) / variance, never more than
+the class has (effective rows, as Korn and Graubard 1998, Survey Methodology 24, have it for clustered samples): so a
+class of five rows that is found whole by every seed does not get an interval without width. The variance over rows and
+seeds is that of `contests`.
+
+The rows that recipes judge differently: where a choice between them shows, and often where a label is doubtful.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -36,8 +45,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.core.errors import DataError
-from fullbake.figures import CONFIDENCE
-from fullbake.resampling import DRAWS, Resampled, Statistic, resample
+from fullbake.evaluation.bootstrap import DRAWS, Resampled, Statistic, resample
+from fullbake.evaluation.scores import CONFIDENCE
 
 LEVEL: Final = round(1 - CONFIDENCE, 10)
 """Chance of a false alarm that is accepted."""
@@ -238,3 +247,117 @@ def rows_needed(seen: Difference, *, pairs: int = 1, power: float = POWER) -> in
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+THRESHOLDS: Final = tuple(round(step / 100, 2) for step in range(101))
+"""Where the curve is taken."""
+
+
+def class_recalls(
+    predictions: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]
+) -> list[dict[str, float | int | str | None]]:
+    """{"label", "support", "mean", "low", "high", "reason"} of each class; null with the reason where no row has it.
+
+    predictions: ids (seeds, rows), or 0 and 1 (seeds, rows, labels). labels: (rows,) or (rows, labels).
+    """
+    return [_recall(_found(predictions, labels, place), name) for place, name in enumerate(label_names)]
+
+
+def _found(predictions: NDArray[Any], labels: NDArray[Any], place: int) -> NDArray[np.float64]:
+    """Whether each seed found each row of the class, (seeds, rows of the class)."""
+    if labels.ndim == 2:
+        found = predictions[:, labels[:, place] == 1, place] == 1
+    else:
+        found = predictions[:, labels == place] == place
+    shares: NDArray[np.float64] = found.astype(np.float64)
+    return shares
+
+
+def _recall(found: NDArray[np.float64], name: str) -> dict[str, float | int | str | None]:
+    support = found.shape[1]
+    if not support:
+        reason = f"no test row is labelled {name!r}"
+        return {"label": name, "support": 0, "mean": None, "low": None, "high": None, "reason": reason}
+    mean = float(found.mean())
+    low, high = _bounds(mean, support, _recall_variance(found))
+    return {"label": name, "support": support, "mean": mean, "low": low, "high": high, "reason": None}
+
+
+def _recall_variance(found: NDArray[np.float64]) -> Variance:
+    seeds, support = found.shape
+    covariances = np.cov(found, bias=True).reshape(seeds, seeds) / support
+    return partition([found.mean(axis=1)], covariances)
+
+
+def _bounds(mean: float, support: int, variance: Variance) -> tuple[float, float]:
+    from scipy.stats import t  # type: ignore[attr-defined]
+
+    error, freedom = variance.seen()
+    worth = min(mean * (1 - mean) / error**2, support) if error and 0 < mean < 1 else support
+    quantile = float(t.isf(LEVEL / 2, freedom))
+    weight = quantile**2 / worth
+    center = (mean + weight / 2) / (1 + weight)
+    reach = quantile * np.sqrt(mean * (1 - mean) / worth + weight / (4 * worth)) / (1 + weight)
+    return max(min(center - reach, mean), 0.0), min(max(center + reach, mean), 1.0)
+
+
+def threshold_curve(chances: NDArray[np.floating[Any]], held: NDArray[Any], label: str) -> dict[str, Any]:
+    """{"label", "thresholds", "recall", "precision", "specificity", "reason"}: at each of `THRESHOLDS` the share of the
+    class's rows whose chance reaches it, of the rows that reach it those of the class, and of the other rows those that
+    stay below; means over the seeds. Precision is null where no seed's rows reach it, and a curve is where there are no
+    rows to count; `reason` tells the latter.
+
+    chances: of the class, (seeds, rows). held: whether a row is of the class, (rows,).
+    """
+    truth = np.asarray(held, dtype=bool)
+    reached = np.stack([chances >= threshold for threshold in THRESHOLDS])  # (thresholds, seeds, rows)
+    hits, claimed = reached[..., truth].sum(axis=2), reached.sum(axis=2)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    missing = [
+        name for name, rows in ((f"labelled {label!r}", positives), ("labelled otherwise", negatives)) if not rows
+    ]
+    return {
+        "label": label,
+        "thresholds": list(THRESHOLDS),
+        "recall": _means(hits, np.full_like(hits, positives)),
+        "precision": _means(hits, claimed),
+        "specificity": _means(negatives - (claimed - hits), np.full_like(hits, negatives)),
+        "reason": f"no test row is {missing[0]}" if missing else None,
+    }
+
+
+def _means(above: NDArray[Any], below: NDArray[Any]) -> list[float | None]:
+    """Of each threshold, over the seeds where there is something below the line. above, below: (thresholds, seeds)."""
+    defined = below > 0
+    ratios = np.where(defined, above / np.maximum(below, 1), 0.0)
+    return [float(own.sum() / known.sum()) if known.any() else None for own, known in zip(ratios, defined, strict=True)]
+
+
+def rank_disagreements(
+    predictions: Mapping[str, NDArray[Any]], labels: NDArray[Any], most: int | None = None
+) -> NDArray[np.int64]:
+    """Positions of the rows that not all recipes judge alike, the most disputed first.
+
+    predictions: by recipe, of one model each: ids (rows,), or 0 and 1 (rows, labels). labels: the truth, alike. most:
+    how many at most. Most disputed is the row whose commonest answer has the fewest recipes behind it; of equals, the
+    one where right and wrong are the most even; of equals, the earlier.
+    """
+    if not predictions:
+        return np.empty(0, dtype=np.int64)
+    answers = np.stack([_as_rows(own) for own in predictions.values()])  # (recipes, rows, labels or 1)
+    backing = _same(answers[:, None], answers[None]).sum(axis=0).max(axis=0)
+    right = _same(answers, _as_rows(labels)[None]).sum(axis=0)
+    disputed = np.flatnonzero(backing < len(answers))
+    uneven = np.abs(2 * right - len(answers))
+    order = np.lexsort((disputed, uneven[disputed], backing[disputed]))
+    ranked: NDArray[np.int64] = disputed[order][:most]
+    return ranked
+
+
+def _as_rows(ids: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(ids).reshape(len(ids), -1)
+
+
+def _same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = (a == b).all(axis=-1)
+    return same

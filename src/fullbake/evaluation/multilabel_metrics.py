@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.core.errors import DataError
-from fullbake.figures import Figure, UndefinedError, f1_of, figure, share
+from fullbake.evaluation.scores import Figure, UndefinedError, f1_of, figure, share
 
 Matrix = NDArray[np.bool_]
 

@@ -1,0 +1,4 @@
+"""Logits to labels, scores, intervals and plots, in numpy: nothing here imports torch.
+
+Faces: `metrics.score`, `decisions.Decision`, `bootstrap.resample`, `significance.contrast`, `plots`.
+"""
