@@ -25,9 +25,10 @@ def measure(file: str, text: str, label: str, minutes: float, saves: bool) -> No
     """One side, in a process of its own: prints what it did as JSON."""
     import torch
 
-    from fullbake import Recipe, adapt, loop
-    from fullbake.checkpoints import Checkpoints
+    from fullbake import Recipe, adapt
     from fullbake.core.errors import Interrupted
+    from fullbake.training import loop
+    from fullbake.training.checkpoints import Checkpoints
 
     torch.set_num_threads(1)
     spent, steps, rows = [], [], []

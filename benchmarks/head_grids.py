@@ -19,10 +19,10 @@ from torch import nn
 
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.evaluation.metrics import judge
-from fullbake.freezing import Featured, HeadTraining, fit_head, head_logits
-from fullbake.grids import train_heads
-from fullbake.losses import make_objective
 from fullbake.models.heads import build_head
+from fullbake.training.frozen import Featured, HeadTraining, fit_head, head_logits
+from fullbake.training.head_grid import train_heads
+from fullbake.training.losses import make_objective
 
 WIDTH = 384
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2)

@@ -18,16 +18,16 @@ from work import BASE, comments, messages, news, operations, read_rows
 from fullbake import Classifier, Recipe, adapt, predict_file
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
-from fullbake.finetuning import Labelled, Tuning, finetune
-from fullbake.freezing import Featured, HeadTraining, frozen_features
-from fullbake.grids import train_heads
-from fullbake.losses import make_objective
 from fullbake.model import Record
 from fullbake.models import network
 from fullbake.models.heads import build_head
 from fullbake.models.inference import encode
 from fullbake.models.pretrained import load_config, resolve
 from fullbake.models.tokenizer import load_tokenizer
+from fullbake.training.finetuning import Labelled, Tuning, finetune
+from fullbake.training.frozen import Featured, HeadTraining, frozen_features
+from fullbake.training.head_grid import train_heads
+from fullbake.training.losses import make_objective
 
 LABELS = ("0", "1")
 

@@ -20,13 +20,12 @@ from machine import keep
 
 from fullbake import Dataset, Recipe
 from fullbake.data.splits import read_labelled
-from fullbake.finetuning import Labelled, Tuning, finetune
-from fullbake.losses import make_objective
-from fullbake.lowerlayers import find_cut, kept_states
 from fullbake.models import network
 from fullbake.models.inference import encode
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.running import effective, feature_cache
+from fullbake.training.finetuning import Labelled, Tuning, find_cut, finetune, kept_states
+from fullbake.training.job import effective, feature_cache
+from fullbake.training.losses import make_objective
 
 ROUNDS = 3
 LAYERS = (None, 0, 2, 3, 4, 5)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from fullbake import Recipe
-from fullbake.choosing import train_best
 from fullbake.data.splits import Parts, divide, read_labelled
-from fullbake.freezing import Featured, head_logits
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.running import effective, feature_cache
-from fullbake.ways import Job, bind, features_of, tokenizer_for
+from fullbake.training.frozen import Featured, head_logits
+from fullbake.training.job import Job, effective, feature_cache, features_of, tokenizer_for
+from fullbake.training.selection import train_best
+from fullbake.training.strategies import bind
 
 DATA = {"trec": ("trec_train.csv", "text", "coarse"), "sms_spam": ("sms_spam.csv", "text", "label")}
 """Name -> file, columns of texts and labels."""

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fullbake.checkpoints import Cadence, Checkpoint, Checkpoints
 from fullbake.core import storage
 from fullbake.core.errors import Fault, RecipeError, SpaceFault
+from fullbake.training.checkpoints import Cadence, Checkpoint, Checkpoints
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from fullbake.choosing import Trial, Way, train_best
 from fullbake.evaluation.metrics import judge
+from fullbake.training.selection import Trial, Way, train_best
 
 
 @dataclass(frozen=True)

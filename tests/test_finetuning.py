@@ -9,12 +9,12 @@ from rows import dataset, recipe, train, weights
 from torch import nn
 
 from fullbake.evaluation.metrics import judge
-from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
-from fullbake.losses import make_objective
 from fullbake.models import network
 from fullbake.models.heads import output_layer
 from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
+from fullbake.training.finetuning import Labelled, Tuning, finetune, finetuned_logits
+from fullbake.training.losses import make_objective
 
 Bases = Callable[..., Path]
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

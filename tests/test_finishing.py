@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from bases import FAMILIES
 
-from fullbake.choosing import Trained
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
 from fullbake.evaluation.calibration import aim_of, judged
 from fullbake.evaluation.decisions import Decision, probabilities
-from fullbake.finishing import finish
 from fullbake.models import network
 from fullbake.models.heads import divide_logits
 from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
+from fullbake.training.selection import Trained, finish
 
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=24)

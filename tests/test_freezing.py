@@ -15,13 +15,20 @@ from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.evaluation.decisions import probabilities
 from fullbake.evaluation.metrics import judge
-from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
-from fullbake.logistic import STRENGTHS
-from fullbake.losses import make_objective
 from fullbake.models import network
 from fullbake.models.heads import l2_penalty
 from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
+from fullbake.training.frozen import (
+    STRENGTHS,
+    Featured,
+    FeatureKey,
+    HeadTraining,
+    frozen_features,
+    head_logits,
+    train_head,
+)
+from fullbake.training.losses import make_objective
 
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=48, token_budget=256)

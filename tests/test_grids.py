@@ -12,10 +12,10 @@ from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.errors import DivergenceFault
 from fullbake.evaluation.metrics import judge
-from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_logits
-from fullbake.grids import train_heads
-from fullbake.losses import make_objective
 from fullbake.models.heads import build_head
+from fullbake.training.frozen import Featured, FeatureRows, HeadTraining, fit_head, head_logits
+from fullbake.training.head_grid import train_heads
+from fullbake.training.losses import make_objective
 
 NAMES = ("a", "b", "c")
 WIDTH = 12

@@ -11,7 +11,7 @@ from torch import nn
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.evaluation.decisions import probabilities
 from fullbake.evaluation.metrics import judge
-from fullbake.logistic import STRENGTHS, LogisticRows, fit_logistic
+from fullbake.training.frozen import STRENGTHS, LogisticRows, fit_logistic
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 5)).astype(np.float32)

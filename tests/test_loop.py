@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import DivergenceFault
-from fullbake.loop import Work, fit, rate_factor
 from fullbake.models.batching import Step
+from fullbake.training.loop import Work, fit, rate_factor
 
 INPUTS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
 LABELS = (INPUTS[:, 0] > 0).long()

@@ -7,7 +7,7 @@ from torch.nn import functional
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import RecipeError
-from fullbake.losses import class_weights, make_loss, make_objective
+from fullbake.training.losses import class_weights, make_loss, make_objective
 
 torch.manual_seed(0)
 LOGITS = torch.randn(12, 3)

@@ -10,12 +10,12 @@ import torch
 from bases import FAMILIES
 from rows import make_rows, train, weights
 
-from fullbake import lowerlayers
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
-from fullbake.lowerlayers import find_cut, given_states, held_still, lower_states
 from fullbake.models import network
 from fullbake.models.encoder import freeze_lowest, load_encoder, probe_inputs
+from fullbake.training import finetuning
+from fullbake.training.finetuning import find_cut, given_states, held_still, lower_states
 
 Bases = Callable[..., Path]
 
@@ -111,7 +111,7 @@ def test_training_above_kept_states_is_training_the_whole(
     given = {"freeze_layers": 1, "folds": 0, "learning_rate": 1e-3} | fields
     cut = train(bases(family), tmp_path, "finetune", **given)
     with monkeypatch.context() as patch:
-        patch.setattr("fullbake.ways.find_cut", lambda *_: None)
+        patch.setattr("fullbake.training.strategies.find_cut", lambda *_: None)
         whole = train(bases(family), tmp_path, "finetune", **given)
     ours, theirs = weights(cut), weights(whole)
     for name in theirs if fields["head"] != "mlp" else ():  # Adam walks where batch norm leaves a gradient of 0
@@ -125,8 +125,8 @@ def test_states_are_computed_once_for_all_runs(bases: Bases, tmp_path: Path, mon
     fields: dict[str, Any] = {"freeze_layers": 1, "folds": 0}
     first = train(bases("bert"), tmp_path, "finetune", **fields)
     with monkeypatch.context() as patch:
-        patch.setattr(lowerlayers, "lower_states", lambda *_: pytest.fail("the states are in the cache"))
-        patch.setattr("fullbake.ways.find_cut", lambda *_: lowerlayers.Cut(1, 0))
+        patch.setattr(finetuning, "lower_states", lambda *_: pytest.fail("the states are in the cache"))
+        patch.setattr("fullbake.training.strategies.find_cut", lambda *_: finetuning.Cut(1, 0))
         again = train(bases("bert"), tmp_path, "finetune", **fields)
     for name, tensor in weights(first).items():
         assert torch.equal(tensor, weights(again)[name])

@@ -13,8 +13,7 @@ from fullbake.entrants import read_entrants
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.pacing import FIXED, PRETRAINING, Forecast, Pace, Sizes, measure_pace
-from fullbake.running import effective, feature_cache
-from fullbake.ways import Job, tokenizer_for
+from fullbake.training.job import Job, effective, feature_cache, tokenizer_for
 
 Bases = Callable[..., Path]
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fullbake import passes
 from fullbake.config.sections import TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.models.encoding import Encoded, offsets_of
-from fullbake.passes import Pass, distinct, gathered, output_in_memory, stored_output
+from fullbake.training import features
+from fullbake.training.features import Pass, distinct, gathered, output_in_memory, stored_output
 
 TOKENS = TokensConfig(max_length=16, token_budget=12)
 
@@ -82,7 +82,7 @@ def test_states_of_every_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every_token", [False, True])
 def test_a_killed_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_token: bool) -> None:
-    monkeypatch.setattr(passes, "PART_BATCHES", 1)
+    monkeypatch.setattr(features, "PART_BATCHES", 1)
     rows = [[1, *range(3, 3 + length), 2] for length in range(1, 9)]
     whole = stored_output(asked(Counting(), every_token), lambda: encoded(rows), Cache(tmp_path / "whole", 10**6))
     cache, dying, rest = Cache(tmp_path / "killed", 10**6), Counting(dies_at=4), Counting()

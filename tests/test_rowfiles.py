@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake import rowfiles
 from fullbake.core import storage
-from fullbake.rowfiles import Shape, fill, map_rows
+from fullbake.training import features
+from fullbake.training.features import Shape, fill, map_rows
 
 PARTS = [np.array([4, 0]), np.array([1, 2, 3]), np.array([5])]
 
@@ -30,14 +30,14 @@ WHOLE = np.arange(6)[:, None] + np.array([0.0, 0.25])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_parts_make_a_file_that_safetensors_reads(tmp_path: Path, precision: rowfiles.Precision) -> None:
+def test_parts_make_a_file_that_safetensors_reads(tmp_path: Path, precision: features.Precision) -> None:
     shape = Shape(6, 2, precision)
     assert list(fill(tmp_path, shape, PARTS, rows_of)) == [0, 1, 2]
     mapped = map_rows(tmp_path)
     assert mapped.dtype == shape.dtype
     assert mapped.nbytes == shape.size
     np.testing.assert_array_equal(mapped, WHOLE)
-    np.testing.assert_array_equal(storage.read_tensors(tmp_path / rowfiles.FILE)["rows"], mapped)
+    np.testing.assert_array_equal(storage.read_tensors(tmp_path / features.FILE)["rows"], mapped)
 
 
 def test_a_map_never_changes_the_file(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_was_made_before_a_kill_is_not_made_again(tmp_path: Path) -> None:
 
 def test_a_part_that_is_not_what_was_noted_is_made_again(tmp_path: Path) -> None:
     list(fill(tmp_path, Shape(6, 2), PARTS, rows_of))
-    path = tmp_path / rowfiles.FILE
+    path = tmp_path / features.FILE
     content = bytearray(path.read_bytes())
     content[-1] ^= 1  # in row 5, which part 2 made
     path.write_bytes(content)
@@ -70,7 +70,7 @@ def test_a_part_that_is_not_what_was_noted_is_made_again(tmp_path: Path) -> None
 
 def test_a_note_that_was_cut_off_is_no_note(tmp_path: Path) -> None:
     list(fill(tmp_path, Shape(6, 2), PARTS, rows_of))
-    journal = tmp_path / rowfiles.JOURNAL
+    journal = tmp_path / features.JOURNAL
     assert [json.loads(line)["part"] for line in journal.read_text().splitlines()] == [0, 1, 2]
     journal.write_bytes(journal.read_bytes()[:-5])
     calls: list[int] = []

@@ -10,7 +10,7 @@ from test_finetuning import assert_same
 from fullbake import Recipe, adapt
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, OutputError, RecipeError
-from fullbake.running import effective
+from fullbake.training.job import effective
 
 Bases = Callable[..., Path]
 

@@ -13,7 +13,6 @@ from corpora import make_documents
 from rows import dataset, make_rows, recipe, write_csv
 
 from fullbake import Classifier, Recipe, adapt, evaluate, further_pretrain
-from fullbake.checkpoints import Checkpoints
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import storage
 from fullbake.core.errors import DataError, Interrupted, OutputError
@@ -21,6 +20,7 @@ from fullbake.core.hashing import file_sha256
 from fullbake.data.splits import divide
 from fullbake.models.encoder import load_encoder
 from fullbake.staging import stage_base
+from fullbake.training.checkpoints import Checkpoints
 
 Bases = Callable[..., Path]
 STAGE = PretrainingConfig(objective="mlm+nsp", steps=6, max_length=32, batch_size=8, learning_rate=1e-3, evaluations=2)

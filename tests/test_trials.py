@@ -15,9 +15,8 @@ from fullbake.data.splits import Parts, divide
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.running import effective, feature_cache
+from fullbake.training.job import Job, effective, feature_cache, tokenizer_for
 from fullbake.trials import ANOTHER_SEED, Outcome, restore, score_baseline, score_cell, train_baseline, train_cell
-from fullbake.ways import Job, tokenizer_for
 
 Bases = Callable[..., Path]
 

@@ -3,12 +3,11 @@ from typing import Any
 
 import pytest
 
-from fullbake import unfinished
-from fullbake.checkpoints import Cadence
 from fullbake.core import storage
 from fullbake.core.errors import OutputError
 from fullbake.core.hashing import fingerprint
-from fullbake.unfinished import Resume, folder_beside, open_run
+from fullbake.training import checkpoints
+from fullbake.training.checkpoints import Cadence, Resume, folder_beside, open_run
 
 FACTS: dict[str, Any] = {
     "recipe": {"training": {"epochs": 3}},
@@ -18,7 +17,7 @@ FACTS: dict[str, Any] = {
 }
 
 
-def opened(out: Path, facts: dict[str, Any] = FACTS, resume: Resume = "auto") -> unfinished.Unfinished:
+def opened(out: Path, facts: dict[str, Any] = FACTS, resume: Resume = "auto") -> checkpoints.Unfinished:
     """Open a run, and save something in it."""
     run = open_run(out, facts, Cadence(steps=5), resume, writes=True)
     (run.folder / "rate-1" / "step-000000005").mkdir(parents=True, exist_ok=True)
@@ -97,15 +96,15 @@ def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
 def test_only_cleaning_is_left_where_the_bundle_is_this_run_s(tmp_path: Path) -> None:
     out = tmp_path / "m"
     run = opened(out)
-    assert not unfinished.is_saved(out)
+    assert not checkpoints.is_saved(out)
     out.mkdir()
     storage.write_json(out / "fullbake.json", {"run": "of another"})
-    assert not unfinished.is_saved(out)
+    assert not checkpoints.is_saved(out)
     storage.write_json(out / "fullbake.json", {"run": run.identity})
-    assert unfinished.is_saved(out)
-    assert unfinished.only_cleaning_left(out, FACTS)
-    assert not unfinished.only_cleaning_left(out, changed(processes=2))
-    unfinished.clean(out, writes=True)
+    assert checkpoints.is_saved(out)
+    assert checkpoints.only_cleaning_left(out, FACTS)
+    assert not checkpoints.only_cleaning_left(out, changed(processes=2))
+    checkpoints.clean(out, writes=True)
     assert not run.folder.exists()
 
 

@@ -14,13 +14,13 @@ from cyclopts import App, Parameter, validators
 from rich.text import Text
 
 from fullbake import __version__, comparecli, corpuscli, printing, terminal
-from fullbake.checkpoints import Cadence
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.data.tables import bare_suffix
 from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
 from fullbake.terminal import out, show, tell
+from fullbake.training.checkpoints import Cadence
 
 if TYPE_CHECKING:
     from fullbake.model import Classifier
@@ -279,7 +279,7 @@ def inspect(
 def _limits(recipe: Recipe) -> tuple[Any, int | None]:
     """The base's tokenizer, and the longest input."""
     from fullbake.models.tokenizer import load_tokenizer
-    from fullbake.running import effective
+    from fullbake.training.job import effective
 
     return load_tokenizer(recipe.base), effective(recipe).tokens.max_length
 
@@ -353,7 +353,7 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
         Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     from fullbake.core.console import amount
-    from fullbake.running import feature_cache
+    from fullbake.training.job import feature_cache
 
     features = feature_cache(cache_dir)
     if clear:

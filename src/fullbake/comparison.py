@@ -30,9 +30,8 @@ from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
 from fullbake.rounds import CLOSING, Rounds, Setting, blind
-from fullbake.running import check_problem, effective, feature_cache
+from fullbake.training.job import Job, check_problem, effective, feature_cache, tokenizer_for
 from fullbake.venue import opened
-from fullbake.ways import Job, tokenizer_for
 
 TEST: Final = 0.2
 """Share of the rows that is test where nothing else is said."""

@@ -6,11 +6,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fullbake import printing
-from fullbake.checkpoints import Cadence
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
 from fullbake.flags import StageFlags, StageOptions, resume_word
 from fullbake.terminal import out, show, tell
+from fullbake.training.checkpoints import Cadence
 
 PILOT_STEPS = "200"
 

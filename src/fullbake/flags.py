@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
-from fullbake.unfinished import Resume
+from fullbake.training.checkpoints import Resume
 
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
 """The order in which a command's help shows the fields."""

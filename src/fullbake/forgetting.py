@@ -13,8 +13,8 @@ from fullbake.core.errors import Error
 from fullbake.designs import Cell
 from fullbake.probing import Probe, open_probe
 from fullbake.rounds import Result, Rounds
+from fullbake.training.job import Job
 from fullbake.trials import restore
-from fullbake.ways import Job
 
 OPENING: Final = 60.0
 """Seconds that must be left for opening a base's probe: where the base has no masked-LM head, one may have to be

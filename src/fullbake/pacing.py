@@ -9,12 +9,13 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from fullbake.choosing import Trial, Way
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core.hashing import fingerprint
 from fullbake.designs import Cell, Design, Line
 from fullbake.entrants import Entrant
-from fullbake.ways import Job, bind
+from fullbake.training.job import Job
+from fullbake.training.selection import Trial, Way
+from fullbake.training.strategies import bind
 
 SAMPLES: Final = (16, 128, 512)
 """Rows that are trained to see how fast it goes: the next larger sample where the last one took under `PATIENCE`. The

@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor, nn
 
-from fullbake.checkpoints import Checkpoints
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import TrainingConfig
 from fullbake.core import hashing, runtime, storage
@@ -24,12 +23,13 @@ from fullbake.courses import Course
 from fullbake.evaluation import plots
 from fullbake.examples import NO_PAIR
 from fullbake.guesses import guess
-from fullbake.loop import Work, fit
 from fullbake.models.batching import Step
 from fullbake.models.encoder import parameter_groups
 from fullbake.models.fast_layers import compiled, fast_kernels
 from fullbake.models.masked_lm import save_language_model
 from fullbake.models.pretrained import quiet
+from fullbake.training.checkpoints import Checkpoints
+from fullbake.training.loop import Work, fit
 
 _METRIC: Final = "neg_held_out_loss"
 

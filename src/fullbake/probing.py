@@ -25,7 +25,6 @@ from fullbake.core.hashing import fingerprint
 from fullbake.corpus import read_shard
 from fullbake.documents import Source, beginning, file_source
 from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
-from fullbake.loop import Work, fit
 from fullbake.masking import Masking
 from fullbake.models import network
 from fullbake.models.batching import Step, inference_plan, training_plan
@@ -36,6 +35,7 @@ from fullbake.models.pretrained import load_config, max_positions
 from fullbake.models.tokenizer import tokenizer_of
 from fullbake.portions import Reading
 from fullbake.stream import Phase
+from fullbake.training.loop import Work, fit
 
 PROBE_CHARACTERS: Final = 60_000
 """Of a file of general text: some 13,000 tokens, each masked four times, so some 8,000 guesses."""

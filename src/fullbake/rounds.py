@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from fullbake.cells import Cells, Kept
-from fullbake.checkpoints import Cadence
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
 from fullbake.core.errors import Error, SpaceFault
@@ -23,9 +22,9 @@ from fullbake.entrants import Entrant
 from fullbake.pacing import FIXED, Forecast
 from fullbake.scoreboard import Board
 from fullbake.staging import staged
+from fullbake.training.checkpoints import Cadence, Unfinished
+from fullbake.training.job import Job
 from fullbake.trials import Outcome, Score, Weights, failed, score_baseline, score_cell, train_baseline, train_cell
-from fullbake.unfinished import Unfinished
-from fullbake.ways import Job
 
 LONG: Final = 300.0
 """Seconds from which on a cell is expected to be worth checkpoints of its own."""

@@ -10,43 +10,27 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fullbake import unfinished
-from fullbake.checkpoints import Cadence
-from fullbake.choosing import History, Trained, train_best
 from fullbake.config.fields import Truncation
-from fullbake.config.problems import problem_of
 from fullbake.config.recipe import Recipe
-from fullbake.config.sections import TokensConfig, TrainingConfig
+from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime, storage
-from fullbake.core.cache import Cache
 from fullbake.core.console import say, warn
-from fullbake.core.errors import RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labelled
-from fullbake.evaluation import metrics
-from fullbake.evaluation.calibration import Finished, aim_of, judged
-from fullbake.evaluation.decisions import check_aim
-from fullbake.finishing import finish
-from fullbake.losses import make_objective
+from fullbake.evaluation.calibration import Finished, judged
 from fullbake.model import Classifier, Record
 from fullbake.models import network, pretrained
-from fullbake.models.encoder import default_pooling, load_encoder
+from fullbake.models.encoder import load_encoder
 from fullbake.models.inference import logits_over
-from fullbake.models.pretrained import load_config, max_positions
 from fullbake.staging import staged
-from fullbake.unfinished import Resume, Unfinished
-from fullbake.ways import Job, bind, encode_rows, tokenizer_for
-
-CACHE_BYTES = 20 * 1024**3
-"""Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
-
-
-def feature_cache(folder: str | Path | None = None) -> Cache:
-    """The cache of frozen features: in `folder`, FULLBAKE_CACHE_DIR, or the user's cache folder."""
-    return Cache(runtime.cache_dir(folder) / "features", CACHE_BYTES)
+from fullbake.training import checkpoints
+from fullbake.training.checkpoints import Cadence, Resume, Unfinished
+from fullbake.training.job import Job, _stride, check_problem, effective, encode_rows, feature_cache, tokenizer_for
+from fullbake.training.selection import History, Trained, finish, train_best
+from fullbake.training.strategies import bind
 
 
 def adapt(
@@ -74,13 +58,13 @@ def adapt(
         return _train(_prepare(recipe, data, cache_dir))
     _check_target(out, overwrite)
     job = _prepare(recipe, data, cache_dir)
-    if unfinished.only_cleaning_left(out, job.facts()):
+    if checkpoints.only_cleaning_left(out, job.facts()):
         say(f"{out} was complete already; its run was stopped while it cleaned up")
-        unfinished.clean(out, writes=runtime.rank() == 0)
+        checkpoints.clean(out, writes=runtime.rank() == 0)
         return Classifier.load(out)
     runtime.wait_for_ranks()  # all have looked at what lies there before one of them writes
     cadence = Cadence.parse(checkpoint_every)
-    run = unfinished.open_run(out, job.facts(), cadence, resume, writes=runtime.rank() == 0)
+    run = checkpoints.open_run(out, job.facts(), cadence, resume, writes=runtime.rank() == 0)
     classifier = _train(replace(job, run=run))
     _save(classifier, Path(out), overwrite, run)
     return classifier
@@ -90,7 +74,7 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
     """Refuse a target that holds something, before the hours of work; one whose run only has to clean up is looked at
     later."""
     storage.recover(out)
-    if not unfinished.is_saved(out):
+    if not checkpoints.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
 
 
@@ -125,15 +109,6 @@ def _sizes(parts: Parts, dataset: Dataset) -> str:
     return (
         f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {'labels' if dataset.multi_label else 'classes'}"
     )
-
-
-def check_problem(recipe: Recipe, parts: Parts) -> None:
-    """What the labels have to be known for: refused before the hours of work."""
-    labels, names = parts.train.labels, parts.train.source.label_names
-    problem_type = problem_of(labels)
-    metrics.check_metric(recipe.training.metric, problem_type)
-    check_aim(aim_of(recipe.decision, multi_label=labels.ndim == 2), problem_type, names)
-    make_objective(recipe.training, labels, names)
 
 
 def _train(job: Job) -> Classifier:
@@ -196,41 +171,6 @@ def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -
         classifier.save(out, overwrite=overwrite)
         run.close()
     runtime.wait_for_ranks()
-
-
-def effective(recipe: Recipe) -> Recipe:
-    """The recipe with what depends on its base written out: max_length, the stride of windows and, under heads of ours,
-    pooling and width.
-
-    Raises RecipeError where max_length is beyond the base.
-    """
-    config = load_config(recipe.base)
-    limit = max_positions(config)
-    wanted = recipe.tokens.max_length
-    if wanted is not None and wanted > limit:
-        raise RecipeError(
-            "max_length is beyond what the base can take",
-            where=f"recipe, base {recipe.base!r}",
-            expected=f"at most {limit}",
-            got=str(wanted),
-            remedy=f"Pass --max-length {limit} or less; --truncation head+tail keeps both ends of longer texts.",
-        )
-    filled: dict[str, Any] = {"max_length": wanted or limit}
-    filled["stride"] = _stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
-    if recipe.head.kind != "standard":
-        filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
-    if recipe.head.kind == "mlp":
-        filled["width"] = recipe.head.width or config.hidden_size
-    return recipe.with_fields(**filled)
-
-
-def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> int | None:
-    """Tokens that windows share: as asked, or a quarter of their length; None where there are no windows."""
-    if truncation == "auto":
-        return tokens.stride
-    if truncation != "windows":
-        return None
-    return max_length // 4 if tokens.stride is None else tokens.stride
 
 
 def _record(job: Job, trained: Trained, finished: Finished) -> Record:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fullbake import unfinished
-from fullbake.checkpoints import Cadence, Checkpoints
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
@@ -26,9 +24,10 @@ from fullbake.guarding import Guard
 from fullbake.models.encoder import load_encoder
 from fullbake.models.network import encoder_fingerprint
 from fullbake.pretraining import pretrain, write
-from fullbake.unfinished import Resume
+from fullbake.training import checkpoints
+from fullbake.training.checkpoints import Cadence, Checkpoints, Resume
+from fullbake.training.job import Adapted, Job
 from fullbake.vocabularies import with_vocabulary
-from fullbake.ways import Adapted, Job
 
 CACHE_BYTES: Final = 50 * 1024**3
 """Bound of the cache of further pretrained bases: 50 GiB hold a hundred BERT-base."""
@@ -59,7 +58,7 @@ def further_pretrain(
     runtime.join_ranks()
     stage = stage or PretrainingConfig()
     storage.recover(out)
-    if not unfinished.is_saved(out):
+    if not checkpoints.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
     paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     if not paths:
@@ -71,12 +70,12 @@ def further_pretrain(
     _tell_leaks(course.facts, stage)
     facts = _facts(course, str(base))
     cadence = Cadence.parse(checkpoint_every)
-    if unfinished.only_cleaning_left(out, facts):
+    if checkpoints.only_cleaning_left(out, facts):
         say(f"{out} was complete already; its run was stopped while it cleaned up")
-        unfinished.clean(out, writes=runtime.rank() == 0)
+        checkpoints.clean(out, writes=runtime.rank() == 0)
         return _about(Path(out))
     runtime.wait_for_ranks()
-    run = unfinished.open_run(out, facts, cadence, resume, writes=runtime.rank() == 0)
+    run = checkpoints.open_run(out, facts, cadence, resume, writes=runtime.rank() == 0)
     outcome = pretrain(course, run.checkpoints("pretraining"))
     if runtime.rank() == 0:
         about = {"run": fingerprint(facts), "base": str(base)}

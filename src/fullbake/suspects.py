@@ -27,8 +27,7 @@ from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.splits import Part, Parts, folds
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.running import effective, feature_cache
-from fullbake.ways import Job, features_of, tokenizer_for
+from fullbake.training.job import Job, effective, feature_cache, features_of, tokenizer_for
 
 FOLDS: Final = 5
 STRENGTH: Final = 150.0

@@ -15,7 +15,6 @@ import torch
 from transformers import PreTrainedModel
 
 from fullbake import baselines
-from fullbake.choosing import Trained, train_best
 from fullbake.collapse import Collapse, find_collapse
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
@@ -26,11 +25,12 @@ from fullbake.data.splits import Part, Parts
 from fullbake.evaluation.calibration import Finished, settle
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.evaluation.metrics import judge
-from fullbake.finishing import finish
-from fullbake.freezing import Featured, head_logits
 from fullbake.models import network
 from fullbake.models.inference import logits_over
-from fullbake.ways import Job, bind, build_network, encode_rows, features_of
+from fullbake.training.frozen import Featured, head_logits
+from fullbake.training.job import Job, build_network, encode_rows, features_of
+from fullbake.training.selection import Trained, finish, train_best
+from fullbake.training.strategies import bind
 
 ANOTHER_SEED: Final = 1000
 """Added to the seed of a cell that collapsed, for its one restart."""

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from fullbake import unfinished
 from fullbake.core import storage
 from fullbake.core.errors import OutputError
+from fullbake.training import checkpoints
 
 ABOUT: Final = "comparison.json"
 
@@ -69,7 +69,7 @@ def _refuse_other(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]
         for side in (known, now)
     ]
     there, here = sides
-    found = unfinished.differences(there, here)
+    found = checkpoints.differences(there, here)
     if found:
         raise OutputError(
             "the folder holds a comparison of something else",

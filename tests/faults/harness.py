@@ -25,7 +25,7 @@ from bases import make_base
 from fullbake.config.recipe import Recipe
 from fullbake.core import rng, storage
 from fullbake.running import adapt
-from fullbake.unfinished import folder_beside
+from fullbake.training.checkpoints import folder_beside
 
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {"way": "finetune", "epochs": 3, "batch_size": 8, "learning_rate": "1e-3", "max_length": 32},

@@ -12,7 +12,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.errors import SpaceFault
 from fullbake.running import adapt
-from fullbake.unfinished import folder_beside
+from fullbake.training.checkpoints import folder_beside
 
 pytestmark = pytest.mark.slow
 

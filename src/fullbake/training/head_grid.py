@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullbake.checkpoints import Checkpoints
 from fullbake.core import rng, runtime
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DivergenceFault
-from fullbake.freezing import Featured, FeatureRows, HeadTraining, fit_head, head_plan
-from fullbake.loop import Validation, describe, divergence, make_optimizer, rate_factor
 from fullbake.models.encoder import parameter_groups
 from fullbake.models.heads import output_layer
+from fullbake.training.checkpoints import Checkpoints
+from fullbake.training.frozen import Featured, FeatureRows, HeadTraining, fit_head, head_plan
+from fullbake.training.loop import Validation, describe, divergence, make_optimizer, rate_factor
 
 _CHAINED = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
 

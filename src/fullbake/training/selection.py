@@ -3,6 +3,11 @@
 Where a validation part is too small, the training rows choose for each other: every fold is scored by a network that
 did not see it, the scores of all folds together choose, and the network that is kept is trained on all rows as far as
 they said. No function here is given a test row.
+
+After training: honest scores and good decisions, both fitted on the rows that chose, never on test.
+
+The temperature goes into the output layer's weights, so that plain transformers gives calibrated scores too; the
+decision (thresholds or costs) is kept beside them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +18,13 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
+from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import say
+from fullbake.evaluation.calibration import Finished, settle
 from fullbake.evaluation.decisions import row_losses
 from fullbake.evaluation.metrics import judge
-from fullbake.loop import Validation
+from fullbake.models.heads import divide_logits
+from fullbake.training.loop import Validation
 
 History = list[dict[str, Any]]
 
@@ -212,3 +220,13 @@ def _announce(rates: Sequence[float], rate: float) -> None:
 def _tell_choice(metric: str, values: dict[float, float], best: float) -> None:
     told = ", ".join(f"{value:.4f} at {rate:g}" for rate, value in values.items())
     say(f"validation chose the rate {best:g}: {metric} {told}")
+
+
+def finish(trained: Trained, labels: np.ndarray, label_names: tuple[str, ...], config: DecisionConfig) -> Finished:
+    """Fold a temperature into the network's output layer and fit its decision.
+
+    labels: of the rows that trained.logits are of. Warns of a floor that no threshold reaches.
+    """
+    finished = settle(trained.logits, labels, label_names, config)
+    divide_logits(trained.network, finished.calibration["temperature"])
+    return finished

@@ -24,12 +24,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from fullbake.checkpoints import Checkpoint, Checkpoints
 from fullbake.config.sections import TrainingConfig
 from fullbake.core import rng, runtime
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DivergenceFault, Interrupted
 from fullbake.models.batching import Step
+from fullbake.training.checkpoints import Checkpoint, Checkpoints
 
 Plan = Callable[[int], Sequence[Step]]
 """Epoch, from 0 -> its steps; as many in every epoch, unless `Work.steps` says otherwise."""

@@ -4,152 +4,33 @@ Knows the whole recipe, as `running` does; below them everything takes plain val
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
-from fullbake.checkpoints import Checkpoints
-from fullbake.choosing import History, Trial, Way
-from fullbake.config.problems import problem_of
-from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import rng, runtime
-from fullbake.core.cache import Cache
+from fullbake.core import runtime
 from fullbake.core.console import say
-from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
-from fullbake.data.splits import Part, Parts
-from fullbake.finetuning import Labelled, Tuning, finetune, finetuned_logits
-from fullbake.freezing import Featured, FeatureKey, HeadTraining, frozen_features, head_logits, train_head
-from fullbake.grids import train_heads
-from fullbake.loop import Validation
-from fullbake.losses import Objective, make_objective
-from fullbake.lowerlayers import Cut, find_cut, kept_states
+from fullbake.data.splits import Part
 from fullbake.models import network
 from fullbake.models.encoder import freeze_all
 from fullbake.models.encoding import Encoded
-from fullbake.models.inference import encode
-from fullbake.models.pretrained import load_config
-from fullbake.models.tokenizer import load_tokenizer, set_defaults
-from fullbake.passes import Stored
-from fullbake.unfinished import Unfinished
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """A base that further pretraining made. folder: where it lies. key: fingerprint of its weights. about: what its
-    fullbake.json holds."""
-
-    folder: str
-    key: str
-    about: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: the effective recipe, the rows, and what its weights depend on besides them.
-
-    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
-    prefix: of its checkpoints' names. cache_dir: where all caches lie, None for the user's own. adapted: the base that
-    its further pretraining made, None where the recipe has none or it has not been done yet.
-    """
-
-    recipe: Recipe
-    parts: Parts
-    tokenizer: PreTrainedTokenizerFast
-    base: str
-    cache: Cache
-    run: Unfinished | None = None
-    prefix: str = ""
-    cache_dir: str | Path | None = None
-    adapted: Adapted | None = None
-
-    @property
-    def weights(self) -> str:
-        """Where the encoder's weights come from."""
-        return self.adapted.folder if self.adapted else self.recipe.base
-
-    @property
-    def weights_key(self) -> str:
-        """Fingerprint of these weights."""
-        return self.adapted.key if self.adapted else self.base
-
-    def checkpoints(self, name: str) -> Checkpoints | None:
-        """Where one training saves and goes on from."""
-        return None if self.run is None else self.run.checkpoints(self.prefix + name)
-
-    def facts(self) -> dict[str, Any]:
-        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this
-        one's."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "base": self.base,
-            "data": {name: part.fingerprint() for name, part in self.parts.named().items()},
-            "processes": runtime.world_size(),
-            "threads": runtime.threads(),
-            "device": runtime.device().type,
-            "fast_kernels": runtime.fast_kernels(),
-            "gpu_pieces": runtime.gpu_pieces(),
-            "versions": runtime.versions(),
-        }
+from fullbake.training.features import Stored
+from fullbake.training.finetuning import Cut, Labelled, Tuning, find_cut, finetune, finetuned_logits, kept_states
+from fullbake.training.frozen import Featured, HeadTraining, head_logits, train_head
+from fullbake.training.head_grid import train_heads
+from fullbake.training.job import Job, _by_source, _key, build_network, encode_rows, features_of
+from fullbake.training.loop import Validation
+from fullbake.training.losses import Objective, make_objective
+from fullbake.training.selection import History, Trial, Way
 
 
 def bind(job: Job) -> Way:
     """The rows of a job made ready for its way: tokenized, or turned into features."""
     return _frozen(job) if job.recipe.way == "frozen" else _finetuning(job)
-
-
-def tokenizer_for(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """The base's tokenizer, told what its saved file has to do in plain transformers. recipe: an effective one."""
-    tokenizer = load_tokenizer(recipe.base)
-    assert recipe.tokens.max_length is not None
-    set_defaults(
-        tokenizer,
-        max_length=recipe.tokens.max_length,
-        truncation=recipe.tokens.truncation,
-        has_token_type_ids=bool(getattr(load_config(recipe.base), "type_vocab_size", 0)),
-    )
-    return tokenizer
-
-
-def encode_rows(dataset: Dataset, job: Job) -> Encoded:
-    """Token ids of a data set's texts or pairs."""
-    return encode(dataset.texts, job.tokenizer, job.recipe.tokens, text_pair=dataset.text_pair)
-
-
-def features_of(job: Job, parts: Sequence[Part]) -> list[Stored]:
-    """The frozen features of each part's whole source, from the cache where it knows them."""
-    model = build_network(job)
-    key = _key(job, job.recipe.head.pooling or job.recipe.head.kind)
-    return _by_source(
-        parts,
-        lambda source: frozen_features(
-            model,
-            lambda: encode_rows(source, job),
-            key=key.of(source.texts_fingerprint()),
-            cache=job.cache,
-            tokens=job.recipe.tokens,
-            pad_id=job.tokenizer.pad_token_id,
-            precision=job.recipe.training.cache_precision,
-        ),
-    )
-
-
-def _key(job: Job, kept: str) -> FeatureKey:
-    """kept: what is kept of each text."""
-    return FeatureKey(
-        base=job.weights_key,
-        tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
-        pooling=kept,
-        tokens=job.recipe.tokens,
-        threads=runtime.threads(),
-        versions=tuple(runtime.versions().items()),
-        precision=job.recipe.training.cache_precision,
-        fast_kernels=runtime.fast_kernels(),
-    )
 
 
 def _finetuning(job: Job) -> Way:
@@ -256,13 +137,6 @@ def _rows(job: Job, sources: list[Any], label: Callable[[Any, Any], Any]) -> tup
     return (taken[0], None) if job.parts.validation is None else (taken[0], taken[1])
 
 
-def _by_source(parts: Sequence[Part], compute: Callable[[Dataset], Any]) -> list[Any]:
-    """`compute` of each part's whole source, once for each source however many parts share it."""
-    done = {id(part.source): part.source for part in parts}
-    computed = {key: compute(source) for key, source in done.items()}
-    return [computed[id(part.source)] for part in parts]
-
-
 def _training(training: TrainingConfig, trial: Trial) -> TrainingConfig:
     """The training section for one trial: its rate, its metric, and no patience where a trial has none."""
     patience = training.patience if trial.patient else None
@@ -271,16 +145,3 @@ def _training(training: TrainingConfig, trial: Trial) -> TrainingConfig:
 
 def _objective(job: Job) -> Objective:
     return make_objective(job.recipe.training, job.parts.train.labels, job.parts.train.source.label_names)
-
-
-def build_network(job: Job) -> PreTrainedModel:
-    """The base under its new head, drawn from the recipe's seed."""
-    recipe, train = job.recipe, job.parts.train
-    rng.seed_everything(recipe.training.seed)
-    return network.build(
-        job.weights,
-        recipe.head,
-        train.source.label_names,
-        problem_type=problem_of(train.labels),
-        seed=recipe.training.seed,
-    )
