@@ -30,9 +30,9 @@ import json, sys, time
 from pathlib import Path
 import psutil
 from fullbake.core.cache import Cache
-from fullbake.corpus import build_corpus
-from fullbake.documents import file_source
-from fullbake.probing import reading_of, tokenizer_of
+from fullbake.pretraining.corpus import build_corpus
+from fullbake.pretraining.documents import file_source
+from fullbake.pretraining.forgetting import reading_of, tokenizer_of
 processes, cache, *files = sys.argv[1:]
 reading = reading_of(tokenizer_of("demo"))
 before = psutil.Process().memory_full_info().pss

@@ -20,7 +20,7 @@ from machine import keep
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.data.splits import read_labelled, split
-from fullbake.probing import probe
+from fullbake.pretraining.forgetting import probe
 
 RATES = (2e-5, 5e-5, 1e-4, 4e-4)
 TEXT = "description"

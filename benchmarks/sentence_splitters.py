@@ -20,8 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from machine import keep
 
-from fullbake.documents import file_source
-from fullbake.sentences import split_sentences
+from fullbake.pretraining.documents import file_source, split_sentences
 
 Split = Callable[[str], Sequence[str]]
 

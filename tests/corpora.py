@@ -10,12 +10,12 @@ import transformers
 from bases import WORDS, make_tokenizer
 
 from fullbake.core.cache import Cache
-from fullbake.corpus import Corpus, Shard, build_corpus, read_shard
-from fullbake.documents import Document, Source
-from fullbake.masking import Masking
 from fullbake.models.encoding import template_of
-from fullbake.portions import Reading
-from fullbake.stream import Phase
+from fullbake.pretraining.corpus import Corpus, Shard, build_corpus, read_shard
+from fullbake.pretraining.corpus_tokens import Reading
+from fullbake.pretraining.data_loader import Phase
+from fullbake.pretraining.documents import Document, Source
+from fullbake.pretraining.examples import Masking
 
 LIMIT = 2**30
 

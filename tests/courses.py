@@ -7,8 +7,8 @@ from typing import Any
 from corpora import make_documents, source_of
 
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.courses import Course, prepare
-from fullbake.guarding import Guard
+from fullbake.pretraining.documents import Guard
+from fullbake.pretraining.run import Course, prepare
 
 TEXTS = make_documents(40)
 

@@ -11,11 +11,11 @@ from corpora import LIMIT, build, load_tokenizer, make_documents, reading, sourc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake import corpus as corpora
 from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError, SpaceFault
-from fullbake.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
-from fullbake.documents import Document, Source, file_source
+from fullbake.pretraining import corpus as corpora
+from fullbake.pretraining.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
+from fullbake.pretraining.documents import Document, Source, file_source
 
 TEXTS = make_documents(60)
 
@@ -24,7 +24,7 @@ TEXTS = make_documents(60)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of some ten documents each, in portions of two or three."""
     monkeypatch.setattr(corpora, "SHARD_CHARACTERS", 1500)
-    monkeypatch.setattr("fullbake.portions.PORTION_CHARACTERS", 400)
+    monkeypatch.setattr("fullbake.pretraining.corpus_tokens.PORTION_CHARACTERS", 400)
 
 
 def arrays(corpus: Corpus) -> list[dict[str, list[Any]]]:

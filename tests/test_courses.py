@@ -9,7 +9,7 @@ from corpora import make_documents
 from courses import TEXTS, make_course
 
 from fullbake.core.errors import DataError, RecipeError
-from fullbake.guarding import Guard
+from fullbake.pretraining.documents import Guard
 
 Bases = Callable[..., Path]
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fullbake import documents
 from fullbake.core.errors import DataError
-from fullbake.documents import Document, beginning, file_source, text_source
+from fullbake.pretraining import documents
+from fullbake.pretraining.documents import Document, beginning, file_source, text_source
 
 
 def read(path: Path, **options: str) -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake.core.rng import source
-from fullbake.examples import FALSE, NO_PAIR, TRUE, Examples, Span, chunks, pairs
+from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE, Examples, Span, chunks, pairs
 
 DOCUMENTS = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=12), min_size=2, max_size=12)
 

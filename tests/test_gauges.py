@@ -11,10 +11,9 @@ import torch
 from corpora import load_tokenizer, make_documents, masking, phase, shard_of
 
 from fullbake.core.errors import DataError
-from fullbake.gauges import MASKINGS, Gauge, draw_gauge, plain, read_gauge
-from fullbake.guesses import guess
 from fullbake.models.masked_lm import LanguageModel, load_language_model
-from fullbake.stream import pair_facts
+from fullbake.pretraining.data_loader import pair_facts
+from fullbake.pretraining.mlm import MASKINGS, Gauge, draw_gauge, guess, plain, read_gauge
 
 TEXTS = make_documents(30)
 

@@ -8,11 +8,10 @@ from corpora import LIMIT, load_tokenizer, reading, source_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake import guarding
 from fullbake.core.cache import Cache
-from fullbake.corpus import Corpus, build_corpus
-from fullbake.documents import Source
-from fullbake.guarding import Guard
+from fullbake.pretraining import documents
+from fullbake.pretraining.corpus import Corpus, build_corpus
+from fullbake.pretraining.documents import Guard, Source
 
 LONG = "The film was shot in a small harbour town, and the weather never once did what the director asked of it."
 NEAR = LONG.replace("small", "little")
@@ -81,7 +80,7 @@ def test_without_held_back_texts_nothing_is_found_and_nothing_changes() -> None:
 def test_portions_change_nothing(texts: list[str], portion: int) -> None:
     expected = kept(texts, [LONG, "ok"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guarding, "_PORTION_TEXTS", portion)
+        patch.setattr(documents, "_PORTION_TEXTS", portion)
         assert kept(texts, [LONG, "ok"]) == expected
 
 
@@ -119,15 +118,15 @@ def test_with_and_without_are_corpora_of_their_own(tmp_path: Path) -> None:
 
 
 def test_memory_is_that_of_a_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarding, "_PORTION_CHARACTERS", 1000)
+    monkeypatch.setattr(documents, "_PORTION_CHARACTERS", 1000)
     sizes: list[int] = []
-    original = guarding.find_overlap
+    original = documents.find_overlap
 
     def spied(texts: list[str], others: Sequence[str]) -> object:
         sizes.append(sum(map(len, texts)))
         return original(texts, others)
 
-    monkeypatch.setattr(guarding, "find_overlap", spied)
+    monkeypatch.setattr(documents, "find_overlap", spied)
     list(Guard([LONG]).over(source_of([f"{OTHER}\n{number}" for number in range(200)])).read())
     assert len(sizes) > 10
     assert max(sizes) < 2 * (1000 + 2 * len(OTHER))

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake.core.rng import source
-from fullbake.examples import NO_PAIR
-from fullbake.guesses import Guesses, guess
 from fullbake.models.masked_lm import LanguageModel, load_language_model
-from fullbake.stream import Batch, build_examples, masked_batch
+from fullbake.pretraining.data_loader import Batch, build_examples, masked_batch
+from fullbake.pretraining.examples import NO_PAIR
+from fullbake.pretraining.mlm import Guesses, guess
 
 
 def batch_of(family: str, **settings: Any) -> tuple[Batch, int]:

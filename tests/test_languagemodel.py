@@ -16,12 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from fullbake.core.errors import BaseModelError
 from fullbake.core.rng import source
-from fullbake.examples import NO_PAIR
-from fullbake.guesses import Guesses, guess
 from fullbake.models.encoder import default_pooling
 from fullbake.models.encoding import collate
 from fullbake.models.masked_lm import PAIR_FILE, Loaded, load_language_model, new_language_model, save_language_model
-from fullbake.stream import Batch, build_examples, masked_batch
+from fullbake.pretraining.data_loader import Batch, build_examples, masked_batch
+from fullbake.pretraining.examples import NO_PAIR
+from fullbake.pretraining.mlm import Guesses, guess
 
 Bases = Callable[..., Path]
 PRETRAINING = {"bert": transformers.BertForPreTraining, "albert": transformers.AlbertForPreTraining}

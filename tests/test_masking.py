@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbake.core.rng import source
-from fullbake.masking import Masked, Masking, mask_tokens
+from fullbake.pretraining.examples import Masked, Masking, mask_tokens
 
 MASK, SPECIAL, UNKNOWN = 4, 2, 1
 VOCABULARY = np.arange(5, 1000, dtype=np.int32)

@@ -8,7 +8,7 @@ import pytest
 from corpora import make_documents, source_of
 
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.pilots import answer, run_pilot
+from fullbake.pretraining.pilot import answer, run_pilot
 
 FACTS: dict[str, Any] = {
     "pieces_per_word": {"domain": 1.1, "general": 1.1},

@@ -6,11 +6,10 @@ from bases import FAMILIES
 from corpora import load_tokenizer, make_documents, reading
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from fullbake import portions
 from fullbake.core.errors import Fault
-from fullbake.documents import Document
-from fullbake.portions import LONGEST_WORD, Reading, Tokenized, tokenize, tokenizers
-from fullbake.sentences import split_sentences
+from fullbake.pretraining import corpus_tokens
+from fullbake.pretraining.corpus_tokens import LONGEST_WORD, Reading, Tokenized, tokenize, tokenizers
+from fullbake.pretraining.documents import Document, split_sentences
 
 
 def documents(texts: list[str]) -> list[Document]:
@@ -98,13 +97,13 @@ def test_texts_without_a_token_are_left_out() -> None:
 def test_few_sentences_go_through_the_tokenizer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, how = make_documents(30), reading(load_tokenizer("bert"))
     whole = _joined(list(tokenize(documents(texts), how)))
-    monkeypatch.setattr(portions, "PORTION_CHARACTERS", 100)
+    monkeypatch.setattr(corpus_tokens, "PORTION_CHARACTERS", 100)
     cut = list(tokenize(documents(texts), how))
     assert len(cut) > 10
     assert _joined(cut) == whole
-    monkeypatch.setattr(portions, "PORTION_CHARACTERS", 10**9)
+    monkeypatch.setattr(corpus_tokens, "PORTION_CHARACTERS", 10**9)
     (one,) = tokenize(documents([" ".join(texts)]), how)
-    monkeypatch.setattr(portions, "PORTION_CHARACTERS", 100)
+    monkeypatch.setattr(corpus_tokens, "PORTION_CHARACTERS", 100)
     (little,) = tokenize(documents([" ".join(texts)]), how)
     assert _joined([one]) == _joined([little])
 
@@ -116,12 +115,12 @@ def test_a_process_that_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_processes_start_only_where_there_is_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "ProcessPoolExecutor", _no_pool)
+    monkeypatch.setattr(corpus_tokens, "ProcessPoolExecutor", _no_pool)
     how = reading(load_tokenizer("bert"))
     with tokenizers(how, None) as tokenized:
         assert len(list(tokenized(documents(["little"])))) == 1
-    monkeypatch.setattr(portions, "MUCH", 5)
-    monkeypatch.setattr(portions.runtime, "processors", lambda: 2)
+    monkeypatch.setattr(corpus_tokens, "MUCH", 5)
+    monkeypatch.setattr(corpus_tokens.runtime, "processors", lambda: 2)
     with tokenizers(how, None) as tokenized, pytest.raises(AssertionError, match="started"):
         tokenized(documents(["much to do"]))
 

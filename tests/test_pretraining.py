@@ -14,10 +14,10 @@ import torch
 import transformers
 from courses import make_course
 
-from fullbake import pretraining
 from fullbake.core.errors import DivergenceFault
 from fullbake.models.batching import Step
-from fullbake.pretraining import pretrain, write
+from fullbake.pretraining import run
+from fullbake.pretraining.run import pretrain, write
 
 Bases = Callable[..., Path]
 
@@ -45,10 +45,10 @@ def test_cuts_change_nothing_but_rounding(bases: Bases, tmp_path: Path) -> None:
     made = make_course(bases("bert"), tmp_path, objective="mlm+nsp")
     step = made.stream.plan(0, 1)[0]
     made.network.eval()
-    whole = sum(part.item() for part in pretraining._losses(made, step, step))
+    whole = sum(part.item() for part in run._losses(made, step, step))
     apart = Step(tuple(np.array([row]) for row in step.rows))
-    assert sum(part.item() for part in pretraining._losses(made, apart, apart)) == pytest.approx(whole, rel=1e-5)
-    shares = [part.item() for rank in range(2) for part in pretraining._losses(made, step, step.share(rank, 2))]
+    assert sum(part.item() for part in run._losses(made, apart, apart)) == pytest.approx(whole, rel=1e-5)
+    shares = [part.item() for rank in range(2) for part in run._losses(made, step, step.share(rank, 2))]
     assert sum(shares) == pytest.approx(whole, rel=1e-5)
 
 

@@ -11,12 +11,12 @@ import transformers
 from bases import make_base
 from rows import train
 
-from fullbake import probing
 from fullbake.core.errors import BaseModelError, DataError
 from fullbake.models.encoder import load_encoder
 from fullbake.models.masked_lm import load_language_model, save_language_model
 from fullbake.models.tokenizer import tokenizer_of
-from fullbake.probing import general_text, masking_of, open_probe, phase_of, probe, reading_of
+from fullbake.pretraining import forgetting
+from fullbake.pretraining.forgetting import general_text, masking_of, open_probe, phase_of, probe, reading_of
 
 Bases = Callable[..., Path]
 
@@ -42,7 +42,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where heads are kept; those trained here learn from few lessons."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probing, "HEAD_MASKINGS", 1)
+        patch.setattr(forgetting, "HEAD_MASKINGS", 1)
         yield tmp_path_factory.mktemp("heads")
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake import sentences
-from fullbake.sentences import LONGEST, split_sentences
+from fullbake.pretraining import documents
+from fullbake.pretraining.documents import LONGEST, split_sentences
 
 PROSE = st.text("ab .!?。！\"'()\n\t\u00a0\u2028\u3000\u200b1A“”）«»", max_size=80)
 
@@ -52,7 +52,7 @@ def test_ends_of_sentences(text: str, language: str, count: int) -> None:
 @given(st.lists(PROSE, max_size=12).map(" ".join), st.sampled_from(["en", "zh"]))
 def test_nothing_is_lost_where_a_paragraph_is_read_in_windows(text: str, language: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sentences, "LONGEST", 20)
+        patch.setattr(documents, "LONGEST", 20)
         found = split_sentences(text, language)
     assert squeezed("".join(found)) == squeezed(text)
     assert all(len(sentence) <= 20 for sentence in found)

@@ -19,7 +19,7 @@ from fullbake.core.errors import DataError, Interrupted, OutputError
 from fullbake.core.hashing import file_sha256
 from fullbake.data.splits import divide
 from fullbake.models.encoder import load_encoder
-from fullbake.staging import stage_base
+from fullbake.pretraining.stage import stage_base
 from fullbake.training.checkpoints import Checkpoints
 
 Bases = Callable[..., Path]

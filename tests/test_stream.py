@@ -9,12 +9,21 @@ import pytest
 from bases import FAMILIES
 from corpora import binomial, build, load_tokenizer, make_documents, masking, phase, shard_of
 
-from fullbake import corpus as corpora
 from fullbake.core.rng import source
-from fullbake.corpus import Corpus
-from fullbake.examples import FALSE, NO_PAIR, TRUE
 from fullbake.models.batching import Step
-from fullbake.stream import Batch, Order, Phase, Stream, build_examples, masked_batch, pair_facts, row_lengths
+from fullbake.pretraining import corpus as corpora
+from fullbake.pretraining.corpus import Corpus
+from fullbake.pretraining.data_loader import (
+    Batch,
+    Order,
+    Phase,
+    Stream,
+    build_examples,
+    masked_batch,
+    pair_facts,
+    row_lengths,
+)
+from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE
 
 TEXTS = make_documents(80)
 SHARED = Path(__file__).parents[2] / "shared" / "data"

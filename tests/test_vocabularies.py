@@ -10,9 +10,9 @@ from bases import make_config, make_tokenizer
 from corpora import make_documents, source_of
 
 from fullbake.core.errors import BaseModelError, DataError
-from fullbake.documents import Source
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.vocabularies import with_vocabulary
+from fullbake.pretraining.documents import Source
+from fullbake.pretraining.stage import with_vocabulary
 
 TEXTS = make_documents(30)
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fullbake.core.errors import Error
     from fullbake.data.dataset import Dataset, read_dataset
     from fullbake.model import Classifier
+    from fullbake.pretraining.stage import further_pretrain
     from fullbake.running import adapt
     from fullbake.scoring import evaluate, predict_file
-    from fullbake.staging import further_pretrain
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _HOMES = {
     "adapt": "running",
     "compare": "comparison",
     "evaluate": "scoring",
-    "further_pretrain": "staging",
+    "further_pretrain": "pretraining.stage",
     "predict_file": "scoring",
     "read_dataset": "data.dataset",
 }

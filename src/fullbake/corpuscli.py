@@ -79,7 +79,7 @@ def pretrain(
     stage = _stage(recipe, flags.model_dump(exclude_none=True))
     Cadence.parse(checkpoint_every)
     word = resume_word(resume, resume_anyway, restart)
-    from fullbake.staging import further_pretrain
+    from fullbake.pretraining.stage import further_pretrain
 
     about = further_pretrain(
         base,
@@ -135,8 +135,8 @@ def pilot(
         Where tokenized corpora are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     stage = _stage(recipe, {"steps": PILOT_STEPS, "evaluations": "4"} | flags.model_dump(exclude_none=True))
-    from fullbake.documents import file_source
-    from fullbake.pilots import run_pilot
+    from fullbake.pretraining.documents import file_source
+    from fullbake.pretraining.pilot import run_pilot
 
     sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in corpus]
     facts = run_pilot(base, sources, stage, cache_dir=cache_dir)
@@ -172,7 +172,7 @@ def probe(
     cache_dir: Path
         Where a masked-LM head that had to be trained is kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
-    from fullbake.probing import probe as measure
+    from fullbake.pretraining.forgetting import probe as measure
 
     found = measure(target, base=base, text=None if text is None else str(text), cache_dir=cache_dir)
     if json:

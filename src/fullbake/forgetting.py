@@ -11,7 +11,7 @@ from fullbake.cells import Kept
 from fullbake.core.console import warn
 from fullbake.core.errors import Error
 from fullbake.designs import Cell
-from fullbake.probing import Probe, open_probe
+from fullbake.pretraining.forgetting import Probe, open_probe
 from fullbake.rounds import Result, Rounds
 from fullbake.training.job import Job
 from fullbake.trials import restore

@@ -20,8 +20,8 @@ from fullbake.data.splits import Parts
 from fullbake.designs import Cell
 from fullbake.entrants import Entrant
 from fullbake.pacing import FIXED, Forecast
+from fullbake.pretraining.stage import staged
 from fullbake.scoreboard import Board
-from fullbake.staging import staged
 from fullbake.training.checkpoints import Cadence, Unfinished
 from fullbake.training.job import Job
 from fullbake.trials import Outcome, Score, Weights, failed, score_baseline, score_cell, train_baseline, train_cell

@@ -25,7 +25,7 @@ from fullbake.model import Classifier, Record
 from fullbake.models import network, pretrained
 from fullbake.models.encoder import load_encoder
 from fullbake.models.inference import logits_over
-from fullbake.staging import staged
+from fullbake.pretraining.stage import staged
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import Cadence, Resume, Unfinished
 from fullbake.training.job import Job, _stride, check_problem, effective, encode_rows, feature_cache, tokenizer_for

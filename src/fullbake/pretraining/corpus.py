@@ -21,9 +21,9 @@ from fullbake.core.cache import Cache
 from fullbake.core.console import bar
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.core.hashing import fingerprint
-from fullbake.documents import Document, Source
-from fullbake.examples import Span
-from fullbake.portions import Reading, Tokenized, tokenize, tokenizers
+from fullbake.pretraining.corpus_tokens import Reading, Tokenized, tokenize, tokenizers
+from fullbake.pretraining.documents import Document, Source
+from fullbake.pretraining.examples import Span
 
 Ids = npt.NDArray[np.int64]
 

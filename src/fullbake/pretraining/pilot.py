@@ -12,13 +12,12 @@ from typing import Any, Final
 
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core.console import duration, say
-from fullbake.corpus import read_shard
-from fullbake.courses import Course, prepare
-from fullbake.documents import Source
 from fullbake.models.encoder import freeze_all
 from fullbake.models.tokenizer import tokenizer_of
-from fullbake.pretraining import Outcome, pretrain
-from fullbake.probing import general_text, reading_of
+from fullbake.pretraining.corpus import read_shard
+from fullbake.pretraining.documents import Source
+from fullbake.pretraining.forgetting import general_text, reading_of
+from fullbake.pretraining.run import Course, Outcome, prepare, pretrain
 
 LITTLE: Final = 0.02
 """Nats. What a few hundred steps gain by less than this is not worth hours."""

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fullbake.core.rng import permutation, source
-from fullbake.corpus import Corpus, Shard
-from fullbake.examples import FALSE, NO_PAIR, TRUE, Examples, Span, chunks, pairs
-from fullbake.masking import Masking, mask_tokens
 from fullbake.models.batching import Step, training_plan
 from fullbake.models.encoding import Encoded, Template, offsets_of, spans_of, with_specials
+from fullbake.pretraining.corpus import Corpus, Shard
+from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE, Examples, Masking, Span, chunks, mask_tokens, pairs
 
 Ids = npt.NDArray[np.int64]
 Objective = Literal["mlm", "mlm+nsp", "mlm+sop"]

@@ -27,8 +27,7 @@ from tokenizers import Tokenizer
 from fullbake.core import runtime
 from fullbake.core.errors import Fault
 from fullbake.data.duplicates import normalize
-from fullbake.documents import Document
-from fullbake.sentences import split_sentences
+from fullbake.pretraining.documents import Document, split_sentences
 
 Paragraphs = tuple[str, ...]
 

@@ -22,10 +22,6 @@ from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.hashing import fingerprint
-from fullbake.corpus import read_shard
-from fullbake.documents import Source, beginning, file_source
-from fullbake.gauges import Gauge, draw_gauge, plain, read_gauge
-from fullbake.masking import Masking
 from fullbake.models import network
 from fullbake.models.batching import Step, inference_plan, training_plan
 from fullbake.models.encoder import freeze_all, load_encoder
@@ -33,8 +29,12 @@ from fullbake.models.encoding import collate, template_of
 from fullbake.models.masked_lm import LanguageModel, load_language_model
 from fullbake.models.pretrained import load_config, max_positions
 from fullbake.models.tokenizer import tokenizer_of
-from fullbake.portions import Reading
-from fullbake.stream import Phase
+from fullbake.pretraining.corpus import read_shard
+from fullbake.pretraining.corpus_tokens import Reading
+from fullbake.pretraining.data_loader import Phase
+from fullbake.pretraining.documents import Source, beginning, file_source
+from fullbake.pretraining.examples import Masking
+from fullbake.pretraining.mlm import Gauge, draw_gauge, plain, read_gauge
 from fullbake.training.loop import Work, fit
 
 PROBE_CHARACTERS: Final = 60_000
