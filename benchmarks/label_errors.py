@@ -16,9 +16,9 @@ import numpy as np
 from machine import keep
 
 from fullbake import Recipe
+from fullbake.classifier.label_errors import find_suspects, frozen_features_of
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import read_labelled
-from fullbake.suspects import find_suspects, frozen_features_of
 
 FIRST = 100
 SEEDS = range(5)

@@ -16,9 +16,9 @@ from rounds import Run
 from work import BASE, comments, messages, news, operations, read_rows
 
 from fullbake import Classifier, Recipe, adapt, predict_file
+from fullbake.classifier.model import Record
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
-from fullbake.model import Record
 from fullbake.models import network
 from fullbake.models.heads import build_head
 from fullbake.models.inference import encode

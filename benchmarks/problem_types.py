@@ -19,10 +19,10 @@ import numpy as np
 from machine import RESULTS, keep
 
 from fullbake import Recipe, adapt
+from fullbake.classifier.predict import read_as_trained
 from fullbake.data.splits import read_labelled, split
 from fullbake.evaluation.calibration import judged
 from fullbake.evaluation.decisions import Decision
-from fullbake.scoring import read_as_trained
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

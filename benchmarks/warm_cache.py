@@ -13,8 +13,8 @@ from pathlib import Path
 from machine import keep
 
 from fullbake import Dataset, Recipe
+from fullbake.classifier.adapt import adapt
 from fullbake.data.splits import read_labelled
-from fullbake.running import adapt
 
 RUNS = 5
 

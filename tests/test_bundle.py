@@ -12,11 +12,11 @@ from rows import make_rows, train
 from safetensors.numpy import load_file, save_file
 
 from fullbake import Classifier
-from fullbake.bundle import model_card, probe_texts
+from fullbake.classifier.manifest import FREE, MANIFEST, signed
+from fullbake.classifier.model import model_card, probe_texts
 from fullbake.core import storage
 from fullbake.core.errors import BundleError, OutputError
 from fullbake.core.hashing import hash_files
-from fullbake.manifest import FREE, MANIFEST, signed
 
 Bases = Callable[..., Path]
 TEXTS = [row[0] for row in make_rows(8, seed=3)]

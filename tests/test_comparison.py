@@ -10,9 +10,9 @@ import pytest
 from rows import dataset, make_rows, write_csv
 
 from fullbake import Classifier, Recipe, compare, comparison, rounds
+from fullbake.classifier.predict import read_as_trained
 from fullbake.core.errors import DataError, DivergenceFault, OutputError, RecipeError
 from fullbake.data.splits import Parts, divide
-from fullbake.scoring import read_as_trained
 from fullbake.trials import train_cell
 
 Bases = Callable[..., Path]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rows import dataset, make_rows, recipe, write_csv
 
+from fullbake.classifier.label_errors import find_suspects, frozen_features_of, write_suspects
 from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data.dataset import read_dataset
-from fullbake.suspects import find_suspects, frozen_features_of, write_suspects
 
 Bases = Callable[..., Path]
 

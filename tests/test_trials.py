@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from rows import dataset, recipe
 
-from fullbake import running, trials
+from fullbake import trials
 from fullbake.cells import Cells, Kept
+from fullbake.classifier import adapt
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.errors import DivergenceFault, SpaceFault
 from fullbake.data.splits import Parts, divide
@@ -41,7 +42,7 @@ def test_a_cell_is_what_adapt_makes_of_the_same_recipe(bases: Bases, tmp_path: P
     outcome, weights = train_cell(blind(job), rate)
     outcome = replace(outcome, seed=job.recipe.training.seed) if not outcome.restarts else outcome
     seeded = replace(job, recipe=job.recipe.with_fields(seed=outcome.seed))
-    made = running.adapt(seeded.recipe, dataset(tmp_path), cache_dir=tmp_path / "cache")
+    made = adapt.adapt(seeded.recipe, dataset(tmp_path), cache_dir=tmp_path / "cache")
     facts = made.record.facts["metrics"]
     assert outcome.value == pytest.approx(facts["validation"]["overall"]["f1_macro"]["value"])
     test = job.parts.test

@@ -12,10 +12,10 @@ from test_finetuning import assert_same
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from fullbake import Classifier, adapt, evaluate, predict_file
+from fullbake.classifier.predict import read_as_trained
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table
 from fullbake.models.inference import encode
-from fullbake.scoring import read_as_trained
 
 Bases = Callable[..., Path]
 WAYS = ["frozen-linear", "frozen-mlp", "finetune"]

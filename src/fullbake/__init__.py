@@ -12,14 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fullbake.classifier.adapt import adapt
+    from fullbake.classifier.model import Classifier
+    from fullbake.classifier.predict import evaluate, predict_file
     from fullbake.comparison import compare
     from fullbake.config.recipe import Recipe
     from fullbake.core.errors import Error
     from fullbake.data.dataset import Dataset, read_dataset
-    from fullbake.model import Classifier
     from fullbake.pretraining.stage import further_pretrain
-    from fullbake.running import adapt
-    from fullbake.scoring import evaluate, predict_file
 
 __version__ = "0.1.0"
 
@@ -37,15 +37,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "model",
+    "Classifier": "classifier.model",
     "Dataset": "data.dataset",
     "Error": "core.errors",
     "Recipe": "config.recipe",
-    "adapt": "running",
+    "adapt": "classifier.adapt",
     "compare": "comparison",
-    "evaluate": "scoring",
+    "evaluate": "classifier.predict",
     "further_pretrain": "pretraining.stage",
-    "predict_file": "scoring",
+    "predict_file": "classifier.predict",
     "read_dataset": "data.dataset",
 }
 

@@ -23,7 +23,7 @@ from fullbake.terminal import out, show, tell
 from fullbake.training.checkpoints import Cadence
 
 if TYPE_CHECKING:
-    from fullbake.model import Classifier
+    from fullbake.classifier.model import Classifier
 
 app = App(
     name="fullbake",
@@ -81,7 +81,7 @@ def train(
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
     Cadence.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
-    from fullbake.running import adapt
+    from fullbake.classifier.adapt import adapt
 
     classifier = adapt(
         chosen,
@@ -115,12 +115,13 @@ def evaluate(
     json: bool
         Print every figure as JSON instead of tables.
     """
-    from fullbake import scoring
-    from fullbake.model import Classifier
+    from fullbake.classifier import predict as predict_module
+    from fullbake.classifier.model import Classifier
+    from fullbake.classifier.predict import read_as_trained
 
     classifier = Classifier.load(bundle)
-    dataset = scoring.read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
-    scores = scoring.evaluate(classifier, dataset)
+    dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
+    scores = predict_module.evaluate(classifier, dataset)
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
@@ -162,8 +163,8 @@ def predict(
         _check_texts(inputs, out_file, tuple(FORMS))
         _show_texts(bundle, inputs)
         return
-    from fullbake import scoring
-    from fullbake.model import Classifier
+    from fullbake.classifier.model import Classifier
+    from fullbake.classifier.predict import open_as_trained, predict_file
 
     classifier = Classifier.load(bundle)
     if from_stdin and classifier.columns.text_pair is not None:
@@ -178,27 +179,27 @@ def predict(
     table = (
         open_lines(sys.stdin.buffer, column=given.get("text", classifier.columns.text))
         if from_stdin
-        else scoring.open_as_trained(classifier, inputs[0], **given)
+        else open_as_trained(classifier, inputs[0], **given)
     )
     target = out_file if out_file is not None else sys.stdout.buffer
     columns = {name: given.get(name) for name in ("text", "text_pair")}
-    rows = scoring.predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
+    rows = predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
 def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
     """Scores of texts that were given as arguments, by the way that imports the least."""
-    from fullbake import shortcut
+    from fullbake.classifier import lightweight
 
-    found = shortcut.scores(bundle, texts)
+    found = lightweight.scores(bundle, texts)
     if found is not None:
         show(printing.predictions(found.decision, texts, found.chances))
         return
-    from fullbake import scoring
-    from fullbake.model import Classifier
+    from fullbake.classifier.model import Classifier
+    from fullbake.classifier.predict import predict_texts
 
     classifier = Classifier.load(bundle)
-    show(printing.predictions(classifier.decision, texts, scoring.predict_texts(classifier, texts)))
+    show(printing.predictions(classifier.decision, texts, predict_texts(classifier, texts)))
 
 
 def _can_be_read(word: str) -> bool:
@@ -258,7 +259,7 @@ def inspect(
     if suspects is not None and "base" not in given:
         raise RecipeError("--suspects compares the features of a base", remedy="Name one: --base demo.")
     if suspects is not None:
-        from fullbake.suspects import require_cleanlab
+        from fullbake.classifier.label_errors import require_cleanlab
 
         require_cleanlab()
     from fullbake import factsheet
@@ -294,8 +295,8 @@ def _plot_facts(facts: Any, path: Path) -> None:
 
 
 def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
+    from fullbake.classifier.label_errors import find_suspects, frozen_features_of, write_suspects
     from fullbake.data.splits import read_labelled
-    from fullbake.suspects import find_suspects, frozen_features_of, write_suspects
 
     dataset = read_labelled(data, recipe.data)
     found = find_suspects(dataset, frozen_features_of(dataset, recipe, cache_dir), seed=recipe.data.split_seed)

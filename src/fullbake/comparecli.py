@@ -136,9 +136,9 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     from dataclasses import replace
     from importlib import resources
 
+    from fullbake.classifier.model import Classifier
     from fullbake.comparison import compare
     from fullbake.data.splits import read_labelled
-    from fullbake.model import Classifier
 
     fields: dict[str, Any] = {"text": "text", "label": "topic"}
     with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:

@@ -16,6 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from fullbake import __version__, reporting, standings
+from fullbake.classifier.adapt import record_of
+from fullbake.classifier.manifest import MANIFEST
+from fullbake.classifier.model import Classifier, Record
 from fullbake.config.problems import problem_of
 from fullbake.core import runtime, storage
 from fullbake.core.hashing import fingerprint
@@ -27,11 +30,8 @@ from fullbake.entrants import Entrant
 from fullbake.evaluation.calibration import Finished
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.forgetting import Forgetting
-from fullbake.manifest import MANIFEST
-from fullbake.model import Classifier, Record
 from fullbake.models.encoding import count_tokens
 from fullbake.rounds import Result, Rounds, Setting
-from fullbake.running import record_of
 from fullbake.standings import Scored, Truth
 from fullbake.trials import Outcome, restore
 

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 from bases import make_base
 
+from fullbake.classifier.adapt import adapt
 from fullbake.config.recipe import Recipe
 from fullbake.core import rng, storage
-from fullbake.running import adapt
 from fullbake.training.checkpoints import folder_beside
 
 RECIPES: dict[str, dict[str, Any]] = {

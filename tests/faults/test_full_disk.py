@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fullbake.classifier.adapt import adapt
 from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.errors import SpaceFault
-from fullbake.running import adapt
 from fullbake.training.checkpoints import folder_beside
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fullbake import Recipe, adapt, predict_file
-from fullbake.model import Classifier
+from fullbake.classifier.model import Classifier
 from fullbake.training import loop
 
 pytestmark = pytest.mark.slow

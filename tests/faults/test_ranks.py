@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fullbake.model import Classifier
+from fullbake.classifier.model import Classifier
 
 pytestmark = pytest.mark.slow
 

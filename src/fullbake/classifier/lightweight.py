@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from fullbake import manifest
+from fullbake.classifier import manifest
 from fullbake.config.sections import TokensConfig
 from fullbake.core import storage
 from fullbake.core.runtime import device

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fullbake.classifier.model import Classifier, Record
 from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
@@ -21,7 +22,6 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labelled
 from fullbake.evaluation.calibration import Finished, judged
-from fullbake.model import Classifier, Record
 from fullbake.models import network, pretrained
 from fullbake.models.encoder import load_encoder
 from fullbake.models.inference import logits_over

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fullbake.classifier.model import Classifier
 from fullbake.config.problems import MULTI_LABEL
 from fullbake.config.recipe import Recipe
 from fullbake.core.console import bar, warn
@@ -17,7 +18,6 @@ from fullbake.data.files import open_table, open_writer
 from fullbake.data.splits import read_labelled
 from fullbake.data.tables import Table
 from fullbake.evaluation.calibration import judged
-from fullbake.model import Classifier
 
 
 def predict_file(
