@@ -367,7 +367,7 @@ def _texts() -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    from fullbake.reporting import write_report
+    from fullbake.comparison.report import write_report
 
     for case in ("topics", "binary", "hostile", "bare"):
         print(write_report(write_board(Path(sys.argv[1]) / case, case)))

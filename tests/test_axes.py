@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.axes import linear_axis, log_axis, near_axis, share_axis, whole_axis
+from fullbake.comparison.svg import linear_axis, log_axis, near_axis, share_axis, whole_axis
 
 numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 4))
 

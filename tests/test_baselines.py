@@ -5,7 +5,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from fullbake.baselines import STRENGTHS, fit_baseline
+from fullbake.comparison.baselines import STRENGTHS, fit_baseline
 
 ROWS = make_rows(90)
 NAMES = sorted({label for _, label in ROWS})

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fullbake.cells import Cells, Kept
+from fullbake.comparison.runner import Cells, Kept
 
 
 @pytest.fixture

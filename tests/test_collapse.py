@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fullbake.collapse import chance_loss, find_collapse
+from fullbake.comparison.trial import chance_loss, find_collapse
 
 LABELS = np.arange(40) % 4
 GOOD = np.where(np.arange(40) % 5 == 0, 0, LABELS)

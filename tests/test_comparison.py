@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from rows import dataset, make_rows, write_csv
 
-from fullbake import Classifier, Recipe, compare, comparison, rounds
+from fullbake import Classifier, Recipe, compare
 from fullbake.classifier.predict import read_as_trained
+from fullbake.comparison import compare as compare_module
+from fullbake.comparison import runner
+from fullbake.comparison.compare import Pace
+from fullbake.comparison.trial import train_cell
 from fullbake.core.errors import DataError, DivergenceFault, OutputError, RecipeError
 from fullbake.data.splits import Parts, divide
-from fullbake.trials import train_cell
 
 Bases = Callable[..., Path]
 
@@ -116,7 +119,7 @@ def test_the_same_command_again_trains_nothing(
         raise AssertionError("a finished cell was made again")
 
     for name in ("train_cell", "train_baseline", "score_cell", "score_baseline"):
-        monkeypatch.setattr(rounds, name, refuse)
+        monkeypatch.setattr(runner, name, refuse)
     assert without_time(run(bases("bert"), folder)) == without_time(done[1])
 
 
@@ -133,7 +136,7 @@ def test_it_goes_on_where_it_stopped_and_ends_the_same(
         trained.append(f"{rate}")
         return train_cell(job, rate)
 
-    monkeypatch.setattr(rounds, "train_cell", stop_at_third)
+    monkeypatch.setattr(runner, "train_cell", stop_at_third)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(bases("bert"), tmp_path)
@@ -163,7 +166,7 @@ def test_what_selects_and_trains_is_never_given_test(
 ) -> None:
     """Held by construction: every call gets parts without test, and the order is choose, then score."""
     events: list[str] = []
-    real_choose, real_score = rounds.choose_rate, rounds.score_cell
+    real_choose, real_score = runner.choose_rate, runner.score_cell
 
     def spy_train(job: Any, rate: Any) -> Any:
         assert job.parts.test is None
@@ -178,9 +181,9 @@ def test_what_selects_and_trains_is_never_given_test(
         events.append("score")
         return real_score(*given)
 
-    monkeypatch.setattr(rounds, "train_cell", spy_train)
-    monkeypatch.setattr(rounds, "choose_rate", spy_choose)
-    monkeypatch.setattr(rounds, "score_cell", spy_score)
+    monkeypatch.setattr(runner, "train_cell", spy_train)
+    monkeypatch.setattr(runner, "choose_rate", spy_choose)
+    monkeypatch.setattr(runner, "score_cell", spy_score)
     run(bases("bert"), tmp_path, ("frozen-mlp",))
     assert events[-2:] == ["score", "score"], "once for each seed, after the last choice"
     assert events.count("score") == 2
@@ -225,7 +228,7 @@ def test_further_pretraining_sees_the_training_part_of_each_fold(
         seen.append(job.parts)
         return job
 
-    monkeypatch.setattr(rounds, "staged", stage)
+    monkeypatch.setattr(runner, "staged", stage)
     run(
         bases("bert"),
         tmp_path,
@@ -246,10 +249,10 @@ def test_a_failed_recipe_is_a_result(
     def diverge(job: Any, rate: float | None) -> Any:
         if rate is not None:
             error = DivergenceFault("the training loss is no longer a finite number")
-            return rounds.failed(error.what, job.recipe.training.seed), {}
+            return runner.failed(error.what, job.recipe.training.seed), {}
         return train_cell(job, rate)
 
-    monkeypatch.setattr(rounds, "train_cell", diverge)
+    monkeypatch.setattr(runner, "train_cell", diverge)
     with caplog.at_level(logging.WARNING, "fullbake"):
         board = run(bases("bert"), tmp_path)
     (entry,) = (entry for entry in board["recipes"] if entry["name"] == "frozen-mlp")
@@ -293,7 +296,7 @@ def test_many_labels_a_row(bases: Bases, tmp_path: Path) -> None:
 
 def test_a_budget_leaves_out_what_does_not_fit(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a base that is said to train a row in a second, fine-tuning does not fit, and the page says so."""
-    monkeypatch.setattr(comparison, "measure_pace", lambda _: comparison.Pace(train=1.0, infer=1000.0))
+    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=1.0, infer=1000.0))
     board = run(bases("bert"), tmp_path, ("finetune", "frozen-linear", "tfidf"), budget="1m")
     entry = board["recipes"][0]
     assert entry["status"] == "left_out"
@@ -307,7 +310,7 @@ def test_a_shortened_stage_is_forecast_at_its_shortened_length(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred epochs would take a minute and more; the ten that the design leaves fit, and are run."""
-    monkeypatch.setattr(comparison, "measure_pace", lambda _: comparison.Pace(train=100.0, infer=1000.0))
+    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=100.0, infer=1000.0))
     stage = "objective=mlm;epochs=100;batch_size=16"
     board = run(bases("bert"), tmp_path, ("further-frozen-linear", "tfidf"), budget="40s", further_pretraining=stage)
     assert [entry["status"] for entry in board["recipes"]] == ["done", "done"]
@@ -318,7 +321,7 @@ def test_a_shortened_stage_is_forecast_at_its_shortened_length(
 def test_a_budget_too_short_for_anything_is_refused(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "measure_pace", lambda _: comparison.Pace(train=1.0, infer=0.5))
+    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=1.0, infer=0.5))
     with pytest.raises(RecipeError, match=r"too short(?s:.*)--max-rows"):
         run(bases("bert"), tmp_path, ("finetune", "frozen-linear"), budget="30s")
 

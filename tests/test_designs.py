@@ -2,8 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fullbake.comparison.design import (
+    Cell,
+    Design,
+    Line,
+    full_design,
+    left_out,
+    parse_duration,
+    pick_design,
+    smaller_designs,
+)
 from fullbake.core.errors import RecipeError
-from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_duration, pick_design, smaller_designs
 
 GRID = (5e-5, 2e-5, 3e-5, 4e-5)
 LINES = (

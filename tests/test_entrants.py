@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from fullbake.comparison.design import DEFAULT, RATES, Line, read_entrants
 from fullbake.core.errors import RecipeError
-from fullbake.designs import Line
-from fullbake.entrants import DEFAULT, RATES, read_entrants
 
 
 def test_the_default_is_every_way_with_and_without_further_pretraining_and_baselines() -> None:

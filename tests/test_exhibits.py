@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from boards import board
 
-from fullbake import exhibits
+from fullbake.comparison import report_figures
+from fullbake.comparison.report_figures import Exhibit
 from fullbake.core.console import score
-from fullbake.exhibits import Exhibit
 
 
 def finished(kind: str) -> list[dict[str, Any]]:
@@ -15,14 +15,14 @@ def finished(kind: str) -> list[dict[str, Any]]:
 
 
 def figures(recipes: list[dict[str, Any]]) -> dict[str, Exhibit | None]:
-    look = exhibits.looks(recipes)
+    look = report_figures.looks(recipes)
     return {
-        "cost": exhibits.quality_against_cost(recipes, look, "f1_macro", "macro F1"),
-        "recall": exhibits.recall_by_class(recipes, look),
-        "thresholds": exhibits.threshold_curves(recipes, look),
-        "rates": exhibits.rate_curves(recipes, look, "macro F1"),
-        "histories": exhibits.histories(recipes, look, "f1_macro", "macro F1"),
-        "calibration": exhibits.calibrations(recipes, look),
+        "cost": report_figures.quality_against_cost(recipes, look, "f1_macro", "macro F1"),
+        "recall": report_figures.recall_by_class(recipes, look),
+        "thresholds": report_figures.threshold_curves(recipes, look),
+        "rates": report_figures.rate_curves(recipes, look, "macro F1"),
+        "histories": report_figures.histories(recipes, look, "f1_macro", "macro F1"),
+        "calibration": report_figures.calibrations(recipes, look),
     }
 
 
@@ -69,7 +69,7 @@ def test_many_classes_are_drawn_where_recipes_differ_most() -> None:
         recipe["recall"] = [*same, entry | {"label": "different"}]
     exhibit = figures(recipes)["recall"]
     assert exhibit is not None
-    assert len(exhibit.panels) == exhibits.WIDEST_RECALL
+    assert len(exhibit.panels) == report_figures.WIDEST_RECALL
     assert exhibit.panels[0].heading.startswith("different")
     assert len(exhibit.rows) == 21
     assert "12 of 21 classes" in exhibit.notes[0]
@@ -99,7 +99,7 @@ def test_curves_show_what_is_measured_for_all() -> None:
 
 def test_recipes_look_different_and_baselines_are_gray() -> None:
     recipes = board()["recipes"]
-    look = exhibits.looks(recipes)
+    look = report_figures.looks(recipes)
     assert len({(one.color, one.marker) for one in look.values()}) == len(recipes)
     assert len({one.marker for one in look.values()}) == len(recipes)
     assert {name for name, one in look.items() if one.color == "base"} == {"tfidf", "majority"}

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fullbake import forgetting
-from fullbake.cells import Cells
+from fullbake.comparison import leaderboard
+from fullbake.comparison.design import read_entrants
+from fullbake.comparison.leaderboard import OPENING, READING, Forgetting
+from fullbake.comparison.runner import Cells, Result
+from fullbake.comparison.trial import Outcome
 from fullbake.core.errors import BaseModelError
-from fullbake.entrants import read_entrants
-from fullbake.forgetting import OPENING, READING, Forgetting
-from fullbake.rounds import Result
-from fullbake.trials import Outcome
 
 NAMES = ("finetune", "further-frozen-mlp", "frozen-mlp", "majority")
 
@@ -47,8 +46,8 @@ class Probe:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The bases whose probes were opened."""
     bases: list[str] = []
-    monkeypatch.setattr(forgetting, "open_probe", lambda base, cache_dir: bases.append(base) or Probe())
-    monkeypatch.setattr(forgetting, "restore", lambda job, weights: f"seed {job.seed} with weights of {weights}")
+    monkeypatch.setattr(leaderboard, "open_probe", lambda base, cache_dir: bases.append(base) or Probe())
+    monkeypatch.setattr(leaderboard, "restore", lambda job, weights: f"seed {job.seed} with weights of {weights}")
     return bases
 
 
@@ -58,7 +57,7 @@ def results() -> dict[str, Result]:
     for entrant in read_entrants(NAMES, base="demo"):
         result = Result(entrant, chosen={None: None})
         for seed, value in ((0, -0.5), (1, 0.0)):
-            cell = forgetting.Cell(entrant.name, None, seed, None)
+            cell = leaderboard.Cell(entrant.name, None, seed, None)
             result.outcomes[cell] = Outcome(value, None, np.zeros((1, 2), np.float32), seed)
             result.scores[cell] = None  # type: ignore[assignment]  # that it is there says that it was scored
         played[entrant.name] = result
@@ -99,7 +98,7 @@ def test_a_base_that_cannot_be_probed_is_told(
     def refuse(*_: Any, **__: Any) -> None:
         raise BaseModelError("its tokenizer has no mask token")
 
-    monkeypatch.setattr(forgetting, "open_probe", refuse)
+    monkeypatch.setattr(leaderboard, "open_probe", refuse)
     measured = Forgetting(Rounds(Cells(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
     assert measured.of(results()["finetune"]) is None
     assert "what finetune forgot could not be measured: its tokenizer has no mask token" in caplog.text

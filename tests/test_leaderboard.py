@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fullbake import leaderboard
-from fullbake.designs import Cell, Design
-from fullbake.entrants import read_entrants
-from fullbake.leaderboard import Ending
-from fullbake.rounds import Result
-from fullbake.trials import Outcome, Score
+from fullbake.comparison import leaderboard
+from fullbake.comparison.design import Cell, Design, read_entrants
+from fullbake.comparison.leaderboard import Ending
+from fullbake.comparison.runner import Result
+from fullbake.comparison.trial import Outcome, Score
 
 LOGITS = np.zeros((2, 2), np.float32)
 

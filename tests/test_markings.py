@@ -9,7 +9,7 @@ from boards import HOSTILE, STRANGE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.markings import isolate, reveal, show
+from fullbake.comparison.svg import isolate, reveal, show
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 any_text = st.text(st.characters(exclude_categories=()), max_size=60) | st.text(st.sampled_from(BIDI + "a<&\x00\ud800"))

@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 from rows import dataset, recipe
 
-from fullbake import pacing
+from fullbake.comparison import forecast as forecast_module
+from fullbake.comparison.design import Cell, Design, Line, full_design, read_entrants
+from fullbake.comparison.forecast import (
+    FIXED,
+    PRETRAINING,
+    SAMPLES,
+    Forecast,
+    Pace,
+    PreTrainedModel,
+    Sizes,
+    Way,
+    _pace,
+    measure_pace,
+)
 from fullbake.data.splits import divide
-from fullbake.designs import Cell, Design, Line, full_design
-from fullbake.entrants import read_entrants
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.pacing import FIXED, PRETRAINING, Forecast, Pace, Sizes, measure_pace
 from fullbake.training.job import Job, effective, feature_cache, tokenizer_for
 
 Bases = Callable[..., Path]
@@ -88,15 +98,15 @@ def test_the_pace_is_measured_by_training_and_reading(
     key = network.encoder_fingerprint(load_encoder(chosen.base))
     job = Job(chosen, parts, tokenizer_for(chosen), key, feature_cache(tmp_path / "cache"))
     counts = []
-    real = pacing._pace
+    real = _pace
 
-    def spy(way: pacing.Way, model: pacing.PreTrainedModel, rows: np.ndarray) -> Pace:
+    def spy(way: Way, model: PreTrainedModel, rows: np.ndarray) -> Pace:
         counts.append(len(rows))
         return real(way, model, rows)
 
-    monkeypatch.setattr(pacing, "_pace", spy)
+    monkeypatch.setattr(forecast_module, "_pace", spy)
     pace = measure_pace(job)
     assert pace.train > 0
     assert pace.infer > 0
-    assert counts[0] == pacing.SAMPLES[0]
+    assert counts[0] == SAMPLES[0]
     assert all(count <= len(parts.train) for count in counts)

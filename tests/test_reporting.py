@@ -13,9 +13,9 @@ import browser
 import pytest
 from boards import HOSTILE, STRANGE, board, write_board
 
+from fullbake.comparison.report import MOST_DISAGREEMENTS, render_report, write_report
 from fullbake.core import storage
 from fullbake.core.errors import DataError
-from fullbake.reporting import MOST_DISAGREEMENTS, render_report, write_report
 
 KINDS = ("topics", "binary", "hostile", "bare")
 VOID = {"meta", "br", "hr", "img", "input", "link"}

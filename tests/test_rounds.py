@@ -12,16 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake import rounds
-from fullbake.cells import Cells
+from fullbake.comparison import runner
+from fullbake.comparison.design import Cell, read_entrants
+from fullbake.comparison.forecast import Forecast, Pace, Sizes
+from fullbake.comparison.live_table import Board, Row
+from fullbake.comparison.runner import CLOSING, Cells, Result, Rounds, Setting, choose_rate
+from fullbake.comparison.trial import Outcome, Score, failed
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import DecisionConfig
-from fullbake.designs import Cell
-from fullbake.entrants import read_entrants
-from fullbake.pacing import Forecast, Pace, Sizes
-from fullbake.rounds import CLOSING, Result, Rounds, Setting, choose_rate
-from fullbake.scoreboard import Board, Row
-from fullbake.trials import Outcome, Score, failed
 
 RATES = (1e-2, 1e-3)
 LOGITS = np.zeros((2, 2), np.float32)
@@ -60,9 +58,9 @@ class Play:
         self.folder, self.values, self.seconds, self.now = folder, values, seconds, 0.0
         self.trained: list[tuple[str, float | None, int]] = []
         self.scored: list[str] = []
-        monkeypatch.setattr(rounds.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(rounds, "train_cell", self._train)
-        monkeypatch.setattr(rounds, "score_cell", self._score)
+        monkeypatch.setattr(runner.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(runner, "train_cell", self._train)
+        monkeypatch.setattr(runner, "score_cell", self._score)
 
     def _train(self, job: Job, rate: float | None) -> tuple[Outcome, dict[str, np.ndarray]]:
         assert job.parts.test is None
@@ -247,9 +245,9 @@ def test_a_cell_that_is_expected_to_be_long_has_checkpoints(
         runs.append(job.run is not None)
         return game._train(replace(job, run=None), rate)
 
-    monkeypatch.setattr(rounds, "train_cell", watch)
-    monkeypatch.setattr(rounds, "LONG", 1e-9)
+    monkeypatch.setattr(runner, "train_cell", watch)
+    monkeypatch.setattr(runner, "LONG", 1e-9)
     game.run(seeds=1)
-    monkeypatch.setattr(rounds, "LONG", 1e9)
+    monkeypatch.setattr(runner, "LONG", 1e9)
     game.run(seeds=2)
     assert runs == [True, True, False, False]

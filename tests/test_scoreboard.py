@@ -4,15 +4,15 @@ import logging
 import pytest
 from rich.console import Console
 
-from fullbake import scoreboard
-from fullbake.scoreboard import Board, Row, shown
+from fullbake.comparison import live_table
+from fullbake.comparison.live_table import Board, Row, shown
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the board goes by, to be moved."""
     now = [1000.0]
-    monkeypatch.setattr(scoreboard.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live_table.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -62,7 +62,7 @@ def test_without_a_terminal_each_cell_is_a_line(caplog: pytest.LogCaptureFixture
 def test_in_a_terminal_the_table_is_live_and_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, legacy_windows=False)
-    monkeypatch.setattr(scoreboard, "console", console)
+    monkeypatch.setattr(live_table, "console", console)
     with shown("accuracy", [Row("tfidf", 1)]) as board:
         board.finish("tfidf", "never printed")
     text = file.getvalue()

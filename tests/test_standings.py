@@ -5,11 +5,11 @@ import pytest
 from rows import dataset
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
+from fullbake.comparison.verdict import Scored, Truth, compare_all, describe, disputed
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.data.splits import Part, divide
 from fullbake.evaluation.decisions import probabilities
-from fullbake.standings import Scored, Truth, compare_all, describe, disputed
 
 SEEDS = 3
 

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from rows import dataset, recipe
 
-from fullbake import trials
-from fullbake.cells import Cells, Kept
 from fullbake.classifier import adapt
+from fullbake.comparison import trial
+from fullbake.comparison.runner import Cells, Kept
+from fullbake.comparison.trial import (
+    ANOTHER_SEED,
+    Outcome,
+    restore,
+    score_baseline,
+    score_cell,
+    train_baseline,
+    train_cell,
+)
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.errors import DivergenceFault, SpaceFault
 from fullbake.data.splits import Parts, divide
@@ -17,7 +26,6 @@ from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training.job import Job, effective, feature_cache, tokenizer_for
-from fullbake.trials import ANOTHER_SEED, Outcome, restore, score_baseline, score_cell, train_baseline, train_cell
 
 Bases = Callable[..., Path]
 
@@ -94,7 +102,7 @@ def test_divergence_is_a_result_after_one_more_try(
         tried.append(rates)
         raise DivergenceFault("the training loss is no longer a finite number", where="epoch 1, step 2")
 
-    monkeypatch.setattr(trials, "train_best", diverge)
+    monkeypatch.setattr(trial, "train_best", diverge)
     outcome, weights = train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
     assert outcome.value is None
     assert outcome.reason == "the training loss is no longer a finite number (epoch 1, step 2)"
@@ -108,7 +116,7 @@ def test_a_full_disk_is_no_result(bases: Bases, tmp_path: Path, monkeypatch: pyt
     def full(*_: Any) -> None:
         raise SpaceFault("the disk is full")
 
-    monkeypatch.setattr(trials, "train_best", full)
+    monkeypatch.setattr(trial, "train_best", full)
     with pytest.raises(SpaceFault):
         train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from fullbake.comparison.compare import ABOUT, opened
 from fullbake.core.errors import OutputError
-from fullbake.venue import ABOUT, opened
 
 IDENTITY: dict[str, Any] = {"data": "a" * 64, "folds": None, "recipes": {"finetune": {"epochs": 3}}}
 

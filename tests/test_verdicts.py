@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullbake.comparison.verdict import Contestant, judge
 from fullbake.evaluation.bootstrap import resample
 from fullbake.evaluation.significance import LEVEL, holm
-from fullbake.verdicts import Contestant, judge
 
 ROWS = 400
 LABELS = np.arange(ROWS) % 2

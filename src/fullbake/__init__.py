@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fullbake.classifier.adapt import adapt
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import evaluate, predict_file
-    from fullbake.comparison import compare
+    from fullbake.comparison.compare import compare
     from fullbake.config.recipe import Recipe
     from fullbake.core.errors import Error
     from fullbake.data.dataset import Dataset, read_dataset
@@ -42,7 +42,7 @@ _HOMES = {
     "Error": "core.errors",
     "Recipe": "config.recipe",
     "adapt": "classifier.adapt",
-    "compare": "comparison",
+    "compare": "comparison.compare",
     "evaluate": "classifier.predict",
     "further_pretrain": "pretraining.stage",
     "predict_file": "classifier.predict",

@@ -73,12 +73,12 @@ def compare(
     cache_dir: Path
         Where features and further pretrained bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
-    from fullbake.entrants import DEFAULT
+    from fullbake.comparison.design import DEFAULT
 
     names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT)
     own = None if rates is None else _rates("rates", rates)
     of_heads = None if head_rates is None else _rates("head-rates", head_rates)
-    from fullbake.comparison import compare as run_comparison
+    from fullbake.comparison.compare import compare as run_comparison
 
     board = run_comparison(
         data,
@@ -137,7 +137,7 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     from importlib import resources
 
     from fullbake.classifier.model import Classifier
-    from fullbake.comparison import compare
+    from fullbake.comparison.compare import compare
     from fullbake.data.splits import read_labelled
 
     fields: dict[str, Any] = {"text": "text", "label": "topic"}

@@ -12,13 +12,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fullbake import axes, charts, exhibits, markings
-from fullbake.axes import Axis
-from fullbake.charts import Interval
+from fullbake.comparison import report_figures, svg
+from fullbake.comparison.report_figures import Look, Recipe
+from fullbake.comparison.svg import Axis, Interval
 from fullbake.config.problems import spoken
 from fullbake.core import console, storage
 from fullbake.core.errors import DataError
-from fullbake.exhibits import Look, Recipe
 
 FORMAT = 1
 LEADERBOARD = "leaderboard.json"
@@ -122,7 +121,7 @@ def _environment() -> Environment:
         console.moment,
     )
     environment.filters |= {word.__name__: word for word in words}
-    environment.filters |= {"name": lambda value: markings.isolate(str(value)), "text": markings.reveal}
+    environment.filters |= {"name": lambda value: svg.isolate(str(value)), "text": svg.reveal}
     return environment
 
 
@@ -130,7 +129,7 @@ def _finalize(value: Any) -> Any:
     """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
     if value is None:
         return console.UNKNOWN
-    return value if isinstance(value, Markup) else markings.show(str(value))
+    return value if isinstance(value, Markup) else svg.show(str(value))
 
 
 def _view(board: Board) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def _view(board: Board) -> dict[str, Any]:
     metric = str(board["metric"])
     title = spoken(metric)
     done = _ranked(board)
-    look = exhibits.looks(board["recipes"])
+    look = report_figures.looks(board["recipes"])
     return {
         "board": board,
         "source": _source(board["data"]["source"]),
@@ -158,12 +157,12 @@ def _view(board: Board) -> dict[str, Any]:
             for key, what in (("restarts", "restarted with another seed"), ("collapses", "so again, and kept"))
             for entry in recipe.get(key) or ()
         ],
-        "cost_figure": exhibits.quality_against_cost(done, look, metric, title),
-        "recall_figure": exhibits.recall_by_class(done, look),
-        "threshold_figure": exhibits.threshold_curves(done, look),
-        "rate_figure": exhibits.rate_curves(done, look, title),
-        "history_figure": exhibits.histories(done, look, metric, title),
-        "calibration_figure": exhibits.calibrations(done, look),
+        "cost_figure": report_figures.quality_against_cost(done, look, metric, title),
+        "recall_figure": report_figures.recall_by_class(done, look),
+        "threshold_figure": report_figures.threshold_curves(done, look),
+        "rate_figure": report_figures.rate_curves(done, look, title),
+        "history_figure": report_figures.histories(done, look, metric, title),
+        "calibration_figure": report_figures.calibrations(done, look),
         "matrices": [(recipe, _matrix(recipe["confusion"])) for recipe in done if recipe.get("confusion")],
         "matrix_fits": len(board["label_names"]) <= LARGEST_MATRIX,
         "confusions": {recipe["name"]: _confusions(recipe, board["label_names"]) for recipe in done},
@@ -194,7 +193,7 @@ def _leaders(done: Sequence[Recipe], board: Board, look: Mapping[str, Look]) -> 
     """The leaderboard's rows, and the axis that their intervals share (None where no figure is known)."""
     figures = {recipe["name"]: _figure(recipe, board["metric"]) for recipe in done}
     known = any("mean" in figure for figure in figures.values())
-    axis = exhibits.scores_axis("", done, board["metric"], 4) if known else None
+    axis = report_figures.scores_axis("", done, board["metric"], 4) if known else None
     rows = [
         {
             "recipe": recipe,
@@ -205,14 +204,14 @@ def _leaders(done: Sequence[Recipe], board: Board, look: Mapping[str, Look]) -> 
         }
         for recipe in done
     ]
-    return {"rows": rows, "scale": charts.axis_cell(axis) if axis else ""}
+    return {"rows": rows, "scale": svg.axis_cell(axis) if axis else ""}
 
 
 def _interval(name: str, figure: Mapping[str, Any], look: Look, axis: Axis | None) -> Markup | str:
     if axis is None or "mean" not in figure:
         return ""
     row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), look.color, look.marker)
-    return charts.interval_cell(row, axis)
+    return svg.interval_cell(row, axis)
 
 
 def _standing(name: str, board: Board) -> str:
@@ -235,7 +234,7 @@ def _pairs(board: Board) -> dict[str, Any]:
     return {
         "first": [row for row in rows if row[0]["a"] in heads],
         "others": [row for row in rows if row[0]["a"] not in heads],
-        "scale": charts.axis_cell(axis),
+        "scale": svg.axis_cell(axis),
     }
 
 
@@ -261,7 +260,7 @@ def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) ->
         ends[bool(baselines & {pair["a"], pair["b"]})] += [
             pair[key] for key in ("low", "high") if pair[key] is not None
         ]
-    return axes.near_axis("", [0.0, *ends[False]], ends[True], 4)
+    return svg.near_axis("", [0.0, *ends[False]], ends[True], 4)
 
 
 def _winner(pair: Mapping[str, Any]) -> str | None:
@@ -276,7 +275,7 @@ def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
         return ""
     color = "ink" if pair["detectable"] else "quiet"
     row = Interval(f"{pair['a']} minus {pair['b']}", pair["difference"], pair["low"], pair["high"], color)
-    return charts.interval_cell(row, axis, zero=True)
+    return svg.interval_cell(row, axis, zero=True)
 
 
 def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:

@@ -1,4 +1,10 @@
-"""The cells of a comparison, one after another: trained, chosen by validation, and the choice scored on test.
+"""The finished cells of a comparison on disk: sealed folders of JSON and arrays, put by one rename, checked when read.
+
+A cell has up to four: `trained` (what validation saw of it), `weights` (kept until the comparison is done), and of the
+choice alone `scored` (test logits) and `probed` (what its encoder forgot). Each carries the identity of all that it
+depends on: one of another identity, or a damaged one, counts as not there and is made again.
+
+The cells of a comparison, one after another: trained, chosen by validation, and the choice scored on test.
 
 Recipe by recipe. `choose_rate`, like all that trains, is never given the test part; the test rows are scored when a
 recipe's choice is made, once for each of its seeds. Cells that a folder holds already are read, not made again. Rates
@@ -9,22 +15,81 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, Literal
 
-from fullbake.cells import Cells, Kept
+import numpy as np
+
+from fullbake.comparison.design import Cell, Entrant
+from fullbake.comparison.forecast import FIXED, Forecast
+from fullbake.comparison.live_table import Board
+from fullbake.comparison.trial import (
+    Outcome,
+    Score,
+    Weights,
+    failed,
+    score_baseline,
+    score_cell,
+    train_baseline,
+    train_cell,
+)
 from fullbake.config.sections import DecisionConfig
+from fullbake.core import storage
 from fullbake.core.console import warn
-from fullbake.core.errors import Error, SpaceFault
+from fullbake.core.errors import Error, Fault, SpaceFault
 from fullbake.core.hashing import fingerprint
 from fullbake.data.splits import Parts
-from fullbake.designs import Cell
-from fullbake.entrants import Entrant
-from fullbake.pacing import FIXED, Forecast
 from fullbake.pretraining.stage import staged
-from fullbake.scoreboard import Board
 from fullbake.training.checkpoints import Cadence, Unfinished
 from fullbake.training.job import Job
-from fullbake.trials import Outcome, Score, Weights, failed, score_baseline, score_cell, train_baseline, train_cell
+
+Kind = Literal["trained", "weights", "scored", "probed"]
+
+_ARRAYS = "arrays.safetensors"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a sealed folder holds: JSON values, and arrays by name."""
+
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells under one folder."""
+
+    root: Path
+
+    def folder(self, cell: str) -> Path:
+        """Where all of a cell lies."""
+        return self.root / cell
+
+    def read(self, cell: str, kind: Kind, identity: str) -> Kept | None:
+        """What was kept, None where nothing of this identity was."""
+        folder = self.root / cell / kind
+        if not folder.is_dir():
+            return None
+        try:
+            about = storage.verify(folder)
+            arrays = storage.read_tensors(folder / _ARRAYS)
+        except (Fault, OSError, ValueError) as fault:
+            warn(f"cell {cell} is damaged and will be made again: {fault}")
+            return None
+        return Kept(about["facts"], arrays) if about["identity"] == identity else None
+
+    def keep(self, cell: str, kind: Kind, identity: str, kept: Kept) -> None:
+        """Put it in place of what is there."""
+        with storage.staged(self.root / cell / kind, overwrite=True) as folder:
+            storage.write_tensors(folder / _ARRAYS, kept.arrays)
+            storage.seal(folder, {"identity": identity, "facts": dict(kept.facts)})
+
+    def drop(self, cell: str, kind: Kind) -> None:
+        """Remove what was kept, if anything."""
+        if (self.root / cell / kind).is_dir():
+            storage.remove(self.root / cell / kind)
+
 
 LONG: Final = 300.0
 """Seconds from which on a cell is expected to be worth checkpoints of its own."""

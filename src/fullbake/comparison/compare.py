@@ -1,4 +1,6 @@
-"""Recipes x rates x seeds on the same rows: `compare` trains every cell, lets validation choose, and says who won.
+"""The folder of a comparison: what it is of, who works in it, and whether it may be gone on with.
+
+Recipes x rates x seeds on the same rows: `compare` trains every cell, lets validation choose, and says who won.
 
 A comparison is a folder. `comparison.json` says of what it is, `cells/` holds what has been finished (so that the same
 command goes on where it stopped, whatever stopped it), `leaderboard.json` all figures, `best/` the recommended
@@ -6,32 +8,112 @@ classifier, and `report.html` the page.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from fullbake import scoreboard
-from fullbake.cells import Cells
+from fullbake.comparison import live_table
+from fullbake.comparison.design import (
+    DEFAULT,
+    Cell,
+    Design,
+    Entrant,
+    Line,
+    full_design,
+    left_out,
+    parse_duration,
+    pick_design,
+    read_entrants,
+    smaller_designs,
+)
+from fullbake.comparison.forecast import Forecast, Pace, Sizes, measure_pace
+from fullbake.comparison.leaderboard import FORMAT, Ending, conclude
+from fullbake.comparison.runner import CLOSING, Cells, Rounds, Setting, blind
 from fullbake.config.problems import spoken
-from fullbake.core import runtime
+from fullbake.core import runtime, storage
 from fullbake.core.console import duration, hush, say
-from fullbake.core.errors import DataError, RecipeError
+from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, read_labelled, rotate, split
-from fullbake.designs import Cell, Design, Line, full_design, left_out, parse_duration, pick_design, smaller_designs
-from fullbake.entrants import DEFAULT, Entrant, read_entrants
-from fullbake.leaderboard import FORMAT, Ending, conclude
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.pacing import Forecast, Pace, Sizes, measure_pace
-from fullbake.rounds import CLOSING, Rounds, Setting, blind
+from fullbake.training import checkpoints
 from fullbake.training.job import Job, check_problem, effective, feature_cache, tokenizer_for
-from fullbake.venue import opened
+
+ABOUT: Final = "comparison.json"
+
+
+@contextmanager
+def opened(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
+    """The folder, held while the block runs: empty, of this comparison, or emptied where `restart` says so.
+
+    identity: what the comparison is of, JSON values, among them `recipes` by name, which may grow. Raises OutputError
+    where the folder holds something else, naming what differs, or another process works in it.
+    """
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            "another process is running a comparison here", where=str(folder), remedy="Name another --out."
+        ) from error
+    try:
+        _enter(folder, identity, restart)
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
+    known = _known(folder)
+    if known is None:
+        storage.require_vacant(folder)
+    elif restart:
+        storage.remove(folder)
+        known = None
+    else:
+        _refuse_other(folder, known, identity)
+    recipes = {**(known or {}).get("recipes", {}), **identity["recipes"]}
+    with storage.staged_file(folder / ABOUT, overwrite=True) as fresh:
+        storage.write_json(fresh, {**identity, "recipes": recipes})
+
+
+def _known(folder: Path) -> dict[str, Any] | None:
+    try:
+        known = storage.read_json(folder / ABOUT)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _refuse_other(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    both = set(known.get("recipes", {})) & set(now["recipes"])
+    sides = [
+        {**side, "recipes": {name: recipe for name, recipe in side.get("recipes", {}).items() if name in both}}
+        for side in (known, now)
+    ]
+    there, here = sides
+    found = checkpoints.differences(there, here)
+    if found:
+        raise OutputError(
+            "the folder holds a comparison of something else",
+            where=str(folder),
+            got="; ".join(found[:6]) + ("; and more" if len(found) > 6 else ""),
+            remedy="Name another --out, set back what differs, or pass --restart to throw that comparison away.",
+        )
+
 
 TEST: Final = 0.2
 """Share of the rows that is test where nothing else is said."""
@@ -195,9 +277,9 @@ def _run(
     )
     plan = design.cells(lines, call.folds)
     deadline = None if call.seconds is None else call.started + call.seconds
-    totals = [scoreboard.Row(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
+    totals = [live_table.Row(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
     _announce(plan, forecast, design, lines, call)
-    with scoreboard.shown(spoken(setting.metric), totals) as board:
+    with live_table.shown(spoken(setting.metric), totals) as board:
         rounds = Rounds(setting, plan, replace(forecast, entrants=setting.entrants), board, deadline)
         rounds.run()
         board.begin("forgetting, the bundle and the page", CLOSING)

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from fullbake import axes, charts
-from fullbake.axes import Axis
-from fullbake.charts import Interval, Series
+from fullbake.comparison import svg
+from fullbake.comparison.svg import Axis, Interval, Series
 from fullbake.core.console import duration, score, short, size, span
 
 Recipe = dict[str, Any]
@@ -53,7 +52,7 @@ class Look:
     @property
     def sign(self) -> Markup:
         """Its marker alone, for keys and tables."""
-        return charts.swatch(self.color, self.marker)
+        return svg.swatch(self.color, self.marker)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def looks(recipes: Sequence[Recipe]) -> dict[str, Look]:
     result: dict[str, Look] = {}
     colored = 0
     for place, recipe in enumerate(recipes):
-        marker = charts.MARKERS[place % len(charts.MARKERS)]
+        marker = svg.MARKERS[place % len(svg.MARKERS)]
         baseline = recipe["way"] == "baseline"
         result[recipe["name"]] = Look("base" if baseline else COLORS[colored % len(COLORS)], marker)
         colored += not baseline
@@ -94,7 +93,7 @@ def quality_against_cost(recipes: Sequence[Recipe], look: dict[str, Look], metri
     shown = [recipe for recipe in recipes if None not in (_mean(recipe, metric), _cost(recipe, "train_seconds"))]
     if not shown:
         return None
-    x = axes.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
+    x = svg.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
     y = scores_axis(f"{title} on test", shown, metric)
     series = [_cost_point(recipe, look[recipe["name"]], metric, y) for recipe in shown]
     labels = [
@@ -103,7 +102,7 @@ def quality_against_cost(recipes: Sequence[Recipe], look: dict[str, Look], metri
     ]
     words = "; ".join(note for one in series for note in one.notes)
     wide, narrow = (
-        charts.plot(x, y, series, title=f"{title} against training time", description=words, size=area, labels=labels)
+        svg.plot(x, y, series, title=f"{title} against training time", description=words, size=area, labels=labels)
         for area in ((760, 380), (350, 340))
     )
     rows = [
@@ -125,7 +124,7 @@ def scores_axis(label: str, recipes: Sequence[Recipe], metric: str, count: int =
     for recipe in recipes:
         if _mean(recipe, metric) is not None:
             ends[recipe["way"] == "baseline"] += _bounds(recipe, metric)
-    return axes.near_axis(label, ends[False], ends[True], count)
+    return svg.near_axis(label, ends[False], ends[True], count)
 
 
 def recall_by_class(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibit | None:
@@ -164,7 +163,7 @@ def threshold_curves(recipes: Sequence[Recipe], look: dict[str, Look]) -> Exhibi
         for name, curve in curves.items()
         for values in zip(*(curve[measure] for measure in ("thresholds", *measures)), strict=True)
     ]
-    key = [(charts.swatch(look[name].color, look[name].marker, line="solid"), name) for name in curves]
+    key = [(svg.swatch(look[name].color, look[name].marker, line="solid"), name) for name in curves]
     label = shown[0]["threshold_curve"]["label"]
     return Exhibit(panels, f"Thresholds of {label}", ["recipe", "threshold", *measures], rows, key)
 
@@ -175,7 +174,7 @@ def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) ->
     if not shown:
         return None
     every = [value for recipe in shown for entry in recipe["rates"] for value in _known(entry["validation"])]
-    y = axes.linear_axis(f"{title} on validation", every)
+    y = svg.linear_axis(f"{title} on validation", every)
     panels = [_rate_panel(recipe, look[recipe["name"]], y) for recipe in shown]
     rows = [
         [
@@ -189,9 +188,9 @@ def rate_curves(recipes: Sequence[Recipe], look: dict[str, Look], title: str) ->
         for entry in recipe["rates"]
     ]
     key = [
-        (charts.swatch("quiet", "circle"), "a seed"),
-        (charts.swatch("s0", "circle", line="solid"), "mean over seeds"),
-        (charts.swatch("s0", "star"), "chosen"),
+        (svg.swatch("quiet", "circle"), "a seed"),
+        (svg.swatch("s0", "circle", line="solid"), "mean over seeds"),
+        (svg.swatch("s0", "star"), "chosen"),
     ]
     header = ["recipe", "rate", "mean", "each seed", "choice"]
     return Exhibit(panels, "Learning rates", header, rows, key)
@@ -217,8 +216,8 @@ def histories(recipes: Sequence[Recipe], look: dict[str, Look], metric: str, tit
         for entry in history
     ]
     key = [
-        (charts.swatch("ink", "", line="dashed"), "training"),
-        (charts.swatch("ink", "", line="solid"), "validation"),
+        (svg.swatch("ink", "", line="dashed"), "training"),
+        (svg.swatch("ink", "", line="solid"), "validation"),
     ]
     header = ["recipe", "seed", "step", "training loss", "validation loss", f"{title} on validation"]
     return Exhibit(panels, "Learning histories at the chosen rate", header, rows, key)
@@ -259,17 +258,17 @@ def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], look: dict[str, L
     ]
     label, support = found[0][1]["label"], found[0][1]["support"]
     words = "; ".join(f"{name} {_told_entry(entry)}" for name, entry in found)
-    drawing = charts.intervals(rows, axes.share_axis("recall"), title=f"Recall of {label}", description=words)
+    drawing = svg.intervals(rows, svg.share_axis("recall"), title=f"Recall of {label}", description=words)
     return Panel(f"{label} ({support:,} test rows)", [drawing])
 
 
 def _curve_panel(heading: str, curves: dict[str, Any], look: dict[str, Look], names: tuple[str, str]) -> Panel:
-    x, y = (axes.share_axis(name.removesuffix("s")) for name in names)
+    x, y = (svg.share_axis(name.removesuffix("s")) for name in names)
     points = {name: _pairs(curve[names[0]], curve[names[1]]) for name, curve in curves.items()}
     series = [Series(found, look[name].color) for name, found in points.items()]
     series += [_marked(found, look[name]) for name, found in points.items()]
     words = f"{y.label} against {x.label} of {', '.join(curves)}; the table below has the numbers"
-    return Panel(heading, [charts.plot(x, y, series, title=heading, description=words, size=(350, 290))])
+    return Panel(heading, [svg.plot(x, y, series, title=heading, description=words, size=(350, 290))])
 
 
 def _marked(points: list[tuple[float, float]], look: Look) -> Series:
@@ -281,7 +280,7 @@ def _marked(points: list[tuple[float, float]], look: Look) -> Series:
 def _rate_panel(recipe: Recipe, look: Look, y: Axis) -> Panel:
     entries = sorted(recipe["rates"], key=lambda entry: float(entry["rate"]))
     rates = [entry["rate"] for entry in entries]
-    x = axes.log_axis("learning rate", rates, [(rate, short(rate)) for rate in rates])
+    x = svg.log_axis("learning rate", rates, [(rate, short(rate)) for rate in rates])
     seeds = [(entry["rate"], value) for entry in entries for value in _known(entry["validation"])]
     means = [(entry["rate"], entry["mean"]) for entry in entries if entry["mean"] is not None]
     chosen = [point for point in means if point[0] == recipe["rate"]]
@@ -292,7 +291,7 @@ def _rate_panel(recipe: Recipe, look: Look, y: Axis) -> Panel:
     ]
     words = "; ".join(f"{rate:g}: mean {mean:.3f}" for rate, mean in means)
     title = f"Learning rates of {recipe['name']}"
-    return Panel(recipe["name"], [charts.plot(x, y, series, title=title, description=words)])
+    return Panel(recipe["name"], [svg.plot(x, y, series, title=title, description=words)])
 
 
 def _history_panel(recipe: Recipe, look: Look, metric: str, title: str) -> Panel:
@@ -305,8 +304,8 @@ def _history_panel(recipe: Recipe, look: Look, metric: str, title: str) -> Panel
         values = [value for one in series for _, value in one.points]
         if values:
             words = f"from {min(values):.3f} to {max(values):.3f} over {len(runs)} seeds"
-            both = (_step_axis(series), axes.linear_axis(name, values))
-            drawings.append(charts.plot(*both, series, title=f"{recipe['name']}: {name}", description=words))
+            both = (_step_axis(series), svg.linear_axis(name, values))
+            drawings.append(svg.plot(*both, series, title=f"{recipe['name']}: {name}", description=words))
     return Panel(recipe["name"], drawings)
 
 
@@ -318,9 +317,9 @@ def _run(run: Sequence[dict[str, Any]], key: str, look: Look, dashed: bool = Fal
 def _step_axis(series: Sequence[Series]) -> Axis:
     steps = [step for one in series for step, _ in one.points]
     if all(step == int(step) for step in steps):
-        return axes.whole_axis("epoch", steps)
+        return svg.whole_axis("epoch", steps)
     powers = range(math.floor(math.log10(min(steps))), math.ceil(math.log10(max(steps))) + 1)
-    return axes.log_axis("C, inverse strength", steps, [(10.0**power, f"{10.0**power:g}") for power in powers])
+    return svg.log_axis("C, inverse strength", steps, [(10.0**power, f"{10.0**power:g}") for power in powers])
 
 
 def _calibration_panel(recipe: Recipe, look: Look) -> Panel:
@@ -331,11 +330,11 @@ def _calibration_panel(recipe: Recipe, look: Look) -> Panel:
     notes = [f"{entry['confidence']:.2f}: {entry['accuracy']:.2f} of {entry['count']:,} rows" for entry in bins]
     line = Series(points, look.color, faint=True)
     dots = Series(points, look.color, "circle", line=False, radii=radii, notes=notes)
-    both = (axes.share_axis("mean score"), axes.share_axis("share that came true"))
+    both = (svg.share_axis("mean score"), svg.share_axis("share that came true"))
     heading = f"{recipe['name']}: error {score(recipe['calibration']['ece'])}"
     title = f"Calibration of {recipe['name']}"
     words = f"expected calibration error {score(recipe['calibration']['ece'])}; {'; '.join(notes)}"
-    drawing = charts.plot(*both, [line, dots], title=title, description=words, size=(340, 300), diagonal=True)
+    drawing = svg.plot(*both, [line, dots], title=title, description=words, size=(340, 300), diagonal=True)
     return Panel(heading, [drawing])
 
 

@@ -1,4 +1,13 @@
-"""Points and intervals in, inline SVG out, for a page that runs no script.
+"""Texts of strangers on a page: whatever could act on it or hide in it is shown instead.
+
+Escaping keeps markup from acting. What escaping lets through are characters that reorder their neighbours (bidi
+controls), that nobody sees (zero width, control characters) or that no file can hold (lone surrogates): those become
+marks that name them. The two joiners U+200C and U+200D stay, since Persian, Indic scripts and emoji are written with
+them; tab and newline stay too.
+
+Axes of charts: values in, the stretch they need and the round numbers to be written along it out.
+
+Points and intervals in, inline SVG out, for a page that runs no script.
 
 Colors are classes (`s0` .. `s7`, `base`, `quiet`) that the page's style sheet paints for light and for dark; markers
 differ too, so that nothing hangs on color. A chart is drawn at the size it will be read at: a page that is narrow takes
@@ -7,14 +16,115 @@ that follows the page's theme; in exchange there are only the few kinds below.
 """
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from fullbake.axes import Axis
-from fullbake.markings import show
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def show(text: str) -> str:
+    """The text with a mark such as ⟦U+202E⟧ for each hidden character: for attributes, titles and SVG."""
+    return _HIDDEN.sub(lambda found: f"⟦{_code(found[0])}⟧", text)
+
+
+def reveal(text: str) -> Markup:
+    """The text as HTML: escaped, and each hidden character a mark with its name."""
+    pieces, start = [], 0
+    for found in _HIDDEN.finditer(text):
+        pieces += [escape(text[start : found.start()]), _mark(found[0])]
+        start = found.end()
+    return Markup("").join([*pieces, escape(text[start:])])
+
+
+def isolate(text: str) -> Markup:
+    """`reveal` in <bdi>, so that a word of another direction cannot reorder what stands beside it."""
+    return Markup("<bdi>{}</bdi>").format(reveal(text))
+
+
+def _mark(character: str) -> Markup:
+    name = unicodedata.name(character, "control character").lower()
+    return Markup('<span class="mark" title="{}">{}</span>').format(name, _code(character))
+
+
+def _code(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places. ticks: (value, what stands there)."""
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0 at `low` to 1 at `high`."""
+        low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        return (value - low) / (high - low)
+
+
+def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
+    """Round ticks around the values, with a little room at both ends."""
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - room, high + room
+    step = _round_step((high - low) / count)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    if last - first > count:  # both ends are ticks: the next step up
+        step = _round_step(1.3 * step)
+        first, last = math.ceil(low / step), math.floor(high / step)
+    digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
+    ticks = tuple((place * step, f"{place * step:.{digits}f}".replace("-", "−")) for place in range(first, last + 1))
+    return Axis(label, low, high, ticks)
+
+
+def near_axis(label: str, values: Sequence[float], others: Sequence[float], count: int = 5) -> Axis:
+    """A linear axis around the values, and around the others as far as they lie within one span of them: a baseline far
+    below shall not press everything else together. Without values it is an axis around the others.
+    """
+    values = values or others
+    low, high = min(values), max(values)
+    reach = high - low
+    return linear_axis(label, [*values, *(other for other in others if low - reach <= other <= high + reach)], count)
+
+
+def whole_axis(label: str, values: Sequence[float], count: int = 6) -> Axis:
+    """Whole numbers, as epochs are."""
+    low, high = min(values), max(values)
+    step = max(1, math.ceil((high - low) / count))
+    ticks = tuple((float(value), f"{value}") for value in range(math.ceil(low), math.floor(high) + 1, step))
+    room = 0.04 * (high - low) + 0.15
+    return Axis(label, low - room, high + room, ticks)
+
+
+def share_axis(label: str) -> Axis:
+    """From 0 to 1."""
+    return Axis(label, 0.0, 1.0, tuple((place / 4, f"{place / 4:g}") for place in range(5)))
+
+
+def log_axis(label: str, values: Sequence[float], ticks: Sequence[tuple[float, str]]) -> Axis:
+    """Equal factors lie equally far apart; of the ticks those stay that lie within reach of the (positive) values."""
+    low, high = min(values), max(values)
+    room = max((high / low) ** 0.08, 1.25)
+    low, high = low / room, high * room
+    return Axis(label, low, high, tuple(tick for tick in ticks if low <= tick[0] <= high), log=True)
+
+
+def _round_step(raw: float) -> float:
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.8)
+
 
 MARKERS: Final = ("circle", "square", "diamond", "up", "down", "cross", "hexagon", "star")
 """What a series may be marked with; "left" and "right" are kept for what lies beyond an axis."""

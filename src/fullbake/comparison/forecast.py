@@ -9,10 +9,9 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
+from fullbake.comparison.design import Cell, Design, Entrant, Line
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core.hashing import fingerprint
-from fullbake.designs import Cell, Design, Line
-from fullbake.entrants import Entrant
 from fullbake.training.job import Job
 from fullbake.training.selection import Trial, Way
 from fullbake.training.strategies import bind

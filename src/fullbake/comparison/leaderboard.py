@@ -1,4 +1,9 @@
-"""The end of a comparison: all that was scored becomes `leaderboard.json`, `best/` and the page.
+"""What the recipes of a comparison forgot of general text, as far as its time allows.
+
+Measured on the encoder of the seed that validation likes best, by the probe of `fullbake probe`. A base's probe is
+opened once, and its untouched encoder read once, for all recipes that start from it.
+
+The end of a comparison: all that was scored becomes `leaderboard.json`, `best/` and the page.
 
 What a recipe costs is the price of one classifier by it: its further pretraining, its features (rows over the measured
 speed of prediction, for whether they came from a cache is no merit) and the training of one seed at the chosen rate.
@@ -7,7 +12,7 @@ speed of prediction, for whether they came from a cache is no merit) and the tra
 import platform
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,25 +20,79 @@ from typing import Any, Final
 
 import numpy as np
 
-from fullbake import __version__, reporting, standings
+from fullbake import __version__
 from fullbake.classifier.adapt import record_of
 from fullbake.classifier.manifest import MANIFEST
 from fullbake.classifier.model import Classifier, Record
+from fullbake.comparison import report, verdict
+from fullbake.comparison.design import Cell, Design, Entrant, Line
+from fullbake.comparison.runner import Kept, Result, Rounds, Setting
+from fullbake.comparison.trial import Outcome, restore
+from fullbake.comparison.verdict import Scored, Truth, compare_all, disputed
 from fullbake.config.problems import problem_of
 from fullbake.core import runtime, storage
+from fullbake.core.console import warn
+from fullbake.core.errors import Error
 from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Part, Parts
-from fullbake.designs import Cell, Design, Line
-from fullbake.entrants import Entrant
 from fullbake.evaluation.calibration import Finished
 from fullbake.evaluation.decisions import Decision, probabilities
-from fullbake.forgetting import Forgetting
 from fullbake.models.encoding import count_tokens
-from fullbake.rounds import Result, Rounds, Setting
-from fullbake.standings import Scored, Truth
-from fullbake.trials import Outcome, restore
+from fullbake.pretraining.forgetting import Probe, open_probe
+from fullbake.training.job import Job
+
+OPENING: Final = 60.0
+"""Seconds that must be left for opening a base's probe: where the base has no masked-LM head, one may have to be
+trained."""
+
+READING: Final = 15.0
+"""Seconds that must be left for reading one encoder, with a probe that is open."""
+
+
+class Forgetting:
+    """rounds: those that are over. time_left: seconds of the budget. What was not measured for lack of time is told in
+    `rounds.gone`."""
+
+    def __init__(self, rounds: Rounds, time_left: Callable[[], float]) -> None:
+        self._rounds, self._time_left = rounds, time_left
+        self._open: dict[str, tuple[Probe, dict[str, float]]] = {}
+
+    def of(self, result: Result) -> dict[str, Any] | None:
+        """before and after (mlm_loss, mlm_accuracy); None where a recipe leaves its encoder as it was, where no time is
+        left, and where it cannot be measured, which a warning says."""
+        entrant, cells = result.entrant, self._rounds.setting.cells
+        if entrant.recipe is None or (entrant.way == "frozen" and not entrant.further):
+            return None
+        cell = result.favorite()
+        identity = self._rounds.identity(cell)
+        kept = cells.read(cell.id, "probed", identity)
+        if kept is not None:
+            return dict(kept.facts)
+        if self._time_left() < (READING if entrant.recipe.base in self._open else OPENING):
+            self._rounds.gone.append(f"forgetting by {entrant.name}: no time was left to measure it")
+            return None
+        try:
+            found = self._read(result, cell)
+        except Error as error:
+            warn(f"what {entrant.name} forgot could not be measured: {error.what}")
+            return None
+        cells.keep(cell.id, "probed", identity, Kept(found, {}))
+        return found
+
+    def _read(self, result: Result, cell: Cell) -> dict[str, Any]:
+        job = self._rounds.seeded(cell, result.outcomes[cell])
+        probe, before = self._probe(job)
+        model = restore(job, self._rounds.weights(cell))
+        return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
+
+    def _probe(self, job: Job) -> tuple[Probe, dict[str, float]]:
+        if job.recipe.base not in self._open:
+            probe = open_probe(job.recipe.base, cache_dir=job.cache_dir)
+            self._open[job.recipe.base] = probe, probe.read(probe.head.model.base_model)
+        return self._open[job.recipe.base]
+
 
 FORMAT: Final = 1
 LEADERBOARD: Final = "leaderboard.json"
@@ -81,7 +140,7 @@ def conclude(ending: Ending) -> dict[str, Any]:
     scored = {
         name: _scored(ending, result, truth) for name, result in ending.results.items() if result.status == "done"
     }
-    verdict = standings.compare_all(list(scored.values()), truth)
+    verdict = compare_all(list(scored.values()), truth)
     taken = verdict.recommended or _highest(scored.values(), truth)
     if taken is not None:
         _save_best(ending, ending.results[taken])
@@ -104,12 +163,12 @@ def conclude(ending: Ending) -> dict[str, Any]:
         "recipes": recipes,
         "pairs": [pair.to_json() for pair in verdict.pairs],
         "verdict": verdict.to_json(),
-        "disagreements": standings.disputed(list(scored.values()), truth),
+        "disagreements": disputed(list(scored.values()), truth),
         "stamps": _stamps(ending),
     }
     with storage.staged_file(ending.out / LEADERBOARD, overwrite=True) as fresh:
         storage.write_json(fresh, board)
-    reporting.write_report(ending.out)
+    report.write_report(ending.out)
     _clear_weights(ending)
     return board
 
@@ -174,7 +233,7 @@ def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth, for
     histories = [result.outcomes[cell].history for cell in result.picked() if cell.fold == first]
     return (
         entry
-        | standings.describe(scored, truth)
+        | verdict.describe(scored, truth)
         | {
             "histories": [history for history in histories if history],
             "cost": _cost(ending, result),
