@@ -18,7 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
-from fullbake import Recipe, adapt, printing
+from fullbake import Recipe, adapt
+from fullbake.cli import tables
 from fullbake.core import runtime
 from fullbake.evaluation import plots
 
@@ -67,7 +68,7 @@ def _first_classifier(folder: Path) -> tuple[dict[str, Any], bytes]:
 def _shown(scores: dict[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=COLUMNS)
     with console.capture() as captured:
-        console.print(printing.scores(scores))
+        console.print(tables.scores(scores))
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_tables import cell, row, table
 
-from fullbake import printing
+from fullbake.cli import tables
 
 
 def render(folder: Path) -> str:
@@ -30,7 +30,7 @@ def _comparison(board: dict[str, Any], path: Path) -> str:
     ]
     rows += [_standing(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
     undone = [f"- {entry['name']}: {entry['reason']}\n" for entry in board["recipes"] if entry["status"] != "done"]
-    notes = [f"- {line}\n" for line in [*printing.left_out_besides_recipes(board), *board["stamps"]]]
+    notes = [f"- {line}\n" for line in [*tables.left_out_besides_recipes(board), *board["stamps"]]]
     parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test"))
     cut = f", cut to {data['max_rows']:,} rows" if data["max_rows"] else ""
     seeds = ", ".join(map(str, board["design"]["seeds"]))

@@ -47,7 +47,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """`run("train", ...)` is the command as typed: (exit code, stdout, stderr)."""
-    from fullbake.cli import main
+    from fullbake.cli.main import main
 
     def call(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -17,7 +17,7 @@ import pytest
 from rows import make_rows, write_csv
 
 from fullbake import Classifier
-from fullbake.cli import main
+from fullbake.cli.main import main
 
 Bases = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]

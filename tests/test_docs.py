@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from fullbake.cli import app, main
+from fullbake.cli.main import app, main
 
 ROOT = Path(__file__).parent.parent
 ALL = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").rglob("*.md"))

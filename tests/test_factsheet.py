@@ -4,9 +4,9 @@ from pathlib import Path
 from rich.console import Console
 from rows import make_rows, write_csv
 
+from fullbake.cli.tables import sheet
 from fullbake.config.sections import DataConfig
 from fullbake.data.inspection import inspect_file
-from fullbake.factsheet import sheet
 
 
 def shown(path: Path) -> str:

@@ -4,10 +4,10 @@ from typing import Any, get_args
 
 import pytest
 
+from fullbake.cli.options import ROW_FIELDS, TEXT_FIELDS, Flags, RowOptions, StageOptions, TextOptions, resume_word
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import leaf_fields
 from fullbake.core.errors import RecipeError
-from fullbake.flags import ROW_FIELDS, TEXT_FIELDS, Flags, RowOptions, StageOptions, TextOptions, resume_word
 
 
 def helps(model: Any) -> dict[str, str]:

@@ -52,7 +52,7 @@ def test_import_is_light() -> None:
 def test_help_is_light() -> None:
     for command in ("--help", "train --help", "pretrain --help", "recipes"):
         run = f"try: main({command.split()!r})\nexcept SystemExit as end: assert not end.code"
-        assert loaded_after(f"from fullbake.cli import main\n{run}") == [], command
+        assert loaded_after(f"from fullbake.cli.main import main\n{run}") == [], command
 
 
 def test_the_probe_itself_sees_heavy_imports() -> None:

@@ -94,7 +94,7 @@ def test_a_text_on_the_command_line_loads_no_more_than_it_needs(bundle) -> None:
     command = ["predict", str(bundle()), "good food"]
     code = f"""
 import sys
-from fullbake.cli import main
+from fullbake.cli.main import main
 try:
     main({command!r})
 except SystemExit as end:

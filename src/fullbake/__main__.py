@@ -1,5 +1,5 @@
 """`python -m fullbake`."""
 
-from fullbake.cli import main
+from fullbake.cli.main import main
 
 main()

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from fullbake import printing
+from fullbake.cli import tables
+from fullbake.cli.options import ComparisonFlags, ComparisonOptions
+from fullbake.cli.terminal import show, tell
 from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
-from fullbake.flags import ComparisonFlags, ComparisonOptions
-from fullbake.terminal import show, tell
 
 DEMO_TEXTS = (
     "The keeper saved a penalty in the last minute and the whole stand went quiet.",
@@ -111,10 +111,10 @@ def _rates(name: str, text: str) -> tuple[float, ...]:
 
 def _print_comparison(board: dict[str, Any], folder: Path) -> None:
     """The leaderboard, the verdict, and where the page lies."""
-    show(printing.leaderboard(board))
+    show(tables.leaderboard(board))
     for line in board["verdict"]["words"]:
         tell(line)
-    for line in printing.left_out_besides_recipes(board):
+    for line in tables.left_out_besides_recipes(board):
         tell(f"left out: {line}")
     for line in board["stamps"]:
         tell(line)
@@ -147,5 +147,5 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
     _print_comparison(board, out_folder)
     classifier = Classifier.load(out_folder / "best")
-    show(printing.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
+    show(tables.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
     tell(f'Try it: fullbake predict {out_folder}/best "The keeper saved a penalty in the last minute."')

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fullbake import printing
+from fullbake.cli import tables
+from fullbake.cli.options import StageFlags, StageOptions, resume_word
+from fullbake.cli.terminal import out, show, tell
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
-from fullbake.flags import StageFlags, StageOptions, resume_word
-from fullbake.terminal import out, show, tell
 from fullbake.training.checkpoints import Cadence
 
 PILOT_STEPS = "200"
@@ -95,7 +95,7 @@ def pretrain(
         checkpoint_every=checkpoint_every,
         resume=word,
     )
-    show(printing.pretraining(about))
+    show(tables.pretraining(about))
     tell(f"base: {out_folder} (its curves: {out_folder / 'curves.png'})")
     tell(f"Try it: fullbake train train.csv --base {out_folder} --out out/classifier")
 
@@ -143,7 +143,7 @@ def pilot(
     if json:
         out.print_json(data=facts, ensure_ascii=False)
         return
-    show(printing.pilot(facts))
+    show(tables.pilot(facts))
     for line in facts["words"]:
         tell(line)
 
@@ -178,7 +178,7 @@ def probe(
     if json:
         out.print_json(data=found, ensure_ascii=False)
     else:
-        show(printing.probe(found))
+        show(tables.probe(found))
 
 
 def _stage(recipe: str | None, given: dict[str, str]) -> PretrainingConfig:

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter, validators
 from rich.text import Text
 
-from fullbake import __version__, comparecli, corpuscli, printing, terminal
+from fullbake import __version__
+from fullbake.cli import compare, pretrain, tables, terminal
+from fullbake.cli.options import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
+from fullbake.cli.terminal import out, show, tell
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.data.tables import bare_suffix
-from fullbake.flags import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
-from fullbake.terminal import out, show, tell
 from fullbake.training.checkpoints import Cadence
 
 if TYPE_CHECKING:
     from fullbake.classifier.model import Classifier
+
 
 app = App(
     name="fullbake",
@@ -34,8 +36,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-corpuscli.add_to(app)
-comparecli.add_to(app)
+pretrain.add_to(app)
+compare.add_to(app)
 
 
 @app.command
@@ -125,7 +127,7 @@ def evaluate(
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
-        show(printing.scores(scores))
+        show(tables.scores(scores))
 
 
 @app.command
@@ -193,13 +195,13 @@ def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
 
     found = lightweight.scores(bundle, texts)
     if found is not None:
-        show(printing.predictions(found.decision, texts, found.chances))
+        show(tables.predictions(found.decision, texts, found.chances))
         return
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts
 
     classifier = Classifier.load(bundle)
-    show(printing.predictions(classifier.decision, texts, predict_texts(classifier, texts)))
+    show(tables.predictions(classifier.decision, texts, predict_texts(classifier, texts)))
 
 
 def _can_be_read(word: str) -> bool:
@@ -262,7 +264,7 @@ def inspect(
         from fullbake.classifier.label_errors import require_cleanlab
 
         require_cleanlab()
-    from fullbake import factsheet
+    from fullbake.cli import tables
     from fullbake.data.inspection import inspect_file
 
     limits = _limits(recipe) if "base" in given else ()
@@ -270,7 +272,7 @@ def inspect(
     if json:
         out.print_json(data=facts.to_json(), ensure_ascii=False)
     else:
-        show(factsheet.sheet(facts))
+        show(tables.sheet(facts))
     if plot is not None:
         _plot_facts(facts, plot)
     if suspects is not None:
@@ -339,7 +341,7 @@ def summary(
     chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
     from fullbake.models.summary import summarize
 
-    show(printing.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
+    show(tables.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
 
 
 @app.command
@@ -360,7 +362,7 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
     if clear:
         tell(f"cleared {amount(features.clear())} in {features.root}")
         return
-    show(printing.cache(features))
+    show(tables.cache(features))
 
 
 @app.command
@@ -388,11 +390,11 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     """The scores of each part, where the bundle lies, and what the scores are worth."""
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
-        tell(printing.headline(part, result))
-    tell(printing.calibration(facts["calibration"]))
+        tell(tables.headline(part, result))
+    tell(tables.calibration(facts["calibration"]))
     fitted = facts["metrics"]["validation"]["thresholds"]
     if fitted:
-        show(printing.thresholds(fitted))
+        show(tables.thresholds(fitted))
     if "test" not in facts["metrics"]:
         tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
     for stamp in classifier.stamps:

@@ -1,0 +1,4 @@
+"""The command line: each command parses its words, calls one function and prints.
+
+Face: `main.main`.
+"""
