@@ -39,7 +39,7 @@ def tfidf(seed: int) -> float:
 
 
 def comments() -> str:
-    return str(resources.files("fullbake") / "samples" / "comments.csv")
+    return str(resources.files("fullbake") / "resources" / "samples" / "comments.csv")
 
 
 def row(name: str, measure: Any) -> dict[str, Any]:

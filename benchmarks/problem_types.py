@@ -95,7 +95,7 @@ def value(scores: dict[str, Any], name: str) -> float:
 
 def main(folder: Path, names: list[str]) -> None:
     """Measure the named data sets, or all; rows of others that were kept before stay."""
-    from bases import make_base
+    from helpers.bases import make_base
 
     kept = RESULTS / "problem_types.json"
     rows = json.loads(kept.read_text())["rows"] if names and kept.exists() else []

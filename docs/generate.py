@@ -105,7 +105,7 @@ def _kind(annotation: Any) -> str:
 
 def shipped_recipes() -> str:
     """docs/reference/recipes.md: the YAML files that ship, and what a name stands for in full."""
-    folder = resources.files("fullbake") / "recipes"
+    folder = resources.files("fullbake") / "resources" / "recipes"
     parts = []
     for name in recipe.recipe_names():
         lines = (folder / f"{name}.yaml").read_text("utf-8").splitlines()

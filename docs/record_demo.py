@@ -24,7 +24,7 @@ from fullbake.core import runtime
 from fullbake.evaluation import plots
 
 DOCS = Path(__file__).parent
-COMMENTS = DOCS.parent / "src" / "fullbake" / "samples" / "comments.csv"
+COMMENTS = DOCS.parent / "src" / "fullbake" / "resources" / "samples" / "comments.csv"
 COLUMNS = 100
 
 

@@ -31,7 +31,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
     The folder is shared between tests: copy it before changing anything in it.
     """
-    from bases import make_base  # torch only when a test asks for a base
+    from helpers.bases import make_base  # torch only when a test asks for a base
 
     made: dict[str, Path] = {}
 

@@ -97,7 +97,7 @@ def test_operations_are_those_of_the_products(monkeypatch) -> None:
     """Against torch's own counter, over the plain encoder of one text."""
     work = loaded("benchmarks", "work", monkeypatch)
     import torch
-    from bases import make_config, make_tokenizer
+    from helpers.bases import make_config, make_tokenizer
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import AutoModel
 

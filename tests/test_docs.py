@@ -158,7 +158,7 @@ def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = 
 
 def write_files(folder: Path) -> None:
     """The files that the pages speak of, small: 6 rows a topic to train on, 2 each for the rest."""
-    comments = resources.files("fullbake") / "samples" / "comments.csv"
+    comments = resources.files("fullbake") / "resources" / "samples" / "comments.csv"
     by_topic: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in csv.DictReader(comments.read_text("utf-8").splitlines(keepends=True)):
         by_topic[row["topic"]].append(row)

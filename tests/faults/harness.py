@@ -20,7 +20,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NU
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
-from bases import make_base
+from helpers.bases import make_base
 
 from fullbake.classifier.adapt import adapt
 from fullbake.config.recipe import Recipe

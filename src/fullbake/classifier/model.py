@@ -93,7 +93,7 @@ def read(folder: Path, score: Score) -> Bundle:
 
 def probe_texts() -> list[str]:
     """The packaged probe texts: never a user's rows."""
-    return (resources.files("fullbake") / "samples" / "probe.txt").read_text("utf-8").splitlines()
+    return (resources.files("fullbake") / "resources" / "samples" / "probe.txt").read_text("utf-8").splitlines()
 
 
 def _probe(bundle: Bundle, score: Score) -> dict[str, np.ndarray]:
@@ -148,7 +148,7 @@ def _write_free_files(folder: Path, bundle: Bundle) -> None:
 def model_card(facts: dict[str, Any]) -> str:
     """The model card, Markdown, from what `fullbake.json` says."""
     environment = Environment(
-        loader=PackageLoader("fullbake"),
+        loader=PackageLoader("fullbake", "resources/templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -141,7 +141,7 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     from fullbake.data.splits import read_labelled
 
     fields: dict[str, Any] = {"text": "text", "label": "topic"}
-    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
+    with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
         read = read_labelled(path, Recipe.load(base="demo", **fields).data)
     comments = replace(read, source="the bundled comments")
     board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)

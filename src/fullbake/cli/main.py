@@ -117,13 +117,13 @@ def evaluate(
     json: bool
         Print every figure as JSON instead of tables.
     """
-    from fullbake.classifier import predict as predict_module
     from fullbake.classifier.model import Classifier
+    from fullbake.classifier.predict import evaluate as evaluate_rows
     from fullbake.classifier.predict import read_as_trained
 
     classifier = Classifier.load(bundle)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
-    scores = predict_module.evaluate(classifier, dataset)
+    scores = evaluate_rows(classifier, dataset)
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:

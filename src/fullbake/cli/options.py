@@ -15,14 +15,6 @@ from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
 from fullbake.training.checkpoints import Resume
 
-if TYPE_CHECKING:
-    ComparisonFlags = BaseModel
-    RecipeFlags = BaseModel
-    RowFlags = BaseModel
-    StageFlags = BaseModel
-    TextFlags = BaseModel
-
-
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
 """The order in which a command's help shows the fields."""
 
@@ -71,6 +63,20 @@ def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
 Flags, RowOptions, TextOptions = (_flags(_recipe_fields(names)) for names in (None, ROW_FIELDS, TEXT_FIELDS))
 ComparisonOptions = _flags(_recipe_fields(COMPARISON_FIELDS))
 StageOptions = _flags(_stage_fields())
+
+if TYPE_CHECKING:
+    # mypy cannot look into models that are made at run time
+    RecipeFlags = BaseModel
+    RowFlags = BaseModel
+    ComparisonFlags = BaseModel
+    TextFlags = BaseModel
+    StageFlags = BaseModel
+else:
+    RecipeFlags = Annotated[Flags, Parameter(name="*")]
+    RowFlags = Annotated[RowOptions, Parameter(name="*")]
+    ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
+    TextFlags = Annotated[TextOptions, Parameter(name="*")]
+    StageFlags = Annotated[StageOptions, Parameter(name="*")]
 
 
 def resume_word(required: bool, anyway: bool, restart: bool) -> Resume:

@@ -102,7 +102,7 @@ def _read_board(path: Path) -> Board:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("fullbake"),
+        loader=PackageLoader("fullbake", "resources/templates"),
         undefined=StrictUndefined,
         autoescape=True,
         finalize=_finalize,

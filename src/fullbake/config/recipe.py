@@ -167,7 +167,7 @@ def default_recipe(way: str | None, head: str | None) -> str:
 
 def recipe_names() -> dict[str, str]:
     """The shipped recipes: name -> the one-line description at the head of its file."""
-    folder = resources.files("fullbake") / "recipes"
+    folder = resources.files("fullbake") / "resources" / "recipes"
     files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
     return {
         entry.name.removesuffix(".yaml"): entry.read_text("utf-8").splitlines()[0].removeprefix("# ") for entry in files
@@ -175,7 +175,7 @@ def recipe_names() -> dict[str, str]:
 
 
 def _read_recipe(source: str | Path) -> dict[str, Any]:
-    shipped = resources.files("fullbake") / "recipes" / f"{source}.yaml"
+    shipped = resources.files("fullbake") / "resources" / "recipes" / f"{source}.yaml"
     if isinstance(source, str) and source in recipe_names():
         return _parsed(shipped.read_text("utf-8"), str(source))
     path = Path(source)

@@ -177,7 +177,7 @@ def phase_of(tokenizer: PreTrainedTokenizerFast, steps: int, length: int) -> Pha
 
 def general_text() -> Source:
     """The bundled sentences."""
-    with resources.as_file(resources.files("fullbake") / "samples" / "general.txt") as path:
+    with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as path:
         return file_source(path)
 
 
@@ -221,7 +221,7 @@ def _lessons(
     language_model: LanguageModel, reading: Reading, phase: Phase, masking: Masking, pad_id: int
 ) -> tuple[Tensor, Tensor]:
     """(states of masked tokens (n, width), the tokens (n,)) of the bundled comments under the frozen encoder."""
-    with resources.as_file(resources.files("fullbake") / "samples" / "comments.csv") as path:
+    with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
         shard, _ = read_shard(file_source(path), reading)
     gauge = draw_gauge([(shard, shard.documents())], phase, "mlm", plain(masking), pad_id, maskings=HEAD_MASKINGS)
     states: list[Tensor] = []

@@ -1,0 +1,150 @@
+"""."""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.rows import make_rows, train, write_csv
+
+from fullbake import Classifier, evaluate, predict_file
+from fullbake.core.errors import DataError, OutputError
+from fullbake.data.dataset import read_dataset
+from fullbake.data.files import open_lines, open_table
+
+Bases = Callable[..., Path]
+ROWS = [(text, str(number)) for number, (text, _) in enumerate(make_rows(9, seed=7))] + [("", "9"), ('a, "b"\nc', "10")]
+
+
+@pytest.fixture(scope="module")
+def classifier(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return train(bases("bert"), tmp_path_factory.mktemp("run"), "frozen-mlp")
+
+
+def labelled(folder: Path, rows: list[tuple[str, str]], classifier: Classifier):
+    path = write_csv(folder / "labelled.csv", rows)
+    return read_dataset(path, text="text", label="label", label_names=classifier.label_names)
+
+
+def test_evaluate_scores(classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = make_rows(30, seed=11)
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        scores = evaluate(classifier, labelled(tmp_path, rows, classifier))
+    right = np.mean(classifier.predict([text for text, _ in rows]) == np.array([label for _, label in rows]))
+    assert scores["overall"]["accuracy"]["value"] == pytest.approx(right)
+    assert scores["rows"] == 30
+    assert scores["trained_on"] == 0
+    assert not caplog.messages
+    json.dumps(scores, allow_nan=False)
+
+
+def test_evaluate_warns_of_rows_trained_on(
+    classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = [make_rows()[row - 1] for row in classifier.record.seen["train_rows"][:4]]
+    rows = [(own[0][0].upper(), own[0][1]), *own[1:], *make_rows(6, seed=11)]
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        scores = evaluate(classifier, labelled(tmp_path, rows, classifier))
+    assert scores["trained_on"] == 4
+    assert "4 of these 10 rows were trained on" in caplog.text
+
+
+# predict_file
+
+
+def write_form(path: Path) -> Path:
+    names = ("text", "id")
+    if path.suffix == ".parquet":
+        pq.write_table(
+            pa.table({name: list(values) for name, values in zip(names, zip(*ROWS, strict=True), strict=True)}), path
+        )
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in ROWS))
+    else:
+        with path.open("w", newline="") as file:
+            csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",").writerows([names, *ROWS])
+    return path
+
+
+def columns_of(path: Path) -> dict[str, list[str]]:
+    table = open_table(path)
+    read: dict[str, list[str]] = {name: [] for name in table.names}
+    for chunk in table.chunks():
+        for name, values in chunk.columns.items():
+            read[name] += list(values)
+    return read
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet"])
+def test_rows_come_back_in_order_with_their_scores(classifier: Classifier, tmp_path: Path, form: str) -> None:
+    target = tmp_path / f"scored.{form}"
+    assert predict_file(classifier, write_form(tmp_path / f"rows.{form}"), target) == len(ROWS)
+    got = columns_of(target)
+    assert list(got) == ["text", "id", "predicted", "score", "score:food", "score:game", "score:money"]
+    assert list(zip(got["text"], got["id"], strict=True)) == ROWS
+    chances = classifier.predict_proba([text for text, _ in ROWS])
+    np.testing.assert_allclose(np.array(got["score"], dtype=float), chances.max(axis=1), atol=1e-5)
+    for number, name in enumerate(classifier.label_names):
+        np.testing.assert_allclose(np.array(got[f"score:{name}"], dtype=float), chances[:, number], atol=1e-5)
+    assert got["predicted"] == classifier.classes_[chances.argmax(axis=1)].tolist()
+
+
+def test_many_chunks_stay_in_order(classifier: Classifier, tmp_path: Path) -> None:
+    rows = [("good game", str(number)) for number in range(9000)]
+    source = write_csv(tmp_path / "many.csv", rows, ("text", "id"))
+    assert predict_file(classifier, source, tmp_path / "scored.csv") == 9000
+    assert columns_of(tmp_path / "scored.csv")["id"] == [row[1] for row in rows]
+
+
+def test_lines_to_a_stream(classifier: Classifier) -> None:
+    stream = io.BytesIO()
+    assert predict_file(classifier, open_lines(io.BytesIO(b"a game\n\nthe bank\n"), column="text"), stream) == 3
+    read = list(csv.DictReader(io.StringIO(stream.getvalue().decode())))
+    assert [row["text"] for row in read] == ["a game", "", "the bank"]
+    assert all(row["predicted"] in classifier.label_names for row in read)
+
+
+def test_header_alone_gives_a_header(classifier: Classifier, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "none.csv", [])
+    assert predict_file(classifier, source, tmp_path / "scored.csv") == 0
+    assert list(columns_of(tmp_path / "scored.csv"))[-4:] == ["score", "score:food", "score:game", "score:money"]
+
+
+def test_taken_name_is_refused_and_a_prefix_solves_it(classifier: Classifier, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv", ROWS, ("text", "score"))
+    with pytest.raises(DataError, match=r"'score' already(?s:.*)--prefix"):
+        predict_file(classifier, source, tmp_path / "scored.csv")
+    assert not (tmp_path / "scored.csv").exists()
+    predict_file(classifier, source, tmp_path / "scored.csv", prefix="m_")
+    assert list(columns_of(tmp_path / "scored.csv"))[:4] == ["text", "score", "m_predicted", "m_score"]
+
+
+def test_another_text_column(classifier: Classifier, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv", ROWS, ("body", "id"))
+    with pytest.raises(DataError, match="no column 'text'"):
+        predict_file(classifier, source, tmp_path / "scored.csv")
+    assert predict_file(classifier, source, tmp_path / "scored.csv", text="body") == len(ROWS)
+
+
+def test_existing_target_is_kept_unless_told(classifier: Classifier, tmp_path: Path) -> None:
+    source, target = write_form(tmp_path / "rows.csv"), tmp_path / "scored.csv"
+    target.write_text("mine")
+    with pytest.raises(OutputError, match="there already"):
+        predict_file(classifier, source, target)
+    assert target.read_text() == "mine"
+    predict_file(classifier, source, target, overwrite=True)
+    assert len(columns_of(target)["id"]) == len(ROWS)
+
+
+def test_a_bad_row_leaves_no_file(classifier: Classifier, tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("text,id\na,1\nb,2,3\n")
+    with pytest.raises(DataError, match="line 3"):
+        predict_file(classifier, source, tmp_path / "scored.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]

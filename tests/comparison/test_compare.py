@@ -1,0 +1,452 @@
+"""fullbake.comparison.compare: ."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from helpers.rows import dataset, make_rows, write_csv
+
+from fullbake import Classifier, Recipe, compare
+from fullbake.classifier.predict import read_as_trained
+from fullbake.comparison import compare as compare_module
+from fullbake.comparison import runner
+from fullbake.comparison.compare import ABOUT, Pace, opened
+from fullbake.comparison.trial import train_cell
+from fullbake.core.errors import DataError, DivergenceFault, OutputError, RecipeError
+from fullbake.data.splits import Parts, divide
+
+IDENTITY: dict[str, Any] = {"data": "a" * 64, "folds": None, "recipes": {"finetune": {"epochs": 3}}}
+
+
+def enter(folder: Path, *, restart: bool = False, **given: Any) -> dict[str, Any]:
+    """Go in and out; what the folder then says of itself."""
+    with opened(folder, IDENTITY | given, restart=restart):
+        pass
+    found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
+    return found
+
+
+def test_a_new_folder_says_what_it_is_of(tmp_path: Path) -> None:
+    assert enter(tmp_path / "deep" / "out") == IDENTITY
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"], "no lock is left"
+
+
+def test_the_same_comparison_may_go_on_and_recipes_grow(tmp_path: Path) -> None:
+    enter(tmp_path / "out")
+    more = {"tfidf": {"x": 1}}
+    assert enter(tmp_path / "out", recipes=more)["recipes"] == IDENTITY["recipes"] | more
+    both = enter(tmp_path / "out", recipes=IDENTITY["recipes"])["recipes"]
+    assert both == IDENTITY["recipes"] | more, "what is left out of one call is not forgotten"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"folds": 5}, r"folds: None there, 5 now"),
+        ({"data": "b" * 64}, r"data: aaaaaaaaaaaa\.\.\. there, bbbbbbbbbbbb\.\.\. now"),
+        ({"recipes": {"finetune": {"epochs": 4}}}, r"recipes\.finetune\.epochs: 3 there, 4 now"),
+    ],
+)
+def test_something_else_is_refused_and_left_alone(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    enter(tmp_path / "out")
+    (tmp_path / "out" / "cells").mkdir()
+    with pytest.raises(OutputError, match=f"{words}(?s:.*)--restart"):
+        enter(tmp_path / "out", **given)
+    assert (tmp_path / "out" / "cells").is_dir()
+    assert enter(tmp_path / "out", restart=True, **given)["folds"] == given.get("folds")
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]"])
+def test_an_unreadable_account_is_another_comparison(tmp_path: Path, damage: str) -> None:
+    enter(tmp_path / "out")
+    (tmp_path / "out" / ABOUT).write_text(damage)
+    with pytest.raises(OutputError, match="a comparison of something else"):
+        enter(tmp_path / "out")
+    assert enter(tmp_path / "out", restart=True) == IDENTITY
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with opened(tmp_path / "out", IDENTITY, restart=False):
+        other = FileLock(tmp_path / ".out.lock")
+        assert other.lock_file
+        with pytest.raises(OutputError, match="another process"):
+            enter(tmp_path / "out")
+    enter(tmp_path / "out")
+
+
+def test_the_lock_goes_whatever_happens(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "out", IDENTITY, restart=False):
+        raise KeyboardInterrupt
+    assert enter(tmp_path / "out") == IDENTITY
+
+
+Bases = Callable[..., Path]
+
+FIELDS: dict[str, Any] = {"max_length": 48, "batch_size": 8, "epochs": 2, "token_budget": 256, "test": 0.25}
+NAMES = ("frozen-linear", "frozen-mlp", "majority")
+
+
+def run(base: Path, folder: Path, names: tuple[str | Path, ...] = NAMES, **given: Any) -> dict[str, Any]:
+    """A small comparison of `make_rows()`, its caches and `out` in `folder`."""
+    source = folder / "rows-0.csv"
+    if not source.exists():
+        dataset(folder, 80)
+    settings = {"out": folder / "out", "seeds": 2, "head_rates": (1e-2, 1e-3), "cache_dir": folder / "cache"}
+    return compare(source, names, **(settings | {"base": str(base)} | FIELDS | given))
+
+
+@pytest.fixture(scope="module")
+def done(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished comparison: (its folder's parent, the leaderboard). Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("comparison")
+    return folder, run(bases("bert"), folder)
+
+
+def copied(done: tuple[Path, dict[str, Any]], folder: Path) -> Path:
+    shutil.copytree(done[0], folder, dirs_exist_ok=True)
+    return folder
+
+
+def without_time(board: dict[str, Any]) -> dict[str, Any]:
+    """A leaderboard without what differs from one run to the next though nothing else does."""
+    kept = json.loads(json.dumps(board))
+    kept.pop("seconds"), kept.pop("date")
+    return kept
+
+
+def test_the_folder_holds_all_that_is_promised(done: tuple[Path, dict[str, Any]]) -> None:
+    out = done[0] / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "best",
+        "cells",
+        "comparison.json",
+        "leaderboard.json",
+        "report.html",
+    }
+    assert json.loads((out / "leaderboard.json").read_text("utf-8")) == json.loads(json.dumps(done[1]))
+    assert "f1" in (out / "report.html").read_text("utf-8").lower()
+    assert not list(out.glob("cells/**/weights"))
+
+
+def test_the_board_has_every_recipe_with_scores_and_costs(done: tuple[Path, dict[str, Any]]) -> None:
+    board = done[1]
+    recipes = {entry["name"]: entry for entry in board["recipes"]}
+    assert list(recipes) == list(NAMES)
+    assert {entry["status"] for entry in recipes.values()} == {"done"}
+    assert [entry["rate"] for entry in recipes["frozen-mlp"]["rates"]] == [1e-2, 1e-3]
+    assert all(len(entry["validation"]) == 2 for entry in recipes["frozen-mlp"]["rates"])
+    assert recipes["frozen-mlp"]["seeds"] == [0, 1]
+    assert recipes["frozen-linear"]["seeds"] == [0]
+    for entry in recipes.values():
+        figure = entry["test"]["f1_macro"]
+        assert figure["low"] <= figure["mean"] <= figure["high"]
+        assert len(figure["seeds"]) == len(entry["seeds"])
+        assert 0 < entry["cost"]["train_seconds"] <= entry["cost"]["search_seconds"]
+        assert entry["cost"]["rows_per_second"] > 0
+        assert sum(map(sum, entry["confusion"])) == board["data"]["test"] == 20
+    assert recipes["frozen-mlp"]["cost"]["trained_parameters"] > recipes["frozen-linear"]["cost"]["trained_parameters"]
+    assert len(board["pairs"]) == 3
+    assert board["verdict"]["recommended"] in ("frozen-linear", "frozen-mlp")
+    assert len({json.dumps(row["predictions"]) for row in board["disagreements"]}) >= 1
+
+
+def test_validation_chose_the_rate_by_its_mean_over_seeds(done: tuple[Path, dict[str, Any]]) -> None:
+    (entry,) = (entry for entry in done[1]["recipes"] if entry["name"] == "frozen-mlp")
+    means = {rate["rate"]: np.mean(rate["validation"]) for rate in entry["rates"]}
+    assert entry["rate"] == max(means, key=lambda rate: means[rate])
+    scored = {path.parent.parent.name for path in (done[0] / "out" / "cells" / "frozen-mlp").glob("*/*/scored")}
+    assert scored == {f"{entry['rate']:g}"}, "only what was chosen is scored on test"
+
+
+def test_the_best_classifier_predicts_and_its_card_has_the_test_scores(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, board = done
+    classifier = Classifier.load(folder / "out" / "best")
+    entry = next(entry for entry in board["recipes"] if entry["name"] == board["verdict"]["recommended"])
+    test = divide(read_as_trained(classifier, folder / "rows-0.csv"), Recipe.load(base="x", test=0.25, folds=0).data)
+    assert test.test is not None
+    rows = test.test.source.take(test.test.indices)
+    labels = np.array(rows.label_names)[rows.labels]
+    right = float((classifier.predict(rows.texts) == labels).mean())
+    told = classifier.record.facts["metrics"]["test"]["overall"]["accuracy"]["value"]
+    assert right == pytest.approx(told)
+    assert any(score == pytest.approx(told) for score in entry["test"]["accuracy"]["seeds"])
+
+
+def test_the_same_command_again_trains_nothing(
+    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(done, tmp_path)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished cell was made again")
+
+    for name in ("train_cell", "train_baseline", "score_cell", "score_baseline"):
+        monkeypatch.setattr(runner, name, refuse)
+    assert without_time(run(bases("bert"), folder)) == without_time(done[1])
+
+
+def test_it_goes_on_where_it_stopped_and_ends_the_same(
+    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before each of the cells in turn; what had been finished is not made again."""
+    trained: list[str] = []
+
+    def stop_at_third(job: Any, rate: Any) -> Any:
+        if len(trained) in (1, 3):
+            trained.append("stopped")
+            raise KeyboardInterrupt
+        trained.append(f"{rate}")
+        return train_cell(job, rate)
+
+    monkeypatch.setattr(runner, "train_cell", stop_at_third)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(bases("bert"), tmp_path)
+    board = run(bases("bert"), tmp_path)
+    assert trained.count("stopped") == 2
+    assert len(trained) == 5 + 2
+    costs = ("cost", "histories")
+    for entry, other in zip(board["recipes"], done[1]["recipes"], strict=True):
+        assert {key: entry[key] for key in entry if key not in costs} == {
+            key: other[key] for key in other if key not in costs
+        }
+
+
+def test_more_seeds_and_recipes_add_to_a_folder(
+    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    board = run(bases("bert"), copied(done, tmp_path), (*NAMES, "frozen-standard"), seeds=3)
+    before = {entry["name"]: entry for entry in done[1]["recipes"]}
+    now = {entry["name"]: entry for entry in board["recipes"]}
+    assert now["frozen-standard"]["status"] == "done"
+    for rate, same in zip(now["frozen-mlp"]["rates"], before["frozen-mlp"]["rates"], strict=True):
+        assert rate["validation"][:2] == same["validation"]
+
+
+def test_what_selects_and_trains_is_never_given_test(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held by construction: every call gets parts without test, and the order is choose, then score."""
+    events: list[str] = []
+    real_choose, real_score = runner.choose_rate, runner.score_cell
+
+    def spy_train(job: Any, rate: Any) -> Any:
+        assert job.parts.test is None
+        return train_cell(job, rate)
+
+    def spy_choose(values: Any) -> Any:
+        assert all(value is None or isinstance(value, float) for found in values.values() for value in found)
+        events.append("choose")
+        return real_choose(values)
+
+    def spy_score(*given: Any) -> Any:
+        events.append("score")
+        return real_score(*given)
+
+    monkeypatch.setattr(runner, "train_cell", spy_train)
+    monkeypatch.setattr(runner, "choose_rate", spy_choose)
+    monkeypatch.setattr(runner, "score_cell", spy_score)
+    run(bases("bert"), tmp_path, ("frozen-mlp",))
+    assert events[-2:] == ["score", "score"], "once for each seed, after the last choice"
+    assert events.count("score") == 2
+
+
+def test_other_test_rows_change_no_choice(bases: Bases, tmp_path: Path) -> None:
+    rows = make_rows(80)
+    write_csv(tmp_path / "train.csv", rows)
+    boards = []
+    for seed in (5, 6):
+        test = str(write_csv(tmp_path / f"test-{seed}.csv", make_rows(20, seed=seed)))
+        names = ("frozen-mlp", "tfidf")
+        settings = {
+            "out": tmp_path / f"out-{seed}",
+            "seeds": 2,
+            "cache_dir": tmp_path / "cache",
+            "base": str(bases("bert")),
+        }
+        boards.append(
+            compare(tmp_path / "train.csv", names, head_rates=(1e-2, 1e-3), **(settings | FIELDS | {"test": test}))
+        )
+    one, other = boards
+    assert [entry["rates"] for entry in one["recipes"]] == [entry["rates"] for entry in other["recipes"]]
+    assert one["data"]["fingerprint"] != other["data"]["fingerprint"]
+
+
+def test_folds_test_every_row_once(bases: Bases, tmp_path: Path) -> None:
+    board = run(bases("bert"), tmp_path, ("frozen-linear", "tfidf"), folds=3)
+    assert board["data"]["test"] == 80
+    assert board["data"]["folds"] == 3
+    assert sum(entry["test"] for entry in board["data"]["labels"]) == 80
+    assert all(sum(map(sum, entry["confusion"])) == 80 for entry in board["recipes"])
+    assert "frozen-linear/fold-3/only/0" in board["recipes"][0]["cells"]
+
+
+def test_further_pretraining_sees_the_training_part_of_each_fold(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Parts] = []
+
+    def stage(job: Any) -> Any:
+        seen.append(job.parts)
+        return job
+
+    monkeypatch.setattr(runner, "staged", stage)
+    run(
+        bases("bert"),
+        tmp_path,
+        ("further-frozen-linear",),
+        folds=2,
+        further_pretraining="objective=mlm;steps=2",
+    )
+    fingerprints = {parts.train.fingerprint() for parts in seen}
+    assert len(fingerprints) == 2
+    for parts in seen:
+        assert parts.test is not None
+        assert not set(parts.train.rows.tolist()) & set(parts.test.rows.tolist())
+
+
+def test_a_failed_recipe_is_a_result(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def diverge(job: Any, rate: float | None) -> Any:
+        if rate is not None:
+            error = DivergenceFault("the training loss is no longer a finite number")
+            return runner.failed(error.what, job.recipe.training.seed), {}
+        return train_cell(job, rate)
+
+    monkeypatch.setattr(runner, "train_cell", diverge)
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        board = run(bases("bert"), tmp_path)
+    (entry,) = (entry for entry in board["recipes"] if entry["name"] == "frozen-mlp")
+    assert (entry["status"], entry["reason"]) == ("failed", "the training loss is no longer a finite number")
+    assert "frozen-mlp failed" in caplog.text
+    assert len(board["pairs"]) == 1
+    assert "frozen-mlp" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_max_rows_takes_each_class_its_share_and_is_stamped(bases: Bases, tmp_path: Path) -> None:
+    board = run(bases("bert"), tmp_path, ("frozen-linear", "tfidf"), max_rows=48)
+    assert board["data"]["rows"] == 48
+    assert board["data"]["max_rows"] == 48
+    assert any("48 rows" in stamp for stamp in board["stamps"])
+
+
+def test_another_metric_decides(bases: Bases, tmp_path: Path) -> None:
+    board = run(bases("bert"), tmp_path, ("frozen-linear", "tfidf"), metric="neg_log_loss")
+    assert board["metric"] == "neg_log_loss"
+    for entry in board["recipes"]:
+        figure = entry["test"]["neg_log_loss"]
+        assert figure["low"] <= figure["mean"] <= min(figure["high"], 0)
+        assert figure["mean"] == pytest.approx(-entry["test"]["log_loss"]["mean"])
+
+
+def test_many_labels_a_row(bases: Bases, tmp_path: Path) -> None:
+    rows = [(text, str(int(label == "food")), str(int(label != "game"))) for text, label in make_rows(80)]
+    write_csv(tmp_path / "marks.csv", rows, ("text", "food", "other"))
+    settings = {"out": tmp_path / "out", "cache_dir": tmp_path / "cache", "base": str(bases("bert"))}
+    board = compare(
+        tmp_path / "marks.csv",
+        ["frozen-linear", "majority", "tfidf"],
+        seeds=1,
+        **(settings | FIELDS | {"labels": "food,other"}),
+    )
+    assert board["problem_type"] == "multi_label_classification"
+    assert {entry["status"] for entry in board["recipes"]} == {"done"}
+    assert all(entry["confusion"] is None for entry in board["recipes"])
+    assert [entry["label"] for entry in board["recipes"][0]["recall"]] == ["food", "other"]
+
+
+def test_a_budget_leaves_out_what_does_not_fit(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a base that is said to train a row in a second, fine-tuning does not fit, and the page says so."""
+    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=1.0, infer=1000.0))
+    board = run(bases("bert"), tmp_path, ("finetune", "frozen-linear", "tfidf"), budget="1m")
+    entry = board["recipes"][0]
+    assert entry["status"] == "left_out"
+    assert "budget" in entry["reason"]
+    assert any(line.startswith("finetune: ") for line in board["design"]["left_out"])
+    assert board["design"]["budget_seconds"] == 60
+    assert {other["status"] for other in board["recipes"][1:]} == {"done"}
+
+
+def test_a_shortened_stage_is_forecast_at_its_shortened_length(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred epochs would take a minute and more; the ten that the design leaves fit, and are run."""
+    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=100.0, infer=1000.0))
+    stage = "objective=mlm;epochs=100;batch_size=16"
+    board = run(bases("bert"), tmp_path, ("further-frozen-linear", "tfidf"), budget="40s", further_pretraining=stage)
+    assert [entry["status"] for entry in board["recipes"]] == ["done", "done"]
+    assert board["design"]["left_out"][0] == "further pretraining: 10% of its own length"
+    assert not any("the time was needed" in line for line in board["design"]["left_out"])
+
+
+def test_a_budget_too_short_for_anything_is_refused(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=1.0, infer=0.5))
+    with pytest.raises(RecipeError, match=r"too short(?s:.*)--max-rows"):
+        run(bases("bert"), tmp_path, ("finetune", "frozen-linear"), budget="30s")
+
+
+# Bad input
+
+
+def test_another_comparison_in_the_folder_is_refused(
+    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = copied(done, tmp_path)
+    with pytest.raises(OutputError, match=r"max_rows: None there, 40 now(?s:.*)--restart"):
+        run(bases("bert"), folder, max_rows=40)
+    with pytest.raises(OutputError, match=r"recipes.frozen-mlp.training.epochs: 2 there, 3 now"):
+        run(bases("bert"), folder, epochs=3)
+    about = json.loads((folder / "out" / "comparison.json").read_text())
+    about["versions"]["torch"] = "1.0"
+    (folder / "out" / "comparison.json").write_text(json.dumps(about))
+    with pytest.raises(OutputError, match=r"versions.torch: 1.0 there"):
+        run(bases("bert"), folder)
+    board = run(bases("bert"), folder, ("frozen-linear", "tfidf"), max_rows=40, restart=True)
+    assert board["data"]["rows"] == 40
+
+
+def test_a_folder_of_something_else_is_never_emptied(bases: Bases, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    for restart in (False, True):
+        with pytest.raises(OutputError, match="already holds something"):
+            run(bases("bert"), tmp_path, restart=restart)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"seeds": 0}, "seeds is too small"),
+        ({"folds": 1}, "folds is too small"),
+        ({"budget": "soon"}, "the budget is no time"),
+        ({"metric": "f1_samples"}, "no meaning for single_label_classification"),
+        ({"metric": "f1_makro"}, "f1_macro"),
+        ({"truncation": "auto"}, "truncation auto"),
+        ({"names": ("frozen-linaer",)}, "Did you mean 'frozen-linear'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(bases: Bases, tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        run(bases("bert"), tmp_path, **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_rows_for_folds_or_parts(bases: Bases, tmp_path: Path) -> None:
+    dataset(tmp_path, 9)
+    with pytest.raises(DataError, match=r"too few rows for 4 folds(?s:.*)--folds 3"):
+        run(bases("bert"), tmp_path, folds=4)
+    rows = [*make_rows(30, classes=2), ("money only once 77", "money"), ("money and once more 78", "money")]
+    write_csv(tmp_path / "rows-0.csv", rows)
+    with pytest.raises(DataError, match=r"too few rows to compare recipes on(?s:.*)'money'"):
+        run(bases("bert"), tmp_path)

@@ -1,0 +1,447 @@
+"""The page says what the leaderboard holds, to everyone, and nothing on it can act."""
+
+import itertools
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import browser
+from helpers.leaderboards import HOSTILE, STRANGE, board, write_board
+
+from fullbake.comparison.report import MOST_DISAGREEMENTS, render_report, write_report
+from fullbake.core import storage
+from fullbake.core.errors import DataError
+
+KINDS = ("topics", "binary", "hostile", "bare")
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+Attributes = dict[str, str | None]
+
+
+class Outline(HTMLParser):
+    """A page's elements in order: (tag, attributes, path of open tags), and the text inside each kind of tag."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, Attributes, tuple[str, ...]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), (tag, attrs)
+        self.elements.append((tag, dict(attrs), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), tuple(self.open)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element, line {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.texts.append((self.open[-1], data))
+
+    def all(self, tag: str) -> list[Attributes]:
+        return [attributes for name, attributes, _ in self.elements if name == tag]
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def page(request: pytest.FixtureRequest) -> str:
+    return render_report(board(request.param))
+
+
+def changed(change: Callable[[dict[str, Any]], object], kind: str = "topics") -> str:
+    """The page of a leaderboard after `change`."""
+    result = board(kind)
+    change(result)
+    return render_report(result)
+
+
+def text_of(page: str) -> str:
+    outline = Outline(page)
+    return " ".join(" ".join(text for tag, text in outline.texts if tag not in {"style", "title", "desc"}).split())
+
+
+# What it says
+
+
+def test_the_verdict_comes_first_then_the_leaderboard_and_all_the_rest() -> None:
+    sections = [a["id"] for a in Outline(render_report(board("binary"))).all("section")]
+    assert sections == [
+        "verdict",
+        "leaderboard",
+        "differences",
+        "cost",
+        "recall",
+        "thresholds",
+        "disagreements",
+        "rates",
+        "histories",
+        "confusion",
+        "calibration",
+        "forgetting",
+        "failed",
+        "data",
+        "reproduce",
+    ]
+
+
+def test_nothing_finished_is_a_page_too() -> None:
+    page = render_report(board("bare"))
+    sections = [a["id"] for a in Outline(page).all("section")]
+    assert sections == ["verdict", "leaderboard", "failed", "data", "reproduce"]
+    assert "No recipe to recommend" in page
+    assert page.count("the disk is full") == 8
+
+
+def test_what_a_reader_has_to_know_is_there() -> None:
+    result = board()
+    text = text_of(render_report(result))
+    assert "Take frozen-linear" in text
+    for words in (*result["verdict"]["words"], *result["stamps"], *result["data"]["findings"]):
+        assert words in text
+    assert result["recipes"][-1]["reason"] in text
+    assert "restarted with another seed every row was predicted 'sport'" in text
+    assert "so again, and kept the loss never left chance" in text
+    assert result["design"]["left_out"][0] in text
+    assert result["command"] in text
+    for fact in (
+        "duplicates removed 3",
+        "tokens, median 38",
+        "Intel Xeon 8375C",
+        "torch 2.13.0",
+        "2026-11-24 18:02 UTC",
+    ):
+        assert fact in text
+    for entry in result["disagreements"]:
+        assert " ".join(entry["text"].split())[:400] in text
+
+
+def test_the_leaderboard_goes_from_the_best_mean_to_the_worst_and_says_how_they_stand() -> None:
+    page = render_report(board())
+    table = page[page.index('class="leaders"') : page.index("<caption>Cost")]
+    names = re.findall(r"<span><bdi>(.*?)</bdi></span></span>", table)
+    means = [float(mean) for mean in re.findall(r'class="number big">([\d.]+)', table)]
+    assert len(means) == 7
+    assert means == sorted(means, reverse=True)
+    assert names[0] == "further-finetune"
+    assert table.count("best mean") == 1
+    assert table.count("no detectable difference") == 2
+    assert table.count("detectably worse") == 4
+
+
+def test_differences_are_turned_to_the_best_and_keep_their_meaning() -> None:
+    def plain(result: dict[str, Any]) -> None:
+        names = ("finetune", "further-finetune", "frozen-linear")
+        result["recipes"] = [recipe for recipe in result["recipes"] if recipe["name"] in names]
+        pair = dict.fromkeys(("p", "p_holm", "mcnemar_p"), 0.5) | {"rows_needed": None, "words": ""}
+        pair |= {"a": "finetune", "b": "further-finetune", "difference": -0.02, "low": -0.05, "high": 0.01}
+        result["pairs"] = [pair | {"detectable": False, "reason": "they scored the same"}]
+
+    text = text_of(changed(plain))
+    assert "further-finetune minus finetune" in text
+    assert "+0.020 −0.010 to +0.050" in text
+    assert "they scored the same" in text
+
+
+def test_a_score_without_a_value_gives_its_reason() -> None:
+    def undefined(result: dict[str, Any]) -> None:
+        figure = {"mean": None, "low": None, "high": None, "seeds": [], "reason": "a class has no test row"}
+        result["recipes"][0]["test"]["f1_macro"] = figure
+
+    page = changed(undefined)
+    table = page[page.index('class="leaders"') : page.index("<caption>Cost")]
+    assert table.count("a class has no test row") == 1
+    assert table.rindex("finetune</bdi>") > table.rindex("majority</bdi>")
+
+
+def test_many_disagreements_are_cut_and_counted() -> None:
+    page = changed(lambda result: result.update(disagreements=result["disagreements"][:1] * 1234))
+    assert page.count("<li>\n<blockquote") + page.count("<li>\n\n<blockquote") <= MOST_DISAGREEMENTS
+    assert f"Shown are {MOST_DISAGREEMENTS} of 1,234" in page
+
+
+def test_many_labels_a_row_and_pairs_of_texts_are_written_out() -> None:
+    entry = {
+        "row": 1,
+        "text": ["one", "other"],
+        "label": ["a", "b"],
+        "predictions": {"x": ["b"], "y": [], "z": ["a", "b"]},
+    }
+    text = text_of(changed(lambda result: result.update(disagreements=[entry])))
+    assert "one | other" in text
+    assert "labelled a, b" in text
+    assert text.index("✓ a, b") < text.index("✗ b")
+    assert "✗ none" in text
+
+
+def test_more_classes_than_a_matrix_carries_become_a_list_of_mistakes() -> None:
+    def widen(result: dict[str, Any]) -> None:
+        result["label_names"] = [f"class {place}" for place in range(30)]
+        for recipe in result["recipes"]:
+            recipe["confusion"] = [[0] * 30 for _ in range(30)]
+            recipe["confusion"][3][7] = 5
+
+    page = changed(widen)
+    assert 'class="matrix"' not in page
+    assert "a matrix cannot be read" in page
+    row = page[page.index("<bdi>class 3</bdi>") :][:120]
+    assert "class 7" in row
+
+
+def test_a_file_for_each_part_is_named_and_folds_are_told() -> None:
+    def split(result: dict[str, Any]) -> None:
+        result["data"] |= {"source": {"train": "a.csv", "validation": None, "test": "b.csv"}, "folds": 5}
+
+    text = text_of(changed(split))
+    assert "Which way for a.csv, b.csv ?" in text
+    assert "in 5 folds" in text
+
+
+def test_what_the_engine_adds_does_not_disturb() -> None:
+    def extend(result: dict[str, Any]) -> None:
+        result["new"] = result["recipes"][0]["new"] = result["verdict"]["new"] = {"x": 1}
+
+    assert changed(extend) == render_report(board())
+
+
+# The file
+
+
+def test_the_report_lies_beside_its_leaderboard_and_replaces_an_older_one(tmp_path: Path) -> None:
+    folder = write_board(tmp_path / "out")
+    first = write_report(folder)
+    content = first.read_bytes()
+    assert first == folder / "report.html"
+    assert write_report(folder).read_bytes() == content
+    assert {path.name for path in folder.iterdir()} == {"leaderboard.json", "report.html"}
+
+
+def test_a_page_that_could_not_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = write_board(tmp_path / "out")
+    content = write_report(folder).read_bytes()
+    write_board(folder, "binary")
+
+    def stop(operation: str, _: Path) -> None:
+        if operation == "rename":
+            raise OSError("stopped")
+
+    with storage.observed(stop), pytest.raises(OSError, match="stopped"):
+        write_report(folder)
+    assert (folder / "report.html").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no leaderboard"),
+        ("{", "cannot be read"),
+        ("[]", "another version"),
+        ('{"format": 2}', "Expected format 1; got format 2"),
+        ('{"format": 1}', "the leaderboard is incomplete"),
+        (json.dumps({k: v for k, v in board().items() if k != "pairs"}), "Expected pairs"),
+    ],
+)
+def test_a_folder_without_a_good_leaderboard_is_refused(tmp_path: Path, content: str | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "leaderboard.json").write_text(content, "utf-8")
+    with pytest.raises(DataError, match=words):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+# For everyone
+
+
+def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
+    outline = Outline(page)
+    ids = [attributes["id"] for _, attributes, _ in outline.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    referred = [str(a["href"]).removeprefix("#") for a in outline.all("a")]
+    referred += [str(a["aria-labelledby"]) for _, a, _ in outline.elements if "aria-labelledby" in a]
+    assert referred[0] == "verdict"
+    assert set(referred) <= set(ids)
+
+
+def test_headings_descend_one_by_one(page: str) -> None:
+    levels = [int(tag[1]) for tag, _, _ in Outline(page).elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_landmarks_are_there_and_named(page: str) -> None:
+    outline = Outline(page)
+    assert {tag: len(outline.all(tag)) for tag in ("html", "main", "header", "footer", "nav")} == dict.fromkeys(
+        ("html", "main", "header", "footer", "nav"), 1
+    )
+    assert outline.all("html")[0]["lang"] == "en"
+    assert all(a.get("aria-label") or a.get("aria-labelledby") for tag in ("nav", "section") for a in outline.all(tag))
+    regions = [a for _, a, _ in outline.elements if a.get("role") == "region"]
+    assert all(a.get("aria-label") and a.get("tabindex") == "0" for a in regions)
+
+
+def test_every_chart_is_named_or_hidden(page: str) -> None:
+    outline = Outline(page)
+    for place, (tag, attributes, _) in enumerate(outline.elements):
+        if tag != "svg" or attributes.get("aria-hidden") == "true":
+            continue
+        assert attributes["role"] == "img"
+        assert attributes["aria-label"]
+        assert [name for name, _, _ in outline.elements[place + 1 : place + 3]] == ["title", "desc"]
+
+
+def test_every_table_has_a_caption_and_headings_with_a_scope(page: str) -> None:
+    outline = Outline(page)
+    assert len(outline.all("caption")) == len(outline.all("table"))
+    assert all(a.get("scope") in {"row", "col"} for a in outline.all("th"))
+    for place, (tag, _, path) in enumerate(outline.elements):
+        if tag == "table":
+            assert outline.elements[place + 1][0] == "caption"
+            assert path[-1] == "div"
+
+
+def test_no_heading_of_a_table_is_empty(page: str) -> None:
+    headings = re.findall(r"<th\b[^>]*>(.*?)</th>", page, re.DOTALL)
+    assert all(re.sub(r"<svg.*?</svg>|<[^>]*>", "", heading, flags=re.DOTALL).strip() for heading in headings)
+
+
+def test_shades_of_a_matrix_leave_its_digits_readable(page: str) -> None:
+    cells = re.findall(r'<td style="--share:(\d+)"( class="deep")?', page)
+    assert all((int(share) >= 80) == bool(deep) for share, deep in cells)
+    assert not [share for share, _ in cells if 50 < int(share) < 80]
+
+
+def test_every_figure_has_its_numbers_as_a_table(page: str) -> None:
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    assert all("<figcaption>" in figure and "<summary>" in figure and "<table>" in figure for figure in figures)
+
+
+def test_every_figure_in_use_is_tried() -> None:
+    assert render_report(board("binary")).count("<figure>") == 6
+
+
+def luminance(color: str) -> float:
+    """Of #rrggbb, as WCAG 2 defines it."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colors_can_be_read(theme: int) -> None:
+    style = resources.files("fullbake").joinpath("resources/templates/report.css").read_text("utf-8")
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", style.split("@media")[theme]))
+
+    def contrast(one: str, other: str) -> float:
+        dark, light = sorted((luminance(colors[one]), luminance(colors[other])))
+        return (light + 0.05) / (dark + 0.05)
+
+    pairs = [(ink, ground) for ink in ("ink", "soft", "accent", "warn", "good") for ground in ("paper", "card", "tint")]
+    pairs += [("ink", "warn-tint"), ("warn", "warn-tint"), ("quiet", "card")]
+    low = {pair: contrast(*pair) for pair in pairs if contrast(*pair) < (4.5 if pair[0] != "quiet" else 3)}
+    assert not low
+    drawn = [f"s{place}" for place in range(8)] + ["base", "shade"]
+    assert not {name: contrast(name, "card") for name in drawn if contrast(name, "card") < 3}
+
+
+# Inert
+
+
+def test_a_page_loads_nothing_and_forbids_everything(page: str) -> None:
+    outline = Outline(page)
+    policy = next(a["content"] for a in outline.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    tags = {tag for tag, _, _ in outline.elements}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "link", "form", "input", "base", "image", "use"}
+    assert len(outline.all("style")) == 1
+    style = next(text for tag, text in outline.texts if tag == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not [a for _, a, _ in outline.elements if any(name.startswith("on") or name == "src" for name in a)]
+    assert all(str(a["href"]).startswith("#") for a in outline.all("a"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_words_are_inert_wherever_they_stand(text: str) -> None:
+    """Every string of the leaderboard is hostile: names, labels, reasons, versions, all but what the page compares."""
+
+    def poison(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {text + k if key in {"versions", "predictions"} else k: poison(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [poison(entry, key) for entry in value]
+        if isinstance(value, str) and key not in {"status", "way", "metric", "date", "problem_type"}:
+            return f"{value}{text}"
+        return value
+
+    outline = Outline(render_report(poison(board("binary"))))
+    tags = {tag for tag, _, _ in outline.elements}
+    plain = {tag for tag, _, _ in Outline(render_report(board("binary"))).elements}
+    assert tags <= plain | {"details", "summary"}
+    assert not [a for _, a, _ in outline.elements if any(name.startswith("on") for name in a)]
+
+
+needs_browser = pytest.mark.skipif(
+    browser.CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium (as .ci/run does)"
+)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One start of the browser for all pages, by name: as reports, and two that would be owned."""
+    folder = tmp_path_factory.mktemp("browser")
+    frames = []
+    for kind in KINDS:
+        write_report(write_board(folder / kind, kind))
+        frames.append((f"{kind}/report.html", 390))
+    frames.append(("hostile/report.html", 1280))
+    return dict(zip([*KINDS, "wide"], browser.look(folder, frames)["frames"], strict=True))
+
+
+def look_at(folder: Path, page: str) -> dict[str, Any]:
+    (folder / "page.html").write_text(page, "utf-8", "surrogatepass")
+    return browser.look(folder, [("page.html", 800)])
+
+
+@needs_browser
+def test_hostile_texts_do_nothing_in_a_browser(seen: dict[str, Any]) -> None:
+    for name in ("hostile", "wide"):
+        found = seen[name]
+        assert "fullbake compare on </script>" in found["title"]
+        assert not set(found["tags"]) & {"script", "img", "iframe", "meta-refresh", "form"}
+        assert found["tags"].count("style") == 1
+        assert found["handlers"] == 0
+        assert all(link.startswith("#") for link in found["links"])
+        for text in (HOSTILE[0], HOSTILE[1], HOSTILE[5], STRANGE[1][:40]):
+            assert text in found["text"]
+
+
+@needs_browser
+def test_a_phone_scrolls_in_one_direction_only(seen: dict[str, Any]) -> None:
+    assert {name: seen[name]["overflow"] for name in KINDS} == dict.fromkeys(KINDS, 0)
+
+
+@needs_browser
+def test_the_browser_test_would_see_a_script_run(tmp_path: Path) -> None:
+    """The control: the same texts, unescaped and without a policy, do own the page."""
+    found = look_at(tmp_path, f"<!DOCTYPE html><title>page</title><body>{HOSTILE[1]}</body>")
+    assert found["frames"][0]["title"] == "owned"
+
+
+@needs_browser
+def test_the_policy_holds_where_escaping_would_not(tmp_path: Path) -> None:
+    page = render_report(board("bare")).replace("<main>", f"<main>{HOSTILE[0]}{HOSTILE[1]}{HOSTILE[3]}")
+    found = look_at(tmp_path, page)
+    assert "script" in found["frames"][0]["tags"]
+    assert "fullbake compare" in found["frames"][0]["title"]
+    assert found["title"] == "harness"

@@ -1,0 +1,85 @@
+"""fullbake.core.console: Numbers read as people write them."""
+
+import logging
+
+import pytest
+from rich.console import Console
+
+from fullbake.core import console
+from fullbake.core import console as console_module
+from fullbake.core.console import bar
+
+
+def test_lines_go_to_the_logger(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "fullbake"):
+        console.say("epoch 1")
+        console.warn("look here")
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "epoch 1"),
+        ("WARNING", "look here"),
+    ]
+
+
+def test_bar_is_silent_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.bar("work", 2, "rows") as advance:
+        advance(1)
+        advance(1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_bar_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(force_terminal=True, width=120, record=True)
+    monkeypatch.setattr(console_module, "console", console)
+    with bar("features", 100, "texts") as advance:
+        for _ in range(3):
+            advance(25)
+    shown = console.export_text()
+    assert "features" in shown
+    assert "texts/s" in shown
+    assert "75/100" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "–"),
+        (0.002, "under 0.1 s"),
+        (0.8, "0.8 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (412, "6 min 52 s"),
+        (3599.7, "1 h 0 min"),
+        (4200, "1 h 10 min"),
+        (400_000, "111 h 6 min"),
+    ],
+)
+def test_durations(seconds: float | None, words: str) -> None:
+    assert console.duration(seconds) == words
+
+
+def test_scores_and_intervals() -> None:
+    assert console.score(0.70449) == "0.704"
+    assert console.score(None) == console.UNKNOWN
+    assert console.span(0.5, 0.75) == "0.500 to 0.750"
+    assert console.span(None, 0.75) == ""
+
+
+def test_differences_have_a_sign_unless_they_round_to_nothing() -> None:
+    assert [console.signed(value) for value in (0.02, -0.02, -0.0004, None)] == ["+0.020", "−0.020", "0.000", "–"]
+
+
+def test_chances() -> None:
+    assert [console.chance(value) for value in (0.0009, 0.001, 1.0, None)] == ["under 0.001", "0.001", "1.000", "–"]
+
+
+def test_counts_and_sizes() -> None:
+    assert [console.count(value) for value in (22_713_216, 211.6, None)] == ["22,713,216", "212", "–"]
+    assert [console.size(value) for value in (91_000_000, None)] == ["91.0 MB", "–"]
+    assert [console.about(value) for value in (45_166, 90_000, 7)] == ["46,000", "90,000", "7"]
+
+
+def test_moments_and_rates() -> None:
+    assert console.moment("2026-11-24T18:02:11+00:00") == "2026-11-24 18:02 UTC"
+    assert console.moment("2026-11-24T18:02:11") == "2026-11-24 18:02"
+    assert [console.short(rate) for rate in (5e-5, 2.5e-4, 1e-2, 1.0)] == ["5e-5", "2.5e-4", "1e-2", "1"]

@@ -1,0 +1,53 @@
+"""."""
+
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fullbake.core import rng, runtime
+
+
+def test_cache_dir_prefers_the_override_then_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FULLBAKE_CACHE_DIR", str(tmp_path / "env"))
+    assert runtime.cache_dir(tmp_path / "flag") == tmp_path / "flag"
+    assert runtime.cache_dir() == tmp_path / "env"
+    monkeypatch.delenv("FULLBAKE_CACHE_DIR")
+    assert runtime.cache_dir().name == "fullbake"
+
+
+def test_seeding_repeats_all_generators() -> None:
+    def draw() -> list[float]:
+        rng.seed_everything(3)
+        return [float(torch.rand(1)), float(np.random.rand())]
+
+    assert draw() == draw()
+
+
+def test_precision_names() -> None:
+    assert runtime.mixed_precision("fp32") == "no"
+    assert runtime.mixed_precision("bf16") == "bf16"
+    if runtime.device().type == "cpu":
+        assert runtime.mixed_precision("auto") == "no"
+
+
+def test_versions_name_what_weights_depend_on() -> None:
+    versions = runtime.versions()
+    assert {"python", "fullbake", "torch", "transformers"} <= set(versions)
+    assert runtime.threads() == torch.get_num_threads()
+
+
+def test_memory_is_held_where_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc says 1 to each setting; another C library has none and is left alone."""
+    asked: list[tuple[int, int]] = []
+    library = types.SimpleNamespace(mallopt=lambda *setting: asked.append(setting))
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: library)
+    runtime.hold_memory()
+    assert not asked
+    monkeypatch.setenv("FULLBAKE_HOLD_MEMORY", "1")
+    runtime.hold_memory()
+    assert [number for number, _ in asked] == [-4, -1]
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: types.SimpleNamespace())
+    runtime.hold_memory()

@@ -1,0 +1,203 @@
+"""Which texts are the same: the definition by plain sets is the reference, the fast way has to agree."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fullbake.data.duplicates import FEWEST, NEAR, SHINGLE, duplicate_groups, find_overlap, normalize, text_hashes
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+WORDS = [
+    "river", "stone", "quickly", "yellow", "market", "under", "violin", "sixty", "harbour", "lamp", "grey", "often",
+    "window", "bread", "signal", "north", "carpet", "melon", "tiger", "pencil", "rather", "salt", "oven", "cloud",
+]  # fmt: skip
+
+
+def shingles(text: str) -> set[str]:
+    text = normalize(text)
+    return {text[at : at + SHINGLE] for at in range(len(text) - SHINGLE + 1)}
+
+
+def are_near(one: str, two: str) -> bool:
+    """The definition, word for word."""
+    if normalize(one) == normalize(two):
+        return True
+    left, right = shingles(one), shingles(two)
+    if min(len(left), len(right)) < FEWEST:
+        return False
+    return len(left & right) / len(left | right) >= NEAR
+
+
+def sentences(count: int, words: int, seed: int, vocabulary: list[str] = WORDS) -> list[str]:
+    random = np.random.Generator(np.random.PCG64(seed))
+    return [" ".join(random.choice(vocabulary, words)) for _ in range(count)]
+
+
+def together(one: str, two: str) -> bool:
+    return len(set(duplicate_groups([one, "something else altogether", two])[[0, 2]])) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("Ok  Thanks", "ok thanks"),
+        ("ﬁne café", "fine cafe\u0301"),
+        ("STRASSE\n", "straße"),
+        ("Ａ １", "a 1"),
+        ("这间酒店\u3000很好", "这间酒店 很好"),
+        ("", " \t"),
+    ],
+)
+def test_equal_texts(one: str, two: str) -> None:
+    assert normalize(one) == normalize(two)
+    assert together(one, two)
+    np.testing.assert_array_equal(*text_hashes([one, two]))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_normalizing_twice_changes_nothing(text: str) -> None:
+    assert normalize(normalize(text)) == normalize(text)
+
+
+LONG = "The committee met on Tuesday to look at the plans for the new bridge over the river, and agreed to them."
+CHINESE = "选择珠江花园的原因就是方便，有电动扶梯直接到达海边，周围餐馆、食廊、商场、"
+CHINESE += "超市、摊位一应俱全。酒店装修一般，但还算整洁。"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        (LONG, LONG.replace("Tuesday", "Monday"), True),
+        (LONG, "PS: " + LONG, True),
+        (LONG, LONG[::-1], False),
+        (LONG, LONG[:60], False),
+        (CHINESE, CHINESE.replace("一般", "很好"), True),
+        (CHINESE, CHINESE[:30] + CHINESE[::-1], False),
+        ("ok thanks", "ok thanks!", False),
+        ("What is radiation ?", "What is radiations ?", False),
+        ("What is the capital of Italy ?", "What is the capital of Uganda ?", False),
+        ("I want to close my account", "I want to open my account", False),
+    ],
+)
+def test_near_texts(one: str, two: str, same: bool) -> None:
+    assert are_near(one, two) == same
+    assert together(one, two) == same
+
+
+def test_agrees_with_the_definition_on_many_texts() -> None:
+    texts = sentences(150, 14, seed=0) + [text.replace("river", "rivers") for text in sentences(75, 14, seed=0)]
+    groups = duplicate_groups(texts)
+    for one in range(len(texts)):
+        for two in range(one):
+            if are_near(texts[one], texts[two]):
+                assert groups[one] == groups[two], (texts[one], texts[two])
+    assert groups.max() + 1 == len(components(texts))
+
+
+def components(texts: list[str]) -> set[frozenset[int]]:
+    group = {row: {row} for row in range(len(texts))}
+    for one in range(len(texts)):
+        for two in range(one):
+            if group[one] is not group[two] and are_near(texts[one], texts[two]):
+                group[one] |= group[two]
+                for row in group[two]:
+                    group[row] = group[one]
+    return {frozenset(rows) for rows in group.values()}
+
+
+def test_groups_go_by_way_of_others_and_are_numbered_by_first_occurrence() -> None:
+    words = sentences(1, 40, seed=3)[0].split()
+    steps = [" ".join(words[at : at + 30]) for at in range(0, 9, 2)]
+    assert not are_near(steps[0], steps[-1])
+    groups = duplicate_groups(["first", *steps, "last", "FIRST"])
+    assert groups.tolist() == [0, 1, 1, 1, 1, 1, 2, 0]
+    assert groups.dtype == np.int64
+
+
+def test_almost_all_pairs_well_over_the_threshold_are_found() -> None:
+    originals = sentences(400, 25, seed=1)
+    changed = [f"{text} {WORDS[at % len(WORDS)]}" for at, text in enumerate(originals)]
+    assert all(are_near(one, two) for one, two in zip(originals, changed, strict=True))
+    groups = duplicate_groups(originals + changed)
+    assert (groups[:400] == groups[400:]).mean() == 1
+
+
+def test_arrow_and_lists_and_emptiness() -> None:
+    texts = ["a", "A", LONG, LONG + "!"]
+    column = pa.chunked_array([texts[:1], texts[1:]], pa.large_string())
+    assert duplicate_groups(column).tolist() == duplicate_groups(texts).tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(text_hashes(column), text_hashes(texts))
+    assert text_hashes(texts).dtype == np.uint8
+    assert text_hashes([]).shape == (0, 16)
+    assert duplicate_groups([]).tolist() == []
+    assert duplicate_groups(["", "\n", LONG * 20_000]).tolist() == [0, 0, 1]
+
+
+def test_the_same_in_another_process() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from test_duplicates import *; import hashlib\n"
+        "texts = sentences(60, 12, 5) + [t + '.' for t in sentences(30, 12, 5)]\n"
+        "print(duplicate_groups(texts).tolist(), hashlib.sha256(text_hashes(texts).tobytes()).hexdigest())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop()) > 64
+
+
+def test_overlap_of_two_parts() -> None:
+    train = ["one text", LONG, "another", "ONE  text", CHINESE]
+    held = ["nothing", "One text", LONG + " Twice."]
+    rows, others = find_overlap(train, held, near=False)
+    assert (rows.tolist(), others.tolist()) == ([0, 3], [1])
+    rows, others = find_overlap(train, pa.chunked_array([held]))
+    assert (rows.tolist(), others.tolist()) == ([0, 1, 3], [1, 2])
+    assert [found.tolist() for found in find_overlap(train, ["new"])] == [[], []]
+
+
+def test_time_grows_with_the_number_of_texts_and_not_its_square() -> None:
+    vocabulary = ["".join(one) + two for one in itertools.permutations("abcdefg", 3) for two in ("hi", "jk", "lm")]
+    took = []
+    for count in (1_000, 8_000):
+        texts = sentences(count // 2, 30, seed=2, vocabulary=vocabulary)
+        texts += [text + " again" for text in texts]
+        start = time.process_time()
+        groups = duplicate_groups(texts)
+        took.append(time.process_time() - start)
+        assert groups.max() + 1 == count // 2
+    assert took[1] < 24 * took[0]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
+@pytest.mark.parametrize(
+    ("train", "held", "column", "count"),
+    [
+        ("trec_train.csv", "trec_test.csv", "text", 11),  # 10 to the letter, and one in another case
+        ("chnsenticorp_train.csv", "chnsenticorp_dev.csv", "text", 338),
+        ("imdb_train.parquet", "imdb_test.parquet", "text", 123),
+    ],
+)
+def test_known_overlaps(train: str, held: str, column: str, count: int) -> None:
+    from fullbake.data.dataset import read_dataset
+
+    one, two = (read_dataset(SHARED / name, text=column).texts for name in (train, held))
+    assert len(find_overlap(one, two, near=False)[1]) == count

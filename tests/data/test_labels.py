@@ -1,0 +1,121 @@
+"""."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fullbake.config.sections import Columns
+from fullbake.core.errors import DataError
+from fullbake.data.labels import LabelReader, count_labels
+
+ONE = Columns("text", "label")
+MANY = Columns("text", labels=("a", "b"))
+PARTED = Columns("text", "label", label_separator="|")
+
+
+def where(index: int) -> str:
+    return f"x.csv, line {index + 2}"
+
+
+def finish(columns: Columns, *chunks: dict[str, list[Any]], known: tuple[str, ...] | None = None) -> Any:
+    reader = LabelReader(columns, known)
+    for chunk in chunks:
+        reader.add(chunk, where)
+    return reader.finish()
+
+
+def test_single_labels_are_numbered_in_sorted_order_over_chunks() -> None:
+    names, labels, rows = finish(ONE, {"label": ["z", "1"]}, {"label": ["01", "z"]})
+    assert names == ("01", "1", "z")
+    assert labels.tolist() == [2, 1, 0, 2]
+    assert rows.tolist() == [0, 1, 2, 3]
+
+
+def test_an_empty_label_is_counted_and_its_row_left_out() -> None:
+    reader = LabelReader(ONE)
+    reader.add({"label": ["a", "", "b", " "]}, where)
+    assert (reader.unlabelled, reader.first_unlabelled) == (2, "x.csv, line 3")
+    _, labels, rows = reader.finish()
+    assert (labels.tolist(), rows.tolist()) == ([0, 1], [0, 2])
+
+
+SETS = st.lists(st.sets(st.sampled_from(["joy", "anger", " odd", "ß"])), min_size=1, max_size=8)
+
+
+@given(SETS)
+def test_every_form_of_many_labels_gives_the_same_matrix(sets: list[set[str]]) -> None:
+    names = tuple(sorted(set.union(*sets)))
+    if not names:
+        return
+    expected = [[int(name in held) for name in names] for held in sets]
+    lists = finish(ONE, {"label": [sorted(held) for held in sets]})
+    columns = {name: [str(int(name in held)) for held in sets] for name in names}
+    marks = finish(Columns("text", labels=names), columns)
+    for found in (lists, marks):
+        assert found[0] == names
+        assert found[1].tolist() == expected
+        assert found[1].dtype == np.uint8
+    stripped = {name.strip() for name in names}
+    parted = finish(PARTED, {"label": ["|".join(sorted(held)) for held in sets]})
+    assert set(parted[0]) == stripped
+    assert parted[1].sum() == sum(map(len, sets))
+
+
+def test_what_a_column_of_marks_may_hold() -> None:
+    values = ["0", "1", "0.0", "1.0", "false", "true", "False", "True"]
+    names, labels, _ = finish(MANY, {"a": values, "b": values[::-1]})
+    assert (names, labels[:, 0].tolist()) == (("a", "b"), [0, 1] * 4)
+
+
+def test_known_labels_keep_their_order_whatever_the_columns_are_named_in() -> None:
+    flipped = Columns("text", labels=("b", "a"))
+    names, labels, _ = finish(flipped, {"a": ["1"], "b": ["0"]}, known=("a", "b"))
+    assert (names, labels.tolist()) == (("a", "b"), [[1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "chunks", "words"),
+    [
+        (ONE, [{"label": ["a"]}, {"label": [["a"]]}], "changes its form"),
+        (ONE, [{"label": [["a"]]}, {"label": ["a"]}], "changes its form"),
+        (ONE, [{"label": [["a", "a"]]}], "twice"),
+        (ONE, [{"label": [["a", " "]]}], "empty label"),
+        (PARTED, [{"label": ["a||b"]}], "empty label"),
+        (PARTED, [{"label": [["a"]]}], "changes its form"),
+        (MANY, [{"a": ["2"], "b": ["0"]}], "0 and 1"),
+        (MANY, [{"a": [["1"]], "b": ["0"]}], "0 and 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(
+    columns: Columns, chunks: list[dict[str, list[Any]]], words: str
+) -> None:
+    with pytest.raises(DataError, match=r"x\.csv, line 2.*" + words):
+        finish(columns, *chunks)
+
+
+def test_an_unknown_label_and_other_columns_are_refused() -> None:
+    with pytest.raises(DataError, match=r"training did not have[\s\S]*Did you mean 'joy'"):
+        finish(ONE, {"label": ["joi"]}, known=("anger", "joy"))
+    with pytest.raises(DataError, match="not the labels of training"):
+        LabelReader(MANY, ("a", "c"))
+
+
+def test_counts_are_those_of_numpy() -> None:
+    assert count_labels(np.array([0, 2, 2]), 4).tolist() == [1, 0, 2, 0]
+    assert count_labels(np.array([[1, 0], [1, 1]], dtype=np.uint8), 2).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("columns", [ONE, MANY, PARTED, Columns("a", "l", "b")])
+def test_columns_go_through_json(columns: Columns) -> None:
+    assert Columns.from_json(columns.to_json()) == columns
+
+
+def test_columns_know_what_they_hold() -> None:
+    check: Callable[[Columns], tuple[Any, Any]] = lambda columns: (columns.of_texts, columns.of_labels)  # noqa: E731
+    assert check(Columns("a", "l", "b")) == (("a", "b"), ("l",))
+    assert check(MANY) == (("text",), ("a", "b"))
+    assert check(Columns("a")) == (("a",), ())

@@ -1,0 +1,76 @@
+"""fullbake.data.text_checks: ."""
+
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fullbake.data.text_checks import MARKS, find_clues, find_named_labels, marked, script_shares, words_of
+
+
+def test_scripts_are_shares_of_letters() -> None:
+    assert script_shares(["abc, 123", "где"]) == {"Latin": 0.5, "Cyrillic": 0.5}
+    shares = script_shares(["漢字かな", "한글 ไทย देव", "مرحبا"])
+    assert set(shares) == {"Arabic", "Han", "Hiragana", "Hangul", "Thai", "Devanagari"}
+    assert max(shares, key=lambda name: shares[name]) == "Arabic"
+    assert script_shares(["12 !?"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("part", "texts", "places"),
+    [
+        ("spaces alone", ["", "  \n", "a"], [0, 1]),
+        ("U+FFFD", ["ok", "a\ufffdb"], [1]),
+        ("read as", ["café", "cafÃ©", "donâ€™t", "itâs", "20 µm"], [1, 2]),
+        ("control", ["a\tb\nc", "a\x07b"], [1]),
+        ("markup", ["a < b > c", "<br />", "x &amp; y", "AT&T", "if a < b and b>c"], [1, 2]),
+    ],
+)
+def test_marks(part: str, texts: list[str], places: list[int]) -> None:
+    (pattern,) = [pattern for name, pattern in MARKS.items() if part in name]
+    assert marked(pa.array(texts), pattern) == places
+
+
+DRAWN = random.Random(0)
+TEXTS = [" ".join(DRAWN.choices("a b c d e f g h".split(), k=6)) for _ in range(300)]  # noqa: SIM905
+LABELS = np.array([DRAWN.randint(0, 1) for _ in TEXTS])
+
+
+def test_chance_raises_no_alarm() -> None:
+    assert find_clues(TEXTS, LABELS, ("no", "yes")) == []
+
+
+def test_one_exception_in_a_hundred_does_not_hide_a_clue() -> None:
+    texts = [f"{text} marker" if label else text for text, label in zip(TEXTS, LABELS, strict=True)]
+    texts[int(np.flatnonzero(LABELS == 0)[0])] += " marker"
+    (clue,) = find_clues(texts, LABELS, ("no", "yes"))
+    assert (clue.word, clue.label) == ("marker", "yes")
+    assert (clue.rows, clue.right) == (int(LABELS.sum()) + 1, int(LABELS.sum()))
+    assert clue.covered == 1
+
+
+def test_each_of_many_labels_is_looked_at() -> None:
+    labels = np.stack([LABELS, 1 - LABELS], axis=1)
+    texts = [f"{text} {'one' if label else 'two'}" for text, label in zip(TEXTS, LABELS, strict=True)]
+    assert {(clue.word, clue.label) for clue in find_clues(texts, labels, ("x", "y"))} == {("one", "x"), ("two", "y")}
+
+
+def test_a_label_that_nearly_all_have_is_decided_by_nothing() -> None:
+    labels = np.zeros(300, dtype=np.int64)
+    labels[:5] = 1
+    assert find_clues(TEXTS, labels, ("no", "yes")) == []
+
+
+def test_names_of_numbers_are_not_looked_for() -> None:
+    texts = [f"{text} {label}" for text, label in zip(TEXTS, LABELS, strict=True)]
+    assert find_named_labels(texts, LABELS, ("0", "1")) == []
+    named = [
+        f"{text} {('fine', 'Very_Toxic'.replace('_', ' '))[label]}" for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    assert {clue.label for clue in find_named_labels(named, LABELS, ("fine", "very_toxic"))} == {"fine", "very_toxic"}
+
+
+def test_words() -> None:
+    assert words_of("Don't SHOUT, Straße!") == {"don", "t", "shout", "strasse"}
+    assert words_of("房间小") == {"房间小", "房间", "间小"}

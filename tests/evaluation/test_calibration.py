@@ -1,0 +1,67 @@
+"""."""
+
+import numpy as np
+import pytest
+
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.evaluation.calibration import fit_temperature, reliability
+from fullbake.evaluation.decisions import probabilities
+
+RANDOM = np.random.default_rng(0)
+
+
+def drawn(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax is the chance of each class, and classes drawn by it."""
+    logits = RANDOM.normal(scale=2, size=(rows, classes))
+    chances = probabilities(logits, SINGLE_LABEL)
+    labels = np.array([RANDOM.choice(classes, p=row) for row in chances])
+    return logits, labels
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_it_finds_how_much_too_sure_scores_are(factor: float) -> None:
+    logits, labels = drawn(4000)
+    assert fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.08)
+
+
+def test_many_labels_share_one() -> None:
+    logits = RANDOM.normal(scale=2, size=(4000, 4))
+    labels = (RANDOM.random((4000, 4)) < probabilities(logits, MULTI_LABEL)).astype(np.uint8)
+    assert fit_temperature(logits * 2, labels) == pytest.approx(2, rel=0.08)
+
+
+def test_a_few_rows_without_an_error_do_not_drive_it_to_nothing() -> None:
+    logits = np.eye(2)[[0, 1] * 5] * 4
+    assert 0.3 < fit_temperature(logits, np.array([0, 1] * 5)) < 1
+
+
+def test_it_lowers_the_error() -> None:
+    logits, labels = drawn(3000)
+    sure = logits * 3
+    temperature = fit_temperature(sure, labels)
+    before, after = (reliability(probabilities(z, SINGLE_LABEL), labels) for z in (sure, sure / temperature))
+    assert after["ece"] < 0.5 * before["ece"]
+    assert after["brier"] < before["brier"]
+
+
+def test_reliability_is_what_a_plain_loop_counts() -> None:
+    logits, labels = drawn(500)
+    chances = probabilities(logits, SINGLE_LABEL)
+    found, error = reliability(chances, labels, bins=10), 0.0
+    top = chances.max(axis=1)
+    for number in range(10):
+        inside = (top >= number / 10) & ((top < (number + 1) / 10) | (number == 9))
+        if inside.any():
+            right = (chances.argmax(axis=1) == labels)[inside]
+            error += inside.mean() * abs(right.mean() - top[inside].mean())
+    assert found["ece"] == pytest.approx(error)
+    assert sum(entry["count"] for entry in found["bins"]) == 500
+    onehot = np.eye(3)[labels]
+    assert found["brier"] == pytest.approx(((chances - onehot) ** 2).sum(axis=1).mean())
+
+
+def test_of_many_labels_every_label_is_a_claim() -> None:
+    chances = np.array([[0.9, 0.1], [0.9, 0.2]])
+    found = reliability(chances, np.array([[1, 0], [1, 0]]), bins=10)
+    assert sum(entry["count"] for entry in found["bins"]) == 4
+    assert found["ece"] == pytest.approx((0.2 + 0.1 + 0.2) / 4)

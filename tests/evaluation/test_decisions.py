@@ -1,0 +1,169 @@
+"""."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import expit, log_softmax, softmax
+from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
+
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_of
+from fullbake.core.errors import RecipeError
+from fullbake.evaluation.decisions import Aim, Decision, check_aim, fit_decision, probabilities, row_losses
+
+LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32))
+NAMES = ("a", "b", "c")
+
+
+@given(LOGITS)
+def test_probabilities_are_scipys(logits: np.ndarray) -> None:
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(probabilities(logits, SINGLE_LABEL), softmax(exact, axis=1), atol=1e-12)
+    np.testing.assert_allclose(probabilities(logits, MULTI_LABEL), expit(exact), atol=1e-12)
+
+
+@given(LOGITS, st.integers(0, 2))
+def test_row_losses_are_scipys(logits: np.ndarray, label: int) -> None:
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(
+        row_losses(logits, np.full(5, label)), -log_softmax(exact, axis=1)[:, label], rtol=1e-9, atol=1e-12
+    )
+
+
+def test_many_labels_lose_as_scikit_learn_says() -> None:
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(40, 3)), random.integers(0, 2, (40, 3))
+    expected = np.mean([log_loss(labels[:, place], expit(logits[:, place])) for place in range(3)])
+    assert row_losses(logits, labels).mean() == pytest.approx(expected)
+
+
+def test_the_plain_rule() -> None:
+    chances = np.array([[0.2, 0.5, 0.3], [0.5, 0.5, 0.0]])
+    assert Decision(SINGLE_LABEL, NAMES).decide(chances).tolist() == [1, 0]
+    assert Decision(MULTI_LABEL, NAMES).decide(chances).tolist() == [[0, 1, 0], [1, 1, 0]]
+    assert Decision(SINGLE_LABEL, NAMES).to_json() is None
+
+
+def test_a_threshold_of_one_class_leaves_the_others_their_likeliest() -> None:
+    rule = Decision(SINGLE_LABEL, NAMES, (0.3,), positive=2)
+    assert rule.decide(np.array([[0.6, 0.1, 0.3], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])).tolist() == [2, 0, 2]
+    never = Decision(SINGLE_LABEL, NAMES, (0.9,), positive=2)
+    assert never.decide(np.array([[0.1, 0.2, 0.7]])).tolist() == [1]
+
+
+def test_costs_choose_the_cheapest_label() -> None:
+    """Elkan 2001: a miss that costs nine turns the threshold to a tenth."""
+    rule, entries = fit_decision(np.eye(3), np.arange(3), NAMES, aim=Aim(costs={"a>b": 9.0, "a>c": 9.0}))
+    assert entries == []
+    assert rule.decide(np.array([[0.11, 0.8, 0.09], [0.04, 0.9, 0.06]])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Decision(SINGLE_LABEL, NAMES),
+        Decision(SINGLE_LABEL, NAMES, (0.25,), positive=1),
+        Decision(SINGLE_LABEL, NAMES, costs=((0.0, 1.0, 2.0), (3.0, 0.0, 1.0), (1.0, 1.0, 0.0))),
+        Decision(MULTI_LABEL, NAMES, (0.1, 0.5, 0.9)),
+    ],
+)
+def test_a_rule_goes_through_json(rule: Decision) -> None:
+    assert Decision.from_json(rule.to_json(), rule.problem_type, NAMES) == rule
+
+
+SCORES = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 0.9, 1.0]), st.booleans()), min_size=2, max_size=12
+)
+
+
+def every_threshold(scores: np.ndarray) -> list[np.ndarray]:
+    """What each threshold there could be predicts."""
+    return [scores >= cut for cut in [*np.unique(scores), 2.0]]
+
+
+def fitted(scores: np.ndarray, truth: np.ndarray, aim: Aim) -> tuple[np.ndarray, dict[str, Any]]:
+    rule, (entry,) = fit_decision(scores[:, None], truth[:, None].astype(np.uint8), ("x",), aim=aim)
+    return rule.decide(scores[:, None])[:, 0] == 1, entry
+
+
+@given(SCORES)
+def test_f1_recall_precision_and_cost_are_the_best_of_all_thresholds(rows: list[tuple[float, bool]]) -> None:
+    """Brute force over every threshold."""
+    scores, truth = np.array([score for score, _ in rows]), np.array([held for _, held in rows])
+    if truth.all() or not truth.any():
+        return
+    options = every_threshold(scores)
+
+    def measure(predicted: np.ndarray) -> tuple[float, float, float]:
+        options = {"zero_division": 0}
+        return tuple(score(truth, predicted, **options) for score in (f1_score, recall_score, precision_score))
+
+    best, entry = fitted(scores, truth, Aim("f1"))
+    assert measure(best)[0] == pytest.approx(max(measure(option)[0] for option in options))
+    assert entry["f1"] == pytest.approx(measure(best)[0])
+    found, entry = fitted(scores, truth, Aim(at_recall=0.8))
+    fewest = min(option.sum() for option in options if measure(option)[1] >= 0.8)
+    assert (found.sum(), entry["reached"]) == (fewest, True)
+    found, entry = fitted(scores, truth, Aim(at_precision=0.8))
+    reaching = [measure(option)[1] for option in options if measure(option)[2] >= 0.8]
+    assert entry["reached"] == bool(reaching)
+    assert measure(found)[1] == pytest.approx(max(reaching)) if reaching else entry["reason"]
+    found, _ = fitted(scores, truth, Aim(costs={"miss": 3, "false_alarm": 2}))
+    cost = [3 * (truth & ~option).sum() + 2 * (option & ~truth).sum() for option in options]
+    assert 3 * (truth & ~found).sum() + 2 * (found & ~truth).sum() == min(cost)
+
+
+@given(SCORES)
+def test_a_threshold_stands_on_no_score(rows: list[tuple[float, bool]]) -> None:
+    """Rounding must not turn a row over."""
+    scores, truth = np.array([score for score, _ in rows]), np.array([held for _, held in rows])
+    rule, _ = fit_decision(scores[:, None], truth[:, None].astype(np.uint8), ("x",), aim=Aim("f1"))
+    assert rule.thresholds is not None
+    mixed = truth.any() and not truth.all()
+    assert not mixed or min(abs(scores[(scores > 0) & (scores < 1)] - rule.thresholds[0]), default=1) > 0.01
+
+
+def test_a_label_without_examples_keeps_a_half() -> None:
+    rule, entries = fit_decision(
+        np.full((4, 2), 0.3), np.array([[0, 1], [0, 0], [0, 1], [0, 0]]), ("x", "y"), aim=Aim("f1")
+    )
+    assert rule.thresholds is not None
+    assert rule.thresholds[0] == 0.5
+    assert entries[0]["reached"] is False
+    assert "no row" in entries[0]["reason"]
+
+
+def test_two_classes_and_costs_are_a_threshold_of_the_last() -> None:
+    chances = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
+    labels = np.array([0, 1, 0, 1])
+    cautious, (entry,) = fit_decision(chances, labels, ("no", "yes"), aim=Aim(costs={"yes>no": 10}))
+    assert cautious.decide(chances).tolist() == [0, 1, 1, 1]
+    assert entry["label"] == "yes"
+    bold, _ = fit_decision(chances, labels, ("no", "yes"), aim=Aim(costs={"no>yes": 10}))
+    assert bold.decide(chances).tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("aim", "problem", "words"),
+    [
+        (Aim("f1"), SINGLE_LABEL, "--positive"),
+        (Aim(at_recall=0.9, positive="d"), SINGLE_LABEL, "no class 'd'"),
+        (Aim(positive="a"), MULTI_LABEL, "every label has a threshold"),
+        (Aim(costs={"a>d": 1}), SINGLE_LABEL, "'a>d'"),
+        (Aim(costs={"mis": 1}), MULTI_LABEL, "Did you mean 'miss'"),
+    ],
+)
+def test_an_aim_without_meaning_is_refused(aim: Aim, problem: Any, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        check_aim(aim, problem, NAMES)
+    check_aim(Aim("f1"), MULTI_LABEL, NAMES)
+    check_aim(Aim("f1"), SINGLE_LABEL, ("no", "yes"))
+    check_aim(Aim(costs={"a>b": 1}), SINGLE_LABEL, NAMES)
+
+
+def test_the_problem_is_told_by_the_labels() -> None:
+    assert problem_of(np.zeros(3, dtype=np.int64)) == SINGLE_LABEL
+    assert problem_of(np.zeros((3, 2), dtype=np.uint8)) == MULTI_LABEL

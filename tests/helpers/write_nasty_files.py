@@ -1,0 +1,27 @@
+"""Write the corpus of awkward files into a folder: python tests/helpers/write_nasty_files.py FOLDER."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from helpers.nasty_files import CASES, FOLDERS
+
+
+def make(folder: Path) -> None:
+    """All cases as files, folders of shards, and a pipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in CASES:
+        (folder / case.name).write_bytes(case.content)
+    for name, files, _ in FOLDERS:
+        (folder / name).mkdir(exist_ok=True)
+        for case in files:
+            (folder / name / case.name).write_bytes(case.content)
+    if not (folder / "a_pipe.csv").exists():
+        os.mkfifo(folder / "a_pipe.csv")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))
+    print(f"{len(CASES)} files, {len(FOLDERS)} folders and a pipe in {sys.argv[1]}")

@@ -1,0 +1,241 @@
+"""."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullbake.models.batching import POOL_BATCHES, Step, balanced_row_weights, inference_plan, training_plan
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=200).map(lambda values: np.array(values, dtype=np.int64))
+SIZES = st.integers(1, 40)
+BUDGETS = st.integers(1, 5000)
+SEEDS = st.integers(0, 2**64)
+EPOCHS = st.integers(0, 50)
+
+
+def plan(lengths, batch_size=16, seed=0, epoch=0, token_budget=2048, merge_last_single=False) -> list[Step]:
+    return training_plan(
+        np.asarray(lengths),
+        batch_size=batch_size,
+        seed=seed,
+        epoch=epoch,
+        token_budget=token_budget,
+        merge_last_single=merge_last_single,
+    )
+
+
+def skewed(rows: int) -> np.ndarray:
+    """Lengths as comments have them: many short, a few at the limit."""
+    return np.random.default_rng(0).lognormal(4, 1, rows).clip(3, 512).astype(np.int64)
+
+
+def fits(lengths: np.ndarray, cut: np.ndarray, token_budget: int) -> bool:
+    return len(cut) == 1 or len(cut) * lengths[cut].max() <= token_budget
+
+
+def padding(lengths: np.ndarray, cuts: list[np.ndarray]) -> float:
+    return sum(len(cut) * lengths[cut].max() for cut in cuts) / lengths.sum()
+
+
+@given(LENGTHS, SIZES, SEEDS, EPOCHS, BUDGETS, st.booleans())
+@settings(deadline=None)
+def test_every_row_stands_in_one_cut_of_one_step(lengths, size, seed, epoch, budget, merge):
+    steps = plan(lengths, size, seed, epoch, budget, merge)
+    rows = np.concatenate([np.empty(0, np.int64), *(step.rows for step in steps)])
+    assert sorted(rows.tolist()) == list(range(len(lengths)))
+    assert rows.dtype == np.int64
+    assert all(len(cut) for step in steps for cut in step.cuts)
+
+
+@given(st.integers(0, 200), SIZES, st.booleans())
+@settings(deadline=None)
+def test_steps_have_the_batch_size_but_the_last(rows, size, merge):
+    sizes = [len(step.rows) for step in plan(np.ones(rows, int), size, merge_last_single=merge)]
+    expected = [size] * (rows // size) + [rows % size] * bool(rows % size)
+    if merge and rows % size == 1 and rows > size:
+        expected[-2:] = [size + 1]
+    assert sizes == expected
+
+
+@given(LENGTHS, SIZES, SEEDS, BUDGETS)
+@settings(deadline=None)
+def test_cuts_keep_the_budget_longest_first(lengths, size, seed, budget):
+    for step in plan(lengths, size, seed, token_budget=budget):
+        assert all(fits(lengths, cut, budget) for cut in step.cuts)
+        longest = [lengths[cut].max() for cut in step.cuts]
+        assert longest == sorted(longest, reverse=True)
+
+
+@given(LENGTHS, SIZES, SEEDS, EPOCHS, st.booleans())
+@settings(deadline=None)
+def test_the_budget_decides_cuts_only(lengths, size, seed, epoch, merge):
+    def rows(budget: int) -> list[list[int]]:
+        return [sorted(step.rows.tolist()) for step in plan(lengths, size, seed, epoch, budget, merge)]
+
+    assert rows(1) == rows(2048) == rows(10**9)
+
+
+@given(LENGTHS, SIZES, SEEDS, EPOCHS)
+@settings(deadline=None)
+def test_a_plan_is_a_function_of_its_arguments(lengths, size, seed, epoch):
+    first = plan(lengths, size, seed, epoch)
+    np.random.seed(1)
+    for other in range(3):  # epochs planned in between change nothing
+        plan(lengths, size, seed, other)
+    again = plan(lengths, size, seed, epoch)
+    assert [[cut.tolist() for cut in step.cuts] for step in first] == [
+        [cut.tolist() for cut in step.cuts] for step in again
+    ]
+
+
+def test_the_streams_never_change():
+    # Stored numbers: resuming a run of an older version depends on it.
+    steps = plan(np.arange(1, 13), batch_size=4, seed=7, epoch=3)
+    assert [step.rows.tolist() for step in steps] == [[0, 6, 7, 11], [1, 2, 4, 8], [3, 5, 9, 10]]
+
+
+def test_epochs_and_seeds_differ_and_do_not_run_into_each_other():
+    keys = [(seed, epoch) for seed in (0, 1, 5, 2**32, 2**32 + 5) for epoch in range(4)]
+    orders = {tuple(np.concatenate([step.rows for step in plan(np.ones(64), 16, *key)])) for key in keys}
+    assert len(orders) == len(keys)
+
+
+def test_small_sets_are_not_batched_alike_each_epoch():
+    lengths = np.arange(1, 161)  # as one sorted pool, all epochs would have the same ten batches
+    epochs = [{frozenset(step.rows.tolist()) for step in plan(lengths, 16, epoch=epoch)} for epoch in range(5)]
+    assert all(not one & other for one, other in itertools.combinations(epochs, 2))
+
+
+def test_a_short_last_step_holds_random_rows():
+    lengths = np.arange(1, 100)
+    last = [plan(lengths, 16, epoch=epoch)[-1].rows for epoch in range(200)]
+    means = [lengths[rows].mean() for rows in last]
+    assert {len(rows) for rows in last} == {3}
+    assert np.mean(means) == pytest.approx(50, abs=4)  # the longest three would be 98
+
+
+def test_equal_lengths_are_a_plain_shuffle():
+    # Which epoch's step a row falls in says nothing about its neighbor's.
+    rows = np.array([np.concatenate([s.rows for s in plan(np.full(64, 512), 8, epoch=e)]) for e in range(400)])
+    place = np.argsort(rows, axis=1) // 8
+    together = (place[:, 0] == place[:, 1]).mean()
+    assert together == pytest.approx(7 / 63, abs=0.05)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_cuts_are_the_cheapest_of_all(values, budget):
+    lengths = np.sort(np.array(values))
+    step = plan(lengths, batch_size=len(lengths), token_budget=budget)[0]
+
+    def cost(sizes: list[int]) -> float:
+        return sum(size + size * size / 64 / budget + budget / 32 for size in sizes)
+
+    def ways(end: int) -> list[list[int]]:
+        return (
+            [[]]
+            if end == 0
+            else [
+                [*way, (end - start) * int(lengths[end - 1])]
+                for start in range(end)
+                if end - start == 1 or (end - start) * lengths[end - 1] <= budget
+                for way in ways(start)
+            ]
+        )
+
+    got = cost([len(cut) * int(lengths[cut].max()) for cut in step.cuts])
+    assert got == pytest.approx(min(map(cost, ways(len(lengths)))))
+
+
+def test_equal_texts_are_cut_evenly():
+    step = plan(np.full(16, 140), batch_size=16, token_budget=2048)[0]
+    assert [len(cut) for cut in step.cuts] == [8, 8]
+
+
+@pytest.mark.parametrize("batch_size", [16, 32])
+def test_padding_is_little(batch_size):
+    lengths = skewed(8000)
+    shuffled = np.random.default_rng(1).permutation(8000)
+    plain = [shuffled[start : start + batch_size] for start in range(0, 8000, batch_size)]
+    cuts = [cut for step in plan(lengths, batch_size) for cut in step.cuts]
+    assert padding(lengths, plain) > 3
+    assert padding(lengths, cuts) < 1.06
+    assert 8000 / batch_size > POOL_BATCHES  # more than one pool
+
+
+def test_planning_is_quick():
+    lengths = skewed(160_000)
+    started = time.process_time()
+    plan(lengths)
+    inference_plan(lengths, token_budget=2048)
+    assert time.process_time() - started < 1
+
+
+@given(LENGTHS, BUDGETS)
+@settings(deadline=None)
+def test_inference_takes_every_row_once_longest_first_within_the_budget(lengths, budget):
+    batches = inference_plan(lengths, token_budget=budget)
+    rows = np.concatenate([np.empty(0, np.int64), *batches])
+    assert sorted(rows.tolist()) == list(range(len(lengths)))
+    assert (np.diff(lengths[rows]) <= 0).all()
+    assert all(fits(lengths, batch, budget) for batch in batches)
+
+
+@given(LENGTHS, BUDGETS, st.data())
+@settings(deadline=None)
+def test_inference_batches_hang_on_the_lengths_alone(lengths, budget, data):
+    shuffle = np.array(data.draw(st.permutations(range(len(lengths)))), dtype=np.int64)
+    sizes = [lengths[batch].tolist() for batch in inference_plan(lengths, token_budget=budget)]
+    assert sizes == [
+        lengths[shuffle][batch].tolist() for batch in inference_plan(lengths[shuffle], token_budget=budget)
+    ]
+
+
+def test_inference_keeps_the_order_of_equal_lengths():
+    batches = inference_plan(np.array([3, 5, 3, 5, 3]), token_budget=10)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [0, 2, 4]]
+
+
+# Rows drawn by weight
+
+
+def drawn(weights, seed=0, epoch=0):
+    lengths = np.full(len(weights), 7)
+    steps = training_plan(
+        lengths, batch_size=8, seed=seed, epoch=epoch, token_budget=64, merge_last_single=False, weights=weights
+    )
+    return np.concatenate([step.rows for step in steps])
+
+
+def test_rows_are_drawn_as_often_as_they_weigh():
+    weights = np.tile([1.0, 3.0], 5000)
+    rows = drawn(weights)
+    assert len(rows) == 10_000
+    assert abs((rows % 2).mean() - 0.75) < 0.015  # three standard deviations
+
+
+def test_a_row_of_no_weight_is_never_drawn():
+    weights = np.r_[np.zeros(50), np.ones(50)]
+    assert drawn(weights).min() >= 50
+
+
+def test_draws_are_a_function_of_seed_and_epoch():
+    weights = np.arange(1.0, 101.0)
+    assert np.array_equal(drawn(weights, 1, 2), drawn(weights, 1, 2))
+    assert not np.array_equal(drawn(weights, 1, 2), drawn(weights, 1, 3))
+    assert not np.array_equal(drawn(weights, 1, 2), drawn(weights, 2, 2))
+
+
+def test_balanced_weights_show_every_class_alike():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    weights = balanced_row_weights(labels)
+    np.testing.assert_allclose(np.bincount(labels, weights=weights), [1, 1, 1])
+
+
+def test_balanced_weights_of_many_labels_go_by_the_rarest():
+    labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], dtype=np.uint8)
+    np.testing.assert_allclose(balanced_row_weights(labels), [1 / 3, 1 / 3, 1, 1])

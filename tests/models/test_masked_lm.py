@@ -1,0 +1,293 @@
+"""Losses are those of transformers' own classes on the same weights and labels; what is saved loads in them whole."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from helpers.bases import FAMILIES, make_base
+from helpers.corpora import load_tokenizer, make_documents, masking, phase, shard_of
+from safetensors.numpy import load_file, save_file
+
+from fullbake.core.errors import BaseModelError
+from fullbake.core.rng import source
+from fullbake.models.encoder import default_pooling
+from fullbake.models.encoding import collate
+from fullbake.models.masked_lm import PAIR_FILE, Loaded, load_language_model, new_language_model, save_language_model
+from fullbake.pretraining.data_loader import Batch, build_examples, masked_batch
+from fullbake.pretraining.examples import NO_PAIR
+from fullbake.pretraining.mlm import Guesses, guess
+
+Bases = Callable[..., Path]
+PRETRAINING = {"bert": transformers.BertForPreTraining, "albert": transformers.AlbertForPreTraining}
+POOLED = ("bert", "roberta", "albert", "mpnet", "xlm-roberta")
+
+
+@pytest.fixture
+def saved(bases: Bases, tmp_path: Path) -> Callable[..., tuple[Loaded, Path]]:
+    """`saved(family, pairs)`: a base under its heads, and the folder it was written to."""
+
+    def save(family: str, pairs: bool) -> tuple[Loaded, Path]:
+        loaded = load_language_model(bases(family), pairs=pairs, seed=3)
+        save_language_model(loaded, tmp_path / "saved", bases(family))
+        return loaded, tmp_path / "saved"
+
+    return save
+
+
+def batch_of(family: str, objective: str) -> tuple[Batch, int]:
+    """A masked batch of rows of very different length, and the pad id."""
+    own = load_tokenizer(family)
+    shard = shard_of(make_documents(8), own)
+    how = phase(own, 48)
+    examples = build_examples(shard, shard.documents(), how, objective, 0.5, source(0))  # type: ignore[arg-type]
+    rows = np.arange(len(examples))
+    return masked_batch(shard, examples, how, rows, masking(own, probability=0.3), source(1)), own.pad_token_id
+
+
+def inputs_of(batch: Batch, pad_id: int) -> dict[str, torch.Tensor]:
+    """The batch as transformers takes it, with its labels."""
+    rows = np.arange(len(batch.rows))
+    inputs = collate(batch.encoded, rows, pad_id=pad_id)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    for row, (start, end) in enumerate(zip(batch.encoded.offsets[:-1], batch.encoded.offsets[1:], strict=True)):
+        chosen = torch.from_numpy(batch.chosen[start:end])
+        labels[row, : end - start][chosen] = torch.from_numpy(batch.targets[start:end].astype(np.int64))[chosen]
+    return inputs | {"labels": labels}
+
+
+def guesses(loaded: Loaded, batch: Batch, pad_id: int) -> Guesses:
+    with torch.no_grad():
+        return guess(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
+
+
+# Losses
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_masked_loss_is_transformers_own(saved: Any, family: str) -> None:
+    loaded, folder = saved(family, False)
+    batch, pad_id = batch_of(family, "mlm")
+    found = guesses(loaded, batch, pad_id)
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    with torch.no_grad():
+        expected = model(**inputs_of(batch, pad_id)).loss.item()
+    assert found.word_loss.item() / batch.chosen.sum() == pytest.approx(expected, abs=1e-5)
+    assert found.pair_loss.item() == 0
+
+
+@pytest.mark.parametrize(("family", "objective"), [("bert", "mlm+nsp"), ("bert", "mlm+sop"), ("albert", "mlm+sop")])
+def test_both_losses_are_transformers_own(saved: Any, family: str, objective: str) -> None:
+    loaded, folder = saved(family, True)
+    batch, pad_id = batch_of(family, objective)
+    pairs = (batch.pair_labels != NO_PAIR).sum()
+    assert 0 < pairs < len(batch.rows)
+    found = guesses(loaded, batch, pad_id)
+    own = found.word_loss.item() / batch.chosen.sum() + found.pair_loss.item() / pairs
+    model, inputs = PRETRAINING[family].from_pretrained(folder).eval(), inputs_of(batch, pad_id)
+    name = "next_sentence_label" if family == "bert" else "sentence_order_label"
+    with torch.no_grad():
+        expected = model(**inputs, **{name: torch.from_numpy(batch.pair_labels)}).loss.item()
+    assert own == pytest.approx(expected, abs=1e-5)
+
+
+def test_so_are_the_gradients(saved: Any) -> None:
+    loaded, folder = saved("bert", True)
+    batch, pad_id = batch_of("bert", "mlm+nsp")
+    found = guess(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
+    pairs = int((batch.pair_labels != NO_PAIR).sum())
+    (found.word_loss / int(batch.chosen.sum()) + found.pair_loss / pairs).backward()
+    model = transformers.BertForPreTraining.from_pretrained(folder).eval()
+    labels = torch.from_numpy(batch.pair_labels)
+    model(**inputs_of(batch, pad_id), next_sentence_label=labels).loss.backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    own = {name.removeprefix("model."): parameter.grad for name, parameter in loaded.network.named_parameters()}
+    own["bert.pooler.dense.weight"] = own.pop("pair.dense.weight")
+    own["cls.seq_relationship.weight"] = own.pop("pair.output.weight")
+    for name in own.keys() & expected.keys():
+        assert torch.allclose(own[name], expected[name], atol=1e-6), name
+    assert len(own.keys() & expected.keys()) > len(expected) - 3
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in PRETRAINING])
+def test_other_families_judge_pairs_from_the_first_token(saved: Any, family: str) -> None:
+    loaded, _ = saved(family, True)
+    batch, pad_id = batch_of(family, "mlm+nsp")
+    pair = loaded.network.pair
+    assert pair is not None
+    inputs = inputs_of(batch, pad_id)
+    inputs.pop("labels")
+    with torch.no_grad():
+        first = loaded.network.hidden(inputs)[:, 0]
+        logits = pair.output(torch.tanh(pair.dense(first)))
+    labels = torch.from_numpy(batch.pair_labels)
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    assert guesses(loaded, batch, pad_id).pair_loss.item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+# What is saved
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_what_is_saved_loads_with_nothing_missing(saved: Any, family: str, pairs: bool) -> None:
+    loaded, folder = saved(family, pairs)
+    classes = [transformers.AutoModel, transformers.AutoModelForMaskedLM]
+    classes += [PRETRAINING[family]] if pairs and family in PRETRAINING else []
+    for one in classes:
+        _, info = one.from_pretrained(folder, output_loading_info=True)
+        assert not info["missing_keys"]
+        assert not info["mismatched_keys"]
+    assert (folder / PAIR_FILE).is_file() == (pairs and family not in PRETRAINING)
+    again = load_language_model(folder, pairs=pairs, seed=4)
+    assert again.own_head
+    assert again.own_pair == pairs
+    for name, tensor in loaded.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_encoder_that_is_saved_is_the_one_that_was_trained(bases: Bases, family: str, tmp_path: Path) -> None:
+    loaded = load_language_model(bases(family), pairs=False, seed=0)
+    with torch.no_grad():
+        for parameter in loaded.network.parameters():
+            parameter.mul_(1.01)
+    save_language_model(loaded, tmp_path / "saved", bases(family))
+    ids = torch.arange(5, 15).reshape(1, 10)
+    model = transformers.AutoModel.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        assert torch.allclose(model(input_ids=ids).last_hidden_state, loaded.network.hidden({"input_ids": ids}))
+
+
+@pytest.mark.parametrize("family", POOLED)
+def test_a_pooler_that_is_not_trained_is_carried_through(bases: Bases, saved: Any, family: str) -> None:
+    _, folder = saved(family, False)
+    before, after = (load_file(place / "model.safetensors") for place in (bases(family), folder))
+    names = [name for name in before if "pooler" in name]
+    assert names
+    for name in names:
+        (there,) = [other for other in after if other.endswith(name)]
+        assert (before[name] == after[there]).all()
+
+
+@pytest.mark.parametrize("family", PRETRAINING)
+def test_so_is_a_pair_head(bases: Bases, tmp_path: Path, family: str) -> None:
+    first = load_language_model(bases(family), pairs=True, seed=0)
+    save_language_model(first, tmp_path / "paired", bases(family))
+    plain = load_language_model(tmp_path / "paired", pairs=False, seed=1)
+    assert (plain.own_head, plain.own_pair) == (True, True)
+    save_language_model(plain, tmp_path / "plain", tmp_path / "paired")
+    _, info = PRETRAINING[family].from_pretrained(tmp_path / "plain", output_loading_info=True)
+    assert not info["missing_keys"]
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("paired", "plain"))
+    assert before.keys() == after.keys()
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_so_is_one_in_a_file_beside(bases: Bases, tmp_path: Path) -> None:
+    save_language_model(load_language_model(bases("roberta"), pairs=True, seed=0), tmp_path / "a", None)
+    save_language_model(load_language_model(tmp_path / "a", pairs=False, seed=1), tmp_path / "b", None)
+    one, two = (load_file(tmp_path / name / PAIR_FILE) for name in "ab")
+    assert one.keys() == two.keys()
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_a_base_without_a_pooler_gets_none_under_plain_mlm(bases: Bases, tmp_path: Path) -> None:
+    base = bases("bert", pooler=False)
+    save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "a", base)
+    assert not [name for name in load_file(tmp_path / "a" / "model.safetensors") if "pooler" in name]
+
+
+def test_how_a_base_is_pooled_is_kept(bases: Bases, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases("bert"), base)
+    names = ["1_Pooling", "../outside", "2_Normalize"]
+    modules = [{"path": name, "type": f"x.{name[2:].strip('_')}"} for name in ["", *names]]
+    (base / "modules.json").write_text(json.dumps(modules))
+    (base / "1_Pooling").mkdir()
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "config.json").write_text("{}")
+    save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "deep" / "new", base)
+    assert default_pooling(tmp_path / "deep" / "new") == "mean"
+    assert not (tmp_path / "deep" / "outside").exists()
+
+
+# Where the heads come from
+
+
+def test_a_head_that_the_base_lacks_is_new_and_tied_to_its_words(bases: Bases) -> None:
+    one, two, other = (load_language_model(bases("bert"), pairs=True, seed=seed) for seed in (0, 0, 1))
+    assert not one.own_head
+    assert not one.own_pair
+    model: Any = one.network.model
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
+    names = ["model.cls.predictions.transform.dense.weight", "pair.output.weight"]
+    for name in names:
+        assert torch.equal(one.network.state_dict()[name], two.network.state_dict()[name])
+        assert not torch.equal(one.network.state_dict()[name], other.network.state_dict()[name])
+    ours = {id(parameter) for parameter in one.network.head_parameters()}
+    assert id(model.bert.embeddings.word_embeddings.weight) not in ours
+    assert id(model.cls.predictions.bias) in ours
+
+
+def test_a_new_pair_head_of_bert_starts_from_its_pooler(bases: Bases) -> None:
+    loaded = load_language_model(bases("bert"), pairs=True, seed=0)
+    assert loaded.network.pair is not None
+    pooler = load_file(bases("bert") / "model.safetensors")["pooler.dense.weight"]
+    assert (loaded.network.pair.dense.weight.detach().numpy() == pooler).all()
+
+
+def test_loading_leaves_torchs_generator_alone(bases: Bases) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_language_model(bases("bert"), pairs=True, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "roberta"])
+def test_from_nothing(bases: Bases, family: str, tmp_path: Path) -> None:
+    config = transformers.AutoConfig.from_pretrained(bases(family))
+    one, two, other = (new_language_model(config, pairs=True, seed=seed) for seed in (0, 0, 1))
+    states = [loaded.network.state_dict() for loaded in (one, two, other)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+    save_language_model(one, tmp_path / "new", None)
+    _, info = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "new", output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_the_head_on_another_encoder(bases: Bases, tmp_path: Path) -> None:
+    loaded = load_language_model(bases("bert"), pairs=False, seed=0)
+    other = transformers.AutoModel.from_pretrained(make_base("bert", tmp_path / "other", seed=9)).eval()
+    put = loaded.network.over(other)
+    ids = torch.arange(5, 15).reshape(1, 10)
+    with torch.no_grad():
+        states = other(input_ids=ids).last_hidden_state
+        assert torch.equal(put.hidden({"input_ids": ids}), states)
+        assert torch.equal(put.word_logits(states[0]), loaded.network.word_logits(states[0]))
+    assert torch.equal(loaded.network.hidden({"input_ids": ids}), loaded.network.hidden({"input_ids": ids}))
+
+
+def test_a_base_that_lacks_weights_of_the_encoder_is_refused(bases: Bases, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases("bert"), base)
+    weights = load_file(base / "model.safetensors")
+    weights.pop("encoder.layer.1.output.dense.weight")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BaseModelError, match="lacks 1 of the weights"):
+        load_language_model(base, pairs=False, seed=0)
+
+
+def test_a_folder_without_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases("bert"), base)
+    (base / "model.safetensors").unlink()
+    with pytest.raises(BaseModelError, match="the folder holds no weights"):
+        load_language_model(base, pairs=False, seed=0)

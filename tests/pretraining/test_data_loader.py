@@ -1,0 +1,305 @@
+"""The order of reading: a pure function of the seed, every row once a pass, fresh masks each time."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.bases import FAMILIES
+from helpers.corpora import binomial, build, load_tokenizer, make_documents, masking, phase, shard_of
+
+from fullbake.core.rng import source
+from fullbake.models.batching import Step
+from fullbake.pretraining import corpus as corpora
+from fullbake.pretraining.corpus import Corpus
+from fullbake.pretraining.data_loader import (
+    Batch,
+    Order,
+    Phase,
+    Stream,
+    build_examples,
+    masked_batch,
+    pair_facts,
+    row_lengths,
+)
+from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE
+
+TEXTS = make_documents(80)
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer("bert")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Of several shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpora, "SHARD_CHARACTERS", 2500)
+        built = build(tmp_path_factory.mktemp("cache"), TEXTS)
+    assert len(built.shards) > 3
+    return built
+
+
+def order(objective: str = "mlm", **fields: Any) -> Order:
+    settings = {"batch_size": 4, "batch_tokens": None, "token_budget": 128, "short": 0.1, "seed": 0} | fields
+    return Order(objective, **settings)  # type: ignore[arg-type]
+
+
+def stream(corpus: Corpus, phases: list[Phase], objective: str = "mlm", **fields: Any) -> Stream:
+    return Stream(corpus, [shard.documents() for shard in corpus.shards], phases, order(objective, **fields))
+
+
+def cuts(steps: list[Step]) -> list[list[list[int]]]:
+    return [[cut.tolist() for cut in step.cuts] for step in steps]
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
+def test_any_stretch_of_steps_is_what_it_is_in_the_whole(corpus: Corpus, tokenizer: Any, objective: str) -> None:
+    phases = [phase(tokenizer, 32, 150), phase(tokenizer, 64, 70)]
+    whole = cuts(stream(corpus, phases, objective).plan(0, 220))
+    assert len(whole) == 220
+    for start, stop in [(0, 1), (149, 151), (100, 180), (219, 220), (37, 38), (220, 230)]:
+        assert cuts(stream(corpus, phases, objective).plan(start, stop)) == whole[start:stop]
+    going_on = stream(corpus, phases, objective)
+    assert [step for start, stop in pairwise(range(0, 221, 20)) for step in cuts(going_on.plan(start, stop))] == whole
+
+
+def test_the_seed_decides_the_order_and_the_pairs(corpus: Corpus, tokenizer: Any) -> None:
+    phases = [phase(tokenizer, 32, 60)]
+    one, two = (stream(corpus, phases, "mlm+nsp", seed=seed) for seed in (0, 1))
+    assert cuts(one.plan(0, 60)) != cuts(two.plan(0, 60))
+    assert not _same(_examples(one), _examples(two))
+
+
+def _examples(of: Stream) -> list[Any]:
+    return [found.spans.tolist() for found in of.examples(0)]
+
+
+def _same(one: list[Any], two: list[Any]) -> bool:
+    return sorted(map(repr, one)) == sorted(map(repr, two))
+
+
+def test_a_pass_reads_every_token_once_and_the_next_in_another_order(corpus: Corpus, tokenizer: Any) -> None:
+    of = stream(corpus, [phase(tokenizer, 32, 10**6)])
+    size = of.steps_of_pass(0)
+    how = masking(tokenizer, probability=0.0)
+    expected = np.sort(np.concatenate([shard.input_ids for shard in corpus.shards]))
+    passes = [of.plan(turn * size, (turn + 1) * size) for turn in range(2)]
+    for steps in passes:
+        batches = [of.batch(step, how) for step in steps]
+        read = np.concatenate([batch.targets for batch in batches])
+        assert (np.sort(read[~np.isin(read, tokenizer.all_special_ids)]) == expected[~np.isin(expected, [1])]).all()
+        rows = np.concatenate([step.rows for step in steps])
+        assert len(set(rows.tolist())) == len(rows)
+    assert [len(step.rows) for step in passes[0]] != [len(step.rows) for step in passes[1]] or (
+        of.batch(passes[0][0], how).targets.tolist() != of.batch(passes[1][0], how).targets.tolist()
+    )
+
+
+def test_masks_are_fresh_in_every_pass_and_the_same_in_every_run(corpus: Corpus, tokenizer: Any) -> None:
+    how = masking(tokenizer)
+    phases = [phase(tokenizer, 32, 10**6)]
+
+    def seen() -> list[tuple[bytes, bytes]]:
+        of = stream(corpus, phases)
+        batches = [of.batch(step, how) for step in of.plan(0, 2 * of.steps_of_pass(0))]
+        return [(row.tobytes(), mask.tobytes()) for batch in batches for row, mask in _rows(batch)]
+
+    first = seen()
+    masks: dict[bytes, list[bytes]] = {}
+    for row, mask in first:
+        masks.setdefault(row, []).append(mask)
+    twice = [found for found in masks.values() if len(found) == 2]
+    assert len(twice) > 100
+    assert np.mean([one == two for one, two in twice]) < 0.25
+    assert seen() == first
+
+
+def _rows(batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [
+        (batch.targets[start:end], batch.chosen[start:end]) for start, end in pairwise(batch.encoded.offsets.tolist())
+    ]
+
+
+def test_cuts_change_no_mask(corpus: Corpus, tokenizer: Any) -> None:
+    phases, how = [phase(tokenizer, 32, 20)], masking(tokenizer)
+    for step, other in zip(
+        *(stream(corpus, phases, token_budget=budget).plan(0, 20) for budget in (40, 4000)), strict=True
+    ):
+        one, two = (stream(corpus, phases).batch(each, how) for each in (step, other))
+        assert (one.encoded.input_ids == two.encoded.input_ids).all()
+        assert (one.rows == two.rows).all()
+
+
+def test_a_batch_by_tokens_holds_about_so_many(corpus: Corpus, tokenizer: Any) -> None:
+    of = stream(corpus, [phase(tokenizer, 32, 20)], batch_tokens=160)
+    sizes = [of.batch(step, masking(tokenizer)).encoded.lengths.sum() for step in of.plan(0, 20)]
+    assert np.median(sizes) == pytest.approx(160, rel=0.25)
+
+
+def test_documents_that_are_not_named_are_not_read(corpus: Corpus, tokenizer: Any) -> None:
+    documents: list[list[tuple[int, int]]] = [[] for _ in corpus.shards]
+    documents[2] = corpus.shards[2].documents()[1:3]
+    of = Stream(corpus, documents, [phase(tokenizer, 32, 30)], order())
+    first, last = documents[2][0][0], documents[2][1][1]
+    ends = corpus.shards[2].sentence_ends
+    read = of.batch(of.plan(0, 1)[0], masking(tokenizer, probability=0.0)).targets
+    assert set(read) - set(tokenizer.all_special_ids) <= set(corpus.shards[2].input_ids[ends[first] : ends[last]])
+    assert len(of.plan(0, 30)) == 30
+
+
+# What a batch holds
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
+def test_rows_are_what_the_tokenizer_makes_of_these_segments(family: str, objective: str) -> None:
+    own = load_tokenizer(family)
+    shard = shard_of(TEXTS[:12], own)
+    how = phase(own, 40)
+    examples = build_examples(shard, shard.documents(), how, objective, 0.1, source(0))  # type: ignore[arg-type]
+    rows = np.arange(len(examples))
+    batch = masked_batch(shard, examples, how, rows, masking(own), source(1))
+    assert (batch.encoded.lengths == row_lengths(examples, how)).all()
+    assert batch.encoded.lengths.max() <= 40
+    assert (batch.encoded.token_type_ids is not None) == how.segments
+    for row, (spans, label) in enumerate(zip(examples.spans.tolist(), examples.labels.tolist(), strict=True)):
+        segments = [shard.input_ids[start:end].tolist() for start, end in spans if end]
+        assert len(segments) == (1 if label == NO_PAIR else 2)
+        expected = _built(own, segments)
+        places = slice(*batch.encoded.offsets[row : row + 2].tolist())
+        assert batch.targets[places].tolist() == expected
+        if batch.encoded.token_type_ids is not None:
+            second = len(segments[1]) + 1 if len(segments) == 2 else 0
+            kinds = [0] * (len(expected) - second) + [1] * second
+            assert batch.encoded.token_type_ids[places].tolist() == kinds
+
+
+def _built(tokenizer: Any, segments: list[list[int]]) -> list[int]:
+    """What stands around "a", or around "a" and "a", with the segments in the place of these."""
+    backend = tokenizer.backend_tokenizer
+    encoding = backend.encode(*["a"] * len(segments))
+    built: list[int] = []
+    last: int | None = None
+    for token, owner in zip(encoding.ids, encoding.sequence_ids, strict=True):
+        if owner is None:
+            built.append(token)
+        elif owner != last:
+            built += segments[owner]
+        last = owner
+    return built
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_special_tokens_are_never_to_be_guessed(family: str, whole_words: bool) -> None:
+    own = load_tokenizer(family)
+    shard = shard_of([*TEXTS[:12], f"It said {own.sep_token} and {own.mask_token} here."], own)
+    how = phase(own, 24)
+    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.1, source(0))
+    masks = masking(own, probability=1.0, mask=1.0, random=0.0, whole_words=whole_words)
+    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, source(1))
+    special = np.isin(batch.targets, own.all_special_ids)
+    assert (batch.chosen == ~special).all()
+    assert (batch.encoded.input_ids[~special] == own.mask_token_id).all()
+    assert (batch.encoded.input_ids[special] == batch.targets[special]).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whole_words_are_masked_whole(family: str) -> None:
+    own = load_tokenizer(family)
+    shard = shard_of(["The moviezz was reallyy bad and the storyline weak."] * 40, own)
+    how = phase(own, 64)
+    examples = build_examples(shard, shard.documents(), how, "mlm", 0.0, source(0))
+    masks = masking(own, probability=0.4, whole_words=True)
+    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, source(1))
+    chosen = batch.chosen[~np.isin(batch.targets, [own.cls_token_id, own.sep_token_id])]
+    units = np.cumsum(shard.word_starts) - 1
+    vocabulary = np.isin(shard.input_ids, masks.vocabulary)
+    for unit in range(units[-1] + 1):
+        flags = chosen[(units == unit) & vocabulary]
+        assert flags.all() or not flags.any()
+    assert (np.bincount(units) > 1).any()
+
+
+def test_a_shard_of_one_document_has_no_partner_to_offer(tokenizer: Any) -> None:
+    shard = shard_of(TEXTS[:1], tokenizer)
+    how = phase(tokenizer, 24)
+    nsp, sop = (
+        build_examples(shard, shard.documents(), how, objective, 0.1, source(0)) for objective in ("mlm+nsp", "mlm+sop")
+    )
+    assert pair_facts([nsp])["rows_without_partner"] == len(nsp)
+    assert pair_facts([nsp, sop])["rows_without_partner"] < len(nsp) + len(sop)
+
+
+def test_how_many_pairs_there_are_of_each_kind(corpus: Corpus, tokenizer: Any) -> None:
+    of = stream(corpus, [phase(tokenizer, 32, 10)], "mlm+nsp")
+    labels = np.concatenate([found.labels for found in of.examples(0)])
+    assert pair_facts(of.examples(0)) == {
+        "true_pairs": (labels == TRUE).sum(),
+        "false_pairs": (labels == FALSE).sum(),
+        "rows_without_partner": (labels == NO_PAIR).sum(),
+    }
+
+
+# The text at hand
+
+
+@pytest.fixture(scope="module")
+def imdb() -> tuple[Any, Any]:
+    """(bert-base-uncased's tokenizer, 1,500 reviews in memory)."""
+    import transformers
+    from pyarrow import parquet
+
+    path, vocabulary = SHARED / "imdb_unlabelled.parquet", SHARED / "bert-base-uncased-vocab.txt"
+    if not (path.is_file() and vocabulary.is_file()):
+        pytest.skip("the shared data sets are not here")
+    own = transformers.BertTokenizer(vocab=str(vocabulary))
+    texts = parquet.read_table(path, columns=["text"])["text"].slice(0, 1500).to_pylist()
+    return own, shard_of([text.replace("<br />", "\n") for text in texts], own)
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_masking_rates_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> None:
+    """Over words where whole ones are drawn, over tokens where they are not: 15%, and 80/10/10 of these."""
+    own, shard = imdb
+    how = phase(own, 128)
+    examples = build_examples(shard, shard.documents(), how, "mlm", 0.1, source(0))
+    masks = masking(own, whole_words=whole_words)
+    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, source(1))
+    plain = np.isin(batch.targets, masks.vocabulary)
+    assert len(examples) > 2500
+    assert not batch.chosen[~plain].any()
+    firsts = plain & _word_firsts(own, batch) if whole_words else plain
+    chosen = batch.chosen & firsts
+    assert chosen.sum() / firsts.sum() == binomial(0.15, int(firsts.sum()))
+    before, after = batch.targets[chosen], batch.encoded.input_ids[chosen]
+    assert (after == own.mask_token_id).mean() == binomial(0.8, len(after))
+    changed = (after != own.mask_token_id) & (after != before)
+    assert changed.mean() == binomial(0.1 * (1 - 1 / len(masks.vocabulary)), len(after))
+
+
+def _word_firsts(tokenizer: Any, batch: Batch) -> np.ndarray:
+    """(tokens,) what does not go on a WordPiece word."""
+    pieces = tokenizer.convert_ids_to_tokens(batch.targets.tolist())
+    return np.array([not piece.startswith("##") for piece in pieces])
+
+
+@pytest.mark.parametrize("objective", ["mlm+nsp", "mlm+sop"])
+def test_pairs_of_reviews_are_balanced(imdb: tuple[Any, Any], objective: str) -> None:
+    own, shard = imdb
+    documents = shard.documents()
+    how = phase(own, 128)
+    examples = build_examples(shard, documents, how, objective, 0.1, source(0))  # type: ignore[arg-type]
+    paired = examples.labels != NO_PAIR
+    assert paired.sum() > 2500
+    assert examples.random_share == binomial(0.5, int(paired.sum()))
+    edges = shard.sentence_ends[shard.document_ends]
+    owners = np.searchsorted(edges, examples.spans[paired][:, :, 0], side="right")
+    same = owners[:, 0] == owners[:, 1]
+    expected = examples.labels[paired] == TRUE if objective == "mlm+nsp" else np.ones(paired.sum(), bool)
+    assert (same == expected).all()

@@ -1,0 +1,203 @@
+"""fullbake.pretraining.mlm: Sums of losses: over any parts of a batch they add up to the same, and padding counts for nothing; Gauges: the same masked text at every reading, so that what differs is the model."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.bases import FAMILIES
+from helpers.corpora import load_tokenizer, make_documents, masking, phase, shard_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullbake.core.errors import DataError
+from fullbake.core.rng import source
+from fullbake.models.masked_lm import LanguageModel, load_language_model
+from fullbake.pretraining.data_loader import Batch, build_examples, masked_batch, pair_facts
+from fullbake.pretraining.examples import NO_PAIR
+from fullbake.pretraining.mlm import MASKINGS, Gauge, Guesses, draw_gauge, guess, plain, read_gauge
+
+
+def batch_of(family: str, **settings: Any) -> tuple[Batch, int]:
+    own = load_tokenizer(family)
+    shard = shard_of(make_documents(8), own)
+    how = phase(own, 32)
+    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.5, source(0))
+    rows = np.arange(len(examples))
+    return masked_batch(shard, examples, how, rows, masking(own, **settings), source(1)), own.pad_token_id
+
+
+def figures(network: LanguageModel, batch: Batch, rows: list[int], pad_id: int) -> np.ndarray:
+    with torch.no_grad():
+        found: Guesses = guess(network, batch, np.array(rows), pad_id)
+    return np.array([found.word_loss.item(), found.pair_loss.item(), found.word_hits, found.pair_hits])
+
+
+@pytest.fixture(scope="module")
+def bert(bases: Callable[..., Path]) -> LanguageModel:
+    return load_language_model(bases("bert"), pairs=True, seed=0).network
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_parts_add_up(bert: LanguageModel, data: st.DataObject) -> None:
+    batch, pad_id = batch_of("bert")
+    rows = data.draw(st.permutations(range(len(batch.rows))))
+    edge = data.draw(st.integers(1, len(rows) - 1))
+    whole = figures(bert, batch, list(rows), pad_id)
+    parts = figures(bert, batch, rows[:edge], pad_id) + figures(bert, batch, rows[edge:], pad_id)
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_alone_and_padded_add_up(bases: Callable[..., Path], family: str) -> None:
+    network = load_language_model(bases(family), pairs=True, seed=0).network
+    batch, pad_id = batch_of(family)
+    assert len(set(batch.encoded.lengths.tolist())) > 3
+    rows = list(range(len(batch.rows)))
+    alone = sum(figures(network, batch, [row], pad_id) for row in rows)
+    assert figures(network, batch, rows, pad_id) == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_without_a_masked_token_costs_nothing(bases: Callable[..., Path], family: str) -> None:
+    network = load_language_model(bases(family), pairs=False, seed=0).network
+    batch, pad_id = batch_of(family, probability=0.0)
+    found = guess(network, batch, np.arange(3), pad_id)
+    assert (found.word_loss.item(), found.word_hits, found.pair_loss.item()) == (0, 0, 0)
+    found.word_loss.backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in network.parameters())
+
+
+def test_hits_are_right_guesses(bert: LanguageModel) -> None:
+    batch, pad_id = batch_of("bert")
+    pairs = int((batch.pair_labels != NO_PAIR).sum())
+    rows = list(range(len(batch.rows)))
+    _, _, words, _ = figures(bert, batch, rows, pad_id)
+    assert 0 <= words < batch.chosen.sum()
+    with torch.no_grad():
+        before = [parameter.clone() for parameter in (bert.pair.output.weight, bert.pair.output.bias)]  # type: ignore[union-attr]
+        bert.pair.output.weight.zero_()  # type: ignore[union-attr]
+        bert.pair.output.bias.copy_(torch.tensor([0.0, 9.0]))  # type: ignore[union-attr]
+    assert figures(bert, batch, rows, pad_id)[3] == (batch.pair_labels == 1).sum() < pairs
+    with torch.no_grad():
+        bert.pair.output.weight.copy_(before[0])  # type: ignore[union-attr]
+        bert.pair.output.bias.copy_(before[1])  # type: ignore[union-attr]
+
+
+def test_the_vocabulary_is_asked_at_masked_tokens_alone(bert: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, pad_id = batch_of("bert")
+    asked: list[int] = []
+    original = bert.word_logits
+    monkeypatch.setattr(bert, "word_logits", lambda states: asked.append(len(states)) or original(states))
+    figures(bert, batch, list(range(len(batch.rows))), pad_id)
+    assert asked == [batch.chosen.sum()]
+
+
+TEXTS = make_documents(30)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer("bert")
+
+
+@pytest.fixture(scope="module")
+def network(bases: Callable[..., Path]) -> LanguageModel:
+    return load_language_model(bases("bert"), pairs=True, seed=0).network
+
+
+def gauge(tokenizer: Any, parts: list[list[str]], objective: str = "mlm", length: int = 32, **options: Any) -> Gauge:
+    shards = [shard_of(texts, tokenizer) for texts in parts]
+    how: Any = masking(tokenizer, **options.pop("masks", {}))
+    named = [(shard, shard.documents()) for shard in shards]
+    return draw_gauge(named, phase(tokenizer, length), objective, how, tokenizer.pad_token_id, **options)  # type: ignore[arg-type]
+
+
+def tokens(of: Gauge) -> list[tuple[list[int], list[int]]]:
+    return [(batch.encoded.input_ids.tolist(), batch.targets.tolist()) for batch in of.batches]
+
+
+def test_the_same_each_time_and_masked_several_times(tokenizer: Any) -> None:
+    one, two = (gauge(tokenizer, [TEXTS]) for _ in range(2))
+    assert tokens(one) == tokens(two)
+    assert len(one.batches) == MASKINGS
+    assert len({repr(ids) for ids, _ in tokens(one)}) == MASKINGS
+    assert len({repr(targets) for _, targets in tokens(one)}) == 1
+    assert one.words == sum(batch.chosen.sum() for batch in one.batches) > 100
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
+def test_how_the_text_lies_in_shards_does_not_matter(tokenizer: Any, objective: str) -> None:
+    whole = gauge(tokenizer, [TEXTS], objective)
+    apart = gauge(tokenizer, [TEXTS[:1], TEXTS[1:2], TEXTS[2:]], objective)
+    assert tokens(whole) == tokens(apart)
+
+
+def test_partners_come_from_other_shards_too(tokenizer: Any) -> None:
+    apart = gauge(tokenizer, [[text] for text in TEXTS], "mlm+nsp")
+    labels = apart.batches[0].pair_labels
+    assert (labels == 1).any()
+    assert (labels == 0).any()
+
+
+def test_only_the_named_sentences_are_read(tokenizer: Any) -> None:
+    shard = shard_of(TEXTS, tokenizer)
+    first, last = shard.documents()[4]
+    drawn = draw_gauge(
+        [(shard, []), (shard, [(first, last)])], phase(tokenizer, 64), "mlm", masking(tokenizer), 0, maskings=1
+    )
+    expected = shard.input_ids[shard.sentence_ends[first] : shard.sentence_ends[last]].tolist()
+    targets = [token for token in drawn.batches[0].targets.tolist() if token not in (2, 3)]
+    assert targets == expected
+
+
+def test_there_is_always_a_word_to_guess(tokenizer: Any) -> None:
+    tiny = gauge(tokenizer, [["Good."]], masks={"probability": 0.01})
+    assert tiny.words >= 1
+    with pytest.raises(DataError, match="no word to guess"):
+        gauge(tokenizer, [["ẞ ẞ ẞ"]])
+
+
+def test_what_is_read(tokenizer: Any, network: LanguageModel) -> None:
+    of = gauge(tokenizer, [TEXTS], "mlm+nsp")
+    read = read_gauge(network, of, 10_000)
+    with torch.no_grad():
+        found = [guess(network, batch, np.arange(len(batch.rows)), of.pad_id) for batch in of.batches]
+    pairs = sum(int((batch.pair_labels >= 0).sum()) for batch in of.batches)
+    assert read["mlm_loss"] == pytest.approx(sum(each.word_loss.item() for each in found) / of.words, rel=1e-5)
+    assert read["mlm_accuracy"] == sum(each.word_hits for each in found) / of.words
+    assert read["pair_loss"] == pytest.approx(sum(each.pair_loss.item() for each in found) / pairs, rel=1e-5)
+    assert read["pair_accuracy"] == sum(each.pair_hits for each in found) / pairs
+    assert read_gauge(network, of, 64) == pytest.approx(read, rel=1e-5)
+
+
+def test_pairs_are_judged_only_where_there_are_some(tokenizer: Any, network: LanguageModel) -> None:
+    assert read_gauge(network, gauge(tokenizer, [TEXTS]), 500).keys() == {"mlm_loss", "mlm_accuracy"}
+
+
+def test_reading_leaves_the_mode_and_the_weights_alone(tokenizer: Any, network: LanguageModel) -> None:
+    of = gauge(tokenizer, [TEXTS[:5]])
+    network.train()
+    try:
+        first, second = (read_gauge(network, of, 500) for _ in range(2))
+        assert network.training
+    finally:
+        network.eval()
+    assert first == second == read_gauge(network, of, 500)
+    assert not network.training
+
+
+def test_gauges_mask_alike_whatever_training_does(tokenizer: Any) -> None:
+    how = masking(tokenizer, probability=0.5, mask=1.0, random=0.0, whole_words=True)
+    expected = replace(how, probability=0.15, mask=0.8, random=0.1, whole_words=False)
+    assert repr(plain(how)) == repr(expected)
+
+
+def test_pair_facts_of_a_single_document(tokenizer: Any) -> None:
+    lonely = gauge(tokenizer, [TEXTS[:1]], "mlm+nsp")
+    assert (lonely.batches[0].pair_labels < 0).all()
+    assert pair_facts([]) == {"true_pairs": 0, "false_pairs": 0, "rows_without_partner": 0}

@@ -1,0 +1,49 @@
+"""Whether way 1 is worth the hours: the figures of a pilot, and what is said of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.corpora import make_documents, source_of
+
+from fullbake.config.pretraining import PretrainingConfig
+from fullbake.pretraining.pilot import answer, run_pilot
+
+FACTS: dict[str, Any] = {
+    "pieces_per_word": {"domain": 1.1, "general": 1.1},
+    "gain": 0.3,
+    "forgotten": 0.05,
+    "head_alone": None,
+    "steps": 200,
+    "tokens": 1_000_000,
+    "hours_a_pass": 1.5,
+}
+
+
+def test_a_pilot_measures_and_saves_nothing(bases: Callable[..., Path], tmp_path: Path) -> None:
+    stage = PretrainingConfig(objective="mlm", steps=8, max_length=32, batch_size=8, learning_rate=1e-2, evaluations=2)
+    facts = run_pilot(bases("bert"), [source_of(make_documents(20))], stage, cache_dir=tmp_path)
+    assert facts["steps"] == 8
+    assert facts["pieces_per_word"]["domain"] >= 1
+    assert 0 <= facts["unknown_share"]["domain"] <= 1
+    assert facts["head_alone"] is not None
+    assert facts["head_alone"] < facts["start"]["mlm_loss"]
+    assert facts["gain"] == pytest.approx(facts["head_alone"] - facts["end"]["mlm_loss"])
+    assert facts["tokens_per_second"] > 0
+    assert len(facts["words"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "Worth a try"),
+        ({"gain": 0.001}, "Hardly worth it"),
+        ({"gain": -0.2}, "up by 0.200"),
+        ({"forgotten": 0.9}, "It forgets more than it learns"),
+        ({"forgotten": 0.9, "head_alone": 3.0}, "beyond what a new head learns alone"),
+        ({"pieces_per_word": {"domain": 2.4, "general": 1.1}}, "foreign to the base"),
+    ],
+)
+def test_the_answer_in_words(changes: dict[str, Any], told: str) -> None:
+    assert told in " ".join(answer(FACTS | changes))

@@ -1,0 +1,136 @@
+"""."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fullbake.config.recipe import Recipe
+from fullbake.config.sections import TrainingConfig
+from fullbake.core.errors import DivergenceFault
+from fullbake.models.batching import Step
+from fullbake.training.loop import Work, fit, rate_factor
+
+INPUTS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
+LABELS = (INPUTS[:, 0] > 0).long()
+
+
+def config(**overrides: object) -> TrainingConfig:
+    return Recipe.load("finetune", base="demo", **overrides).training
+
+
+def plan(cuts: int) -> list[Step]:
+    """Three steps of eight rows, each in so many cuts."""
+    return [Step(tuple(np.split(np.arange(8) + 8 * step, cuts))) for step in range(3)]
+
+
+def summed(module: nn.Module, step: Step, share: Step) -> Iterator[Tensor]:
+    for rows in share.cuts:
+        yield cross_entropy(module(INPUTS[rows]), LABELS[rows], reduction="sum") / len(step.rows)
+
+
+def loss_of(module: nn.Module, _: int = 0) -> dict[str, float]:
+    with torch.no_grad():
+        loss = cross_entropy(module(INPUTS), LABELS).item()
+    return {"validation_loss": loss, "f1_macro": -loss}
+
+
+def work(module: nn.Module, cuts: int = 1, rate: float = 0.1, validate=loss_of) -> Work:
+    groups = [{"params": list(module.parameters()), "lr": rate, "weight_decay": 0.0}]
+    return Work(lambda epoch: plan(cuts), summed, validate, groups, 24, 240)
+
+
+def linear() -> nn.Linear:
+    torch.manual_seed(1)
+    return nn.Linear(5, 2)
+
+
+def test_training_lowers_the_loss_and_tells_it() -> None:
+    module = linear()
+    before = loss_of(module)["validation_loss"]
+    history = fit(module, work(module), config(epochs=4))
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4]
+    assert loss_of(module)["validation_loss"] < before
+    assert not module.training
+    assert all({"train_loss", "learning_rate", "tokens_per_second", "seconds"} <= set(entry) for entry in history)
+
+
+def test_cuts_change_nothing_but_rounding() -> None:
+    whole, cut = linear(), linear()
+    fit(whole, work(whole, cuts=1), config())
+    fit(cut, work(cut, cuts=4), config())
+    torch.testing.assert_close(whole.weight, cut.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_it_does_what_a_plain_loop_does() -> None:
+    """Parity: AdamW, clipping at 1, warm-up and linear decay, the mean loss of each batch."""
+    module, plain = linear(), linear()
+    history = fit(module, work(module), config(epochs=2, warmup=0.5))
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=0.0)
+    for step in range(6):
+        optimizer.param_groups[0]["lr"] = 0.1 * rate_factor(step, 6, "linear", 0.5)
+        rows = plan(1)[step % 3].rows
+        cross_entropy(plain(INPUTS[rows]), LABELS[rows]).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert history[-1]["best"]
+    torch.testing.assert_close(module.weight, plain.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_the_best_epoch_is_kept() -> None:
+    """Validation likes epoch 2 best: its weights stand in the module at the end."""
+    module, seen = linear(), []
+
+    def validate(module: nn.Module, _: int) -> dict[str, float]:
+        seen.append(module.weight.detach().clone())
+        return {"validation_loss": 1.0, "f1_macro": [0.1, 0.9, 0.5][len(seen) - 1]}
+
+    history = fit(module, work(module, validate=validate), config(epochs=3))
+    assert torch.equal(module.weight, seen[1])
+    assert not torch.equal(seen[1], seen[2])
+    assert [entry["best"] for entry in history] == [False, True, False]
+
+
+def test_patience_stops() -> None:
+    module = linear()
+    flat = work(module, validate=lambda module, _: {"validation_loss": 1.0, "f1_macro": 0.5})
+    assert len(fit(module, flat, config(epochs=9, patience=2))) == 3
+
+
+def test_a_loss_that_is_no_number_is_named() -> None:
+    module = linear()
+    with torch.no_grad():
+        module.weight[0, 0] = math.nan
+    with pytest.raises(DivergenceFault, match=r"epoch 1, step 1.*finite"):
+        fit(module, work(module), config())
+
+
+def test_penalty_is_added_to_the_mean_loss() -> None:
+    free, held = linear(), linear()
+    fit(free, work(free), config(epochs=5))
+    base = work(held)
+    fit(
+        held,
+        Work(base.plan, base.loss_fn, base.validate, base.groups, 24, 240, lambda m: 5 * m.weight.square().sum()),
+        config(epochs=5),
+    )
+    assert held.weight.norm() < 0.7 * free.weight.norm()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_rate_rises_then_follows_its_schedule(schedule: str) -> None:
+    factors = [rate_factor(step, 100, schedule, 0.1) for step in range(101)]
+    assert all(low < high for low, high in pairwise(factors[:10]))
+    assert factors[10] == 1
+    assert all(high >= low for high, low in pairwise(factors[10:]))
+    assert factors[100] == (1 if schedule == "constant" else pytest.approx(0, abs=1e-9))
+
+
+def test_no_warmup_starts_at_the_peak() -> None:
+    assert rate_factor(0, 10, "linear", 0) == 1

@@ -1,0 +1,288 @@
+"""Both ways, from file to bundle, for every kind of problem."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.rows import make_rows, recipe, weights, write_csv
+from helpers.weights import assert_same
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from fullbake import Classifier, adapt, evaluate, predict_file
+from fullbake.classifier.predict import read_as_trained
+from fullbake.core.errors import DataError, RecipeError
+from fullbake.data.files import open_table
+from fullbake.models.inference import encode
+
+Bases = Callable[..., Path]
+WAYS = ["frozen-linear", "frozen-mlp", "finetune"]
+LABELS = ("food", "game", "money")
+
+
+def many_labels(count: int = 90) -> list[tuple[str, list[str]]]:
+    """Texts of one subject, of two, or of none."""
+    rows = make_rows(count, seed=5)
+    made = []
+    for place, (text, label) in enumerate(rows):
+        other, second = rows[(place * 7 + 1) % count]
+        kinds = place % 3
+        made.append((text + " " + other, sorted({label, second})) if kinds == 1 else (text, [label]))
+    return [*made, *((f"the and a we they {number}", []) for number in range(10))]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same rows in the three forms that many labels have."""
+    folder, rows = tmp_path_factory.mktemp("marked"), many_labels()
+    lines = [json.dumps({"text": text, "label": labels}) + "\n" for text, labels in rows]
+    (folder / "lists.jsonl").write_text("".join(lines))
+    marks = [(text, *(str(int(name in labels)) for name in LABELS)) for text, labels in rows]
+    return {
+        "lists": folder / "lists.jsonl",
+        "marks": write_csv(folder / "marks.csv", marks, ("text", *LABELS)),
+        "parted": write_csv(folder / "parted.csv", [(text, "|".join(labels)) for text, labels in rows]),
+    }
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "lists": {},
+    "marks": {"labels": ",".join(LABELS)},
+    "parted": {"label_separator": "|"},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_many_labels(bases: Bases, marked: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Every form of the labels gives the same bits; the bundle keeps thresholds and problem type."""
+    pooling = {} if name == "finetune" else {"pooling": "mean"}
+    made = {
+        form: adapt(recipe(bases("bert"), name, epochs=3, folds=0, **pooling, **FORMS[form]), path, cache_dir=tmp_path)
+        for form, path in marked.items()
+    }
+    assert_same(weights(made["lists"]), weights(made["marks"]))
+    assert_same(weights(made["lists"]), weights(made["parted"]))
+    classifier = made["marks"]
+    assert classifier.label_names == LABELS
+    texts = [text for text, _ in many_labels()[:7]]
+    assert classifier.predict(texts).shape == (7, 3)
+    assert set(np.unique(classifier.predict(texts))) <= {0, 1}
+    classifier.save(tmp_path / "m")
+    again = Classifier.load(tmp_path / "m")
+    assert again.decision == classifier.decision
+    assert again.decision.thresholds is not None
+    assert np.array_equal(again.predict_proba(texts), classifier.predict_proba(texts))
+    scores = evaluate(again, read_as_trained(again, marked["marks"]))
+    assert scores["problem_type"] == "multi_label_classification"
+    assert 0 <= scores["calibration"]["ece"] <= 1
+
+
+def test_plain_transformers_takes_the_sigmoid(bases: Bases, marked: dict[str, Path], tmp_path: Path) -> None:
+    chosen = recipe(bases("bert"), "frozen-standard", folds=0)
+    made = adapt(chosen, marked["lists"], out=tmp_path / "m", cache_dir=tmp_path)
+    text = many_labels()[0][0]
+    scorer = pipeline("text-classification", str(tmp_path / "m"), top_k=None)
+    plain = {entry["label"]: entry["score"] for entry in scorer([text], truncation=True)[0]}
+    ours = dict(zip(made.label_names, made.predict_proba([text])[0], strict=True))
+    assert plain == pytest.approx(ours, abs=1e-5)
+    assert sum(plain.values()) != pytest.approx(1)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
+    assert model.config.problem_type == "multi_label_classification"
+
+
+def test_predicted_labels_of_a_file_are_marks_that_can_be_read_again(
+    bases: Bases, marked: dict[str, Path], tmp_path: Path
+) -> None:
+    made = adapt(recipe(bases("bert"), folds=0, **FORMS["marks"]), marked["marks"], cache_dir=tmp_path)
+    for form in (".csv", ".jsonl", ".parquet"):
+        target = tmp_path / f"scored{form}"
+        predict_file(made, marked["marks"], target)
+        columns = {name: name for name in ("predicted:food", "predicted:game", "predicted:money")}
+        (chunk,) = open_table(target, columns=list(columns)).chunks()
+        read = np.array([[int(value) for value in chunk.columns[name]] for name in columns]).T
+        assert np.array_equal(read, made.predict([text for text, _ in many_labels()]))
+
+
+# Pairs
+
+
+def pairs(count: int = 60) -> list[tuple[str, str, str]]:
+    rows = make_rows(count, seed=6)
+    made = []
+    for place, (text, label) in enumerate(rows):
+        other, second = rows[(place * 5 + 2) % count]
+        made.append((text, other, "same" if label == second else "other"))
+    return made
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_pairs(bases: Bases, tmp_path: Path, family: str, name: str) -> None:
+    source = write_csv(tmp_path / "pairs.csv", pairs(), ("one", "two", "label"))
+    fields = {"text": "one", "text_pair": "two", "max_length": 40, "folds": 0}
+    made = adapt(recipe(bases(family), name, epochs=1, **fields), source, out=tmp_path / "m", cache_dir=tmp_path)
+    ones, twos = [row[0] for row in pairs()], [row[1] for row in pairs()]
+    again = Classifier.load(tmp_path / "m")
+    scores = again.predict_proba(ones, twos)
+    np.testing.assert_allclose(scores, made.predict_proba(ones, twos), atol=1e-6)
+    np.testing.assert_allclose(again.predict_proba(ones[:1], twos[:1])[0], scores[0], atol=1e-5)
+    assert not np.allclose(again.predict_proba(twos[:5], ones[:5]), scores[:5], atol=1e-7)
+    assert again.columns.text_pair == "two"
+    target = tmp_path / "scored.csv"
+    assert predict_file(again, source, target) == 60
+    assert evaluate(again, read_as_trained(again, source))["rows"] == 60
+    with pytest.raises(DataError, match="pairs of texts"):
+        again.predict(ones)
+
+
+def test_a_second_text_for_single_texts_is_refused(bases: Bases, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    made = adapt(recipe(bases("bert")), source, cache_dir=tmp_path)
+    with pytest.raises(DataError, match="single texts"):
+        made.predict(["a"], ["b"])
+
+
+# Windows
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("name", WAYS)
+def test_windows(bases: Bases, tmp_path: Path, name: str, pooling: str) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    fields = {"max_length": 16, "truncation": "windows", "window_pooling": pooling, "folds": 0, "epochs": 1}
+    made = adapt(recipe(bases("bert"), name, **fields), source, out=tmp_path / "m", cache_dir=tmp_path)
+    assert made.tokens.stride == 4
+    texts = [text for text, _ in make_rows()]
+    again = Classifier.load(tmp_path / "m")
+    together = again.logits(texts)
+    assert together.shape == (60, 3)
+    # Batches of other shapes round otherwise, and a linear head magnifies that where features hardly vary.
+    np.testing.assert_allclose(again.logits(texts[:1])[0], together[0], rtol=1e-5, atol=1e-5)
+    encoded = encode(texts, again.tokenizer, again.tokens)
+    assert len(encoded) > 60
+    short = adapt(
+        recipe(bases("bert"), name, **(fields | {"truncation": "head", "stride": None})), source, cache_dir=tmp_path
+    )
+    assert not np.allclose(short.logits(texts), together, atol=1e-4)
+
+
+def test_validation_chooses_the_truncation_and_it_is_kept(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    caplog.set_level("INFO", "fullbake")
+    made = adapt(recipe(bases("bert"), max_length=16, truncation="auto", folds=0), source, cache_dir=tmp_path)
+    tried = made.record.facts["truncation_tried"]
+    assert set(tried) == {"head", "tail", "head+tail", "windows"}
+    assert tried[made.tokens.truncation] == max(tried.values())
+    assert made.record.facts["recipe"]["tokens"]["truncation"] == made.tokens.truncation
+    assert any(line.startswith("validation chose truncation") for line in caplog.messages)
+    alone = adapt(
+        recipe(bases("bert"), max_length=16, truncation=made.tokens.truncation, folds=0), source, cache_dir=tmp_path
+    )
+    assert_same(weights(made), weights(alone))
+
+
+def test_nothing_is_tried_where_every_text_fits(bases: Bases, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    made = adapt(recipe(bases("bert"), max_length=64, truncation="auto", folds=0), source, cache_dir=tmp_path)
+    assert (made.tokens.truncation, made.record.facts["truncation_tried"]) == ("head", {})
+
+
+# Few labels, imbalance
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_eight_rows_a_class_are_enough(bases: Bases, tmp_path: Path, name: str) -> None:
+    """Folds choose; every row trains, and every row is scored by a network that did not see it."""
+    source = write_csv(tmp_path / "few.csv", make_rows(24))
+    made = adapt(recipe(bases("bert"), name, epochs=2), source, out=tmp_path / "m", cache_dir=tmp_path)
+    facts = made.record.facts
+    assert facts["data"]["rows"] == {"train": 24}
+    assert facts["data"]["folds"] == 5
+    assert facts["metrics"]["validation"]["rows"] == 24
+    assert len(made.record.history) == max(entry.get("epoch", entry.get("trial")) for entry in made.record.history)
+    assert Classifier.load(tmp_path / "m").predict(["some food"]).shape == (1,)
+
+
+def test_folds_do_the_same_twice(bases: Bases, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "few.csv", make_rows(24))
+    chosen = recipe(bases("bert"), "finetune", epochs=2, learning_rate="1e-3,5e-3")
+    one, again = (adapt(chosen, source, cache_dir=tmp_path) for _ in range(2))
+    assert_same(weights(one), weights(again))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"class_weights": "balanced"},
+        {"class_weights": "food=5"},
+        {"loss": "focal"},
+        {"label_smoothing": 0.1},
+        {"sampling": "balanced"},
+    ],
+)
+@pytest.mark.parametrize("name", ["frozen-mlp", "finetune"])
+def test_each_answer_to_imbalance_changes_what_is_learned(
+    bases: Bases, tmp_path: Path, name: str, fields: dict[str, Any]
+) -> None:
+    rows = [row for place, row in enumerate(make_rows(90)) if row[1] != "food" or place < 30]
+    source = write_csv(tmp_path / "rows.csv", rows)
+    plain = adapt(recipe(bases("bert"), name, epochs=1, folds=0), source, cache_dir=tmp_path)
+    other = adapt(recipe(bases("bert"), name, epochs=1, folds=0, **fields), source, cache_dir=tmp_path)
+    texts = [text for text, _ in rows]
+    assert not np.allclose(plain.logits(texts), other.logits(texts), atol=1e-6)
+
+
+def test_class_weights_count_under_lbfgs(bases: Bases, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows(90))
+    plain, heavy = (
+        adapt(recipe(bases("bert"), folds=0, class_weights=weight), source, cache_dir=tmp_path)
+        for weight in (None, "food=50")
+    )
+    texts = [text for text, _ in make_rows(90)]
+    assert heavy.predict_proba(texts)[:, 0].mean() > plain.predict_proba(texts)[:, 0].mean() + 0.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"class_weights": "fod=5"}, "Did you mean 'food'"),
+        ({"at_recall": 0.9}, "--positive"),
+        ({"positive": "foo", "at_recall": 0.9}, "no class 'foo'"),
+        ({"metric": "f1_samples"}, "no meaning"),
+    ],
+)
+def test_what_the_labels_do_not_know_is_refused_before_training(
+    bases: Bases, tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    with pytest.raises(RecipeError, match=words):
+        adapt(recipe(bases("bert"), **fields), source, cache_dir=tmp_path)
+
+
+def test_a_recall_floor_is_kept_on_validation(bases: Bases, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows(120))
+    chosen = recipe(bases("bert"), positive="money", at_recall=0.95)
+    made = adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
+    scores = made.record.facts["metrics"]["validation"]
+    (entry,) = scores["thresholds"]
+    assert entry["recall"] >= 0.95
+    row = next(row for row in scores["per_class"] if row["label"] == "money")
+    assert row["recall"]["value"] == pytest.approx(entry["recall"])
+    assert Classifier.load(tmp_path / "m").decision == made.decision
+
+
+def test_a_run_that_only_has_to_clean_up_is_known_again_though_validation_chose_its_truncation(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    chosen = recipe(bases("bert"), max_length=16, truncation="auto", folds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("fullbake.training.checkpoints.Unfinished.close", lambda self: None)
+        adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
+    caplog.set_level("INFO", "fullbake")
+    adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
+    assert any("was complete already" in message for message in caplog.messages)
