@@ -18,11 +18,11 @@ from machine import keep
 from torch import nn
 
 from fullbake.config.sections import HeadConfig, TrainingConfig
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import build_head
-from fullbake.training.frozen import Featured, HeadTraining, fit_head, head_logits
+from fullbake.training.frozen import HeadSettings, LabeledFeatures, fit_head, head_logits
 from fullbake.training.head_grid import train_heads
-from fullbake.training.losses import make_objective
+from fullbake.training.losses import make_training_loss
 
 WIDTH = 384
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2)
@@ -61,27 +61,27 @@ def timed(way: Callable[[list[nn.Sequential]], object], heads: list[nn.Sequentia
     return time.process_time() - started
 
 
-def noise(rows: int, seed: int) -> Featured:
+def noise(rows: int, seed: int) -> LabeledFeatures:
     random = np.random.default_rng(seed)
-    return Featured(random.standard_normal((rows, WIDTH)).astype(np.float32), random.integers(0, 2, rows))
+    return LabeledFeatures(random.standard_normal((rows, WIDTH)).astype(np.float32), random.integers(0, 2, rows))
 
 
-def validation(held: Featured) -> Callable[[nn.Module, int], dict[str, Any]]:
-    return lambda head, _: judge(head_logits(head, held), held.labels, "f1_macro")
+def validation(held: LabeledFeatures) -> Callable[[nn.Module, int], dict[str, Any]]:
+    return lambda head, _: validation_scores(head_logits(head, held), held.labels, "f1_macro")
 
 
-def settings_of(kind: str, batch: int, rate: float, seed: int, train: Featured) -> HeadTraining:
+def settings_of(kind: str, batch: int, rate: float, seed: int, train: LabeledFeatures) -> HeadSettings:
     head = HeadConfig(kind=kind, width=WIDTH)  # type: ignore[arg-type]
     training = TrainingConfig(optimizer="adam", learning_rate=(rate,), seed=seed, batch_size=batch, epochs=EPOCHS)
-    return HeadTraining(
-        head, training, OBJECTIVES.setdefault(len(train.labels), make_objective(training, train.labels, ("a", "b")))
+    return HeadSettings(
+        head, training, OBJECTIVES.setdefault(len(train.labels), make_training_loss(training, train.labels, ("a", "b")))
     )
 
 
 OBJECTIVES: dict[int, Any] = {}
 
 
-def new_head(kind: str, settings: HeadTraining) -> nn.Sequential:
+def new_head(kind: str, settings: HeadSettings) -> nn.Sequential:
     torch.manual_seed(settings.training.seed)
     return build_head(kind, WIDTH, 2, dropout=settings.head.dropout, layers=settings.head.layers, width=WIDTH)
 

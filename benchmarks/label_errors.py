@@ -16,7 +16,7 @@ import numpy as np
 from machine import keep
 
 from fullbake import Recipe
-from fullbake.classifier.label_errors import find_suspects, frozen_features_of
+from fullbake.classifier.label_errors import dataset_features, find_label_errors
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import read_labelled
 
@@ -35,7 +35,7 @@ def flip(data: Dataset, flips: int, seed: int) -> tuple[Dataset, np.ndarray]:
 
 def measure(data: Dataset, features: np.ndarray, flips: int, seed: int) -> dict[str, Any]:
     flipped, rows = flip(data, flips, seed)
-    found = find_suspects(flipped, features, seed=seed)
+    found = find_label_errors(flipped, features, seed=seed)
     hits = int(np.isin(rows, found.positions[:FIRST]).sum())
     row = {"seed": seed, "flips": flips, f"found in the first {FIRST}": hits, "share": round(hits / flips, 3)}
     print(row, flush=True)
@@ -45,7 +45,7 @@ def measure(data: Dataset, features: np.ndarray, flips: int, seed: int) -> dict[
 def main(folder: Path, flips: int = 40) -> None:
     recipe = Recipe.load("frozen-linear", base="demo", text="text", label="coarse")
     data = read_labelled(folder / "trec_train.csv", recipe.data)
-    features = frozen_features_of(data, recipe)
+    features = dataset_features(data, recipe)
     rows = [measure(data, features, flips, seed) for seed in SEEDS]
     mean = statistics.mean(row["share"] for row in rows)
     keep("label_errors", rows, mean_share=round(mean, 3), blind_share=round(FIRST / len(data), 3))

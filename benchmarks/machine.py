@@ -27,7 +27,7 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
         "command": " ".join(["python", *(_named(argument) for argument in sys.argv)]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {
-            "processor": runtime.processor(),
+            "processor": runtime.processor_name(),
             "cores": os.cpu_count(),
             "threads": runtime.threads(),
             "system": platform.system(),

@@ -15,16 +15,16 @@ import numpy as np
 from machine import keep
 from seeded import DATA, HEADS, train_seeds
 
-from fullbake.evaluation.bootstrap import Resampled, resample
+from fullbake.evaluation.bootstrap import BootstrapScores, resample
 from fullbake.evaluation.significance import LEVEL, contrast
 
 COMPARISONS, TAKEN, ACCEPTED = 200, 3, 17
 
 
-def plain_p(a: Resampled, b: Resampled, random: np.random.Generator) -> float:
+def plain_p(a: BootstrapScores, b: BootstrapScores, random: np.random.Generator) -> float:
     """Two-sided p by percentiles, each draw of rows with seeds drawn with replacement."""
 
-    def drawn(side: Resampled) -> np.ndarray:
+    def drawn(side: BootstrapScores) -> np.ndarray:
         taken = random.integers(0, side.draws.shape[1], side.draws.shape)
         return np.take_along_axis(side.draws, taken, axis=1).mean(axis=1)
 
@@ -32,8 +32,8 @@ def plain_p(a: Resampled, b: Resampled, random: np.random.Generator) -> float:
     return float(2 * min(below, 1 - below))
 
 
-def taken(scores: Resampled, names: np.ndarray) -> Resampled:
-    return Resampled(scores.points[names], scores.draws[:, names], scores.rows)
+def taken(scores: BootstrapScores, names: np.ndarray) -> BootstrapScores:
+    return BootstrapScores(scores.points[names], scores.draws[:, names], scores.rows)
 
 
 def measure(folder: Path, data: str, head: str, seeds: int) -> list[dict[str, Any]]:

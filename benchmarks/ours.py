@@ -16,18 +16,18 @@ from rounds import Run
 from work import BASE, comments, messages, news, operations, read_rows
 
 from fullbake import Classifier, Recipe, adapt, predict_file
-from fullbake.classifier.model import Record
+from fullbake.classifier.model import RunRecord
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.models import network
 from fullbake.models.heads import build_head
 from fullbake.models.inference import encode
-from fullbake.models.pretrained import load_config, resolve
+from fullbake.models.pretrained import load_config, resolve_base
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.training.finetuning import Labelled, Tuning, finetune
-from fullbake.training.frozen import Featured, HeadTraining, frozen_features
+from fullbake.training.finetuning import FinetuneSettings, LabeledTexts, finetune
+from fullbake.training.frozen import HeadSettings, LabeledFeatures, frozen_features
 from fullbake.training.head_grid import train_heads
-from fullbake.training.losses import make_objective
+from fullbake.training.losses import make_training_loss
 
 LABELS = ("0", "1")
 
@@ -38,7 +38,7 @@ class Pass:
     def __init__(self, texts: Sequence[str], pooling: Any, max_length: int) -> None:
         self.texts, self.tokens, self.pooling = texts, TokensConfig(max_length=max_length), pooling
         self.tokenizer = load_tokenizer(BASE)
-        self.model = network.build(BASE, HeadConfig(kind="linear", pooling=pooling), LABELS, seed=0)
+        self.model = network.build_network(BASE, HeadConfig(kind="linear", pooling=pooling), LABELS, seed=0)
 
     def into(self, folder: str | Path) -> np.ndarray:
         """The features, from the cache in `folder` where it has them."""
@@ -141,16 +141,16 @@ class Tuned:
 
     def __init__(self, texts: Sequence[str], labels: np.ndarray, training: TrainingConfig) -> None:
         self.tokenizer, self.tokens = load_tokenizer(BASE), TokensConfig(max_length=512)
-        self.train = Labelled(encode(texts, self.tokenizer, self.tokens), labels)
+        self.train = LabeledTexts(encode(texts, self.tokenizer, self.tokens), labels)
         self.training = training
 
     def fit(self, seed: int) -> tuple[Any, list[dict[str, Any]]]:
         """(the trained network, its history); nothing is validated."""
         training = self.training.model_copy(update={"seed": seed})
-        model = network.build(BASE, HeadConfig(), LABELS, seed=seed)
-        objective = make_objective(training, self.train.labels, LABELS)
+        model = network.build_network(BASE, HeadConfig(), LABELS, seed=seed)
+        objective = make_training_loss(training, self.train.labels, LABELS)
         pad_id = self.tokenizer.pad_token_id
-        tuning = Tuning(HeadConfig(), training, self.tokens, pad_id, objective)
+        tuning = FinetuneSettings(HeadConfig(), training, self.tokens, pad_id, objective)
         return model, finetune(model, self.train, lambda _, epoch: _unjudged(training, epoch), tuning)
 
 
@@ -161,8 +161,8 @@ def _unjudged(training: TrainingConfig, epoch: int) -> dict[str, float]:
 
 def classifier() -> Classifier:
     """The base under a new standard head, the same in every process."""
-    model = network.build(BASE, HeadConfig(kind="standard"), LABELS, seed=0)
-    record = Record({"columns": {"text": "text"}})
+    model = network.build_network(BASE, HeadConfig(kind="standard"), LABELS, seed=0)
+    record = RunRecord({"columns": {"text": "text"}})
     return Classifier(model, load_tokenizer(BASE), TokensConfig(max_length=512), record)
 
 
@@ -200,7 +200,7 @@ def typed_text() -> Callable[[], Run]:
 
 def bare_torch() -> Callable[[], Run]:
     """What no command that computes with torch can do without: the import, and the weights in memory."""
-    weights = Path(resolve(BASE)) / "model.safetensors"
+    weights = Path(resolve_base(BASE)) / "model.safetensors"
     code = f"import torch; from safetensors.torch import load_file; load_file({str(weights)!r})"
     return lambda: _timed(["-c", code])
 
@@ -245,9 +245,9 @@ class Grid:
     def __init__(self, kind: str, rows: int, batch_size: int) -> None:
         random = np.random.default_rng(0)
         features = random.standard_normal((rows, 384), dtype=np.float32)
-        self.train_rows = Featured(features, (features[:, 0] > 0).astype(np.int64))
+        self.train_rows = LabeledFeatures(features, (features[:, 0] > 0).astype(np.int64))
         self.kind, self.batch_size = kind, batch_size
-        self.objective = make_objective(TrainingConfig(), self.train_rows.labels, LABELS)
+        self.objective = make_training_loss(TrainingConfig(), self.train_rows.labels, LABELS)
 
     def train(self, groups: Sequence[Sequence[int]]) -> np.ndarray:
         """Train the cells of each group at once. Returns the output layers' weights, cell by cell."""
@@ -263,7 +263,7 @@ class Grid:
         torch.manual_seed(cell)
         return build_head(self.kind, 384, len(LABELS), dropout=0.15, layers=2, width=384)
 
-    def _settings(self, cell: int) -> HeadTraining:
+    def _settings(self, cell: int) -> HeadSettings:
         training = TrainingConfig(
             optimizer="adam",
             learning_rate=((1e-2, 3e-3, 1e-3, 3e-4)[cell % 4],),
@@ -272,7 +272,7 @@ class Grid:
             warmup=0,
             seed=cell // 4,
         )
-        return HeadTraining(HeadConfig(kind=self.kind, width=384), training, self.objective)
+        return HeadSettings(HeadConfig(kind=self.kind, width=384), training, self.objective)
 
 
 # The machine

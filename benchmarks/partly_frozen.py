@@ -23,16 +23,22 @@ from fullbake.data.splits import read_labelled
 from fullbake.models import network
 from fullbake.models.inference import encode
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.training.finetuning import Labelled, Tuning, find_cut, finetune, kept_states
-from fullbake.training.job import effective, feature_cache
-from fullbake.training.losses import make_objective
+from fullbake.training.finetuning import (
+    FinetuneSettings,
+    LabeledTexts,
+    find_split_point,
+    finetune,
+    stored_states_below_split,
+)
+from fullbake.training.job import feature_cache, resolve_recipe
+from fullbake.training.losses import make_training_loss
 
 ROUNDS = 3
 LAYERS = (None, 0, 2, 3, 4, 5)
 
 
 def main(file: str, text: str, label: str, rows: str = "512") -> None:
-    recipe = effective(Recipe.load("finetune", base="demo", text=text, label=label, batch_size=16, epochs=1))
+    recipe = resolve_recipe(Recipe.load("finetune", base="demo", text=text, label=label, batch_size=16, epochs=1))
     data = read_labelled(file, recipe.data)
     data = data.take(np.arange(min(int(rows), len(data))))
     found = [measured(recipe, data, layers) for layers in LAYERS]
@@ -47,14 +53,14 @@ def measured(recipe: Recipe, data: Dataset, layers: int | None) -> dict[str, Any
     tokenizer = load_tokenizer(recipe.base)
     encoded = encode(data.texts, tokenizer, recipe.tokens)
     training = recipe.training.model_copy(update={"freeze_layers": layers})
-    objective = make_objective(training, data.labels, data.label_names)
-    model = network.build(recipe.base, recipe.head, data.label_names, seed=0)
+    objective = make_training_loss(training, data.labels, data.label_names)
+    model = network.build_network(recipe.base, recipe.head, data.label_names, seed=0)
     cut, states, spent = None, None, [0.0]
     if layers is not None:
-        cut = find_cut(model, layers)
+        cut = find_split_point(model, layers)
         assert cut is not None
         with tempfile.TemporaryDirectory() as folder, timed(spent):
-            states = kept_states(
+            states = stored_states_below_split(
                 model,
                 cut,
                 lambda: encoded,
@@ -66,14 +72,18 @@ def measured(recipe: Recipe, data: Dataset, layers: int | None) -> dict[str, Any
             )
     row: dict[str, Any] = {"fixed_layers": layers, "states": round(spent[-1], 2)}
     for name, kept in (("epoch", states), ("epoch_of_whole_base", None)):
-        tuning = Tuning(recipe.head, training, recipe.tokens, tokenizer.pad_token_id, objective, cut if kept else None)
-        row[name] = round(sorted(_epochs(recipe, data, Labelled(encoded, data.labels, kept), tuning))[ROUNDS // 2], 2)
+        tuning = FinetuneSettings(
+            recipe.head, training, recipe.tokens, tokenizer.pad_token_id, objective, cut if kept else None
+        )
+        row[name] = round(
+            sorted(_epochs(recipe, data, LabeledTexts(encoded, data.labels, kept), tuning))[ROUNDS // 2], 2
+        )
     return row
 
 
-def _epochs(recipe: Recipe, data: Dataset, rows: Labelled, tuning: Tuning) -> Iterator[float]:
+def _epochs(recipe: Recipe, data: Dataset, rows: LabeledTexts, tuning: FinetuneSettings) -> Iterator[float]:
     for _ in range(ROUNDS):
-        model = network.build(recipe.base, recipe.head, data.label_names, seed=0)
+        model = network.build_network(recipe.base, recipe.head, data.label_names, seed=0)
         spent: list[float] = []
         with timed(spent):
             finetune(model, rows, lambda *_: {"validation_loss": 0.0, "f1_macro": 0.0}, tuning)

@@ -27,9 +27,9 @@ from transformers import (
 )
 from work import BASE, comments, messages, news
 
-from fullbake.models.pretrained import resolve
+from fullbake.models.pretrained import resolve_base
 
-FOLDER = str(resolve(BASE))
+FOLDER = str(resolve_base(BASE))
 
 
 # sentence-transformers

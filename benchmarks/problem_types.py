@@ -21,7 +21,7 @@ from machine import RESULTS, keep
 from fullbake import Recipe, adapt
 from fullbake.classifier.predict import read_as_trained
 from fullbake.data.splits import read_labelled, split
-from fullbake.evaluation.calibration import judged
+from fullbake.evaluation.calibration import score_decision
 from fullbake.evaluation.decisions import Decision
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -71,8 +71,8 @@ def measure(folder: Path, name: str, recipe: str, base: str) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     test = read_as_trained(classifier, folder / task.test)
     logits = classifier.logits(test.texts, test.text_pair)
-    plain = judged(test.labels, logits, Decision(classifier.problem_type, classifier.label_names))
-    tuned = judged(test.labels, logits, classifier.decision)
+    plain = score_decision(test.labels, logits, Decision(classifier.problem_type, classifier.label_names))
+    tuned = score_decision(test.labels, logits, classifier.decision)
     calibration = classifier.record.facts["calibration"]
     return {
         "data": name,

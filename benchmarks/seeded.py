@@ -10,10 +10,10 @@ from fullbake import Recipe
 from fullbake.data.splits import Parts, divide, read_labelled
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.training.frozen import Featured, head_logits
-from fullbake.training.job import Job, effective, feature_cache, features_of, tokenizer_for
+from fullbake.training.frozen import LabeledFeatures, head_logits
+from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
 from fullbake.training.selection import train_best
-from fullbake.training.strategies import bind
+from fullbake.training.strategies import strategy_for
 
 DATA = {"trec": ("trec_train.csv", "text", "coarse"), "sms_spam": ("sms_spam.csv", "text", "label")}
 """Name -> file, columns of texts and labels."""
@@ -39,21 +39,21 @@ def train_seeds(folder: Path, data: str, head: str, seeds: range) -> Seeded:
     """Train the head with each seed on the same rows (at most MOST_TRAINED), validation choosing the epoch."""
     file, text, label = DATA[data]
     fields = {"text": text, "label": label, "test": TEST, **HEADS[head]}
-    recipe = effective(Recipe.load(f"frozen-{head}", base="demo", **fields))
+    recipe = resolve_recipe(Recipe.load(f"frozen-{head}", base="demo", **fields))
     parts = _fewer(divide(read_labelled(folder / file, recipe.data), recipe.data))
     assert parts.test is not None
     base = network.encoder_fingerprint(load_encoder(recipe.base))
     jobs = [
-        Job(recipe.with_fields(seed=seed), parts, tokenizer_for(recipe), base, feature_cache(None)) for seed in seeds
+        Job(recipe.with_fields(seed=seed), parts, recipe_tokenizer(recipe), base, feature_cache(None)) for seed in seeds
     ]
-    (found,) = features_of(jobs[0], [parts.test])
-    test = Featured(found.values, parts.test.source.labels).take(parts.test.indices)
+    (found,) = part_features(jobs[0], [parts.test])
+    test = LabeledFeatures(found.values, parts.test.source.labels).take(parts.test.indices)
     return Seeded(np.stack([_predict(job, test) for job in jobs]), test.labels)
 
 
-def _predict(job: Job, test: Featured) -> np.ndarray:
-    trained = train_best(bind(job), job.recipe.training.learning_rate, job.recipe.training.metric)
-    return head_logits(network.head_of(trained.network), test).argmax(axis=1)
+def _predict(job: Job, test: LabeledFeatures) -> np.ndarray:
+    trained = train_best(strategy_for(job), job.recipe.training.learning_rate, job.recipe.training.metric)
+    return head_logits(network.extract_head(trained.network), test).argmax(axis=1)
 
 
 def _fewer(parts: Parts) -> Parts:

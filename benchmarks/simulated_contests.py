@@ -15,7 +15,7 @@ import numpy as np
 from machine import keep
 from null_test import plain_p
 
-from fullbake.evaluation.bootstrap import Resampled, resample
+from fullbake.evaluation.bootstrap import BootstrapScores, resample
 from fullbake.evaluation.significance import LEVEL, contrast
 
 SEEDS, DRAWS = 3, 500
@@ -44,7 +44,7 @@ def predictions(world: dict[str, float], rows: int, random: np.random.Generator)
     return [(margin > 0).astype(np.int64) for margin in margins]
 
 
-def rows_p(a: Resampled, b: Resampled) -> float:
+def rows_p(a: BootstrapScores, b: BootstrapScores) -> float:
     below = (a.draws.mean(axis=1) - b.draws.mean(axis=1) < 0).mean()
     return float(2 * min(below, 1 - below))
 

@@ -68,7 +68,7 @@ def _first_classifier(folder: Path) -> tuple[dict[str, Any], bytes]:
 def _shown(scores: dict[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=COLUMNS)
     with console.capture() as captured:
-        console.print(tables.scores(scores))
+        console.print(tables.scores_table(scores))
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 

@@ -1,5 +1,3 @@
-"""."""
-
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ from helpers.weights import assert_same
 from fullbake import Recipe, adapt
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, OutputError, RecipeError
-from fullbake.training.job import effective
+from fullbake.training.job import resolve_recipe
 
 Bases = Callable[..., Path]
 
@@ -43,14 +41,14 @@ def test_the_recipe_in_a_bundle_gives_the_same_weights(
 
 def test_effective_recipe_writes_out_what_the_base_decides(bases: Bases) -> None:
     bare = Recipe.load("frozen-mlp", base=str(bases("roberta", hidden_size=16)))
-    filled = effective(bare)
+    filled = resolve_recipe(bare)
     assert (filled.tokens.max_length, filled.head.pooling, filled.head.width) == (512, "cls", 16)
-    assert effective(filled) == filled
+    assert resolve_recipe(filled) == filled
 
 
 def test_max_length_beyond_the_base_is_refused(bases: Bases) -> None:
     with pytest.raises(RecipeError, match=r"expected at most 64|Expected at most 64; got 100(?s:.*)--max-length 64"):
-        effective(Recipe.load("finetune", base=str(bases("bert", positions=64)), max_length=100))
+        resolve_recipe(Recipe.load("finetune", base=str(bases("bert", positions=64)), max_length=100))
 
 
 def test_an_output_that_holds_something_is_refused_before_the_work(bases: Bases, tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-"""."""
-
 import csv
 import sys
 from collections.abc import Callable
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.rows import dataset, make_rows, recipe, write_csv
 
-from fullbake.classifier.label_errors import find_suspects, frozen_features_of, write_suspects
+from fullbake.classifier.label_errors import dataset_features, find_label_errors, write_label_errors
 from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data.dataset import read_dataset
 
@@ -30,7 +28,7 @@ def test_flipped_labels_come_first(tmp_path: Path) -> None:
     flipped = np.arange(0, 120, 12)
     labels = data.labels.copy()
     labels[flipped] = (labels[flipped] + 1) % 3
-    found = find_suspects(replace(data, labels=labels), features)
+    found = find_label_errors(replace(data, labels=labels), features)
     assert len(set(found.positions[:10]) & set(flipped)) >= 8
     assert (np.diff(found.quality) >= 0).all()
     right = {data.label_names[data.labels[row]] for row in found.positions[:1]}
@@ -42,7 +40,7 @@ def test_of_many_labels(tmp_path: Path) -> None:
     assert data.labels is not None
     marks = np.eye(3, dtype=np.uint8)[data.labels]
     marks[5] = 1 - marks[5]
-    found = find_suspects(replace(data, labels=marks), clusters(data.labels))
+    found = find_label_errors(replace(data, labels=marks), clusters(data.labels))
     assert found.positions[0] == 5
     assert found.suggested[0] == (data.label_names[data.labels[5]],)
 
@@ -50,15 +48,15 @@ def test_of_many_labels(tmp_path: Path) -> None:
 def test_the_list_is_a_csv_that_names_rows(tmp_path: Path) -> None:
     data = dataset(tmp_path, 60)
     assert data.labels is not None
-    found = find_suspects(data, clusters(data.labels))
-    write_suspects(tmp_path / "suspects.csv", data, found)
+    found = find_label_errors(data, clusters(data.labels))
+    write_label_errors(tmp_path / "suspects.csv", data, found)
     with (tmp_path / "suspects.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert sorted(int(row["row"]) for row in rows) == list(range(1, 61))
     assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 61)]
     assert all(row["text"] == make_rows()[int(row["row"]) - 1][0] for row in rows)
     with pytest.raises(OutputError, match="already"):
-        write_suspects(tmp_path / "suspects.csv", data, found)
+        write_label_errors(tmp_path / "suspects.csv", data, found)
 
 
 def test_without_cleanlab_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,12 +64,12 @@ def test_without_cleanlab_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pyt
     data = dataset(tmp_path, 60)
     assert data.labels is not None
     with pytest.raises(RecipeError, match=r"fullbake\[suspects\]"):
-        find_suspects(data, clusters(data.labels))
+        find_label_errors(data, clusters(data.labels))
 
 
 def test_features_are_those_of_the_base(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows())
     data = read_dataset(source, text="text", label="label")
-    features = frozen_features_of(data, recipe(bases("bert"), "finetune"), tmp_path)
+    features = dataset_features(data, recipe(bases("bert"), "finetune"), tmp_path)
     assert features.shape == (60, 32)
-    assert np.array_equal(features, frozen_features_of(data, recipe(bases("bert"), "finetune"), tmp_path))
+    assert np.array_equal(features, dataset_features(data, recipe(bases("bert"), "finetune"), tmp_path))

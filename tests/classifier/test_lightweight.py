@@ -47,7 +47,7 @@ def bundle(bases: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory)
 )
 def test_scores_are_those_of_the_classifier(bundle, family, name, fields) -> None:
     folder = bundle(family, name, **fields)
-    found = lightweight.scores(folder, TEXTS)
+    found = lightweight.lightweight_scores(folder, TEXTS)
     classifier = Classifier.load(folder)
     assert found is not None
     assert np.allclose(found.chances, classifier.predict_proba(TEXTS), atol=1e-5)
@@ -56,22 +56,22 @@ def test_scores_are_those_of_the_classifier(bundle, family, name, fields) -> Non
 
 @pytest.mark.parametrize("family", ["roberta", "modernbert", "albert"])
 def test_other_families_are_left_to_the_classifier(bundle, family) -> None:
-    assert lightweight.scores(bundle(family), TEXTS) is None
+    assert lightweight.lightweight_scores(bundle(family), TEXTS) is None
 
 
 def test_windows_are_left_to_the_classifier(bundle) -> None:
-    assert lightweight.scores(bundle(truncation="windows"), TEXTS) is None
+    assert lightweight.lightweight_scores(bundle(truncation="windows"), TEXTS) is None
 
 
 def test_an_activation_that_is_not_written_out_is_left_to_the_classifier(bases, tmp_path) -> None:
     train(bases("bert", hidden_act="relu"), tmp_path).save(tmp_path / "bundle")
-    assert lightweight.scores(tmp_path / "bundle", TEXTS) is None
+    assert lightweight.lightweight_scores(tmp_path / "bundle", TEXTS) is None
 
 
 def test_a_network_that_scores_otherwise_is_left_to_the_classifier(bundle, monkeypatch) -> None:
     folder = bundle()
     monkeypatch.setattr(lightweight, "pool", lambda hidden, mask, kind: hidden[:, -1])
-    assert lightweight.scores(folder, TEXTS) is None
+    assert lightweight.lightweight_scores(folder, TEXTS) is None
 
 
 def test_a_damaged_bundle_is_refused(bundle, tmp_path) -> None:
@@ -80,14 +80,14 @@ def test_a_damaged_bundle_is_refused(bundle, tmp_path) -> None:
         file.seek(-4, 2)
         file.write(b"\xff\xff\xff\x7f")
     with pytest.raises(BundleError, match=r"model\.safetensors"):
-        lightweight.scores(tmp_path / "damaged", TEXTS)
-    with pytest.raises(BundleError, match=manifest.MANIFEST):
-        lightweight.scores(tmp_path / "missing", TEXTS)
+        lightweight.lightweight_scores(tmp_path / "damaged", TEXTS)
+    with pytest.raises(BundleError, match=manifest.MANIFEST_FILE):
+        lightweight.lightweight_scores(tmp_path / "missing", TEXTS)
 
 
 def test_what_is_no_text_is_refused(bundle) -> None:
     with pytest.raises(DataError, match="surrogate"):
-        lightweight.scores(bundle(), ["\ud800"])
+        lightweight.lightweight_scores(bundle(), ["\ud800"])
 
 
 def test_a_text_on_the_command_line_loads_no_more_than_it_needs(bundle) -> None:

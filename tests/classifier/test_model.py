@@ -14,7 +14,7 @@ from helpers.rows import column, make_rows, train
 from safetensors.numpy import load_file, save_file
 
 from fullbake import Classifier
-from fullbake.classifier.manifest import FREE, MANIFEST, signed
+from fullbake.classifier.manifest import MANIFEST_FILE, UNHASHED_FILES, sign_manifest
 from fullbake.classifier.model import model_card, probe_texts
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core import storage
@@ -69,9 +69,9 @@ def bundle(saved: Callable[[str], Path], tmp_path: Path) -> Path:
 
 def hash_again(folder: Path) -> None:
     """Make the manifest agree with the files that stand there now."""
-    manifest = storage.read_json(folder / MANIFEST)
+    manifest = storage.read_json(folder / MANIFEST_FILE)
     files = {name: facts for name, facts in hash_files(folder).items() if name in manifest["files"]}
-    storage.write_json(folder / MANIFEST, signed(manifest | {"files": files}))
+    storage.write_json(folder / MANIFEST_FILE, sign_manifest(manifest | {"files": files}))
 
 
 @pytest.mark.parametrize("head", ["standard", "mlp", "linear"])
@@ -84,8 +84,8 @@ def test_reloaded_bundle_scores_the_same(
 
 
 def test_files_are_these(saved: Callable[[str], Path]) -> None:
-    assert {path.name for path in saved("standard").iterdir()} == {*KEPT, *FREE} - {"labels.png"}
-    assert {path.name for path in saved("mlp").iterdir()} == {*KEPT, *FREE} - {"labels.png"}
+    assert {path.name for path in saved("standard").iterdir()} == {*KEPT, *UNHASHED_FILES} - {"labels.png"}
+    assert {path.name for path in saved("mlp").iterdir()} == {*KEPT, *UNHASHED_FILES} - {"labels.png"}
 
 
 def test_what_is_saved_comes_back(classifiers: Callable[[str], Classifier], saved: Callable[[str], Path]) -> None:
@@ -136,7 +136,7 @@ def test_file_of_another_bundle_is_named(bundle: Path, saved: Callable[[str], Pa
 
 
 def test_manifest_of_another_bundle_is_caught(bundle: Path, saved: Callable[[str], Path]) -> None:
-    shutil.copy(saved("mlp") / MANIFEST, bundle / MANIFEST)
+    shutil.copy(saved("mlp") / MANIFEST_FILE, bundle / MANIFEST_FILE)
     with pytest.raises(BundleError, match=r"model\.safetensors is damaged"):
         Classifier.load(bundle)
 
@@ -192,16 +192,16 @@ def test_label_names_must_agree(bundle: Path) -> None:
 
 
 def test_another_format_version_is_said(bundle: Path) -> None:
-    manifest = storage.read_json(bundle / MANIFEST)
-    storage.write_json(bundle / MANIFEST, manifest | {"format": 99})
+    manifest = storage.read_json(bundle / MANIFEST_FILE)
+    storage.write_json(bundle / MANIFEST_FILE, manifest | {"format": 99})
     with pytest.raises(BundleError, match=r"another format version(?s:.*)got 99(?s:.*)fullbake 0\.1\.0"):
         Classifier.load(bundle)
 
 
 def test_edited_manifest_is_caught(bundle: Path) -> None:
-    manifest = storage.read_json(bundle / MANIFEST)
+    manifest = storage.read_json(bundle / MANIFEST_FILE)
     manifest["columns"]["text"] = "body"
-    storage.write_json(bundle / MANIFEST, manifest)
+    storage.write_json(bundle / MANIFEST_FILE, manifest)
     with pytest.raises(BundleError, match=r"fullbake\.json is damaged"):
         Classifier.load(bundle)
 

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from fullbake.cli.options import ROW_FIELDS, TEXT_FIELDS, Flags, RowOptions, StageOptions, TextOptions, resume_word
+from fullbake.cli.options import ROW_FIELDS, TEXT_FIELDS, Flags, RowOptions, StageOptions, TextOptions, resume_mode
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import leaf_fields
 from fullbake.core.errors import RecipeError
@@ -29,11 +29,11 @@ def test_the_stage_has_flags_but_for_its_corpus() -> None:
 
 
 def test_one_word_for_three_flags() -> None:
-    assert resume_word(False, False, False) == "auto"
-    assert [resume_word(*flags) for flags in ((True, False, False), (False, True, False), (False, False, True))] == [
+    assert resume_mode(False, False, False) == "auto"
+    assert [resume_mode(*flags) for flags in ((True, False, False), (False, True, False), (False, False, True))] == [
         "require",
         "anyway",
         "restart",
     ]
     with pytest.raises(RecipeError, match="exclude each other"):
-        resume_word(True, True, False)
+        resume_mode(True, True, False)

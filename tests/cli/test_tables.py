@@ -10,7 +10,7 @@ from helpers.rows import make_rows, write_csv
 from rich.console import Console, RenderableType
 
 from fullbake.cli import tables
-from fullbake.cli.tables import sheet
+from fullbake.cli.tables import facts_sheet
 from fullbake.config import problems
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.config.sections import DataConfig, HeadConfig
@@ -23,7 +23,7 @@ from fullbake.models.summary import summarize
 
 def shown(path: Path) -> str:
     console = Console(width=140, color_system=None, record=True, file=io.StringIO())
-    console.print(sheet(inspect_file(path, DataConfig())))
+    console.print(facts_sheet(inspect_file(path, DataConfig())))
     return console.export_text()
 
 
@@ -53,7 +53,7 @@ def scored(names: tuple[str, ...] = ("no", "yes"), rows: int = 40) -> dict[str, 
 
 def test_scores_show_every_figure_and_class() -> None:
     result = scored()
-    text = printed(tables.scores(result))
+    text = printed(tables.scores_table(result))
     for title in (title for name, title in problems.TITLES.items() if name in result["overall"]):
         assert title in text
     assert "ROC-AUC of 'yes'" in text
@@ -66,7 +66,7 @@ def test_scores_show_every_figure_and_class() -> None:
 
 
 def test_labels_are_never_markup() -> None:
-    text = printed(tables.scores(scored(("[red]", "[/]", ":smile:"))))
+    text = printed(tables.scores_table(scored(("[red]", "[/]", ":smile:"))))
     assert text.count("[red]") == 3
     assert "[/]" in text
     assert ":smile:" in text
@@ -74,7 +74,7 @@ def test_labels_are_never_markup() -> None:
 
 @pytest.mark.parametrize("classes", [3, 77])
 def test_confusion_is_shown_while_it_is_small(classes: int) -> None:
-    text = printed(tables.scores(scored(tuple(f"class{n}" for n in range(classes)), rows=2 * classes)))
+    text = printed(tables.scores_table(scored(tuple(f"class{n}" for n in range(classes)), rows=2 * classes)))
     assert ("Confusion" in text) == (classes == 3)
     assert f"class{classes - 1}" in text
 
@@ -83,18 +83,18 @@ def test_undefined_figure_shows_its_reason() -> None:
     result = metrics.score(np.zeros(4, dtype=np.int64), np.tile([0.8, 0.2], (4, 1)), ("no", "yes"))
     reason = result["overall"]["roc_auc"]["reason"]
     assert reason
-    assert reason in printed(tables.scores(result), width=200)
+    assert reason in printed(tables.scores_table(result), width=200)
 
 
 def test_long_labels_are_not_cut_short() -> None:
     name = "a_label_with_a_very_long_name_indeed"
-    text = printed(tables.scores(scored((name, "b", "c"))), width=80)
+    text = printed(tables.scores_table(scored((name, "b", "c"))), width=80)
     assert "…" not in text
     assert "support" in text
 
 
 def test_headline_is_one_line() -> None:
-    line = tables.headline("validation", scored())
+    line = tables.scores_headline("validation", scored())
     assert line.startswith("validation")
     assert "40 rows" in line
     assert "accuracy" in line
@@ -103,7 +103,7 @@ def test_headline_is_one_line() -> None:
 
 def test_predictions() -> None:
     text = printed(
-        tables.predictions(
+        tables.predictions_table(
             Decision(SINGLE_LABEL, ("no", "[b]yes")), ["a [i]text", "another"], np.array([[0.2, 0.8], [0.9, 0.1]])
         )
     )
@@ -116,17 +116,17 @@ def test_predictions() -> None:
 def test_summary_gives_the_totals() -> None:
     from transformers import DistilBertConfig
 
-    text = printed(tables.summary(summarize(DistilBertConfig(), way="frozen", head=HeadConfig(kind="mlp"))))
+    text = printed(tables.summary_table(summarize(DistilBertConfig(), way="frozen", head=HeadConfig(kind="mlp"))))
     for total in ("67,551,746", "1,185,794", "66,365,952"):
         assert total in text
 
 
 def test_cache_lists_entries_and_how_full_it_is(tmp_path: Path) -> None:
     features = Cache(tmp_path / "cache", 10**6)
-    assert "0 entries" in printed(tables.cache(features), width=300)
+    assert "0 entries" in printed(tables.cache_table(features), width=300)
     with features.put("abcdef0123456789", "12 texts x 32") as folder:
         (folder / "file").write_bytes(b"x" * 1000)
-    text = printed(tables.cache(features), width=300)
+    text = printed(tables.cache_table(features), width=300)
     assert "12 texts x 32" in text
     assert "abcdef012345" in text
     assert "1 entry" in text
@@ -139,27 +139,29 @@ MANY = metrics.score(
 
 
 def test_scores_of_many_labels() -> None:
-    text = printed(tables.scores(MANY | {"calibration": {"ece": 0.0123}}))
+    text = printed(tables.scores_table(MANY | {"calibration": {"ece": 0.0123}}))
     for part in ("F1, mean over rows", "Hamming loss", "[b]", "expected calibration error: 0.0123"):
         assert part in text
     assert "Confusion" not in text
-    assert "F1, micro" in tables.headline("test", MANY)
+    assert "F1, micro" in tables.scores_headline("test", MANY)
 
 
 def test_thresholds_and_calibration() -> None:
     entry = {"label": "[b]", "threshold": 0.25, "support": 3, "precision": 0.5, "recall": 1.0, "f1": None}
-    text = printed(tables.thresholds([entry]))
+    text = printed(tables.thresholds_table([entry]))
     assert "0.2500" in text
     assert "[b]" in text
-    line = tables.calibration({"temperature": 1.5, "before": {"ece": 0.2}, "after": {"ece": 0.1}})
+    line = tables.calibration_line({"temperature": 1.5, "before": {"ece": 0.2}, "after": {"ece": 0.1}})
     assert line == "calibrated by temperature 1.500: expected calibration error 0.2000 to 0.1000"
 
 
 def test_predictions_of_many_labels_and_of_a_pair() -> None:
     rule = Decision(MULTI_LABEL, ("a", "[b]"), (0.3, 0.5))
-    text = printed(tables.predictions(rule, ["one", "two"], np.array([[0.4, 0.9], [0.1, 0.2]])))
+    text = printed(tables.predictions_table(rule, ["one", "two"], np.array([[0.4, 0.9], [0.1, 0.2]])))
     assert "a, [b]" in text
     assert "0.400, 0.900" in text
     assert "none" in text
-    pair = printed(tables.predictions(Decision(SINGLE_LABEL, ("no", "yes")), ["one", "two"], np.array([[0.2, 0.8]])))
+    pair = printed(
+        tables.predictions_table(Decision(SINGLE_LABEL, ("no", "yes")), ["one", "two"], np.array([[0.2, 0.8]]))
+    )
     assert "one | two" in pair

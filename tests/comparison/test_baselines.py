@@ -1,5 +1,3 @@
-"""."""
-
 import numpy as np
 import pytest
 from helpers.rows import make_rows
@@ -7,7 +5,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from fullbake.comparison.baselines import STRENGTHS, fit_baseline
+from fullbake.comparison.baselines import BASELINE_STRENGTHS, fit_baseline
 
 ROWS = make_rows(90)
 NAMES = sorted({label for _, label in ROWS})
@@ -32,7 +30,7 @@ def test_majority_is_scikit_learns_dummy() -> None:
 def test_tfidf_is_scikit_learns_pipeline_at_the_chosen_strength() -> None:
     train, held = TEXTS[:60], TEXTS[60:]
     fitted = fit_baseline("tfidf", train, LABELS[:60], 3, held=held, judge=accuracy(LABELS[60:]))
-    assert fitted.strength in STRENGTHS
+    assert fitted.strength in BASELINE_STRENGTHS
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     model = LogisticRegression(C=fitted.strength, max_iter=1000).fit(vectorizer.fit_transform(train), LABELS[:60])
     np.testing.assert_allclose(fitted.logits(held), model.decision_function(vectorizer.transform(held)), atol=1e-5)

@@ -16,8 +16,8 @@ from fullbake import Classifier, Recipe, compare
 from fullbake.classifier.predict import read_as_trained
 from fullbake.comparison import compare as compare_module
 from fullbake.comparison import runner
-from fullbake.comparison.compare import ABOUT, Pace, opened
-from fullbake.comparison.trial import train_cell
+from fullbake.comparison.compare import WORKSPACE_FILE, Speed, open_workspace
+from fullbake.comparison.trial import train_trial
 from fullbake.core.errors import DataError, DivergenceFault, OutputError, RecipeError
 from fullbake.data.splits import Parts, divide
 
@@ -26,9 +26,9 @@ IDENTITY: dict[str, Any] = {"data": "a" * 64, "folds": None, "recipes": {"finetu
 
 def enter(folder: Path, *, restart: bool = False, **given: Any) -> dict[str, Any]:
     """Go in and out; what the folder then says of itself."""
-    with opened(folder, IDENTITY | given, restart=restart):
+    with open_workspace(folder, IDENTITY | given, restart=restart):
         pass
-    found: dict[str, Any] = json.loads((folder / ABOUT).read_text())
+    found: dict[str, Any] = json.loads((folder / WORKSPACE_FILE).read_text())
     return found
 
 
@@ -66,14 +66,14 @@ def test_something_else_is_refused_and_left_alone(tmp_path: Path, given: dict[st
 @pytest.mark.parametrize("damage", ["", "{", "[]"])
 def test_an_unreadable_account_is_another_comparison(tmp_path: Path, damage: str) -> None:
     enter(tmp_path / "out")
-    (tmp_path / "out" / ABOUT).write_text(damage)
+    (tmp_path / "out" / WORKSPACE_FILE).write_text(damage)
     with pytest.raises(OutputError, match="a comparison of something else"):
         enter(tmp_path / "out")
     assert enter(tmp_path / "out", restart=True) == IDENTITY
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with opened(tmp_path / "out", IDENTITY, restart=False):
+    with open_workspace(tmp_path / "out", IDENTITY, restart=False):
         other = FileLock(tmp_path / ".out.lock")
         assert other.lock_file
         with pytest.raises(OutputError, match="another process"):
@@ -82,7 +82,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_lock_goes_whatever_happens(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "out", IDENTITY, restart=False):
+    with pytest.raises(KeyboardInterrupt), open_workspace(tmp_path / "out", IDENTITY, restart=False):
         raise KeyboardInterrupt
     assert enter(tmp_path / "out") == IDENTITY
 
@@ -203,9 +203,9 @@ def test_it_goes_on_where_it_stopped_and_ends_the_same(
             trained.append("stopped")
             raise KeyboardInterrupt
         trained.append(f"{rate}")
-        return train_cell(job, rate)
+        return train_trial(job, rate)
 
-    monkeypatch.setattr(runner, "train_cell", stop_at_third)
+    monkeypatch.setattr(runner, "train_trial", stop_at_third)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(bases("bert"), tmp_path)
@@ -235,11 +235,11 @@ def test_what_selects_and_trains_is_never_given_test(
 ) -> None:
     """Held by construction: every call gets parts without test, and the order is choose, then score."""
     events: list[str] = []
-    real_choose, real_score = runner.choose_rate, runner.score_cell
+    real_choose, real_score = runner.choose_rate, runner.score_trial
 
     def spy_train(job: Any, rate: Any) -> Any:
         assert job.parts.test is None
-        return train_cell(job, rate)
+        return train_trial(job, rate)
 
     def spy_choose(values: Any) -> Any:
         assert all(value is None or isinstance(value, float) for found in values.values() for value in found)
@@ -250,9 +250,9 @@ def test_what_selects_and_trains_is_never_given_test(
         events.append("score")
         return real_score(*given)
 
-    monkeypatch.setattr(runner, "train_cell", spy_train)
+    monkeypatch.setattr(runner, "train_trial", spy_train)
     monkeypatch.setattr(runner, "choose_rate", spy_choose)
-    monkeypatch.setattr(runner, "score_cell", spy_score)
+    monkeypatch.setattr(runner, "score_trial", spy_score)
     run(bases("bert"), tmp_path, ("frozen-mlp",))
     assert events[-2:] == ["score", "score"], "once for each seed, after the last choice"
     assert events.count("score") == 2
@@ -297,7 +297,7 @@ def test_further_pretraining_sees_the_training_part_of_each_fold(
         seen.append(job.parts)
         return job
 
-    monkeypatch.setattr(runner, "staged", stage)
+    monkeypatch.setattr(runner, "with_further_pretraining", stage)
     run(
         bases("bert"),
         tmp_path,
@@ -318,10 +318,10 @@ def test_a_failed_recipe_is_a_result(
     def diverge(job: Any, rate: float | None) -> Any:
         if rate is not None:
             error = DivergenceFault("the training loss is no longer a finite number")
-            return runner.failed(error.what, job.recipe.training.seed), {}
-        return train_cell(job, rate)
+            return runner.failed_trial(error.what, job.recipe.training.seed), {}
+        return train_trial(job, rate)
 
-    monkeypatch.setattr(runner, "train_cell", diverge)
+    monkeypatch.setattr(runner, "train_trial", diverge)
     with caplog.at_level(logging.WARNING, "fullbake"):
         board = run(bases("bert"), tmp_path)
     (entry,) = (entry for entry in board["recipes"] if entry["name"] == "frozen-mlp")
@@ -365,7 +365,7 @@ def test_many_labels_a_row(bases: Bases, tmp_path: Path) -> None:
 
 def test_a_budget_leaves_out_what_does_not_fit(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a base that is said to train a row in a second, fine-tuning does not fit, and the page says so."""
-    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=1.0, infer=1000.0))
+    monkeypatch.setattr(compare_module, "measure_speed", lambda _: Speed(train=1.0, infer=1000.0))
     board = run(bases("bert"), tmp_path, ("finetune", "frozen-linear", "tfidf"), budget="1m")
     entry = board["recipes"][0]
     assert entry["status"] == "left_out"
@@ -379,7 +379,7 @@ def test_a_shortened_stage_is_forecast_at_its_shortened_length(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred epochs would take a minute and more; the ten that the design leaves fit, and are run."""
-    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=100.0, infer=1000.0))
+    monkeypatch.setattr(compare_module, "measure_speed", lambda _: Speed(train=100.0, infer=1000.0))
     stage = "objective=mlm;epochs=100;batch_size=16"
     board = run(bases("bert"), tmp_path, ("further-frozen-linear", "tfidf"), budget="40s", further_pretraining=stage)
     assert [entry["status"] for entry in board["recipes"]] == ["done", "done"]
@@ -390,7 +390,7 @@ def test_a_shortened_stage_is_forecast_at_its_shortened_length(
 def test_a_budget_too_short_for_anything_is_refused(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_module, "measure_pace", lambda _: Pace(train=1.0, infer=0.5))
+    monkeypatch.setattr(compare_module, "measure_speed", lambda _: Speed(train=1.0, infer=0.5))
     with pytest.raises(RecipeError, match=r"too short(?s:.*)--max-rows"):
         run(bases("bert"), tmp_path, ("finetune", "frozen-linear"), budget="30s")
 

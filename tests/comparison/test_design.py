@@ -7,34 +7,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbake.comparison.design import (
-    DEFAULT,
+    DEFAULT_RECIPES,
     RATES,
-    Cell,
     Design,
-    Line,
+    RecipePlan,
+    Trial,
+    describe_left_out,
     full_design,
-    left_out,
     parse_duration,
     pick_design,
-    read_entrants,
+    read_candidates,
     smaller_designs,
 )
 from fullbake.core.errors import RecipeError
 
 GRID = (5e-5, 2e-5, 3e-5, 4e-5)
 LINES = (
-    Line("finetune", GRID, (0, 1, 2)),
-    Line("frozen-linear", (), (0,)),
-    Line("further", GRID, (0, 1, 2), further=True),
-    Line("tfidf", (), (0,)),
+    RecipePlan("finetune", GRID, (0, 1, 2)),
+    RecipePlan("frozen-linear", (), (0,)),
+    RecipePlan("further", GRID, (0, 1, 2), further=True),
+    RecipePlan("tfidf", (), (0,)),
 )
 DEAREST = ("further", "finetune")
 
 
 def test_ids_name_recipe_fold_rate_and_seed() -> None:
-    assert Cell("finetune", 5e-5, 0).id == "finetune/5e-05/0"
-    assert Cell("finetune", 5e-5, 2, fold=0).id == "finetune/fold-1/5e-05/2"
-    assert Cell("tfidf", None, 0).id == "tfidf/only/0"
+    assert Trial("finetune", 5e-5, 0).id == "finetune/5e-05/0"
+    assert Trial("finetune", 5e-5, 2, fold=0).id == "finetune/fold-1/5e-05/2"
+    assert Trial("tfidf", None, 0).id == "tfidf/only/0"
 
 
 def test_the_full_design_is_recipes_times_rates_times_seeds() -> None:
@@ -83,8 +83,8 @@ def test_the_picked_design_fits_and_none_before_it_does(each: float, seconds: fl
 
 def test_what_is_left_out_is_told() -> None:
     full = full_design(LINES)
-    assert left_out(full, full, "too dear") == []
-    told = left_out(full, Design(("finetune", "frozen-linear", "tfidf"), 2, 3, 0.1), "too dear")
+    assert describe_left_out(full, full, "too dear") == []
+    told = describe_left_out(full, Design(("finetune", "frozen-linear", "tfidf"), 2, 3, 0.1), "too dear")
     assert told[0] == "further: too dear"
     assert any("2 of up to 4" in line for line in told)
     assert any("10% of its own length" in line for line in told)
@@ -102,7 +102,7 @@ def test_what_is_no_duration(text: str) -> None:
 
 
 def test_the_default_is_every_way_with_and_without_further_pretraining_and_baselines() -> None:
-    entrants = read_entrants(DEFAULT, base="demo")
+    entrants = read_candidates(DEFAULT_RECIPES, base="demo")
     assert [(one.way, one.further) for one in entrants] == [
         ("finetune", False),
         ("frozen", False),
@@ -117,49 +117,49 @@ def test_the_default_is_every_way_with_and_without_further_pretraining_and_basel
 
 
 def test_rates_are_a_grid_for_encoders_and_one_for_heads_as_long() -> None:
-    finetune, mlp, linear = read_entrants(["finetune", "frozen-mlp", "frozen-linear"], base="demo")
+    finetune, mlp, linear = read_candidates(["finetune", "frozen-mlp", "frozen-linear"], base="demo")
     assert set(finetune.rates) == {5e-5, 4e-5, 3e-5, 2e-5}
     assert finetune.rates == RATES
     assert len(mlp.rates) == len(RATES)
     assert linear.rates == ()
     assert not linear.lucky
-    chosen = read_entrants(["finetune", "frozen-mlp"], base="demo", rates=(1e-5,), head_rates=(1e-3, 1e-4))
+    chosen = read_candidates(["finetune", "frozen-mlp"], base="demo", rates=(1e-5,), head_rates=(1e-3, 1e-4))
     assert [one.rates for one in chosen] == [(1e-5,), (1e-3, 1e-4)]
 
 
 def test_seeds_count_from_the_recipes_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("way: frozen\nhead: mlp\ntraining:\n  seed: 40\n  learning_rate: [0.1, 0.01]\n")
-    (mine,) = read_entrants([tmp_path / "mine.yaml"], base="demo")
+    (mine,) = read_candidates([tmp_path / "mine.yaml"], base="demo")
     assert (mine.name, mine.title) == ("mine", "mine")
-    assert mine.line(3) == Line("mine", (0.1, 0.01), (40, 41, 42))
-    assert read_entrants(["frozen-linear"], base="demo")[0].line(3).seeds == (0,)
+    assert mine.line(3) == RecipePlan("mine", (0.1, 0.01), (40, 41, 42))
+    assert read_candidates(["frozen-linear"], base="demo")[0].line(3).seeds == (0,)
 
 
 def test_a_stage_may_be_named_and_shortened() -> None:
-    (tapt,) = read_entrants(["further-finetune"], base="demo")
+    (tapt,) = read_candidates(["further-finetune"], base="demo")
     assert tapt.recipe is not None
     assert tapt.recipe.stage.epochs == 100
     assert tapt.shortened(0.1).recipe.stage.epochs == 10
     assert tapt.shortened(1.0) is tapt
-    (steps,) = read_entrants(["further-finetune"], base="demo", further_pretraining="objective=mlm;steps=50")
+    (steps,) = read_candidates(["further-finetune"], base="demo", further_pretraining="objective=mlm;steps=50")
     assert steps.shortened(0.3).recipe.stage.steps == 15
-    (long,) = read_entrants(["further-pretrain"], base="demo")
+    (long,) = read_candidates(["further-pretrain"], base="demo")
     assert long.shortened(0.03).recipe.stage.warmup_steps == 300
 
 
 def test_an_unknown_recipe_is_told_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'finetune'"):
-        read_entrants(["finetun"], base="demo")
+        read_candidates(["finetun"], base="demo")
     with pytest.raises(RecipeError, match="Did you mean 'further-frozen-mlp'"):
-        read_entrants(["further-frozen-mpl"], base="demo")
+        read_candidates(["further-frozen-mpl"], base="demo")
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="two recipes are called 'tfidf'"):
-        read_entrants(["finetune", "tfidf", "tfidf"], base="demo")
+        read_candidates(["finetune", "tfidf", "tfidf"], base="demo")
     with pytest.raises(RecipeError, match="no recipe to compare"):
-        read_entrants(["majority", "tfidf"], base="demo")
+        read_candidates(["majority", "tfidf"], base="demo")
     (tmp_path / "other.yaml").write_text("way: finetune\ndata:\n  text: body\n")
     with pytest.raises(RecipeError, match=r"text: text and body(?s:.*)--text"):
-        read_entrants(["finetune", tmp_path / "other.yaml"], base="demo")
-    read_entrants(["finetune", tmp_path / "other.yaml"], base="demo", text="body")
+        read_candidates(["finetune", tmp_path / "other.yaml"], base="demo")
+    read_candidates(["finetune", tmp_path / "other.yaml"], base="demo", text="body")

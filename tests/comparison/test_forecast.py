@@ -1,5 +1,3 @@
-"""."""
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,39 +7,39 @@ import pytest
 from helpers.rows import dataset, recipe
 
 from fullbake.comparison import forecast as forecast_module
-from fullbake.comparison.design import Cell, Design, Line, full_design, read_entrants
+from fullbake.comparison.design import Design, RecipePlan, Trial, full_design, read_candidates
 from fullbake.comparison.forecast import (
     FIXED,
     PRETRAINING,
     SAMPLES,
+    DataSizes,
     Forecast,
-    Pace,
     PreTrainedModel,
-    Sizes,
-    Way,
-    _pace,
-    measure_pace,
+    Speed,
+    Strategy,
+    _time_batches,
+    measure_speed,
 )
 from fullbake.data.splits import divide
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.training.job import Job, effective, feature_cache, tokenizer_for
+from fullbake.training.job import Job, feature_cache, recipe_tokenizer, resolve_recipe
 
 Bases = Callable[..., Path]
 
-SIZES = Sizes(train=100, validation=20, test=40, whole=160, folds=1)
+SIZES = DataSizes(train=100, validation=20, test=40, whole=160, folds=1)
 NAMES = ("finetune", "frozen-mlp", "frozen-linear", "further-finetune", "further-frozen-mlp", "majority")
 STAGE = "objective=mlm;steps=50;batch_size=4"
 
 
 def forecast(**sizes: int) -> Forecast:
     """Of a base that trains 10 rows a second and reads 100."""
-    entrants = read_entrants(NAMES, base="base", epochs=3, further_pretraining=STAGE)
-    paces = {"base": Pace(train=10.0, infer=100.0)}
+    entrants = read_candidates(NAMES, base="base", epochs=3, further_pretraining=STAGE)
+    paces = {"base": Speed(train=10.0, infer=100.0)}
     return Forecast({entrant.name: entrant for entrant in entrants}, paces, replace(SIZES, **sizes))
 
 
-def lines(found: Forecast) -> list[Line]:
+def lines(found: Forecast) -> list[RecipePlan]:
     return [entrant.line(3) for entrant in found.entrants.values()]
 
 
@@ -87,7 +85,7 @@ def test_a_design_is_its_cells_its_preparation_and_its_scoring() -> None:
     assert one == pytest.approx(found.cell("finetune") + found.scoring("finetune"))
     assert found.design(Design(("finetune",), 2, 1), own, None) == pytest.approx(one + found.cell("finetune"))
     assert found.design(full_design(own), own, None) > 12 * 2 * found.cell("finetune")
-    cells = [Cell("finetune", rate, 0) for rate in (1e-5, 2e-5)]
+    cells = [Trial("finetune", rate, 0) for rate in (1e-5, 2e-5)]
     assert found.all_scoring(cells) == pytest.approx(found.scoring("finetune")), "the chosen rate alone is scored"
 
 
@@ -95,19 +93,19 @@ def test_the_pace_is_measured_by_training_and_reading(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the recipe trains: a frozen one is measured as if its base trained, by as many rows as it takes."""
-    chosen = effective(recipe(bases("bert"), "frozen-mlp", test=0.25, folds=0))
+    chosen = resolve_recipe(recipe(bases("bert"), "frozen-mlp", test=0.25, folds=0))
     parts = replace(divide(dataset(tmp_path), chosen.data), test=None)
     key = network.encoder_fingerprint(load_encoder(chosen.base))
-    job = Job(chosen, parts, tokenizer_for(chosen), key, feature_cache(tmp_path / "cache"))
+    job = Job(chosen, parts, recipe_tokenizer(chosen), key, feature_cache(tmp_path / "cache"))
     counts = []
-    real = _pace
+    real = _time_batches
 
-    def spy(way: Way, model: PreTrainedModel, rows: np.ndarray) -> Pace:
+    def spy(way: Strategy, model: PreTrainedModel, rows: np.ndarray) -> Speed:
         counts.append(len(rows))
         return real(way, model, rows)
 
-    monkeypatch.setattr(forecast_module, "_pace", spy)
-    pace = measure_pace(job)
+    monkeypatch.setattr(forecast_module, "_time_batches", spy)
+    pace = measure_speed(job)
     assert pace.train > 0
     assert pace.infer > 0
     assert counts[0] == SAMPLES[0]

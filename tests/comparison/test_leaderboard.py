@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from fullbake.comparison import leaderboard
-from fullbake.comparison.design import Cell, Design, read_entrants
-from fullbake.comparison.leaderboard import OPENING, READING, Ending, Forgetting
-from fullbake.comparison.runner import Cells, Result
-from fullbake.comparison.trial import Outcome, Score
+from fullbake.comparison.design import Design, Trial, read_candidates
+from fullbake.comparison.leaderboard import (
+    PROBE_OPENING_SECONDS,
+    PROBE_SECONDS,
+    FinishedComparison,
+    ForgettingMeasurement,
+)
+from fullbake.comparison.runner import ArtifactStore, CandidateResult
+from fullbake.comparison.trial import TestLogits, TrialResult
 from fullbake.core.errors import BaseModelError
 
 NAMES = ("finetune", "further-frozen-mlp", "frozen-mlp", "majority")
@@ -23,13 +28,13 @@ NAMES = ("finetune", "further-frozen-mlp", "frozen-mlp", "majority")
 class Rounds:
     """What Forgetting asks of rounds that are over."""
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: ArtifactStore) -> None:
         self.setting, self.gone = SimpleNamespace(cells=cells), list[str]()
 
     def identity(self, cell: Any) -> str:
         return f"{cell.id} of these rows"
 
-    def seeded(self, _: Any, outcome: Outcome) -> Any:
+    def seeded(self, _: Any, outcome: TrialResult) -> Any:
         return SimpleNamespace(recipe=SimpleNamespace(base="demo"), cache_dir=None, seed=outcome.seed)
 
     def weights(self, cell: Any) -> str:
@@ -50,25 +55,27 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The bases whose probes were opened."""
     bases: list[str] = []
     monkeypatch.setattr(leaderboard, "open_probe", lambda base, cache_dir: bases.append(base) or Probe())
-    monkeypatch.setattr(leaderboard, "restore", lambda job, weights: f"seed {job.seed} with weights of {weights}")
+    monkeypatch.setattr(
+        leaderboard, "restore_network", lambda job, weights: f"seed {job.seed} with weights of {weights}"
+    )
     return bases
 
 
-def results() -> dict[str, Result]:
+def results() -> dict[str, CandidateResult]:
     """Two seeds of each recipe, of which validation likes the second."""
     played = {}
-    for entrant in read_entrants(NAMES, base="demo"):
-        result = Result(entrant, chosen={None: None})
+    for entrant in read_candidates(NAMES, base="demo"):
+        result = CandidateResult(entrant, chosen={None: None})
         for seed, value in ((0, -0.5), (1, 0.0)):
-            cell = leaderboard.Cell(entrant.name, None, seed, None)
-            result.outcomes[cell] = Outcome(value, None, np.zeros((1, 2), np.float32), seed)
+            cell = leaderboard.Trial(entrant.name, None, seed, None)
+            result.outcomes[cell] = TrialResult(value, None, np.zeros((1, 2), np.float32), seed)
             result.scores[cell] = None  # type: ignore[assignment]  # that it is there says that it was scored
         played[entrant.name] = result
     return played
 
 
 def test_every_changed_encoder_is_read_and_its_base_once(tmp_path: Path, opened: list[str]) -> None:
-    measured = Forgetting(Rounds(Cells(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
+    measured = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
     found = {name: measured.of(result) for name, result in results().items()}
     read = {"before": {"mlm_loss": "untouched"}, "after": {"mlm_loss": "seed 1 with weights of 1"}}
     assert found == {"finetune": read, "further-frozen-mlp": read, "frozen-mlp": None, "majority": None}
@@ -77,16 +84,16 @@ def test_every_changed_encoder_is_read_and_its_base_once(tmp_path: Path, opened:
 
 def test_what_was_read_is_kept(tmp_path: Path, opened: list[str]) -> None:
     result = results()["finetune"]
-    first = Forgetting(Rounds(Cells(tmp_path)), lambda: float("inf")).of(result)  # type: ignore[arg-type]
-    again = Forgetting(Rounds(Cells(tmp_path)), lambda: 0.0).of(result)  # type: ignore[arg-type]
+    first = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: float("inf")).of(result)  # type: ignore[arg-type]
+    again = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: 0.0).of(result)  # type: ignore[arg-type]
     assert first == again
     assert opened == ["demo"]
 
 
 def test_time_decides_and_an_open_probe_takes_less(tmp_path: Path, opened: list[str]) -> None:
-    left = iter([OPENING - 1, OPENING, READING - 1, READING])
-    rounds, played = Rounds(Cells(tmp_path)), results()
-    measured = Forgetting(rounds, lambda: next(left))  # type: ignore[arg-type]
+    left = iter([PROBE_OPENING_SECONDS - 1, PROBE_OPENING_SECONDS, PROBE_SECONDS - 1, PROBE_SECONDS])
+    rounds, played = Rounds(ArtifactStore(tmp_path)), results()
+    measured = ForgettingMeasurement(rounds, lambda: next(left))  # type: ignore[arg-type]
     assert measured.of(played["finetune"]) is None
     assert rounds.gone == ["forgetting by finetune: no time was left to measure it"]
     assert measured.of(played["finetune"]) is not None
@@ -102,7 +109,7 @@ def test_a_base_that_cannot_be_probed_is_told(
         raise BaseModelError("its tokenizer has no mask token")
 
     monkeypatch.setattr(leaderboard, "open_probe", refuse)
-    measured = Forgetting(Rounds(Cells(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
+    measured = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
     assert measured.of(results()["finetune"]) is None
     assert "what finetune forgot could not be measured: its tokenizer has no mask token" in caplog.text
 
@@ -110,29 +117,29 @@ def test_a_base_that_cannot_be_probed_is_told(
 LOGITS = np.zeros((2, 2), np.float32)
 
 
-def played(name: str, *, stage_seconds: float = 0.0) -> Result:
+def played(name: str, *, stage_seconds: float = 0.0) -> CandidateResult:
     """Two rates and two seeds of a recipe: 10 s and 30 s of training at the chosen rate, 100 s at the other; 50 rows a
     second."""
-    (entrant,) = read_entrants([name], base="demo")
-    result = Result(entrant, chosen={None: 1e-2})
+    (entrant,) = read_candidates([name], base="demo")
+    result = CandidateResult(entrant, chosen={None: 1e-2})
     for rate, seed, seconds in ((1e-2, 0, 10.0), (1e-2, 1, 30.0), (1e-3, 0, 100.0), (1e-3, 1, 100.0)):
-        cell = Cell(name, rate, seed)
+        cell = Trial(name, rate, seed)
         memory = 1_000 * (seed + 1)
-        result.outcomes[cell] = Outcome(
+        result.outcomes[cell] = TrialResult(
             0.5, None, LOGITS, seed, seconds=seconds, memory=memory, parameters=7, size=9, stage_seconds=stage_seconds
         )
         if rate == 1e-2:
-            result.scores[cell] = Score(LOGITS, 50.0)
+            result.scores[cell] = TestLogits(LOGITS, 50.0)
     return result
 
 
-def cost(result: Result) -> dict[str, Any]:
+def cost(result: CandidateResult) -> dict[str, Any]:
     """Its entry, with 80 training and 20 validation rows."""
     ending: Any = SimpleNamespace(parts=SimpleNamespace(train=range(80), chooser=range(20)))
     return leaderboard._cost(ending, result)
 
 
-def change(result: Result, cell: Cell, **fields: Any) -> None:
+def change(result: CandidateResult, cell: Trial, **fields: Any) -> None:
     result.outcomes[cell] = replace(result.outcomes[cell], **fields)
 
 
@@ -174,7 +181,7 @@ def test_a_collapsed_or_restarted_cell_is_named() -> None:
 
 def test_rates_stand_from_high_to_low_with_failed_seeds_left_out_of_the_mean() -> None:
     result = played("finetune")
-    change(result, Cell("finetune", 1e-3, 1), value=None)
+    change(result, Trial("finetune", 1e-3, 1), value=None)
     assert leaderboard._rates(result) == [
         {"rate": 1e-2, "validation": [0.5, 0.5], "mean": 0.5},
         {"rate": 1e-3, "validation": [0.5, None], "mean": 0.5},
@@ -198,7 +205,7 @@ def test_what_was_planned_less_and_what_was_dropped_on_the_way_is_told_once(tmp_
     result = played("finetune")
     rounds: Any = SimpleNamespace(results={"finetune": result}, gone=["seeds: 2 of 3", "tfidf: no time"])
     lines = [result.entrant.line(2)]
-    end = Ending(
+    end = FinishedComparison(
         out=tmp_path,
         setting=SimpleNamespace(),  # type: ignore[arg-type]
         rounds=rounds,

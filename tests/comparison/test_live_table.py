@@ -1,5 +1,3 @@
-"""."""
-
 import io
 import logging
 
@@ -7,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from fullbake.comparison import live_table
-from fullbake.comparison.live_table import Board, Row, shown
+from fullbake.comparison.live_table import LiveRow, LiveTable, show_live_table
 
 
 @pytest.fixture
@@ -18,14 +16,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def drawn(board: Board) -> str:
+def drawn(board: LiveTable) -> str:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(board)
     return console.export_text()
 
 
-def board_of(*names: str) -> Board:
-    return Board("macro F1", {name: Row(name, total=3) for name in names}, since=1000.0, told=1000.0)
+def board_of(*names: str) -> LiveTable:
+    return LiveTable("macro F1", {name: LiveRow(name, total=3) for name in names}, since=1000.0, told=1000.0)
 
 
 @pytest.mark.usefixtures("clock")
@@ -55,7 +53,7 @@ def test_the_time_left_counts_down_and_never_below_nothing(clock: list[float]) -
 
 
 def test_without_a_terminal_each_cell_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "fullbake"), shown("accuracy", [Row("tfidf", 1)]) as board:
+    with caplog.at_level(logging.INFO, "fullbake"), show_live_table("accuracy", [LiveRow("tfidf", 1)]) as board:
         board.begin("training", 5)
         board.finish("tfidf", "tfidf/only/0  accuracy 0.5")
     assert caplog.messages == ["tfidf/only/0  accuracy 0.5  about 5.0 s left"]
@@ -65,7 +63,7 @@ def test_in_a_terminal_the_table_is_live_and_gone_at_the_end(monkeypatch: pytest
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, legacy_windows=False)
     monkeypatch.setattr(live_table, "console", console)
-    with shown("accuracy", [Row("tfidf", 1)]) as board:
+    with show_live_table("accuracy", [LiveRow("tfidf", 1)]) as board:
         board.finish("tfidf", "never printed")
     text = file.getvalue()
     assert "tfidf" in text

@@ -13,7 +13,7 @@ import pytest
 from helpers import browser
 from helpers.leaderboards import HOSTILE, STRANGE, board, write_board
 
-from fullbake.comparison.report import MOST_DISAGREEMENTS, render_report, write_report
+from fullbake.comparison.report import SHOWN_DISAGREEMENTS, render_report, write_report
 from fullbake.core import storage
 from fullbake.core.errors import DataError
 
@@ -166,8 +166,8 @@ def test_a_score_without_a_value_gives_its_reason() -> None:
 
 def test_many_disagreements_are_cut_and_counted() -> None:
     page = changed(lambda result: result.update(disagreements=result["disagreements"][:1] * 1234))
-    assert page.count("<li>\n<blockquote") + page.count("<li>\n\n<blockquote") <= MOST_DISAGREEMENTS
-    assert f"Shown are {MOST_DISAGREEMENTS} of 1,234" in page
+    assert page.count("<li>\n<blockquote") + page.count("<li>\n\n<blockquote") <= SHOWN_DISAGREEMENTS
+    assert f"Shown are {SHOWN_DISAGREEMENTS} of 1,234" in page
 
 
 def test_many_labels_a_row_and_pairs_of_texts_are_written_out() -> None:

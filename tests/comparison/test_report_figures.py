@@ -6,16 +6,16 @@ import pytest
 from helpers.leaderboards import board
 
 from fullbake.comparison import report_figures
-from fullbake.comparison.report_figures import Exhibit
-from fullbake.core.console import score
+from fullbake.comparison.report_figures import ReportFigure
+from fullbake.core.console import format_score
 
 
 def finished(kind: str) -> list[dict[str, Any]]:
     return [recipe for recipe in board(kind)["recipes"] if recipe["status"] == "done"]
 
 
-def figures(recipes: list[dict[str, Any]]) -> dict[str, Exhibit | None]:
-    look = report_figures.looks(recipes)
+def figures(recipes: list[dict[str, Any]]) -> dict[str, ReportFigure | None]:
+    look = report_figures.marker_styles(recipes)
     return {
         "cost": report_figures.quality_against_cost(recipes, look, "f1_macro", "macro F1"),
         "recall": report_figures.recall_by_class(recipes, look),
@@ -26,7 +26,7 @@ def figures(recipes: list[dict[str, Any]]) -> dict[str, Exhibit | None]:
     }
 
 
-def cells(exhibit: Exhibit | None) -> str:
+def cells(exhibit: ReportFigure | None) -> str:
     assert exhibit is not None
     return " ".join(cell for row in exhibit.rows for cell in row)
 
@@ -35,13 +35,19 @@ def test_what_is_drawn_stands_in_a_table_too() -> None:
     recipes = finished("binary")
     found = figures(recipes)
     for recipe in recipes:
-        assert score(recipe["test"]["f1_macro"]["mean"]) in cells(found["cost"])
-        assert all(score(entry["mean"]) in cells(found["recall"]) for entry in recipe["recall"])
+        assert format_score(recipe["test"]["f1_macro"]["mean"]) in cells(found["cost"])
+        assert all(format_score(entry["mean"]) in cells(found["recall"]) for entry in recipe["recall"])
         curve = recipe["threshold_curve"]
-        assert all(score(value) in cells(found["thresholds"]) for value in curve["recall"] + curve["specificity"])
-        assert all(score(value) in cells(found["rates"]) for e in recipe["rates"] for value in e["validation"])
-        assert all(score(e["train_loss"]) in cells(found["histories"]) for run in recipe["histories"] for e in run)
-        assert all(score(entry["accuracy"]) in cells(found["calibration"]) for entry in recipe["calibration"]["bins"])
+        assert all(
+            format_score(value) in cells(found["thresholds"]) for value in curve["recall"] + curve["specificity"]
+        )
+        assert all(format_score(value) in cells(found["rates"]) for e in recipe["rates"] for value in e["validation"])
+        assert all(
+            format_score(e["train_loss"]) in cells(found["histories"]) for run in recipe["histories"] for e in run
+        )
+        assert all(
+            format_score(entry["accuracy"]) in cells(found["calibration"]) for entry in recipe["calibration"]["bins"]
+        )
 
 
 @pytest.mark.parametrize("kind", ["topics", "binary"])
@@ -99,7 +105,7 @@ def test_curves_show_what_is_measured_for_all() -> None:
 
 def test_recipes_look_different_and_baselines_are_gray() -> None:
     recipes = board()["recipes"]
-    look = report_figures.looks(recipes)
+    look = report_figures.marker_styles(recipes)
     assert len({(one.color, one.marker) for one in look.values()}) == len(recipes)
     assert len({one.marker for one in look.values()}) == len(recipes)
     assert {name for name, one in look.items() if one.color == "base"} == {"tfidf", "majority"}

@@ -14,24 +14,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbake.comparison import runner
-from fullbake.comparison.design import Cell, read_entrants
-from fullbake.comparison.forecast import Forecast, Pace, Sizes
-from fullbake.comparison.live_table import Board, Row
-from fullbake.comparison.runner import CLOSING, Cells, Kept, Result, Rounds, Setting, choose_rate
-from fullbake.comparison.trial import Outcome, Score, failed
+from fullbake.comparison.design import Trial, read_candidates
+from fullbake.comparison.forecast import DataSizes, Forecast, Speed
+from fullbake.comparison.live_table import LiveRow, LiveTable
+from fullbake.comparison.runner import (
+    CLOSING_SECONDS,
+    Artifact,
+    ArtifactStore,
+    CandidateResult,
+    Runner,
+    RunnerSettings,
+    choose_rate,
+)
+from fullbake.comparison.trial import TestLogits, TrialResult, failed_trial
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import DecisionConfig
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> Cells:
-    return Cells(tmp_path / "cells")
+def cells(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "cells")
 
 
-KEPT = Kept({"value": 0.5, "history": [{"epoch": 1}]}, {"logits": np.arange(6, dtype=np.float32).reshape(3, 2)})
+KEPT = Artifact({"value": 0.5, "history": [{"epoch": 1}]}, {"logits": np.arange(6, dtype=np.float32).reshape(3, 2)})
 
 
-def test_what_is_kept_comes_back(cells: Cells) -> None:
+def test_what_is_kept_comes_back(cells: ArtifactStore) -> None:
     cells.keep("finetune/5e-05/0", "trained", "one", KEPT)
     found = cells.read("finetune/5e-05/0", "trained", "one")
     assert found is not None
@@ -41,16 +49,16 @@ def test_what_is_kept_comes_back(cells: Cells) -> None:
     assert cells.read("finetune/5e-05/1", "trained", "one") is None
 
 
-def test_another_identity_counts_as_not_there_and_is_replaced(cells: Cells) -> None:
+def test_another_identity_counts_as_not_there_and_is_replaced(cells: ArtifactStore) -> None:
     cells.keep("a/only/0", "trained", "one", KEPT)
     assert cells.read("a/only/0", "trained", "two") is None
-    cells.keep("a/only/0", "trained", "two", Kept({"value": 1.0}, {}))
+    cells.keep("a/only/0", "trained", "two", Artifact({"value": 1.0}, {}))
     found = cells.read("a/only/0", "trained", "two")
     assert found is not None
     assert found.facts == {"value": 1.0}
 
 
-def test_a_damaged_cell_is_told_and_not_used(cells: Cells, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_cell_is_told_and_not_used(cells: ArtifactStore, caplog: pytest.LogCaptureFixture) -> None:
     cells.keep("a/only/0", "trained", "one", KEPT)
     path = cells.folder("a/only/0") / "trained" / "arrays.safetensors"
     content = bytearray(path.read_bytes())
@@ -61,7 +69,7 @@ def test_a_damaged_cell_is_told_and_not_used(cells: Cells, caplog: pytest.LogCap
     assert "made again" in caplog.text
 
 
-def test_dropping(cells: Cells) -> None:
+def test_dropping(cells: ArtifactStore) -> None:
     cells.keep("a/only/0", "weights", "one", KEPT)
     cells.drop("a/only/0", "weights")
     cells.drop("a/only/0", "weights")
@@ -106,10 +114,10 @@ class Play:
         self.trained: list[tuple[str, float | None, int]] = []
         self.scored: list[str] = []
         monkeypatch.setattr(runner.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(runner, "train_cell", self._train)
-        monkeypatch.setattr(runner, "score_cell", self._score)
+        monkeypatch.setattr(runner, "train_trial", self._train)
+        monkeypatch.setattr(runner, "score_trial", self._score)
 
-    def _train(self, job: Job, rate: float | None) -> tuple[Outcome, dict[str, np.ndarray]]:
+    def _train(self, job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         assert job.parts.test is None
         taken = self.seconds if job.recipe.way == "finetune" else 1.0
         self.now += taken
@@ -117,19 +125,19 @@ class Play:
         self.trained.append(key)
         value = self.values.get(key, 0.5)
         if value is None:
-            return failed("no number", key[2], taken), {}
-        return Outcome(value, None, LOGITS, key[2], seconds=taken), {"head": np.full(1, value, np.float32)}
+            return failed_trial("no number", key[2], taken), {}
+        return TrialResult(value, None, LOGITS, key[2], seconds=taken), {"head": np.full(1, value, np.float32)}
 
-    def _score(self, job: Job, part: str, weights: Mapping[str, np.ndarray]) -> Score:
+    def _score(self, job: Job, part: str, weights: Mapping[str, np.ndarray]) -> TestLogits:
         assert part == "test rows"
         self.scored.append(f"{job.recipe.way} seed {job.recipe.training.seed}: {weights['head'][0]:g}")
-        return Score(LOGITS, 1.0)
+        return TestLogits(LOGITS, 1.0)
 
-    def run(self, names: tuple[str, ...] = ("frozen-mlp",), seeds: int = 2, deadline: float | None = None) -> Rounds:
-        entrants = {one.name: one for one in read_entrants(names, base="base", rates=RATES, head_rates=RATES)}
+    def run(self, names: tuple[str, ...] = ("frozen-mlp",), seeds: int = 2, deadline: float | None = None) -> Runner:
+        entrants = {one.name: one for one in read_candidates(names, base="base", rates=RATES, head_rates=RATES)}
         jobs = {name: [Job(one.recipe, Parts())] for name, one in entrants.items() if one.recipe is not None}
-        setting = Setting(
-            Cells(self.folder),
+        setting = RunnerSettings(
+            ArtifactStore(self.folder),
             entrants,
             jobs,  # type: ignore[arg-type]
             [Parts()],  # type: ignore[list-item]
@@ -138,9 +146,9 @@ class Play:
             "rules",
         )
         plan = [cell for one in entrants.values() for cell in one.line(seeds).cells(len(RATES), seeds, None)]
-        board = Board("accuracy", {name: Row(name, len(RATES) * seeds) for name in names})
-        forecast = Forecast(entrants, {"base": Pace(100.0, 1e6)}, Sizes(100, 10, 10, 120, 1))
-        played = Rounds(setting, plan, forecast, board, deadline)
+        board = LiveTable("accuracy", {name: LiveRow(name, len(RATES) * seeds) for name in names})
+        forecast = Forecast(entrants, {"base": Speed(100.0, 1e6)}, DataSizes(100, 10, 10, 120, 1))
+        played = Runner(setting, plan, forecast, board, deadline)
         played.run()
         return played
 
@@ -187,15 +195,15 @@ def test_of_equal_rates_the_earlier_is_chosen() -> None:
 
 
 def test_a_seed_counts_where_every_fold_scored_it() -> None:
-    (entrant,) = read_entrants(["frozen-mlp"], base="base")
-    result = Result(entrant, chosen={0: 1e-2, 1: 1e-3})
-    for cell, value in ((Cell("frozen-mlp", 1e-2, 0, 0), 0.1), (Cell("frozen-mlp", 1e-3, 0, 1), 0.7)):
-        result.outcomes[cell], result.scores[cell] = Outcome(value, None, LOGITS, 0), Score(LOGITS, 1.0)
-    alone = Cell("frozen-mlp", 1e-2, 1, 0)
-    result.outcomes[alone], result.scores[alone] = Outcome(0.9, None, LOGITS, 1), Score(LOGITS, 1.0)
+    (entrant,) = read_candidates(["frozen-mlp"], base="base")
+    result = CandidateResult(entrant, chosen={0: 1e-2, 1: 1e-3})
+    for cell, value in ((Trial("frozen-mlp", 1e-2, 0, 0), 0.1), (Trial("frozen-mlp", 1e-3, 0, 1), 0.7)):
+        result.outcomes[cell], result.scores[cell] = TrialResult(value, None, LOGITS, 0), TestLogits(LOGITS, 1.0)
+    alone = Trial("frozen-mlp", 1e-2, 1, 0)
+    result.outcomes[alone], result.scores[alone] = TrialResult(0.9, None, LOGITS, 1), TestLogits(LOGITS, 1.0)
     assert result.seeds() == [0]
     assert [cell.fold for cell in result.picked()] == [0, 1]
-    assert result.favorite() == Cell("frozen-mlp", 1e-3, 0, 1), "the better seed is not whole"
+    assert result.favorite() == Trial("frozen-mlp", 1e-3, 0, 1), "the better seed is not whole"
 
 
 # Playing
@@ -263,7 +271,7 @@ def test_without_a_deadline_nothing_is_left_out(play: Callable[..., Play]) -> No
 def test_seeds_go_before_recipes_and_rates_stay(play: Callable[..., Play]) -> None:
     """Six trainings of 4 s were forecast for fine-tuning; they take 60 s."""
     game = play(seconds=60.0)
-    played = game.run(("finetune", "frozen-mlp"), seeds=3, deadline=320 + CLOSING)
+    played = game.run(("finetune", "frozen-mlp"), seeds=3, deadline=320 + CLOSING_SECONDS)
     assert played.gone == ["seeds: 2, not more, of finetune, frozen-mlp, to keep to the time"]
     assert [len(result.seeds()) for result in played.results.values()] == [2, 2]
     assert {rate for _, rate, _ in game.trained} == set(RATES)
@@ -271,7 +279,7 @@ def test_seeds_go_before_recipes_and_rates_stay(play: Callable[..., Play]) -> No
 
 def test_the_dearest_recipe_goes_when_seeds_are_not_enough(play: Callable[..., Play]) -> None:
     game = play(seconds=100.0)
-    played = game.run(("finetune", "frozen-mlp"), seeds=2, deadline=150 + CLOSING)
+    played = game.run(("finetune", "frozen-mlp"), seeds=2, deadline=150 + CLOSING_SECONDS)
     assert played.gone == ["finetune: the time was needed by what came before"]
     assert list(played.results) == ["frozen-mlp"]
     assert played.board.rows["finetune"].note == "left out: no time"
@@ -288,13 +296,13 @@ def test_a_cell_that_is_expected_to_be_long_has_checkpoints(
 ) -> None:
     game, runs = play(), list[bool]()
 
-    def watch(job: Job, rate: float | None) -> tuple[Outcome, dict[str, np.ndarray]]:
+    def watch(job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         runs.append(job.run is not None)
         return game._train(replace(job, run=None), rate)
 
-    monkeypatch.setattr(runner, "train_cell", watch)
-    monkeypatch.setattr(runner, "LONG", 1e-9)
+    monkeypatch.setattr(runner, "train_trial", watch)
+    monkeypatch.setattr(runner, "LONG_TRIAL_SECONDS", 1e-9)
     game.run(seeds=1)
-    monkeypatch.setattr(runner, "LONG", 1e9)
+    monkeypatch.setattr(runner, "LONG_TRIAL_SECONDS", 1e9)
     game.run(seeds=2)
     assert runs == [True, True, False, False]

@@ -17,16 +17,16 @@ from fullbake.comparison.svg import (
     Interval,
     Series,
     axis_cell,
+    escape_text,
     interval_cell,
-    intervals,
-    isolate,
+    interval_chart,
+    isolate_text,
+    line_chart,
     linear_axis,
     log_axis,
+    mark_hidden,
     near_axis,
-    plot,
-    reveal,
     share_axis,
-    show,
     swatch,
     whole_axis,
 )
@@ -42,13 +42,13 @@ def unmarked(page: str) -> str:
 
 @given(any_text)
 def test_html_and_plain_text_say_the_same(text: str) -> None:
-    assert unmarked(reveal(text)) == show(text)
-    assert isolate(text) == f"<bdi>{reveal(text)}</bdi>"
+    assert unmarked(escape_text(text)) == mark_hidden(text)
+    assert isolate_text(text) == f"<bdi>{escape_text(text)}</bdi>"
 
 
 @given(any_text)
 def test_what_is_shown_can_be_written_and_reorders_nothing(text: str) -> None:
-    for shown in (show(text), reveal(text)):
+    for shown in (mark_hidden(text), escape_text(text)):
         shown.encode()
         assert not set(shown) & set(BIDI)
         assert not [c for c in shown if unicodedata.category(c) == "Cc" and c not in "\t\n"]
@@ -56,24 +56,24 @@ def test_what_is_shown_can_be_written_and_reorders_nothing(text: str) -> None:
 
 @given(any_text)
 def test_no_markup_comes_out_of_a_text(text: str) -> None:
-    assert set(re.findall(r"<[^>]*?[ >]", reveal(text))) <= {"<span ", "</span>"}
+    assert set(re.findall(r"<[^>]*?[ >]", escape_text(text))) <= {"<span ", "</span>"}
 
 
 @pytest.mark.parametrize("text", ["plain", "a\n\tb", *STRANGE, "👩‍🍳", "می‌خواهم", "café", "é"])
 def test_what_people_write_stays_as_it_is(text: str) -> None:
-    assert show(text) == text
-    assert html.unescape(reveal(text)) == text
+    assert mark_hidden(text) == text
+    assert html.unescape(escape_text(text)) == text
 
 
 def test_marks_name_what_was_hidden() -> None:
-    assert show("a\u202eb\x00\ud800") == "a⟦U+202E⟧b⟦U+0000⟧⟦U+D800⟧"
-    assert 'title="right-to-left override">U+202E<' in reveal("\u202e")
-    assert 'title="control character">U+0000<' in reveal("\x00")
+    assert mark_hidden("a\u202eb\x00\ud800") == "a⟦U+202E⟧b⟦U+0000⟧⟦U+D800⟧"
+    assert 'title="right-to-left override">U+202E<' in escape_text("\u202e")
+    assert 'title="control character">U+0000<' in escape_text("\x00")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_hold_no_tag(text: str) -> None:
-    assert not re.search(r"<(?!span class=\"mark\"|/span>)", reveal(text))
+    assert not re.search(r"<(?!span class=\"mark\"|/span>)", escape_text(text))
 
 
 numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 4))
@@ -146,7 +146,7 @@ def places(svg: ElementTree.Element) -> list[tuple[float, float]]:
 def drawn(*series: Series, **more: object) -> ElementTree.Element:
     every = [point for one in series for point in one.points]
     x, y = (svg.linear_axis(name, [p[at] for p in every]) for at, name in enumerate(("x", "y")))
-    return ElementTree.fromstring(svg.plot(x, y, series, title="a title", description="what it says", **more))
+    return ElementTree.fromstring(svg.line_chart(x, y, series, title="a title", description="what it says", **more))
 
 
 @given(points, st.sampled_from(svg.MARKERS))
@@ -161,8 +161,8 @@ def test_every_chart_is_well_formed_and_named_whatever_names_say(text: str) -> N
     row = Interval(text, 0.5, 0.4, 0.6)
     axis = share_axis("recall")
     series = Series([(0.1, 0.2)], marker="star", notes=[text])
-    plot = svg_module.plot(axis, axis, [series], title=text, description=text, labels=[(0.1, 0.2, "s0", text)])
-    for chart in (plot, intervals([row], axis, title=text, description=text)):
+    plot = svg_module.line_chart(axis, axis, [series], title=text, description=text, labels=[(0.1, 0.2, "s0", text)])
+    for chart in (plot, interval_chart([row], axis, title=text, description=text)):
         svg = ElementTree.fromstring(chart)
         assert svg.get("role") == "img"
         assert svg.get("aria-label")
@@ -212,12 +212,12 @@ def test_names_beside_points_keep_clear_of_each_other() -> None:
 
 def test_long_names_keep_both_ends() -> None:
     row = Interval("a-recipe-with-a-very-long-name-v2", 0.5, 0.4, 0.6)
-    svg = intervals([row], share_axis(""), title="t", description="d")
+    svg = interval_chart([row], share_axis(""), title="t", description="d")
     assert "…-name-v2<" in svg
 
 
 def test_ticks_that_would_touch_are_left_out() -> None:
     x = log_axis("rate", [4.9e-5, 5e-5], [(4.9e-5, "4.9e-5"), (4.95e-5, "4.95e-5"), (5e-5, "5e-5")])
-    svg = plot(x, share_axis("y"), [Series([(5e-5, 0.5)])], title="t", description="d", size=(200, 200))
+    svg = line_chart(x, share_axis("y"), [Series([(5e-5, 0.5)])], title="t", description="d", size=(200, 200))
     assert "4.95e-5" not in svg
     assert "4.9e-5" in svg

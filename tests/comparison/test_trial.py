@@ -11,17 +11,17 @@ from helpers.rows import dataset, recipe
 
 from fullbake.classifier import adapt
 from fullbake.comparison import trial
-from fullbake.comparison.runner import Cells, Kept
+from fullbake.comparison.runner import Artifact, ArtifactStore
 from fullbake.comparison.trial import (
     ANOTHER_SEED,
-    Outcome,
+    TrialResult,
     chance_loss,
     find_collapse,
-    restore,
+    restore_network,
     score_baseline,
-    score_cell,
+    score_trial,
     train_baseline,
-    train_cell,
+    train_trial,
 )
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.errors import DivergenceFault, SpaceFault
@@ -29,7 +29,7 @@ from fullbake.data.splits import Parts, divide
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.training.job import Job, effective, feature_cache, tokenizer_for
+from fullbake.training.job import Job, feature_cache, recipe_tokenizer, resolve_recipe
 
 LABELS = np.arange(40) % 4
 GOOD = np.where(np.arange(40) % 5 == 0, 0, LABELS)
@@ -107,10 +107,10 @@ Bases = Callable[..., Path]
 
 def job_of(base: Path, folder: Path, name: str = "frozen-linear", **fields: Any) -> Job:
     """A job with all three parts."""
-    chosen = effective(recipe(base, name, test=0.25, folds=0, **fields))
+    chosen = resolve_recipe(recipe(base, name, test=0.25, folds=0, **fields))
     parts = divide(dataset(folder), chosen.data)
     key = network.encoder_fingerprint(load_encoder(chosen.base))
-    return Job(chosen, parts, tokenizer_for(chosen), key, feature_cache(folder / "cache"))
+    return Job(chosen, parts, recipe_tokenizer(chosen), key, feature_cache(folder / "cache"))
 
 
 def blind(job: Job) -> Job:
@@ -122,7 +122,7 @@ def test_a_cell_is_what_adapt_makes_of_the_same_recipe(bases: Bases, tmp_path: P
     """Parity: validation scores, test scores and decisions of `adapt`, cell by cell."""
     job = job_of(bases("bert"), tmp_path, name)
     rate = None if name == "frozen-linear" else job.recipe.training.learning_rate[0]
-    outcome, weights = train_cell(blind(job), rate)
+    outcome, weights = train_trial(blind(job), rate)
     outcome = replace(outcome, seed=job.recipe.training.seed) if not outcome.restarts else outcome
     seeded = replace(job, recipe=job.recipe.with_fields(seed=outcome.seed))
     made = adapt.adapt(seeded.recipe, dataset(tmp_path), cache_dir=tmp_path / "cache")
@@ -130,7 +130,7 @@ def test_a_cell_is_what_adapt_makes_of_the_same_recipe(bases: Bases, tmp_path: P
     assert outcome.value == pytest.approx(facts["validation"]["overall"]["f1_macro"]["value"])
     test = job.parts.test
     assert test is not None
-    score = score_cell(seeded, test, weights)
+    score = score_trial(seeded, test, weights)
     decision = Decision.from_json(outcome.decision, made.problem_type, made.label_names)
     decided = decision.decide(probabilities(score.logits, made.problem_type))
     right = float((decided == test.labels).mean())
@@ -144,7 +144,7 @@ def test_a_cell_is_what_adapt_makes_of_the_same_recipe(bases: Bases, tmp_path: P
 def test_what_trains_refuses_a_test_part(bases: Bases, tmp_path: Path) -> None:
     job = job_of(bases("bert"), tmp_path)
     with pytest.raises(ValueError, match="no test part"):
-        train_cell(job, None)
+        train_trial(job, None)
     with pytest.raises(ValueError, match="no test part"):
         train_baseline("tfidf", job.parts, "f1_macro", DecisionConfig())
 
@@ -153,17 +153,17 @@ def test_test_labels_and_texts_do_not_matter_to_a_cell(bases: Bases, tmp_path: P
     """The test part swapped for validation rows changes no bit of what is chosen."""
     job = job_of(bases("bert"), tmp_path)
     other = replace(job, parts=replace(job.parts, test=job.parts.validation))
-    first, second = (train_cell(blind(one), None)[0] for one in (job, other))
+    first, second = (train_trial(blind(one), None)[0] for one in (job, other))
     np.testing.assert_array_equal(first.logits, second.logits)
 
 
 def test_facts_come_back_as_they_were(bases: Bases, tmp_path: Path) -> None:
-    outcome, weights = train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
-    cells = Cells(tmp_path / "cells")
-    cells.keep("a/0.01/0", "trained", "x", Kept(outcome.facts(), {"logits": outcome.logits}))
+    outcome, weights = train_trial(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
+    cells = ArtifactStore(tmp_path / "cells")
+    cells.keep("a/0.01/0", "trained", "x", Artifact(outcome.facts(), {"logits": outcome.logits}))
     found = cells.read("a/0.01/0", "trained", "x")
     assert found is not None
-    again = Outcome(logits=found.arrays["logits"], **found.facts)
+    again = TrialResult(logits=found.arrays["logits"], **found.facts)
     assert again.facts() == outcome.facts()
     assert weights
 
@@ -178,7 +178,7 @@ def test_divergence_is_a_result_after_one_more_try(
         raise DivergenceFault("the training loss is no longer a finite number", where="epoch 1, step 2")
 
     monkeypatch.setattr(trial, "train_best", diverge)
-    outcome, weights = train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
+    outcome, weights = train_trial(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
     assert outcome.value is None
     assert outcome.reason == "the training loss is no longer a finite number (epoch 1, step 2)"
     assert len(tried) == 2
@@ -193,12 +193,12 @@ def test_a_full_disk_is_no_result(bases: Bases, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(trial, "train_best", full)
     with pytest.raises(SpaceFault):
-        train_cell(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
+        train_trial(blind(job_of(bases("bert"), tmp_path, "frozen-mlp")), 1e-2)
 
 
 def test_a_collapse_is_named_and_started_again_with_another_seed(bases: Bases, tmp_path: Path) -> None:
     """A rate of next to nothing leaves the loss at chance, with any seed."""
-    outcome, _ = train_cell(blind(job_of(bases("bert"), tmp_path, "finetune")), 1e-9)
+    outcome, _ = train_trial(blind(job_of(bases("bert"), tmp_path, "finetune")), 1e-9)
     assert outcome.seed == ANOTHER_SEED
     (told,) = outcome.restarts
     assert "collapsed" in told
@@ -210,12 +210,12 @@ def test_a_collapse_is_named_and_started_again_with_another_seed(bases: Bases, t
 
 def test_restored_weights_give_the_validation_logits_again(bases: Bases, tmp_path: Path) -> None:
     job = job_of(bases("bert"), tmp_path, "finetune")
-    outcome, weights = train_cell(blind(job), 5e-3)
-    model = restore(job, weights)
+    outcome, weights = train_trial(blind(job), 5e-3)
+    model = restore_network(job, weights)
     assert not model.training
     validation = job.parts.validation
     assert validation is not None
-    again = score_cell(job, validation, weights)
+    again = score_trial(job, validation, weights)
     np.testing.assert_allclose(again.logits, outcome.logits, atol=1e-5)
 
 

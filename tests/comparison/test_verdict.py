@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
-from fullbake.comparison.verdict import Contestant, Scored, Truth, compare_all, describe, disputed, judge
+from fullbake.comparison.verdict import (
+    RecipePredictions,
+    ScoredRecipe,
+    TestRows,
+    decide,
+    describe_scores,
+    list_disagreements,
+    test_all_pairs,
+)
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.data.splits import Part, divide
@@ -22,18 +30,20 @@ ROWS = 400
 LABELS = np.arange(ROWS) % 2
 
 
-def contestant(name: str, wrong: float, seconds: float = 1.0, *, seeds: int = 3, baseline: bool = False) -> Contestant:
+def contestant(
+    name: str, wrong: float, seconds: float = 1.0, *, seeds: int = 3, baseline: bool = False
+) -> ScoredRecipe:
     """A recipe that is wrong on that share of rows, on the first ones, and each seed on two rows of its own."""
     predictions = np.stack([LABELS] * seeds)
     predictions[:, : round(wrong * ROWS)] ^= 1
     for seed, own in enumerate(predictions):
         own[-2 * seed - 2 : ROWS - 2 * seed] ^= 1
     scores = resample(predictions, LABELS, "accuracy", draws=300)
-    return Contestant(name, name.title(), scores, predictions[0] == LABELS, seconds, baseline)
+    return ScoredRecipe(name, name.title(), scores, predictions[0] == LABELS, seconds, baseline)
 
 
 def test_a_winner_that_is_real() -> None:
-    verdict = judge([contestant("slow", 0.05, 100), contestant("quick", 0.3, 1)], "accuracy")
+    verdict = decide([contestant("slow", 0.05, 100), contestant("quick", 0.3, 1)], "accuracy")
     (pair,) = verdict.pairs
     assert pair.detectable
     assert pair.seen.difference == pytest.approx(0.25)
@@ -48,7 +58,7 @@ def test_a_winner_that_is_real() -> None:
 
 def test_the_cheapest_of_those_that_are_not_detectably_worse_is_recommended() -> None:
     field = [contestant("slow", 0.1, 100), contestant("quick", 0.105, 1), contestant("bad", 0.4, 0.1)]
-    verdict = judge(field, "accuracy")
+    verdict = decide(field, "accuracy")
     assert (verdict.best, verdict.recommended) == ("slow", "quick")
     pair = verdict.pairs[0]
     assert not pair.detectable
@@ -67,38 +77,38 @@ def test_the_cheapest_of_those_that_are_not_detectably_worse_is_recommended() ->
 
 
 def test_a_baseline_is_not_recommended_but_named() -> None:
-    verdict = judge([contestant("model", 0.1, 100), contestant("words", 0.1, 1, baseline=True)], "accuracy")
+    verdict = decide([contestant("model", 0.1, 100), contestant("words", 0.1, 1, baseline=True)], "accuracy")
     assert verdict.recommended == "model"
     assert "Words is not detectably worse than the best: these rows do not show that an encoder helps." in verdict.words
 
 
 def test_nothing_is_recommended_where_a_baseline_beats_all() -> None:
-    verdict = judge([contestant("model", 0.4), contestant("words", 0.1, baseline=True)], "accuracy")
+    verdict = decide([contestant("model", 0.4), contestant("words", 0.1, baseline=True)], "accuracy")
     assert (verdict.best, verdict.recommended) == ("words", None)
     assert "No classifier is recommended: all are detectably worse than Words, a baseline." in verdict.words
     assert "these data may not need an encoder" in " ".join(verdict.words)
 
 
 def test_equal_scores_need_no_rows() -> None:
-    (pair,) = judge([contestant("a", 0.1), contestant("b", 0.1)], "accuracy").pairs
+    (pair,) = decide([contestant("a", 0.1), contestant("b", 0.1)], "accuracy").pairs
     assert (pair.rows_needed, pair.reason, pair.mcnemar_p) == (None, "they scored the same", 1)
 
 
 def test_one_seed_is_said_to_be_one() -> None:
-    verdict = judge([contestant("a", 0.1, seeds=1), contestant("b", 0.3, seeds=1)], "accuracy")
+    verdict = decide([contestant("a", 0.1, seeds=1), contestant("b", 0.3, seeds=1)], "accuracy")
     assert verdict.words[-1] == "One seed was trained: what another would change is not in the intervals."
 
 
 def test_one_and_none_have_nobody_to_beat() -> None:
-    alone = judge([contestant("a", 0.1)], "accuracy")
+    alone = decide([contestant("a", 0.1)], "accuracy")
     assert (alone.best, alone.recommended, alone.pairs) == ("a", "a", [])
     assert "Nothing else finished" in alone.words[0]
-    nobody = judge([], "accuracy")
+    nobody = decide([], "accuracy")
     assert (nobody.best, nobody.recommended, len(nobody.words)) == (None, None, 1)
 
 
 def test_json_has_every_field_of_the_leaderboard() -> None:
-    verdict = judge([contestant("a", 0.1), contestant("b", 0.11), contestant("c", 0.3)], "accuracy")
+    verdict = decide([contestant("a", 0.1), contestant("b", 0.11), contestant("c", 0.3)], "accuracy")
     rows = [pair.to_json() for pair in verdict.pairs]
     keys = "a b difference low high p p_holm mcnemar_p detectable rows_needed reason words"
     assert [row.keys() for row in rows] == [dict.fromkeys(keys.split()).keys()] * 3
@@ -109,7 +119,7 @@ def test_json_has_every_field_of_the_leaderboard() -> None:
 @given(st.lists(st.tuples(st.floats(0.02, 0.5), st.floats(0.1, 1e4), st.booleans()), min_size=1, max_size=5))
 def test_the_verdict_follows_from_the_pairs(field: list[tuple[float, float, bool]]) -> None:
     entered = [contestant(str(n), wrong, cost, baseline=base) for n, (wrong, cost, base) in enumerate(field)]
-    verdict = judge(entered, "accuracy")
+    verdict = decide(entered, "accuracy")
     assert len(verdict.pairs) == len(entered) * (len(entered) - 1) // 2
     assert [pair.p_holm for pair in verdict.pairs] == holm([pair.seen.p for pair in verdict.pairs])
     assert verdict.best == max(entered, key=lambda one: one.scores.mean).name
@@ -136,21 +146,23 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Part:
 
 
 @pytest.fixture
-def truth(part: Part) -> Truth:
-    return Truth([part], "f1_macro", None)
+def truth(part: Part) -> TestRows:
+    return TestRows([part], "f1_macro", None)
 
 
-def scored(part: Part, name: str, sharpness: float, *, seconds: float = 1.0, **given: Any) -> Scored:
+def scored(part: Part, name: str, sharpness: float, *, seconds: float = 1.0, **given: Any) -> RecipePredictions:
     """Logits that favour the right class by `sharpness`, in noise of each seed's own."""
     drawn = np.random.default_rng(len(name))
     logits = drawn.normal(size=(SEEDS, len(part), 3)).astype(np.float32)
     logits[:, np.arange(len(part)), part.labels] += sharpness
-    return Scored(name, name.title(), given.pop("baseline", False), logits, logits.argmax(-1), seconds, **given)
+    return RecipePredictions(
+        name, name.title(), given.pop("baseline", False), logits, logits.argmax(-1), seconds, **given
+    )
 
 
-def test_figures_are_scikit_learns_seed_by_seed(part: Part, truth: Truth) -> None:
+def test_figures_are_scikit_learns_seed_by_seed(part: Part, truth: TestRows) -> None:
     one = scored(part, "one", 1.5)
-    test = describe(one, truth)["test"]
+    test = describe_scores(one, truth)["test"]
     chances = np.stack([probabilities(own, problem_of(part.labels)) for own in one.logits])
     expected = {
         "f1_macro": [f1_score(part.labels, own, average="macro") for own in one.decided],
@@ -166,44 +178,44 @@ def test_figures_are_scikit_learns_seed_by_seed(part: Part, truth: Truth) -> Non
     assert "the metric that decides" in test["roc_auc"]["reason"]
 
 
-def test_the_confusions_are_those_of_the_seed_nearest_the_median(part: Part, truth: Truth) -> None:
+def test_the_confusions_are_those_of_the_seed_nearest_the_median(part: Part, truth: TestRows) -> None:
     one = scored(part, "one", 1.0)
     values = [f1_score(part.labels, own, average="macro") for own in one.decided]
     middle = int(np.argsort(values)[1])
     assert one.nearest(truth) == middle
-    found = describe(one, truth)
+    found = describe_scores(one, truth)
     assert found["confusion"] == confusion_matrix(part.labels, one.decided[middle]).tolist()
     assert sum(map(sum, found["confusion"])) == len(part)
 
 
-def test_a_curve_is_drawn_where_one_class_is_looked_for(part: Part, truth: Truth) -> None:
+def test_a_curve_is_drawn_where_one_class_is_looked_for(part: Part, truth: TestRows) -> None:
     one = scored(part, "one", 1.0)
-    assert describe(one, truth)["threshold_curve"] is None
-    curve = describe(one, Truth([part], "f1_macro", 1))["threshold_curve"]
+    assert describe_scores(one, truth)["threshold_curve"] is None
+    curve = describe_scores(one, TestRows([part], "f1_macro", 1))["threshold_curve"]
     assert curve["label"] == part.source.label_names[1]
 
 
-def test_the_better_one_wins_and_seeds_without_luck_pair_with_each(part: Part, truth: Truth) -> None:
+def test_the_better_one_wins_and_seeds_without_luck_pair_with_each(part: Part, truth: TestRows) -> None:
     good, bad = scored(part, "good", 4.0), scored(part, "worse", 0.2)
-    steady = Scored("steady", "Steady", False, bad.logits[:1], bad.decided[:1], 0.1, copies=SEEDS)
-    verdict = compare_all([good, bad, steady], truth)
+    steady = RecipePredictions("steady", "Steady", False, bad.logits[:1], bad.decided[:1], 0.1, copies=SEEDS)
+    verdict = test_all_pairs([good, bad, steady], truth)
     assert (verdict.best, verdict.recommended) == ("good", "good")
     assert [pair.detectable for pair in verdict.pairs] == [True, True, False]
     assert steady.resampled(truth).points.shape == (SEEDS,)
     assert "macro F1" in verdict.words[0]
 
 
-def test_alike_recipes_are_not_told_apart_and_the_cheaper_is_taken(part: Part, truth: Truth) -> None:
+def test_alike_recipes_are_not_told_apart_and_the_cheaper_is_taken(part: Part, truth: TestRows) -> None:
     one, other = scored(part, "one", 2.0, seconds=9.0), scored(part, "two", 2.0, seconds=2.0)
-    verdict = compare_all([one, other], truth)
+    verdict = test_all_pairs([one, other], truth)
     assert not verdict.pairs[0].detectable
     assert verdict.recommended == "two"
 
 
-def test_rows_that_recipes_judge_differently_come_with_text_and_answers(part: Part, truth: Truth) -> None:
+def test_rows_that_recipes_judge_differently_come_with_text_and_answers(part: Part, truth: TestRows) -> None:
     one, two = scored(part, "one", 2.0), scored(part, "three", 1.0)
     base = scored(part, "majority", 0.0, baseline=True)
-    found = disputed([one, two, base], truth)
+    found = list_disagreements([one, two, base], truth)
     names, places = part.source.label_names, {int(row): place for place, row in enumerate(part.rows)}
     texts = part.whole_texts.to_pylist()
     assert found
@@ -218,6 +230,6 @@ def test_rows_that_recipes_judge_differently_come_with_text_and_answers(part: Pa
 
 def test_an_undefined_figure_is_null_with_its_reason(part: Part) -> None:
     only = part.without(np.flatnonzero(part.labels != 0))
-    figure = describe(scored(only, "one", 1.0), Truth([only], "accuracy", None))["test"]["roc_auc"]
+    figure = describe_scores(scored(only, "one", 1.0), TestRows([only], "accuracy", None))["test"]["roc_auc"]
     assert figure["mean"] is None
     assert figure["reason"]

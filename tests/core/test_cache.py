@@ -27,7 +27,7 @@ def keys(cache: Cache) -> list[str]:
 def age(cache: Cache, *ordered: str) -> None:
     """Sets the last use, the first named the longest ago."""
     for number, key in enumerate(ordered):
-        os.utime(cache.root / key / storage.MANIFEST, (1_000_000 + number, 1_000_000 + number))
+        os.utime(cache.root / key / storage.SEAL_FILE, (1_000_000 + number, 1_000_000 + number))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_an_entry_beyond_the_bound_is_not_kept_and_costs_the_others_nothing(
     assert "not kept in the cache: 20.3 KB is more than its bound of 10.0 KB" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["x", storage.MANIFEST])
+@pytest.mark.parametrize("name", ["x", storage.SEAL_FILE])
 @pytest.mark.parametrize("way", ["one bit flipped", "missing", "truncated", "foreign"])
 def test_a_damaged_entry_is_dropped_and_made_again(
     cache: Cache, caplog: pytest.LogCaptureFixture, name: str, way: str
@@ -113,7 +113,7 @@ def test_a_damaged_entry_is_dropped_and_made_again(
 
 def test_a_damaged_entry_is_listed_and_can_be_evicted(cache: Cache) -> None:
     keep(cache, "a", 6000)
-    (cache.root / "a" / storage.MANIFEST).unlink()
+    (cache.root / "a" / storage.SEAL_FILE).unlink()
     assert [entry.description for entry in cache.entries()] == ["damaged"]
     keep(cache, "b", 6000)
     assert keys(cache) == ["b"]

@@ -55,31 +55,41 @@ def test_bar_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_durations(seconds: float | None, words: str) -> None:
-    assert console.duration(seconds) == words
+    assert console.format_duration(seconds) == words
 
 
 def test_scores_and_intervals() -> None:
-    assert console.score(0.70449) == "0.704"
-    assert console.score(None) == console.UNKNOWN
-    assert console.span(0.5, 0.75) == "0.500 to 0.750"
-    assert console.span(None, 0.75) == ""
+    assert console.format_score(0.70449) == "0.704"
+    assert console.format_score(None) == console.UNKNOWN
+    assert console.format_interval(0.5, 0.75) == "0.500 to 0.750"
+    assert console.format_interval(None, 0.75) == ""
 
 
 def test_differences_have_a_sign_unless_they_round_to_nothing() -> None:
-    assert [console.signed(value) for value in (0.02, -0.02, -0.0004, None)] == ["+0.020", "−0.020", "0.000", "–"]
+    assert [console.format_difference(value) for value in (0.02, -0.02, -0.0004, None)] == [
+        "+0.020",
+        "−0.020",
+        "0.000",
+        "–",
+    ]
 
 
 def test_chances() -> None:
-    assert [console.chance(value) for value in (0.0009, 0.001, 1.0, None)] == ["under 0.001", "0.001", "1.000", "–"]
+    assert [console.format_p_value(value) for value in (0.0009, 0.001, 1.0, None)] == [
+        "under 0.001",
+        "0.001",
+        "1.000",
+        "–",
+    ]
 
 
 def test_counts_and_sizes() -> None:
-    assert [console.count(value) for value in (22_713_216, 211.6, None)] == ["22,713,216", "212", "–"]
+    assert [console.format_count(value) for value in (22_713_216, 211.6, None)] == ["22,713,216", "212", "–"]
     assert [console.size(value) for value in (91_000_000, None)] == ["91.0 MB", "–"]
-    assert [console.about(value) for value in (45_166, 90_000, 7)] == ["46,000", "90,000", "7"]
+    assert [console.format_estimate(value) for value in (45_166, 90_000, 7)] == ["46,000", "90,000", "7"]
 
 
 def test_moments_and_rates() -> None:
-    assert console.moment("2026-11-24T18:02:11+00:00") == "2026-11-24 18:02 UTC"
-    assert console.moment("2026-11-24T18:02:11") == "2026-11-24 18:02"
-    assert [console.short(rate) for rate in (5e-5, 2.5e-4, 1e-2, 1.0)] == ["5e-5", "2.5e-4", "1e-2", "1"]
+    assert console.format_time("2026-11-24T18:02:11+00:00") == "2026-11-24 18:02 UTC"
+    assert console.format_time("2026-11-24T18:02:11") == "2026-11-24 18:02"
+    assert [console.format_rate(rate) for rate in (5e-5, 2.5e-4, 1e-2, 1.0)] == ["5e-5", "2.5e-4", "1e-2", "1"]

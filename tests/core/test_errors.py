@@ -1,5 +1,3 @@
-"""."""
-
 from fullbake.core import errors
 from fullbake.core.errors import DataError, Error, Fault, did_you_mean
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.core.hashing import check_files, file_sha256, fingerprint, hash_files
+from fullbake.core.hashing import file_sha256, find_file_faults, fingerprint, hash_files
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 VALUES = st.recursive(
@@ -88,7 +88,7 @@ def test_a_whole_folder_has_no_fault(folder: Path) -> None:
     recorded = hash_files(folder)
     assert list(recorded) == ["a.json", "sub/b.bin"]
     assert recorded["sub/b.bin"] == {"size": 4, "sha256": hashlib.sha256(b"1234").hexdigest()}
-    assert check_files(folder, recorded) == []
+    assert find_file_faults(folder, recorded) == []
 
 
 def test_every_fault_is_named(folder: Path) -> None:
@@ -96,11 +96,11 @@ def test_every_fault_is_named(folder: Path) -> None:
     (folder / "a.json").unlink()
     (folder / "sub" / "b.bin").write_bytes(b"1235")
     (folder / "c").write_text("new")
-    faults = check_files(folder, recorded)
+    faults = find_file_faults(folder, recorded)
     assert faults == ["a.json is missing", "sub/b.bin is damaged (its sha256 differs)", "c is foreign"]
-    assert check_files(folder, recorded, contents=False) == ["a.json is missing", "c is foreign"]
+    assert find_file_faults(folder, recorded, contents=False) == ["a.json is missing", "c is foreign"]
     (folder / "sub" / "b.bin").write_bytes(b"12")
-    assert "sub/b.bin is damaged (2 bytes, 4 when it was written)" in check_files(folder, recorded)
+    assert "sub/b.bin is damaged (2 bytes, 4 when it was written)" in find_file_faults(folder, recorded)
 
 
 def test_optional_files_may_change_go_and_come(folder: Path) -> None:
@@ -108,10 +108,10 @@ def test_optional_files_may_change_go_and_come(folder: Path) -> None:
     (folder / "a.json").unlink()
     (folder / "history.png").write_text("new")
     (folder / "history.txt").write_text("new")
-    assert check_files(folder, recorded, optional=["a.json", "history.*"]) == []
+    assert find_file_faults(folder, recorded, optional=["a.json", "history.*"]) == []
 
 
 def test_a_record_that_is_itself_damaged_counts_as_a_fault(folder: Path) -> None:
     recorded = hash_files(folder)
     recorded["a.json"]["sixe"] = recorded["a.json"].pop("size")
-    assert check_files(folder, recorded) == ["a.json is damaged (2 bytes, None when it was written)"]
+    assert find_file_faults(folder, recorded) == ["a.json is damaged (2 bytes, None when it was written)"]

@@ -1,5 +1,3 @@
-"""."""
-
 import types
 from pathlib import Path
 
@@ -44,10 +42,10 @@ def test_memory_is_held_where_the_environment_asks(monkeypatch: pytest.MonkeyPat
     asked: list[tuple[int, int]] = []
     library = types.SimpleNamespace(mallopt=lambda *setting: asked.append(setting))
     monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: library)
-    runtime.hold_memory()
+    runtime.keep_freed_memory()
     assert not asked
     monkeypatch.setenv("FULLBAKE_HOLD_MEMORY", "1")
-    runtime.hold_memory()
+    runtime.keep_freed_memory()
     assert [number for number, _ in asked] == [-4, -1]
     monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: types.SimpleNamespace())
-    runtime.hold_memory()
+    runtime.keep_freed_memory()

@@ -266,10 +266,10 @@ def test_sweeping_removes_the_leftovers_of_every_name(tmp_path: Path) -> None:
         assert child(tmp_path / name, "dead", 5).returncode == -signal.SIGKILL
     with storage.staged(tmp_path / "step-3") as folder:
         fill(folder, "alive")
-        storage.sweep(tmp_path)
+        storage.recover_all(tmp_path)
         assert len(names(tmp_path)) == 1
     assert names(tmp_path) == ["step-3"]
-    storage.sweep(tmp_path / "none")
+    storage.recover_all(tmp_path / "none")
 
 
 def test_recovery_never_removes_two_versions_whose_place_was_taken(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_a_sealed_folder_tells_what_it_is_about(sealed: Path) -> None:
     assert storage.verify(sealed, contents=False) == {"step": 3, "kind": "test"}
 
 
-@pytest.mark.parametrize("name", ["a.json", "b.safetensors", storage.MANIFEST])
+@pytest.mark.parametrize("name", ["a.json", "b.safetensors", storage.SEAL_FILE])
 @pytest.mark.parametrize("way", ["missing", "truncated", "one bit flipped", "empty"])
 def test_any_damage_to_a_sealed_folder_is_named(sealed: Path, name: str, way: str) -> None:
     path = sealed / name
@@ -460,7 +460,7 @@ def test_any_damage_to_a_sealed_folder_is_named(sealed: Path, name: str, way: st
 
 
 def test_no_bit_of_a_manifest_may_flip(sealed: Path) -> None:
-    path = sealed / storage.MANIFEST
+    path = sealed / storage.SEAL_FILE
     whole = path.read_bytes()
     meaning = json.loads(whole)
     for position in range(len(whole)):

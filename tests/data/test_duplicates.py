@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.data.duplicates import FEWEST, NEAR, SHINGLE, duplicate_groups, find_overlap, normalize, text_hashes
+from fullbake.data.duplicates import (
+    FEWEST,
+    NEAR_DUPLICATE_SIMILARITY,
+    SHINGLE,
+    duplicate_groups,
+    find_overlap,
+    normalize,
+    text_hashes,
+)
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -35,7 +43,7 @@ def are_near(one: str, two: str) -> bool:
     left, right = shingles(one), shingles(two)
     if min(len(left), len(right)) < FEWEST:
         return False
-    return len(left & right) / len(left | right) >= NEAR
+    return len(left & right) / len(left | right) >= NEAR_DUPLICATE_SIMILARITY
 
 
 def sentences(count: int, words: int, seed: int, vocabulary: list[str] = WORDS) -> list[str]:

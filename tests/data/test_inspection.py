@@ -1,8 +1,7 @@
-"""."""
-
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,9 @@ from helpers.rows import make_rows, write_csv
 from fullbake.config.sections import DataConfig, TokensConfig
 from fullbake.data import inspection
 from fullbake.data.dataset import read_dataset
-from fullbake.data.inspection import Facts, describe, headlines, inspect_file, inspect_parts
+from fullbake.data.inspection import Facts, describe_finding, headlines, inspect_file, inspect_parts
 from fullbake.data.splits import divide
+from fullbake.models.encoding import count_tokens
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
@@ -36,7 +36,7 @@ def found(facts: Facts, kind: str) -> inspection.Finding:
 def test_honest_rows_raise_no_warning(tmp_path: Path) -> None:
     for seed in range(5):
         facts = look(tmp_path, honest(seed=seed))
-        assert [describe(one) for one in facts.findings if one.severity == "warning"] == []
+        assert [describe_finding(one) for one in facts.findings if one.severity == "warning"] == []
         assert (facts.rows, sum(facts.labels.values()), facts.sampled) == (200, 200, 200)
 
 
@@ -75,7 +75,7 @@ def test_labels_that_look_alike_and_rare_ones(tmp_path: Path) -> None:
 
 def test_marks_of_a_wrong_encoding_and_blank_texts(tmp_path: Path) -> None:
     rows = [*honest(), ("GrÃ¼ÃŸe", "x"), ("broken \ufffd", "y"), ("   ", "x"), ("<b>bold</b> &amp; more", "y")]
-    messages = " / ".join(describe(one) for one in look(tmp_path, rows).findings)
+    messages = " / ".join(describe_finding(one) for one in look(tmp_path, rows).findings)
     for part in ("read as Latin-1", "U+FFFD", "spaces alone", "markup", "(row 201)", "(row 203)"):
         assert part in messages
 
@@ -126,7 +126,9 @@ def test_a_large_file_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pytest
 def test_the_head_of_a_run(bases: Bases, tmp_path: Path) -> None:
     data = read_dataset(write_csv(tmp_path / "rows.csv", make_rows()), text="text", label="label")
     config, tokens = DataConfig(folds=0), TokensConfig(max_length=20)
-    facts = inspect_parts(divide(data, config), load_tokenizer(bases("bert")), tokens, config)
+    facts = inspect_parts(
+        divide(data, config), config, partial(count_tokens, load_tokenizer(bases("bert"))), tokens.max_length
+    )
     assert facts.tokens is not None
     assert facts.tokens.limit == 20
     assert 0 < facts.tokens.over < 1  # type: ignore[operator]

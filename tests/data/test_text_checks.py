@@ -6,7 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fullbake.data.text_checks import MARKS, find_clues, find_named_labels, marked, script_shares, words_of
+from fullbake.data.text_checks import (
+    SUSPECT_PATTERNS,
+    find_label_clues,
+    find_matching_texts,
+    find_named_labels,
+    script_shares,
+    words_of,
+)
 
 
 def test_scripts_are_shares_of_letters() -> None:
@@ -28,8 +35,8 @@ def test_scripts_are_shares_of_letters() -> None:
     ],
 )
 def test_marks(part: str, texts: list[str], places: list[int]) -> None:
-    (pattern,) = [pattern for name, pattern in MARKS.items() if part in name]
-    assert marked(pa.array(texts), pattern) == places
+    (pattern,) = [pattern for name, pattern in SUSPECT_PATTERNS.items() if part in name]
+    assert find_matching_texts(pa.array(texts), pattern) == places
 
 
 DRAWN = random.Random(0)
@@ -38,13 +45,13 @@ LABELS = np.array([DRAWN.randint(0, 1) for _ in TEXTS])
 
 
 def test_chance_raises_no_alarm() -> None:
-    assert find_clues(TEXTS, LABELS, ("no", "yes")) == []
+    assert find_label_clues(TEXTS, LABELS, ("no", "yes")) == []
 
 
 def test_one_exception_in_a_hundred_does_not_hide_a_clue() -> None:
     texts = [f"{text} marker" if label else text for text, label in zip(TEXTS, LABELS, strict=True)]
     texts[int(np.flatnonzero(LABELS == 0)[0])] += " marker"
-    (clue,) = find_clues(texts, LABELS, ("no", "yes"))
+    (clue,) = find_label_clues(texts, LABELS, ("no", "yes"))
     assert (clue.word, clue.label) == ("marker", "yes")
     assert (clue.rows, clue.right) == (int(LABELS.sum()) + 1, int(LABELS.sum()))
     assert clue.covered == 1
@@ -53,13 +60,16 @@ def test_one_exception_in_a_hundred_does_not_hide_a_clue() -> None:
 def test_each_of_many_labels_is_looked_at() -> None:
     labels = np.stack([LABELS, 1 - LABELS], axis=1)
     texts = [f"{text} {'one' if label else 'two'}" for text, label in zip(TEXTS, LABELS, strict=True)]
-    assert {(clue.word, clue.label) for clue in find_clues(texts, labels, ("x", "y"))} == {("one", "x"), ("two", "y")}
+    assert {(clue.word, clue.label) for clue in find_label_clues(texts, labels, ("x", "y"))} == {
+        ("one", "x"),
+        ("two", "y"),
+    }
 
 
 def test_a_label_that_nearly_all_have_is_decided_by_nothing() -> None:
     labels = np.zeros(300, dtype=np.int64)
     labels[:5] = 1
-    assert find_clues(TEXTS, labels, ("no", "yes")) == []
+    assert find_label_clues(TEXTS, labels, ("no", "yes")) == []
 
 
 def test_names_of_numbers_are_not_looked_for() -> None:

@@ -33,7 +33,7 @@ def one_by_one(predictions: np.ndarray, labels: np.ndarray, metric: str, draws: 
     for place, counts in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(len(labels)), counts)
         for seed, own in enumerate(predictions):
-            scores[place, seed] = metrics.select(metric, labels[rows], chances[rows], predicted=own[rows])
+            scores[place, seed] = metrics.selection_score(metric, labels[rows], chances[rows], predicted=own[rows])
     return scores
 
 
@@ -44,7 +44,9 @@ def test_draws_of_single_labels_equal_the_plain_version(metric: str, classes: in
     found = resample(predictions, labels, metric, draws=20)
     assert found.draws == pytest.approx(one_by_one(predictions, labels, metric, 20))
     chances = np.full((40, classes), 1 / classes)
-    assert found.points == pytest.approx([metrics.select(metric, labels, chances, predicted=p) for p in predictions])
+    assert found.points == pytest.approx(
+        [metrics.selection_score(metric, labels, chances, predicted=p) for p in predictions]
+    )
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "f1_micro", "f1_weighted", "f1_samples", "recall_macro"])
@@ -53,7 +55,9 @@ def test_draws_of_many_labels_equal_the_plain_version(metric: str) -> None:
     found = resample(predictions, labels, metric, draws=20)
     assert found.draws == pytest.approx(one_by_one(predictions, labels, metric, 20), abs=1e-6)
     chances = np.full(labels.shape, 0.5)
-    assert found.points == pytest.approx([metrics.select(metric, labels, chances, predicted=p) for p in predictions])
+    assert found.points == pytest.approx(
+        [metrics.selection_score(metric, labels, chances, predicted=p) for p in predictions]
+    )
 
 
 @pytest.mark.parametrize("metric", BY_CHANCES)
@@ -66,7 +70,7 @@ def test_draws_of_probabilities_equal_the_plain_version(metric: str, classes: in
     if not many:
         chances /= chances.sum(axis=2, keepdims=True)
     found = resample(chances, labels, metric, draws=15)
-    plain = resample(chances, labels, lambda truth, own: metrics.select(metric, truth, own), draws=15)
+    plain = resample(chances, labels, lambda truth, own: metrics.selection_score(metric, truth, own), draws=15)
     assert found.points == pytest.approx(plain.points)
     assert found.draws == pytest.approx(plain.draws, rel=1e-5)
 
@@ -96,7 +100,7 @@ def test_draws_do_not_depend_on_the_recipe_nor_on_how_many_are_held_at_a_time(mo
     predictions, labels = drawn(3, 50, seeds=3)
     whole = resample(predictions, labels, "f1_macro", draws=30)
     assert (resample(predictions[1:], labels, "f1_macro", draws=30).draws == whole.draws[:, 1:]).all()
-    monkeypatch.setattr(bootstrap, "_BLOCK", 350)
+    monkeypatch.setattr(bootstrap, "_BLOCK_ROWS", 350)
     assert (resample(predictions, labels, "f1_macro", draws=30).draws == whole.draws).all()
 
 

@@ -1,5 +1,3 @@
-"""."""
-
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,14 @@ from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_of
 from fullbake.core.errors import RecipeError
-from fullbake.evaluation.decisions import Aim, Decision, check_aim, fit_decision, probabilities, row_losses
+from fullbake.evaluation.decisions import (
+    Decision,
+    ThresholdAim,
+    check_threshold_aim,
+    fit_decision,
+    probabilities,
+    row_losses,
+)
 
 LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32))
 NAMES = ("a", "b", "c")
@@ -56,7 +61,7 @@ def test_a_threshold_of_one_class_leaves_the_others_their_likeliest() -> None:
 
 def test_costs_choose_the_cheapest_label() -> None:
     """Elkan 2001: a miss that costs nine turns the threshold to a tenth."""
-    rule, entries = fit_decision(np.eye(3), np.arange(3), NAMES, aim=Aim(costs={"a>b": 9.0, "a>c": 9.0}))
+    rule, entries = fit_decision(np.eye(3), np.arange(3), NAMES, aim=ThresholdAim(costs={"a>b": 9.0, "a>c": 9.0}))
     assert entries == []
     assert rule.decide(np.array([[0.11, 0.8, 0.09], [0.04, 0.9, 0.06]])).tolist() == [0, 1]
 
@@ -84,7 +89,7 @@ def every_threshold(scores: np.ndarray) -> list[np.ndarray]:
     return [scores >= cut for cut in [*np.unique(scores), 2.0]]
 
 
-def fitted(scores: np.ndarray, truth: np.ndarray, aim: Aim) -> tuple[np.ndarray, dict[str, Any]]:
+def fitted(scores: np.ndarray, truth: np.ndarray, aim: ThresholdAim) -> tuple[np.ndarray, dict[str, Any]]:
     rule, (entry,) = fit_decision(scores[:, None], truth[:, None].astype(np.uint8), ("x",), aim=aim)
     return rule.decide(scores[:, None])[:, 0] == 1, entry
 
@@ -101,17 +106,17 @@ def test_f1_recall_precision_and_cost_are_the_best_of_all_thresholds(rows: list[
         options = {"zero_division": 0}
         return tuple(score(truth, predicted, **options) for score in (f1_score, recall_score, precision_score))
 
-    best, entry = fitted(scores, truth, Aim("f1"))
+    best, entry = fitted(scores, truth, ThresholdAim("f1"))
     assert measure(best)[0] == pytest.approx(max(measure(option)[0] for option in options))
     assert entry["f1"] == pytest.approx(measure(best)[0])
-    found, entry = fitted(scores, truth, Aim(at_recall=0.8))
+    found, entry = fitted(scores, truth, ThresholdAim(at_recall=0.8))
     fewest = min(option.sum() for option in options if measure(option)[1] >= 0.8)
     assert (found.sum(), entry["reached"]) == (fewest, True)
-    found, entry = fitted(scores, truth, Aim(at_precision=0.8))
+    found, entry = fitted(scores, truth, ThresholdAim(at_precision=0.8))
     reaching = [measure(option)[1] for option in options if measure(option)[2] >= 0.8]
     assert entry["reached"] == bool(reaching)
     assert measure(found)[1] == pytest.approx(max(reaching)) if reaching else entry["reason"]
-    found, _ = fitted(scores, truth, Aim(costs={"miss": 3, "false_alarm": 2}))
+    found, _ = fitted(scores, truth, ThresholdAim(costs={"miss": 3, "false_alarm": 2}))
     cost = [3 * (truth & ~option).sum() + 2 * (option & ~truth).sum() for option in options]
     assert 3 * (truth & ~found).sum() + 2 * (found & ~truth).sum() == min(cost)
 
@@ -120,7 +125,7 @@ def test_f1_recall_precision_and_cost_are_the_best_of_all_thresholds(rows: list[
 def test_a_threshold_stands_on_no_score(rows: list[tuple[float, bool]]) -> None:
     """Rounding must not turn a row over."""
     scores, truth = np.array([score for score, _ in rows]), np.array([held for _, held in rows])
-    rule, _ = fit_decision(scores[:, None], truth[:, None].astype(np.uint8), ("x",), aim=Aim("f1"))
+    rule, _ = fit_decision(scores[:, None], truth[:, None].astype(np.uint8), ("x",), aim=ThresholdAim("f1"))
     assert rule.thresholds is not None
     mixed = truth.any() and not truth.all()
     assert not mixed or min(abs(scores[(scores > 0) & (scores < 1)] - rule.thresholds[0]), default=1) > 0.01
@@ -128,7 +133,7 @@ def test_a_threshold_stands_on_no_score(rows: list[tuple[float, bool]]) -> None:
 
 def test_a_label_without_examples_keeps_a_half() -> None:
     rule, entries = fit_decision(
-        np.full((4, 2), 0.3), np.array([[0, 1], [0, 0], [0, 1], [0, 0]]), ("x", "y"), aim=Aim("f1")
+        np.full((4, 2), 0.3), np.array([[0, 1], [0, 0], [0, 1], [0, 0]]), ("x", "y"), aim=ThresholdAim("f1")
     )
     assert rule.thresholds is not None
     assert rule.thresholds[0] == 0.5
@@ -139,29 +144,29 @@ def test_a_label_without_examples_keeps_a_half() -> None:
 def test_two_classes_and_costs_are_a_threshold_of_the_last() -> None:
     chances = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
     labels = np.array([0, 1, 0, 1])
-    cautious, (entry,) = fit_decision(chances, labels, ("no", "yes"), aim=Aim(costs={"yes>no": 10}))
+    cautious, (entry,) = fit_decision(chances, labels, ("no", "yes"), aim=ThresholdAim(costs={"yes>no": 10}))
     assert cautious.decide(chances).tolist() == [0, 1, 1, 1]
     assert entry["label"] == "yes"
-    bold, _ = fit_decision(chances, labels, ("no", "yes"), aim=Aim(costs={"no>yes": 10}))
+    bold, _ = fit_decision(chances, labels, ("no", "yes"), aim=ThresholdAim(costs={"no>yes": 10}))
     assert bold.decide(chances).tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("aim", "problem", "words"),
     [
-        (Aim("f1"), SINGLE_LABEL, "--positive"),
-        (Aim(at_recall=0.9, positive="d"), SINGLE_LABEL, "no class 'd'"),
-        (Aim(positive="a"), MULTI_LABEL, "every label has a threshold"),
-        (Aim(costs={"a>d": 1}), SINGLE_LABEL, "'a>d'"),
-        (Aim(costs={"mis": 1}), MULTI_LABEL, "Did you mean 'miss'"),
+        (ThresholdAim("f1"), SINGLE_LABEL, "--positive"),
+        (ThresholdAim(at_recall=0.9, positive="d"), SINGLE_LABEL, "no class 'd'"),
+        (ThresholdAim(positive="a"), MULTI_LABEL, "every label has a threshold"),
+        (ThresholdAim(costs={"a>d": 1}), SINGLE_LABEL, "'a>d'"),
+        (ThresholdAim(costs={"mis": 1}), MULTI_LABEL, "Did you mean 'miss'"),
     ],
 )
-def test_an_aim_without_meaning_is_refused(aim: Aim, problem: Any, words: str) -> None:
+def test_an_aim_without_meaning_is_refused(aim: ThresholdAim, problem: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
-        check_aim(aim, problem, NAMES)
-    check_aim(Aim("f1"), MULTI_LABEL, NAMES)
-    check_aim(Aim("f1"), SINGLE_LABEL, ("no", "yes"))
-    check_aim(Aim(costs={"a>b": 1}), SINGLE_LABEL, NAMES)
+        check_threshold_aim(aim, problem, NAMES)
+    check_threshold_aim(ThresholdAim("f1"), MULTI_LABEL, NAMES)
+    check_threshold_aim(ThresholdAim("f1"), SINGLE_LABEL, ("no", "yes"))
+    check_threshold_aim(ThresholdAim(costs={"a>b": 1}), SINGLE_LABEL, NAMES)
 
 
 def test_the_problem_is_told_by_the_labels() -> None:

@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError
-from fullbake.evaluation.metrics import SELECTION, score, select
+from fullbake.evaluation.metrics import SELECTION, score, selection_score
 
 
 def drawn(classes: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -49,14 +49,14 @@ def test_equals_scikit_learn(classes: int, seed: int) -> None:
     assert {name: figure["value"] for name, figure in overall.items()} == pytest.approx(expected(labels, chances))
     for name in SELECTION:
         value = -overall["log_loss"]["value"] if name == "neg_log_loss" else overall[name]["value"]
-        assert select(name, labels, chances) == pytest.approx(value, rel=1e-12)
+        assert selection_score(name, labels, chances) == pytest.approx(value, rel=1e-12)
 
 
 def test_selection_by_log_loss_is_scikit_learns_scorer_and_prefers_the_likelier() -> None:
     labels, chances, _ = drawn(3, 60)
     blunt = np.full_like(chances, 1 / 3)
-    assert select("neg_log_loss", labels, blunt) == pytest.approx(-np.log(3))
-    assert select("neg_log_loss", labels, np.eye(3)[labels]) > select("neg_log_loss", labels, chances)
+    assert selection_score("neg_log_loss", labels, blunt) == pytest.approx(-np.log(3))
+    assert selection_score("neg_log_loss", labels, np.eye(3)[labels]) > selection_score("neg_log_loss", labels, chances)
 
 
 def test_per_class_and_confusion_equal_scikit_learn() -> None:
@@ -187,13 +187,13 @@ def test_any_rows_give_finite_ordered_json(classes: int, rows: list[tuple[int, i
 def test_selecting_by_an_undefined_metric_is_an_error_that_says_why() -> None:
     chances = np.array([[0.9, 0.1], [0.8, 0.2]])
     with pytest.raises(DataError, match="roc_auc is undefined on the validation rows: every row is labelled 'ham'"):
-        select("roc_auc", np.array([0, 0]), chances, ["ham", "spam"])
-    assert select("f1_macro", np.array([0, 0]), chances) == 1.0
+        selection_score("roc_auc", np.array([0, 0]), chances, ["ham", "spam"])
+    assert selection_score("f1_macro", np.array([0, 0]), chances) == 1.0
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'f1_macro'"):
-        select("f1-macro", np.array([0, 1]), np.eye(2))
+        selection_score("f1-macro", np.array([0, 1]), np.eye(2))
 
 
 @pytest.mark.parametrize(

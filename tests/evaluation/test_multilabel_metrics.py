@@ -1,5 +1,3 @@
-"""."""
-
 import numpy as np
 import pytest
 from sklearn import metrics as theirs
@@ -61,19 +59,19 @@ def test_labels_that_do_not_occur_are_left_out_of_means_and_say_why() -> None:
     assert nothing["overall"]["accuracy"]["value"] == 1
 
 
-@pytest.mark.parametrize("name", metrics.selectable("multi_label_classification"))
+@pytest.mark.parametrize("name", metrics.selection_metrics("multi_label_classification"))
 def test_validation_can_choose_by_every_name(name: str) -> None:
-    value = metrics.select(name, LABELS, CHANCES)
+    value = metrics.selection_score(name, LABELS, CHANCES)
     figures = metrics.score(LABELS, CHANCES, NAMES)["overall"]
     assert value == pytest.approx(-figures["log_loss"]["value"] if name == "neg_log_loss" else figures[name]["value"])
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"matthews_corrcoef has no meaning[\s\S]*f1_samples"):
-        metrics.select("matthews_corrcoef", LABELS, CHANCES)
+        metrics.selection_score("matthews_corrcoef", LABELS, CHANCES)
     with pytest.raises(RecipeError, match="f1_samples has no meaning"):
-        metrics.select("f1_samples", np.array([0, 1]), np.eye(2))
+        metrics.selection_score("f1_samples", np.array([0, 1]), np.eye(2))
     with pytest.raises(DataError, match="labels of 0 and 1"):
         metrics.score(LABELS * 2, CHANCES, NAMES)
     with pytest.raises(DataError, match="undefined"):
-        metrics.select("roc_auc", np.zeros((3, 2), np.uint8), np.zeros((3, 2)))
+        metrics.selection_score("roc_auc", np.zeros((3, 2), np.uint8), np.zeros((3, 2)))

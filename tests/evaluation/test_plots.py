@@ -42,7 +42,7 @@ def test_a_history_is_drawn_on_white_in_two_colors(epochs: int) -> None:
     assert image.shape[1] == pytest.approx(1200)
     assert (image[0] == 1).all()
     assert (image[-1] == 1).all()
-    assert all(colored(image, color) > 20 for color in plots.COLORS[:2])
+    assert all(colored(image, color) > 20 for color in plots.PLOT_COLORS[:2])
 
 
 def test_the_chosen_epoch_is_marked() -> None:
@@ -54,8 +54,8 @@ def test_the_chosen_epoch_is_marked() -> None:
 def test_every_learning_rate_has_its_color() -> None:
     grid = [entry for rate in (5e-5, 4e-5, 3e-5, 2e-5) for entry in run(3, rate=rate, best=2 if rate == 3e-5 else None)]
     image = pixels(plots.history_figure(grid, "f1_macro"))
-    assert all(colored(image, color) > 20 for color in plots.COLORS[:4])
-    assert colored(image, plots.COLORS[4]) == 0
+    assert all(colored(image, color) > 20 for color in plots.PLOT_COLORS[:4])
+    assert colored(image, plots.PLOT_COLORS[4]) == 0
 
 
 def test_strengths_of_a_logistic_regression_stand_on_a_log_axis() -> None:
@@ -109,8 +109,8 @@ RELIABILITY = {"ece": 0.1, "bins": [{"low": 0.2, "high": 0.4, "count": 3, "confi
 
 def test_reliability_before_and_after() -> None:
     image = pixels(plots.reliability_figure(RELIABILITY, RELIABILITY | {"ece": 0.05}))
-    assert colored(image, plots.COLORS[0]) > 20
-    assert colored(image, plots.COLORS[1]) > 5
+    assert colored(image, plots.PLOT_COLORS[0]) > 20
+    assert colored(image, plots.PLOT_COLORS[1]) > 5
 
 
 @pytest.mark.parametrize("count", [1, 28, 120])
@@ -129,12 +129,12 @@ def test_labels_of_any_number(count: int) -> None:
         for n in range(count)
     ]
     image = pixels(plots.labels_figure(rows))
-    assert colored(image, plots.COLORS[1]) > 20
+    assert colored(image, plots.PLOT_COLORS[1]) > 20
     assert image.shape[0] > 24 * count
 
 
 @pytest.mark.parametrize("limit", [None, 40, 9999])
 def test_facts_of_data(limit: int | None) -> None:
     image = pixels(plots.data_figure({"a": 3, "漢字": 1}, 4, [(4, 1), (64, 2), (512, 1)], limit))
-    assert colored(image, plots.COLORS[5]) > 1000
-    assert (colored(image, plots.COLORS[1]) > 50) == (limit == 40)
+    assert colored(image, plots.PLOT_COLORS[5]) > 1000
+    assert (colored(image, plots.PLOT_COLORS[1]) > 50) == (limit == 40)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fullbake.core.errors import DataError
-from fullbake.evaluation.bootstrap import Resampled, resample
+from fullbake.evaluation.bootstrap import BootstrapScores, resample
 from fullbake.evaluation.significance import (
     THRESHOLDS,
     Difference,
@@ -41,7 +41,7 @@ def world(random: np.random.Generator, rows: int, *, row: float = 0.0, seed: flo
 def test_seeds_that_alone_differ_are_judged_as_by_welch() -> None:
     random = np.random.default_rng(0)
     a, b = random.normal(0.8, 0.02, 4), random.normal(0.75, 0.01, 3)
-    still = [Resampled(points, np.tile(points, (50, 1)), 100) for points in (a, b)]
+    still = [BootstrapScores(points, np.tile(points, (50, 1)), 100) for points in (a, b)]
     seen, expected = contrast(*still), stats.ttest_ind(a, b, equal_var=False)
     assert seen.p == pytest.approx(expected.pvalue)
     interval = expected.confidence_interval()
@@ -149,7 +149,7 @@ def test_what_was_drawn_otherwise_is_refused() -> None:
 
 def test_an_estimate_ends_where_the_metric_does() -> None:
     points = np.array([0.99, 1.0, 0.9])
-    found = estimate(Resampled(points, np.tile(points, (9, 1)), 100), least=0, most=1)
+    found = estimate(BootstrapScores(points, np.tile(points, (9, 1)), 100), least=0, most=1)
     assert (found.mean, found.high) == (pytest.approx(points.mean()), 1)
     reach = stats.t.isf(0.025, 2) * points.std(ddof=1) / np.sqrt(3)
     assert found.low == pytest.approx(points.mean() - reach)

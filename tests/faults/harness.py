@@ -25,7 +25,7 @@ from helpers.bases import make_base
 from fullbake.classifier.adapt import adapt
 from fullbake.config.recipe import Recipe
 from fullbake.core import rng, storage
-from fullbake.training.checkpoints import folder_beside
+from fullbake.training.checkpoints import unfinished_folder
 
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {"way": "finetune", "epochs": 3, "batch_size": 8, "learning_rate": "1e-3", "max_length": 32},
@@ -88,7 +88,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "weights": hashlib.sha256((folder / "out" / "model.safetensors").read_bytes()).hexdigest(),
         "metrics": facts["metrics"],
         "history": [{name: value for name, value in entry.items() if name not in timed} for entry in history],
-        "left_over": folder_beside(folder / "out").exists(),
+        "left_over": unfinished_folder(folder / "out").exists(),
         "beside": sorted(path.name for path in folder.iterdir()),
     }
 

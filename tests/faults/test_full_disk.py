@@ -12,7 +12,7 @@ from fullbake.classifier.adapt import adapt
 from fullbake.config.recipe import Recipe
 from fullbake.core import storage
 from fullbake.core.errors import SpaceFault
-from fullbake.training.checkpoints import folder_beside
+from fullbake.training.checkpoints import unfinished_folder
 
 pytestmark = pytest.mark.slow
 
@@ -75,9 +75,9 @@ def test_a_full_disk_costs_nothing(
         train(out, base, data, tmp_path / "cache")
     assert ballasts, "the disk was never filled"
     assert not out.exists()
-    assert list(folder_beside(out).glob("rate-*/step-*"))
+    assert list(unfinished_folder(out).glob("rate-*/step-*"))
     ballasts[0].unlink()
     monkeypatch.undo()
     train(out, base, data, tmp_path / "cache")
     assert sha(out) == sha(tmp_path / "whole")
-    assert not folder_beside(out).exists()
+    assert not unfinished_folder(out).exists()

@@ -9,11 +9,11 @@ import numpy as np
 import transformers
 
 from fullbake.core.cache import Cache
-from fullbake.models.encoding import template_of
+from fullbake.models.encoding import read_special_token_template
 from fullbake.pretraining.corpus import Corpus, Shard, build_corpus, read_shard
-from fullbake.pretraining.corpus_tokens import Reading
+from fullbake.pretraining.corpus_tokens import CorpusTokenizer
 from fullbake.pretraining.data_loader import Phase
-from fullbake.pretraining.documents import Document, Source
+from fullbake.pretraining.documents import Document, DocumentSource
 from fullbake.pretraining.examples import Masking
 from helpers.bases import WORDS, make_tokenizer
 
@@ -35,14 +35,14 @@ def sentence(drawn: random.Random, mark: str = "") -> str:
     return f"{' '.join(words).capitalize()} {mark}."
 
 
-def source_of(texts: Sequence[str], name: str = "texts", key: str | None = None) -> Source:
+def source_of(texts: Sequence[str], name: str = "texts", key: str | None = None) -> DocumentSource:
     """A text a document, its lines the paragraphs; the fingerprint is that of the texts unless given."""
 
     def read() -> Iterator[Document]:
         for number, text in enumerate(texts, 1):
             yield Document(f"{name}, row {number}", tuple(text.split("\n")))
 
-    return Source(name, key or repr(list(texts)), read)
+    return DocumentSource(name, key or repr(list(texts)), read)
 
 
 def load_tokenizer(family: str) -> Any:
@@ -53,9 +53,9 @@ def load_tokenizer(family: str) -> Any:
     return tokenizer
 
 
-def reading(tokenizer: Any, language: str = "en") -> Reading:
+def reading(tokenizer: Any, language: str = "en") -> CorpusTokenizer:
     """How a tokenizer reads a corpus."""
-    return Reading(tokenizer.backend_tokenizer.to_str(), tokenizer.unk_token_id, language)
+    return CorpusTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.unk_token_id, language)
 
 
 def build(folder: Path, texts: Sequence[str], family: str = "bert", **options: Any) -> Corpus:
@@ -70,7 +70,7 @@ def shard_of(texts: Sequence[str], tokenizer: Any) -> Shard:
 
 def phase(tokenizer: Any, length: int, steps: int = 0) -> Phase:
     """Rows of at most so many tokens."""
-    alone, paired = (template_of(tokenizer, length, pair=pair) for pair in (False, True))
+    alone, paired = (read_special_token_template(tokenizer, length, pair=pair) for pair in (False, True))
     return Phase(steps, alone, paired, "token_type_ids" in tokenizer.model_input_names)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.pretraining.documents import Guard
-from fullbake.pretraining.run import Course, prepare
+from fullbake.pretraining.documents import Decontamination
+from fullbake.pretraining.run import PretrainingRun, prepare_run
 from helpers.corpora import make_documents, source_of
 
 TEXTS = make_documents(40)
@@ -19,7 +19,7 @@ def stage_of(**fields: Any) -> PretrainingConfig:
 
 
 def make_course(
-    base: Path, folder: Path, texts: Sequence[str] = TEXTS, guard: Guard | None = None, **fields: Any
-) -> Course:
+    base: Path, folder: Path, texts: Sequence[str] = TEXTS, guard: Decontamination | None = None, **fields: Any
+) -> PretrainingRun:
     """A small course of a base over some texts, cached in `folder`."""
-    return prepare(base, [source_of(texts)], stage_of(**fields), guard=guard, cache_dir=folder, processes=1)
+    return prepare_run(base, [source_of(texts)], stage_of(**fields), guard=guard, cache_dir=folder, processes=1)

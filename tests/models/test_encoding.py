@@ -21,12 +21,12 @@ from fullbake.models.encoding import (
     Encoded,
     collate,
     count_tokens,
-    kept_ends,
-    longest_first,
-    offsets_of,
+    ends_mask,
+    row_offsets,
     tokenize,
+    tokens_kept_at_ends,
+    truncate_longest_first,
     window_bounds,
-    within_ends,
 )
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
 
@@ -34,14 +34,14 @@ LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=8).map(np.array)
 
 
 def test_head_and_tail_of_sun_et_al() -> None:
-    assert kept_ends(510, "head+tail") == (128, 382)
-    assert kept_ends(10, "head") == (10, 0)
-    assert kept_ends(10, "tail") == (0, 10)
+    assert tokens_kept_at_ends(510, "head+tail") == (128, 382)
+    assert tokens_kept_at_ends(10, "head") == (10, 0)
+    assert tokens_kept_at_ends(10, "tail") == (0, 10)
 
 
 @given(LENGTHS, st.integers(0, 12), st.integers(0, 12))
 def test_the_ends_that_stay(lengths: np.ndarray, first: int, last: int) -> None:
-    kept = np.split(within_ends(lengths, first, last), offsets_of(lengths)[1:-1])
+    kept = np.split(ends_mask(lengths, first, last), row_offsets(lengths)[1:-1])
     for length, row in zip(lengths, kept, strict=True):
         place = np.arange(length)
         assert row.tolist() == ((place < first) | (place >= length - last)).tolist()
@@ -68,7 +68,7 @@ def test_a_stride_without_progress_is_refused(stride: int) -> None:
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(2, 20))
 def test_of_a_pair_the_longer_gives_way(first: int, second: int, room: int) -> None:
-    one, other = (int(kept[0]) for kept in longest_first(np.array([first]), np.array([second]), room))
+    one, other = (int(kept[0]) for kept in truncate_longest_first(np.array([first]), np.array([second]), room))
     assert one + other == min(first + second, room)
     assert one <= first
     assert other <= second
@@ -461,7 +461,7 @@ LONG_TEXTS = ["good film, never boring. " * 4000, "." * 70_000, "good", "a" * 70
 def test_a_long_text_has_the_ids_of_all_of_it(family, truncation, monkeypatch):
     tokenizer = load_tokenizer(family)
     got = encode(tokenizer, LONG_TEXTS, 64, truncation)
-    monkeypatch.setattr(encoding, "LONG", 1 << 30)
+    monkeypatch.setattr(encoding, "LONG_TEXT_CHARACTERS", 1 << 30)
     assert rows_of(got) == rows_of(encode(tokenizer, LONG_TEXTS, 64, truncation))
 
 
@@ -469,7 +469,9 @@ def test_a_long_text_has_the_ids_of_all_of_it(family, truncation, monkeypatch):
 def test_long_pairs_have_the_ids_of_all_of_them(bert, max_length, monkeypatch):
     pairs = [LONG_TEXTS, [*LONG_TEXTS[1:], LONG_TEXTS[0]]]
     got = encode(bert, pairs[0], max_length, text_pair=pairs[1])
-    monkeypatch.setattr(encoding, "LONG", 1 << 30)  # transformers' own cut of such a pair takes all memory
+    monkeypatch.setattr(
+        encoding, "LONG_TEXT_CHARACTERS", 1 << 30
+    )  # transformers' own cut of such a pair takes all memory
     assert rows_of(got) == rows_of(encode(bert, pairs[0], max_length, text_pair=pairs[1]))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullbake.models import fast_attention
-from fullbake.models.fast_attention import LEVELS, WordDropout, attend, draw_kept, drop_level
+from fullbake.models.fast_attention import DROP_LEVELS, WordDropout, attend_with_dropout, draw_keep_mask, drop_threshold
 
 COUNT = 1 << 20
 
@@ -23,8 +23,8 @@ def test_rate_and_mean_are_those_asked_for(rate: float) -> None:
     """Within five standard deviations."""
     torch.manual_seed(0)
     dropped = WordDropout(rate)(torch.ones(COUNT))
-    exact = drop_level(rate) / LEVELS
-    assert abs(exact - rate) <= 0.5 / LEVELS
+    exact = drop_threshold(rate) / DROP_LEVELS
+    assert abs(exact - rate) <= 0.5 / DROP_LEVELS
     share = (dropped == 0).float().mean().item()
     assert abs(share - exact) < 5 * math.sqrt(rate * (1 - rate) / COUNT)
     torch.testing.assert_close(dropped.unique(), torch.tensor([0.0, 1 / (1 - exact)]))
@@ -89,7 +89,7 @@ def test_strides_do_not_matter() -> None:
 def test_any_number_of_elements_is_drawn() -> None:
     for size in (1, 3, 4, 5):
         kept = np.zeros(size, dtype=np.bool_)
-        draw_kept(np.random.SFC64(0), 1, kept)
+        draw_keep_mask(np.random.SFC64(0), 1, kept)
         assert kept.all()
 
 
@@ -112,10 +112,10 @@ def masked_like_ours(shape: tuple[int, ...], rate: float) -> Tensor:
     kept = np.empty(shape, dtype=np.bool_)
     source = np.random.SFC64(int(torch.randint(1 << 62, ())))
     flat = kept.reshape(-1, *shape[2:])
-    size = min(len(flat), max(1, fast_attention.CHUNK // (shape[2] * shape[3])))
+    size = min(len(flat), max(1, fast_attention.CHUNK_ELEMENTS // (shape[2] * shape[3])))
     for start in range(0, len(flat), size):
-        draw_kept(source, drop_level(rate), flat[start : start + size])
-    return torch.from_numpy(kept).float() * (LEVELS / (LEVELS - drop_level(rate)))
+        draw_keep_mask(source, drop_threshold(rate), flat[start : start + size])
+    return torch.from_numpy(kept).float() * (DROP_LEVELS / (DROP_LEVELS - drop_threshold(rate)))
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, noise: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def padding(rows: int, queries: int, tokens: int) -> Tensor:
 def test_outputs_and_gradients_are_those_of_the_plain_formula(
     monkeypatch: pytest.MonkeyPatch, masked: str, chunk: int, queries: int
 ) -> None:
-    monkeypatch.setattr(fast_attention, "CHUNK", chunk)
+    monkeypatch.setattr(fast_attention, "CHUNK_ELEMENTS", chunk)
     rows, heads, tokens = 3, 4, 9
     mask = None if masked == "no" else padding(rows, queries, tokens)
     if masked == "local" and mask is not None:
@@ -146,7 +146,7 @@ def test_outputs_and_gradients_are_those_of_the_plain_formula(
         mask = torch.zeros(mask.shape).masked_fill(~mask, -1e30)
     ours, theirs = (inputs(rows, heads, queries, tokens, 8) for _ in range(2))
     torch.manual_seed(1)
-    got, weights = attend(Encoder(), *ours, mask, dropout=RATE, scaling=0.3)
+    got, weights = attend_with_dropout(Encoder(), *ours, mask, dropout=RATE, scaling=0.3)
     torch.manual_seed(1)
     expected = plain(*theirs, mask, 0.3, masked_like_ours((rows, heads, queries, tokens), RATE))
     assert weights is None
@@ -163,7 +163,9 @@ def gradients(out: Tensor, tensors: list[Tensor]) -> tuple[Tensor, ...]:
 def test_on_average_it_is_attention_without_dropout() -> None:
     query, key, value = (tensor.detach() for tensor in inputs(1, 2, 5, 5, 4))
     torch.manual_seed(0)
-    mean = torch.stack([attend(Encoder(), query, key, value, None, dropout=RATE)[0] for _ in range(3000)]).mean(0)
+    mean = torch.stack(
+        [attend_with_dropout(Encoder(), query, key, value, None, dropout=RATE)[0] for _ in range(3000)]
+    ).mean(0)
     whole = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
     torch.testing.assert_close(mean, whole, rtol=0, atol=0.05)
 
@@ -172,7 +174,7 @@ def test_a_query_that_may_look_nowhere_gives_numbers() -> None:
     tensors = inputs(2, 2, 3, 3, 4)
     mask = torch.ones(2, 1, 3, 3, dtype=torch.bool)
     mask[0, 0, 1] = False
-    got, _ = attend(Encoder(), *tensors, mask, dropout=RATE)
+    got, _ = attend_with_dropout(Encoder(), *tensors, mask, dropout=RATE)
     assert got.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in gradients(got, tensors))
 
@@ -190,28 +192,28 @@ def test_a_query_that_may_look_nowhere_gives_numbers() -> None:
 def test_everything_else_is_torchs(change: Any, options: dict[str, Any]) -> None:
     tensors = [change(tensor.detach()) for tensor in inputs(2, 2, 4, 4, 8)]
     torch.manual_seed(0)
-    ours, _ = attend(Encoder(), *tensors, None, **options)
+    ours, _ = attend_with_dropout(Encoder(), *tensors, None, **options)
     torch.manual_seed(0)
     theirs, _ = fast_attention.sdpa_attention_forward(Encoder(), *tensors, None, **options)
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("tokens", [2, 9, fast_attention.SHORT])
+@pytest.mark.parametrize("tokens", [2, 9, fast_attention.SHORT_SEQUENCE])
 @pytest.mark.parametrize("chunk", [1, 200, 1 << 18])
 def test_short_rows_without_a_way_back_see_what_torch_shows_them(
     monkeypatch: pytest.MonkeyPatch, tokens: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(fast_attention, "CHUNK", chunk)
+    monkeypatch.setattr(fast_attention, "CHUNK_ELEMENTS", chunk)
     ways: list[str] = []
     short = fast_attention._attend_short
     monkeypatch.setattr(fast_attention, "_attend_short", lambda *given: ways.append("short") or short(*given))
     query, key, value = inputs(3, 4, tokens, tokens, 8)
     expected = functional.scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)
     with torch.no_grad():
-        got, _ = attend(Encoder(), query, key, value, None, scaling=0.3)
+        got, _ = attend_with_dropout(Encoder(), query, key, value, None, scaling=0.3)
     assert ways == ["short"]
     torch.testing.assert_close(got, expected)
-    with_a_way_back, _ = attend(Encoder(), query, key, value, None, scaling=0.3)
+    with_a_way_back, _ = attend_with_dropout(Encoder(), query, key, value, None, scaling=0.3)
     assert ways == ["short"]
     assert with_a_way_back.requires_grad
 
@@ -220,7 +222,7 @@ def test_short_rows_without_a_way_back_see_what_torch_shows_them(
 def test_rows_one_after_another_see_only_themselves(lengths: list[tuple[int, int]], backwards: bool) -> None:
     query, key, value, bounds = packed(lengths)
     with torch.set_grad_enabled(backwards):
-        got, _ = attend(Encoder(), query, key, value, None, **bounds)
+        got, _ = attend_with_dropout(Encoder(), query, key, value, None, **bounds)
     torch.testing.assert_close(got, row_by_row(query, key, value, **bounds))
 
 
@@ -255,7 +257,7 @@ def test_on_a_gpu_packed_rows_go_to_torchs_own_where_that_is_asked_for(monkeypat
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in)
     monkeypatch.setattr(fast_attention, "attends_varlen", lambda *_: True)
     query, key, value, bounds = packed([(4, 4), (1, 9), (2, 2)])
-    got, _ = attend(Encoder(), query, key, value, None, **bounds)
+    got, _ = attend_with_dropout(Encoder(), query, key, value, None, **bounds)
     torch.testing.assert_close(got, row_by_row(query, key, value, **bounds), rtol=0, atol=1e-2)
 
 

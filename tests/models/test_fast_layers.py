@@ -17,14 +17,14 @@ from transformers.models.bert.modeling_bert import BertLayer
 from fullbake import Classifier
 from fullbake.models.encoder import load_encoder
 from fullbake.models.fast_layers import (
-    compiled,
+    compiled_encoder,
     family_name,
-    fast_kernels,
+    fast_layers,
     first_token_class,
     is_subclassed,
     known_class,
     packed_classes,
-    subclass,
+    subclass_with_forward,
 )
 from fullbake.models.masked_lm import load_language_model
 
@@ -49,7 +49,7 @@ def test_a_subclass_computes_otherwise_and_is_still_known(layer: nn.Module) -> N
     before = layer.state_dict()
     assert known_class(layer, KNOWN) is BertLayer
     assert not is_subclassed(layer, KNOWN)
-    layer.__class__ = subclass(BertLayer, "Other", lambda self, states: states * 2)
+    layer.__class__ = subclass_with_forward(BertLayer, "Other", lambda self, states: states * 2)
     assert type(layer).__name__ == "OtherBertLayer"
     assert torch.equal(layer(torch.ones(1)), torch.tensor([2.0]))
     assert known_class(layer, KNOWN) is BertLayer
@@ -87,7 +87,7 @@ def firsts(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Ten
 def test_outputs_and_gradients_are_the_whole_layers(bases: Bases, family: str, padded: bool) -> None:
     model, inputs = load_encoder(bases(family)), batch(padded)
     whole, gradients = firsts(model, inputs)
-    with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
         assert model(**inputs).last_hidden_state.shape[1] == 1
         alone, others = firsts(model, inputs)
     torch.testing.assert_close(alone, whole, rtol=0, atol=1e-6)
@@ -101,7 +101,7 @@ def test_unknown_layers_run_whole(bases: Bases, family: str) -> None:
     model, inputs = load_encoder(bases(family)), batch(padded=True)
     whole = model(**inputs).last_hidden_state
     assert first_token_class(model) is None
-    with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
         assert torch.equal(model(**inputs).last_hidden_state, whole)
 
 
@@ -109,7 +109,7 @@ def test_unknown_layers_run_whole(bases: Bases, family: str) -> None:
 def test_the_names_of_weights_stay(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
         within = model.state_dict()
         model.load_state_dict(before)
     assert list(within) == list(before)
@@ -119,7 +119,7 @@ def test_the_names_of_weights_stay(bases: Bases, family: str) -> None:
 def test_an_attention_that_is_not_known_runs_whole(bases: Bases) -> None:
     model = load_encoder(bases("bert"))
     model.set_attn_implementation("eager")
-    with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
         assert model(**batch(padded=True)).last_hidden_state.shape[1] == 14
 
 
@@ -158,7 +158,7 @@ def test_outputs_and_gradients_are_the_padded_ones(
 ) -> None:
     model, inputs = load_encoder(bases(family)), packed_batch(*lengths)
     plain, gradients = states(model, inputs, first=first)
-    with fast_kernels(model, first_token=first, packed=True):
+    with fast_layers(model, first_token=first, packed=True):
         packed, others = states(model, inputs, first=first)
     torch.testing.assert_close(packed, plain, rtol=0, atol=1e-6)
     assert others.keys() == gradients.keys()
@@ -173,7 +173,7 @@ def test_any_lengths_score_as_padded(bases: Bases, lengths: list[int], first: bo
     mask = inputs["attention_mask"].bool()
     with torch.inference_mode():
         plain = model(**inputs).last_hidden_state
-        with fast_kernels(model, first_token=first, packed=True):
+        with fast_layers(model, first_token=first, packed=True):
             packed = model(**inputs).last_hidden_state
     if first:
         torch.testing.assert_close(packed[:, 0], plain[:, 0], rtol=0, atol=1e-6)
@@ -189,7 +189,7 @@ def test_layers_see_no_padding(bases: Bases, family: str) -> None:
     (stack, _) = packed_classes(model)[0]
     for layer in stack.layer:
         layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[:2]))
-    with fast_kernels(model, packed=True):
+    with fast_layers(model, packed=True):
         hidden = model(**packed_batch(14, 9, 9, 3)).last_hidden_state
     assert seen == [(1, 35), (1, 35)]
     assert not hidden[3, 3:].any()
@@ -198,10 +198,10 @@ def test_layers_see_no_padding(bases: Bases, family: str) -> None:
 @pytest.mark.parametrize("family", UNPACKED_FAMILIES)
 def test_stacks_that_are_not_known_run_as_ever(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))
-    with fast_kernels(model):
+    with fast_layers(model):
         plain = model(**packed_batch(14, 9, 3)).last_hidden_state
     assert not packed_classes(model)
-    with fast_kernels(model, packed=True):
+    with fast_layers(model, packed=True):
         assert torch.equal(model(**packed_batch(14, 9, 3)).last_hidden_state, plain)
 
 
@@ -216,9 +216,9 @@ def test_other_masks_run_as_ever(bases: Bases, mask: str) -> None:
         inputs["attention_mask"][1] = 0
     else:
         del inputs["attention_mask"]
-    with fast_kernels(model):
+    with fast_layers(model):
         plain = model(**inputs).last_hidden_state
-    with fast_kernels(model, packed=True):
+    with fast_layers(model, packed=True):
         assert torch.equal(model(**inputs).last_hidden_state, plain)
 
 
@@ -226,14 +226,14 @@ def test_an_attention_that_knows_no_packing_runs_as_ever(bases: Bases) -> None:
     model = load_encoder(bases("bert"))
     model.set_attn_implementation("eager")
     plain = model(**packed_batch(6, 4)).last_hidden_state
-    with fast_kernels(model, packed=True):
+    with fast_layers(model, packed=True):
         assert torch.equal(model(**packed_batch(6, 4)).last_hidden_state, plain)
 
 
 @pytest.mark.parametrize("family", PACKED_FAMILIES)
 def test_dropout_is_repeatable_and_keeps_rows_apart(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family)).train()
-    with fast_kernels(model, packed=True):
+    with fast_layers(model, packed=True):
         torch.manual_seed(3)
         one, gradients = states(model, packed_batch(7, 5, 5))
         torch.manual_seed(3)
@@ -280,8 +280,8 @@ def test_all_is_put_back_also_after_a_fault(bases: Bases, family: str) -> None:
 
 def _fail_within(model: nn.Module) -> None:
     before = state_of(model)
-    with fast_kernels(model, first_token=True):
-        with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
+        with fast_layers(model, first_token=True):
             within = state_of(model)
         assert state_of(model) == within != before
         raise KeyError
@@ -291,7 +291,7 @@ def _fail_within(model: nn.Module) -> None:
 def test_without_dropout_gradients_are_the_plain_ones(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))  # in eval mode
     plain = gradients(model)
-    with fast_kernels(model):
+    with fast_layers(model):
         fast = gradients(model)
     assert fast.keys() == plain.keys()
     for name, gradient in fast.items():
@@ -301,7 +301,7 @@ def test_without_dropout_gradients_are_the_plain_ones(bases: Bases, family: str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_with_them(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family)).train()
-    with fast_kernels(model):
+    with fast_layers(model):
         first, again = gradients(model), gradients(model)
     assert all(gradient.isfinite().all() for gradient in first.values())
     assert all(torch.equal(gradient, again[name]) for name, gradient in first.items())
@@ -320,7 +320,7 @@ def test_they_work_within_a_language_model(bases: Bases, family: str) -> None:
         return table.grad.to_dense().clone()
 
     plain = table_gradient()
-    with fast_kernels(network):
+    with fast_layers(network):
         torch.testing.assert_close(table_gradient(), plain)
 
 
@@ -328,14 +328,14 @@ def test_the_environment_keeps_them_out(bases: Bases, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FULLBAKE_FAST_KERNELS", "0")
     model = load_encoder(bases("bert"))
     before = state_of(model)
-    with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
         assert state_of(model) == before
 
 
 def test_elsewhere_the_first_token_alone_is_left(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fullbake.core.runtime.on_linux", lambda: False)
     model = load_encoder(bases("bert"))
-    with fast_kernels(model, first_token=True):
+    with fast_layers(model, first_token=True):
         assert any(type(module) is nn.Dropout for module in model.modules())
         assert model.config._attn_implementation == "sdpa"
         assert model(**padded_batch()).last_hidden_state.shape[1] == 1
@@ -386,7 +386,7 @@ def test_on_a_gpu_training_is_compiled_where_that_is_asked_for(asked: str, monke
     monkeypatch.setenv("FULLBAKE_GPU_PIECES", asked)
     network: Any = Gpu(2, 2)
     network.compilations = []
-    with compiled(network):
+    with compiled_encoder(network):
         assert network._compiled_call_impl == ("compiled" if asked else None)
     assert network._compiled_call_impl is None
     assert network.compilations == ([{"dynamic": True}] if asked else [])
@@ -395,5 +395,5 @@ def test_on_a_gpu_training_is_compiled_where_that_is_asked_for(asked: str, monke
 def test_nothing_is_compiled_on_the_cpu(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FULLBAKE_GPU_PIECES", "1")
     model: Any = load_encoder(bases("bert"))
-    with compiled(model):
+    with compiled_encoder(model):
         assert model._compiled_call_impl is None

@@ -1,5 +1,3 @@
-"""."""
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +14,9 @@ from sklearn.metrics import f1_score, log_loss
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.evaluation.decisions import probabilities
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
-from fullbake.models.inference import encode, inputs_for, logits_over, run_over
+from fullbake.models.inference import batch_inputs, encode, logits_over, run_batches
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
@@ -35,7 +33,7 @@ def test_results_come_in_the_order_of_the_texts(bases: Bases) -> None:
         lengths = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum(dim=1)
         return torch.stack([lengths, inputs["input_ids"][:, 1]], dim=1).float()
 
-    got = run_over(
+    got = run_batches(
         forward, encoded, tokens=TOKENS, pad_id=tokenizer.pad_token_id, device=torch.device("cpu"), title="counting"
     )
     assert got.dtype == np.float32
@@ -54,7 +52,7 @@ def test_batches_stay_within_the_budget(bases: Bases, padding: str) -> None:
         shapes.append(tuple(inputs["input_ids"].shape))
         return torch.zeros(len(inputs["input_ids"]), 1)
 
-    run_over(forward, encoded, tokens=tokens, pad_id=tokenizer.pad_token_id, device=torch.device("cpu"), title="-")
+    run_batches(forward, encoded, tokens=tokens, pad_id=tokenizer.pad_token_id, device=torch.device("cpu"), title="-")
     assert all(rows * length <= 100 for rows, length in shapes)
     assert sum(rows for rows, _ in shapes) == len(TEXTS)
     assert shapes == sorted(shapes, key=lambda shape: -shape[1])
@@ -71,7 +69,7 @@ def test_sequence_and_arrow_column_give_the_same_ids(bases: Bases) -> None:
 
 def test_logits_are_those_of_a_plain_transformers_pass(bases: Bases) -> None:
     base = bases("bert")
-    model = network.build(base, HeadConfig(kind="standard"), ("a", "b", "c"), seed=0)
+    model = network.build_network(base, HeadConfig(kind="standard"), ("a", "b", "c"), seed=0)
     tokenizer = load_tokenizer(base)
     got = logits_over(model, encode(TEXTS, tokenizer, TOKENS), tokens=TOKENS, pad_id=tokenizer.pad_token_id)
     plain = tokenizer(TEXTS, padding=True, truncation=True, max_length=40, return_tensors="pt")
@@ -84,7 +82,7 @@ def test_inputs_hold_what_the_base_takes(bases: Bases) -> None:
     for family, names in {"bert": {"input_ids", "token_type_ids"}, "distilbert": {"input_ids"}}.items():
         tokenizer = load_tokenizer(bases(family))
         encoded = encode(["a good game"], tokenizer, TOKENS)
-        inputs = inputs_for(
+        inputs = batch_inputs(
             encoded, np.array([0]), tokens=TOKENS, pad_id=tokenizer.pad_token_id, device=torch.device("cpu")
         )
         assert set(inputs) - {"attention_mask"} == names
@@ -104,12 +102,12 @@ def test_probabilities_are_scipys(logits: np.ndarray) -> None:
 def test_judge_is_scikit_learns() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     labels = np.arange(50) % 3
-    told = judge(logits, labels, "f1_macro")
+    told = validation_scores(logits, labels, "f1_macro")
     assert told["validation_loss"] == pytest.approx(log_loss(labels, probabilities(logits, SINGLE_LABEL)))
     assert told["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(axis=1), average="macro"))
 
 
 def test_judge_stays_finite_where_the_right_class_has_no_chance() -> None:
-    told = judge(np.array([[0, 1e5], [0, -1e5]], dtype=np.float32), np.array([0, 0]), "accuracy")
+    told = validation_scores(np.array([[0, 1e5], [0, -1e5]], dtype=np.float32), np.array([0, 0]), "accuracy")
     assert np.isfinite(told["validation_loss"])
     assert told["accuracy"] == 0.5

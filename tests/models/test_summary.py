@@ -10,7 +10,7 @@ from transformers import AutoModel, BertConfig, DistilBertConfig
 
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
-from fullbake.models.network import build, head_of
+from fullbake.models.network import build_network, extract_head
 from fullbake.models.summary import _config_shapes, _layers, _run_shapes, summarize
 
 Bases = Callable[..., Path]
@@ -67,14 +67,14 @@ def test_a_line_a_layer(distilbert: Path) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", [STANDARD, MLP], ids=["standard", "mlp"])
 def test_totals_are_those_of_the_model(family: str, head: HeadConfig, bases: Bases) -> None:
-    model = build(bases(family), head, ["a", "b", "c"], seed=0)
+    model = build_network(bases(family), head, ["a", "b", "c"], seed=0)
     statistics = sum(tensor.numel() for name, tensor in model.named_buffers() if "running_" in name)
     everything = sum(parameter.numel() for parameter in model.parameters())
     finetuned = summarize(bases(family), way="finetune", head=head, num_labels=3)
     assert (finetuned.total, finetuned.trainable) == (everything + statistics, everything)
     frozen = summarize(bases(family), way="frozen", head=head, num_labels=3)
     assert frozen.total == finetuned.total
-    assert frozen.trainable == sum(parameter.numel() for parameter in head_of(model).parameters())
+    assert frozen.trainable == sum(parameter.numel() for parameter in extract_head(model).parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -95,7 +95,7 @@ def test_every_family_runs_on_meta_and_ends_in_logits(family: str, bases: Bases)
 
 def test_shapes_from_the_config_agree_with_a_forward_pass(bases: Bases) -> None:
     for head in (STANDARD, MLP):
-        model = build(bases("bert"), head, ["a", "b", "c"], seed=0).to("meta")
+        model = build_network(bases("bert"), head, ["a", "b", "c"], seed=0).to("meta")
         layers = list(_layers(model))
         ran, told = _run_shapes(model, layers), _config_shapes(model, layers)
         assert ran == told

@@ -15,7 +15,7 @@ from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.pretraining import corpus as corpora
 from fullbake.pretraining.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
-from fullbake.pretraining.documents import Document, Source, file_source
+from fullbake.pretraining.documents import Document, DocumentSource, file_source
 
 TEXTS = make_documents(60)
 
@@ -24,7 +24,7 @@ TEXTS = make_documents(60)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of some ten documents each, in portions of two or three."""
     monkeypatch.setattr(corpora, "SHARD_CHARACTERS", 1500)
-    monkeypatch.setattr("fullbake.pretraining.corpus_tokens.PORTION_CHARACTERS", 400)
+    monkeypatch.setattr("fullbake.pretraining.corpus_tokens.CHUNK_CHARACTERS", 400)
 
 
 def arrays(corpus: Corpus) -> list[dict[str, list[Any]]]:
@@ -66,8 +66,10 @@ def test_a_build_that_is_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "c").iterdir() if path.is_dir()}
     assert 2 < len(kept) < len(whole.shards)
     put: list[str] = []
-    original = corpora._put
-    monkeypatch.setattr(corpora, "_put", lambda cache, key, *rest: put.append(key) or original(cache, key, *rest))
+    original = corpora._store_shard
+    monkeypatch.setattr(
+        corpora, "_store_shard", lambda cache, key, *rest: put.append(key) or original(cache, key, *rest)
+    )
     again = build(tmp_path / "c", TEXTS)
     assert len(put) == len(whole.shards) - len(kept)
     assert all((tmp_path / "c" / name).stat().st_ino == inode for name, inode in kept.items())
@@ -75,7 +77,7 @@ def test_a_build_that_is_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.
     assert again.facts == whole.facts
 
 
-def _broken(source: Source, after: int) -> Source:
+def _broken(source: DocumentSource, after: int) -> DocumentSource:
     def read() -> Iterator[Document]:
         for number, document in enumerate(source.read()):
             if number == after:
@@ -97,7 +99,7 @@ def test_text_of_one_shard_is_held_at_a_time(tmp_path: Path) -> None:
             yield Document("here", (text,))
 
     read.done = 0  # type: ignore[attr-defined]
-    build_corpus([Source("x", "x", read)], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
+    build_corpus([DocumentSource("x", "x", read)], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
     assert max(ahead) < 1500 + max(map(len, TEXTS))
 
 
@@ -145,7 +147,7 @@ def test_what_sources_count_stays_with_the_corpus(tmp_path: Path) -> None:
 
 def test_parts_of_a_document_are_one(tmp_path: Path) -> None:
     parts = [Document("x", ("One.",)), Document("x", ("Two.",), continues=True), Document("x", ("Three.",))]
-    source = Source("x", "x", lambda: iter(parts))
+    source = DocumentSource("x", "x", lambda: iter(parts))
     corpus = build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
     assert corpus.facts["documents"] == 2
 

@@ -8,7 +8,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from fullbake.core.errors import Fault
 from fullbake.pretraining import corpus_tokens
-from fullbake.pretraining.corpus_tokens import LONGEST_WORD, Reading, Tokenized, tokenize, tokenizers
+from fullbake.pretraining.corpus_tokens import (
+    LONGEST_WORD,
+    CorpusTokenizer,
+    TokenizedDocuments,
+    open_tokenizers,
+    tokenize_documents,
+)
 from fullbake.pretraining.documents import Document, split_sentences
 
 
@@ -16,21 +22,21 @@ def documents(texts: list[str]) -> list[Document]:
     return [Document(str(number), tuple(text.split("\n"))) for number, text in enumerate(texts)]
 
 
-def words_of(text: str, how: Reading) -> list[list[str]]:
+def words_of(text: str, how: CorpusTokenizer) -> list[list[str]]:
     """The tokens of each word of one text."""
-    (found,) = tokenize(documents([text]), how)
+    (found,) = tokenize_documents(documents([text]), how)
     backend = Tokenizer.from_str(how.tokenizer)
     tokens = [str(backend.id_to_token(int(token))) for token in found.input_ids]
     edges = np.flatnonzero(found.word_starts).tolist()
     return [tokens[start:end] for start, end in zip(edges, [*edges[1:], len(tokens)], strict=True)]
 
 
-def metaspace(characters: str) -> Reading:
+def metaspace(characters: str) -> CorpusTokenizer:
     """A tokenizer that splits at white space alone and knows these characters: XLM-R's way."""
     pieces = [("<unk>", 0.0), ("▁", -2.0), *((character, -5.0) for character in characters)]
     backend = Tokenizer(models.Unigram(pieces, unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    return Reading(backend.to_str(), 0, "en")
+    return CorpusTokenizer(backend.to_str(), 0, "en")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,7 +49,7 @@ def test_ids_are_the_tokenizers_own(family: str) -> None:
         for paragraph in text.split("\n")
         for sentence in split_sentences(paragraph)
     ]
-    (found,) = tokenize(documents(texts), reading(tokenizer))
+    (found,) = tokenize_documents(documents(texts), reading(tokenizer))
     assert np.split(found.input_ids, found.lengths.cumsum()[:-1])[5].tolist() == expected[5]
     assert found.input_ids.tolist() == [token for ids in expected for token in ids]
     assert found.lengths.tolist() == [len(ids) for ids in expected]
@@ -72,7 +78,7 @@ def test_a_latin_word_among_them_stays_one() -> None:
 def test_the_bytes_of_a_character_stay_together() -> None:
     backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(pre_tokenizers.ByteLevel.alphabet())}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words = words_of("很好吗", Reading(backend.to_str(), None, "zh"))
+    words = words_of("很好吗", CorpusTokenizer(backend.to_str(), None, "zh"))
     assert [len(word) for word in words] == [3, 3, 3]
 
 
@@ -87,41 +93,41 @@ def test_texts_without_a_token_are_left_out() -> None:
     backend.normalizer = normalizers.Replace("x", "")
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.decoder = decoders.WordPiece()
-    (found,) = tokenize(documents(["x", "b.\nx", "xx"]), Reading(backend.to_str(), None, "en"))
+    (found,) = tokenize_documents(documents(["x", "b.\nx", "xx"]), CorpusTokenizer(backend.to_str(), None, "en"))
     assert found.sentences.tolist() == [1]
     assert len(found.hashes) == 1
-    (nothing,) = tokenize([], Reading(backend.to_str(), None, "en"))
+    (nothing,) = tokenize_documents([], CorpusTokenizer(backend.to_str(), None, "en"))
     assert not len(nothing.input_ids)
 
 
 def test_few_sentences_go_through_the_tokenizer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, how = make_documents(30), reading(load_tokenizer("bert"))
-    whole = _joined(list(tokenize(documents(texts), how)))
-    monkeypatch.setattr(corpus_tokens, "PORTION_CHARACTERS", 100)
-    cut = list(tokenize(documents(texts), how))
+    whole = _joined(list(tokenize_documents(documents(texts), how)))
+    monkeypatch.setattr(corpus_tokens, "CHUNK_CHARACTERS", 100)
+    cut = list(tokenize_documents(documents(texts), how))
     assert len(cut) > 10
     assert _joined(cut) == whole
-    monkeypatch.setattr(corpus_tokens, "PORTION_CHARACTERS", 10**9)
-    (one,) = tokenize(documents([" ".join(texts)]), how)
-    monkeypatch.setattr(corpus_tokens, "PORTION_CHARACTERS", 100)
-    (little,) = tokenize(documents([" ".join(texts)]), how)
+    monkeypatch.setattr(corpus_tokens, "CHUNK_CHARACTERS", 10**9)
+    (one,) = tokenize_documents(documents([" ".join(texts)]), how)
+    monkeypatch.setattr(corpus_tokens, "CHUNK_CHARACTERS", 100)
+    (little,) = tokenize_documents(documents([" ".join(texts)]), how)
     assert _joined([one]) == _joined([little])
 
 
 def test_a_process_that_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    how = Reading("no tokenizer", None, "en")
-    with tokenizers(how, 2) as tokenized, pytest.raises(Fault, match="a process that tokenizes has ended"):
+    how = CorpusTokenizer("no tokenizer", None, "en")
+    with open_tokenizers(how, 2) as tokenized, pytest.raises(Fault, match="a process that tokenizes has ended"):
         list(tokenized(documents(["a"])))
 
 
 def test_processes_start_only_where_there_is_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_tokens, "ProcessPoolExecutor", _no_pool)
     how = reading(load_tokenizer("bert"))
-    with tokenizers(how, None) as tokenized:
+    with open_tokenizers(how, None) as tokenized:
         assert len(list(tokenized(documents(["little"])))) == 1
-    monkeypatch.setattr(corpus_tokens, "MUCH", 5)
+    monkeypatch.setattr(corpus_tokens, "PARALLEL_CHUNKS", 5)
     monkeypatch.setattr(corpus_tokens.runtime, "processors", lambda: 2)
-    with tokenizers(how, None) as tokenized, pytest.raises(AssertionError, match="started"):
+    with open_tokenizers(how, None) as tokenized, pytest.raises(AssertionError, match="started"):
         tokenized(documents(["much to do"]))
 
 
@@ -129,6 +135,6 @@ def _no_pool(*_: object) -> None:
     raise AssertionError("started")
 
 
-def _joined(parts: list[Tokenized]) -> list[list[int]]:
+def _joined(parts: list[TokenizedDocuments]) -> list[list[int]]:
     names = ("input_ids", "word_starts", "hashes", "lengths", "sentences")
     return [np.concatenate([getattr(part, name) for part in parts]).tolist() for name in names]

@@ -9,18 +9,18 @@ import pytest
 from helpers.bases import FAMILIES
 from helpers.corpora import binomial, build, load_tokenizer, make_documents, masking, phase, shard_of
 
-from fullbake.core.rng import source
+from fullbake.core.rng import rng_stream
 from fullbake.models.batching import Step
 from fullbake.pretraining import corpus as corpora
 from fullbake.pretraining.corpus import Corpus
 from fullbake.pretraining.data_loader import (
-    Batch,
-    Order,
+    CorpusLoader,
+    MaskedBatch,
     Phase,
-    Stream,
+    ReadingOrder,
     build_examples,
+    count_pairs,
     masked_batch,
-    pair_facts,
     row_lengths,
 )
 from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE
@@ -44,13 +44,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return built
 
 
-def order(objective: str = "mlm", **fields: Any) -> Order:
+def order(objective: str = "mlm", **fields: Any) -> ReadingOrder:
     settings = {"batch_size": 4, "batch_tokens": None, "token_budget": 128, "short": 0.1, "seed": 0} | fields
-    return Order(objective, **settings)  # type: ignore[arg-type]
+    return ReadingOrder(objective, **settings)  # type: ignore[arg-type]
 
 
-def stream(corpus: Corpus, phases: list[Phase], objective: str = "mlm", **fields: Any) -> Stream:
-    return Stream(corpus, [shard.documents() for shard in corpus.shards], phases, order(objective, **fields))
+def stream(corpus: Corpus, phases: list[Phase], objective: str = "mlm", **fields: Any) -> CorpusLoader:
+    return CorpusLoader(corpus, [shard.documents() for shard in corpus.shards], phases, order(objective, **fields))
 
 
 def cuts(steps: list[Step]) -> list[list[list[int]]]:
@@ -75,7 +75,7 @@ def test_the_seed_decides_the_order_and_the_pairs(corpus: Corpus, tokenizer: Any
     assert not _same(_examples(one), _examples(two))
 
 
-def _examples(of: Stream) -> list[Any]:
+def _examples(of: CorpusLoader) -> list[Any]:
     return [found.spans.tolist() for found in of.examples(0)]
 
 
@@ -119,7 +119,7 @@ def test_masks_are_fresh_in_every_pass_and_the_same_in_every_run(corpus: Corpus,
     assert seen() == first
 
 
-def _rows(batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+def _rows(batch: MaskedBatch) -> list[tuple[np.ndarray, np.ndarray]]:
     return [
         (batch.targets[start:end], batch.chosen[start:end]) for start, end in pairwise(batch.encoded.offsets.tolist())
     ]
@@ -144,7 +144,7 @@ def test_a_batch_by_tokens_holds_about_so_many(corpus: Corpus, tokenizer: Any) -
 def test_documents_that_are_not_named_are_not_read(corpus: Corpus, tokenizer: Any) -> None:
     documents: list[list[tuple[int, int]]] = [[] for _ in corpus.shards]
     documents[2] = corpus.shards[2].documents()[1:3]
-    of = Stream(corpus, documents, [phase(tokenizer, 32, 30)], order())
+    of = CorpusLoader(corpus, documents, [phase(tokenizer, 32, 30)], order())
     first, last = documents[2][0][0], documents[2][1][1]
     ends = corpus.shards[2].sentence_ends
     read = of.batch(of.plan(0, 1)[0], masking(tokenizer, probability=0.0)).targets
@@ -161,9 +161,9 @@ def test_rows_are_what_the_tokenizer_makes_of_these_segments(family: str, object
     own = load_tokenizer(family)
     shard = shard_of(TEXTS[:12], own)
     how = phase(own, 40)
-    examples = build_examples(shard, shard.documents(), how, objective, 0.1, source(0))  # type: ignore[arg-type]
+    examples = build_examples(shard, shard.documents(), how, objective, 0.1, rng_stream(0))  # type: ignore[arg-type]
     rows = np.arange(len(examples))
-    batch = masked_batch(shard, examples, how, rows, masking(own), source(1))
+    batch = masked_batch(shard, examples, how, rows, masking(own), rng_stream(1))
     assert (batch.encoded.lengths == row_lengths(examples, how)).all()
     assert batch.encoded.lengths.max() <= 40
     assert (batch.encoded.token_type_ids is not None) == how.segments
@@ -200,9 +200,9 @@ def test_special_tokens_are_never_to_be_guessed(family: str, whole_words: bool) 
     own = load_tokenizer(family)
     shard = shard_of([*TEXTS[:12], f"It said {own.sep_token} and {own.mask_token} here."], own)
     how = phase(own, 24)
-    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.1, source(0))
+    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.1, rng_stream(0))
     masks = masking(own, probability=1.0, mask=1.0, random=0.0, whole_words=whole_words)
-    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, source(1))
+    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, rng_stream(1))
     special = np.isin(batch.targets, own.all_special_ids)
     assert (batch.chosen == ~special).all()
     assert (batch.encoded.input_ids[~special] == own.mask_token_id).all()
@@ -214,9 +214,9 @@ def test_whole_words_are_masked_whole(family: str) -> None:
     own = load_tokenizer(family)
     shard = shard_of(["The moviezz was reallyy bad and the storyline weak."] * 40, own)
     how = phase(own, 64)
-    examples = build_examples(shard, shard.documents(), how, "mlm", 0.0, source(0))
+    examples = build_examples(shard, shard.documents(), how, "mlm", 0.0, rng_stream(0))
     masks = masking(own, probability=0.4, whole_words=True)
-    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, source(1))
+    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, rng_stream(1))
     chosen = batch.chosen[~np.isin(batch.targets, [own.cls_token_id, own.sep_token_id])]
     units = np.cumsum(shard.word_starts) - 1
     vocabulary = np.isin(shard.input_ids, masks.vocabulary)
@@ -230,16 +230,17 @@ def test_a_shard_of_one_document_has_no_partner_to_offer(tokenizer: Any) -> None
     shard = shard_of(TEXTS[:1], tokenizer)
     how = phase(tokenizer, 24)
     nsp, sop = (
-        build_examples(shard, shard.documents(), how, objective, 0.1, source(0)) for objective in ("mlm+nsp", "mlm+sop")
+        build_examples(shard, shard.documents(), how, objective, 0.1, rng_stream(0))
+        for objective in ("mlm+nsp", "mlm+sop")
     )
-    assert pair_facts([nsp])["rows_without_partner"] == len(nsp)
-    assert pair_facts([nsp, sop])["rows_without_partner"] < len(nsp) + len(sop)
+    assert count_pairs([nsp])["rows_without_partner"] == len(nsp)
+    assert count_pairs([nsp, sop])["rows_without_partner"] < len(nsp) + len(sop)
 
 
 def test_how_many_pairs_there_are_of_each_kind(corpus: Corpus, tokenizer: Any) -> None:
     of = stream(corpus, [phase(tokenizer, 32, 10)], "mlm+nsp")
     labels = np.concatenate([found.labels for found in of.examples(0)])
-    assert pair_facts(of.examples(0)) == {
+    assert count_pairs(of.examples(0)) == {
         "true_pairs": (labels == TRUE).sum(),
         "false_pairs": (labels == FALSE).sum(),
         "rows_without_partner": (labels == NO_PAIR).sum(),
@@ -268,9 +269,9 @@ def test_masking_rates_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> N
     """Over words where whole ones are drawn, over tokens where they are not: 15%, and 80/10/10 of these."""
     own, shard = imdb
     how = phase(own, 128)
-    examples = build_examples(shard, shard.documents(), how, "mlm", 0.1, source(0))
+    examples = build_examples(shard, shard.documents(), how, "mlm", 0.1, rng_stream(0))
     masks = masking(own, whole_words=whole_words)
-    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, source(1))
+    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, rng_stream(1))
     plain = np.isin(batch.targets, masks.vocabulary)
     assert len(examples) > 2500
     assert not batch.chosen[~plain].any()
@@ -283,7 +284,7 @@ def test_masking_rates_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> N
     assert changed.mean() == binomial(0.1 * (1 - 1 / len(masks.vocabulary)), len(after))
 
 
-def _word_firsts(tokenizer: Any, batch: Batch) -> np.ndarray:
+def _word_firsts(tokenizer: Any, batch: MaskedBatch) -> np.ndarray:
     """(tokens,) what does not go on a WordPiece word."""
     pieces = tokenizer.convert_ids_to_tokens(batch.targets.tolist())
     return np.array([not piece.startswith("##") for piece in pieces])
@@ -294,7 +295,7 @@ def test_pairs_of_reviews_are_balanced(imdb: tuple[Any, Any], objective: str) ->
     own, shard = imdb
     documents = shard.documents()
     how = phase(own, 128)
-    examples = build_examples(shard, documents, how, objective, 0.1, source(0))  # type: ignore[arg-type]
+    examples = build_examples(shard, documents, how, objective, 0.1, rng_stream(0))  # type: ignore[arg-type]
     paired = examples.labels != NO_PAIR
     assert paired.sum() > 2500
     assert examples.random_share == binomial(0.5, int(paired.sum()))

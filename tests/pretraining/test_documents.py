@@ -18,12 +18,12 @@ from fullbake.core.errors import DataError
 from fullbake.pretraining import documents
 from fullbake.pretraining.corpus import Corpus, build_corpus
 from fullbake.pretraining.documents import (
-    LONGEST,
+    LONGEST_SENTENCE_TEXT,
+    Decontamination,
     Document,
-    Guard,
-    Source,
-    beginning,
+    DocumentSource,
     file_source,
+    first_paragraphs,
     split_sentences,
     text_source,
 )
@@ -73,7 +73,7 @@ def test_ends_of_sentences(text: str, language: str, count: int) -> None:
 @given(st.lists(PROSE, max_size=12).map(" ".join), st.sampled_from(["en", "zh"]))
 def test_nothing_is_lost_where_a_paragraph_is_read_in_windows(text: str, language: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "LONGEST", 20)
+        patch.setattr(documents, "LONGEST_SENTENCE_TEXT", 20)
         found = split_sentences(text, language)
     assert squeezed("".join(found)) == squeezed(text)
     assert all(len(sentence) <= 20 for sentence in found)
@@ -91,10 +91,10 @@ def test_a_long_paragraph_ends_its_sentences_where_a_short_one_does() -> None:
 
 def test_what_has_no_end_is_cut_at_white_space_where_there_is_any() -> None:
     words = split_sentences("word " * 10_000)
-    assert max(map(len, words)) <= LONGEST
+    assert max(map(len, words)) <= LONGEST_SENTENCE_TEXT
     assert {piece for sentence in words for piece in sentence.split()} == {"word"}
-    solid = split_sentences("x" * (2 * LONGEST + 1))
-    assert [len(piece) for piece in solid] == [LONGEST, LONGEST, 1]
+    solid = split_sentences("x" * (2 * LONGEST_SENTENCE_TEXT + 1))
+    assert [len(piece) for piece in solid] == [LONGEST_SENTENCE_TEXT, LONGEST_SENTENCE_TEXT, 1]
 
 
 def read(path: Path, **options: str) -> list[tuple[str, ...]]:
@@ -162,7 +162,7 @@ def test_the_fingerprint_is_of_what_is_read_not_of_where_it_lies(tmp_path: Path)
 def test_parts_of_long_documents_add_up_to_them(lines: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "LONGEST_DOCUMENT", 10)
-        found = list(documents._parted((str(number), line) for number, line in enumerate(lines)))
+        found = list(documents._split_long_document((str(number), line) for number, line in enumerate(lines)))
     whole: list[tuple[str, ...]] = []
     for document in found:
         if document.continues:
@@ -256,10 +256,10 @@ def test_the_beginning_of_a_source_is_paragraphs_and_no_more_is_read(tmp_path: P
             yield document
 
     source = replace(whole, read=noted)
-    kept = [document.paragraphs for document in beginning(source, 13).read()]
+    kept = [document.paragraphs for document in first_paragraphs(source, 13).read()]
     assert kept == [("aaaa", "bbbb", "cccc"), ("dddd",)]
     assert len(read) == 2
-    assert [document.paragraphs for document in beginning(source, 5).read()] == [("aaaa", "bbbb")]
+    assert [document.paragraphs for document in first_paragraphs(source, 5).read()] == [("aaaa", "bbbb")]
 
 
 LONG = "The film was shot in a small harbour town, and the weather never once did what the director asked of it."
@@ -269,7 +269,7 @@ OTHER = "A bank that asks for your password by mail is not your bank, however we
 
 def kept(texts: Sequence[str], held_back: Sequence[str], **options: bool) -> tuple[list[str], tuple[int, int]]:
     """(what is left, its lines joined; how many documents and paragraphs were found)."""
-    source = Guard(held_back, **options).over(source_of(texts))
+    source = Decontamination(held_back, **options).over(source_of(texts))
     left = ["\n".join(document.paragraphs) for document in source.read()]
     return left, (source.counted()["held_back_documents"], source.counted()["held_back_paragraphs"])
 
@@ -317,7 +317,7 @@ def test_what_only_resembles_stays() -> None:
 
 def test_without_held_back_texts_nothing_is_found_and_nothing_changes() -> None:
     source = source_of([LONG])
-    guarded = Guard([]).over(source)
+    guarded = Decontamination([]).over(source)
     assert guarded.fingerprint == source.fingerprint
     assert guarded.counted() == {"held_back_documents": 0, "held_back_paragraphs": 0}
 
@@ -329,45 +329,50 @@ def test_without_held_back_texts_nothing_is_found_and_nothing_changes() -> None:
 def test_portions_change_nothing(texts: list[str], portion: int) -> None:
     expected = kept(texts, [LONG, "ok"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "_PORTION_TEXTS", portion)
+        patch.setattr(documents, "_CHUNK_TEXTS", portion)
         assert kept(texts, [LONG, "ok"]) == expected
 
 
 def test_reading_again_counts_anew() -> None:
-    source = Guard([LONG]).over(source_of([LONG, OTHER]))
+    source = Decontamination([LONG]).over(source_of([LONG, OTHER]))
     for _ in range(3):
         list(source.read())
     assert source.counted()["held_back_documents"] == 1
 
 
-def build(folder: Path, sources: Sequence[Source]) -> Corpus:
+def build(folder: Path, sources: Sequence[DocumentSource]) -> Corpus:
     return build_corpus(sources, reading(load_tokenizer("bert")), Cache(folder, LIMIT))
 
 
 def test_a_corpus_from_the_cache_still_knows_its_leaks(tmp_path: Path) -> None:
     for _ in range(2):
-        guard = Guard([LONG])
+        guard = Decontamination([LONG])
         found = build(tmp_path, [guard.over(source_of([LONG, f"{OTHER}\n{NEAR}", OTHER]))])
         assert (found.facts["held_back_documents"], found.facts["held_back_paragraphs"]) == (1, 1)
         assert found.facts["documents"] == 2
 
 
 def test_leaks_of_several_sources_add_up(tmp_path: Path) -> None:
-    guard = Guard([LONG])
+    guard = Decontamination([LONG])
     sources = [guard.over(source_of(texts)) for texts in ([LONG, OTHER], [NEAR, "More text."], ["None."])]
     assert build(tmp_path, sources).facts["held_back_documents"] == 2
 
 
 def test_with_and_without_are_corpora_of_their_own(tmp_path: Path) -> None:
     source = source_of([LONG, OTHER])
-    guards = [Guard([]), Guard([LONG]), Guard([LONG], lets_in=True), Guard([OTHER])]
+    guards = [
+        Decontamination([]),
+        Decontamination([LONG]),
+        Decontamination([LONG], lets_in=True),
+        Decontamination([OTHER]),
+    ]
     assert len({guard.over(source).fingerprint for guard in guards}) == 4
     kept_in = build(tmp_path, [guards[2].over(source)])
     assert (kept_in.facts["documents"], kept_in.facts["held_back_documents"]) == (2, 1)
 
 
 def test_memory_is_that_of_a_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_PORTION_CHARACTERS", 1000)
+    monkeypatch.setattr(documents, "_CHUNK_CHARACTERS", 1000)
     sizes: list[int] = []
     original = documents.find_overlap
 
@@ -376,6 +381,6 @@ def test_memory_is_that_of_a_portion(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(texts, others)
 
     monkeypatch.setattr(documents, "find_overlap", spied)
-    list(Guard([LONG]).over(source_of([f"{OTHER}\n{number}" for number in range(200)])).read())
+    list(Decontamination([LONG]).over(source_of([f"{OTHER}\n{number}" for number in range(200)])).read())
     assert len(sizes) > 10
     assert max(sizes) < 2 * (1000 + 2 * len(OTHER))

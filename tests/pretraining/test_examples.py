@@ -10,18 +10,18 @@ from helpers.corpora import binomial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.core.rng import source
+from fullbake.core.rng import rng_stream
 from fullbake.pretraining.examples import (
     FALSE,
     NO_PAIR,
     TRUE,
     Examples,
-    Masked,
+    MaskedTokens,
     Masking,
     Span,
-    chunks,
+    make_chunk_examples,
+    make_pair_examples,
     mask_tokens,
-    pairs,
 )
 
 MASK, SPECIAL, UNKNOWN = 4, 2, 1
@@ -42,9 +42,9 @@ def text(count: int, word: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, 
     return ids, (place - 1) % word == 0, special
 
 
-def run(whole_words: bool, *, word: int = 3, count: int = 400_000, **shares: float) -> tuple[np.ndarray, Masked]:
+def run(whole_words: bool, *, word: int = 3, count: int = 400_000, **shares: float) -> tuple[np.ndarray, MaskedTokens]:
     ids, starts, special = text(count, word)
-    return ids, mask_tokens(ids, starts, special, masking(whole_words=whole_words, **shares), source(1))
+    return ids, mask_tokens(ids, starts, special, masking(whole_words=whole_words, **shares), rng_stream(1))
 
 
 @given(st.data())
@@ -55,7 +55,7 @@ def test_what_may_never_happen(data: st.DataObject) -> None:
     starts[0] = True
     whole = data.draw(st.booleans())
     how = masking(data.draw(st.floats(0, 1)), whole_words=whole)
-    found = mask_tokens(ids, starts, special, how, source(data.draw(st.integers(0, 99))))
+    found = mask_tokens(ids, starts, special, how, rng_stream(data.draw(st.integers(0, 99))))
     held = special | ~np.isin(ids, VOCABULARY)
     assert not found.chosen[held].any()
     assert (found.input_ids[~found.chosen] == ids[~found.chosen]).all()
@@ -107,13 +107,13 @@ def test_random_tokens_are_of_the_whole_vocabulary_and_no_special_ones() -> None
 def test_special_tokens_that_stand_in_the_text_itself_are_left_alone() -> None:
     ids = np.array([SPECIAL, 10, SPECIAL, UNKNOWN, MASK, 11, SPECIAL], np.int32)
     special = np.array([True, *[False] * 5, True])
-    found = mask_tokens(ids, np.ones(7, bool), special, masking(1.0, 1.0, 0.0), source(0))
+    found = mask_tokens(ids, np.ones(7, bool), special, masking(1.0, 1.0, 0.0), rng_stream(0))
     assert found.chosen.tolist() == [False, True, False, False, False, True, False]
 
 
 def test_the_same_stream_the_same_masks() -> None:
     ids, starts, special = text(2000, 3)
-    one, two, other = (mask_tokens(ids, starts, special, masking(), source(seed)).input_ids for seed in (1, 1, 2))
+    one, two, other = (mask_tokens(ids, starts, special, masking(), rng_stream(seed)).input_ids for seed in (1, 1, 2))
     assert (one == two).all()
     assert (one != other).any()
 
@@ -146,7 +146,7 @@ def rows(examples: Examples) -> list[tuple[tuple[int, int], tuple[int, int], int
 @given(DOCUMENTS, st.integers(1, 30))
 def test_chunks_read_every_token_once_and_cross_no_document(documents: list[list[int]], room: int) -> None:
     ends, spans = laid(documents)
-    found = chunks(ends, spans, room)
+    found = make_chunk_examples(ends, spans, room)
     flat = [place for (start, end), _, _ in rows(found) for place in range(start, end)]
     assert flat == list(range(ends[-1]))
     assert (found.lengths > 0).all()
@@ -158,7 +158,7 @@ def test_chunks_read_every_token_once_and_cross_no_document(documents: list[list
 @given(DOCUMENTS, st.integers(12, 30))
 def test_chunks_are_filled_with_whole_sentences(documents: list[list[int]], room: int) -> None:
     ends, spans = laid(documents)
-    found = rows(chunks(ends, spans, room))
+    found = rows(make_chunk_examples(ends, spans, room))
     assert {edge for span, _, _ in found for edge in span} <= set(ends.tolist())
     for (start, end), ((_, after), _, _) in zip([row[0] for row in found], found[1:], strict=False):
         following = int(ends[np.searchsorted(ends, end) + 1])
@@ -168,12 +168,18 @@ def test_chunks_are_filled_with_whole_sentences(documents: list[list[int]], room
 
 def test_a_long_sentence_is_several_rows() -> None:
     ends, spans = laid([[3, 25, 3]])
-    assert [span for span, _, _ in rows(chunks(ends, spans, 10))] == [(0, 3), (3, 13), (13, 23), (23, 28), (28, 31)]
+    assert [span for span, _, _ in rows(make_chunk_examples(ends, spans, 10))] == [
+        (0, 3),
+        (3, 13),
+        (13, 23),
+        (23, 28),
+        (28, 31),
+    ]
 
 
 def test_only_the_named_sentences_are_read() -> None:
     ends, _ = laid([[2, 2, 2, 2]])
-    assert [span for span, _, _ in rows(chunks(ends, [(1, 3)], 10))] == [(2, 6)]
+    assert [span for span, _, _ in rows(make_chunk_examples(ends, [(1, 3)], 10))] == [(2, 6)]
 
 
 # In pairs
@@ -183,7 +189,7 @@ def test_only_the_named_sentences_are_read() -> None:
 @given(DOCUMENTS, st.integers(2, 30), st.sampled_from(["nsp", "sop"]), st.integers(0, 99), st.sampled_from([0, 0.1, 1]))
 def test_what_every_pair_is(documents: list[list[int]], room: int, objective: str, seed: int, short: float) -> None:
     ends, spans = laid(documents)
-    found = pairs(ends, spans, room, objective=objective, short=short, random=source(seed))  # type: ignore[arg-type]
+    found = make_pair_examples(ends, spans, room, objective=objective, short=short, random=rng_stream(seed))  # type: ignore[arg-type]
     assert (found.lengths <= room).all()
     for head, tail, label in rows(found):
         assert head[0] < head[1]
@@ -205,7 +211,7 @@ def test_what_every_pair_is(documents: list[list[int]], room: int, objective: st
 def test_what_a_random_partner_displaced_is_used_again(sizes: list[int], room: int, seed: int) -> None:
     documents = [[1] * size for size in sizes]
     ends, spans = laid(documents)
-    found = pairs(ends, spans, room, objective="nsp", short=0.1, random=source(seed))
+    found = make_pair_examples(ends, spans, room, objective="nsp", short=0.1, random=rng_stream(seed))
     read = [span for head, tail, label in rows(found) for span in ([head, tail] if label == TRUE else [head])]
     assert [place for span in read for place in range(*span)] == list(range(ends[-1]))
 
@@ -213,7 +219,7 @@ def test_what_a_random_partner_displaced_is_used_again(sizes: list[int], room: i
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=10), st.integers(2, 20), st.integers(0, 99))
 def test_swapped_pairs_hold_every_token_once(sizes: list[int], room: int, seed: int) -> None:
     ends, spans = laid([[1] * size for size in sizes])
-    found = pairs(ends, spans, room, objective="sop", short=0.1, random=source(seed))
+    found = make_pair_examples(ends, spans, room, objective="sop", short=0.1, random=rng_stream(seed))
     for head, tail, label in rows(found):
         assert label == NO_PAIR or {head[1] == tail[0], tail[1] == head[0]} == {True, False}
     assert sorted(place for head, tail, _ in rows(found) for span in (head, tail) for place in range(*span)) == list(
@@ -225,7 +231,7 @@ def test_swapped_pairs_hold_every_token_once(sizes: list[int], room: int, seed: 
 def test_half_of_the_pairs_are_false_whatever_the_documents(objective: str) -> None:
     for documents in ([[1] * 40] * 600, [[5, 4]] * 6000, [[9]] * 3000 + [[2, 3, 4]] * 4000):
         ends, spans = laid(documents)
-        found = pairs(ends, spans, 16, objective=objective, short=0.1, random=source(1))  # type: ignore[arg-type]
+        found = make_pair_examples(ends, spans, 16, objective=objective, short=0.1, random=rng_stream(1))  # type: ignore[arg-type]
         count = int((found.labels != NO_PAIR).sum())
         assert count > 1500
         assert found.random_share == binomial(0.5, count)
@@ -234,7 +240,7 @@ def test_half_of_the_pairs_are_false_whatever_the_documents(objective: str) -> N
 def test_random_partners_are_of_any_other_document() -> None:
     documents = [[1] * 300] * 20
     ends, spans = laid(documents)
-    found = pairs(ends, spans, 10, objective="nsp", short=0, random=source(2))
+    found = make_pair_examples(ends, spans, 10, objective="nsp", short=0, random=rng_stream(2))
     partners = [
         (owner(documents, head[0]), owner(documents, tail[0])) for head, tail, label in rows(found) if label == FALSE
     ]
@@ -247,7 +253,7 @@ def test_random_partners_are_of_any_other_document() -> None:
 def test_a_share_of_the_pairs_aims_at_a_shorter_length(short: float) -> None:
     room, documents = 40, [[1] * 4000] * 40
     ends, spans = laid(documents)
-    found = pairs(ends, spans, room, objective="sop", short=short, random=source(3))
+    found = make_pair_examples(ends, spans, room, objective="sop", short=short, random=rng_stream(3))
     shorter = found.lengths < room
     expected = short * (room - 2) / (room - 1)  # one of the lengths drawn is the full one
     assert shorter.mean() == binomial(expected, len(found)) if short else shorter.sum() <= len(documents)
@@ -257,7 +263,7 @@ def test_a_share_of_the_pairs_aims_at_a_shorter_length(short: float) -> None:
 
 def test_of_a_pair_that_is_too_long_the_longer_segment_gives_way_at_both_ends() -> None:
     ends, spans = laid([[30, 4]] * 200)
-    found = pairs(ends, spans, 20, objective="sop", short=0, random=source(4))
+    found = make_pair_examples(ends, spans, 20, objective="sop", short=0, random=rng_stream(4))
     assert (found.lengths == 20).all()
     lost = [(min(head, tail)[0] % 34, max(head, tail)) for head, tail, _ in rows(found)]
     assert all(end - start == 4 for _, (start, end) in lost)
@@ -267,7 +273,7 @@ def test_of_a_pair_that_is_too_long_the_longer_segment_gives_way_at_both_ends() 
 
 def test_a_lone_sentence_is_a_row_without_a_partner() -> None:
     ends, spans = laid([[3], [3], [25]])
-    found = pairs(ends, spans, 10, objective="nsp", short=0, random=source(0))
+    found = make_pair_examples(ends, spans, 10, objective="nsp", short=0, random=rng_stream(0))
     assert (found.labels == NO_PAIR).all()
     assert found.lengths.tolist() == [3, 3, 10, 10, 5]
     assert np.isnan(found.random_share)
@@ -276,6 +282,7 @@ def test_a_lone_sentence_is_a_row_without_a_partner() -> None:
 def test_the_same_stream_gives_the_same_rows() -> None:
     ends, spans = laid([[1, 2, 3, 4]] * 20)
     one, two, other = (
-        rows(pairs(ends, spans, 8, objective="nsp", short=0.1, random=source(seed))) for seed in (1, 1, 2)
+        rows(make_pair_examples(ends, spans, 8, objective="nsp", short=0.1, random=rng_stream(seed)))
+        for seed in (1, 1, 2)
     )
     assert one == two != other

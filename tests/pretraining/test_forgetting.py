@@ -14,9 +14,16 @@ from helpers.rows import train
 from fullbake.core.errors import BaseModelError, DataError
 from fullbake.models.encoder import load_encoder
 from fullbake.models.masked_lm import load_language_model, save_language_model
-from fullbake.models.tokenizer import tokenizer_of
+from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining import forgetting
-from fullbake.pretraining.forgetting import general_text, masking_of, open_probe, phase_of, probe, reading_of
+from fullbake.pretraining.forgetting import (
+    corpus_tokenizer_of,
+    general_text,
+    make_masking,
+    make_phase,
+    open_probe,
+    probe,
+)
 
 Bases = Callable[..., Path]
 
@@ -130,18 +137,18 @@ def test_a_tokenizer_without_a_mask_token_is_refused(bases: Bases, tmp_path: Pat
     path = base / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"mask_token": "[MASK]"', '"mask_token": null'))
     with pytest.raises(BaseModelError, match="has no mask token"):
-        tokenizer_of(base)
+        load_mlm_tokenizer(base)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v3"])
 def test_what_is_read_off_a_tokenizer(bases: Bases, family: str) -> None:
-    own = tokenizer_of(bases(family))
-    how = masking_of(own, probability=0.3, whole_words=True)
+    own = load_mlm_tokenizer(bases(family))
+    how = make_masking(own, probability=0.3, whole_words=True)
     assert (how.probability, how.mask, how.random, how.whole_words) == (0.3, 0.8, 0.1, True)
     assert set(how.vocabulary.tolist()) == set(range(len(own))) - set(own.all_special_ids)
     assert own.convert_ids_to_tokens(how.mask_id) == own.mask_token
-    assert reading_of(own, "de").language == "de"
-    found = phase_of(own, 7, 64)
+    assert corpus_tokenizer_of(own, "de").language == "de"
+    found = make_phase(own, 7, 64)
     assert (found.steps, found.alone.room, found.segments) == (7, 62, family == "bert")
     assert found.paired.room == 64 - (4 if family == "roberta" else 3)
 

@@ -14,25 +14,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbake.core.errors import DataError
-from fullbake.core.rng import source
+from fullbake.core.rng import rng_stream
 from fullbake.models.masked_lm import LanguageModel, load_language_model
-from fullbake.pretraining.data_loader import Batch, build_examples, masked_batch, pair_facts
+from fullbake.pretraining.data_loader import MaskedBatch, build_examples, count_pairs, masked_batch
 from fullbake.pretraining.examples import NO_PAIR
-from fullbake.pretraining.mlm import MASKINGS, Gauge, Guesses, draw_gauge, guess, plain, read_gauge
+from fullbake.pretraining.mlm import (
+    MASKINGS,
+    EvalSet,
+    MaskedLMLoss,
+    draw_eval_set,
+    evaluate_masked_lm,
+    masked_lm_loss,
+    standard_masking,
+)
 
 
-def batch_of(family: str, **settings: Any) -> tuple[Batch, int]:
+def batch_of(family: str, **settings: Any) -> tuple[MaskedBatch, int]:
     own = load_tokenizer(family)
     shard = shard_of(make_documents(8), own)
     how = phase(own, 32)
-    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.5, source(0))
+    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.5, rng_stream(0))
     rows = np.arange(len(examples))
-    return masked_batch(shard, examples, how, rows, masking(own, **settings), source(1)), own.pad_token_id
+    return masked_batch(shard, examples, how, rows, masking(own, **settings), rng_stream(1)), own.pad_token_id
 
 
-def figures(network: LanguageModel, batch: Batch, rows: list[int], pad_id: int) -> np.ndarray:
+def figures(network: LanguageModel, batch: MaskedBatch, rows: list[int], pad_id: int) -> np.ndarray:
     with torch.no_grad():
-        found: Guesses = guess(network, batch, np.array(rows), pad_id)
+        found: MaskedLMLoss = masked_lm_loss(network, batch, np.array(rows), pad_id)
     return np.array([found.word_loss.item(), found.pair_loss.item(), found.word_hits, found.pair_hits])
 
 
@@ -66,7 +74,7 @@ def test_rows_alone_and_padded_add_up(bases: Callable[..., Path], family: str) -
 def test_a_row_without_a_masked_token_costs_nothing(bases: Callable[..., Path], family: str) -> None:
     network = load_language_model(bases(family), pairs=False, seed=0).network
     batch, pad_id = batch_of(family, probability=0.0)
-    found = guess(network, batch, np.arange(3), pad_id)
+    found = masked_lm_loss(network, batch, np.arange(3), pad_id)
     assert (found.word_loss.item(), found.word_hits, found.pair_loss.item()) == (0, 0, 0)
     found.word_loss.backward()
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in network.parameters())
@@ -110,14 +118,14 @@ def network(bases: Callable[..., Path]) -> LanguageModel:
     return load_language_model(bases("bert"), pairs=True, seed=0).network
 
 
-def gauge(tokenizer: Any, parts: list[list[str]], objective: str = "mlm", length: int = 32, **options: Any) -> Gauge:
+def gauge(tokenizer: Any, parts: list[list[str]], objective: str = "mlm", length: int = 32, **options: Any) -> EvalSet:
     shards = [shard_of(texts, tokenizer) for texts in parts]
     how: Any = masking(tokenizer, **options.pop("masks", {}))
     named = [(shard, shard.documents()) for shard in shards]
-    return draw_gauge(named, phase(tokenizer, length), objective, how, tokenizer.pad_token_id, **options)  # type: ignore[arg-type]
+    return draw_eval_set(named, phase(tokenizer, length), objective, how, tokenizer.pad_token_id, **options)  # type: ignore[arg-type]
 
 
-def tokens(of: Gauge) -> list[tuple[list[int], list[int]]]:
+def tokens(of: EvalSet) -> list[tuple[list[int], list[int]]]:
     return [(batch.encoded.input_ids.tolist(), batch.targets.tolist()) for batch in of.batches]
 
 
@@ -147,7 +155,7 @@ def test_partners_come_from_other_shards_too(tokenizer: Any) -> None:
 def test_only_the_named_sentences_are_read(tokenizer: Any) -> None:
     shard = shard_of(TEXTS, tokenizer)
     first, last = shard.documents()[4]
-    drawn = draw_gauge(
+    drawn = draw_eval_set(
         [(shard, []), (shard, [(first, last)])], phase(tokenizer, 64), "mlm", masking(tokenizer), 0, maskings=1
     )
     expected = shard.input_ids[shard.sentence_ends[first] : shard.sentence_ends[last]].tolist()
@@ -164,40 +172,40 @@ def test_there_is_always_a_word_to_guess(tokenizer: Any) -> None:
 
 def test_what_is_read(tokenizer: Any, network: LanguageModel) -> None:
     of = gauge(tokenizer, [TEXTS], "mlm+nsp")
-    read = read_gauge(network, of, 10_000)
+    read = evaluate_masked_lm(network, of, 10_000)
     with torch.no_grad():
-        found = [guess(network, batch, np.arange(len(batch.rows)), of.pad_id) for batch in of.batches]
+        found = [masked_lm_loss(network, batch, np.arange(len(batch.rows)), of.pad_id) for batch in of.batches]
     pairs = sum(int((batch.pair_labels >= 0).sum()) for batch in of.batches)
     assert read["mlm_loss"] == pytest.approx(sum(each.word_loss.item() for each in found) / of.words, rel=1e-5)
     assert read["mlm_accuracy"] == sum(each.word_hits for each in found) / of.words
     assert read["pair_loss"] == pytest.approx(sum(each.pair_loss.item() for each in found) / pairs, rel=1e-5)
     assert read["pair_accuracy"] == sum(each.pair_hits for each in found) / pairs
-    assert read_gauge(network, of, 64) == pytest.approx(read, rel=1e-5)
+    assert evaluate_masked_lm(network, of, 64) == pytest.approx(read, rel=1e-5)
 
 
 def test_pairs_are_judged_only_where_there_are_some(tokenizer: Any, network: LanguageModel) -> None:
-    assert read_gauge(network, gauge(tokenizer, [TEXTS]), 500).keys() == {"mlm_loss", "mlm_accuracy"}
+    assert evaluate_masked_lm(network, gauge(tokenizer, [TEXTS]), 500).keys() == {"mlm_loss", "mlm_accuracy"}
 
 
 def test_reading_leaves_the_mode_and_the_weights_alone(tokenizer: Any, network: LanguageModel) -> None:
     of = gauge(tokenizer, [TEXTS[:5]])
     network.train()
     try:
-        first, second = (read_gauge(network, of, 500) for _ in range(2))
+        first, second = (evaluate_masked_lm(network, of, 500) for _ in range(2))
         assert network.training
     finally:
         network.eval()
-    assert first == second == read_gauge(network, of, 500)
+    assert first == second == evaluate_masked_lm(network, of, 500)
     assert not network.training
 
 
 def test_gauges_mask_alike_whatever_training_does(tokenizer: Any) -> None:
     how = masking(tokenizer, probability=0.5, mask=1.0, random=0.0, whole_words=True)
     expected = replace(how, probability=0.15, mask=0.8, random=0.1, whole_words=False)
-    assert repr(plain(how)) == repr(expected)
+    assert repr(standard_masking(how)) == repr(expected)
 
 
 def test_pair_facts_of_a_single_document(tokenizer: Any) -> None:
     lonely = gauge(tokenizer, [TEXTS[:1]], "mlm+nsp")
     assert (lonely.batches[0].pair_labels < 0).all()
-    assert pair_facts([]) == {"true_pairs": 0, "false_pairs": 0, "rows_without_partner": 0}
+    assert count_pairs([]) == {"true_pairs": 0, "false_pairs": 0, "rows_without_partner": 0}

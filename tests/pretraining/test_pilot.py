@@ -8,7 +8,7 @@ import pytest
 from helpers.corpora import make_documents, source_of
 
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.pretraining.pilot import answer, run_pilot
+from fullbake.pretraining.pilot import describe_pilot, run_pilot
 
 FACTS: dict[str, Any] = {
     "pieces_per_word": {"domain": 1.1, "general": 1.1},
@@ -46,4 +46,4 @@ def test_a_pilot_measures_and_saves_nothing(bases: Callable[..., Path], tmp_path
     ],
 )
 def test_the_answer_in_words(changes: dict[str, Any], told: str) -> None:
-    assert told in " ".join(answer(FACTS | changes))
+    assert told in " ".join(describe_pilot(FACTS | changes))

@@ -18,8 +18,8 @@ from helpers.pretraining_runs import TEXTS, make_course
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError
 from fullbake.models.batching import Step
 from fullbake.pretraining import run
-from fullbake.pretraining.documents import Guard
-from fullbake.pretraining.run import pretrain, write
+from fullbake.pretraining.documents import Decontamination
+from fullbake.pretraining.run import run_pretraining, write_base
 
 Bases = Callable[..., Path]
 
@@ -62,11 +62,11 @@ def test_texts_of_one_sentence_are_warned_of(bases: Bases, tmp_path: Path, caplo
 
 
 def test_held_back_texts_are_counted_and_left_out(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path, guard=Guard(TEXTS[:5]))
-    again = make_course(bases("bert"), tmp_path, guard=Guard(TEXTS[:5]))
+    made = make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5]))
+    again = make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5]))
     assert made.facts["held_back_documents"] == again.facts["held_back_documents"] == 5
     assert made.facts["documents"] == 35
-    assert make_course(bases("bert"), tmp_path, guard=Guard(TEXTS[:5], lets_in=True)).facts["documents"] == 40
+    assert make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5], lets_in=True)).facts["documents"] == 40
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def whole_base(bases: Bases, folder: Path, family: str = "bert") -> Path:
 @pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
 def test_it_learns(bases: Bases, tmp_path: Path, objective: str) -> None:
     made = make_course(bases("bert"), tmp_path, objective=objective, steps=30)
-    outcome = pretrain(made)
+    outcome = run_pretraining(made)
     assert outcome.end["mlm_loss"] < outcome.start["mlm_loss"] - 0.3
     assert [entry["step"] for entry in outcome.history] == [10, 20, 30]
     assert ("pair_accuracy" in outcome.end) == (objective != "mlm")
@@ -111,7 +111,7 @@ def test_a_base_without_a_head_is_told_so_and_probed_by_one_that_is_trained(
 ) -> None:
     caplog.set_level("INFO")
     made = make_course(bases("bert"), tmp_path, steps=1, evaluations=1)
-    pretrain(made)
+    run_pretraining(made)
     assert made.probe is not None
     vocabulary = made.network.config.vocab_size
     assert f"ln(vocabulary) = {math.log(vocabulary):.2f}" in caplog.text
@@ -122,7 +122,7 @@ def test_a_base_with_its_own_head_is_probed_by_it(
 ) -> None:
     caplog.set_level("INFO")
     made = make_course(whole_base(bases, tmp_path), tmp_path, steps=1, evaluations=1)
-    pretrain(made)
+    run_pretraining(made)
     assert made.probe is None
     assert "starts from nothing" not in caplog.text
 
@@ -131,10 +131,10 @@ def test_a_loss_that_rises_past_its_start_stops_the_run(
     bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = make_course(bases("bert"), tmp_path, steps=40, evaluations=20)
-    pretrain(made)  # a good base
+    run_pretraining(made)  # a good base
     again = replace(made, stage=made.stage.model_copy(update={"learning_rate": 0.9, "schedule": "constant"}))
     kept = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
-    outcome = pretrain(again)
+    outcome = run_pretraining(again)
     assert "diverged" in outcome.history[-1]
     assert len(outcome.history) < 20
     assert "the best base until then is kept" in caplog.text
@@ -147,24 +147,24 @@ def test_a_loss_that_is_no_number_at_once_is_a_fault(bases: Bases, tmp_path: Pat
     with torch.no_grad():
         next(made.network.parameters()).fill_(float("nan"))
     with pytest.raises(DivergenceFault):
-        pretrain(made)
+        run_pretraining(made)
 
 
 def test_weights_that_are_no_numbers_are_not_written(bases: Bases, tmp_path: Path) -> None:
     made = make_course(bases("bert"), tmp_path / "cache", steps=1, evaluations=1)
-    outcome = pretrain(made)
+    outcome = run_pretraining(made)
     with torch.no_grad():
         next(made.network.parameters()).fill_(float("inf"))
     with pytest.raises(DivergenceFault):
-        write(tmp_path, made, outcome, {})
+        write_base(tmp_path, made, outcome, {})
 
 
 def test_a_new_base_tells_what_it_went_through(bases: Bases, tmp_path: Path) -> None:
     made = make_course(bases("bert"), tmp_path / "cache", objective="mlm+nsp")
-    outcome = pretrain(made)
+    outcome = run_pretraining(made)
     out = tmp_path / "new"
     out.mkdir()
-    write(out, made, outcome, {"run": "x"})
+    write_base(out, made, outcome, {"run": "x"})
     about = json.loads((out / "fullbake.json").read_text())
     assert about["further_pretraining"]["objective"] == "mlm+nsp"
     assert about["corpus"]["fingerprint"] == made.facts["fingerprint"]
@@ -180,5 +180,5 @@ def test_a_new_base_tells_what_it_went_through(bases: Bases, tmp_path: Path) -> 
 def test_from_nothing_needs_no_weights(bases: Bases, tmp_path: Path) -> None:
     place = shutil.copytree(bases("bert"), tmp_path / "bare")
     (place / "model.safetensors").unlink()
-    outcome = pretrain(make_course(place, tmp_path, init="random", steps=20))
+    outcome = run_pretraining(make_course(place, tmp_path, init="random", steps=20))
     assert outcome.end["mlm_loss"] < outcome.start["mlm_loss"]

@@ -21,8 +21,8 @@ from fullbake.core.hashing import file_sha256
 from fullbake.data.splits import divide
 from fullbake.models.encoder import load_encoder
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.pretraining.documents import Source
-from fullbake.pretraining.stage import stage_base, with_vocabulary
+from fullbake.pretraining.documents import DocumentSource
+from fullbake.pretraining.stage import base_with_vocabulary, stage_base
 from fullbake.training.checkpoints import Checkpoints
 
 TEXTS = make_documents(30)
@@ -37,16 +37,16 @@ def bare(folder: Path, size: int = 200) -> Path:
 
 def test_a_base_with_a_tokenizer_stays_as_it_is(bases: Callable[..., Path], tmp_path: Path) -> None:
     base = bases("bert")
-    assert with_vocabulary(base, [source_of(TEXTS)], tmp_path) == str(base)
-    assert with_vocabulary("owner/name", [source_of(TEXTS)], tmp_path) == "owner/name"
+    assert base_with_vocabulary(base, [source_of(TEXTS)], tmp_path) == str(base)
+    assert base_with_vocabulary("owner/name", [source_of(TEXTS)], tmp_path) == "owner/name"
 
 
 def test_the_vocabulary_comes_from_the_text_once(tmp_path: Path) -> None:
     base, read = bare(tmp_path / "bare"), []
     whole = source_of(TEXTS)
-    counted = Source(whole.name, whole.fingerprint, lambda: read.append(1) or whole.read())  # type: ignore[func-returns-value]
-    place = with_vocabulary(base, [counted], tmp_path / "cache")
-    assert with_vocabulary(base, [counted], tmp_path / "cache") == place
+    counted = DocumentSource(whole.name, whole.fingerprint, lambda: read.append(1) or whole.read())  # type: ignore[func-returns-value]
+    place = base_with_vocabulary(base, [counted], tmp_path / "cache")
+    assert base_with_vocabulary(base, [counted], tmp_path / "cache") == place
     assert read == [1]
     tokenizer = load_tokenizer(place)
     assert 100 < len(tokenizer) <= 200
@@ -59,9 +59,9 @@ def test_the_vocabulary_comes_from_the_text_once(tmp_path: Path) -> None:
 
 def test_no_text_and_too_little_room_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no text to learn a vocabulary from"):
-        with_vocabulary(bare(tmp_path / "a"), [source_of([])], tmp_path / "cache")
+        base_with_vocabulary(bare(tmp_path / "a"), [source_of([])], tmp_path / "cache")
     with pytest.raises(BaseModelError, match="too small for the characters"):
-        with_vocabulary(bare(tmp_path / "b", 8), [source_of(TEXTS)], tmp_path / "cache")
+        base_with_vocabulary(bare(tmp_path / "b", 8), [source_of(TEXTS)], tmp_path / "cache")
 
 
 Bases = Callable[..., Path]

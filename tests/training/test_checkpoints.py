@@ -11,12 +11,21 @@ from fullbake.core import storage
 from fullbake.core.errors import Fault, OutputError, RecipeError, SpaceFault
 from fullbake.core.hashing import fingerprint
 from fullbake.training import checkpoints
-from fullbake.training.checkpoints import Cadence, Checkpoint, Checkpoints, Resume, folder_beside, open_run
+from fullbake.training.checkpoints import (
+    Checkpoint,
+    CheckpointInterval,
+    Checkpoints,
+    ResumeMode,
+    open_unfinished_run,
+    unfinished_folder,
+)
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 
 
-def keeper(folder: Path, identity: str = "a run", every: Cadence = Cadence(steps=2)) -> Checkpoints:  # noqa: B008
+def keeper(
+    folder: Path, identity: str = "a run", every: CheckpointInterval = CheckpointInterval(steps=2)
+) -> Checkpoints:  # noqa: B008
     return Checkpoints(folder, every, identity)
 
 
@@ -135,24 +144,24 @@ def test_no_space_costs_nothing_saved(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_only_the_writing_process_writes(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, Cadence(steps=1), "a run", writes=False).save(state(2))
+    Checkpoints(tmp_path, CheckpointInterval(steps=1), "a run", writes=False).save(state(2))
     assert not list(tmp_path.iterdir())
 
 
 def test_cadence_by_steps_and_by_time() -> None:
-    assert Cadence.parse("50") == Cadence(steps=50)
-    assert Cadence.parse("5m") == Cadence(seconds=300)
-    assert Cadence.parse("0.5h") == Cadence(seconds=1800)
+    assert CheckpointInterval.parse("50") == CheckpointInterval(steps=50)
+    assert CheckpointInterval.parse("5m") == CheckpointInterval(seconds=300)
+    assert CheckpointInterval.parse("0.5h") == CheckpointInterval(seconds=1800)
     for wrong in ("", "5 minutes", "-3", "0", "1.5", "0s", "m"):
         with pytest.raises(RecipeError, match="checkpoint-every"):
-            Cadence.parse(wrong)
+            CheckpointInterval.parse(wrong)
 
 
 def test_due(tmp_path: Path) -> None:
-    by_steps = keeper(tmp_path, every=Cadence(steps=3))
+    by_steps = keeper(tmp_path, every=CheckpointInterval(steps=3))
     assert [by_steps.due(step) for step in range(1, 7)] == [False, False, True, False, False, True]
-    assert keeper(tmp_path, every=Cadence(seconds=1e-9)).due(1)
-    assert not keeper(tmp_path, every=Cadence(seconds=1e9)).due(1)
+    assert keeper(tmp_path, every=CheckpointInterval(seconds=1e-9)).due(1)
+    assert not keeper(tmp_path, every=CheckpointInterval(seconds=1e9)).due(1)
 
 
 FACTS: dict[str, Any] = {
@@ -163,15 +172,15 @@ FACTS: dict[str, Any] = {
 }
 
 
-def opened(out: Path, facts: dict[str, Any] = FACTS, resume: Resume = "auto") -> checkpoints.Unfinished:
+def opened(out: Path, facts: dict[str, Any] = FACTS, resume: ResumeMode = "auto") -> checkpoints.UnfinishedRun:
     """Open a run, and save something in it."""
-    run = open_run(out, facts, Cadence(steps=5), resume, writes=True)
+    run = open_unfinished_run(out, facts, CheckpointInterval(steps=5), resume, writes=True)
     (run.folder / "rate-1" / "step-000000005").mkdir(parents=True, exist_ok=True)
     return run
 
 
 def test_a_run_that_saved_nothing_is_no_hindrance(tmp_path: Path) -> None:
-    open_run(tmp_path / "m", FACTS, Cadence(steps=5), "auto", writes=True)
+    open_unfinished_run(tmp_path / "m", FACTS, CheckpointInterval(steps=5), "auto", writes=True)
     assert opened(tmp_path / "m", changed(processes=2)).identity == fingerprint(changed(processes=2))
 
 
@@ -181,7 +190,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 def test_a_new_run_lies_beside_its_output(tmp_path: Path) -> None:
     run = opened(tmp_path / "m")
-    assert run.folder == folder_beside(tmp_path / "m") == tmp_path / "m.unfinished"
+    assert run.folder == unfinished_folder(tmp_path / "m") == tmp_path / "m.unfinished"
     assert not (tmp_path / "m").exists()
     assert storage.read_json(run.folder / "run.json") == FACTS
 
@@ -248,12 +257,12 @@ def test_only_cleaning_is_left_where_the_bundle_is_this_run_s(tmp_path: Path) ->
     assert not checkpoints.is_saved(out)
     storage.write_json(out / "fullbake.json", {"run": run.identity})
     assert checkpoints.is_saved(out)
-    assert checkpoints.only_cleaning_left(out, FACTS)
-    assert not checkpoints.only_cleaning_left(out, changed(processes=2))
-    checkpoints.clean(out, writes=True)
+    assert checkpoints.only_cleanup_left(out, FACTS)
+    assert not checkpoints.only_cleanup_left(out, changed(processes=2))
+    checkpoints.remove_unfinished(out, writes=True)
     assert not run.folder.exists()
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
-    open_run(tmp_path / "m", FACTS, Cadence(steps=5), "auto", writes=False).close()
+    open_unfinished_run(tmp_path / "m", FACTS, CheckpointInterval(steps=5), "auto", writes=False).close()
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from torch import nn
 
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.encoder import freeze_lowest, load_encoder, probe_inputs
 from fullbake.models.heads import output_layer
@@ -22,16 +22,16 @@ from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training import finetuning
 from fullbake.training.finetuning import (
-    Labelled,
-    Tuning,
-    find_cut,
+    FinetuneSettings,
+    LabeledTexts,
+    find_split_point,
     finetune,
     finetuned_logits,
-    given_states,
-    held_still,
-    lower_states,
+    frozen_layers,
+    starting_from_states,
+    states_below_split,
 )
-from fullbake.training.losses import make_objective
+from fullbake.training.losses import make_training_loss
 
 Bases = Callable[..., Path]
 
@@ -43,11 +43,11 @@ CUT = ("bert", "distilbert", "roberta", "electra", "mpnet", "xlm-roberta", "debe
 @pytest.mark.parametrize("family", CUT)
 def test_a_cut_base_gives_what_the_whole_one_does(bases: Bases, family: str, layers: int) -> None:
     base = bases(family, layers=3)
-    model = network.build(base, HeadConfig(kind="linear"), ("a", "b"), seed=0)
-    cut = find_cut(model, layers)
+    model = network.build_network(base, HeadConfig(kind="linear"), ("a", "b"), seed=0)
+    cut = find_split_point(model, layers)
     assert cut is not None
     inputs = probe_inputs(model.base_model)
-    states = lower_states(model, layers, inputs)
+    states = states_below_split(model, layers, inputs)
     assert states.shape == (2, 4, 32)
     freeze_lowest(model, layers)  # with them what all layers share, such as tables of relative positions
     upper = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -67,41 +67,41 @@ def test_a_cut_base_gives_what_the_whole_one_does(bases: Bases, family: str, lay
 def _logits(model: Any, inputs: dict[str, Any], cut: Any, states: torch.Tensor | None) -> torch.Tensor:
     if states is None:
         return torch.as_tensor(model(**inputs).logits)
-    with given_states(model, cut, states):
+    with starting_from_states(model, cut, states):
         return torch.as_tensor(model(**inputs).logits)
 
 
 def test_the_lower_layers_do_not_run(bases: Bases) -> None:
     model = load_encoder(bases("bert", layers=3))
-    cut = find_cut(model, 2)
+    cut = find_split_point(model, 2)
     assert cut is not None
     for part in (model.embeddings, *model.encoder.layer[:2]):
         part.register_forward_pre_hook(lambda *_: None)
         for inner in part.children():
             inner.register_forward_pre_hook(lambda *_: pytest.fail("a fixed part ran"))
-    with given_states(model, cut, torch.zeros(2, 4, 32)):
+    with starting_from_states(model, cut, torch.zeros(2, 4, 32)):
         model(**probe_inputs(model))
     assert "forward" not in vars(model.embeddings)
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(CUT) - {"albert"}))
 def test_a_family_that_cannot_be_cut_is_known(bases: Bases, family: str) -> None:
-    assert find_cut(load_encoder(bases(family, layers=3)), 1) is None
+    assert find_split_point(load_encoder(bases(family, layers=3)), 1) is None
 
 
 def test_albert_and_too_many_layers_are_refused(bases: Bases) -> None:
     with pytest.raises(BaseModelError, match="cannot be told apart"):
-        find_cut(load_encoder(bases("albert")), 1)
+        find_split_point(load_encoder(bases("albert")), 1)
     with pytest.raises(BaseModelError, match="fewer layers"):
-        find_cut(load_encoder(bases("bert")), 3)
+        find_split_point(load_encoder(bases("bert")), 3)
 
 
 def test_fixed_layers_run_without_dropout_while_the_rest_trains(bases: Bases) -> None:
     model = load_encoder(bases("bert", layers=3))
     inputs = probe_inputs(model)
-    with held_still(model, 2):
+    with frozen_layers(model, 2):
         model.train()
-        states = [lower_states(model, 2, inputs) for _ in range(2)]
+        states = [states_below_split(model, 2, inputs) for _ in range(2)]
         model.train()
         outputs = [model(**inputs).last_hidden_state for _ in range(2)]
     assert torch.equal(*states)
@@ -127,7 +127,7 @@ def test_training_above_kept_states_is_training_the_whole(
     given = {"freeze_layers": 1, "folds": 0, "learning_rate": 1e-3} | fields
     cut = train(bases(family), tmp_path, "finetune", **given)
     with monkeypatch.context() as patch:
-        patch.setattr("fullbake.training.strategies.find_cut", lambda *_: None)
+        patch.setattr("fullbake.training.strategies.find_split_point", lambda *_: None)
         whole = train(bases(family), tmp_path, "finetune", **given)
     ours, theirs = weights(cut), weights(whole)
     for name in theirs if fields["head"] != "mlp" else ():  # Adam walks where batch norm leaves a gradient of 0
@@ -141,8 +141,8 @@ def test_states_are_computed_once_for_all_runs(bases: Bases, tmp_path: Path, mon
     fields: dict[str, Any] = {"freeze_layers": 1, "folds": 0}
     first = train(bases("bert"), tmp_path, "finetune", **fields)
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "lower_states", lambda *_: pytest.fail("the states are in the cache"))
-        patch.setattr("fullbake.training.strategies.find_cut", lambda *_: finetuning.Cut(1, 0))
+        patch.setattr(finetuning, "states_below_split", lambda *_: pytest.fail("the states are in the cache"))
+        patch.setattr("fullbake.training.strategies.find_split_point", lambda *_: finetuning.SplitPoint(1, 0))
         again = train(bases("bert"), tmp_path, "finetune", **fields)
     for name, tensor in weights(first).items():
         assert torch.equal(tensor, weights(again)[name])
@@ -174,17 +174,17 @@ class Run:
         data = dataset(folder)
         encoded = encode(data.texts, tokenizer, chosen.tokens)
         assert data.labels is not None
-        part = Labelled(encoded, data.labels)
-        self.network = network.build(base, chosen.head, data.label_names, seed=0)
+        part = LabeledTexts(encoded, data.labels)
+        self.network = network.build_network(base, chosen.head, data.label_names, seed=0)
         self.before = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         if watch is not None:
             watch(self.network)
         torch.manual_seed(0)
-        objective = make_objective(chosen.training, part.labels, data.label_names)
-        tuning = Tuning(chosen.head, chosen.training, chosen.tokens, tokenizer.pad_token_id, objective)
+        objective = make_training_loss(chosen.training, part.labels, data.label_names)
+        tuning = FinetuneSettings(chosen.head, chosen.training, chosen.tokens, tokenizer.pad_token_id, objective)
 
         def validate(module: nn.Module, _: int) -> dict[str, Any]:
-            return judge(finetuned_logits(module, part, tuning), part.labels, chosen.training.metric)
+            return validation_scores(finetuned_logits(module, part, tuning), part.labels, chosen.training.metric)
 
         self.history = finetune(self.network, part, validate, tuning)
         self.logits = finetuned_logits(self.network, part, tuning)

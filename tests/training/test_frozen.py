@@ -18,23 +18,23 @@ from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.core.cache import Cache
 from fullbake.evaluation.decisions import probabilities
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.heads import l2_penalty
 from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.frozen import (
-    STRENGTHS,
-    Featured,
+    LOGISTIC_STRENGTHS,
     FeatureKey,
-    HeadTraining,
+    HeadSettings,
+    LabeledFeatures,
     LogisticRows,
     fit_logistic,
     frozen_features,
     head_logits,
     train_head,
 )
-from fullbake.training.losses import make_objective
+from fullbake.training.losses import make_training_loss
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 5)).astype(np.float32)
@@ -52,7 +52,7 @@ def fit(labels: np.ndarray, weights: np.ndarray | None = None, last: int | None 
         return scores
 
     def validate(module: nn.Module, _: int) -> dict[str, float]:
-        return judge(logits(module), labels, "neg_log_loss")
+        return validation_scores(logits(module), labels, "neg_log_loss")
 
     history = fit_logistic(layer, LogisticRows(FEATURES, labels, weights), validate, "neg_log_loss", last)
     return history, logits(layer)
@@ -72,7 +72,7 @@ def test_many_labels_are_a_regression_each() -> None:
     best = next(entry for entry in history if entry["best"])
     expected = np.stack([plain(MARKS[:, place], best["C"])[:, 1] for place in range(3)], axis=1)
     np.testing.assert_allclose(probabilities(logits, MULTI_LABEL), expected, atol=1e-3)
-    assert [entry["C"] for entry in history] == list(STRENGTHS[:9])
+    assert [entry["C"] for entry in history] == list(LOGISTIC_STRENGTHS[:9])
 
 
 def test_class_weights_are_sample_weights() -> None:
@@ -127,7 +127,7 @@ class Work:
         self.tokenizer = load_tokenizer(base)
         self.data = dataset(folder)
         self.cache = Cache(folder / "cache", 10**9)
-        self.network = network.build(base, self.head, self.data.label_names, seed=0)
+        self.network = network.build_network(base, self.head, self.data.label_names, seed=0)
         self.passes: list[tuple[int, bool]] = []
         self.network.base_model.register_forward_pre_hook(self._note, with_kwargs=True)
 
@@ -149,21 +149,21 @@ class Work:
     def encoded(self) -> Any:
         return encode(self.data.texts, self.tokenizer, TOKENS)
 
-    def parts(self) -> tuple[Featured, Featured]:
+    def parts(self) -> tuple[LabeledFeatures, LabeledFeatures]:
         features, labels = self.features(), self.data.labels
         assert labels is not None
-        return Featured(features[:45], labels[:45]), Featured(features[45:], labels[45:])
+        return LabeledFeatures(features[:45], labels[:45]), LabeledFeatures(features[45:], labels[45:])
 
     def fit(self) -> tuple[list[dict[str, Any]], np.ndarray]:
         train_part, held = self.parts()
         training = self.recipe.training
-        objective = make_objective(training, train_part.labels, self.data.label_names)
+        objective = make_training_loss(training, train_part.labels, self.data.label_names)
 
         def validate(module: torch.nn.Module, _: int) -> dict[str, Any]:
-            return judge(head_logits(module, held), held.labels, training.metric)
+            return validation_scores(head_logits(module, held), held.labels, training.metric)
 
-        history = train_head(self.network, train_part, validate, HeadTraining(self.head, training, objective))
-        return history, head_logits(network.head_of(self.network), held)
+        history = train_head(self.network, train_part, validate, HeadSettings(self.head, training, objective))
+        return history, head_logits(network.extract_head(self.network), held)
 
 
 def test_each_text_passes_the_base_once_in_eval_mode(bases: Bases, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_linear_is_scikit_learns_logistic_regression(bases: Bases, tmp_path: Pat
     """Parity with the plain pipeline at the strength that validation chose, the scaler folded in."""
     work = Work(bases("bert"), tmp_path)
     work.data = dataset(tmp_path, classes=classes)
-    work.network = network.build(
+    work.network = network.build_network(
         bases("bert"), HeadConfig(kind="linear", pooling="mean"), work.data.label_names, seed=0
     )
     part, validation = work.parts()
@@ -252,7 +252,7 @@ def test_linear_is_scikit_learns_logistic_regression(bases: Bases, tmp_path: Pat
     plain = LogisticRegression(C=best["C"], tol=1e-8, max_iter=10_000).fit(scaler.transform(inputs), part.labels)
     expected = plain.predict_proba(scaler.transform(others))
     np.testing.assert_allclose(probabilities(logits, SINGLE_LABEL), expected, atol=1e-4)
-    assert [entry["C"] for entry in history] == list(STRENGTHS)
+    assert [entry["C"] for entry in history] == list(LOGISTIC_STRENGTHS)
     assert best["f1_macro"] == max(entry["f1_macro"] for entry in history)
 
 
@@ -267,7 +267,7 @@ def test_mlp_head_learns_and_its_penalty_counts(bases: Bases, tmp_path: Path) ->
     free, held = (Work(bases("bert"), tmp_path, "mlp", l2=l2, epochs=5) for l2 in (0.0, 1.0))
     histories = [work.fit()[0] for work in (free, held)]
     assert histories[0][-1]["train_loss"] < histories[0][0]["train_loss"]
-    assert l2_penalty(network.head_of(held.network)) < 0.5 * l2_penalty(network.head_of(free.network))
+    assert l2_penalty(network.extract_head(held.network)) < 0.5 * l2_penalty(network.extract_head(free.network))
 
 
 def test_features_of_a_text_do_not_depend_on_its_neighbors(bases: Bases, tmp_path: Path) -> None:

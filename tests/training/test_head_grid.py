@@ -11,11 +11,11 @@ from torch import nn
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.errors import DivergenceFault
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import build_head
-from fullbake.training.frozen import Featured, FeatureRows, HeadTraining, fit_head, head_logits
+from fullbake.training.frozen import FeatureRows, HeadSettings, LabeledFeatures, fit_head, head_logits
 from fullbake.training.head_grid import train_heads
-from fullbake.training.losses import make_objective
+from fullbake.training.losses import make_training_loss
 
 NAMES = ("a", "b", "c")
 WIDTH = 12
@@ -23,21 +23,21 @@ METRIC = "neg_log_loss"
 EXACT = ("epoch", "train_loss", "gradient_norm", "learning_rate", "validation_loss", METRIC, "best")
 
 
-def featured(rows: int, seed: int, multi_label: bool = False) -> Featured:
+def featured(rows: int, seed: int, multi_label: bool = False) -> LabeledFeatures:
     """Rows of noise with some truth in the first columns."""
     random = np.random.default_rng(seed)
     values = random.standard_normal((rows, WIDTH)).astype(np.float32)
     scores = values[:, :3] + random.standard_normal((rows, 3))
-    return Featured(values, (scores > 0.5).astype(np.uint8) if multi_label else scores.argmax(axis=1))
+    return LabeledFeatures(values, (scores > 0.5).astype(np.uint8) if multi_label else scores.argmax(axis=1))
 
 
-def settings_of(kind: str, labels: np.ndarray, cell: dict[str, Any], **fields: Any) -> HeadTraining:
+def settings_of(kind: str, labels: np.ndarray, cell: dict[str, Any], **fields: Any) -> HeadSettings:
     own = dict(cell)
     head = HeadConfig(kind=kind, width=8, layers=2, l2=own.pop("l2", 0.01), dropout=own.pop("dropout", 0.0))  # type: ignore[arg-type]
     given = {"optimizer": "adam", "batch_size": 8, "epochs": 5, "metric": METRIC, "precision": "fp32"} | fields | own
     training = TrainingConfig(**given)
-    return HeadTraining(
-        head, training, OBJECTIVES.setdefault(str((labels.shape, fields)), make_objective(training, labels, NAMES))
+    return HeadSettings(
+        head, training, OBJECTIVES.setdefault(str((labels.shape, fields)), make_training_loss(training, labels, NAMES))
     )
 
 
@@ -50,7 +50,7 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 
-def new_head(kind: str, settings: HeadTraining) -> nn.Sequential:
+def new_head(kind: str, settings: HeadSettings) -> nn.Sequential:
     torch.manual_seed(settings.training.seed)
     head = settings.head
     return build_head(kind, WIDTH, 3, dropout=head.dropout, layers=head.layers, width=8).to(runtime.device())
@@ -64,7 +64,7 @@ def both(
     settings = [settings_of(kind, train.labels, cell, **fields) for cell in cells]
 
     def validate(module: nn.Module, _: int) -> dict[str, Any]:
-        return judge(head_logits(module, held), held.labels, METRIC)
+        return validation_scores(head_logits(module, held), held.labels, METRIC)
 
     heads = [new_head(kind, own).to(dtype) for own in settings]
     alone = copy.deepcopy(heads)

@@ -1,5 +1,3 @@
-"""."""
-
 import math
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,7 +12,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import DivergenceFault
 from fullbake.models.batching import Step
-from fullbake.training.loop import Work, fit, rate_factor
+from fullbake.training.loop import TrainingWork, fit, rate_factor
 
 INPUTS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
 LABELS = (INPUTS[:, 0] > 0).long()
@@ -40,9 +38,9 @@ def loss_of(module: nn.Module, _: int = 0) -> dict[str, float]:
     return {"validation_loss": loss, "f1_macro": -loss}
 
 
-def work(module: nn.Module, cuts: int = 1, rate: float = 0.1, validate=loss_of) -> Work:
+def work(module: nn.Module, cuts: int = 1, rate: float = 0.1, validate=loss_of) -> TrainingWork:
     groups = [{"params": list(module.parameters()), "lr": rate, "weight_decay": 0.0}]
-    return Work(lambda epoch: plan(cuts), summed, validate, groups, 24, 240)
+    return TrainingWork(lambda epoch: plan(cuts), summed, validate, groups, 24, 240)
 
 
 def linear() -> nn.Linear:
@@ -117,7 +115,9 @@ def test_penalty_is_added_to_the_mean_loss() -> None:
     base = work(held)
     fit(
         held,
-        Work(base.plan, base.loss_fn, base.validate, base.groups, 24, 240, lambda m: 5 * m.weight.square().sum()),
+        TrainingWork(
+            base.plan, base.loss_fn, base.validate, base.groups, 24, 240, lambda m: 5 * m.weight.square().sum()
+        ),
         config(epochs=5),
     )
     assert held.weight.norm() < 0.7 * free.weight.norm()

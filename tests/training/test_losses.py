@@ -1,5 +1,3 @@
-"""."""
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from torch.nn import functional
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import RecipeError
-from fullbake.training.losses import class_weights, make_loss, make_objective
+from fullbake.training.losses import class_weights, make_loss, make_training_loss
 
 torch.manual_seed(0)
 LOGITS = torch.randn(12, 3)
@@ -54,7 +52,7 @@ def test_focal_is_what_lin_et_al_write(problem: str) -> None:
 def test_focal_without_gamma_is_cross_entropy() -> None:
     plain, focal = TrainingConfig(), TrainingConfig(loss="focal", focal_gamma=0.0)
     for labels in (LABELS, MARKS):
-        values = [make_objective(c, labels.numpy(), ("a", "b", "c")).loss(LOGITS, labels) for c in (plain, focal)]
+        values = [make_training_loss(c, labels.numpy(), ("a", "b", "c")).loss(LOGITS, labels) for c in (plain, focal)]
         torch.testing.assert_close(*values)
 
 

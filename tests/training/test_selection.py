@@ -12,14 +12,14 @@ from torch import nn
 
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
-from fullbake.evaluation.calibration import aim_of, judged
+from fullbake.evaluation.calibration import score_decision, threshold_aim
 from fullbake.evaluation.decisions import Decision, probabilities
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.heads import divide_logits
 from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.training.selection import Trained, Trial, Way, finish, train_best
+from fullbake.training.selection import SelectedRun, Strategy, TrainingRun, calibrate_network, train_best
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Watched:
     """A way that notes what it was asked to do."""
 
     def __init__(self, validation: Numbers | None, train: Numbers) -> None:
-        self.trials: list[tuple[Trial, int]] = []
+        self.trials: list[tuple[TrainingRun, int]] = []
         self.starts = 0
-        self.way = Way(train, validation, self.start, self.fit, self.logits, lambda network: network)  # type: ignore[arg-type]
+        self.way = Strategy(train, validation, self.start, self.fit, self.logits, lambda network: network)  # type: ignore[arg-type]
 
     def start(self) -> Any:
         self.starts += 1
         return Slope()
 
-    def fit(self, network: Any, rows: Numbers, validate: Any, trial: Trial) -> list[dict[str, Any]]:
+    def fit(self, network: Any, rows: Numbers, validate: Any, trial: TrainingRun) -> list[dict[str, Any]]:
         self.trials.append((trial, len(rows.values)))
         history, slopes = [], [trial.rate * epoch * (-1 if epoch == 3 else 1) for epoch in (1, 2, 3)]
         for epoch, slope in enumerate(slopes[: trial.last]):
@@ -77,7 +77,7 @@ def test_a_validation_part_chooses_rate_and_epoch() -> None:
     watched = Watched(HELD, TRAIN)
     best = train_best(watched.way, (-1.0, 2.0, 1.0), "neg_log_loss")
     assert best.network.slope == 4.0  # rate 2, epoch 2
-    assert best.value == pytest.approx(judge(best.logits, HELD.labels, "neg_log_loss")["neg_log_loss"])
+    assert best.value == pytest.approx(validation_scores(best.logits, HELD.labels, "neg_log_loss")["neg_log_loss"])
     assert [entry["rate"] for entry in best.history] == [-1.0] * 3 + [2.0] * 3 + [1.0] * 3
     assert [(entry["rate"], entry["epoch"]) for entry in best.history if entry["best"]] == [(2.0, 2)]
     assert watched.starts == 3
@@ -100,9 +100,12 @@ def test_no_epoch_is_scored_twice() -> None:
     whole = train_best(replace(watched.way, logits=logits), (1.0,), "neg_log_loss")
     assert scored == [1.0, 2.0, -3.0]
 
-    def go_on(network: Any, rows: Numbers, validate: Any, trial: Trial) -> list[dict[str, Any]]:
+    def go_on(network: Any, rows: Numbers, validate: Any, trial: TrainingRun) -> list[dict[str, Any]]:
         earlier = watched.fit(
-            network, rows, lambda module, _: judge(watched.logits(module, HELD), HELD.labels, trial.metric), trial
+            network,
+            rows,
+            lambda module, _: validation_scores(watched.logits(module, HELD), HELD.labels, trial.metric),
+            trial,
         )
         last = {"epoch": 3, "best": False} | validate(Slope(), 2)
         return [*earlier[:2], last]
@@ -128,7 +131,9 @@ def test_folds_choose_and_then_all_rows_train() -> None:
     assert best.network.slope == 4.0
     expected = np.stack([np.zeros(20), 4.0 * TRAIN.values], axis=1)
     np.testing.assert_allclose(best.logits, expected, atol=1e-5)
-    assert best.value == pytest.approx(judge(expected, TRAIN.labels, "neg_log_loss")["neg_log_loss"], rel=1e-5)
+    assert best.value == pytest.approx(
+        validation_scores(expected, TRAIN.labels, "neg_log_loss")["neg_log_loss"], rel=1e-5
+    )
     assert len({trial.name for trial, _ in watched.trials}) == len(watched.trials)
     assert all("held_logits" not in entry for entry in best.history)
 
@@ -154,7 +159,7 @@ def scored(model: Any, base: Path) -> np.ndarray:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_temperature_goes_into_the_weights_of_every_family(bases: Bases, family: str, head: str) -> None:
     base = bases(family)
-    model = network.build(base, HeadConfig(kind=head), ("a", "b", "c"), seed=0)  # type: ignore[arg-type]
+    model = network.build_network(base, HeadConfig(kind=head), ("a", "b", "c"), seed=0)  # type: ignore[arg-type]
     before = scored(model, base)
     divide_logits(model, 2.5)
     np.testing.assert_allclose(scored(model, base), before / 2.5, atol=1e-6)
@@ -162,12 +167,14 @@ def test_the_temperature_goes_into_the_weights_of_every_family(bases: Bases, fam
 
 def test_scores_that_are_too_sure_are_calmed_and_the_network_with_them(bases: Bases) -> None:
     base = bases("bert")
-    model = network.build(base, HeadConfig(kind="linear"), ("no", "yes"), seed=0)
+    model = network.build_network(base, HeadConfig(kind="linear"), ("no", "yes"), seed=0)
     before = scored(model, base)
     random = np.random.default_rng(0)
     honest = random.normal(size=(2000, 2)).astype(np.float32)
     labels = (random.random(2000) < probabilities(honest, SINGLE_LABEL)[:, 1]).astype(np.int64)
-    done = finish(Trained(model, [], honest * 3, 0.0), labels, ("no", "yes"), DecisionConfig(thresholds="f1"))
+    done = calibrate_network(
+        SelectedRun(model, [], honest * 3, 0.0), labels, ("no", "yes"), DecisionConfig(thresholds="f1")
+    )
     temperature = done.calibration["temperature"]
     assert temperature == pytest.approx(3, rel=0.15)
     assert done.calibration["after"]["ece"] < done.calibration["before"]["ece"]
@@ -175,32 +182,34 @@ def test_scores_that_are_too_sure_are_calmed_and_the_network_with_them(bases: Ba
     np.testing.assert_allclose(done.logits, honest * 3 / temperature, rtol=1e-5)
     assert done.decision.positive == 1
     (entry,) = done.thresholds
-    scores = judged(labels, done.logits, done.decision)
+    scores = score_decision(labels, done.logits, done.decision)
     assert scores["per_class"][1]["f1"]["value"] == pytest.approx(entry["f1"])
     assert scores["calibration"] == done.calibration["after"]
 
 
 def test_calibration_can_be_left_out(bases: Bases) -> None:
     base = bases("bert")
-    model = network.build(base, HeadConfig(kind="linear"), ("no", "yes"), seed=0)
+    model = network.build_network(base, HeadConfig(kind="linear"), ("no", "yes"), seed=0)
     before = scored(model, base)
     logits = np.array([[1, 0], [0, 1]], dtype=np.float32)
-    done = finish(Trained(model, [], logits, 0.0), np.array([0, 1]), ("no", "yes"), DecisionConfig(calibrate=False))
+    done = calibrate_network(
+        SelectedRun(model, [], logits, 0.0), np.array([0, 1]), ("no", "yes"), DecisionConfig(calibrate=False)
+    )
     assert done.calibration["temperature"] == 1
     assert np.array_equal(scored(model, base), before)
     assert done.decision == Decision(SINGLE_LABEL, ("no", "yes"))
 
 
 def test_a_floor_that_nothing_reaches_is_warned_of(bases: Bases, caplog: pytest.LogCaptureFixture) -> None:
-    model = network.build(bases("bert"), HeadConfig(kind="linear"), ("no", "yes"), seed=0)
+    model = network.build_network(bases("bert"), HeadConfig(kind="linear"), ("no", "yes"), seed=0)
     logits = np.array([[0, 3], [0, 2], [0, 1]], dtype=np.float32)
     config = DecisionConfig(at_precision=0.9)
-    finish(Trained(model, [], logits, 0.0), np.array([0, 1, 0]), ("no", "yes"), config)
+    calibrate_network(SelectedRun(model, [], logits, 0.0), np.array([0, 1, 0]), ("no", "yes"), config)
     assert any("'yes' does not reach" in message for message in caplog.messages)
 
 
 def test_what_auto_means() -> None:
-    assert aim_of(DecisionConfig(), multi_label=True).thresholds == "f1"
-    assert aim_of(DecisionConfig(), multi_label=False).plain
-    assert aim_of(DecisionConfig(at_recall=0.9), multi_label=True).thresholds == "default"
-    assert aim_of(DecisionConfig(thresholds="default"), multi_label=True).plain
+    assert threshold_aim(DecisionConfig(), multi_label=True).thresholds == "f1"
+    assert threshold_aim(DecisionConfig(), multi_label=False).plain
+    assert threshold_aim(DecisionConfig(at_recall=0.9), multi_label=True).thresholds == "default"
+    assert threshold_aim(DecisionConfig(thresholds="default"), multi_label=True).plain

@@ -281,7 +281,7 @@ def test_a_run_that_only_has_to_clean_up_is_known_again_though_validation_chose_
     source = write_csv(tmp_path / "rows.csv", make_rows())
     chosen = recipe(bases("bert"), max_length=16, truncation="auto", folds=0)
     with monkeypatch.context() as patch:
-        patch.setattr("fullbake.training.checkpoints.Unfinished.close", lambda self: None)
+        patch.setattr("fullbake.training.checkpoints.UnfinishedRun.close", lambda self: None)
         adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
     caplog.set_level("INFO", "fullbake")
     adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)

@@ -4,13 +4,14 @@ The only module that unpacks a whole recipe; below it everything takes plain val
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from fullbake.classifier.model import Classifier, Record
+from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
@@ -21,16 +22,25 @@ from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labelled
-from fullbake.evaluation.calibration import Finished, judged
+from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.encoder import load_encoder
+from fullbake.models.encoding import count_tokens
 from fullbake.models.inference import logits_over
-from fullbake.pretraining.stage import staged
+from fullbake.pretraining.stage import with_further_pretraining
 from fullbake.training import checkpoints
-from fullbake.training.checkpoints import Cadence, Resume, Unfinished
-from fullbake.training.job import Job, _stride, check_problem, effective, encode_rows, feature_cache, tokenizer_for
-from fullbake.training.selection import History, Trained, finish, train_best
-from fullbake.training.strategies import bind
+from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun
+from fullbake.training.job import (
+    Job,
+    _stride,
+    check_problem,
+    encode_dataset,
+    feature_cache,
+    recipe_tokenizer,
+    resolve_recipe,
+)
+from fullbake.training.selection import History, SelectedRun, calibrate_network, train_best
+from fullbake.training.strategies import strategy_for
 
 
 def adapt(
@@ -41,7 +51,7 @@ def adapt(
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
     checkpoint_every: str = "5m",
-    resume: Resume = "auto",
+    resume: ResumeMode = "auto",
 ) -> Classifier:
     """Make a classifier from a base by the recipe.
 
@@ -58,13 +68,13 @@ def adapt(
         return _train(_prepare(recipe, data, cache_dir))
     _check_target(out, overwrite)
     job = _prepare(recipe, data, cache_dir)
-    if checkpoints.only_cleaning_left(out, job.facts()):
+    if checkpoints.only_cleanup_left(out, job.facts()):
         say(f"{out} was complete already; its run was stopped while it cleaned up")
-        checkpoints.clean(out, writes=runtime.rank() == 0)
+        checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
         return Classifier.load(out)
     runtime.wait_for_ranks()  # all have looked at what lies there before one of them writes
-    cadence = Cadence.parse(checkpoint_every)
-    run = checkpoints.open_run(out, job.facts(), cadence, resume, writes=runtime.rank() == 0)
+    cadence = CheckpointInterval.parse(checkpoint_every)
+    run = checkpoints.open_unfinished_run(out, job.facts(), cadence, resume, writes=runtime.rank() == 0)
     classifier = _train(replace(job, run=run))
     _save(classifier, Path(out), overwrite, run)
     return classifier
@@ -79,13 +89,15 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
 
 
 def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
-    recipe = effective(recipe)
+    recipe = resolve_recipe(recipe)
     dataset = data if isinstance(data, Dataset) else read_labelled(data, recipe.data)
     parts = divide(dataset, recipe.data)
     check_problem(recipe, parts)
-    tokenizer = tokenizer_for(recipe)
+    tokenizer = recipe_tokenizer(recipe)
     say(_sizes(parts, dataset))
-    _tell_facts(inspection.inspect_parts(parts, tokenizer, recipe.tokens, recipe.data))
+    _tell_facts(
+        inspection.inspect_parts(parts, recipe.data, partial(count_tokens, tokenizer), recipe.tokens.max_length)
+    )
     return Job(recipe, parts, tokenizer, _fingerprint(recipe), feature_cache(cache_dir), cache_dir=cache_dir)
 
 
@@ -101,7 +113,7 @@ def _tell_facts(facts: inspection.Facts) -> None:
         say(line)
     for found in facts.findings:
         if found.severity == "warning":
-            warn(inspection.describe(found))
+            warn(inspection.describe_finding(found))
 
 
 def _sizes(parts: Parts, dataset: Dataset) -> str:
@@ -112,23 +124,27 @@ def _sizes(parts: Parts, dataset: Dataset) -> str:
 
 
 def _train(job: Job) -> Classifier:
-    asked, job = job, staged(job) if job.recipe.further_pretraining else job
+    asked, job = job, with_further_pretraining(job) if job.recipe.further_pretraining else job
     chosen, trained, tried = _choose(job)
-    finished = finish(trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision)
-    classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, Record(), finished.decision)
+    finished = calibrate_network(
+        trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision
+    )
+    classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision)
     record = _record(chosen, trained, finished)
     facts = {"run": fingerprint(asked.facts()), "truncation_tried": tried}  # the run is the one that was asked for
     classifier.record = replace(record, facts=record.facts | facts)
     return classifier
 
 
-def _choose(job: Job) -> tuple[Job, Trained, dict[str, float]]:
+def _choose(job: Job) -> tuple[Job, SelectedRun, dict[str, float]]:
     """(the job as it was chosen, what it trained, the metric of each truncation that was tried)."""
-    best: tuple[Job, Trained] | None = None
+    best: tuple[Job, SelectedRun] | None = None
     tried: dict[str, float] = {}
     for option in _truncations(job):
         candidate = job if option == job.recipe.tokens.truncation else _cut_by(job, option)
-        trained = train_best(bind(candidate), _rates(job.recipe.training), job.recipe.training.metric, job.parts.folds)
+        trained = train_best(
+            strategy_for(candidate), _rates(job.recipe.training), job.recipe.training.metric, job.parts.folds
+        )
         tried[option] = trained.value
         if best is None or trained.value > best[1].value:
             best = candidate, trained
@@ -149,7 +165,7 @@ def _truncations(job: Job) -> tuple[Truncation, ...]:
         return (job.recipe.tokens.truncation,)
     windows = _cut_by(job, "windows")
     for part in (job.parts.train, job.parts.chooser):
-        encoded = encode_rows(part.source, windows)
+        encoded = encode_dataset(part.source, windows)
         if len(encoded) > len(part.source):
             return ("head", "tail", "head+tail", "windows")
     say("truncation auto: no text is longer than max_length, nothing to try")
@@ -161,10 +177,10 @@ def _cut_by(job: Job, truncation: Truncation) -> Job:
     recipe = job.recipe.with_fields(
         truncation=truncation, stride=_stride(job.recipe.tokens, truncation, job.recipe.tokens.max_length or 0)
     )
-    return replace(job, recipe=recipe, tokenizer=tokenizer_for(recipe), prefix=f"{truncation}-")
+    return replace(job, recipe=recipe, tokenizer=recipe_tokenizer(recipe), prefix=f"{truncation}-")
 
 
-def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -> None:
+def _save(classifier: Classifier, out: Path, overwrite: bool, run: UnfinishedRun) -> None:
     """The bundle under its name, then nothing of the unfinished run: in this order, so that one of the two is always
     whole."""
     if runtime.rank() == 0:
@@ -173,23 +189,23 @@ def _save(classifier: Classifier, out: Path, overwrite: bool, run: Unfinished) -
     runtime.wait_for_ranks()
 
 
-def _record(job: Job, trained: Trained, finished: Finished) -> Record:
+def _record(job: Job, trained: SelectedRun, finished: CalibratedDecision) -> RunRecord:
     """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
     test = None if job.parts.test is None else _test_logits(job, job.parts.test, trained.network)
     return record_of(job, finished, trained.history, test)
 
 
-def record_of(job: Job, finished: Finished, history: History, test: np.ndarray | None) -> Record:
+def record_of(job: Job, finished: CalibratedDecision, history: History, test: np.ndarray | None) -> RunRecord:
     """What is saved beside weights that are final. test: logits of the test rows, None where there are none."""
     parts = job.parts
     scored = {"validation": (parts.chooser.labels, finished.logits)}
     if parts.test is not None and test is not None:
         scored["test"] = parts.test.labels, test
     named, facts = parts.named(), job.facts()
-    scores = {name: judged(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
+    scores = {name: score_decision(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
     scores["validation"]["thresholds"] = finished.thresholds
     rows = {f"{name}_rows": part.rows for name, part in named.items()}
-    return Record(
+    return RunRecord(
         facts
         | {
             "columns": parts.train.source.columns.to_json(),
@@ -205,14 +221,14 @@ def record_of(job: Job, finished: Finished, history: History, test: np.ndarray |
 
 def _lineage(job: Job) -> dict[str, Any] | None:
     """What is known of the further pretraining that the encoder has been through: the recipe's own, or its base's."""
-    about = job.adapted.about if job.adapted else pretrained.about(job.recipe.base)
+    about = job.adapted.about if job.adapted else pretrained.read_base_manifest(job.recipe.base)
     return None if about is None else {name: value for name, value in about.items() if name not in ("files", "format")}
 
 
 def _test_logits(job: Job, test: Part, model: nn.Module) -> np.ndarray:
     return logits_over(
         model.to(runtime.device()),
-        encode_rows(test.source.take(test.indices), job),
+        encode_dataset(test.source.take(test.indices), job),
         tokens=job.recipe.tokens,
         pad_id=job.tokenizer.pad_token_id,
         title="testing",

@@ -27,10 +27,10 @@ from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.splits import Part, Parts, folds
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
-from fullbake.training.job import Job, effective, feature_cache, features_of, tokenizer_for
+from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
 
 FOLDS: Final = 5
-STRENGTH: Final = 150.0
+REGRESSION_STRENGTH: Final = 150.0
 """Inverse regularization strength times rows. Strong, so that a wrong label is not learned from the rows about it: at
 the 0.03 that this is for 5,000 rows most flips were found on TREC (0.79 of 40 in the first 100; 0.74 at 0.1, 0.68 at
 1).
@@ -38,7 +38,7 @@ the 0.03 that this is for 5,000 rows most flips were found on TREC (0.79 of 40 i
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LabelErrors:
     """Rows in order of suspicion. positions: into the data set, the most suspect first. quality: of each, 0 to 1, low
     is suspect. suggested: the labels that the other rows would give."""
 
@@ -47,20 +47,20 @@ class Suspects:
     suggested: list[tuple[str, ...]]
 
 
-def frozen_features_of(dataset: Dataset, recipe: Recipe, cache_dir: str | Path | None = None) -> np.ndarray:
+def dataset_features(dataset: Dataset, recipe: Recipe, cache_dir: str | Path | None = None) -> np.ndarray:
     """Features (rows, width) of a data set's texts, cut at the head, from the cache where it knows them."""
-    chosen = effective(recipe.with_fields(way="frozen", truncation="head", stride=None, **_AS_LINEAR))
+    chosen = resolve_recipe(recipe.with_fields(way="frozen", truncation="head", stride=None, **_AS_LINEAR))
     whole = Part(dataset, np.arange(len(dataset)))
     base = network.encoder_fingerprint(load_encoder(chosen.base))
-    job = Job(chosen, Parts(whole, None, None), tokenizer_for(chosen), base, feature_cache(cache_dir))
-    (found,) = features_of(job, [whole])
+    job = Job(chosen, Parts(whole, None, None), recipe_tokenizer(chosen), base, feature_cache(cache_dir))
+    (found,) = part_features(job, [whole])
     return found.vectors
 
 
 _AS_LINEAR: Final = {"head": "linear", "optimizer": "lbfgs", "freeze_layers": None, "layer_decay": 1.0}
 
 
-def find_suspects(dataset: Dataset, features: np.ndarray, *, seed: int = 0) -> Suspects:
+def find_label_errors(dataset: Dataset, features: np.ndarray, *, seed: int = 0) -> LabelErrors:
     """Rank all rows. features: (rows, width). Raises RecipeError where cleanlab is not installed."""
     require_cleanlab()
     assert dataset.labels is not None
@@ -70,10 +70,10 @@ def find_suspects(dataset: Dataset, features: np.ndarray, *, seed: int = 0) -> S
     names = dataset.label_names
     decided = chances >= 0.5 if dataset.multi_label else chances == chances.max(axis=1, keepdims=True)
     suggested = [tuple(names[place] for place in np.flatnonzero(decided[row])) for row in order]
-    return Suspects(order, quality[order], suggested)
+    return LabelErrors(order, quality[order], suggested)
 
 
-def write_suspects(path: str | Path, dataset: Dataset, suspects: Suspects) -> None:
+def write_label_errors(path: str | Path, dataset: Dataset, suspects: LabelErrors) -> None:
     """A CSV of all rows, the most suspect first: rank, row (from 1), label, suggested, quality, text (or both texts).
 
     Raises OutputError where the file is there already.
@@ -117,7 +117,7 @@ def _fit_and_score(
     features: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray, chances: np.ndarray
 ) -> None:
     """Fill in the chances of the rows that are held out."""
-    regression: Any = LogisticRegression(C=STRENGTH / len(kept), max_iter=1000)
+    regression: Any = LogisticRegression(C=REGRESSION_STRENGTH / len(kept), max_iter=1000)
     known = np.arange(chances.shape[1])
     if labels.ndim == 2:  # a label that these rows all have, or none, cannot be fitted
         counts = labels[kept].sum(axis=0)

@@ -27,18 +27,18 @@ from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models.encoding import Encoded, tokenize
 from fullbake.models.heads import build_head, pool
 
-Weights = dict[str, Tensor]
+TensorDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Scores:
+class TextScores:
     """Probabilities float64 (texts, classes), and the rule that makes labels of them."""
 
     decision: Decision
     chances: np.ndarray
 
 
-def scores(folder: Path, texts: Sequence[str]) -> Scores | None:
+def lightweight_scores(folder: Path, texts: Sequence[str]) -> TextScores | None:
     """Scores of single texts by the bundle in `folder`, None where they have to be had by `Classifier`.
 
     Raises BundleError where the bundle is not what was saved, DataError for what is no text.
@@ -48,19 +48,19 @@ def scores(folder: Path, texts: Sequence[str]) -> Scores | None:
         return None
     if device().type != "cpu" or (network := _network(folder)) is None:
         return None
-    manifest.check_files(folder, facts["files"])
+    manifest.verify_files(folder, facts["files"])
     logits = _proved(network, folder)
     if logits is None:
         return None
     encoded = _encoded(folder, TokensConfig.model_validate(facts["tokens"]), texts)
     decision = Decision.from_json(facts["thresholds"], facts["problem_type"], facts["label_names"])
-    return Scores(decision, probabilities(logits(encoded), decision.problem_type))
+    return TextScores(decision, probabilities(logits(encoded), decision.problem_type))
 
 
-Logits = Callable[[Encoded], np.ndarray]
+LightweightLogits = Callable[[Encoded], np.ndarray]
 
 
-def _proved(network: "_Network", folder: Path) -> Logits | None:
+def _proved(network: "_Network", folder: Path) -> LightweightLogits | None:
     """What gives logits, if the probe texts score as they did when the bundle was saved."""
 
     def logits(encoded: Encoded) -> np.ndarray:
@@ -73,7 +73,7 @@ def _proved(network: "_Network", folder: Path) -> Logits | None:
         got = logits(Encoded(**stored))
     except (KeyError, RuntimeError):  # weights of other names or shapes than are written out here
         return None
-    return logits if manifest.difference(expected, got) <= manifest.TOLERANCE else None
+    return logits if manifest.relative_difference(expected, got) <= manifest.TOLERANCE else None
 
 
 def _rows(encoded: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
@@ -156,7 +156,7 @@ class _Network:
 
     family: _Family
     config: dict[str, Any]
-    weights: Weights
+    weights: TensorDict
     prefix: str
     head: Callable[[Tensor], Tensor]
 
@@ -217,7 +217,7 @@ def _network(folder: Path) -> _Network | None:
     return _Network(family, inner, weights, prefix, _standard_head(inner["model_type"], weights))
 
 
-def _own_head(config: dict[str, Any], weights: Weights) -> Callable[[Tensor], Tensor]:
+def _own_head(config: dict[str, Any], weights: TensorDict) -> Callable[[Tensor], Tensor]:
     state = {name.removeprefix("head."): tensor for name, tensor in weights.items() if name.startswith("head.")}
     classes, width = state["output.weight"].shape[0], config["width"]
     inputs = next(tensor for tensor in state.values() if tensor.ndim == 2).shape[1]
@@ -227,7 +227,7 @@ def _own_head(config: dict[str, Any], weights: Weights) -> Callable[[Tensor], Te
     return lambda hidden: head(pool(hidden, None, config["pooling"]))
 
 
-def _standard_head(family: str, weights: Weights) -> Callable[[Tensor], Tensor]:
+def _standard_head(family: str, weights: TensorDict) -> Callable[[Tensor], Tensor]:
     dense, activate = ("bert.pooler.dense", torch.tanh) if family == "bert" else ("pre_classifier", functional.relu)
 
     def head(hidden: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake.classifier import manifest
-from fullbake.classifier.manifest import FORMAT, MANIFEST, TOLERANCE, signed
+from fullbake.classifier.manifest import BUNDLE_FORMAT, MANIFEST_FILE, TOLERANCE, sign_manifest
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core import hashing, storage
@@ -31,20 +31,20 @@ from fullbake.core.runtime import device
 from fullbake.evaluation import plots
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models.encoding import Encoded
-from fullbake.models.inference import Texts, encode, logits_over
+from fullbake.models.inference import TextsOrPairs, encode, logits_over
 from fullbake.models.network import load_network
-from fullbake.models.pretrained import quiet
+from fullbake.models.pretrained import quiet_transformers
 from fullbake.models.tokenizer import load_tokenizer
 
-PROBE_LENGTH = 64
+PROBE_TEXT_TOKENS = 64
 """Probe texts are cut to this many tokens: enough to touch every weight, quick on every load."""
 
-Score = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
+LogitsFunction = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
 """(network, encoded texts, pad id) -> logits (texts, classes)."""
 
 
 @dataclass(frozen=True)
-class Bundle:
+class BundleContents:
     """What a bundle holds.
 
     facts: `fullbake.json` without its format and files. seen: hashes of the training texts, uint8 (texts, 16), and row
@@ -58,29 +58,31 @@ class Bundle:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def write(target: Path, bundle: Bundle, score: Score, *, overwrite: bool) -> None:
+def write_bundle(target: Path, bundle: BundleContents, score: LogitsFunction, *, overwrite: bool) -> None:
     """Save atomically: `target` holds a whole bundle or stays as it was.
 
     Raises OutputError where `target` holds something and `overwrite` is false, SpaceFault where the disk is too small.
     """
     weights = sum(tensor.nbytes for tensor in bundle.network.state_dict().values())
     with storage.staged(target, overwrite=overwrite, needed=weights + 4_000_000) as folder:
-        with quiet():
+        with quiet_transformers():
             bundle.network.save_pretrained(folder)
             bundle.tokenizer.save_pretrained(folder)
         storage.write_tensors(folder / "probe.safetensors", _probe(bundle, score))
         storage.write_tensors(folder / "seen.safetensors", bundle.seen)
         files = hashing.hash_files(folder)
-        storage.write_json(folder / MANIFEST, signed({"format": FORMAT, **bundle.facts, "files": files}))
+        storage.write_json(
+            folder / MANIFEST_FILE, sign_manifest({"format": BUNDLE_FORMAT, **bundle.facts, "files": files})
+        )
         _write_free_files(folder, bundle)
 
 
-def read(folder: Path, score: Score) -> Bundle:
+def read_bundle(folder: Path, score: LogitsFunction) -> BundleContents:
     """Load a bundle, checking format, hashes and the probe's logits. Raises BundleError that names the file at
     fault."""
     facts = manifest.read_manifest(folder)
-    manifest.check_files(folder, facts.pop("files"))
-    bundle = Bundle(
+    manifest.verify_files(folder, facts.pop("files"))
+    bundle = BundleContents(
         network=load_network(folder),
         tokenizer=load_tokenizer(folder),
         facts=facts,
@@ -96,8 +98,8 @@ def probe_texts() -> list[str]:
     return (resources.files("fullbake") / "resources" / "samples" / "probe.txt").read_text("utf-8").splitlines()
 
 
-def _probe(bundle: Bundle, score: Score) -> dict[str, np.ndarray]:
-    limit = min(PROBE_LENGTH, bundle.facts["tokens"]["max_length"])
+def _probe(bundle: BundleContents, score: LogitsFunction) -> dict[str, np.ndarray]:
+    limit = min(PROBE_TEXT_TOKENS, bundle.facts["tokens"]["max_length"])
     tokens = TokensConfig(max_length=limit)
     encoded = encode(probe_texts(), bundle.tokenizer, tokens)
     arrays: dict[str, np.ndarray] = {"input_ids": encoded.input_ids, "offsets": encoded.offsets}
@@ -106,11 +108,11 @@ def _probe(bundle: Bundle, score: Score) -> dict[str, np.ndarray]:
     return arrays | {"logits": score(bundle.network, encoded, bundle.tokenizer.pad_token_id)}
 
 
-def _check_probe(folder: Path, bundle: Bundle, score: Score) -> None:
+def _check_probe(folder: Path, bundle: BundleContents, score: LogitsFunction) -> None:
     stored = storage.read_tensors(folder / "probe.safetensors")
     expected = stored.pop("logits")
     got = score(bundle.network, Encoded(**stored), bundle.tokenizer.pad_token_id)
-    apart = manifest.difference(expected, got)
+    apart = manifest.relative_difference(expected, got)
     if not apart <= TOLERANCE:
         raise BundleError(
             "the probe texts score otherwise than when this bundle was saved",
@@ -118,7 +120,7 @@ def _check_probe(folder: Path, bundle: Bundle, score: Score) -> None:
             expected=f"logits within {TOLERANCE:g} of their scale",
             got=f"a difference of {apart:.2g}",
             remedy="The weights, the tokenizer or the installed libraries are not those it was saved with; compare "
-            f"`versions` in {MANIFEST} with what is installed here.",
+            f"`versions` in {MANIFEST_FILE} with what is installed here.",
         )
 
 
@@ -131,7 +133,7 @@ def _read_history(folder: Path) -> list[dict[str, Any]]:
     return history if isinstance(history, list) else []
 
 
-def _write_free_files(folder: Path, bundle: Bundle) -> None:
+def _write_free_files(folder: Path, bundle: BundleContents) -> None:
     storage.write_json(folder / "history.json", bundle.history)
     if bundle.history:
         metric = bundle.facts["recipe"]["training"]["metric"]
@@ -160,7 +162,7 @@ def model_card(facts: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """What is known of the run that made a classifier; saved with it.
 
     facts: base, recipe, columns, data, metrics, versions, threads: JSON values. seen: hashes of the training texts
@@ -185,7 +187,7 @@ class Classifier:
         network: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         tokens: TokensConfig,
-        record: Record,
+        record: RunRecord,
         decision: Decision | None = None,
     ) -> None:
         placed: Any = network  # transformers' own types do not know a device as an argument of `to`
@@ -215,9 +217,9 @@ class Classifier:
     @property
     def stamps(self) -> list[str]:
         """What its scores have to be read with, a sentence each: that test texts were learned from, say."""
-        return stamps(self.record.facts)
+        return score_warnings(self.record.facts)
 
-    def logits(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
+    def logits(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
         """Scores before softmax or sigmoid, float32 (texts, classes), in the order of `texts`.
 
         text_pair: the second text of each, for a classifier of pairs. Raises DataError for what is no text.
@@ -245,12 +247,12 @@ class Classifier:
                 remedy="Pass predict(texts, text_pair)." if trained else "Leave text_pair out.",
             )
 
-    def predict_proba(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
+    def predict_proba(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
         """Probability of each class, float64 (texts, classes); columns in the order of `classes_`. Where a text may
         have many labels, each column is a probability of its own."""
         return probabilities(self.logits(texts, text_pair), self.problem_type)
 
-    def predict(self, texts: Texts, text_pair: Texts | None = None) -> np.ndarray:
+    def predict(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
         """The class of each text by `decision`: its name, an object array (texts,); or, where a text may have many
         labels, 0 and 1 as uint8 (texts, classes), scikit-learn's indicator matrix."""
         decided = self.decision.decide(self.predict_proba(texts, text_pair))
@@ -269,17 +271,17 @@ class Classifier:
             "thresholds": self.decision.to_json(),
             "tokens": self.tokens.model_dump(mode="json"),
         }
-        parts = Bundle(self.network, self.tokenizer, facts, self.record.seen, self.record.history)
-        write(Path(folder), parts, _probe_logits, overwrite=overwrite)
+        parts = BundleContents(self.network, self.tokenizer, facts, self.record.seen, self.record.history)
+        write_bundle(Path(folder), parts, _probe_logits, overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
         """Read a bundle, checking every file's hash and the probe's logits. Raises BundleError."""
-        parts = read(Path(folder), _probe_logits)
+        parts = read_bundle(Path(folder), _probe_logits)
         facts = dict(parts.facts)
         tokens = TokensConfig.model_validate(facts["tokens"])
         decision = Decision.from_json(facts["thresholds"], facts["problem_type"], facts["label_names"])
-        loaded = cls(parts.network, parts.tokenizer, tokens, Record(facts, parts.seen, parts.history), decision)
+        loaded = cls(parts.network, parts.tokenizer, tokens, RunRecord(facts, parts.seen, parts.history), decision)
         if list(loaded.label_names) != facts["label_names"]:
             raise BundleError(
                 "config.json and fullbake.json name other labels",
@@ -291,7 +293,7 @@ class Classifier:
         return loaded
 
 
-def stamps(facts: Mapping[str, Any]) -> list[str]:
+def score_warnings(facts: Mapping[str, Any]) -> list[str]:
     """The same out of what a bundle's fullbake.json says."""
     rows = facts.get("data", {}).get("overlap_allowed", 0)
     pretraining = facts.get("further_pretraining") or {}

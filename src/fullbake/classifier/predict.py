@@ -17,7 +17,7 @@ from fullbake.data.duplicates import text_hashes
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.splits import read_labelled
 from fullbake.data.tables import Table
-from fullbake.evaluation.calibration import judged
+from fullbake.evaluation.calibration import score_decision
 
 
 def predict_file(
@@ -61,7 +61,7 @@ def text_columns(classifier: Classifier, text: str | None, text_pair: str | None
     return [text or trained.text, *([] if trained.text_pair is None else [text_pair or trained.text_pair])]
 
 
-def open_as_trained(
+def open_table_as_trained(
     classifier: Classifier,
     source: str | Path,
     *,
@@ -130,8 +130,8 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
     Warns where there is any of it. The dataset must have been read with the classifier's `label_names`.
     """
     assert dataset.labels is not None
-    scores = judged(dataset.labels, classifier.logits(dataset.texts, dataset.text_pair), classifier.decision)
-    trained_on = count_seen(classifier, dataset)
+    scores = score_decision(dataset.labels, classifier.logits(dataset.texts, dataset.text_pair), classifier.decision)
+    trained_on = count_training_texts(classifier, dataset)
     if trained_on:
         warn(
             f"{trained_on:,} of these {len(dataset):,} rows were trained on: the scores flatter the classifier "
@@ -142,7 +142,7 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
     return scores | {"trained_on": trained_on, "stamps": classifier.stamps}
 
 
-def count_seen(classifier: Classifier, dataset: Dataset) -> int:
+def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:
     """How many of the rows hold a text that the classifier was trained on."""
     seen = {bytes(row) for row in classifier.record.seen["hashes"]}
     return sum(bytes(row) in seen for row in text_hashes(dataset.whole_texts))

@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from fullbake.cli import tables
 from fullbake.cli.options import ComparisonFlags, ComparisonOptions
-from fullbake.cli.terminal import show, tell
+from fullbake.cli.terminal import print_line, print_table
 from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
 
@@ -73,9 +73,9 @@ def compare(
     cache_dir: Path
         Where features and further pretrained bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
-    from fullbake.comparison.design import DEFAULT
+    from fullbake.comparison.design import DEFAULT_RECIPES
 
-    names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT)
+    names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT_RECIPES)
     own = None if rates is None else _rates("rates", rates)
     of_heads = None if head_rates is None else _rates("head-rates", head_rates)
     from fullbake.comparison.compare import compare as run_comparison
@@ -111,16 +111,16 @@ def _rates(name: str, text: str) -> tuple[float, ...]:
 
 def _print_comparison(board: dict[str, Any], folder: Path) -> None:
     """The leaderboard, the verdict, and where the page lies."""
-    show(tables.leaderboard(board))
+    print_table(tables.leaderboard_table(board))
     for line in board["verdict"]["words"]:
-        tell(line)
+        print_line(line)
     for line in tables.left_out_besides_recipes(board):
-        tell(f"left out: {line}")
+        print_line(f"left out: {line}")
     for line in board["stamps"]:
-        tell(line)
-    tell(f"page: {folder / 'report.html'}")
+        print_line(line)
+    print_line(f"page: {folder / 'report.html'}")
     if (folder / "best").is_dir():
-        tell(f"bundle: {folder / 'best'}")
+        print_line(f"bundle: {folder / 'best'}")
 
 
 def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), budget: str = "5m") -> None:
@@ -147,5 +147,5 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
     board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
     _print_comparison(board, out_folder)
     classifier = Classifier.load(out_folder / "best")
-    show(tables.predictions(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
-    tell(f'Try it: fullbake predict {out_folder}/best "The keeper saved a penalty in the last minute."')
+    print_table(tables.predictions_table(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
+    print_line(f'Try it: fullbake predict {out_folder}/best "The keeper saved a penalty in the last minute."')

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from fullbake import __version__
 from fullbake.cli import compare, pretrain, tables, terminal
-from fullbake.cli.options import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_word
-from fullbake.cli.terminal import out, show, tell
+from fullbake.cli.options import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_mode
+from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
-from fullbake.data.tables import bare_suffix
-from fullbake.training.checkpoints import Cadence
+from fullbake.data.tables import data_suffix
+from fullbake.training.checkpoints import CheckpointInterval
 
 if TYPE_CHECKING:
     from fullbake.classifier.model import Classifier
@@ -82,7 +82,7 @@ def train(
         Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
-    Cadence.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
+    CheckpointInterval.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
     from fullbake.classifier.adapt import adapt
 
     classifier = adapt(
@@ -92,7 +92,7 @@ def train(
         overwrite=overwrite,
         cache_dir=cache_dir,
         checkpoint_every=checkpoint_every,
-        resume=resume_word(resume, resume_anyway, restart),
+        resume=resume_mode(resume, resume_anyway, restart),
     )
     _print_run(classifier, out_folder)
 
@@ -127,7 +127,7 @@ def evaluate(
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
-        show(tables.scores(scores))
+        print_table(tables.scores_table(scores))
 
 
 @app.command
@@ -160,13 +160,13 @@ def predict(
     from fullbake.data.files import FORMS, open_lines
 
     from_stdin = not inputs
-    from_file = len(inputs) == 1 and (bare_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
+    from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMS))
         _show_texts(bundle, inputs)
         return
     from fullbake.classifier.model import Classifier
-    from fullbake.classifier.predict import open_as_trained, predict_file
+    from fullbake.classifier.predict import open_table_as_trained, predict_file
 
     classifier = Classifier.load(bundle)
     if from_stdin and classifier.columns.text_pair is not None:
@@ -181,7 +181,7 @@ def predict(
     table = (
         open_lines(sys.stdin.buffer, column=given.get("text", classifier.columns.text))
         if from_stdin
-        else open_as_trained(classifier, inputs[0], **given)
+        else open_table_as_trained(classifier, inputs[0], **given)
     )
     target = out_file if out_file is not None else sys.stdout.buffer
     columns = {name: given.get(name) for name in ("text", "text_pair")}
@@ -193,15 +193,15 @@ def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
     """Scores of texts that were given as arguments, by the way that imports the least."""
     from fullbake.classifier import lightweight
 
-    found = lightweight.scores(bundle, texts)
+    found = lightweight.lightweight_scores(bundle, texts)
     if found is not None:
-        show(tables.predictions(found.decision, texts, found.chances))
+        print_table(tables.predictions_table(found.decision, texts, found.chances))
         return
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts
 
     classifier = Classifier.load(bundle)
-    show(tables.predictions(classifier.decision, texts, predict_texts(classifier, texts)))
+    print_table(tables.predictions_table(classifier.decision, texts, predict_texts(classifier, texts)))
 
 
 def _can_be_read(word: str) -> bool:
@@ -211,7 +211,7 @@ def _can_be_read(word: str) -> bool:
 
 def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[str, ...]) -> None:
     """Texts as arguments are shown, not written; and what names a file was hardly meant as a text."""
-    files = [word for word in inputs if bare_suffix(Path(word)) in forms or _can_be_read(word)]
+    files = [word for word in inputs if data_suffix(Path(word)) in forms or _can_be_read(word)]
     if files:
         raise DataError(
             "this is a file, where texts or one file of rows are taken",
@@ -272,7 +272,7 @@ def inspect(
     if json:
         out.print_json(data=facts.to_json(), ensure_ascii=False)
     else:
-        show(tables.sheet(facts))
+        print_table(tables.facts_sheet(facts))
     if plot is not None:
         _plot_facts(facts, plot)
     if suspects is not None:
@@ -280,11 +280,14 @@ def inspect(
 
 
 def _limits(recipe: Recipe) -> tuple[Any, int | None]:
-    """The base's tokenizer, and the longest input."""
-    from fullbake.models.tokenizer import load_tokenizer
-    from fullbake.training.job import effective
+    """What counts the tokens of texts for the base, and the longest input that the base takes, in tokens."""
+    from functools import partial
 
-    return load_tokenizer(recipe.base), effective(recipe).tokens.max_length
+    from fullbake.models.encoding import count_tokens
+    from fullbake.models.tokenizer import load_tokenizer
+    from fullbake.training.job import resolve_recipe
+
+    return partial(count_tokens, load_tokenizer(recipe.base)), resolve_recipe(recipe).tokens.max_length
 
 
 def _plot_facts(facts: Any, path: Path) -> None:
@@ -297,12 +300,12 @@ def _plot_facts(facts: Any, path: Path) -> None:
 
 
 def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
-    from fullbake.classifier.label_errors import find_suspects, frozen_features_of, write_suspects
+    from fullbake.classifier.label_errors import dataset_features, find_label_errors, write_label_errors
     from fullbake.data.splits import read_labelled
 
     dataset = read_labelled(data, recipe.data)
-    found = find_suspects(dataset, frozen_features_of(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
-    write_suspects(path, dataset, found)
+    found = find_label_errors(dataset, dataset_features(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
+    write_label_errors(path, dataset, found)
     say(f"suspects: all {len(dataset):,} rows are in {path}, the most suspect first; a person has to judge them")
 
 
@@ -341,7 +344,7 @@ def summary(
     chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
     from fullbake.models.summary import summarize
 
-    show(tables.summary(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
+    print_table(tables.summary_table(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
 
 
 @app.command
@@ -360,9 +363,9 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 
     features = feature_cache(cache_dir)
     if clear:
-        tell(f"cleared {amount(features.clear())} in {features.root}")
+        print_line(f"cleared {amount(features.clear())} in {features.root}")
         return
-    show(tables.cache(features))
+    print_table(tables.cache_table(features))
 
 
 @app.command
@@ -375,10 +378,10 @@ def recipes(name: str | None = None, /) -> None:
         The recipe to print.
     """
     if name is not None:
-        tell(Recipe.load(name, base="demo").to_yaml().rstrip())
+        print_line(Recipe.load(name, base="demo").to_yaml().rstrip())
         return
     for recipe, text in recipe_names().items():
-        tell(Text.assemble((f"{recipe:<18}", "bold"), text))
+        print_line(Text.assemble((f"{recipe:<18}", "bold"), text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -390,13 +393,15 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     """The scores of each part, where the bundle lies, and what the scores are worth."""
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
-        tell(tables.headline(part, result))
-    tell(tables.calibration(facts["calibration"]))
+        print_line(tables.scores_headline(part, result))
+    print_line(tables.calibration_line(facts["calibration"]))
     fitted = facts["metrics"]["validation"]["thresholds"]
     if fitted:
-        show(tables.thresholds(fitted))
+        print_table(tables.thresholds_table(fitted))
     if "test" not in facts["metrics"]:
-        tell("No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back.")
+        print_line(
+            "No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back."
+        )
     for stamp in classifier.stamps:
-        tell(stamp)
-    tell(f"bundle: {folder}")
+        print_line(stamp)
+    print_line(f"bundle: {folder}")

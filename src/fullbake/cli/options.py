@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
-from fullbake.training.checkpoints import Resume
+from fullbake.training.checkpoints import ResumeMode
 
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
 """The order in which a command's help shows the fields."""
@@ -79,9 +79,9 @@ else:
     StageFlags = Annotated[StageOptions, Parameter(name="*")]
 
 
-def resume_word(required: bool, anyway: bool, restart: bool) -> Resume:
+def resume_mode(required: bool, anyway: bool, restart: bool) -> ResumeMode:
     """The word for what the three flags say together. Raises RecipeError where more than one is given."""
-    words: dict[Resume, bool] = {"require": required, "anyway": anyway, "restart": restart}
+    words: dict[ResumeMode, bool] = {"require": required, "anyway": anyway, "restart": restart}
     asked = [word for word, given in words.items() if given]
     if len(asked) > 1:
         raise RecipeError("--resume, --resume-anyway and --restart exclude each other", remedy="Pass one of them.")

@@ -6,11 +6,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import StageFlags, StageOptions, resume_word
-from fullbake.cli.terminal import out, show, tell
+from fullbake.cli.options import StageFlags, StageOptions, resume_mode
+from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
-from fullbake.training.checkpoints import Cadence
+from fullbake.training.checkpoints import CheckpointInterval
 
 PILOT_STEPS = "200"
 
@@ -77,8 +77,8 @@ def pretrain(
         Where tokenized corpora are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     stage = _stage(recipe, flags.model_dump(exclude_none=True))
-    Cadence.parse(checkpoint_every)
-    word = resume_word(resume, resume_anyway, restart)
+    CheckpointInterval.parse(checkpoint_every)
+    word = resume_mode(resume, resume_anyway, restart)
     from fullbake.pretraining.stage import further_pretrain
 
     about = further_pretrain(
@@ -95,9 +95,9 @@ def pretrain(
         checkpoint_every=checkpoint_every,
         resume=word,
     )
-    show(tables.pretraining(about))
-    tell(f"base: {out_folder} (its curves: {out_folder / 'curves.png'})")
-    tell(f"Try it: fullbake train train.csv --base {out_folder} --out out/classifier")
+    print_table(tables.pretraining_table(about))
+    print_line(f"base: {out_folder} (its curves: {out_folder / 'curves.png'})")
+    print_line(f"Try it: fullbake train train.csv --base {out_folder} --out out/classifier")
 
 
 def pilot(
@@ -143,9 +143,9 @@ def pilot(
     if json:
         out.print_json(data=facts, ensure_ascii=False)
         return
-    show(tables.pilot(facts))
+    print_table(tables.pilot_table(facts))
     for line in facts["words"]:
-        tell(line)
+        print_line(line)
 
 
 def probe(
@@ -178,7 +178,7 @@ def probe(
     if json:
         out.print_json(data=found, ensure_ascii=False)
     else:
-        show(tables.probe(found))
+        print_table(tables.probe_table(found))
 
 
 def _stage(recipe: str | None, given: dict[str, str]) -> PretrainingConfig:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fullbake.config.problems import TITLES
 from fullbake.core.console import amount
-from fullbake.data.inspection import Facts, Lengths, describe
+from fullbake.data.inspection import Facts, Lengths, describe_finding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fullbake.models.summary import Summary
 
 
-def sheet(facts: Facts) -> RenderableType:
+def facts_sheet(facts: Facts) -> RenderableType:
     """Everything about the data, for reading."""
     parts: list[RenderableType] = [Text(_size(facts), style="bold"), _labels(facts), _lengths(facts)]
     if facts.scripts:
@@ -33,7 +33,7 @@ def sheet(facts: Facts) -> RenderableType:
         parts.append(Text(f"scripts of the letters: {shares}"))
     for found in facts.findings:
         style = "yellow" if found.severity == "warning" else ""
-        parts.append(Text.assemble((f"{found.severity}: ", style), describe(found)))
+        parts.append(Text.assemble((f"{found.severity}: ", style), describe_finding(found)))
     if not facts.findings:
         parts.append(Text("nothing else to be known: no empty, repeated or contradicting rows, no leak that shows"))
     return Group(*parts)
@@ -73,13 +73,13 @@ def _lengths(facts: Facts) -> Table:
 WIDEST_CONFUSION = 12
 
 
-def scores(result: dict[str, Any]) -> RenderableType:
+def scores_table(result: dict[str, Any]) -> RenderableType:
     """`metrics.score`'s figures as tables: overall, per class with 95% intervals, and a small confusion matrix."""
     parts: list[RenderableType] = [_overall(result), _per_class(result)]
     if result["confusion_matrix"] is not None and len(result["per_class"]) <= WIDEST_CONFUSION:
         parts.append(_confusion(result))
     if "calibration" in result:
-        parts.append(Text(f"expected calibration error: {result['calibration']['ece']:.4f}"))
+        parts.append(Text(f"expected calibration error: {result['calibration_line']['ece']:.4f}"))
     return Group(*parts)
 
 
@@ -139,7 +139,7 @@ def _with_interval(figure: dict[str, Any]) -> Text:
     return Text(f"{figure['value']:.3f} ({figure['low']:.2f}-{figure['high']:.2f})")
 
 
-def headline(part: str, result: dict[str, Any]) -> str:
+def scores_headline(part: str, result: dict[str, Any]) -> str:
     """One line for a part's scores."""
     names = ("accuracy", "f1_macro", "log_loss")
     if result["confusion_matrix"] is None:
@@ -149,7 +149,7 @@ def headline(part: str, result: dict[str, Any]) -> str:
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
 
 
-def calibration(facts: dict[str, Any]) -> str:
+def calibration_line(facts: dict[str, Any]) -> str:
     """One line for what the temperature did on the rows it was fitted on."""
     before, after = (facts[key]["ece"] for key in ("before", "after"))
     return (
@@ -157,7 +157,7 @@ def calibration(facts: dict[str, Any]) -> str:
     )
 
 
-def thresholds(entries: Sequence[dict[str, Any]]) -> Table:
+def thresholds_table(entries: Sequence[dict[str, Any]]) -> Table:
     """The threshold of each label, and what it reaches on the rows it was fitted on."""
     table = Table(title="Thresholds, fitted on validation", title_justify="left")
     table.add_column("label", overflow="fold")
@@ -169,7 +169,7 @@ def thresholds(entries: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def predictions(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:
+def predictions_table(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:
     """Texts with their class, or all their labels, and its score. probabilities: (rows, classes); a pair of texts is
     one row."""
     table = Table()
@@ -183,7 +183,7 @@ def predictions(decision: "Decision", texts: Sequence[str], probabilities: "np.n
     return table
 
 
-def summary(result: "Summary") -> RenderableType:
+def summary_table(result: "Summary") -> RenderableType:
     """A line a layer, and the three totals."""
     table = Table()
     for name in ("layer", "kind", "output shape"):
@@ -202,7 +202,7 @@ def summary(result: "Summary") -> RenderableType:
     return Group(table, totals)
 
 
-def leaderboard(board: dict[str, Any]) -> Table:
+def leaderboard_table(board: dict[str, Any]) -> Table:
     """Recipes by their mean on test, the best first, with 95% intervals and costs; then those without a score."""
     metric = board["metric"]
     table = Table()
@@ -252,7 +252,7 @@ def _standing(entry: dict[str, Any], board: dict[str, Any]) -> str:
     return f"{taken}{'detectably worse' if pair['detectable'] else 'no detectable difference'}"
 
 
-def cache(features: "Cache") -> RenderableType:
+def cache_table(features: "Cache") -> RenderableType:
     """The cache's entries, the last used first, and how full it is."""
     entries = features.entries()
     table = Table()
@@ -267,7 +267,7 @@ def cache(features: "Cache") -> RenderableType:
     return Group(table, line) if entries else line
 
 
-def pretraining(about: dict[str, Any]) -> Table:
+def pretraining_table(about: dict[str, Any]) -> Table:
     """What a new base's fullbake.json says of its losses, before and after."""
     start, end = about["start"], next(entry for entry in about["history"] if entry["best"])
     table = _before_and_after(f"{about['base']} after {end['step']:,} of {about['steps']:,} steps")
@@ -280,7 +280,7 @@ def pretraining(about: dict[str, Any]) -> Table:
     return table
 
 
-def pilot(facts: dict[str, Any]) -> Table:
+def pilot_table(facts: dict[str, Any]) -> Table:
     """A pilot's figures."""
     table = _before_and_after(f"a pilot of {facts['steps']:,} steps")
     for name, title in (("pieces_per_word", "pieces per word"), ("unknown_share", "share of unknown pieces")):
@@ -293,7 +293,7 @@ def pilot(facts: dict[str, Any]) -> Table:
     return table
 
 
-def probe(found: dict[str, Any]) -> Table:
+def probe_table(found: dict[str, Any]) -> Table:
     """What `probing.probe` found."""
     table = _before_and_after(f"{found['words']:,} masked words of general text; before: {found['base']}")
     _compare(table, found["before"], found["after"], "mlm_loss", "masked-LM loss (nats)")

@@ -22,14 +22,14 @@ PIPED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, where no screen's edge should cut it."""
 
 
-def show(result: RenderableType) -> None:
+def print_table(result: RenderableType) -> None:
     """A table, as wide as the screen, or wide where there is none."""
     if not out.is_terminal:
         out.width = PIPED_WIDTH
     out.print(result)
 
 
-def tell(line: str | Text) -> None:
+def print_line(line: str | Text) -> None:
     """A line of the result: plain text, never broken."""
     out.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-NAMES: Final = {"majority": "Majority class", "tfidf": "TF-IDF and logistic regression"}
+BASELINE_NAMES: Final = {"majority": "Majority class", "tfidf": "TF-IDF and logistic regression"}
 """The baselines by name, with their titles."""
 
-STRENGTHS: Final = (0.1, 1.0, 10.0, 100.0)
+BASELINE_STRENGTHS: Final = (0.1, 1.0, 10.0, 100.0)
 """Inverse regularization strengths that validation chooses from: as many as a recipe has rates."""
 
 _ABSENT: Final = -12.0
 """Logit of a class that no training row has: a chance of some 6e-6."""
 
-Judge = Callable[[np.ndarray], float]
+SelectFunction = Callable[[np.ndarray], float]
 """Logits of the validation rows -> the metric; higher is better."""
 
 
@@ -40,14 +40,14 @@ def fit_baseline(
     classes: int,
     *,
     held: Sequence[str],
-    judge: Judge,
+    judge: SelectFunction,
     strength: float | None = None,
 ) -> Baseline:
     """Train a baseline. labels: ids (rows,), or 0 and 1 (rows, classes). held: texts that choose the strength by
     `judge`, unless one is given."""
     if name == "majority":
         return _majority(labels, classes)
-    return _tfidf(texts, labels, classes, held, judge, (strength,) if strength else STRENGTHS)
+    return _tfidf(texts, labels, classes, held, judge, (strength,) if strength else BASELINE_STRENGTHS)
 
 
 def _majority(labels: np.ndarray, classes: int) -> Baseline:
@@ -66,7 +66,7 @@ def _tfidf(
     labels: np.ndarray,
     classes: int,
     held: Sequence[str],
-    judge: Judge,
+    judge: SelectFunction,
     strengths: Sequence[float],
 ) -> Baseline:
     from sklearn.feature_extraction.text import TfidfVectorizer

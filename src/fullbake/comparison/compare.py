@@ -19,39 +19,39 @@ from filelock import FileLock, Timeout
 
 from fullbake.comparison import live_table
 from fullbake.comparison.design import (
-    DEFAULT,
-    Cell,
+    DEFAULT_RECIPES,
+    Candidate,
     Design,
-    Entrant,
-    Line,
+    RecipePlan,
+    Trial,
+    describe_left_out,
     full_design,
-    left_out,
     parse_duration,
     pick_design,
-    read_entrants,
+    read_candidates,
     smaller_designs,
 )
-from fullbake.comparison.forecast import Forecast, Pace, Sizes, measure_pace
-from fullbake.comparison.leaderboard import FORMAT, Ending, conclude
-from fullbake.comparison.runner import CLOSING, Cells, Rounds, Setting, blind
-from fullbake.config.problems import spoken
+from fullbake.comparison.forecast import DataSizes, Forecast, Speed, measure_speed
+from fullbake.comparison.leaderboard import FORMAT, FinishedComparison, write_results
+from fullbake.comparison.runner import CLOSING_SECONDS, ArtifactStore, Runner, RunnerSettings, without_test
+from fullbake.config.problems import metric_phrase
 from fullbake.core import runtime, storage
-from fullbake.core.console import duration, hush, say
+from fullbake.core.console import format_duration, say, silenced
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.labels import count_labels
-from fullbake.data.splits import Parts, divide, read_labelled, rotate, split
+from fullbake.data.splits import Parts, divide, read_labelled, split, test_folds
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training import checkpoints
-from fullbake.training.job import Job, check_problem, effective, feature_cache, tokenizer_for
+from fullbake.training.job import Job, check_problem, feature_cache, recipe_tokenizer, resolve_recipe
 
-ABOUT: Final = "comparison.json"
+WORKSPACE_FILE: Final = "comparison.json"
 
 
 @contextmanager
-def opened(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
+def open_workspace(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
     """The folder, held while the block runs: empty, of this comparison, or emptied where `restart` says so.
 
     identity: what the comparison is of, JSON values, among them `recipes` by name, which may grow. Raises OutputError
@@ -79,18 +79,18 @@ def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
     if known is None:
         storage.require_vacant(folder)
     elif restart:
-        storage.remove(folder)
+        storage.remove_tree(folder)
         known = None
     else:
         _refuse_other(folder, known, identity)
     recipes = {**(known or {}).get("recipes", {}), **identity["recipes"]}
-    with storage.staged_file(folder / ABOUT, overwrite=True) as fresh:
+    with storage.staged_file(folder / WORKSPACE_FILE, overwrite=True) as fresh:
         storage.write_json(fresh, {**identity, "recipes": recipes})
 
 
 def _known(folder: Path) -> dict[str, Any] | None:
     try:
-        known = storage.read_json(folder / ABOUT)
+        known = storage.read_json(folder / WORKSPACE_FILE)
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
@@ -105,7 +105,7 @@ def _refuse_other(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]
         for side in (known, now)
     ]
     there, here = sides
-    found = checkpoints.differences(there, here)
+    found = checkpoints.list_differences(there, here)
     if found:
         raise OutputError(
             "the folder holds a comparison of something else",
@@ -124,7 +124,7 @@ MARGIN: Final = 0.85
 
 def compare(
     data: Dataset | str | Path,
-    recipes: Sequence[str | Path] = DEFAULT,
+    recipes: Sequence[str | Path] = DEFAULT_RECIPES,
     *,
     out: str | Path,
     seeds: int = 3,
@@ -152,19 +152,19 @@ def compare(
     started = time.monotonic()
     seconds = None if budget is None else parse_duration(budget)
     _check_counts(seeds, folds, max_rows)
-    entrants = read_entrants(recipes, rates=rates, head_rates=head_rates, **_fields(fields))
-    call = _Call(Path(out), seeds, seconds, folds, max_rows, cache_dir, started)
+    entrants = read_candidates(recipes, rates=rates, head_rates=head_rates, **_fields(fields))
+    call = _CompareOptions(Path(out), seeds, seconds, folds, max_rows, cache_dir, started)
     first = next(entrant.recipe for entrant in entrants if entrant.recipe is not None)
     dataset = _sample(data if isinstance(data, Dataset) else read_labelled(data, first.data), max_rows)
-    parts = rotate(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
+    parts = test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)
     jobs = _jobs(entrants, parts, cache_dir)
-    with opened(call.out, _identity(jobs, parts, call), restart=restart):
+    with open_workspace(call.out, _identity(jobs, parts, call), restart=restart):
         return _run(call, entrants, jobs, parts)
 
 
 @dataclass(frozen=True)
-class _Call:
+class _CompareOptions:
     """What was asked for. seconds: the budget. started: by `time.monotonic`."""
 
     out: Path
@@ -213,13 +213,13 @@ def _check_parts(folds: Sequence[Parts]) -> None:
                 )
 
 
-def _jobs(entrants: Sequence[Entrant], folds: Sequence[Parts], cache_dir: str | Path | None) -> dict[str, list[Job]]:
+def _jobs(entrants: Sequence[Candidate], folds: Sequence[Parts], cache_dir: str | Path | None) -> dict[str, list[Job]]:
     """A job a fold for each recipe that has an encoder, its recipe with all defaults filled in."""
     cache, keys, jobs = feature_cache(cache_dir), {}, {}
     for entrant in entrants:
         if entrant.recipe is None:
             continue
-        recipe = effective(entrant.recipe)
+        recipe = resolve_recipe(entrant.recipe)
         if recipe.tokens.truncation == "auto":
             raise RecipeError(
                 "truncation auto is a choice of its own", where=entrant.name, remedy="Name one: head, tail or windows."
@@ -228,12 +228,12 @@ def _jobs(entrants: Sequence[Entrant], folds: Sequence[Parts], cache_dir: str | 
             check_problem(recipe, parts)
         if recipe.base not in keys:
             keys[recipe.base] = network.encoder_fingerprint(load_encoder(recipe.base))
-        tokenizer, key = tokenizer_for(recipe), keys[recipe.base]
+        tokenizer, key = recipe_tokenizer(recipe), keys[recipe.base]
         jobs[entrant.name] = [Job(recipe, parts, tokenizer, key, cache, cache_dir=cache_dir) for parts in folds]
     return jobs
 
 
-def _identity(jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], call: _Call) -> dict[str, Any]:
+def _identity(jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], call: _CompareOptions) -> dict[str, Any]:
     """What a comparison is of, JSON values: going on needs all of it alike, but for recipes that are new."""
     data = [{name: part.fingerprint() for name, part in parts.named().items()} for parts in folds]
     told = {name: own[0].recipe.model_dump(mode="json") for name, own in jobs.items()}
@@ -255,7 +255,7 @@ def _identity(jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], call: _
 
 
 def _run(
-    call: _Call, entrants: Sequence[Entrant], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]
+    call: _CompareOptions, entrants: Sequence[Candidate], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]
 ) -> dict[str, Any]:
     lines = [entrant.line(call.seeds) for entrant in entrants]
     forecast = _forecast(entrants, jobs, folds)
@@ -264,8 +264,8 @@ def _run(
     if design.share < 1:
         jobs = {name: [_with_stage(job, design.share) for job in own] for name, own in jobs.items()}
     any_job = next(iter(jobs.values()))[0]
-    setting = Setting(
-        cells=Cells(call.out / "cells"),
+    setting = RunnerSettings(
+        cells=ArtifactStore(call.out / "cells"),
         entrants={entrant.name: entrant for entrant in shortened},
         jobs=jobs,
         folds=folds,
@@ -277,20 +277,25 @@ def _run(
     )
     plan = design.cells(lines, call.folds)
     deadline = None if call.seconds is None else call.started + call.seconds
-    totals = [live_table.Row(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
+    totals = [live_table.LiveRow(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
     _announce(plan, forecast, design, lines, call)
-    with live_table.shown(spoken(setting.metric), totals) as board:
-        rounds = Rounds(setting, plan, replace(forecast, entrants=setting.entrants), board, deadline)
+    with live_table.show_live_table(metric_phrase(setting.metric), totals) as board:
+        rounds = Runner(setting, plan, replace(forecast, entrants=setting.entrants), board, deadline)
         rounds.run()
-        board.begin("forgetting, the bundle and the page", CLOSING)
+        board.begin("forgetting, the bundle and the page", CLOSING_SECONDS)
         missing += rounds.gone
-        return conclude(_ending(call, lines, design, setting, rounds, missing))
+        return write_results(_ending(call, lines, design, setting, rounds, missing))
 
 
 def _ending(
-    call: _Call, lines: Sequence[Line], design: Design, setting: Setting, rounds: Rounds, missing: list[str]
-) -> Ending:
-    return Ending(
+    call: _CompareOptions,
+    lines: Sequence[RecipePlan],
+    design: Design,
+    setting: RunnerSettings,
+    rounds: Runner,
+    missing: list[str],
+) -> FinishedComparison:
+    return FinishedComparison(
         out=call.out,
         setting=setting,
         rounds=rounds,
@@ -307,34 +312,34 @@ def _ending(
 def _with_stage(job: Job, share: float) -> Job:
     if job.recipe.further_pretraining is None:
         return job
-    shortened = Entrant("", "", job.recipe).shortened(share).recipe
+    shortened = Candidate("", "", job.recipe).shortened(share).recipe
     assert shortened is not None
     return replace(job, recipe=shortened)
 
 
-def _forecast(entrants: Sequence[Entrant], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]) -> Forecast:
+def _forecast(entrants: Sequence[Candidate], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]) -> Forecast:
     """Every base tried by a few batches."""
-    paces: dict[str, Pace] = {}
+    paces: dict[str, Speed] = {}
     for own in jobs.values():
         job = own[0]
         if job.recipe.base not in paces:
             say(f"base {job.recipe.base}: measuring its speed")
-            with hush():
-                paces[job.recipe.base] = measure_pace(replace(job, parts=blind(job.parts)))
+            with silenced():
+                paces[job.recipe.base] = measure_speed(replace(job, parts=without_test(job.parts)))
     parts = folds[0]
     assert parts.test is not None
     test = sum(len(other.test) for other in folds if other.test is not None)
     whole = len(parts.train.source) + (0 if parts.test.source is parts.train.source else len(parts.test.source))
-    sizes = Sizes(len(parts.train), len(parts.chooser), test // len(folds), whole, len(folds))
+    sizes = DataSizes(len(parts.train), len(parts.chooser), test // len(folds), whole, len(folds))
     return Forecast({entrant.name: entrant for entrant in entrants}, paces, sizes)
 
 
-def _design(call: _Call, lines: Sequence[Line], forecast: Forecast) -> tuple[Design, list[str]]:
+def _design(call: _CompareOptions, lines: Sequence[RecipePlan], forecast: Forecast) -> tuple[Design, list[str]]:
     """The design to run, and what it leaves out."""
     full = full_design(lines)
     if call.seconds is None:
         return full, []
-    left = (call.started + call.seconds - time.monotonic()) * MARGIN - CLOSING
+    left = (call.started + call.seconds - time.monotonic()) * MARGIN - CLOSING_SECONDS
 
     def cost(design: Design) -> float:
         return forecast.design(design, lines, call.folds)
@@ -349,22 +354,24 @@ def _design(call: _Call, lines: Sequence[Line], forecast: Forecast) -> tuple[Des
         least = min(cost(design) for design in smaller_designs(lines, dearest))
         raise RecipeError(
             "the budget is too short for any comparison of these rows",
-            expected=f"about {duration((least + CLOSING) / MARGIN)} or more",
-            got=duration(call.seconds),
+            expected=f"about {format_duration((least + CLOSING_SECONDS) / MARGIN)} or more",
+            got=format_duration(call.seconds),
             remedy="Raise --budget, or take fewer rows with --max-rows.",
         )
-    reason = f"the budget of {duration(call.seconds)} is too short"
-    missing = left_out(full, chosen, reason)
+    reason = f"the budget of {format_duration(call.seconds)} is too short"
+    missing = describe_left_out(full, chosen, reason)
     for line in missing:
         say(f"to keep to the budget, {line}")
     return chosen, missing
 
 
-def _announce(plan: Sequence[Cell], forecast: Forecast, design: Design, lines: Sequence[Line], call: _Call) -> None:
-    expected = forecast.design(design, lines, call.folds) + CLOSING
+def _announce(
+    plan: Sequence[Trial], forecast: Forecast, design: Design, lines: Sequence[RecipePlan], call: _CompareOptions
+) -> None:
+    expected = forecast.design(design, lines, call.folds) + CLOSING_SECONDS
     rows = forecast.sizes
     say(
         f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
         f"{f', in {call.folds} folds' if call.folds else ''}; {len(plan)} trainings of {len(design.names)} recipes, "
-        f"about {duration(expected)}{'' if call.seconds else ' (--budget 10m takes what fits into that)'}"
+        f"about {format_duration(expected)}{'' if call.seconds else ' (--budget 10m takes what fits into that)'}"
     )

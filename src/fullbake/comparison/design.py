@@ -17,7 +17,7 @@ from fullbake.comparison import baselines
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.errors import RecipeError, did_you_mean
 
-SHARES: Final = (1.0, 0.3, 0.1, 0.03)
+TRAINING_SHARES: Final = (1.0, 0.3, 0.1, 0.03)
 """Shares of further pretraining's own length that may be run."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
@@ -25,7 +25,7 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One training: a recipe, one of its rates (None where it has none), a seed, and the fold (None without folds)."""
 
     entrant: str
@@ -41,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class RecipePlan:
     """A recipe as a design sees it. rates: in the order of preference, () where there are none. seeds: likewise; one
     alone where luck plays no part. further: whether further pretraining comes first."""
 
@@ -50,10 +50,10 @@ class Line:
     seeds: tuple[int, ...]
     further: bool = False
 
-    def cells(self, rates: int, seeds: int, folds: int | None) -> list[Cell]:
+    def cells(self, rates: int, seeds: int, folds: int | None) -> list[Trial]:
         """Its cells with so many rates and seeds."""
         return [
-            Cell(self.name, rate, seed, fold)
+            Trial(self.name, rate, seed, fold)
             for fold in (range(folds) if folds else (None,))
             for seed in self.seeds[:seeds]
             for rate in (self.rates[:rates] or (None,))
@@ -69,26 +69,26 @@ class Design:
     seeds: int
     share: float = 1.0
 
-    def cells(self, lines: Sequence[Line], folds: int | None) -> list[Cell]:
+    def cells(self, lines: Sequence[RecipePlan], folds: int | None) -> list[Trial]:
         """All trainings, recipe by recipe."""
         taken = [line for line in lines if line.name in self.names]
         return [cell for line in taken for cell in line.cells(self.rates, self.seeds, folds)]
 
 
-def full_design(lines: Sequence[Line]) -> Design:
+def full_design(lines: Sequence[RecipePlan]) -> Design:
     """Everything that was asked for."""
     rates = max((len(line.rates) for line in lines), default=0)
     return Design(tuple(line.name for line in lines), max(rates, 1), max(len(line.seeds) for line in lines))
 
 
-def smaller_designs(lines: Sequence[Line], dearest: Sequence[str]) -> Iterator[Design]:
+def smaller_designs(lines: Sequence[RecipePlan], dearest: Sequence[str]) -> Iterator[Design]:
     """The full design, then ever smaller ones. dearest: names that may be left out, in that order."""
     full = full_design(lines)
     counts = list(dict.fromkeys((full.rates, max(full.rates // 2, 1), 1)))
     fewest = min(full.seeds, 2)
     for gone in range(len(dearest) + 1):
         names = tuple(name for name in full.names if name not in dearest[:gone])
-        shares = SHARES if any(line.further for line in lines if line.name in names) else SHARES[:1]
+        shares = TRAINING_SHARES if any(line.further for line in lines if line.name in names) else TRAINING_SHARES[:1]
         last = gone == len(dearest)
         for seeds in range(full.seeds, 0 if last else fewest - 1, -1):
             for share in shares:
@@ -100,7 +100,7 @@ def pick_design(designs: Iterator[Design], cost: Callable[[Design], float], seco
     return next((design for design in designs if cost(design) <= seconds), None)
 
 
-def left_out(full: Design, chosen: Design, reason: str) -> list[str]:
+def describe_left_out(full: Design, chosen: Design, reason: str) -> list[str]:
     """What the chosen design has less than the full one, in words. reason: why recipes are not in."""
     words = [f"{name}: {reason}" for name in full.names if name not in chosen.names]
     if chosen.rates < full.rates:
@@ -120,20 +120,20 @@ def parse_duration(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-FURTHER: Final = "further-"
+FURTHER_PREFIX: Final = "further-"
 """Before a shipped recipe's name: that recipe after further pretraining."""
 
-STAGE: Final = "tapt"
+FURTHER_STAGE: Final = "tapt"
 """The recipe whose further pretraining that is."""
 
-DEFAULT: Final = (
+DEFAULT_RECIPES: Final = (
     "finetune",
     "frozen-mlp",
     "frozen-linear",
-    f"{FURTHER}finetune",
-    f"{FURTHER}frozen-mlp",
-    f"{FURTHER}frozen-linear",
-    *baselines.NAMES,
+    f"{FURTHER_PREFIX}finetune",
+    f"{FURTHER_PREFIX}frozen-mlp",
+    f"{FURTHER_PREFIX}frozen-linear",
+    *baselines.BASELINE_NAMES,
 )
 
 RATES: Final = (5e-5, 2e-5, 3e-5, 4e-5)
@@ -146,7 +146,7 @@ _OTHER_HEAD_RATES: Final = (1e-3, 1e-2, 3e-3, 3e-4)
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Candidate:
     """One side of the comparison. recipe: None for a baseline. rates: to choose from, () where it has none. seed: the
     first of its seeds."""
 
@@ -171,12 +171,12 @@ class Entrant:
         """Whether another seed gives another result."""
         return self.recipe is not None and self.recipe.training.optimizer != "lbfgs"
 
-    def line(self, seeds: int) -> Line:
+    def line(self, seeds: int) -> RecipePlan:
         """As a design sees it."""
         count = seeds if self.lucky else 1
-        return Line(self.name, self.rates, tuple(range(self.seed, self.seed + count)), self.further)
+        return RecipePlan(self.name, self.rates, tuple(range(self.seed, self.seed + count)), self.further)
 
-    def shortened(self, share: float) -> "Entrant":
+    def shortened(self, share: float) -> "Candidate":
         """With that share of its further pretraining."""
         if share == 1 or self.recipe is None or self.recipe.further_pretraining is None:
             return self
@@ -189,16 +189,16 @@ class Entrant:
             given["warmup_steps"] = int(stage.warmup_steps * share)
         fields = stage.model_dump(mode="json") | given
         recipe = self.recipe.with_fields(further_pretraining=fields)
-        return Entrant(self.name, self.title, recipe, self.rates, self.seed)
+        return Candidate(self.name, self.title, recipe, self.rates, self.seed)
 
 
-def read_entrants(
+def read_candidates(
     names: Sequence[str | Path],
     *,
     rates: tuple[float, ...] | None = None,
     head_rates: tuple[float, ...] | None = None,
     **fields: Any,
-) -> list[Entrant]:
+) -> list[Candidate]:
     """The entrants by these names: shipped recipes, `further-` and a shipped recipe, baselines, or YAML files.
 
     rates, head_rates: what encoders and heads choose from, in place of the grids here; a recipe that names several
@@ -220,26 +220,26 @@ def read_entrants(
 
 def _entrant(
     name: str | Path, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None, fields: dict[str, Any]
-) -> Entrant:
+) -> Candidate:
     word = str(name)
-    if word in baselines.NAMES:
-        return Entrant(word, baselines.NAMES[word], None)
+    if word in baselines.BASELINE_NAMES:
+        return Candidate(word, baselines.BASELINE_NAMES[word], None)
     stage = fields.get("further_pretraining")
     plain = {field: value for field, value in fields.items() if field != "further_pretraining"}
-    shipped = word.removeprefix(FURTHER)
+    shipped = word.removeprefix(FURTHER_PREFIX)
     if word in recipe_names():
         recipe = Recipe.load(word, **plain)
-    elif word.startswith(FURTHER) and shipped in recipe_names():
-        recipe = Recipe.load(shipped, **plain, further_pretraining=stage or STAGE)
+    elif word.startswith(FURTHER_PREFIX) and shipped in recipe_names():
+        recipe = Recipe.load(shipped, **plain, further_pretraining=stage or FURTHER_STAGE)
     elif Path(word).exists():
         recipe, word = Recipe.load(name, **plain), Path(word).stem
     else:
         raise RecipeError(
             f"no recipe {word!r}",
             expected="a shipped recipe, `further-` and one, a baseline, or a YAML file",
-            remedy=did_you_mean(word, [*recipe_names(), *DEFAULT]),
+            remedy=did_you_mean(word, [*recipe_names(), *DEFAULT_RECIPES]),
         )
-    return Entrant(word, _title(word, recipe), recipe, _grid(recipe, rates, head_rates), recipe.training.seed)
+    return Candidate(word, _title(word, recipe), recipe, _grid(recipe, rates, head_rates), recipe.training.seed)
 
 
 def _grid(recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None) -> tuple[float, ...]:
@@ -255,7 +255,7 @@ def _grid(recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[flo
 
 def _title(name: str, recipe: Recipe) -> str:
     """What people call it: of shipped recipes in words (without commas: titles stand in lists), of a file its name."""
-    if name.removeprefix(FURTHER) not in ("finetune", "frozen-mlp", "frozen-linear", "frozen-standard"):
+    if name.removeprefix(FURTHER_PREFIX) not in ("finetune", "frozen-mlp", "frozen-linear", "frozen-standard"):
         return name
     kind = {"mlp": "MLP"}.get(recipe.head.kind, recipe.head.kind)
     base = "Fine-tuned base" if recipe.way == "finetune" else "Frozen base"
@@ -263,7 +263,7 @@ def _title(name: str, recipe: Recipe) -> str:
     return f"{plain} after further pretraining" if recipe.further_pretraining else plain
 
 
-def _check_rows(entrants: Sequence[Entrant]) -> None:
+def _check_rows(entrants: Sequence[Candidate]) -> None:
     """All read the same rows by the same columns and choose by the same metric."""
     recipes = {entrant.name: entrant.recipe for entrant in entrants if entrant.recipe is not None}
     first = next(iter(recipes))

@@ -9,12 +9,12 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from fullbake.comparison.design import Cell, Design, Entrant, Line
+from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core.hashing import fingerprint
 from fullbake.training.job import Job
-from fullbake.training.selection import Trial, Way
-from fullbake.training.strategies import bind
+from fullbake.training.selection import Strategy, TrainingRun
+from fullbake.training.strategies import strategy_for
 
 SAMPLES: Final = (16, 128, 512)
 """Rows that are trained to see how fast it goes: the next larger sample where the last one took under `PATIENCE`. The
@@ -37,7 +37,7 @@ LBFGS_ROW: Final = 2e-3
 
 
 @dataclass(frozen=True)
-class Pace:
+class Speed:
     """Rows a second on one base: when its weights train, and when it only reads."""
 
     train: float
@@ -45,7 +45,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class DataSizes:
     """Rows of the parts, of all rows together, and how many folds (1 without)."""
 
     train: int
@@ -55,28 +55,28 @@ class Sizes:
     folds: int
 
 
-def measure_pace(job: Job) -> Pace:
+def measure_speed(job: Job) -> Speed:
     """By the first batches of a job's training rows under the standard head, whatever its recipe is."""
     training = TrainingConfig(metric="neg_log_loss", epochs=1)
     fields = {"way": "finetune", "head": HeadConfig(), "training": training, "further_pretraining": None}
-    way = bind(replace(job, recipe=job.recipe.model_copy(update=fields)))
+    way = strategy_for(replace(job, recipe=job.recipe.model_copy(update=fields)))
     order, model = np.random.default_rng(0).permutation(len(way.train.labels)), way.start()
     for count in SAMPLES:
-        pace = _pace(way, model, np.sort(order[:count]))
+        pace = _time_batches(way, model, np.sort(order[:count]))
         if min(count, len(order)) / pace.train > PATIENCE:
             break
     return pace
 
 
-def _pace(way: Way, model: PreTrainedModel, rows: np.ndarray) -> Pace:
+def _time_batches(way: Strategy, model: PreTrainedModel, rows: np.ndarray) -> Speed:
     def validate(_: nn.Module, __: int) -> dict[str, Any]:
         return {"validation_loss": 0.0, "neg_log_loss": 0.0}
 
     sample = way.train.take(rows)
-    history = way.fit(model, sample, validate, Trial(2e-5, "neg_log_loss", "pace"))
+    history = way.fit(model, sample, validate, TrainingRun(2e-5, "neg_log_loss", "pace"))
     started = time.perf_counter()
     way.logits(model, sample)
-    return Pace(float(history[0]["rows_per_second"]), len(rows) / (time.perf_counter() - started))
+    return Speed(float(history[0]["rows_per_second"]), len(rows) / (time.perf_counter() - started))
 
 
 @dataclass
@@ -86,9 +86,9 @@ class Forecast:
     paces: by base. taken: seconds of the cells that are done, by recipe. prepared: what has been made already.
     """
 
-    entrants: Mapping[str, Entrant]
-    paces: Mapping[str, Pace]
-    sizes: Sizes
+    entrants: Mapping[str, Candidate]
+    paces: Mapping[str, Speed]
+    sizes: DataSizes
     taken: dict[str, list[float]] = field(default_factory=dict)
     prepared: set[str] = field(default_factory=set)
 
@@ -130,7 +130,7 @@ class Forecast:
         """What a recipe stands on, for `prepared`."""
         return set(self._needs(self.entrants[name], 1.0))
 
-    def _needs(self, entrant: Entrant, share: float) -> dict[str, float]:
+    def _needs(self, entrant: Candidate, share: float) -> dict[str, float]:
         recipe, sizes = entrant.recipe, self.sizes
         if recipe is None:
             return {}
@@ -149,15 +149,15 @@ class Forecast:
             needs[f"{recipe.base} {stage} {pooling}"] = passes * sizes.whole / pace.infer
         return needs
 
-    def design(self, design: Design, lines: Sequence[Line], folds: int | None) -> float:
+    def design(self, design: Design, lines: Sequence[RecipePlan], folds: int | None) -> float:
         """A whole design."""
         cells = design.cells(lines, folds)
         return self.preparation(design.names, design.share) + self.cells(cells) + self.all_scoring(cells)
 
-    def cells(self, cells: Sequence[Cell]) -> float:
+    def cells(self, cells: Sequence[Trial]) -> float:
         """These cells."""
         return sum(self.cell(cell.entrant) for cell in cells)
 
-    def all_scoring(self, cells: Sequence[Cell]) -> float:
+    def all_scoring(self, cells: Sequence[Trial]) -> float:
         """The choices among these cells."""
         return sum(self.scoring(name) for name, _, _ in {(cell.entrant, cell.seed, cell.fold) for cell in cells})

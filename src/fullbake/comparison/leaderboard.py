@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,13 +23,13 @@ import numpy as np
 
 from fullbake import __version__
 from fullbake.classifier.adapt import record_of
-from fullbake.classifier.manifest import MANIFEST
-from fullbake.classifier.model import Classifier, Record
+from fullbake.classifier.manifest import MANIFEST_FILE
+from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.comparison import report, verdict
-from fullbake.comparison.design import Cell, Design, Entrant, Line
-from fullbake.comparison.runner import Kept, Result, Rounds, Setting
-from fullbake.comparison.trial import Outcome, restore
-from fullbake.comparison.verdict import Scored, Truth, compare_all, disputed
+from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
+from fullbake.comparison.runner import Artifact, CandidateResult, Runner, RunnerSettings
+from fullbake.comparison.trial import TrialResult, restore_network
+from fullbake.comparison.verdict import RecipePredictions, TestRows, list_disagreements, test_all_pairs
 from fullbake.config.problems import problem_of
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
@@ -37,29 +38,29 @@ from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Part, Parts
-from fullbake.evaluation.calibration import Finished
+from fullbake.evaluation.calibration import CalibratedDecision
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models.encoding import count_tokens
-from fullbake.pretraining.forgetting import Probe, open_probe
+from fullbake.pretraining.forgetting import ForgettingProbe, open_probe
 from fullbake.training.job import Job
 
-OPENING: Final = 60.0
+PROBE_OPENING_SECONDS: Final = 60.0
 """Seconds that must be left for opening a base's probe: where the base has no masked-LM head, one may have to be
 trained."""
 
-READING: Final = 15.0
+PROBE_SECONDS: Final = 15.0
 """Seconds that must be left for reading one encoder, with a probe that is open."""
 
 
-class Forgetting:
+class ForgettingMeasurement:
     """rounds: those that are over. time_left: seconds of the budget. What was not measured for lack of time is told in
     `rounds.gone`."""
 
-    def __init__(self, rounds: Rounds, time_left: Callable[[], float]) -> None:
+    def __init__(self, rounds: Runner, time_left: Callable[[], float]) -> None:
         self._rounds, self._time_left = rounds, time_left
-        self._open: dict[str, tuple[Probe, dict[str, float]]] = {}
+        self._open: dict[str, tuple[ForgettingProbe, dict[str, float]]] = {}
 
-    def of(self, result: Result) -> dict[str, Any] | None:
+    def of(self, result: CandidateResult) -> dict[str, Any] | None:
         """before and after (mlm_loss, mlm_accuracy); None where a recipe leaves its encoder as it was, where no time is
         left, and where it cannot be measured, which a warning says."""
         entrant, cells = result.entrant, self._rounds.setting.cells
@@ -70,7 +71,7 @@ class Forgetting:
         kept = cells.read(cell.id, "probed", identity)
         if kept is not None:
             return dict(kept.facts)
-        if self._time_left() < (READING if entrant.recipe.base in self._open else OPENING):
+        if self._time_left() < (PROBE_SECONDS if entrant.recipe.base in self._open else PROBE_OPENING_SECONDS):
             self._rounds.gone.append(f"forgetting by {entrant.name}: no time was left to measure it")
             return None
         try:
@@ -78,16 +79,16 @@ class Forgetting:
         except Error as error:
             warn(f"what {entrant.name} forgot could not be measured: {error.what}")
             return None
-        cells.keep(cell.id, "probed", identity, Kept(found, {}))
+        cells.keep(cell.id, "probed", identity, Artifact(found, {}))
         return found
 
-    def _read(self, result: Result, cell: Cell) -> dict[str, Any]:
+    def _read(self, result: CandidateResult, cell: Trial) -> dict[str, Any]:
         job = self._rounds.seeded(cell, result.outcomes[cell])
         probe, before = self._probe(job)
-        model = restore(job, self._rounds.weights(cell))
+        model = restore_network(job, self._rounds.weights(cell))
         return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
 
-    def _probe(self, job: Job) -> tuple[Probe, dict[str, float]]:
+    def _probe(self, job: Job) -> tuple[ForgettingProbe, dict[str, float]]:
         if job.recipe.base not in self._open:
             probe = open_probe(job.recipe.base, cache_dir=job.cache_dir)
             self._open[job.recipe.base] = probe, probe.read(probe.head.model.base_model)
@@ -103,14 +104,14 @@ LENGTHS_OF: Final = 5_000
 
 
 @dataclass(frozen=True)
-class Ending:
+class FinishedComparison:
     """What a comparison ends with. lines: all that was asked for; design: what was run of it. started: by
     `time.monotonic`. seconds: the budget."""
 
     out: Path
-    setting: Setting
-    rounds: Rounds
-    lines: Sequence[Line]
+    setting: RunnerSettings
+    rounds: Runner
+    lines: Sequence[RecipePlan]
     design: Design
     left_out: Sequence[str]
     started: float
@@ -119,7 +120,7 @@ class Ending:
     folds: int | None
 
     @property
-    def results(self) -> dict[str, Result]:
+    def results(self) -> dict[str, CandidateResult]:
         """Of each recipe that was run."""
         return self.rounds.results
 
@@ -134,17 +135,17 @@ class Ending:
         return float("inf") if self.seconds is None else self.started + self.seconds - time.monotonic()
 
 
-def conclude(ending: Ending) -> dict[str, Any]:
+def write_results(ending: FinishedComparison) -> dict[str, Any]:
     """Write the leaderboard, the best classifier and the page. Returns what the leaderboard holds."""
     truth = _truth(ending)
     scored = {
         name: _scored(ending, result, truth) for name, result in ending.results.items() if result.status == "done"
     }
-    verdict = compare_all(list(scored.values()), truth)
+    verdict = test_all_pairs(list(scored.values()), truth)
     taken = verdict.recommended or _highest(scored.values(), truth)
     if taken is not None:
         _save_best(ending, ending.results[taken])
-    forgetting = Forgetting(ending.rounds, lambda: ending.time_left)
+    forgetting = ForgettingMeasurement(ending.rounds, lambda: ending.time_left)
     recipes = [_recipe(ending, line, scored.get(line.name), truth, forgetting) for line in ending.lines]
     board = {
         "format": FORMAT,
@@ -163,7 +164,7 @@ def conclude(ending: Ending) -> dict[str, Any]:
         "recipes": recipes,
         "pairs": [pair.to_json() for pair in verdict.pairs],
         "verdict": verdict.to_json(),
-        "disagreements": disputed(list(scored.values()), truth),
+        "disagreements": list_disagreements(list(scored.values()), truth),
         "stamps": _stamps(ending),
     }
     with storage.staged_file(ending.out / LEADERBOARD, overwrite=True) as fresh:
@@ -173,22 +174,22 @@ def conclude(ending: Ending) -> dict[str, Any]:
     return board
 
 
-def _truth(ending: Ending) -> Truth:
+def _truth(ending: FinishedComparison) -> TestRows:
     tests = [parts.test for parts in ending.setting.folds if parts.test is not None]
     names, positive = tests[0].source.label_names, ending.setting.decision.positive
     place = None
     if tests[0].labels.ndim == 1 and (positive is not None or len(names) == 2):
         place = len(names) - 1 if positive is None else names.index(positive)
-    return Truth(tests, ending.setting.metric, place)
+    return TestRows(tests, ending.setting.metric, place)
 
 
-def _scored(ending: Ending, result: Result, truth: Truth) -> Scored:
+def _scored(ending: FinishedComparison, result: CandidateResult, truth: TestRows) -> RecipePredictions:
     """The test scores of a recipe, its folds put together."""
     cells = result.picked()
     seeds = result.seeds()
     logits = [[result.scores[cell].logits for cell in cells if cell.seed == seed] for seed in seeds]
     decided = [[_decided(result, cell, truth) for cell in cells if cell.seed == seed] for seed in seeds]
-    return Scored(
+    return RecipePredictions(
         result.entrant.name,
         result.entrant.title,
         result.entrant.recipe is None,
@@ -199,7 +200,7 @@ def _scored(ending: Ending, result: Result, truth: Truth) -> Scored:
     )
 
 
-def _decided(result: Result, cell: Cell, truth: Truth) -> np.ndarray:
+def _decided(result: CandidateResult, cell: Trial, truth: TestRows) -> np.ndarray:
     problem_type = problem_of(truth.labels)
     decision = Decision.from_json(result.outcomes[cell].decision, problem_type, truth.names)
     return decision.decide(probabilities(result.scores[cell].logits, problem_type))
@@ -208,7 +209,13 @@ def _decided(result: Result, cell: Cell, truth: Truth) -> np.ndarray:
 # A recipe
 
 
-def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth, forgetting: Forgetting) -> dict[str, Any]:
+def _recipe(
+    ending: FinishedComparison,
+    line: RecipePlan,
+    scored: RecipePredictions | None,
+    truth: TestRows,
+    forgetting: ForgettingMeasurement,
+) -> dict[str, Any]:
     """A recipe's entry; of one that is not done as far as it came."""
     result = ending.results.get(line.name)
     entrant = ending.setting.entrants[line.name]
@@ -233,7 +240,7 @@ def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth, for
     histories = [result.outcomes[cell].history for cell in result.picked() if cell.fold == first]
     return (
         entry
-        | verdict.describe(scored, truth)
+        | verdict.describe_scores(scored, truth)
         | {
             "histories": [history for history in histories if history],
             "cost": _cost(ending, result),
@@ -243,12 +250,12 @@ def _recipe(ending: Ending, line: Line, scored: Scored | None, truth: Truth, for
     )
 
 
-def _why_left_out(ending: Ending, name: str) -> str:
+def _why_left_out(ending: FinishedComparison, name: str) -> str:
     own = [line.partition(": ")[2] for line in ending.left_out if line.startswith(f"{name}: ")]
     return own[0] if own else "left out"
 
 
-def _rates(result: Result) -> list[dict[str, Any]]:
+def _rates(result: CandidateResult) -> list[dict[str, Any]]:
     """Each rate's validation scores, seed by seed (and fold by fold)."""
     rates = sorted({cell.rate for cell in result.outcomes if cell.rate is not None}, reverse=True)
     entries = []
@@ -264,34 +271,34 @@ def _most(chosen: Sequence[float | None]) -> float | None:
     return max(chosen, key=chosen.count) if chosen else None
 
 
-def _restarts(result: Result) -> list[dict[str, str]]:
+def _restarts(result: CandidateResult) -> list[dict[str, str]]:
     return [{"cell": cell.id, "reason": told} for cell, outcome in result.outcomes.items() for told in outcome.restarts]
 
 
-def _collapses(result: Result) -> list[dict[str, str]]:
+def _collapses(result: CandidateResult) -> list[dict[str, str]]:
     """Cells that stayed collapsed, or failed, though others of the recipe did not."""
     return [{"cell": cell.id, "reason": outcome.reason} for cell, outcome in result.outcomes.items() if outcome.reason]
 
 
-def _seconds(ending: Ending, result: Result) -> float:
+def _seconds(ending: FinishedComparison, result: CandidateResult) -> float:
     """Of one classifier by the recipe."""
     return _prepared_seconds(ending, result) + float(
         np.mean([result.outcomes[cell].seconds for cell in result.picked()])
     )
 
 
-def _prepared_seconds(ending: Ending, result: Result) -> float:
+def _prepared_seconds(ending: FinishedComparison, result: CandidateResult) -> float:
     """Of what all trainings of a recipe share: further pretraining and features."""
     stage = float(np.mean([result.outcomes[cell].stage_seconds for cell in result.picked()]))
     rows = len(ending.parts.train) + len(ending.parts.chooser)
     return stage + (rows / _speed(result) if result.entrant.way == "frozen" else 0.0)
 
 
-def _speed(result: Result) -> float:
+def _speed(result: CandidateResult) -> float:
     return float(np.median([result.scores[cell].rows_per_second for cell in result.picked()]))
 
 
-def _cost(ending: Ending, result: Result) -> dict[str, Any]:
+def _cost(ending: FinishedComparison, result: CandidateResult) -> dict[str, Any]:
     outcomes = [result.outcomes[cell] for cell in result.picked()]
     memory = [outcome.memory for outcome in outcomes if outcome.memory is not None]
     return {
@@ -308,14 +315,14 @@ def _cost(ending: Ending, result: Result) -> dict[str, Any]:
 # The best
 
 
-def _highest(everyone: Iterable[Scored], truth: Truth) -> str | None:
+def _highest(everyone: Iterable[RecipePredictions], truth: TestRows) -> str | None:
     """The classifier with the best mean, where none is recommended: all are worse than a baseline."""
     classifiers = [scored for scored in everyone if not scored.baseline]
     best = max(classifiers, key=lambda scored: scored.resampled(truth).mean, default=None)
     return None if best is None else best.name
 
 
-def _save_best(ending: Ending, result: Result) -> None:
+def _save_best(ending: FinishedComparison, result: CandidateResult) -> None:
     """The recommended recipe's classifier, unless it stands there already."""
     cell = result.favorite()
     identity, target = ending.rounds.identity(cell), ending.out / BEST
@@ -325,28 +332,28 @@ def _save_best(ending: Ending, result: Result) -> None:
     job = ending.rounds.seeded(cell, outcome)
     finished = _finished(outcome, job.parts.train)
     record = record_of(job, finished, outcome.history, result.scores[cell].logits)
-    record = Record(record.facts | {"run": identity, "truncation_tried": {}}, record.seen, record.history)
-    model = restore(job, ending.rounds.weights(cell))
+    record = RunRecord(record.facts | {"run": identity, "truncation_tried": {}}, record.seen, record.history)
+    model = restore_network(job, ending.rounds.weights(cell))
     classifier = Classifier(model, job.tokenizer, job.recipe.tokens, record, finished.decision)
     classifier.save(target, overwrite=True)
 
 
 def _run_of(folder: Path) -> str | None:
     try:
-        found = storage.read_json(folder / MANIFEST).get("run")
+        found = storage.read_json(folder / MANIFEST_FILE).get("run")
     except (OSError, ValueError):
         return None
     return None if found is None else str(found)
 
 
-def _finished(outcome: Outcome, train: Part) -> Finished:
+def _finished(outcome: TrialResult, train: Part) -> CalibratedDecision:
     names = train.source.label_names
     decision = Decision.from_json(outcome.decision, problem_of(train.labels), names)
     assert outcome.calibration is not None
-    return Finished(decision, outcome.logits, outcome.calibration, outcome.thresholds)
+    return CalibratedDecision(decision, outcome.logits, outcome.calibration, outcome.thresholds)
 
 
-def _clear_weights(ending: Ending) -> None:
+def _clear_weights(ending: FinishedComparison) -> None:
     """The best classifier has its own; any other can be trained again to the same bits."""
     for result in ending.results.values():
         for cell in result.outcomes:
@@ -356,7 +363,7 @@ def _clear_weights(ending: Ending) -> None:
 # Facts
 
 
-def _design(ending: Ending) -> dict[str, Any]:
+def _design(ending: FinishedComparison) -> dict[str, Any]:
     return {
         "seeds": sorted({cell.seed for result in ending.results.values() for cell in result.outcomes}),
         "rates": {line.name: list(line.rates[: ending.design.rates]) for line in ending.lines},
@@ -368,8 +375,8 @@ def _design(ending: Ending) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     return {
-        "processor": runtime.processor(),
-        "cores": runtime.processors(),
+        "processor": runtime.processor_name(),
+        "cores": runtime.count_processors(),
         "threads": runtime.threads(),
         "device": runtime.device().type,
         "system": platform.system(),
@@ -384,10 +391,12 @@ def _command() -> str:
     return " ".join(["fullbake", *(f'"{word}"' if " " in word else word for word in words)])
 
 
-def _data(ending: Ending) -> dict[str, Any]:
+def _data(ending: FinishedComparison) -> dict[str, Any]:
     parts, tests = ending.parts, [parts.test for parts in ending.setting.folds if parts.test is not None]
     job = next(iter(ending.setting.jobs.values()))[0]
-    facts = inspection.inspect_parts(parts, job.tokenizer, job.recipe.tokens, job.recipe.data)
+    facts = inspection.inspect_parts(
+        parts, job.recipe.data, partial(count_tokens, job.tokenizer), job.recipe.tokens.max_length
+    )
     return {
         "source": Path(parts.train.source.source).name,
         "rows": len(parts.train.source),
@@ -400,7 +409,7 @@ def _data(ending: Ending) -> dict[str, Any]:
         "labels": _labels(parts, tests),
         "lengths": _lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
         "fingerprint": fingerprint([part.fingerprint() for part in parts.named().values()]),
-        "findings": [inspection.describe(found) for found in facts.findings],
+        "findings": [inspection.describe_finding(found) for found in facts.findings],
     }
 
 
@@ -433,7 +442,7 @@ def _lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
     }
 
 
-def _stamps(ending: Ending) -> list[str]:
+def _stamps(ending: FinishedComparison) -> list[str]:
     stamps = []
     allowed = max(parts.overlap_allowed for parts in ending.setting.folds)
     if allowed:
@@ -448,5 +457,5 @@ def _stamps(ending: Ending) -> list[str]:
     return stamps
 
 
-def _transductive(entrant: Entrant) -> bool:
+def _transductive(entrant: Candidate) -> bool:
     return entrant.recipe is not None and entrant.recipe.stage.transductive

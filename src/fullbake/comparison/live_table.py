@@ -14,11 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fullbake.core.console import console, duration, hush, say
+from fullbake.core.console import console, format_duration, say, silenced
 
 
 @dataclass
-class Row:
+class LiveRow:
     """A recipe on the board. total, done: cells. best: mean metric on validation of the rate in the lead. note: chosen
     rate, or what went wrong."""
 
@@ -30,11 +30,11 @@ class Row:
 
 
 @dataclass
-class Board:
+class LiveTable:
     """What is shown. metric: what to call it. left: seconds that the rest is expected to take, None where unknown."""
 
     metric: str
-    rows: dict[str, Row]
+    rows: dict[str, LiveRow]
     left: float | None = None
     working: str = ""
     since: float = field(default_factory=time.monotonic)
@@ -54,7 +54,7 @@ class Board:
         if self.left is None:
             return ""
         rest = max(self.left - (time.monotonic() - self.told), 0.0)
-        return f"  about {duration(rest)} left" if rest >= 1 else ""
+        return f"  about {format_duration(rest)} left" if rest >= 1 else ""
 
     def __rich__(self) -> RenderableType:
         """The table as it now is."""
@@ -66,15 +66,15 @@ class Board:
         for row in self.rows.values():
             best = "" if row.best is None else f"{row.best:.4f}"
             table.add_row(Text(row.name), f"{row.done} of {row.total}", best, Text(row.note))
-        spent = duration(time.monotonic() - self.since)
+        spent = format_duration(time.monotonic() - self.since)
         return Group(table, Text(f"{self.working}  {spent} so far{self._time_left()}"))
 
 
 @contextmanager
-def shown(metric: str, rows: Sequence[Row]) -> Iterator[Board]:
+def show_live_table(metric: str, rows: Sequence[LiveRow]) -> Iterator[LiveTable]:
     """The board, live while the block runs."""
-    board = Board(metric, {row.name: row for row in rows})
-    with hush():
+    board = LiveTable(metric, {row.name: row for row in rows})
+    with silenced():
         if not console.is_terminal:
             yield board
             return

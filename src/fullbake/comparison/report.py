@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fullbake.comparison import report_figures, svg
-from fullbake.comparison.report_figures import Look, Recipe
+from fullbake.comparison.report_figures import MarkerStyle, RecipeEntry
 from fullbake.comparison.svg import Axis, Interval
-from fullbake.config.problems import spoken
+from fullbake.config.problems import metric_phrase
 from fullbake.core import console, storage
 from fullbake.core.errors import DataError
 
@@ -41,7 +41,7 @@ KEYS = (
 )
 """What a leaderboard has to tell for the page."""
 
-MOST_DISAGREEMENTS = 60
+SHOWN_DISAGREEMENTS = 60
 """More rows than this make the page long and are left to `leaderboard.json`."""
 
 LARGEST_MATRIX = 20
@@ -50,7 +50,7 @@ LARGEST_MATRIX = 20
 LONG_TEXT = 500
 """Characters of a text that stand on the page before it has to be unfolded."""
 
-Board = dict[str, Any]
+Leaderboard = dict[str, Any]
 
 
 def write_report(folder: Path) -> Path:
@@ -65,12 +65,12 @@ def write_report(folder: Path) -> Path:
     return target
 
 
-def render_report(board: Board) -> str:
+def render_report(board: Leaderboard) -> str:
     """The page of a leaderboard."""
     return _environment().get_template("report.html").render(_view(board))
 
 
-def _read_board(path: Path) -> Board:
+def _read_board(path: Path) -> Leaderboard:
     try:
         board = storage.read_json(path)
     except FileNotFoundError as error:
@@ -110,18 +110,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     words = (
-        console.score,
-        console.span,
-        console.signed,
-        console.chance,
-        console.duration,
+        console.format_score,
+        console.format_interval,
+        console.format_difference,
+        console.format_p_value,
+        console.format_duration,
         console.size,
-        console.count,
-        console.about,
-        console.moment,
+        console.format_count,
+        console.format_estimate,
+        console.format_time,
     )
     environment.filters |= {word.__name__: word for word in words}
-    environment.filters |= {"name": lambda value: svg.isolate(str(value)), "text": svg.reveal}
+    environment.filters |= {"name": lambda value: svg.isolate_text(str(value)), "text": svg.escape_text}
     return environment
 
 
@@ -129,21 +129,21 @@ def _finalize(value: Any) -> Any:
     """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
     if value is None:
         return console.UNKNOWN
-    return value if isinstance(value, Markup) else svg.show(str(value))
+    return value if isinstance(value, Markup) else svg.mark_hidden(str(value))
 
 
-def _view(board: Board) -> dict[str, Any]:
+def _view(board: Leaderboard) -> dict[str, Any]:
     """All that the template asks for."""
     metric = str(board["metric"])
-    title = spoken(metric)
+    title = metric_phrase(metric)
     done = _ranked(board)
-    look = report_figures.looks(board["recipes"])
+    look = report_figures.marker_styles(board["recipes"])
     return {
         "board": board,
         "source": _source(board["data"]["source"]),
         "metric": metric,
         "metric_title": title,
-        "metric_titles": {name: spoken(name) for recipe in done for name in recipe["test"]},
+        "metric_titles": {name: metric_phrase(name) for recipe in done for name in recipe["test"]},
         "done": done,
         "look": look,
         "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
@@ -167,20 +167,20 @@ def _view(board: Board) -> dict[str, Any]:
         "matrix_fits": len(board["label_names"]) <= LARGEST_MATRIX,
         "confusions": {recipe["name"]: _confusions(recipe, board["label_names"]) for recipe in done},
         "forgetting": [recipe for recipe in done if recipe.get("forgetting")],
-        "disagreements": [_disagreement(entry) for entry in board["disagreements"][:MOST_DISAGREEMENTS]],
+        "disagreements": [_disagreement(entry) for entry in board["disagreements"][:SHOWN_DISAGREEMENTS]],
         "long_text": LONG_TEXT,
         "duplicates": _items(board["data"]["duplicates"]),
         "most_rows": max((entry["train"] or 0 for entry in board["data"]["labels"]), default=0),
     }
 
 
-def _ranked(board: Board) -> list[Recipe]:
+def _ranked(board: Leaderboard) -> list[RecipeEntry]:
     """Finished recipes, the best mean first; one without a mean last."""
     done = [recipe for recipe in board["recipes"] if recipe["status"] == "done"]
     return sorted(done, key=lambda recipe: -_figure(recipe, board["metric"]).get("mean", -1e9))
 
 
-def _figure(recipe: Recipe, metric: str) -> dict[str, Any]:
+def _figure(recipe: RecipeEntry, metric: str) -> dict[str, Any]:
     """The metric's figure, without the keys that have no value."""
     figure = (recipe.get("test") or {}).get(metric) or {}
     return {key: value for key, value in figure.items() if value is not None}
@@ -189,7 +189,7 @@ def _figure(recipe: Recipe, metric: str) -> dict[str, Any]:
 # Tables
 
 
-def _leaders(done: Sequence[Recipe], board: Board, look: Mapping[str, Look]) -> dict[str, Any]:
+def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, look: Mapping[str, MarkerStyle]) -> dict[str, Any]:
     """The leaderboard's rows, and the axis that their intervals share (None where no figure is known)."""
     figures = {recipe["name"]: _figure(recipe, board["metric"]) for recipe in done}
     known = any("mean" in figure for figure in figures.values())
@@ -207,14 +207,14 @@ def _leaders(done: Sequence[Recipe], board: Board, look: Mapping[str, Look]) -> 
     return {"rows": rows, "scale": svg.axis_cell(axis) if axis else ""}
 
 
-def _interval(name: str, figure: Mapping[str, Any], look: Look, axis: Axis | None) -> Markup | str:
+def _interval(name: str, figure: Mapping[str, Any], look: MarkerStyle, axis: Axis | None) -> Markup | str:
     if axis is None or "mean" not in figure:
         return ""
     row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), look.color, look.marker)
     return svg.interval_cell(row, axis)
 
 
-def _standing(name: str, board: Board) -> str:
+def _standing(name: str, board: Leaderboard) -> str:
     """How a recipe stands to the one with the best mean."""
     best = board["verdict"]["best"]
     if name == best:
@@ -225,7 +225,7 @@ def _standing(name: str, board: Board) -> str:
     return "detectably worse" if pair["detectable"] else "no detectable difference"
 
 
-def _pairs(board: Board) -> dict[str, Any]:
+def _pairs(board: Leaderboard) -> dict[str, Any]:
     """Differences on one shared axis: first to the best recipe, then to the recommended one, then the others."""
     heads = [board["verdict"]["best"], board["verdict"]["recommended"]]
     pairs = sorted((_oriented(pair, heads) for pair in board["pairs"]), key=lambda pair: _precedence(pair, heads))
@@ -287,7 +287,7 @@ def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
     return [[(count, round(100 * share if share < 0.5 else 60 + 40 * share)) for count, share in row] for row in shares]
 
 
-def _confusions(recipe: Recipe, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
+def _confusions(recipe: RecipeEntry, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
     """(true, predicted, rows), the most frequent mistakes first."""
     cells = [
         (names[true], names[predicted], count)

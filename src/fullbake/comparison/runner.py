@@ -20,18 +20,18 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from fullbake.comparison.design import Cell, Entrant
+from fullbake.comparison.design import Candidate, Trial
 from fullbake.comparison.forecast import FIXED, Forecast
-from fullbake.comparison.live_table import Board
+from fullbake.comparison.live_table import LiveTable
 from fullbake.comparison.trial import (
-    Outcome,
-    Score,
-    Weights,
-    failed,
+    TestLogits,
+    TrialResult,
+    TrialWeights,
+    failed_trial,
     score_baseline,
-    score_cell,
+    score_trial,
     train_baseline,
-    train_cell,
+    train_trial,
 )
 from fullbake.config.sections import DecisionConfig
 from fullbake.core import storage
@@ -39,8 +39,8 @@ from fullbake.core.console import warn
 from fullbake.core.errors import Error, Fault, SpaceFault
 from fullbake.core.hashing import fingerprint
 from fullbake.data.splits import Parts
-from fullbake.pretraining.stage import staged
-from fullbake.training.checkpoints import Cadence, Unfinished
+from fullbake.pretraining.stage import with_further_pretraining
+from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun
 from fullbake.training.job import Job
 
 Kind = Literal["trained", "weights", "scored", "probed"]
@@ -49,7 +49,7 @@ _ARRAYS = "arrays.safetensors"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Artifact:
     """What a sealed folder holds: JSON values, and arrays by name."""
 
     facts: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Cells:
+class ArtifactStore:
     """The cells under one folder."""
 
     root: Path
@@ -66,7 +66,7 @@ class Cells:
         """Where all of a cell lies."""
         return self.root / cell
 
-    def read(self, cell: str, kind: Kind, identity: str) -> Kept | None:
+    def read(self, cell: str, kind: Kind, identity: str) -> Artifact | None:
         """What was kept, None where nothing of this identity was."""
         folder = self.root / cell / kind
         if not folder.is_dir():
@@ -77,9 +77,9 @@ class Cells:
         except (Fault, OSError, ValueError) as fault:
             warn(f"cell {cell} is damaged and will be made again: {fault}")
             return None
-        return Kept(about["facts"], arrays) if about["identity"] == identity else None
+        return Artifact(about["facts"], arrays) if about["identity"] == identity else None
 
-    def keep(self, cell: str, kind: Kind, identity: str, kept: Kept) -> None:
+    def keep(self, cell: str, kind: Kind, identity: str, kept: Artifact) -> None:
         """Put it in place of what is there."""
         with storage.staged(self.root / cell / kind, overwrite=True) as folder:
             storage.write_tensors(folder / _ARRAYS, kept.arrays)
@@ -88,23 +88,23 @@ class Cells:
     def drop(self, cell: str, kind: Kind) -> None:
         """Remove what was kept, if anything."""
         if (self.root / cell / kind).is_dir():
-            storage.remove(self.root / cell / kind)
+            storage.remove_tree(self.root / cell / kind)
 
 
-LONG: Final = 300.0
+LONG_TRIAL_SECONDS: Final = 300.0
 """Seconds from which on a cell is expected to be worth checkpoints of its own."""
 
-CLOSING: Final = 20.0
+CLOSING_SECONDS: Final = 20.0
 """Seconds kept for the verdict, the bundle and the page."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunnerSettings:
     """What all cells share. jobs: of each recipe, one a fold, with all their parts. folds: the parts, one a fold.
     metric, decision: for baselines. rules: what a baseline's cells depend on besides its rows."""
 
-    cells: Cells
-    entrants: Mapping[str, Entrant]
+    cells: ArtifactStore
+    entrants: Mapping[str, Candidate]
     jobs: Mapping[str, Sequence[Job]]
     folds: Sequence[Parts]
     metric: str
@@ -113,28 +113,28 @@ class Setting:
 
 
 @dataclass
-class Result:
+class CandidateResult:
     """What a recipe came to. outcomes: by cell. chosen: the rate of each fold. scores: of the chosen cells.
     reason: why it is not done."""
 
-    entrant: Entrant
-    outcomes: dict[Cell, Outcome] = field(default_factory=dict)
+    entrant: Candidate
+    outcomes: dict[Trial, TrialResult] = field(default_factory=dict)
     chosen: dict[int | None, float | None] = field(default_factory=dict)
-    scores: dict[Cell, Score] = field(default_factory=dict)
+    scores: dict[Trial, TestLogits] = field(default_factory=dict)
     status: str = "done"
     reason: str | None = None
 
-    def picked(self) -> list[Cell]:
+    def picked(self) -> list[Trial]:
         """The scored cells, those whose seed was scored in every fold, fold by fold and seed by seed."""
         folds = list(self.chosen)
         seeds = sorted({cell.seed for cell in self.scores})
         whole = [seed for seed in seeds if all(self._cell(fold, seed) in self.scores for fold in folds)]
         return [self._cell(fold, seed) for fold in folds for seed in whole]
 
-    def _cell(self, fold: int | None, seed: int) -> Cell:
-        return Cell(self.entrant.name, self.chosen[fold], seed, fold)
+    def _cell(self, fold: int | None, seed: int) -> Trial:
+        return Trial(self.entrant.name, self.chosen[fold], seed, fold)
 
-    def favorite(self) -> Cell:
+    def favorite(self) -> Trial:
         """The scored cell that validation likes best."""
         values = {cell: self.outcomes[cell].value for cell in self.picked()}
         return max(values, key=lambda cell: -math.inf if (value := values[cell]) is None else value)
@@ -144,7 +144,7 @@ class Result:
         return sorted({cell.seed for cell in self.picked()})
 
 
-def blind(parts: Parts) -> Parts:
+def without_test(parts: Parts) -> Parts:
     """The parts that train and choose: without test."""
     return replace(parts, test=None)
 
@@ -163,31 +163,36 @@ def choose_rate(values: Mapping[float | None, Sequence[float | None]]) -> float 
     return max(running, key=merit)
 
 
-class Rounds:
+class Runner:
     """A comparison under way. deadline: of `time.monotonic`, None without a budget. gone: what was dropped on the
     way, in words."""
 
     def __init__(
-        self, setting: Setting, plan: Sequence[Cell], forecast: Forecast, board: Board, deadline: float | None
+        self,
+        setting: RunnerSettings,
+        plan: Sequence[Trial],
+        forecast: Forecast,
+        board: LiveTable,
+        deadline: float | None,
     ) -> None:
         self.setting, self.forecast, self.board, self.deadline = setting, forecast, board, deadline
         self.plan = {name: [cell for cell in plan if cell.entrant == name] for name in setting.entrants}
         self.gone: list[str] = []
-        self.results: dict[str, Result] = {}
+        self.results: dict[str, CandidateResult] = {}
 
-    def run(self) -> dict[str, Result]:
+    def run(self) -> dict[str, CandidateResult]:
         """Every recipe that the plan has cells of."""
         for name in [name for name, cells in self.plan.items() if cells]:
             if not self.plan[name]:  # dropped since, for lack of time
                 continue
-            self.results[name] = result = Result(self.setting.entrants[name])
+            self.results[name] = result = CandidateResult(self.setting.entrants[name])
             for fold in dict.fromkeys(cell.fold for cell in self.plan[name]):
                 self._play(result, fold)
             self.forecast.prepared |= self.forecast.keys(name)
             self._conclude(result)
         return self.results
 
-    def _conclude(self, result: Result) -> None:
+    def _conclude(self, result: CandidateResult) -> None:
         name = result.entrant.name
         row = self.board.rows[name]
         if not self.plan[name]:
@@ -198,7 +203,7 @@ class Rounds:
             row.note = f"failed: {result.reason}"
             warn(f"{name} failed: {result.reason}")
 
-    def _play(self, result: Result, fold: int | None) -> None:
+    def _play(self, result: CandidateResult, fold: int | None) -> None:
         """A recipe in one fold: its cells, the choice, and the choice's test scores."""
         name = result.entrant.name
         number, left = 0, self._cells(name, fold)
@@ -221,13 +226,13 @@ class Rounds:
         if left:
             self._choose_and_score(result, fold, left)
 
-    def _cells(self, name: str, fold: int | None) -> list[Cell]:
+    def _cells(self, name: str, fold: int | None) -> list[Trial]:
         """Those of one fold, rate by rate."""
         own = [cell for cell in self.plan[name] if cell.fold == fold]
         rates = list(dict.fromkeys(cell.rate for cell in own))
         return sorted(own, key=lambda cell: rates.index(cell.rate))
 
-    def _tell(self, result: Result, cell: Cell, outcome: Outcome, *, found: bool) -> None:
+    def _tell(self, result: CandidateResult, cell: Trial, outcome: TrialResult, *, found: bool) -> None:
         row = self.board.rows[cell.entrant]
         values = _by_rate(result, [one for one in result.outcomes if one.fold == cell.fold])
         if any(value is not None for found in values.values() for value in found):
@@ -245,7 +250,7 @@ class Rounds:
         spent = "found" if found else f"{outcome.seconds:.1f} s"
         self.board.finish(cell.entrant, f"{cell.id:<36} {figure}  {spent}")
 
-    def _choose_and_score(self, result: Result, fold: int | None, cells: Sequence[Cell]) -> None:
+    def _choose_and_score(self, result: CandidateResult, fold: int | None, cells: Sequence[Trial]) -> None:
         name, values = result.entrant.name, _by_rate(result, cells)
         if not any(value is not None for found in values.values() for value in found):
             result.status = "failed"
@@ -260,7 +265,7 @@ class Rounds:
         row = self.board.rows[name]
         row.note = "" if rate is None else f"rate {rate:g}"
 
-    def _prune(self, result: Result, done: Sequence[Cell]) -> None:
+    def _prune(self, result: CandidateResult, done: Sequence[Trial]) -> None:
         """Drop the weights of rates that have lost already: all their seeds are done."""
         rates = list(dict.fromkeys(cell.rate for cell in done))
         whole = [cell for cell in done if cell.rate in rates[:-1]]
@@ -274,14 +279,14 @@ class Rounds:
 
     # Time
 
-    def _rest(self, current: Cell | None) -> float:
+    def _rest(self, current: Trial | None) -> float:
         """Seconds that are left to do, the current cell included."""
         played = {cell for result in self.results.values() for cell in result.outcomes}
         cells = [cell for own in self.plan.values() for cell in own if cell not in played or cell == current]
         open_ = [cell for own in self.plan.values() for cell in own if cell.entrant not in self._finished()]
         names = list(dict.fromkeys(cell.entrant for cell in cells))
         forecast = self.forecast
-        return forecast.preparation(names) + forecast.cells(cells) + forecast.all_scoring(open_) + CLOSING
+        return forecast.preparation(names) + forecast.cells(cells) + forecast.all_scoring(open_) + CLOSING_SECONDS
 
     def _finished(self) -> set[str]:
         return {name for name, result in self.results.items() if result.chosen and name != self._current()}
@@ -309,7 +314,7 @@ class Rounds:
             if dearest == name:
                 return
 
-    def _leave(self, name: str, cells: list[Cell]) -> None:
+    def _leave(self, name: str, cells: list[Trial]) -> None:
         self.plan[name] = cells
         self.board.rows[name].total = len(cells)
         if not cells:
@@ -320,50 +325,53 @@ class Rounds:
 
     # Cells: read, or made and kept
 
-    def _read(self, cell: Cell) -> Outcome | None:
+    def _read(self, cell: Trial) -> TrialResult | None:
         kept = self.setting.cells.read(cell.id, "trained", self.identity(cell))
-        return None if kept is None else Outcome(logits=kept.arrays["logits"], **kept.facts)
+        return None if kept is None else TrialResult(logits=kept.arrays["logits"], **kept.facts)
 
-    def _made(self, cell: Cell) -> Outcome:
+    def _made(self, cell: Trial) -> TrialResult:
         identity, cells = self.identity(cell), self.setting.cells
         outcome, weights = self._train(cell)
         if weights:
-            cells.keep(cell.id, "weights", identity, Kept({}, weights))
-        cells.keep(cell.id, "trained", identity, Kept(outcome.facts(), {"logits": outcome.logits}))
+            cells.keep(cell.id, "weights", identity, Artifact({}, weights))
+        cells.keep(cell.id, "trained", identity, Artifact(outcome.facts(), {"logits": outcome.logits}))
         return outcome
 
-    def _train(self, cell: Cell) -> tuple[Outcome, Weights]:
+    def _train(self, cell: Trial) -> tuple[TrialResult, TrialWeights]:
         name, fold = cell.entrant, cell.fold or 0
         if self.setting.entrants[name].recipe is None:
-            parts = blind(self.setting.folds[fold])
+            parts = without_test(self.setting.folds[fold])
             return train_baseline(name, parts, self.setting.metric, self.setting.decision), {}
         try:
             job = self._ready(cell)
         except SpaceFault:
             raise
         except Error as error:
-            return failed(error.what, cell.seed), {}
-        outcome, weights = train_cell(replace(job, parts=blind(job.parts)), cell.rate)
+            return failed_trial(error.what, cell.seed), {}
+        outcome, weights = train_trial(replace(job, parts=without_test(job.parts)), cell.rate)
         return replace(outcome, stage_seconds=_stage_seconds(job)), weights
 
-    def _ready(self, cell: Cell) -> Job:
+    def _ready(self, cell: Trial) -> Job:
         """The cell's job on the base that its further pretraining makes; test texts are known to it only to be kept
         out of the corpus."""
         asked = self._asked(cell)
         if asked.recipe.further_pretraining is None:
             return asked
-        return replace(asked, adapted=staged(replace(asked, run=None)).adapted)
+        return replace(asked, adapted=with_further_pretraining(replace(asked, run=None)).adapted)
 
-    def _asked(self, cell: Cell) -> Job:
+    def _asked(self, cell: Trial) -> Job:
         job = self.setting.jobs[cell.entrant][cell.fold or 0]
         rate = job.recipe.training.learning_rate[:1] if cell.rate is None else (cell.rate,)
         job = replace(job, recipe=job.recipe.with_fields(seed=cell.seed, learning_rate=rate))
-        if self.forecast.cell(cell.entrant) < LONG:
+        if self.forecast.cell(cell.entrant) < LONG_TRIAL_SECONDS:
             return job
         folder = self.setting.cells.folder(cell.id) / "unfinished"
-        return replace(job, run=Unfinished(folder, self.identity(cell), Cadence(seconds=LONG), writes=True))
+        return replace(
+            job,
+            run=UnfinishedRun(folder, self.identity(cell), CheckpointInterval(seconds=LONG_TRIAL_SECONDS), writes=True),
+        )
 
-    def identity(self, cell: Cell) -> str:
+    def identity(self, cell: Trial) -> str:
         """Of all that a cell depends on."""
         parts = self.setting.folds[cell.fold or 0]
         if self.setting.entrants[cell.entrant].recipe is None:
@@ -371,40 +379,40 @@ class Rounds:
         job = self.setting.jobs[cell.entrant][cell.fold or 0]
         return fingerprint(job.facts(), cell.id)
 
-    def _scored(self, cell: Cell, outcome: Outcome) -> Score:
+    def _scored(self, cell: Trial, outcome: TrialResult) -> TestLogits:
         identity, cells = self.identity(cell), self.setting.cells
         kept = cells.read(cell.id, "scored", identity)
         if kept is not None:
-            return Score(kept.arrays["logits"], float(kept.facts["rows_per_second"]))
+            return TestLogits(kept.arrays["logits"], float(kept.facts["rows_per_second"]))
         score = self._score(cell, outcome)
         cells.keep(
-            cell.id, "scored", identity, Kept({"rows_per_second": score.rows_per_second}, {"logits": score.logits})
+            cell.id, "scored", identity, Artifact({"rows_per_second": score.rows_per_second}, {"logits": score.logits})
         )
         return score
 
-    def _score(self, cell: Cell, outcome: Outcome) -> Score:
+    def _score(self, cell: Trial, outcome: TrialResult) -> TestLogits:
         parts = self.setting.folds[cell.fold or 0]
         assert parts.test is not None
         if self.setting.entrants[cell.entrant].recipe is None:
-            return score_baseline(cell.entrant, blind(parts), parts.test, outcome)
-        return score_cell(self.seeded(cell, outcome), parts.test, self.weights(cell))
+            return score_baseline(cell.entrant, without_test(parts), parts.test, outcome)
+        return score_trial(self.seeded(cell, outcome), parts.test, self.weights(cell))
 
-    def seeded(self, cell: Cell, outcome: Outcome) -> Job:
+    def seeded(self, cell: Trial, outcome: TrialResult) -> Job:
         """The job of a cell as it was trained in the end."""
         job = self._ready(cell)
         return replace(job, recipe=job.recipe.with_fields(seed=outcome.seed), run=None)
 
-    def weights(self, cell: Cell) -> Weights:
+    def weights(self, cell: Trial) -> TrialWeights:
         """What a cell trained: kept, or trained again, which gives the same bits."""
         kept = self.setting.cells.read(cell.id, "weights", self.identity(cell))
         if kept is not None:
             return dict(kept.arrays)
         _, weights = self._train(cell)
-        self.setting.cells.keep(cell.id, "weights", self.identity(cell), Kept({}, weights))
+        self.setting.cells.keep(cell.id, "weights", self.identity(cell), Artifact({}, weights))
         return weights
 
 
-def _by_rate(result: Result, cells: Sequence[Cell]) -> dict[float | None, list[float | None]]:
+def _by_rate(result: CandidateResult, cells: Sequence[Trial]) -> dict[float | None, list[float | None]]:
     values: dict[float | None, list[float | None]] = {}
     for cell in cells:
         values.setdefault(cell.rate, []).append(result.outcomes[cell].value)

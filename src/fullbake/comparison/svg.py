@@ -30,12 +30,12 @@ _HIDDEN = re.compile(
 )
 
 
-def show(text: str) -> str:
+def mark_hidden(text: str) -> str:
     """The text with a mark such as ⟦U+202E⟧ for each hidden character: for attributes, titles and SVG."""
     return _HIDDEN.sub(lambda found: f"⟦{_code(found[0])}⟧", text)
 
 
-def reveal(text: str) -> Markup:
+def escape_text(text: str) -> Markup:
     """The text as HTML: escaped, and each hidden character a mark with its name."""
     pieces, start = [], 0
     for found in _HIDDEN.finditer(text):
@@ -44,9 +44,9 @@ def reveal(text: str) -> Markup:
     return Markup("").join([*pieces, escape(text[start:])])
 
 
-def isolate(text: str) -> Markup:
+def isolate_text(text: str) -> Markup:
     """`reveal` in <bdi>, so that a word of another direction cannot reorder what stands beside it."""
-    return Markup("<bdi>{}</bdi>").format(reveal(text))
+    return Markup("<bdi>{}</bdi>").format(escape_text(text))
 
 
 def _mark(character: str) -> Markup:
@@ -162,7 +162,7 @@ class Interval:
     marker: str = "circle"
 
 
-def plot(
+def line_chart(
     x: Axis,
     y: Axis,
     series: Sequence[Series],
@@ -187,7 +187,7 @@ def plot(
     return _svg(size, title, description, parts)
 
 
-def intervals(rows: Sequence[Interval], axis: Axis, *, title: str, description: str, width: int = 340) -> Markup:
+def interval_chart(rows: Sequence[Interval], axis: Axis, *, title: str, description: str, width: int = 340) -> Markup:
     """A row a name: its value as a marker, its interval as a bar."""
     names = [_shortened(row.name, 21) for row in rows]
     left = max(_width(name) for name in names) + 12
@@ -314,7 +314,7 @@ def _told(row: Interval) -> str:
 
 
 def _marker(shape: str, x: float, y: float, radius: float, style: str, note: str = "") -> Markup:
-    tip = Markup("<title>{}</title>").format(show(note)) if note else Markup("")
+    tip = Markup("<title>{}</title>").format(mark_hidden(note)) if note else Markup("")
     if shape == "circle":
         head = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}">').format(style, x, y, radius)
         return head + tip + Markup("</circle>")
@@ -403,7 +403,7 @@ def _segment(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
 
 def _text(x: float, y: float, text: str, style: str, anchor: str = "start") -> Markup:
     template = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
-    return template.format(style, x, y, anchor, show(text))
+    return template.format(style, x, y, anchor, mark_hidden(text))
 
 
 def _svg(size: tuple[int, int], title: str, description: str, parts: Sequence[Markup]) -> Markup:
@@ -413,14 +413,14 @@ def _svg(size: tuple[int, int], title: str, description: str, parts: Sequence[Ma
         "<desc>{}</desc>{}</svg>"
     )
     width, height = size
-    name = show(title)
+    name = mark_hidden(title)
     return template.format(
-        f"{name}. {show(description)}",
+        f"{name}. {mark_hidden(description)}",
         width,
         height,
         round(width * 1.25),
         name,
-        show(description),
+        mark_hidden(description),
         Markup("").join(parts),
     )
 
@@ -432,7 +432,7 @@ def _bare_svg(size: tuple[int, int], parts: Sequence[Markup]) -> Markup:
 
 def _width(text: str) -> float:
     """About the width of a text: wide scripts take a full square a character."""
-    return sum(_FONT if ord(character) > 0x2E80 else 0.6 * _FONT for character in show(text))
+    return sum(_FONT if ord(character) > 0x2E80 else 0.6 * _FONT for character in mark_hidden(text))
 
 
 def _shortened(name: str, limit: int) -> str:

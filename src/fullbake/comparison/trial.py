@@ -30,25 +30,25 @@ from fullbake.core import runtime
 from fullbake.core.errors import Error, Fault, SpaceFault
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
-from fullbake.evaluation.calibration import Finished, settle
+from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration
 from fullbake.evaluation.decisions import Decision, probabilities
-from fullbake.evaluation.metrics import judge
+from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.inference import logits_over
-from fullbake.training.frozen import Featured, head_logits
-from fullbake.training.job import Job, build_network, encode_rows, features_of
-from fullbake.training.selection import Trained, finish, train_best
-from fullbake.training.strategies import bind
+from fullbake.training.frozen import LabeledFeatures, head_logits
+from fullbake.training.job import Job, encode_dataset, initial_network, part_features
+from fullbake.training.selection import SelectedRun, calibrate_network, train_best
+from fullbake.training.strategies import strategy_for
 
-Sign = Literal["vanished_gradients", "stuck_loss", "one_class"]
+CollapseSign = Literal["vanished_gradients", "stuck_loss", "one_class"]
 
-NEAR: Final = 0.98
+NEAR_CHANCE: Final = 0.98
 """A loss from this share of chance on is no better than chance."""
-FAR: Final = 1.5
+FAR_FROM_CHANCE: Final = 1.5
 """A loss beyond this multiple of chance is another failure: divergence, or too sure of itself."""
-TINY: Final = 1e-6
+TINY_GRADIENT: Final = 1e-6
 """Gradients shorter than this move nothing."""
-FITTED: Final = 0.1
+FITTED_LOSS: Final = 0.1
 """Under this share of the loss of chance, gradients are short because the rows are learned."""
 
 
@@ -56,7 +56,7 @@ FITTED: Final = 0.1
 class Collapse:
     """sign: what was found. reason: one clause for people, numbers in it."""
 
-    sign: Sign
+    sign: CollapseSign
     reason: str
 
 
@@ -105,7 +105,7 @@ def _vanished(norms: Sequence[float], history: Sequence[Mapping[str, Any]], chan
         return None
     last = norms[-max(len(norms) // len(history), 1) :]
     typical, loss = float(np.median(last)), float(history[-1]["train_loss"])
-    if typical >= TINY or loss < FITTED * chance:
+    if typical >= TINY_GRADIENT or loss < FITTED_LOSS * chance:
         return None
     reason = f"gradients vanished: {typical:.1e} long in the last epoch, at a training loss of {loss:.3f}"
     return Collapse("vanished_gradients", reason)
@@ -115,7 +115,7 @@ def _stuck(history: Sequence[Mapping[str, Any]], chance: float, classes: int) ->
     if not history or not chance:
         return None
     least = {name: min(float(entry[name]) for entry in history) for name in ("train_loss", "validation_loss")}
-    if not all(NEAR * chance <= loss <= FAR * chance for loss in least.values()):
+    if not all(NEAR_CHANCE * chance <= loss <= FAR_FROM_CHANCE * chance for loss in least.values()):
         return None
     reason = (
         f"the loss never left chance: at best {least['train_loss']:.3f} in training and "
@@ -140,11 +140,11 @@ ANOTHER_SEED: Final = 1000
 SPEED_ROWS: Final = 256
 """Rows that a classifier's speed is measured on."""
 
-Weights = dict[str, np.ndarray]
+TrialWeights = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What validation saw of a cell.
 
     value: the metric, None where the cell failed; then `reason` says why (it also tells a collapse that stayed).
@@ -176,14 +176,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Score:
+class TestLogits:
     """Test logits, float32 (rows, classes), and how many rows a second the classifier gets through from their texts."""
 
     logits: np.ndarray
     rows_per_second: float
 
 
-def train_cell(job: Job, rate: float | None) -> tuple[Outcome, Weights]:
+def train_trial(job: Job, rate: float | None) -> tuple[TrialResult, TrialWeights]:
     """Train at one rate and judge on validation; once more with another seed where training collapsed or diverged.
 
     rate: None for the recipe's own. The weights are those of what trains, with the temperature in them; none where the
@@ -205,23 +205,23 @@ def _refuse_test(parts: Parts) -> None:
         raise ValueError("what trains and chooses is given no test part")
 
 
-def _attempt(job: Job, rate: float | None) -> tuple[Outcome, Weights, str | None]:
+def _attempt(job: Job, rate: float | None) -> tuple[TrialResult, TrialWeights, str | None]:
     """(what came of it, the weights, why another seed should be tried)."""
     training = job.recipe.training
     runtime.reset_peak_memory()
     started = time.perf_counter()
     try:
-        way = bind(job)
+        way = strategy_for(job)
         started = time.perf_counter()
         trained = train_best(way, [rate or training.learning_rate[0]], training.metric)
         seconds = time.perf_counter() - started
         labels, names = job.parts.chooser.labels, job.parts.train.source.label_names
-        finished = finish(trained, labels, names, job.recipe.decision)
+        finished = calibrate_network(trained, labels, names, job.recipe.decision)
     except SpaceFault:
         raise
     except (Error, RuntimeError, MemoryError) as error:
-        reason, spent = _clause(error), time.perf_counter() - started
-        return failed(reason, training.seed, spent), {}, reason if isinstance(error, Fault) else None
+        reason, spent = _error_clause(error), time.perf_counter() - started
+        return failed_trial(reason, training.seed, spent), {}, reason if isinstance(error, Fault) else None
     collapse = _collapse(trained, finished, labels)
     module = way.trained(trained.network)
     outcome = replace(
@@ -235,8 +235,8 @@ def _attempt(job: Job, rate: float | None) -> tuple[Outcome, Weights, str | None
     return outcome, weights, outcome.reason
 
 
-def _outcome(value: float, finished: Finished, seed: int, seconds: float) -> Outcome:
-    return Outcome(
+def _outcome(value: float, finished: CalibratedDecision, seed: int, seconds: float) -> TrialResult:
+    return TrialResult(
         value=value,
         reason=None,
         logits=finished.logits,
@@ -249,12 +249,12 @@ def _outcome(value: float, finished: Finished, seed: int, seconds: float) -> Out
     )
 
 
-def failed(reason: str, seed: int, seconds: float = 0.0) -> Outcome:
+def failed_trial(reason: str, seed: int, seconds: float = 0.0) -> TrialResult:
     """A cell that gave no classifier."""
-    return Outcome(None, reason, np.empty((0, 0), np.float32), seed, seconds=seconds, memory=runtime.peak_memory())
+    return TrialResult(None, reason, np.empty((0, 0), np.float32), seed, seconds=seconds, memory=runtime.peak_memory())
 
 
-def _clause(error: Exception) -> str:
+def _error_clause(error: Exception) -> str:
     if not isinstance(error, Error):  # what torch raises where memory ends, say
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return f"{error.what} ({error.where})" if error.where else error.what
@@ -264,7 +264,7 @@ def _size_of(tokenizer: Any) -> int:
     return len(tokenizer.backend_tokenizer.to_str().encode())
 
 
-def _collapse(trained: Trained, finished: Finished, labels: np.ndarray) -> Collapse | None:
+def _collapse(trained: SelectedRun, finished: CalibratedDecision, labels: np.ndarray) -> Collapse | None:
     """By the plain rule: a threshold may be meant to give one answer."""
     problem_type = problem_of(labels)
     plain = Decision(problem_type, finished.decision.label_names)
@@ -274,39 +274,39 @@ def _collapse(trained: Trained, finished: Finished, labels: np.ndarray) -> Colla
     return find_collapse(trained.history, decided, labels, norms)
 
 
-def restore(job: Job, weights: Mapping[str, np.ndarray]) -> PreTrainedModel:
+def restore_network(job: Job, weights: Mapping[str, np.ndarray]) -> PreTrainedModel:
     """The network that a cell trained, in eval mode on its device."""
-    model = build_network(job)
-    module = network.head_of(model) if job.recipe.way == "frozen" else model
+    model = initial_network(job)
+    module = network.extract_head(model) if job.recipe.way == "frozen" else model
     module.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()})
     placed: Any = model
     return placed.to(runtime.device()).eval()  # type: ignore[no-any-return]
 
 
-def score_cell(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> Score:
+def score_trial(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> TestLogits:
     """The test rows, scored by weights that are final. job: as it was trained."""
-    model = restore(job, weights)
+    model = restore_network(job, weights)
     quick = test.indices[:: max(len(test) // SPEED_ROWS, 1)][:SPEED_ROWS]
     started = time.perf_counter()
     sampled = _logits(job, model, test.source.take(quick))
     speed = len(quick) / (time.perf_counter() - started)
     if len(quick) == len(test):
-        return Score(sampled, speed)
+        return TestLogits(sampled, speed)
     if job.recipe.way == "finetune":
-        return Score(_logits(job, model, test.source.take(test.indices)), speed)
-    (found,) = features_of(job, [test])
+        return TestLogits(_logits(job, model, test.source.take(test.indices)), speed)
+    (found,) = part_features(job, [test])
     assert test.source.labels is not None
     pooling = job.recipe.tokens.window_pooling
-    whole = Featured(found.values, test.source.labels, found.documents, pooling, found.places)
-    return Score(head_logits(network.head_of(model), whole.take(test.indices)), speed)
+    whole = LabeledFeatures(found.values, test.source.labels, found.documents, pooling, found.places)
+    return TestLogits(head_logits(network.extract_head(model), whole.take(test.indices)), speed)
 
 
 def _logits(job: Job, model: PreTrainedModel, rows: Dataset) -> np.ndarray:
-    encoded = encode_rows(rows, job)
+    encoded = encode_dataset(rows, job)
     return logits_over(model, encoded, tokens=job.recipe.tokens, pad_id=job.tokenizer.pad_token_id, title="testing")
 
 
-def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfig) -> Outcome:
+def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfig) -> TrialResult:
     """A baseline, judged on validation."""
     _refuse_test(parts)
     runtime.reset_peak_memory()
@@ -314,13 +314,13 @@ def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfi
     fitted = _fit_baseline(name, parts, metric)
     labels, names = parts.chooser.labels, parts.train.source.label_names
     logits = fitted.logits(parts.chooser.whole_texts.to_pylist())
-    value = judge(logits, labels, metric)[metric]
-    finished = settle(logits, labels, names, decision)
+    value = validation_scores(logits, labels, metric)[metric]
+    finished = fit_calibration(logits, labels, names, decision)
     outcome = _outcome(value, finished, 0, time.perf_counter() - started)
     return replace(outcome, parameters=fitted.parameters, size=fitted.size, strength=fitted.strength)
 
 
-def score_baseline(name: str, parts: Parts, test: Part, outcome: Outcome) -> Score:
+def score_baseline(name: str, parts: Parts, test: Part, outcome: TrialResult) -> TestLogits:
     """The test rows: trained anew, which takes less than keeping it, as validation chose."""
     fitted = _fit_baseline(name, parts, "", outcome.strength)
     texts = test.whole_texts.to_pylist()
@@ -328,7 +328,7 @@ def score_baseline(name: str, parts: Parts, test: Part, outcome: Outcome) -> Sco
     logits = fitted.logits(texts)
     speed = len(texts) / max(time.perf_counter() - started, 1e-6)
     assert outcome.calibration is not None
-    return Score(logits / np.float32(outcome.calibration["temperature"]), speed)
+    return TestLogits(logits / np.float32(outcome.calibration["temperature"]), speed)
 
 
 def _fit_baseline(name: str, parts: Parts, metric: str, strength: float | None = None) -> baselines.Baseline:
@@ -339,6 +339,6 @@ def _fit_baseline(name: str, parts: Parts, metric: str, strength: float | None =
         parts.train.labels,
         len(parts.train.source.label_names),
         held=parts.chooser.whole_texts.to_pylist(),
-        judge=lambda logits: judge(logits, labels, metric)[metric],
+        judge=lambda logits: validation_scores(logits, labels, metric)[metric],
         strength=strength,
     )

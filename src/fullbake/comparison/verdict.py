@@ -20,11 +20,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.config.problems import problem_of, spoken
-from fullbake.core.console import duration
+from fullbake.config.problems import metric_phrase, problem_of
+from fullbake.core.console import format_duration
 from fullbake.core.errors import DataError
 from fullbake.data.splits import Part
-from fullbake.evaluation.bootstrap import BY_CHANCES, Resampled, resample
+from fullbake.evaluation.bootstrap import BY_CHANCES, BootstrapScores, resample
 from fullbake.evaluation.calibration import reliability
 from fullbake.evaluation.decisions import probabilities
 from fullbake.evaluation.significance import (
@@ -44,14 +44,14 @@ from fullbake.evaluation.significance import (
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ScoredRecipe:
     """A recipe that was scored. title: what people call it. scores: its metric (higher is better), resampled on the
     rows that all share. correct: whether the model nearest the median got each row right, (rows,). seconds: what its
     training took, all of it. baseline: it only keeps the others honest."""
 
     name: str
     title: str
-    scores: Resampled
+    scores: BootstrapScores
     correct: NDArray[np.bool_]
     seconds: float
     baseline: bool = False
@@ -62,8 +62,8 @@ class Pair:
     """Two contestants. p_holm: corrected over all pairs; it decides `detectable`. rows_needed: test rows that would
     show a difference of the size seen; None where it shows already, or where none would: then `reason` says why."""
 
-    a: Contestant
-    b: Contestant
+    a: ScoredRecipe
+    b: ScoredRecipe
     seen: Difference
     p_holm: float
     mcnemar_p: float
@@ -110,7 +110,7 @@ class Verdict:
         return {"best": self.best, "recommended": self.recommended, "words": self.words}
 
 
-def judge(contestants: Sequence[Contestant], metric: str) -> Verdict:
+def decide(contestants: Sequence[ScoredRecipe], metric: str) -> Verdict:
     """Compare every pair and say it in words. contestants: those that finished, in the order of the page. metric: what
     to call it. Raises DataError where they were not resampled alike."""
     if not contestants:
@@ -130,7 +130,7 @@ def judge(contestants: Sequence[Contestant], metric: str) -> Verdict:
     return Verdict(pairs, best.name, None if taken is None else taken.name, words)
 
 
-def _pairs(contestants: Sequence[Contestant], metric: str) -> list[Pair]:
+def _pairs(contestants: Sequence[ScoredRecipe], metric: str) -> list[Pair]:
     couples = list(combinations(contestants, 2))
     seen = [contrast(a.scores, b.scores) for a, b in couples]
     adjusted = holm([difference.p for difference in seen])
@@ -140,7 +140,7 @@ def _pairs(contestants: Sequence[Contestant], metric: str) -> list[Pair]:
     ]
 
 
-def _pair(a: Contestant, b: Contestant, seen: Difference, p_holm: float, metric: str, pairs: int) -> Pair:
+def _pair(a: ScoredRecipe, b: ScoredRecipe, seen: Difference, p_holm: float, metric: str, pairs: int) -> Pair:
     shows = p_holm < LEVEL
     needed = None if shows else rows_needed(seen, pairs=pairs)
     if needed is not None:  # bad luck on rows that mostly would have done is no reason to name fewer
@@ -188,7 +188,7 @@ def _round_up(rows: int) -> int:
     return -(-rows // unit) * unit
 
 
-def _other(pair: Pair, one: Contestant) -> Contestant:
+def _other(pair: Pair, one: ScoredRecipe) -> ScoredRecipe:
     return pair.b if pair.a is one else pair.a
 
 
@@ -196,7 +196,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _headline(best: Contestant, all_: Sequence[Contestant], level: Sequence[Contestant], metric: str) -> str:
+def _headline(best: ScoredRecipe, all_: Sequence[ScoredRecipe], level: Sequence[ScoredRecipe], metric: str) -> str:
     scored = f"{best.title} scored highest: {metric} {best.scores.mean:.3f}"
     if len(all_) == 1:
         return f"{scored}. Nothing else finished, so there is nothing to compare it with."
@@ -208,18 +208,18 @@ def _headline(best: Contestant, all_: Sequence[Contestant], level: Sequence[Cont
     return f"{scored}, with no detectable difference from {_listed(rest)}.{tail}"
 
 
-def _advice(taken: Contestant | None, best: Contestant, takeable: Sequence[Contestant]) -> str:
+def _advice(taken: ScoredRecipe | None, best: ScoredRecipe, takeable: Sequence[ScoredRecipe]) -> str:
     if taken is None:
         return f"No classifier is recommended: all are detectably worse than {best.title}, a baseline."
-    cost = f"{duration(taken.seconds)} of training"
+    cost = f"{format_duration(taken.seconds)} of training"
     if len(takeable) == 1:
         return f"Recommended: {taken.title} ({cost})."
     dearest = max(takeable, key=lambda one: one.seconds)
-    cost = f"{cost}; {dearest.title} took {duration(dearest.seconds)}"
+    cost = f"{cost}; {dearest.title} took {format_duration(dearest.seconds)}"
     return f"Recommended: {taken.title}, the cheapest of {len(takeable)} not detectably worse than the best ({cost})."
 
 
-def _honest_baselines(best: Contestant, level: Sequence[Contestant]) -> list[str]:
+def _honest_baselines(best: ScoredRecipe, level: Sequence[ScoredRecipe]) -> list[str]:
     names = [one.title for one in level if one.baseline]
     if not names:
         return []
@@ -231,7 +231,7 @@ def _honest_baselines(best: Contestant, level: Sequence[Contestant]) -> list[str
     ]
 
 
-def _limits(best: Contestant, level: Sequence[Contestant], rivals: Mapping[str, Pair]) -> list[str]:
+def _limits(best: ScoredRecipe, level: Sequence[ScoredRecipe], rivals: Mapping[str, Pair]) -> list[str]:
     """What "not detectable" leaves open, and what was not seen at all."""
     words = []
     even = [rivals[one.name] for one in level if one is not best]
@@ -244,7 +244,7 @@ def _limits(best: Contestant, level: Sequence[Contestant], rivals: Mapping[str, 
     return words
 
 
-def _reach(pair: Pair, best: Contestant) -> float:
+def _reach(pair: Pair, best: ScoredRecipe) -> float:
     """How far the other may lie below the best."""
     return pair.seen.high if pair.a is best else -pair.seen.low
 
@@ -262,7 +262,7 @@ _ONE_SEED: Final = "One seed was trained: what another would change is not in th
 
 MOST_DISAGREEMENTS: Final = 100
 
-SHOWN: Final = ("f1_macro", "accuracy", "log_loss", "roc_auc")
+SHOWN_CHARACTERS: Final = ("f1_macro", "accuracy", "log_loss", "roc_auc")
 """Figures that every recipe is told by, beside the metric."""
 
 _LEAST: Final = {"matthews_corrcoef": -1.0, "neg_log_loss": -np.inf}
@@ -270,7 +270,7 @@ _MOST: Final = {"neg_log_loss": 0.0}
 
 
 @dataclass(frozen=True)
-class Truth:
+class TestRows:
     """The test rows of a comparison. parts: where they stand, one a fold. positive: the class whose curve is drawn, its
     place among the names."""
 
@@ -296,7 +296,7 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class RecipePredictions:
     """A recipe's test scores. logits: (seeds, rows, classes). decided: (seeds, rows) or (seeds, rows, labels), by each
     seed's own decision. seconds: of training one. copies: seeds that it stands for where luck plays no part."""
 
@@ -308,29 +308,31 @@ class Scored:
     seconds: float
     copies: int = 1
 
-    def resampled(self, truth: Truth) -> Resampled:
+    def resampled(self, truth: TestRows) -> BootstrapScores:
         """The metric over the seeds, each again and again on resampled rows."""
         return _resampled(self, truth.metric, truth.labels, self.copies)
 
-    def nearest(self, truth: Truth) -> int:
+    def nearest(self, truth: TestRows) -> int:
         """The seed nearest the median."""
         return median_seed(_resampled(self, truth.metric, truth.labels, 1, draws=2).points)
 
 
-def _resampled(scored: Scored, metric: str, labels: NDArray[Any], copies: int, draws: int = 2000) -> Resampled:
+def _resampled(
+    scored: RecipePredictions, metric: str, labels: NDArray[Any], copies: int, draws: int = 2000
+) -> BootstrapScores:
     if metric == "log_loss":
         found = _resampled(scored, "neg_log_loss", labels, copies, draws)
-        return Resampled(-found.points, -found.draws, found.rows)
+        return BootstrapScores(-found.points, -found.draws, found.rows)
     if metric in BY_CHANCES:
         problem_type = problem_of(labels)
         chances = np.stack([probabilities(logits, problem_type) for logits in scored.logits])
         one = resample(chances, labels, metric, draws=draws)
     else:
         one = resample(scored.decided, labels, metric, draws=draws)
-    return Resampled(np.repeat(one.points, copies), np.repeat(one.draws, copies, axis=1), one.rows)
+    return BootstrapScores(np.repeat(one.points, copies), np.repeat(one.draws, copies, axis=1), one.rows)
 
 
-def describe(scored: Scored, truth: Truth) -> dict[str, Any]:
+def describe_scores(scored: RecipePredictions, truth: TestRows) -> dict[str, Any]:
     """test, recall, confusion, calibration and threshold_curve of a recipe, JSON values."""
     labels, nearest = truth.labels, scored.nearest(truth)
     problem_type = problem_of(labels)
@@ -340,7 +342,7 @@ def describe(scored: Scored, truth: Truth) -> dict[str, Any]:
         place = truth.positive
         curve = threshold_curve(chances[:, :, place], labels == place, truth.names[place])
     return {
-        "test": {name: _figure(scored, name, truth) for name in dict.fromkeys((truth.metric, *SHOWN))},
+        "test": {name: _figure(scored, name, truth) for name in dict.fromkeys((truth.metric, *SHOWN_CHARACTERS))},
         "recall": class_recalls(scored.decided, labels, truth.names),
         "confusion": None if labels.ndim == 2 else _confusion(labels, scored.decided[nearest], len(truth.names)),
         "calibration": reliability(chances[nearest], labels),
@@ -348,7 +350,7 @@ def describe(scored: Scored, truth: Truth) -> dict[str, Any]:
     }
 
 
-def _figure(scored: Scored, name: str, truth: Truth) -> dict[str, Any]:
+def _figure(scored: RecipePredictions, name: str, truth: TestRows) -> dict[str, Any]:
     """Mean over seeds with its interval, and each seed's own; null with a reason where it is undefined."""
     costly = name in ("roc_auc", "average_precision") and name != truth.metric
     try:
@@ -371,20 +373,20 @@ def _confusion(labels: NDArray[Any], decided: NDArray[Any], classes: int) -> lis
     return counts
 
 
-def compare_all(everyone: Sequence[Scored], truth: Truth) -> Verdict:
+def test_all_pairs(everyone: Sequence[RecipePredictions], truth: TestRows) -> Verdict:
     """Every pair, and what follows."""
-    return judge([_contestant(scored, truth) for scored in everyone], spoken(truth.metric))
+    return decide([_contestant(scored, truth) for scored in everyone], metric_phrase(truth.metric))
 
 
-def _contestant(scored: Scored, truth: Truth) -> Contestant:
+def _contestant(scored: RecipePredictions, truth: TestRows) -> ScoredRecipe:
     decided = scored.decided[scored.nearest(truth)]
     right = decided == truth.labels if decided.ndim == 1 else (decided == truth.labels).all(axis=1)
-    return Contestant(
+    return ScoredRecipe(
         scored.name, scored.title, scored.resampled(truth), right, scored.seconds, baseline=scored.baseline
     )
 
 
-def disputed(everyone: Sequence[Scored], truth: Truth) -> list[dict[str, Any]]:
+def list_disagreements(everyone: Sequence[RecipePredictions], truth: TestRows) -> list[dict[str, Any]]:
     """The test rows that recipes judge differently, those most disputed first; baselines have no say."""
     answers = {scored.name: scored.decided[scored.nearest(truth)] for scored in everyone if not scored.baseline}
     ranked = rank_disagreements(answers, truth.labels, MOST_DISAGREEMENTS)

@@ -22,26 +22,26 @@ CachePrecision = Literal["fp32", "fp16"]
 Thresholds = Literal["auto", "default", "f1"]
 
 
-def _numbers(value: object) -> object:
+def _parse_numbers(value: object) -> object:
     """`5e-5,4e-5` from a command line, one number, or a list of them -> a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _names(value: object) -> object:
+def _parse_names(value: object) -> object:
     """`toxic,insult` from a command line -> a list of column names; a YAML list may hold names with commas."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-def _shares(value: object) -> object:
+def _parse_shares(value: object) -> object:
     """`128:0.9,512:0.1` from a command line -> {"128": "0.9", "512": "0.1"}; mappings stay."""
     if not isinstance(value, str):
         return value
     return {length.strip(): share.strip() for length, _, share in (part.partition(":") for part in value.split(","))}
 
 
-def _amounts(value: object) -> object:
+def _parse_amounts(value: object) -> object:
     """`toxic=5,insult=2` from a command line -> {"toxic": "5", "insult": "2"}; other words and mappings stay."""
     if not isinstance(value, str) or "=" not in value:
         return value
@@ -49,7 +49,7 @@ def _amounts(value: object) -> object:
     return {name.strip(): amount.strip() for name, _, amount in pairs}
 
 
-def _share_or_source(value: object) -> object:
+def _parse_share_or_source(value: object) -> object:
     """`0.2` from a command line is a share, anything that is no number a file or a hub id."""
     if isinstance(value, str):
         try:
@@ -67,14 +67,16 @@ def _known_metric(value: object) -> object:
 
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Rates = Annotated[tuple[Rate, ...], BeforeValidator(_numbers), Field(min_length=1)]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(_parse_numbers), Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Part = Annotated[Share | str, BeforeValidator(_share_or_source)]
-Metric = Annotated[str, BeforeValidator(_known_metric)]
-Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_names), Field(min_length=1)]
+PartSource = Annotated[Share | str, BeforeValidator(_parse_share_or_source)]
+MetricName = Annotated[str, BeforeValidator(_known_metric)]
+NameList = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_parse_names), Field(min_length=1)
+]
 Amount = Annotated[float, Field(ge=0)]
-Weights = Annotated[Literal["balanced"] | dict[str, Amount], BeforeValidator(_amounts)]
-Costs = Annotated[dict[str, Amount], BeforeValidator(_amounts), Field(min_length=1)]
+ClassWeights = Annotated[Literal["balanced"] | dict[str, Amount], BeforeValidator(_parse_amounts)]
+Costs = Annotated[dict[str, Amount], BeforeValidator(_parse_amounts), Field(min_length=1)]
 
 
 class Section(BaseModel):

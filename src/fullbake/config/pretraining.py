@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fullbake.config.fields import Names, Precision, Rate, Schedule, Section, Share, _shares
+from fullbake.config.fields import NameList, Precision, Rate, Schedule, Section, Share, _parse_shares
 
 PretrainingObjective = Literal["mlm", "mlm+nsp", "mlm+sop"]
 Init = Literal["base", "random"]
@@ -13,7 +13,7 @@ Init = Literal["base", "random"]
 class PretrainingConfig(Section):
     """Way 1's stage: the base goes on learning from raw text, before it becomes a classifier."""
 
-    corpus: Names | None = None
+    corpus: NameList | None = None
     """Files of raw text (.txt), or tables with a column of texts. Within a recipe they are read besides the training
     part's own texts."""
 
@@ -31,7 +31,7 @@ class PretrainingConfig(Section):
     """Tokens of a row, special ones included. Default: 128."""
 
     phases: Annotated[
-        dict[Annotated[int, Field(ge=8)], Annotated[float, Field(gt=0, le=1)]], BeforeValidator(_shares)
+        dict[Annotated[int, Field(ge=8)], Annotated[float, Field(gt=0, le=1)]], BeforeValidator(_parse_shares)
     ] | (None) = None
     """Lengths one after another with their shares of the steps, in place of max_length: 128:0.9,512:0.1 as BERT was
     trained."""

@@ -9,10 +9,10 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 SINGLE_LABEL: Final = "single_label_classification"
 MULTI_LABEL: Final = "multi_label_classification"
-Truth = NDArray[Any]
+LabelArray = NDArray[Any]
 
 
-def problem_of(labels: Truth) -> ProblemType:
+def problem_of(labels: LabelArray) -> ProblemType:
     """The problem type of labels: ids (rows,) are single labels, 0 and 1 (rows, classes) many."""
     return MULTI_LABEL if labels.ndim == 2 else SINGLE_LABEL
 
@@ -62,6 +62,6 @@ TITLES: Final = {
 """What tables call a figure, in the order in which they list it."""
 
 
-def spoken(name: str) -> str:
+def metric_phrase(name: str) -> str:
     """A figure's name within a sentence: "macro F1" where tables have "F1, macro"."""
     return " ".join(reversed(TITLES.get(name, name).split(", ")))

@@ -13,14 +13,15 @@ from pydantic import Field, model_validator
 
 from fullbake.config.fields import (
     CachePrecision,
+    ClassWeights,
     Costs,
     HeadKind,
     LossKind,
-    Metric,
-    Names,
+    MetricName,
+    NameList,
     Optimizer,
     Padding,
-    Part,
+    PartSource,
     Pooling,
     Precision,
     Rates,
@@ -30,7 +31,6 @@ from fullbake.config.fields import (
     Share,
     Thresholds,
     Truncation,
-    Weights,
     WindowPooling,
 )
 
@@ -84,20 +84,20 @@ class DataConfig(Section):
     label: str = "label"
     """Column that holds the labels, which keep their spelling. Lists in it (JSON, Parquet) make many labels a row."""
 
-    labels: Names | None = None
+    labels: NameList | None = None
     """Columns of 0 and 1, one a label, as in toxic,insult,threat: many labels a row. In place of `label`."""
 
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """What parts the labels in the label column, where one text field holds many, as in `anger|joy`."""
 
-    validation: Part = 0.2
+    validation: PartSource = 0.2
     """Rows that choose the epoch and the rate: a share of the training file, or a file."""
 
     folds: Annotated[int, Field(ge=0, le=50)] | None = None
     """Choose by that many folds of the training rows in place of one validation part; 0 never does. Default: 5 where
     a validation share would hold under 5 rows of a class, else 0."""
 
-    test: Part | None = None
+    test: PartSource | None = None
     """Rows that are scored once, at the end: a share of the training file, or a file. Default: none."""
 
     split_seed: int = Field(0, ge=0)
@@ -258,13 +258,13 @@ class TrainingConfig(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
 
-    class_weights: Weights | None = None
+    class_weights: ClassWeights | None = None
     """Weight of each class in the loss: `balanced` (all classes weigh alike), or some by name: toxic=5,insult=2."""
 
     sampling: Sampling = "shuffle"
     """`shuffle` shows every row once an epoch; `balanced` draws rows with replacement, every class alike."""
 
-    metric: Metric = "f1_macro"
+    metric: MetricName = "f1_macro"
     """What chooses the epoch and the rate on validation, as scikit-learn spells it."""
 
     seed: int = Field(0, ge=0)

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """What `fullbake cache` shows of an entry. size: bytes. used: seconds since the epoch."""
 
     key: str
@@ -66,7 +66,7 @@ class Cache:
             self._drop(folder)
             return None
         with suppress(OSError):  # a cache that may only be read is still a cache
-            os.utime(folder / storage.MANIFEST)
+            os.utime(folder / storage.SEAL_FILE)
         return folder
 
     @contextmanager
@@ -78,12 +78,12 @@ class Cache:
         SpaceFault where the disk is full.
         """
         place = self._folder(key).resolve()
-        with storage.hidden(place) as fresh:
-            storage.sweep(self.root)
+        with storage.hidden_folder(place) as fresh:
+            storage.recover_all(self.root)
             fresh.mkdir()
             yield fresh
             storage.seal(fresh, {"description": description})
-            storage.settle(fresh)
+            storage.sync_tree(fresh)
             with self._lock():
                 self._admit(fresh, place)
 
@@ -109,12 +109,12 @@ class Cache:
                 return
             self._forget(older_than=_FORGOTTEN)
             storage.make_folder(folder)
-            with storage.full_disk_told(folder, place, needed):
-                (folder / storage.MANIFEST).unlink(missing_ok=True)
+            with storage.translate_full_disk(folder, place, needed):
+                (folder / storage.SEAL_FILE).unlink(missing_ok=True)
                 storage.require_space(folder, needed - _size(folder), place.name)
                 yield folder
                 storage.seal(folder, {"description": description})
-                storage.settle(folder)
+                storage.sync_tree(folder)
                 with self._lock():
                     self._admit(folder, place)
 
@@ -142,12 +142,12 @@ class Cache:
                 if not folder.exists():
                     path.unlink()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """All entries, the last used first."""
         found = []
         for folder in self._folders():
             with suppress(FileNotFoundError):  # another process has just thrown it out
-                found.append(_entry(folder))
+                found.append(_read_entry(folder))
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
@@ -156,7 +156,7 @@ class Cache:
         for folder in self._folders():
             self._drop(folder)
         self._forget(older_than=0)
-        storage.sweep(self.root)
+        storage.recover_all(self.root)
         return freed
 
     def _folder(self, key: str) -> Path:
@@ -187,7 +187,7 @@ class Cache:
             return
         self._evict(self.limit_bytes - size)
         with suppress(OutputError):  # put by a process that a lock does not reach (another host)
-            storage.put(fresh, place)
+            storage.publish(fresh, place)
 
     def _evict(self, room: int) -> None:
         entries = self.entries()
@@ -202,17 +202,17 @@ class Cache:
         """Renamed away before it is removed, so no reader finds half an entry; left alone where that is
         forbidden.
         """
-        with suppress(FileNotFoundError, OutputError), storage.hidden(folder.resolve()) as grave:
-            storage.put(folder, grave)
+        with suppress(FileNotFoundError, OutputError), storage.hidden_folder(folder.resolve()) as grave:
+            storage.publish(folder, grave)
 
 
-def _entry(folder: Path) -> Entry:
-    manifest = folder / storage.MANIFEST
+def _read_entry(folder: Path) -> CacheEntry:
+    manifest = folder / storage.SEAL_FILE
     try:
         description, used = storage.verify(folder, contents=False)["description"], manifest.stat().st_mtime
     except (Fault, OSError):
         description, used = "damaged", 0.0
-    return Entry(folder.name, description, _size(folder), used)
+    return CacheEntry(folder.name, description, _size(folder), used)
 
 
 def _newest(folder: Path) -> float:

@@ -54,28 +54,30 @@ def bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[in
         _Rate(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=_quiet[0] or not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=_silenced[0] or not console.is_terminal
+    ) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, advance=done)
 
 
-_quiet = [False]
+_silenced = [False]
 
 
 @contextmanager
-def hush() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Within the block only this module's caller speaks: `bar` draws nothing, and `say` is heard through `aloud`
     alone; warnings are heard as ever."""
-    before, _quiet[0] = _quiet[0], True
+    before, _silenced[0] = _silenced[0], True
     try:
         yield
     finally:
-        _quiet[0] = before
+        _silenced[0] = before
 
 
 def say(line: str, *, aloud: bool = False) -> None:
     """One line of news about the run. aloud: also while others are hushed."""
-    if aloud or not _quiet[0]:
+    if aloud or not _silenced[0]:
         log.info(line)
 
 
@@ -95,17 +97,17 @@ def amount(size: int) -> str:
 UNKNOWN = "–"
 
 
-def score(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """Three digits, or a dash."""
     return UNKNOWN if value is None else f"{value:.3f}"
 
 
-def span(low: float | None, high: float | None) -> str:
+def format_interval(low: float | None, high: float | None) -> str:
     """An interval in words, or nothing."""
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Two units at most: 0.8 s, 9 s, 6 min 52 s, 1 h 10 min."""
     if seconds is None:
         return UNKNOWN
@@ -124,36 +126,36 @@ def size(count: float | None) -> str:
     return UNKNOWN if count is None else amount(int(count))
 
 
-def signed(value: float | None) -> str:
+def format_difference(value: float | None) -> str:
     """A difference: three digits, and its sign unless it rounds to nothing."""
     if value is None:
         return UNKNOWN
     return f"{value:+.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
 
 
-def chance(p: float | None) -> str:
+def format_p_value(p: float | None) -> str:
     """A p-value; nobody reads one below a thousandth."""
     if p is None:
         return UNKNOWN
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def count(number: float | None) -> str:
+def format_count(number: float | None) -> str:
     """With thousands apart, without fractions."""
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
-def about(number: int) -> str:
+def format_estimate(number: int) -> str:
     """Up to two digits and zeros, for estimates that carry no more."""
     unit = 10 ** max(len(str(number)) - 2, 0)
     return f"{-(-number // unit) * unit:,}"
 
 
-def moment(iso: str) -> str:
+def format_time(iso: str) -> str:
     """A date and time in ISO 8601, to the minute."""
     return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M %Z}".strip()
 
 
-def short(learning_rate: float) -> str:
+def format_rate(learning_rate: float) -> str:
     """The short form people write: 5e-5."""
     return f"{learning_rate:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+00", "")

@@ -43,7 +43,7 @@ def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_files(
+def find_file_faults(
     folder: Path,
     recorded: Mapping[str, Mapping[str, Any]],
     *,

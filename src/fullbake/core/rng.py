@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 Ids = npt.NDArray[np.int64]
 
 
-def source(seed: int, *path: int) -> np.random.PCG64:
+def rng_stream(seed: int, *path: int) -> np.random.PCG64:
     """A stream of its own for every seed and path of numbers (an epoch, a step, a part of the work)."""
     return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=path))
 
 
-def uniform(random: np.random.PCG64, size: int) -> npt.NDArray[np.float64]:
+def random_uniform(random: np.random.PCG64, size: int) -> npt.NDArray[np.float64]:
     """(size,) numbers in [0, 1), of 53 bits."""
     words: npt.NDArray[np.uint64] = random.random_raw(size)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def below(random: np.random.PCG64, limit: int) -> int:
+def random_below(random: np.random.PCG64, limit: int) -> int:
     """One whole number from 0 to limit - 1."""
     return int(random.random_raw()) * limit >> 64
 
 
-def permutation(random: np.random.PCG64, size: int) -> Ids:
+def random_permutation(random: np.random.PCG64, size: int) -> Ids:
     """0 to size - 1 in random order."""
     return np.argsort(random.random_raw(size), kind="stable")
 

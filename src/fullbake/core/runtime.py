@@ -56,12 +56,12 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def processors() -> int:
+def count_processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The processor's name, as Linux tells it."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -70,19 +70,19 @@ def processor() -> str:
     return platform.processor()
 
 
-def tokenize_alone() -> None:
+def disable_tokenizer_threads() -> None:
     """Keep the Rust tokenizer to one thread, in a process that is one of several."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def fast_kernels() -> bool:
+def fast_layers_enabled() -> bool:
     """Whether the fast pieces of `kernels` may be used: yes, unless FULLBAKE_FAST_KERNELS is 0."""
     return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
 
 
-def gpu_pieces() -> bool:
+def gpu_layers_enabled() -> bool:
     """Whether the pieces for a GPU may be used, which nobody has measured: only where FULLBAKE_GPU_PIECES is 1."""
-    return os.environ.get("FULLBAKE_GPU_PIECES") == "1" and fast_kernels()
+    return os.environ.get("FULLBAKE_GPU_PIECES") == "1" and fast_layers_enabled()
 
 
 def on_linux() -> bool:
@@ -120,7 +120,7 @@ def peak_memory() -> int | None:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def hold_memory() -> None:
+def keep_freed_memory() -> None:
     """Where FULLBAKE_HOLD_MEMORY is 1 and the C library is glibc, let freed buffers stay with the process.
 
     glibc gives large ones back at once, and the system zeroes every page of the next: some percent of a training step.
@@ -170,7 +170,7 @@ def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor
 
 
-def all_ranks(mine: bool) -> bool:
+def true_on_all_ranks(mine: bool) -> bool:
     """Whether it is true for every process."""
     import torch
 

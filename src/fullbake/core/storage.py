@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from fullbake.core.console import amount
 from fullbake.core.errors import Fault, OutputError, SpaceFault
-from fullbake.core.hashing import check_files, fingerprint, hash_files
+from fullbake.core.hashing import find_file_faults, fingerprint, hash_files
 
-MANIFEST = "manifest.json"
+SEAL_FILE = "manifest.json"
 """The file that `seal` writes and `verify` reads."""
 
 Observer = Callable[[str, Path], None]
@@ -55,7 +55,7 @@ def observed(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
-def _announce(operation: str, path: Path) -> None:
+def _notify_observers(operation: str, path: Path) -> None:
     for observer in tuple(_observers):
         observer(operation, path)
 
@@ -76,11 +76,11 @@ def staged(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> I
     """
     require_vacant(target, overwrite=overwrite)
     place = Path(target).resolve()
-    with hidden(place, needed) as fresh:
+    with hidden_folder(place, needed) as fresh:
         make_folder(fresh)
         yield fresh
-        settle(fresh)
-        put(fresh, place, overwrite=overwrite)
+        sync_tree(fresh)
+        publish(fresh, place, overwrite=overwrite)
 
 
 @contextmanager
@@ -97,16 +97,16 @@ def staged_file(target: str | Path, *, overwrite: bool = False, needed: int = 0)
             where=str(target),
             remedy="Name another file." if place.is_dir() else "Name another file, or pass --overwrite.",
         )
-    with hidden(place, needed) as fresh:
+    with hidden_folder(place, needed) as fresh:
         yield fresh
         if not fresh.is_file():
             raise Fault("nothing was written", where=str(target), expected="one file", got="none")
-        settle(fresh)
+        sync_tree(fresh)
         _rename(fresh, place)
 
 
 @contextmanager
-def hidden(place: Path, needed: int = 0) -> Iterator[Path]:
+def hidden_folder(place: Path, needed: int = 0) -> Iterator[Path]:
     """Yields `new/NAME` in a locked hidden folder beside `place`; that folder goes at the end.
 
     What `staged` stands on; whoever uses it directly settles and renames on its own. A full disk within the
@@ -118,7 +118,7 @@ def hidden(place: Path, needed: int = 0) -> Iterator[Path]:
     holder, lock = _hold(place)
     try:
         make_folder(holder / "new")
-        with full_disk_told(holder, place, needed):
+        with translate_full_disk(holder, place, needed):
             yield holder / "new" / place.name
     finally:
         try:
@@ -164,7 +164,7 @@ def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
         )
 
 
-def sweep(folder: str | Path) -> None:
+def recover_all(folder: str | Path) -> None:
     """`recover` for every name in `folder`: for folders whose names change, such as caches and checkpoints."""
     matches = [re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.partial", path.name) for path in _listing(Path(folder))]
     for name in {match[1] for match in matches if match}:
@@ -195,7 +195,7 @@ def _hold(place: Path) -> tuple[Path, FileLock]:
             return holder, lock
 
 
-def put(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
+def publish(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
     """Renames `new/NAME`, settled, to `place`; with `overwrite` what stood there goes to `old/NAME`.
 
     Raises OutputError where a folder that holds something stands there and may not be overwritten.
@@ -212,7 +212,7 @@ def put(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
             _rename(aside, place)
         if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        remove(aside)  # the old version was given up here, and another one stands in its place
+        remove_tree(aside)  # the old version was given up here, and another one stands in its place
         raise OutputError(
             "somebody else wrote here meanwhile", where=str(place), remedy="Name another folder."
         ) from error
@@ -225,10 +225,10 @@ def _close(holder: Path, place: Path) -> None:
         if place.exists():
             return  # taken by somebody else since: both versions stay for their owner to look at
         _rename(fresh, place)
-    remove(holder)
+    remove_tree(holder)
 
 
-def settle(path: Path) -> None:
+def sync_tree(path: Path) -> None:
     """Syncs a file or a tree, deepest first, and gives files the mode that a plainly written one would have.
 
     safetensors 0.8 creates its files readable by their owner alone, whatever the umask.
@@ -240,7 +240,7 @@ def settle(path: Path) -> None:
 
 
 def _sync(path: Path, mode: int = 0) -> None:
-    _announce("sync", path)
+    _notify_observers("sync", path)
     if path.is_file():
         path.chmod(path.stat().st_mode | mode)
     descriptor = os.open(path, os.O_RDONLY)
@@ -254,7 +254,7 @@ def make_folder(folder: Path) -> None:
     """The folder and those above it, where they are not there yet. Raises OutputError where that cannot be."""
     if folder.is_dir():
         return
-    _announce("make", folder)
+    _notify_observers("make", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -267,15 +267,15 @@ def make_folder(folder: Path) -> None:
 
 
 def _rename(source: Path, target: Path) -> None:
-    _announce("rename", target)
+    _notify_observers("rename", target)
     source.replace(target)
     for folder in {source.parent, target.parent}:
         _sync(folder)
 
 
-def remove(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     """Removes a tree as far as it goes; whatever resists is left for the next start."""
-    _announce("remove", folder)
+    _notify_observers("remove", folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -291,7 +291,7 @@ def _nearest(folder: Path) -> Path:
 
 
 @contextmanager
-def full_disk_told(holder: Path, place: Path, needed: int) -> Iterator[None]:
+def translate_full_disk(holder: Path, place: Path, needed: int) -> Iterator[None]:
     """A full disk within the block becomes SpaceFault. holder: where is written what becomes `place`, of `needed`
     bytes."""
     try:
@@ -343,7 +343,7 @@ def read_json(path: Path) -> Any:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """A file of these bytes."""
-    _announce("write", path)
+    _notify_observers("write", path)
     path.write_bytes(content)
 
 
@@ -351,7 +351,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     """A safetensors file of numpy arrays, of any shape and memory order."""
     from safetensors.numpy import save_file
 
-    _announce("write", path)
+    _notify_observers("write", path)
     # safetensors copies an array's memory as it lies: transposed or strided ones would come back scrambled.
     save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, path)
 
@@ -371,7 +371,7 @@ def seal(folder: Path, about: Mapping[str, Any]) -> None:
     """Writes the manifest, last: `about` (any JSON) and the files' sizes and hashes, itself under a hash."""
     files = hash_files(folder)
     manifest = {"about": dict(about), "files": files}
-    write_json(folder / MANIFEST, manifest | {"sha256": fingerprint(_canonical(manifest))})
+    write_json(folder / SEAL_FILE, manifest | {"sha256": fingerprint(_canonical(manifest))})
 
 
 def verify(folder: Path, *, contents: bool = True) -> dict[str, Any]:
@@ -380,8 +380,8 @@ def verify(folder: Path, *, contents: bool = True) -> dict[str, Any]:
     Without `contents` the manifest itself and the other files' sizes are checked, not their hashes.
     """
     manifest = _read_manifest(folder)
-    faults = _manifest_faults(manifest) or check_files(
-        folder, manifest["files"], optional=[MANIFEST], contents=contents
+    faults = _manifest_faults(manifest) or find_file_faults(
+        folder, manifest["files"], optional=[SEAL_FILE], contents=contents
     )
     if faults:
         raise Fault("the folder is damaged", where=str(folder), got="; ".join(faults))
@@ -391,9 +391,9 @@ def verify(folder: Path, *, contents: bool = True) -> dict[str, Any]:
 
 def _read_manifest(folder: Path) -> Any:
     try:
-        return read_json(folder / MANIFEST)
+        return read_json(folder / SEAL_FILE)
     except (OSError, ValueError) as error:
-        raise Fault("the folder is damaged", where=str(folder), got=f"{MANIFEST}: {error}") from error
+        raise Fault("the folder is damaged", where=str(folder), got=f"{SEAL_FILE}: {error}") from error
 
 
 def _manifest_faults(manifest: Any) -> list[str]:
@@ -402,7 +402,7 @@ def _manifest_faults(manifest: Any) -> list[str]:
         signed = {key: manifest[key] for key in ("about", "files")}
         if manifest["sha256"] == fingerprint(_canonical(signed)):
             return []
-    return [f"{MANIFEST} is damaged (its own sha256 differs)"]
+    return [f"{SEAL_FILE} is damaged (its own sha256 differs)"]
 
 
 def _canonical(value: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fullbake.core.errors import DataError
-from fullbake.data.tables import CHUNK_CHARACTERS, Chunk, Table, null_value, select_columns
+from fullbake.data.tables import CHUNK_CHARACTERS, Chunk, Table, null_value_error, select_columns
 from fullbake.data.textfiles import check_unique
 
 Batches = Callable[[int, bool], Iterator[Any]]
@@ -64,7 +64,7 @@ def _arrow_column(source: str, batch: Any, name: str, start: int, nullable: bool
     for index, items in enumerate(column):
         if not items.is_valid:
             if not nullable:
-                raise null_value(name, f"{source}, row {start + index}", "null")
+                raise null_value_error(name, f"{source}, row {start + index}", "null")
             values.append("")
             continue
         row = pa.RecordBatch.from_arrays([items.values], [name])
@@ -153,7 +153,7 @@ def arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool
             remedy="Write the column again from its source.",
         ) from None
     if None in values and not nullable:
-        raise null_value(name, f"{source}, row {start + values.index(None)}", "null")
+        raise null_value_error(name, f"{source}, row {start + values.index(None)}", "null")
     return [value or "" for value in values]
 
 

@@ -22,7 +22,7 @@ from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
 from fullbake.data.files import FORMS, open_table
 from fullbake.data.labels import LabelReader, count_labels
-from fullbake.data.tables import Table, bare_suffix
+from fullbake.data.tables import Table, data_suffix
 
 Ids = npt.NDArray[np.int64]
 
@@ -222,7 +222,7 @@ def open_source(source: str | Path, columns: Columns, delimiter: str | None = No
     path = Path(source)
     wanted = [*columns.of_texts, *columns.of_labels]
     lists = () if columns.label is None else (columns.label,)
-    if path.exists() or bare_suffix(path) in FORMS:
+    if path.exists() or data_suffix(path) in FORMS:
         return open_table(
             path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
         )

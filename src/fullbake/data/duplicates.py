@@ -24,13 +24,13 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-NEAR: Final = 0.8
+NEAR_DUPLICATE_SIMILARITY: Final = 0.8
 FEWEST: Final = 20
 SHINGLE: Final = 5
 BANDS: Final = 20
 BAND_ROWS: Final = 6
 
-Texts: TypeAlias = Sequence[str] | pa.ChunkedArray
+TextSequence: TypeAlias = Sequence[str] | pa.ChunkedArray
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
@@ -52,13 +52,13 @@ def normalize(text: str) -> str:
     return " ".join(folded.split())
 
 
-def text_hashes(texts: Texts) -> npt.NDArray[np.uint8]:
+def text_hashes(texts: TextSequence) -> npt.NDArray[np.uint8]:
     """(rows, 16): BLAKE2b of each normalized text; equal rows are equal texts."""
     digests = b"".join(_digest(normalize(text)) for text in _each(texts))
     return np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
 
 
-def duplicate_groups(texts: Texts) -> Ids:
+def duplicate_groups(texts: TextSequence) -> Ids:
     """(rows,) group numbers, from 0 by first occurrence: equal and near-equal texts share one, also by way of
     others.
 
@@ -70,7 +70,7 @@ def duplicate_groups(texts: Texts) -> Ids:
     return _renumber(joined[group_of])
 
 
-def find_overlap(texts: Texts, others: Texts, *, near: bool = True) -> tuple[Ids, Ids]:
+def find_overlap(texts: TextSequence, others: TextSequence, *, near: bool = True) -> tuple[Ids, Ids]:
     """(rows of `texts`, rows of `others`) whose text stands on both sides: sorted positions from 0.
 
     near: near-equal counts too, also by way of a third text; otherwise only equal does.
@@ -81,7 +81,7 @@ def find_overlap(texts: Texts, others: Texts, *, near: bool = True) -> tuple[Ids
     return np.flatnonzero(np.isin(one, two)), np.flatnonzero(np.isin(two, one))
 
 
-def _each(texts: Texts) -> Iterator[str]:
+def _each(texts: TextSequence) -> Iterator[str]:
     if not isinstance(texts, pa.ChunkedArray):
         yield from texts
         return
@@ -158,7 +158,9 @@ def _may_be_near(signatures: npt.NDArray[np.uint32], pairs: Ids) -> npt.NDArray[
     answers = np.empty(len(pairs), dtype=bool)
     for start in range(0, len(pairs), 2**14):
         one, two = pairs[start : start + 2**14].T
-        answers[start : start + 2**14] = (signatures[one] == signatures[two]).mean(axis=1) >= NEAR - _SLACK
+        answers[start : start + 2**14] = (signatures[one] == signatures[two]).mean(
+            axis=1
+        ) >= NEAR_DUPLICATE_SIMILARITY - _SLACK
     return answers
 
 
@@ -251,7 +253,7 @@ def _are_near_batch(texts: list[str], pairs: Ids) -> npt.NDArray[np.bool_]:
     twice = (both[1:][both[1:] == both[:-1]] >> _SET_BITS).astype(np.int64)
     shared = np.bincount(twice, minlength=len(pairs))
     pair_sizes = sizes[members].reshape(-1, 2)
-    near = shared >= NEAR * (pair_sizes.sum(axis=1) - shared)
+    near = shared >= NEAR_DUPLICATE_SIMILARITY * (pair_sizes.sum(axis=1) - shared)
     answers: npt.NDArray[np.bool_] = near & (pair_sizes.min(axis=1) >= FEWEST)
     return answers
 

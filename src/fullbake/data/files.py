@@ -28,8 +28,15 @@ import numpy as np
 from fullbake.core.errors import DataError, Fault, OutputError, did_you_mean
 from fullbake.core.storage import staged_file
 from fullbake.data.arrow import arrow_strings, parquet_table
-from fullbake.data.tables import CHUNK_CHARACTERS, ENDINGS, Chunk, Table, bare_suffix, null_value, select_columns
-from fullbake.data.textfiles import JsonRow, Missing, empty_file, read_delimited, read_json_lines, read_plain_lines
+from fullbake.data.tables import CHUNK_CHARACTERS, ENDINGS, Chunk, Table, data_suffix, null_value_error, select_columns
+from fullbake.data.textfiles import (
+    JsonRow,
+    Missing,
+    empty_file_error,
+    read_delimited,
+    read_json_lines,
+    read_plain_lines,
+)
 
 FORMS: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 """A file's form by its extension; .gz or .zst may follow that of a text file."""
@@ -37,7 +44,7 @@ FORMS: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jso
 _ENDINGS = f"{', '.join(FORMS)}, the text forms also with .gz or .zst after it"
 
 DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
-Row = TypeVar("Row")
+TableRow = TypeVar("TableRow")
 
 
 def open_table(
@@ -62,12 +69,14 @@ def open_table(
     of files that do not fit together.
     """
     path = Path(path)
-    asked = _Asked(None if columns is None else tuple(columns), tuple(nullable), tuple(lists), delimiter, encoding)
+    asked = _OpenOptions(
+        None if columns is None else tuple(columns), tuple(nullable), tuple(lists), delimiter, encoding
+    )
     return _open_folder(path, asked) if path.is_dir() else _open_file(path, asked)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _OpenOptions:
     """What `open_table` was asked for."""
 
     columns: tuple[str, ...] | None
@@ -77,7 +86,7 @@ class _Asked:
     encoding: str
 
 
-def _open_file(path: Path, asked: _Asked) -> Table:
+def _open_file(path: Path, asked: _OpenOptions) -> Table:
     form = _form(path)
     _check_flags(path, form, asked.delimiter, asked.encoding)
     if form == "parquet":
@@ -87,7 +96,7 @@ def _open_file(path: Path, asked: _Asked) -> Table:
     return _open_delimited(path, form, asked)
 
 
-def _open_folder(folder: Path, asked: _Asked) -> Table:
+def _open_folder(folder: Path, asked: _OpenOptions) -> Table:
     """The files of a folder as one table."""
     files = files_of(folder)
     if not files:
@@ -133,7 +142,7 @@ def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -
     rows = ((line, [text]) for line, text in read_plain_lines(stream, name))
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        for positions, values in _cut(rows, size, lambda row: len(row[0])):
+        for positions, values in _split_flags(rows, size, lambda row: len(row[0])):
             texts = [row[0] for row in values]
             yield Chunk(name, "line", {column: texts}, positions, texts)
 
@@ -149,7 +158,7 @@ def json_text(value: object, name: str, where: str, *, nullable: bool = False) -
     if value is None or isinstance(value, Missing):
         if nullable:
             return ""
-        raise null_value(name, where, "null" if value is None else "NaN or Infinity")
+        raise null_value_error(name, where, "null" if value is None else "NaN or Infinity")
     raise DataError(
         f"column {name!r} holds a {'list' if type(value) is list else 'nested object'}",
         where=where,
@@ -159,7 +168,7 @@ def json_text(value: object, name: str, where: str, *, nullable: bool = False) -
 
 
 def _form(path: Path) -> str:
-    form = FORMS.get(bare_suffix(path))
+    form = FORMS.get(data_suffix(path))
     if not path.exists():
         raise DataError("there is no such file", where=str(path), remedy=_nearby(path))
     if path.is_dir():
@@ -184,7 +193,7 @@ def _form(path: Path) -> str:
 def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
         return f"There is no folder {str(path.parent)!r} either."
-    files = sorted(other.name for other in path.parent.iterdir() if bare_suffix(other) in FORMS)
+    files = sorted(other.name for other in path.parent.iterdir() if data_suffix(other) in FORMS)
     return did_you_mean(path.name, files[:20]) if files else "There is no data file in that folder."
 
 
@@ -203,12 +212,12 @@ def _check_flags(path: Path, form: str, delimiter: str | None, encoding: str) ->
         raise DataError("--encoding is for text files", where=str(path), remedy="Leave it out.")
 
 
-def _cut(
-    rows: Iterator[tuple[int, Row]], size: int, measure: Callable[[Row], int]
-) -> Iterator[tuple[list[int], list[Row]]]:
+def _split_flags(
+    rows: Iterator[tuple[int, TableRow]], size: int, measure: Callable[[TableRow], int]
+) -> Iterator[tuple[list[int], list[TableRow]]]:
     """(positions, rows) of `size` rows or CHUNK_CHARACTERS characters, whichever is reached first."""
     positions: list[int] = []
-    held: list[Row] = []
+    held: list[TableRow] = []
     characters = 0
     for position, row in rows:
         positions.append(position)
@@ -221,7 +230,7 @@ def _cut(
         yield positions, held
 
 
-def _open_delimited(path: Path, form: str, asked: _Asked) -> Table:
+def _open_delimited(path: Path, form: str, asked: _OpenOptions) -> Table:
     delimiter, encoding = asked.delimiter or DELIMITERS[form], asked.encoding
     with contextlib.closing(read_delimited(path, delimiter, encoding)) as rows:
         names = tuple(next(rows)[1])
@@ -232,24 +241,24 @@ def _open_delimited(path: Path, form: str, asked: _Asked) -> Table:
     def read(size: int, _: bool) -> Iterator[Chunk]:
         rows = read_delimited(path, delimiter, encoding)
         next(rows)
-        for positions, held in _cut(rows, size, lambda row: sum(map(len, row))):
+        for positions, held in _split_flags(rows, size, lambda row: sum(map(len, row))):
             values = {name: [row[index] for row in held] for name, index in at}
             yield Chunk(str(path), "line", values, positions, held)
 
     return Table(str(path), form, names, wanted, "line", read)
 
 
-def _open_json_lines(path: Path, asked: _Asked) -> Table:
+def _open_json_lines(path: Path, asked: _OpenOptions) -> Table:
     with contextlib.closing(read_json_lines(path, asked.encoding)) as rows:
         first = next(rows, None)
     if first is None:
-        raise empty_file(path)
+        raise empty_file_error(path)
     names = tuple(first[1].values)
     wanted = select_columns(f"{path}, line {first[0]}", names, asked.columns)
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
         rows = read_json_lines(path, asked.encoding)
-        for positions, held in _cut(rows, size, lambda row: len(row.raw)):
+        for positions, held in _split_flags(rows, size, lambda row: len(row.raw)):
             places = [f"{path}, line {position}" for position in positions]
             values = {name: _json_column(held, name, places, asked) for name in wanted}
             yield Chunk(str(path), "line", values, positions, held)
@@ -257,7 +266,7 @@ def _open_json_lines(path: Path, asked: _Asked) -> Table:
     return Table(str(path), "jsonl", names, wanted, "line", read)
 
 
-def _json_column(rows: list[JsonRow], name: str, places: list[str], asked: _Asked) -> list[Any]:
+def _json_column(rows: list[JsonRow], name: str, places: list[str], asked: _OpenOptions) -> list[Any]:
     values: list[Any] = []
     for row, where in zip(rows, places, strict=True):
         if name not in row.values:

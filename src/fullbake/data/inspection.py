@@ -12,29 +12,35 @@ code looks at a file (`inspect_file`) and at the head of every run (`inspect_par
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from transformers import PreTrainedTokenizerFast
 
-from fullbake.config.sections import DataConfig, TokensConfig
+from fullbake.config.sections import DataConfig
 from fullbake.core.console import bar
 from fullbake.data.dataset import Dataset, join_pairs, open_source
 from fullbake.data.duplicates import duplicate_groups, find_overlap, normalize, text_hashes
-from fullbake.data.labels import Form, LabelReader
+from fullbake.data.labels import LabelForm, LabelReader
 from fullbake.data.splits import DEFAULT_FOLDS, FEWEST_TO_CHOOSE, MOST_ROWS_FOR_FOLDS, Parts, read_labelled
-from fullbake.data.text_checks import MARKS, Clue, find_clues, find_named_labels, marked, script_shares
-from fullbake.models.encoding import count_tokens
+from fullbake.data.text_checks import (
+    SUSPECT_PATTERNS,
+    LabelClue,
+    find_label_clues,
+    find_matching_texts,
+    find_named_labels,
+    script_shares,
+)
 
 MOST_HASHES: Final = 1_000_000
 """Hashes of texts held at a time."""
 
-SHOWN: Final = 5
+MOST_EXAMPLES: Final = 5
 """Row numbers that a finding names."""
 
 
@@ -86,10 +92,10 @@ class Survey:
         self.sample = sorted([*self.sample, *(one for one in taken if one[0] < limit)])[: self.size]
 
     def _mark(self, texts: pa.Array, rows: list[int]) -> None:
-        for name, pattern in MARKS.items():
-            found = marked(texts, pattern)
+        for name, pattern in SUSPECT_PATTERNS.items():
+            found = find_matching_texts(texts, pattern)
             first = self.marked_first.setdefault(name, [])
-            first.extend(rows[position] for position in found[: SHOWN - len(first)])
+            first.extend(rows[position] for position in found[: MOST_EXAMPLES - len(first)])
             self.marked[name] += len(found)
 
     def _print(self, texts: list[str], named: Named, rows: list[int]) -> None:
@@ -107,6 +113,9 @@ def _every(share: int, arrays: tuple[np.ndarray, ...]) -> Any:
     kept = arrays[0] % np.uint64(share) == 0
     return tuple(array[kept] for array in arrays)
 
+
+TokenCounter = Callable[[Sequence[str]], npt.NDArray[np.int64]]
+"""Texts to the number of tokens of each, (texts,), special ones included."""
 
 SAMPLE: Final = 20_000
 """Rows of a file that words, scripts, near duplicates and token lengths are looked for in."""
@@ -169,17 +178,18 @@ class Facts:
 def inspect_file(
     source: str | Path,
     data: DataConfig,
-    tokenizer: PreTrainedTokenizerFast | None = None,
+    count_tokens: TokenCounter | None = None,
     max_length: int | None = None,
 ) -> Facts:
     """The facts of a file of any size, or hub data set, read by the recipe's `data` section.
 
-    tokenizer, max_length: of the base; without them token lengths are left out. Where `data` names files for validation
+    count_tokens: texts -> tokens of each, by the base's tokenizer; max_length: the most tokens that the base takes.
+    Without them token lengths are left out. Where `data` names files for validation
     or test, these are read too, and what they share with it is told. Raises DataError for rows that cannot be read.
     """
     columns = data.columns
     look = Survey(str(source), SAMPLE)
-    form: Form | None = None
+    form: LabelForm | None = None
     with bar("reading", None, "rows") as advance:
         for chunk in open_source(source, columns, data.delimiter, data.encoding).chunks():
             reader = LabelReader(columns, form=form)
@@ -189,17 +199,17 @@ def inspect_file(
             look.add(texts[0] if len(texts) == 1 else join_pairs(*texts), named_labels(len(chunk), *reader.finish()))
             advance(len(chunk))
     look.multi_label = form != "single"
-    return _facts(look, tokenizer, max_length, data, _shared_with_given(source, data))
+    return _facts(look, count_tokens, max_length, data, _shared_with_given(source, data))
 
 
-def inspect_parts(parts: Parts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, data: DataConfig) -> Facts:
+def inspect_parts(parts: Parts, data: DataConfig, count_tokens: TokenCounter, max_length: int | None) -> Facts:
     """The facts of a run's training file, quickly: from a smaller sample."""
     source = parts.train.source
     assert source.labels is not None
     look = Survey(source.source, QUICK_SAMPLE, source.multi_label)
     named = named_labels(len(source), source.label_names, source.labels, np.arange(len(source)))
     look.add(source.whole_texts.to_pylist(), named, source.rows.tolist())
-    return _facts(look, tokenizer, tokens.max_length, data, [])
+    return _facts(look, count_tokens, max_length, data, [])
 
 
 def headlines(facts: Facts) -> list[str]:
@@ -216,7 +226,7 @@ def headlines(facts: Facts) -> list[str]:
     return lines
 
 
-def describe(found: Finding) -> str:
+def describe_finding(found: Finding) -> str:
     """A finding as one line."""
     rows = f" (row {', '.join(map(str, found.rows))}{', ...' if found.count > len(found.rows) else ''})"
     return f"{found.message}{rows if found.rows else ''}"
@@ -224,7 +234,7 @@ def describe(found: Finding) -> str:
 
 def _facts(
     look: Survey,
-    tokenizer: PreTrainedTokenizerFast | None,
+    count_tokens: TokenCounter | None,
     max_length: int | None,
     data: DataConfig,
     findings: list[Finding],
@@ -232,8 +242,8 @@ def _facts(
     look.sample.sort(key=lambda one: one[1])
     texts = [text for _, _, text, _ in look.sample]
     tokens = None
-    if tokenizer is not None:
-        tokens = _lengths(Counter(count_tokens(tokenizer, texts).tolist()), max_length)
+    if count_tokens is not None:
+        tokens = _lengths(Counter(count_tokens(texts).tolist()), max_length)
     found = [*findings, *_of_labels(look, data), *_of_texts(look), *_of_equal_texts(look), *_of_sample(look)]
     return Facts(
         source=look.source,
@@ -317,7 +327,7 @@ def _of_equal_texts(look: Survey) -> Iterator[Finding]:
     if again:
         first = rows[starts[sizes > 1] + 1]
         told = f"{again * look.share:,} rows repeat the text of another row{estimated}; splits keep such rows together"
-        yield Finding("equal texts", "note", told, again * look.share, tuple(first[:SHOWN].tolist()))
+        yield Finding("equal texts", "note", told, again * look.share, tuple(first[:MOST_EXAMPLES].tolist()))
     differing = np.maximum.reduceat(labels, starts) != np.minimum.reduceat(labels, starts) if len(starts) else starts
     torn = np.flatnonzero(differing)
     if len(torn):
@@ -336,7 +346,7 @@ def _of_sample(look: Survey) -> Iterator[Finding]:
     if len(names) > 1 and not look.unlabelled:
         labels = _encoded([held for _, _, _, held in look.sample], names, multi_label=look.multi_label)
         yield from (_named_clue(clue, rows, within) for clue in find_named_labels(texts, labels, names))
-        yield from (_word_clue(clue, rows, within) for clue in find_clues(texts, labels, names))
+        yield from (_word_clue(clue, rows, within) for clue in find_label_clues(texts, labels, names))
 
 
 def _of_near_texts(texts: list[str], rows: list[int], within: str) -> Iterator[Finding]:
@@ -347,7 +357,7 @@ def _of_near_texts(texts: list[str], rows: list[int], within: str) -> Iterator[F
     groups = duplicate_groups([texts[place] for place in distinct])
     near = np.flatnonzero(np.bincount(groups)[groups] > 1)
     if len(near):
-        first = sorted(rows[distinct[place]] for place in near)[:SHOWN]
+        first = sorted(rows[distinct[place]] for place in near)[:MOST_EXAMPLES]
         told = f"{len(near):,} different texts{within} are nearly equal to another one; splits keep them together"
         yield Finding("near duplicates", "note", told, len(near), tuple(first))
 
@@ -362,12 +372,12 @@ def _encoded(named: list[tuple[str, ...]], names: list[str], *, multi_label: boo
     return matrix
 
 
-def _named_clue(clue: Clue, rows: list[int], within: str) -> Finding:
+def _named_clue(clue: LabelClue, rows: list[int], within: str) -> Finding:
     told = f"the label {clue.label!r} stands by name in {clue.covered:.0%} of its texts{within} and hardly in others"
     return Finding("named label", "note", f"{told}: is it part of the text?", clue.right, _first(clue, rows))
 
 
-def _word_clue(clue: Clue, rows: list[int], within: str) -> Finding:
+def _word_clue(clue: LabelClue, rows: list[int], within: str) -> Finding:
     severity: Literal["warning", "note"] = "warning" if clue.covered >= 0.5 else "note"
     told = (
         f"the word {clue.word!r} decides {clue.label!r}: {clue.right:,} of the {clue.rows:,} rows with it{within}, "
@@ -378,8 +388,8 @@ def _word_clue(clue: Clue, rows: list[int], within: str) -> Finding:
     )
 
 
-def _first(clue: Clue, rows: list[int]) -> tuple[int, ...]:
-    return tuple(rows[place] for place in clue.first[:SHOWN])
+def _first(clue: LabelClue, rows: list[int]) -> tuple[int, ...]:
+    return tuple(rows[place] for place in clue.first[:MOST_EXAMPLES])
 
 
 def _shared_with_given(source: str | Path, data: DataConfig) -> list[Finding]:
@@ -400,13 +410,15 @@ def _overlap_of(train: Dataset, other: Dataset, name: str) -> Iterator[Finding]:
     near = find_overlap(train.whole_texts, other.whole_texts, near=True)
     if len(equal[1]):
         told = f"{len(equal[1]):,} of {len(other):,} {name} rows have a text that also stands in training"
-        rows = tuple(other.rows[equal[1][:SHOWN]].tolist())
+        rows = tuple(other.rows[equal[1][:MOST_EXAMPLES]].tolist())
         then = "a run refuses this without --drop-overlap or --allow-overlap"
         yield Finding(f"overlap with {name}", "warning", f"{told}; {then}", len(equal[1]), rows)
     more = np.setdiff1d(near[1], equal[1])
     if len(more):
         told = f"{len(more):,} more {name} rows are nearly equal to a training text"
-        yield Finding(f"near overlap with {name}", "warning", told, len(more), tuple(other.rows[more[:SHOWN]].tolist()))
+        yield Finding(
+            f"near overlap with {name}", "warning", told, len(more), tuple(other.rows[more[:MOST_EXAMPLES]].tolist())
+        )
 
 
 def _counted(names: list[str], noun: str) -> str:
@@ -414,4 +426,4 @@ def _counted(names: list[str], noun: str) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(map(repr, names[:MOST_EXAMPLES])) + (", ..." if len(names) > MOST_EXAMPLES else "")

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, did_you_mean
 
-Form = Literal["single", "lists", "separated", "indicators"]
-Where = Callable[[int], str]
+LabelForm = Literal["single", "lists", "separated", "indicators"]
+PlaceOf = Callable[[int], str]
 """Position within a chunk -> its place in words."""
 
 _YES_OR_NO: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}
@@ -33,7 +33,7 @@ class LabelReader:
 
     columns: Columns
     known: tuple[str, ...] | None = None
-    form: Form | None = None
+    form: LabelForm | None = None
     unlabelled: int = 0
     first_unlabelled: str | None = None
     _vocabulary: dict[str, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class LabelReader:
         elif self.columns.label_separator is not None:
             self.form = "separated"
 
-    def add(self, values: Mapping[str, Sequence[Any]], where: Where) -> None:
+    def add(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> None:
         """Take a chunk's cells. Raises DataError for a cell that is none of the form, or a label that is not known."""
         cells = self._cells(values, where)
         codes, counts = [], np.empty(len(cells), dtype=np.int64)
@@ -103,7 +103,7 @@ class LabelReader:
             )
         self._vocabulary = {name: code for code, name in enumerate(self.known)}
 
-    def _cells(self, values: Mapping[str, Sequence[Any]], where: Where) -> list[Sequence[str] | None]:
+    def _cells(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
         """The labels of each row, None for a row without any mark of one."""
         if self.form == "indicators":
             return _indicators({name: values[name] for name in self.columns.of_labels}, where)
@@ -118,7 +118,7 @@ class LabelReader:
             return [_listed(cell, column, where(index)) for index, cell in enumerate(cells)]
         return [_lone(cell, column, where(index)) for index, cell in enumerate(cells)]
 
-    def _code(self, label: str, index: int, where: Where) -> int:
+    def _code(self, label: str, index: int, where: PlaceOf) -> int:
         if label not in self._vocabulary:
             if self.known is not None:
                 raise _unknown(label, self.columns.of_labels[0], where(index), self.known)
@@ -170,7 +170,7 @@ def _unique(labels: list[str], column: str, where: str) -> list[str]:
     return labels
 
 
-def _indicators(columns: Mapping[str, Sequence[Any]], where: Where) -> list[Sequence[str] | None]:
+def _indicators(columns: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
     """Rows of columns of 0 and 1; a row with an empty cell is one without its labels."""
     names = list(columns)
     rows: list[Sequence[str] | None] = []
@@ -180,7 +180,7 @@ def _indicators(columns: Mapping[str, Sequence[Any]], where: Where) -> list[Sequ
     return rows
 
 
-def _yes_or_no(cell: Any, column: str, index: int, where: Where) -> int | None:
+def _yes_or_no(cell: Any, column: str, index: int, where: PlaceOf) -> int | None:
     if isinstance(cell, str) and cell in _YES_OR_NO:
         return _YES_OR_NO[cell]
     if isinstance(cell, str) and not cell.strip():

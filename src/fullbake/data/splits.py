@@ -298,7 +298,7 @@ def divide(data: Dataset, config: DataConfig) -> Parts:
     return _without_overlap(Parts(train, validation, test, groups=groups), config)
 
 
-def rotate(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
+def test_folds(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
     """`count` times parts: each time another fold of the rows is test, and of the others a share validates.
 
     Raises DataError where a class has fewer different texts than there are folds.
@@ -409,7 +409,7 @@ def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
     if not config.drop_overlap:
         raise _overlapping(parts, found)
     say(f"left out {count:,} rows whose text also stands in a later part (--drop-overlap)")
-    held = _held_after(parts.folds, found["train"], len(parts.train))
+    held = _rows_after_holding_out(parts.folds, found["train"], len(parts.train))
     kept = replace(parts, train=parts.train.without(found["train"]), folds=held, overlap_dropped=count)
     if kept.validation is None:
         return kept
@@ -420,7 +420,7 @@ def _union(positions: list[np.ndarray]) -> np.ndarray:
     return np.unique(np.concatenate(positions))
 
 
-def _held_after(held: tuple[np.ndarray, ...], gone: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
+def _rows_after_holding_out(held: tuple[np.ndarray, ...], gone: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
     """The folds' positions once those that are `gone` have been left out."""
     place = np.cumsum(~np.isin(np.arange(rows), gone)) - 1
     return tuple(place[np.setdiff1d(fold, gone)] for fold in held)

@@ -82,7 +82,7 @@ def select_columns(where: str, names: tuple[str, ...], wanted: Sequence[str] | N
     return tuple(dict.fromkeys(wanted))
 
 
-def null_value(name: str, where: str, got: str) -> DataError:
+def null_value_error(name: str, where: str, got: str) -> DataError:
     """The error for a missing value where a text is needed."""
     return DataError(
         f"column {name!r} has no value",
@@ -96,7 +96,7 @@ def null_value(name: str, where: str, got: str) -> DataError:
 ENDINGS: Final = (".gz", ".zst")
 
 
-def bare_suffix(path: Path) -> str:
+def data_suffix(path: Path) -> str:
     """The ending that tells a file's form, in lower case: `.csv` of both `x.csv` and `x.CSV.gz`."""
     suffix = path.suffix.lower()
     return Path(path.stem).suffix.lower() if suffix in ENDINGS else suffix
@@ -116,7 +116,7 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
     try:
         with gzip.open(path) if kind == ".gz" else _open_zstd(path) as packed:
             yield cast(BinaryIO, packed)
-    except (gzip.BadGzipFile, zlib.error, EOFError, _DamagedError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, _DamagedZstdError) as error:
         raise DataError(
             f"this cannot be unpacked as {'gzip' if kind == '.gz' else 'zstd'}",
             where=str(path),
@@ -125,7 +125,7 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
         ) from None
 
 
-class _DamagedError(Exception):
+class _DamagedZstdError(Exception):
     """What pyarrow makes of a broken zstd frame, told apart from other faults of reading."""
 
 
@@ -147,7 +147,7 @@ class _ZstdFrames(io.RawIOBase):
         try:
             data = self._stream.read(len(buffer))
         except OSError as error:
-            raise _DamagedError(str(error)) from None
+            raise _DamagedZstdError(str(error)) from None
         buffer[: len(data)] = data
         return len(data)
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from fullbake.data.labels import count_labels
 
-MARKS: Final = {
+SUSPECT_PATTERNS: Final = {
     "nothing, or spaces alone": r"^\s*$",
     "replacement characters (U+FFFD)": "\ufffd",
     "UTF-8 read as Latin-1 or cp1252 (such as Ã© or â€™)": "Ã[\u0080-\u00bf]|â€[™œ“”\u0099\u009d]|Â[\u00a0-\u00bf]",
@@ -43,7 +43,7 @@ def script_shares(texts: Iterable[str]) -> dict[str, float]:
     return {name.capitalize() if name != "CJK" else "Han": count / total for name, count in counts.most_common()}
 
 
-def marked(texts: pa.Array, pattern: str) -> list[int]:
+def find_matching_texts(texts: pa.Array, pattern: str) -> list[int]:
     """Positions of the texts that hold a match of `pattern`."""
     found = pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(pattern))
     positions: list[int] = pc.call_function("indices_nonzero", [found]).to_pylist()
@@ -67,7 +67,7 @@ _UNSPACED: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Clue:
+class LabelClue:
     """A word and the label it gives away. rows: that hold the word. right: of those, that have the label. covered:
     share of the label's rows that hold the word. first: positions of some of the rows."""
 
@@ -87,7 +87,7 @@ def words_of(text: str) -> set[str]:
     return words
 
 
-def find_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[Clue]:
+def find_label_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[LabelClue]:
     """Words that decide a label, those that cover most of it first; one a label.
 
     labels: ids (rows,), or 0 and 1 (rows, classes).
@@ -99,19 +99,19 @@ def find_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[s
         for word in words_of(text) & kept:
             holders.setdefault(word, []).append(row)
     totals = count_labels(labels, len(label_names))
-    best: dict[int, Clue] = {}
+    best: dict[int, LabelClue] = {}
     for word, rows in sorted(holders.items()):
         counts = count_labels(labels[rows], len(label_names))
         for place in np.flatnonzero(counts >= PRECISION * len(rows)).tolist():
             covered = float(counts[place] / totals[place])
             if covered >= COVERAGE and (place not in best or covered > best[place].covered):
-                clue = Clue(word, label_names[place], len(rows), int(counts[place]), covered, tuple(rows[:5]))
+                clue = LabelClue(word, label_names[place], len(rows), int(counts[place]), covered, tuple(rows[:5]))
                 best[place] = clue
     common = [place for place, total in enumerate(totals.tolist()) if total > 0.9 * len(texts)]
     return sorted((clue for place, clue in best.items() if place not in common), key=lambda clue: -clue.covered)
 
 
-def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[Clue]:
+def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[LabelClue]:
     """Labels whose name stands in many of their own texts and hardly in others."""
     found = []
     for place, name in enumerate(label_names):
@@ -125,7 +125,7 @@ def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Seq
         if inside >= COVERAGE and inside >= 10 * outside and (held & own).sum() >= LEAST_ROWS:
             rows = np.flatnonzero(held & own)
             first = tuple(rows[:5].tolist())
-            found.append(Clue(wanted, name, int(held.sum()), len(rows), inside, first))
+            found.append(LabelClue(wanted, name, int(held.sum()), len(rows), inside, first))
     return found
 
 

@@ -50,7 +50,7 @@ def read_delimited(path: Path, delimiter: str, encoding: str) -> Generator[tuple
         rows = _parse(path, handle, delimiter)
         first = next(rows, None)
         if first is None:
-            raise empty_file(path)
+            raise empty_file_error(path)
         _check_header(path, first[1])
         yield first
         yield from _check_widths(path, rows, first[1], delimiter)
@@ -65,7 +65,7 @@ def read_json_lines(path: Path, encoding: str) -> Generator[tuple[int, JsonRow],
                 blank = blank or number
                 continue
             if blank:
-                raise _blank_line(path, blank)
+                raise _blank_line_error(path, blank)
             yield number, _parse_json(line, f"{path}, line {number}")
 
 
@@ -76,9 +76,9 @@ def read_plain_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise _undecodable(where, raw[error.start : error.start + 1], "utf-8") from None
+            raise _undecodable_error(where, raw[error.start : error.start + 1], "utf-8") from None
         if "\0" in line:
-            raise _nul(where)
+            raise _nul_error(where)
         yield number, line.removesuffix("\n").removesuffix("\r")
 
 
@@ -91,13 +91,13 @@ def read_text_lines(path: Path, encoding: str, longest: int) -> Generator[tuple[
             number += 1
             where = f"{path}, line {number}"
             if "\0" in line:
-                raise _nul(f"{where}{_byte_of_nul(path, encoding)}")
+                raise _nul_error(f"{where}{_byte_of_nul(path, encoding)}")
             if len(line) > longest and not line.endswith("\n"):
-                raise too_long(where, longest)
+                raise too_long_error(where, longest)
             yield number, line.removesuffix("\n").removesuffix("\r")
 
 
-def too_long(where: str, longest: int) -> DataError:
+def too_long_error(where: str, longest: int) -> DataError:
     """The error for a stretch of text that no author wrote as one."""
     return DataError(
         "a paragraph that is too long",
@@ -121,7 +121,7 @@ def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
         raise _find_undecodable(path, encoding, codec) from None
 
 
-def empty_file(path: Path) -> DataError:
+def empty_file_error(path: Path) -> DataError:
     """The error for a file without a single row or name."""
     return DataError("the file is empty", where=str(path), remedy="Check that it was written whole.")
 
@@ -153,7 +153,7 @@ def _find_undecodable(path: Path, encoding: str, codec: str) -> DataError:
                 line += error.object[: error.start].decode(error.encoding, "ignore").count("\n")
                 byte = end - len(error.object) + error.start
                 where = f"{path}, line {line}, byte {byte}"
-                return _undecodable(where, error.object[error.start : error.start + 1], encoding)
+                return _undecodable_error(where, error.object[error.start : error.start + 1], encoding)
             except UnicodeError as error:
                 return _no_byte_order(path, encoding, error)
             if not block:
@@ -169,7 +169,7 @@ def _no_byte_order(path: Path, encoding: str, error: UnicodeError) -> DataError:
     )
 
 
-def _undecodable(where: str, byte: bytes, encoding: str) -> DataError:
+def _undecodable_error(where: str, byte: bytes, encoding: str) -> DataError:
     return DataError(
         f"this is not {encoding}",
         where=where,
@@ -179,7 +179,7 @@ def _undecodable(where: str, byte: bytes, encoding: str) -> DataError:
     )
 
 
-def _nul(where: str) -> DataError:
+def _nul_error(where: str) -> DataError:
     return DataError(
         "a NUL character",
         where=where,
@@ -212,7 +212,7 @@ def _parse(path: Path, handle: TextIO, delimiter: str) -> Iterator[tuple[int, li
         except StopIteration:
             return
         except csv.Error as error:
-            raise _malformed(path, line, reader.line_num, str(error)) from None
+            raise _malformed_error(path, line, reader.line_num, str(error)) from None
         yield line, row
 
 
@@ -225,11 +225,11 @@ def _raise_field_limit() -> None:
 def _without_nul(path: Path, lines: Iterable[str]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
-            raise _nul(f"{path}, line {number}")
+            raise _nul_error(f"{path}, line {number}")
         yield line
 
 
-def _malformed(path: Path, line: int, last: int, message: str) -> DataError:
+def _malformed_error(path: Path, line: int, last: int, message: str) -> DataError:
     """The csv module's message in our words; `line` is the row's first, `last` where reading stopped."""
     where = f"{path}, line {line}"
     if message.startswith("unexpected end of data"):
@@ -304,13 +304,13 @@ def _check_widths(
             blank = blank or line
             continue
         if blank or not row:
-            raise _blank_line(path, blank or line)
+            raise _blank_line_error(path, blank or line)
         if len(row) != width:
-            raise _wrong_width(f"{path}, line {line}", row, width, delimiter)
+            raise _wrong_width_error(f"{path}, line {line}", row, width, delimiter)
         yield line, row
 
 
-def _blank_line(path: Path, line: int) -> DataError:
+def _blank_line_error(path: Path, line: int) -> DataError:
     return DataError(
         "a blank line",
         where=f"{path}, line {line}",
@@ -319,7 +319,7 @@ def _blank_line(path: Path, line: int) -> DataError:
     )
 
 
-def _wrong_width(where: str, row: list[str], width: int, delimiter: str) -> DataError:
+def _wrong_width_error(where: str, row: list[str], width: int, delimiter: str) -> DataError:
     start = delimiter.join(row)[:60]
     return DataError(
         "the row is too long" if len(row) > width else "the row is too short",
@@ -334,7 +334,7 @@ def _parse_json(line: str, where: str) -> JsonRow:
     try:
         pairs = _decoder.decode(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
-        raise _bad_json(where, error, cut=not line.endswith("\n")) from None
+        raise _bad_json_error(where, error, cut=not line.endswith("\n")) from None
     except RecursionError:
         raise DataError("the JSON is nested too deeply", where=where, remedy="Flatten this row.") from None
     if not isinstance(pairs, Nested):
@@ -378,7 +378,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _bad_json(where: str, error: json.JSONDecodeError, *, cut: bool) -> DataError:
+def _bad_json_error(where: str, error: json.JSONDecodeError, *, cut: bool) -> DataError:
     remedy = "The file ends within this line; was it written whole?" if cut else "One whole object a line."
     return DataError(
         "the line is not JSON",

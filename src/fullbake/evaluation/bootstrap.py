@@ -24,12 +24,12 @@ Statistic = str | Callable[[NDArray[Any], NDArray[Any]], float]
 
 Floats = NDArray[np.float64]
 
-_BLOCK: Final = 4_000_000
+_BLOCK_ROWS: Final = 4_000_000
 """Weights (a draw's count of a row) held at a time."""
 
 
 @dataclass(frozen=True)
-class Resampled:
+class BootstrapScores:
     """A metric of one recipe. points: of each seed on the test rows, (seeds,). draws: the same on resampled rows,
     (draws, seeds), NaN where it is undefined. rows: test rows."""
 
@@ -45,7 +45,7 @@ class Resampled:
 
 def resample(
     predictions: NDArray[Any], labels: NDArray[Any], statistic: Statistic, *, draws: int = DRAWS, seed: int = 0
-) -> Resampled:
+) -> BootstrapScores:
     """Score every seed on the rows as they are, and on `draws` draws of as many rows with replacement.
 
     predictions: ids (seeds, rows), or 0 and 1 (seeds, rows, labels); probabilities (seeds, rows, classes) where the
@@ -67,12 +67,12 @@ def resample(
             got=f"{np.isnan(drawn).any(axis=1).mean():.0%} of {draws:,} draws without a value",
             remedy="Give more test rows, or choose a metric that is always defined, such as f1_macro.",
         )
-    return Resampled(points, drawn, rows)
+    return BootstrapScores(points, drawn, rows)
 
 
 def _weights(rows: int, draws: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """How often each row is in each draw: float32 (some draws, rows) at a time."""
-    random, block = np.random.default_rng(seed), max(1, _BLOCK // rows)
+    random, block = np.random.default_rng(seed), max(1, _BLOCK_ROWS // rows)
     for start in range(0, draws, block):
         size = min(block, draws - start)
         taken = random.integers(0, rows, (size, rows)) + rows * np.arange(size)[:, None]
@@ -110,7 +110,7 @@ def _averaged(values: NDArray[Any]) -> Scorer:
     return lambda weights: (weights @ values.T.astype(weights.dtype) / values.shape[1]).astype(np.float64)
 
 
-def _counted(predictions: NDArray[Any], labels: NDArray[Any], measure: "Measure") -> Scorer:
+def _counted(predictions: NDArray[Any], labels: NDArray[Any], measure: "CountMeasure") -> Scorer:
     classes = 0 if labels.ndim == 2 else int(max(predictions.max(), labels.max())) + 1
     held = _marks(labels, classes)
 
@@ -139,7 +139,7 @@ def _count(weights: NDArray[Any], marks: NDArray[np.bool_]) -> Floats:
 
 # Metrics by counts: hits (rightly predicted), support (labelled), claimed (predicted), each (draws, classes)
 
-Measure = Callable[[Floats, Floats, Floats], Floats]
+CountMeasure = Callable[[Floats, Floats, Floats], Floats]
 
 
 def _over(above: Floats, below: Floats) -> Floats:
@@ -178,7 +178,7 @@ def _matthews(hits: Floats, support: Floats, claimed: Floats) -> Floats:
     return np.where(one_label, np.nan, together / np.sqrt(np.where(apart > 0, apart, np.inf)))
 
 
-BY_COUNTS: Final[dict[str, Measure]] = {
+BY_COUNTS: Final[dict[str, CountMeasure]] = {
     "accuracy": _f1_micro,  # where a row has one label both are the share of right rows
     "f1_macro": _f1_macro,
     "f1_micro": _f1_micro,

@@ -15,7 +15,7 @@ from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
 from fullbake.evaluation import metrics
-from fullbake.evaluation.decisions import Aim, Decision, fit_decision, probabilities, row_losses
+from fullbake.evaluation.decisions import Decision, ThresholdAim, fit_decision, probabilities, row_losses
 
 PRIOR: Final = 0.7
 """Standard deviation of the temperature's logarithm before any row is seen: two thirds lie between 0.5 and 2."""
@@ -81,7 +81,7 @@ def _claims(
 
 
 @dataclass(frozen=True)
-class Finished:
+class CalibratedDecision:
     """decision: how scores become labels. logits: of the rows that chose, float32 (rows, classes), calibrated.
 
     calibration: {"temperature", "before", "after"}, the latter two as `calibration.reliability` gives them. thresholds:
@@ -94,30 +94,32 @@ class Finished:
     thresholds: list[dict[str, Any]]
 
 
-def aim_of(config: DecisionConfig, *, multi_label: bool) -> Aim:
+def threshold_aim(config: DecisionConfig, *, multi_label: bool) -> ThresholdAim:
     """What the thresholds are for; `auto` is best F1 where a row may have many labels, else none."""
     thresholds = config.thresholds
     if thresholds == "auto":
         other = config.at_recall, config.at_precision, config.costs
         thresholds = "f1" if multi_label and other == (None, None, None) else "default"
-    return Aim(thresholds, config.at_recall, config.at_precision, config.costs, config.positive)
+    return ThresholdAim(thresholds, config.at_recall, config.at_precision, config.costs, config.positive)
 
 
-def settle(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], config: DecisionConfig) -> Finished:
+def fit_calibration(
+    logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], config: DecisionConfig
+) -> CalibratedDecision:
     """The temperature and the decision that suit logits (rows, classes), whatever they come from."""
     problem_type = problem_of(labels)
     before = reliability(probabilities(logits, problem_type), labels)
     temperature = fit_temperature(logits, labels) if config.calibrate else 1.0
     logits = logits / np.float32(temperature)
     chances = probabilities(logits, problem_type)
-    aim = aim_of(config, multi_label=labels.ndim == 2)
+    aim = threshold_aim(config, multi_label=labels.ndim == 2)
     decision, thresholds = fit_decision(chances, labels, label_names, aim=aim)
     _warn_of_unreached(thresholds)
     calibration = {"temperature": temperature, "before": before, "after": reliability(chances, labels)}
-    return Finished(decision, logits, calibration, thresholds)
+    return CalibratedDecision(decision, logits, calibration, thresholds)
 
 
-def judged(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
+def score_decision(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
     """Every figure of logits (rows, classes): of the labels that the decision makes of them, and of the scores."""
     chances = probabilities(logits, problem_of(labels))
     scores = metrics.score(labels, chances, decision.label_names, decision.decide(chances))

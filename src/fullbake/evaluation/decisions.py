@@ -12,35 +12,35 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, Truth, problem_of
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, LabelArray, ProblemType, problem_of
 from fullbake.core.errors import RecipeError, did_you_mean
 
-Chances = NDArray[np.float64]
+Probabilities = NDArray[np.float64]
 
 _OUTCOMES: Final = ("miss", "false_alarm")
 """What costs are named by where a row may have many labels."""
 
 
-def probabilities(logits: NDArray[np.floating[Any]], problem_type: ProblemType) -> Chances:
+def probabilities(logits: NDArray[np.floating[Any]], problem_type: ProblemType) -> Probabilities:
     """Softmax over classes, or the sigmoid of each label; float64, so that rows of a softmax sum to 1. Keeps the shape
     (rows, classes)."""
     exact = logits.astype(np.float64)
     if problem_type == MULTI_LABEL:
-        chances: Chances = np.exp(-np.logaddexp(0, -exact))
+        chances: Probabilities = np.exp(-np.logaddexp(0, -exact))
         return chances
     exponentials = np.exp(exact - exact.max(axis=1, keepdims=True))
-    shares: Chances = exponentials / exponentials.sum(axis=1, keepdims=True)
+    shares: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     return shares
 
 
-def row_losses(logits: NDArray[np.floating[Any]], labels: Truth) -> Chances:
+def row_losses(logits: NDArray[np.floating[Any]], labels: LabelArray) -> Probabilities:
     """Cross entropy of each row in nats, (rows,). logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows,
     classes): then the mean over a row's labels."""
     exact = logits.astype(np.float64)
     if labels.ndim == 2:
-        spread: Chances = np.logaddexp(0, np.where(labels, -exact, exact)).mean(axis=1)
+        spread: Probabilities = np.logaddexp(0, np.where(labels, -exact, exact)).mean(axis=1)
         return spread
-    losses: Chances = np.logaddexp.reduce(exact, axis=1) - exact[np.arange(len(labels)), labels]
+    losses: Probabilities = np.logaddexp.reduce(exact, axis=1) - exact[np.arange(len(labels)), labels]
     return losses
 
 
@@ -58,7 +58,7 @@ class Decision:
     positive: int | None = None
     costs: tuple[tuple[float, ...], ...] | None = None
 
-    def decide(self, probabilities: Chances) -> NDArray[Any]:
+    def decide(self, probabilities: Probabilities) -> NDArray[Any]:
         """(rows, classes) -> ids int64 (rows,), or 0 and 1 as uint8 (rows, classes)."""
         if self.problem_type == MULTI_LABEL:
             return (probabilities >= np.array(self.thresholds or (0.5,))).astype(np.uint8)
@@ -101,7 +101,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Aim:
+class ThresholdAim:
     """What a threshold is for: best F1, the least that keeps a recall or a precision, or the least cost.
 
     thresholds: `f1` or `default` (the plain rule). costs: by "true>predicted", or miss and false_alarm where a row may
@@ -121,7 +121,7 @@ class Aim:
         return self.thresholds == "default" and all(value is None for value in asked)
 
 
-def check_aim(aim: Aim, problem_type: ProblemType, label_names: Sequence[str]) -> None:
+def check_threshold_aim(aim: ThresholdAim, problem_type: ProblemType, label_names: Sequence[str]) -> None:
     """Raise RecipeError for an aim that these labels have no meaning for, or that names what there is not."""
     if aim.positive is not None and problem_type == MULTI_LABEL:
         raise RecipeError(
@@ -159,7 +159,7 @@ def _cost_matrix(costs: Mapping[str, float], names: Sequence[str]) -> tuple[tupl
 
 
 def fit_decision(
-    probabilities: Chances, labels: Truth, label_names: Sequence[str], *, aim: Aim
+    probabilities: Probabilities, labels: LabelArray, label_names: Sequence[str], *, aim: ThresholdAim
 ) -> tuple[Decision, list[dict[str, Any]]]:
     """The rule that serves `aim` best on these rows, and an entry for each threshold that was fitted.
 
@@ -182,19 +182,19 @@ def fit_decision(
     return Decision(problem_type, names, (entry["threshold"],), positive), [entry]
 
 
-def best_marks(probabilities: Chances, labels: Truth) -> NDArray[Any]:
+def predict_at_best_f1(probabilities: Probabilities, labels: LabelArray) -> NDArray[Any]:
     """0 and 1 as uint8 (rows, classes): every label from the threshold of its best F1 on these rows on."""
     names = [str(place) for place in range(labels.shape[1])]
-    return fit_decision(probabilities, labels, names, aim=Aim("f1"))[0].decide(probabilities)
+    return fit_decision(probabilities, labels, names, aim=ThresholdAim("f1"))[0].decide(probabilities)
 
 
-def _binary(aim: Aim, names: Sequence[str], positive: int) -> Aim:
+def _binary(aim: ThresholdAim, names: Sequence[str], positive: int) -> ThresholdAim:
     """The aim with the costs of two classes as those of one that is missed or falsely raised."""
     if aim.costs is None:
         return aim
     matrix = _cost_matrix(aim.costs, names)
     other = 1 - positive
-    return Aim(costs=dict(zip(_OUTCOMES, (matrix[positive][other], matrix[other][positive]), strict=True)))
+    return ThresholdAim(costs=dict(zip(_OUTCOMES, (matrix[positive][other], matrix[other][positive]), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -202,22 +202,22 @@ class _Curve:
     """What each threshold gives, from none predicted to all. hits, predicted: (thresholds,) rows. support: positives in
     all."""
 
-    hits: Chances
-    predicted: Chances
+    hits: Probabilities
+    predicted: Probabilities
     support: int
 
     @property
-    def recall(self) -> Chances:
+    def recall(self) -> Probabilities:
         """Share of the positives that are found."""
         return self.hits / self.support
 
     @property
-    def precision(self) -> Chances:
+    def precision(self) -> Probabilities:
         """Share of the predicted that are positive; 0 where none is predicted."""
         return self.hits / np.maximum(self.predicted, 1)
 
     @property
-    def f1(self) -> Chances:
+    def f1(self) -> Probabilities:
         """Harmonic mean of the two."""
         return 2 * self.hits / (self.predicted + self.support)
 
@@ -227,11 +227,11 @@ class _Goal:
     """value: curve -> how good each threshold is, the best one is taken, of equals the highest. floor: the value from
     which on what was asked is reached, None where nothing has to be."""
 
-    value: Callable[[_Curve], Chances]
+    value: Callable[[_Curve], Probabilities]
     floor: float | None = None
 
 
-def _goal(aim: Aim) -> _Goal:
+def _goal(aim: ThresholdAim) -> _Goal:
     if aim.costs is not None:
         miss, alarm = (float(aim.costs.get(name, 1)) for name in _OUTCOMES)
         return _Goal(lambda curve: -(miss * (curve.support - curve.hits) + alarm * (curve.predicted - curve.hits)))
@@ -245,7 +245,7 @@ def _goal(aim: Aim) -> _Goal:
     return _Goal(lambda curve: curve.f1)
 
 
-def _fit(scores: Chances, truth: NDArray[np.bool_], goal: _Goal, name: str) -> dict[str, Any]:
+def _fit(scores: Probabilities, truth: NDArray[np.bool_], goal: _Goal, name: str) -> dict[str, Any]:
     """A threshold for one label. scores, truth: (rows,)."""
     support = int(truth.sum())
     if support in (0, len(truth)):
@@ -264,7 +264,7 @@ def _fit(scores: Chances, truth: NDArray[np.bool_], goal: _Goal, name: str) -> d
     return _entry(name, _between(ranked[last], best), support, figures, reason if unreached else None)
 
 
-def _between(distinct: Chances, taken: int) -> float:
+def _between(distinct: Probabilities, taken: int) -> float:
     """A threshold that takes the highest `taken` of the distinct scores (descending): midway to the next one."""
     above = float(distinct[taken - 1]) if taken else 1.0
     below = float(distinct[taken]) if taken < len(distinct) else 0.0

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from fullbake.config.problems import MULTI_LABEL, MULTI_LABEL_SELECTION, SELECTION, ProblemType, problem_of
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError, did_you_mean
-from fullbake.evaluation.decisions import best_marks, probabilities, row_losses
-from fullbake.evaluation.multilabel_metrics import marks, measure_of, score_marks
-from fullbake.evaluation.scores import Figure, UndefinedError, f1_of, figure, share
+from fullbake.evaluation.decisions import predict_at_best_f1, probabilities, row_losses
+from fullbake.evaluation.multilabel_metrics import make_label_matrices, multilabel_measure, score_multilabel
+from fullbake.evaluation.scores import ScoreValue, UndefinedScoreError, compute_score, f1_from_jaccard, proportion_score
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ def score(
     problem_type = problem_of(labels)
     if problem_type == MULTI_LABEL:
         chances = _checked(probabilities, len(labels), len(label_names))
-        return {"problem_type": problem_type, **score_marks(marks(labels, chances, label_names, predicted))}
+        return {
+            "problem_type": problem_type,
+            **score_multilabel(make_label_matrices(labels, chances, label_names, predicted)),
+        }
     case = _case(labels, probabilities, label_names, predicted)
     matrix = _confusion(case)
     return {
@@ -75,14 +78,14 @@ def score(
     }
 
 
-def selectable(problem_type: ProblemType) -> tuple[str, ...]:
+def selection_metrics(problem_type: ProblemType) -> tuple[str, ...]:
     """The metrics that validation may choose by."""
     return tuple(MULTI_LABEL_SELECTION if problem_type == MULTI_LABEL else SELECTION)
 
 
 def check_metric(name: str, problem_type: ProblemType) -> None:
     """Raise RecipeError for a metric that there is not, or not for this problem."""
-    known = selectable(problem_type)
+    known = selection_metrics(problem_type)
     if name in known:
         return
     if name in SELECTION or name in MULTI_LABEL_SELECTION:
@@ -95,7 +98,7 @@ def check_metric(name: str, problem_type: ProblemType) -> None:
     raise RecipeError("there is no such metric", where="metric", got=repr(name), remedy=did_you_mean(name, known))
 
 
-def select(
+def selection_score(
     name: str,
     labels: NDArray[np.integer[Any]],
     probabilities: NDArray[np.floating[Any]],
@@ -114,10 +117,12 @@ def select(
     names = label_names or [str(index) for index in range(np.asarray(probabilities).shape[-1])]
     try:
         if problem_of(labels) == MULTI_LABEL:
-            return measure_of(name)(marks(labels, _checked(probabilities, len(labels), len(names)), names, predicted))
+            return multilabel_measure(name)(
+                make_label_matrices(labels, _checked(probabilities, len(labels), len(names)), names, predicted)
+            )
         case = _case(labels, probabilities, names, predicted)
         return -_log_loss(case) if name == "neg_log_loss" else _MEASURES[name](case)
-    except UndefinedError as undefined:
+    except UndefinedScoreError as undefined:
         raise DataError(
             f"{name} is undefined on the validation rows: {undefined}",
             where="validation",
@@ -177,11 +182,11 @@ def _check_ids(what: str, ids: NDArray[Any], chances: NDArray[np.float64]) -> No
         raise _misfit(f"{what} from 0 to {classes - 1}", f"{ids.min()} to {ids.max()}")
 
 
-def _overall(case: _Case) -> dict[str, Figure]:
-    figures = {name: figure(measure, case) for name, measure in _MEASURES.items()}
+def _overall(case: _Case) -> dict[str, ScoreValue]:
+    figures = {name: compute_score(measure, case) for name, measure in _MEASURES.items()}
     right = int((case.labels == case.predicted).sum())
     for name in ("accuracy", "f1_micro"):  # a row has one label, so both are the share of right rows
-        figures[name] |= share(right, len(case.labels), "")
+        figures[name] |= proportion_score(right, len(case.labels), "")
     return figures
 
 
@@ -193,9 +198,9 @@ def _class_figures(matrix: NDArray[np.int64], index: int, name: str) -> dict[str
         "label": name,
         "support": support,
         "predicted": predicted,
-        "precision": share(hits, predicted, unpredicted),
-        "recall": share(hits, support, absent),
-        "f1": f1_of(share(hits, support + predicted - hits, f"{absent} and {unpredicted}")),
+        "precision": proportion_score(hits, predicted, unpredicted),
+        "recall": proportion_score(hits, support, absent),
+        "f1": f1_from_jaccard(proportion_score(hits, support + predicted - hits, f"{absent} and {unpredicted}")),
     }
 
 
@@ -257,14 +262,14 @@ def _one_vs_rest(case: _Case, curve: Callable[[NDArray[np.bool_], NDArray[np.flo
     absent = [case.names[index] for index in scored if index not in case.labels]
     if absent:
         more = f" (nor {len(absent) - 1} other classes)" if len(absent) > 1 else ""
-        raise UndefinedError(f"no row is labelled {absent[0]!r}{more}")
+        raise UndefinedScoreError(f"no row is labelled {absent[0]!r}{more}")
     values = [curve(case.labels == index, case.probabilities[:, index]) for index in scored]
     return float(np.mean(values))
 
 
 def _require_two_classes(case: _Case) -> None:
     if (case.labels == case.labels[0]).all():
-        raise UndefinedError(f"every row is labelled {case.names[case.labels[0]]!r}")
+        raise UndefinedScoreError(f"every row is labelled {case.names[case.labels[0]]!r}")
 
 
 _MEASURES: dict[str, Callable[[_Case], float]] = {
@@ -280,7 +285,7 @@ _MEASURES: dict[str, Callable[[_Case], float]] = {
 }
 
 
-def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
+def validation_scores(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
     """What validation says of an epoch: validation_loss (mean cross entropy, over rows or over rows and labels; plain,
     whatever loss trains) and the selecting metric.
 
@@ -288,8 +293,8 @@ def judge(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, floa
     thresholds on, since at 0.5 a rare label would be found by no epoch and every one look alike.
     """
     chances = probabilities(logits, problem_of(labels))
-    predicted = None if labels.ndim == 1 else best_marks(chances, labels)
+    predicted = None if labels.ndim == 1 else predict_at_best_f1(chances, labels)
     return {
         "validation_loss": float(row_losses(logits, labels).mean()),
-        metric: select(metric, labels, chances, predicted=predicted),
+        metric: selection_score(metric, labels, chances, predicted=predicted),
     }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.core.errors import DataError
-from fullbake.evaluation.scores import Figure, UndefinedError, f1_of, figure, share
+from fullbake.evaluation.scores import ScoreValue, UndefinedScoreError, compute_score, f1_from_jaccard, proportion_score
 
 Matrix = NDArray[np.bool_]
 
@@ -24,7 +24,7 @@ def _per_label(held: Matrix) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Marks:
+class LabelMatrices:
     """labels, predicted: (rows, labels) of yes and no. probabilities: (rows, labels) float64."""
 
     labels: Matrix
@@ -48,12 +48,12 @@ class Marks:
         return _per_label(self.predicted)
 
 
-Measure = Callable[[Marks], float]
+MultilabelMeasure = Callable[[LabelMatrices], float]
 
 
-def marks(
+def make_label_matrices(
     labels: NDArray[Any], probabilities: NDArray[np.float64], names: Sequence[str], predicted: NDArray[Any] | None
-) -> Marks:
+) -> LabelMatrices:
     """The arrays as one value; a label is predicted from 0.5 on where `predicted` is not given. Raises DataError where
     they do not fit together."""
     decided = probabilities >= 0.5 if predicted is None else np.asarray(predicted)
@@ -64,10 +64,10 @@ def marks(
                 expected=f"{what} of 0 and 1 of shape {probabilities.shape}",
                 got=f"{values.dtype} of shape {values.shape}",
             )
-    return Marks(np.asarray(labels) == 1, probabilities, decided == 1, names)
+    return LabelMatrices(np.asarray(labels) == 1, probabilities, decided == 1, names)
 
 
-def score_marks(case: Marks) -> dict[str, Any]:
+def score_multilabel(case: LabelMatrices) -> dict[str, Any]:
     """`metrics.score` for many labels a row; per_class has roc_auc, average_precision and the four counts besides."""
     return {
         "rows": len(case.labels),
@@ -78,38 +78,40 @@ def score_marks(case: Marks) -> dict[str, Any]:
     }
 
 
-def measure_of(name: str) -> Measure:
+def multilabel_measure(name: str) -> MultilabelMeasure:
     """The measure that validation chooses by under this name (of `figures.MULTI_LABEL_SELECTION`)."""
     return (lambda case: -_log_loss(case)) if name == "neg_log_loss" else MEASURES[name]
 
 
-def _overall(case: Marks) -> dict[str, Figure]:
-    figures = {name: figure(measure, case) for name, measure in MEASURES.items()}
+def _overall(case: LabelMatrices) -> dict[str, ScoreValue]:
+    figures = {name: compute_score(measure, case) for name, measure in MEASURES.items()}
     right = int((case.labels == case.predicted).all(axis=1).sum())
     hits, support, claimed = (int(counts.sum()) for counts in (case.hits, case.support, case.claimed))
     shares = {
-        "accuracy": share(right, len(case.labels), ""),
-        "precision_micro": share(hits, claimed, "no label was predicted"),
-        "recall_micro": share(hits, support, "no row has a label"),
-        "f1_micro": f1_of(share(hits, support + claimed - hits, "no row has a label and none was predicted")),
+        "accuracy": proportion_score(right, len(case.labels), ""),
+        "precision_micro": proportion_score(hits, claimed, "no label was predicted"),
+        "recall_micro": proportion_score(hits, support, "no row has a label"),
+        "f1_micro": f1_from_jaccard(
+            proportion_score(hits, support + claimed - hits, "no row has a label and none was predicted")
+        ),
     }
     return figures | shares
 
 
-def _label_figures(case: Marks, place: int, name: str) -> dict[str, Any]:
+def _label_figures(case: LabelMatrices, place: int, name: str) -> dict[str, Any]:
     hits, support, claimed = (int(counts[place]) for counts in (case.hits, case.support, case.claimed))
     absent, unpredicted = f"no row has the label {name!r}", f"no row was predicted to have {name!r}"
     own = [place]
-    alone = Marks(case.labels[:, own], case.probabilities[:, own], case.predicted[:, own], [name])
+    alone = LabelMatrices(case.labels[:, own], case.probabilities[:, own], case.predicted[:, own], [name])
     return {
         "label": name,
         "support": support,
         "predicted": claimed,
-        "precision": share(hits, claimed, unpredicted),
-        "recall": share(hits, support, absent),
-        "f1": f1_of(share(hits, support + claimed - hits, f"{absent} and {unpredicted}")),
-        "roc_auc": figure(_roc_auc, alone),
-        "average_precision": figure(_average_precision, alone),
+        "precision": proportion_score(hits, claimed, unpredicted),
+        "recall": proportion_score(hits, support, absent),
+        "f1": f1_from_jaccard(proportion_score(hits, support + claimed - hits, f"{absent} and {unpredicted}")),
+        "roc_auc": compute_score(_roc_auc, alone),
+        "average_precision": compute_score(_average_precision, alone),
         "tp": hits,
         "fp": claimed - hits,
         "fn": support - hits,
@@ -117,46 +119,46 @@ def _label_figures(case: Marks, place: int, name: str) -> dict[str, Any]:
     }
 
 
-def _accuracy(case: Marks) -> float:
+def _accuracy(case: LabelMatrices) -> float:
     return float((case.labels == case.predicted).all(axis=1).mean())
 
 
-def _hamming_loss(case: Marks) -> float:
+def _hamming_loss(case: LabelMatrices) -> float:
     return float((case.labels != case.predicted).mean())
 
 
-def _f1(case: Marks) -> NDArray[np.float64]:
+def _f1(case: LabelMatrices) -> NDArray[np.float64]:
     """F1 of each label, NaN where it is neither held nor predicted."""
     both = (case.support + case.claimed).astype(np.float64)
     scores: NDArray[np.float64] = np.divide(2 * case.hits, both, out=np.full(len(both), np.nan), where=both > 0)
     return scores
 
 
-def _f1_macro(case: Marks) -> float:
+def _f1_macro(case: LabelMatrices) -> float:
     return _mean(_f1(case), "no row has a label and none was predicted")
 
 
-def _f1_micro(case: Marks) -> float:
+def _f1_micro(case: LabelMatrices) -> float:
     both = int((case.support + case.claimed).sum())
     if not both:
-        raise UndefinedError("no row has a label and none was predicted")
+        raise UndefinedScoreError("no row has a label and none was predicted")
     return float(2 * case.hits.sum() / both)
 
 
-def _f1_weighted(case: Marks) -> float:
+def _f1_weighted(case: LabelMatrices) -> float:
     if not case.support.sum():
-        raise UndefinedError("no row has a label")
+        raise UndefinedScoreError("no row has a label")
     return float(np.average(np.nan_to_num(_f1(case)), weights=case.support))
 
 
-def _f1_samples(case: Marks) -> float:
+def _f1_samples(case: LabelMatrices) -> float:
     """Mean over rows; a row without labels of which none is predicted is right."""
     hits = (case.labels & case.predicted).sum(axis=1)
     both = case.labels.sum(axis=1) + case.predicted.sum(axis=1)
     return float(np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0).mean())
 
 
-def _recall_macro(case: Marks) -> float:
+def _recall_macro(case: LabelMatrices) -> float:
     held = case.support > 0
     return _mean(case.hits[held] / case.support[held], "no row has a label")
 
@@ -164,37 +166,37 @@ def _recall_macro(case: Marks) -> float:
 def _mean(values: NDArray[np.float64], reason: str) -> float:
     defined = values[~np.isnan(values)]
     if not len(defined):
-        raise UndefinedError(reason)
+        raise UndefinedScoreError(reason)
     return float(defined.mean())
 
 
-def _log_loss(case: Marks) -> float:
+def _log_loss(case: LabelMatrices) -> float:
     """Mean over rows and labels, in nats; 0 counts as float64's epsilon."""
     own = np.where(case.labels, case.probabilities, 1 - case.probabilities)
     return float(-np.log(np.clip(own, np.finfo(np.float64).eps, 1)).mean())
 
 
-def _roc_auc(case: Marks) -> float:
+def _roc_auc(case: LabelMatrices) -> float:
     from sklearn.metrics import roc_auc_score
 
     return _over_mixed(case, roc_auc_score)
 
 
-def _average_precision(case: Marks) -> float:
+def _average_precision(case: LabelMatrices) -> float:
     from sklearn.metrics import average_precision_score
 
     return _over_mixed(case, average_precision_score)
 
 
-def _over_mixed(case: Marks, curve: Callable[[Matrix, NDArray[np.float64]], float]) -> float:
+def _over_mixed(case: LabelMatrices, curve: Callable[[Matrix, NDArray[np.float64]], float]) -> float:
     """The mean over the labels that some rows have and some have not."""
     mixed = np.flatnonzero((case.support > 0) & (case.support < len(case.labels))).tolist()
     if not mixed:
-        raise UndefinedError(f"there is no label that some rows have and some have not, as {case.names[0]!r}")
+        raise UndefinedScoreError(f"there is no label that some rows have and some have not, as {case.names[0]!r}")
     return float(np.mean([curve(case.labels[:, place], case.probabilities[:, place]) for place in mixed]))
 
 
-MEASURES: Mapping[str, Measure] = {
+MEASURES: Mapping[str, MultilabelMeasure] = {
     "accuracy": _accuracy,
     "hamming_loss": _hamming_loss,
     "f1_macro": _f1_macro,

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PLOT_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 
-Entry = Mapping[str, Any]
+HistoryEntry = Mapping[str, Any]
 """One line of a history: `epoch` (from 1) or `C` (strength of a logistic regression), `train_loss`,
 `validation_loss`, the metric under its name, `best` (true for the chosen entry), and `rate` where several
 learning rates were tried.
 """
 
 
-def history_figure(history: Sequence[Entry], metric: str) -> bytes:
+def history_figure(history: Sequence[HistoryEntry], metric: str) -> bytes:
     """Losses on the left, the selecting metric on the right with the chosen entry marked; PNG bytes.
 
     history: one `Entry` at least; those of several learning rates follow each other and are drawn as a line
@@ -91,7 +91,7 @@ def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str
         )
     ):
         values = [start[name], *(entry[name] for entry in history)]
-        axes.plot(steps, values, "-o", color=COLORS[number], markersize=4)
+        axes.plot(steps, values, "-o", color=PLOT_COLORS[number], markersize=4)
         axes.axhline(start[name], color="#777777", linewidth=1, linestyle="--", label="before")
         kept = next((entry for entry in history if entry.get("best")), None)
         if kept is not None:
@@ -107,20 +107,20 @@ def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str
     return _png(figure)
 
 
-def _runs(history: Sequence[Entry]) -> dict[str, list[Entry]]:
+def _runs(history: Sequence[HistoryEntry]) -> dict[str, list[HistoryEntry]]:
     """The entries of each learning rate, in order of appearance; one run named "" where none is given."""
-    runs: dict[str, list[Entry]] = {}
+    runs: dict[str, list[HistoryEntry]] = {}
     for entry in history:
         name = f"learning rate {entry['rate']:g}" if "rate" in entry else ""
         runs.setdefault(name, []).append(entry)
     return runs
 
 
-def _draw_run(losses: "Axes", scores: "Axes", metric: str, name: str, run: Sequence[Entry], number: int) -> None:
+def _draw_run(losses: "Axes", scores: "Axes", metric: str, name: str, run: Sequence[HistoryEntry], number: int) -> None:
     """One run's three lines. Alone, training and validation differ by color; among others by dashes."""
     steps = [_step(entry) for entry in run]
-    own, marker = COLORS[number % len(COLORS)], _MARKERS[number % len(_MARKERS)]
-    other = own if name else COLORS[1]
+    own, marker = PLOT_COLORS[number % len(PLOT_COLORS)], _MARKERS[number % len(_MARKERS)]
+    other = own if name else PLOT_COLORS[1]
     style: dict[str, Any] = {"marker": marker, "markersize": 5}
     train, validation = ([entry[key] for entry in run] for key in ("train_loss", "validation_loss"))
     losses.plot(steps, train, "--", color=other, label="" if name else "training", **style)
@@ -128,11 +128,11 @@ def _draw_run(losses: "Axes", scores: "Axes", metric: str, name: str, run: Seque
     scores.plot(steps, [entry[metric] for entry in run], "-", color=own, label=name, **style)
 
 
-def _step(entry: Entry) -> float:
+def _step(entry: HistoryEntry) -> float:
     return float(entry["epoch"] if "epoch" in entry else entry["C"])
 
 
-def _mark_best(axes: "Axes", history: Sequence[Entry], metric: str) -> None:
+def _mark_best(axes: "Axes", history: Sequence[HistoryEntry], metric: str) -> None:
     best = next((entry for entry in history if entry.get("best")), None)
     if best is None:
         return
@@ -151,7 +151,7 @@ def _mark_best(axes: "Axes", history: Sequence[Entry], metric: str) -> None:
     )
 
 
-def _dress(axes: "Axes", history: Sequence[Entry], axis: str, label: str) -> None:
+def _dress(axes: "Axes", history: Sequence[HistoryEntry], axis: str, label: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_ylabel(label)
@@ -240,9 +240,11 @@ def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any]) -> b
         bins = result["bins"]
         claimed, held = ([entry[key] for entry in bins] for key in ("confidence", "accuracy"))
         label = f"{name} the temperature: ECE {result['ece']:.3f}"
-        shares.plot(claimed, held, "-", color=COLORS[1 - number], marker=_MARKERS[number], label=label)
+        shares.plot(claimed, held, "-", color=PLOT_COLORS[1 - number], marker=_MARKERS[number], label=label)
         middles = [(entry["low"] + entry["high"]) / 2 for entry in bins]
-        counts.plot(middles, [entry["count"] for entry in bins], "-", color=COLORS[1 - number], marker=_MARKERS[number])
+        counts.plot(
+            middles, [entry["count"] for entry in bins], "-", color=PLOT_COLORS[1 - number], marker=_MARKERS[number]
+        )
     shares.set_ylabel("share that came true")
     shares.legend(frameon=False, loc="upper left")
     counts.set_yscale("log")
@@ -267,7 +269,7 @@ def labels_figure(per_class: Sequence[Mapping[str, Any]]) -> bytes:
     for number, name in enumerate(("precision", "recall", "f1")):
         points = [(row[name]["value"], place) for place, row in enumerate(rows) if row[name]["value"] is not None]
         values, places = zip(*points, strict=True) if points else ((), ())
-        axes.plot(values, places, _MARKERS[number], color=COLORS[number], label=name, markersize=6)
+        axes.plot(values, places, _MARKERS[number], color=PLOT_COLORS[number], label=name, markersize=6)
     names = [f"{_shortened(row['label'])} ({row['support']:,})" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=8, parse_math=False)
     axes.set_xlim(-0.02, 1.02)
@@ -289,11 +291,11 @@ def data_figure(labels: Mapping[str, int], rows: int, histogram: Sequence[Sequen
     shown = sorted(labels.items(), key=lambda item: item[1])[-40:]
     figure = _figure(11, max(4, 1.2 + 0.22 * len(shown)))
     left, right = figure.subplots(1, 2)
-    left.barh(range(len(shown)), [100 * count / max(1, rows) for _, count in shown], color=COLORS[0])
+    left.barh(range(len(shown)), [100 * count / max(1, rows) for _, count in shown], color=PLOT_COLORS[0])
     left.set_yticks(range(len(shown)), [_shortened(name) for name, _ in shown], fontsize=8, parse_math=False)
     left.set_xlabel(f"% of {rows:,} rows")
     ends, counts = [end for end, _ in histogram], [count for _, count in histogram]
-    right.bar(range(len(ends)), counts, width=0.9, color=COLORS[5])
+    right.bar(range(len(ends)), counts, width=0.9, color=PLOT_COLORS[5])
     marks = range(0, len(ends), max(1, len(ends) // 8))
     right.set_xticks(list(marks), [f"{ends[place]:,}" for place in marks])
     beyond = f" (the limit is {limit:,})" if limit is not None and limit > max(ends, default=0) else ""
@@ -301,7 +303,7 @@ def data_figure(labels: Mapping[str, int], rows: int, histogram: Sequence[Sequen
     right.set_ylabel("texts")
     if limit is not None and not beyond:
         place = float(np.interp(limit, ends, range(len(ends)))) + 0.5
-        right.axvline(place, color=COLORS[1], label=f"limit {limit:,}")
+        right.axvline(place, color=PLOT_COLORS[1], label=f"limit {limit:,}")
         right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -12,7 +12,7 @@ Case = TypeVar("Case")
 CONFIDENCE = 0.95
 """Coverage of every interval."""
 
-Figure = dict[str, float | str | None]
+ScoreValue = dict[str, float | str | None]
 """{"value", "low", "high", "reason"}: all four keys always; numbers are finite or null.
 
 `value` is null where the figure is undefined, and `reason` says why; `low` and `high` bound its 95% interval
@@ -20,27 +20,27 @@ and are null where none is stated.
 """
 
 
-class UndefinedError(Exception):
+class UndefinedScoreError(Exception):
     """The figure has no value on these rows; the message says why."""
 
 
-def figure(measure: Callable[[Case], float], case: Case) -> Figure:
+def compute_score(measure: Callable[[Case], float], case: Case) -> ScoreValue:
     """What a measure says of a case, without an interval; null where it raises UndefinedError."""
     try:
         return {"value": measure(case), "low": None, "high": None, "reason": None}
-    except UndefinedError as undefined:
-        return null(str(undefined))
+    except UndefinedScoreError as undefined:
+        return missing_score(str(undefined))
 
 
-def null(reason: str) -> Figure:
+def missing_score(reason: str) -> ScoreValue:
     """No value, and why."""
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
-def share(hits: int, trials: int, reason: str) -> Figure:
+def proportion_score(hits: int, trials: int, reason: str) -> ScoreValue:
     """hits / trials with Wilson's interval; null with `reason` when there was no trial."""
     if not trials:
-        return null(reason)
+        return missing_score(reason)
     from scipy.stats import binomtest  # type: ignore[attr-defined]  # its untyped __init__ re-exports
 
     interval = binomtest(hits, trials).proportion_ci(CONFIDENCE, method="wilson")
@@ -49,12 +49,12 @@ def share(hits: int, trials: int, reason: str) -> Figure:
     return {"value": hits / trials, "low": float(low), "high": float(high), "reason": None}
 
 
-def f1_of(jaccard: Figure) -> Figure:
+def f1_from_jaccard(jaccard: ScoreValue) -> ScoreValue:
     """F1 with its interval out of J = TP / (TP + FP + FN), a share of rows: F1 = 2J / (1 + J), so the bounds carry over
     ("Wilson indirect", Lam, Gopal and Qian 2023, arXiv 2309.14621)."""
 
     def carried(share: float | str | None) -> float | None:
         return 2 * share / (1 + share) if isinstance(share, float) else None
 
-    bounds: Figure = {key: carried(jaccard[key]) for key in ("value", "low", "high")}
+    bounds: ScoreValue = {key: carried(jaccard[key]) for key in ("value", "low", "high")}
     return {**bounds, "reason": jaccard["reason"]}

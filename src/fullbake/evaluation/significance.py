@@ -45,14 +45,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.core.errors import DataError
-from fullbake.evaluation.bootstrap import DRAWS, Resampled, Statistic, resample
+from fullbake.evaluation.bootstrap import DRAWS, BootstrapScores, Statistic, resample
 from fullbake.evaluation.scores import CONFIDENCE
 
 LEVEL: Final = round(1 - CONFIDENCE, 10)
 """Chance of a false alarm that is accepted."""
 POWER: Final = 0.8
 """Chance with which as many rows as `rows_needed` says show the difference."""
-MOST_ROWS: Final = 10_000_000
+MOST_ROWS_NEEDED: Final = 10_000_000
 """More rows than this nobody will label: then no number is given."""
 
 
@@ -118,7 +118,7 @@ def compare_pair(
     return contrast(first, second)
 
 
-def contrast(a: Resampled, b: Resampled) -> Difference:
+def contrast(a: BootstrapScores, b: BootstrapScores) -> Difference:
     """a - b. Raises DataError where the two were not drawn alike."""
     if (a.rows, len(a.draws)) != (b.rows, len(b.draws)):
         raise DataError(
@@ -131,19 +131,19 @@ def contrast(a: Resampled, b: Resampled) -> Difference:
     return Difference(difference, low, high, _p_value(difference, variance), variance, a.rows)
 
 
-def estimate(scores: Resampled, *, least: float = -np.inf, most: float = np.inf) -> Estimate:
+def estimate(scores: BootstrapScores, *, least: float = -np.inf, most: float = np.inf) -> Estimate:
     """The mean over seeds; its interval ends at the metric's own limits."""
     low, high = _interval(scores.mean, _variance(scores))
     return Estimate(scores.mean, max(low, least), min(high, most))
 
 
-def _variance(*sides: Resampled) -> Variance:
+def _variance(*sides: BootstrapScores) -> Variance:
     drawn = np.hstack([side.draws for side in sides])
     covariances = np.atleast_2d(np.cov(drawn[~np.isnan(drawn).any(axis=1)], rowvar=False))
-    return partition([side.points for side in sides], covariances)
+    return partition_variance([side.points for side in sides], covariances)
 
 
-def partition(points: Sequence[NDArray[np.float64]], covariances: NDArray[np.float64]) -> Variance:
+def partition_variance(points: Sequence[NDArray[np.float64]], covariances: NDArray[np.float64]) -> Variance:
     """The variance of the mean over seeds of one side, or of the first's less the second's. points: each side's scores,
     (seeds,). covariances: of all of them over other test rows, (all seeds, all seeds)."""
     ends = np.cumsum([0, *map(len, points)])
@@ -240,9 +240,9 @@ def rows_needed(seen: Difference, *, pairs: int = 1, power: float = POWER) -> in
     def enough(rows: int) -> bool:
         return predict_power(seen, rows=rows, level=LEVEL / pairs) >= power
 
-    if abs(seen.difference) <= _TIE or not enough(MOST_ROWS):
+    if abs(seen.difference) <= _TIE or not enough(MOST_ROWS_NEEDED):
         return None
-    low, high = 0, MOST_ROWS
+    low, high = 0, MOST_ROWS_NEEDED
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -286,7 +286,7 @@ def _recall(found: NDArray[np.float64], name: str) -> dict[str, float | int | st
 def _recall_variance(found: NDArray[np.float64]) -> Variance:
     seeds, support = found.shape
     covariances = np.cov(found, bias=True).reshape(seeds, seeds) / support
-    return partition([found.mean(axis=1)], covariances)
+    return partition_variance([found.mean(axis=1)], covariances)
 
 
 def _bounds(mean: float, support: int, variance: Variance) -> tuple[float, float]:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.core.rng import permutation, source, uniform
+from fullbake.core.rng import random_permutation, random_uniform, rng_stream
 
-Rows = npt.NDArray[np.int64]
+RowIndices = npt.NDArray[np.int64]
 
 POOL_BATCHES = 50
 """Batches sorted together; transformers takes 50 too.
@@ -58,10 +58,10 @@ class Step:
     epoch, unless rows are drawn by weight.
     """
 
-    cuts: tuple[Rows, ...]
+    cuts: tuple[RowIndices, ...]
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> RowIndices:
         """All rows of the step in the order of its cuts, int64 (rows,)."""
         return np.concatenate(self.cuts)
 
@@ -92,11 +92,11 @@ def training_plan(
     weights: (rows,), above 0 somewhere; as many rows as there are are drawn with replacement, each with a chance by its
     weight. None takes every row once.
     """
-    random = source(seed, epoch)
-    shuffled = permutation(random, len(lengths)) if weights is None else _drawn(random, weights)
+    random = rng_stream(seed, epoch)
+    shuffled = random_permutation(random, len(lengths)) if weights is None else _drawn(random, weights)
     whole = len(lengths) - len(lengths) % batch_size
     batches, last = _pooled(shuffled[:whole], lengths, batch_size), shuffled[whole:]
-    batches = batches[permutation(random, len(batches))]
+    batches = batches[random_permutation(random, len(batches))]
     if merge_last_single and len(last) == 1 and len(batches):
         batches, last = batches[:-1], np.concatenate([batches[-1], last])
     last = last[np.argsort(lengths[last], kind="stable")]
@@ -118,7 +118,7 @@ def balanced_row_weights(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np
     return weights
 
 
-def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[Rows]:
+def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[RowIndices]:
     """The batches of one pass without training: a pure function of the lengths, every row in exactly one.
 
     lengths: tokens of each row, (rows,). Sorted over all rows, the longest first, so that a budget beyond the
@@ -133,16 +133,16 @@ def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[Rows
     return [order[start:end] for start, end in pairwise(ends)]
 
 
-def _drawn(random: np.random.PCG64, weights: npt.NDArray[np.float64]) -> Rows:
+def _drawn(random: np.random.PCG64, weights: npt.NDArray[np.float64]) -> RowIndices:
     """As many rows as there are weights, with replacement, in random order: the inverse of the summed weights at
     uniform numbers of 53 bits."""
     limits = np.cumsum(weights)
-    drawn = uniform(random, len(weights)) * limits[-1]
-    rows: Rows = np.searchsorted(limits, drawn, side="right").clip(max=len(weights) - 1)
+    drawn = random_uniform(random, len(weights)) * limits[-1]
+    rows: RowIndices = np.searchsorted(limits, drawn, side="right").clip(max=len(weights) - 1)
     return rows
 
 
-def _pooled(shuffled: Rows, lengths: npt.NDArray[Any], batch_size: int) -> Rows:
+def _pooled(shuffled: RowIndices, lengths: npt.NDArray[Any], batch_size: int) -> RowIndices:
     """Batches of like length, (batches, batch_size), each ascending. shuffled: a multiple of batch_size."""
     count = len(shuffled) // batch_size
     pools = max(-(-count // POOL_BATCHES), min(LEAST_POOLS, count))
@@ -151,7 +151,7 @@ def _pooled(shuffled: Rows, lengths: npt.NDArray[Any], batch_size: int) -> Rows:
     return shuffled[np.lexsort((lengths[shuffled], pool))].reshape(count, batch_size)
 
 
-def _cut_steps(batches: Rows, lengths: npt.NDArray[Any], token_budget: int) -> Iterator[Step]:
+def _cut_steps(batches: RowIndices, lengths: npt.NDArray[Any], token_budget: int) -> Iterator[Step]:
     """Each line of `batches` as a step. batches: (batches, rows), ascending in length along rows."""
     if not batches.size:
         return
@@ -163,7 +163,7 @@ def _cut_steps(batches: Rows, lengths: npt.NDArray[Any], token_budget: int) -> I
         yield Step(tuple(cuts))
 
 
-def _best_starts(lengths: npt.NDArray[Any], token_budget: int) -> Rows:
+def _best_starts(lengths: npt.NDArray[Any], token_budget: int) -> RowIndices:
     """Where the last cut of each batch's first `end` rows starts, in the cheapest way to cut them.
 
     lengths: (batches, rows), ascending along rows. Returns (batches, rows + 1), column `end`. The optimum

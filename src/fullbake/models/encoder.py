@@ -26,7 +26,7 @@ from transformers.utils.hub import cached_file
 
 from fullbake.core.errors import BaseModelError
 from fullbake.models.heads import POOLINGS
-from fullbake.models.pretrained import explained, listing, load_config, quiet, resolve
+from fullbake.models.pretrained import explain_load_errors, list_folder, load_config, quiet_transformers, resolve_base
 
 _auto: Any = transformers
 _classes: Any = modeling_auto
@@ -45,7 +45,7 @@ def load_encoder(base: str | Path, *, pooler: bool = False) -> PreTrainedModel:
     `standard` heads ask for it. Raises BaseModelError when weights are missing, of another size, unreadable,
     or pickles.
     """
-    place, config = resolve(base), load_config(base)
+    place, config = resolve_base(base), load_config(base)
     encoder, missing = load_encoder_and_missing(place, config, pooler=pooler)
     refuse_missing(place, missing)
     return encoder
@@ -57,27 +57,27 @@ def load_standard(base: str | Path, label_names: Sequence[str], *, seed: int) ->
     In eval mode. The head is new and drawn from `seed`; a pooler belongs to the head: the base's own is the
     start where it has one, and a UserWarning says so where it has not.
     """
-    place, config = resolve(base), load_config(base)
+    place, config = resolve_base(base), load_config(base)
     family: Any = _classes.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    with torch.device("meta"), quiet():
+    with torch.device("meta"), quiet_transformers():
         pooled = getattr(family(config).base_model, "pooler", None) is not None
-    with seeded(seed):
+    with seeded_initialization(seed):
         encoder, missing = load_encoder_and_missing(place, config, pooler=pooled)
         refuse_missing(place, {name for name in missing if not name.startswith("pooler.")})
         if missing:
             warnings.warn(f"{place} holds no pooler; the standard head's starts from random weights", stacklevel=2)
-        return plant(encoder, family, label(config, label_names))
+        return model_around_encoder(encoder, family, config_with_labels(config, label_names))
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded_initialization(seed: int) -> Iterator[None]:
     """New weights inside are drawn from `seed`; torch's own generator is as before afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reach every GPU
         yield
 
 
-def label(config: PreTrainedConfig, label_names: Sequence[str]) -> PreTrainedConfig:
+def config_with_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> PreTrainedConfig:
     """The same config, told the label names in the order of their ids, and that a text has exactly one."""
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
@@ -85,7 +85,7 @@ def label(config: PreTrainedConfig, label_names: Sequence[str]) -> PreTrainedCon
     return config
 
 
-def plant(encoder: PreTrainedModel, family: Any, config: PreTrainedConfig) -> PreTrainedModel:
+def model_around_encoder(encoder: PreTrainedModel, family: Any, config: PreTrainedConfig) -> PreTrainedModel:
     """A model of the class `family` over the encoder's weights; the rest is new, from torch's current seed.
 
     family: a PreTrainedModel class that keeps the encoder under its `base_model_prefix`.
@@ -93,7 +93,7 @@ def plant(encoder: PreTrainedModel, family: Any, config: PreTrainedConfig) -> Pr
     prefix = family.base_model_prefix
     state = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
     model: PreTrainedModel
-    with quiet():
+    with quiet_transformers():
         model, info = family.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
@@ -107,7 +107,7 @@ def load_encoder_and_missing(
     """The encoder, and the names of weights that the base does not hold."""
     if isinstance(place, Path):
         check_weights(place)
-    with explained(place), quiet():
+    with explain_load_errors(place), quiet_transformers():
         encoder, info = _auto.AutoModel.from_pretrained(
             place,
             config=config,
@@ -116,13 +116,13 @@ def load_encoder_and_missing(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # so that they are reported below, not raised as a page of text
             output_loading_info=True,
-            **pooler_option(config, pooler),
+            **pooler_kwargs(config, pooler),
         )
     _refuse_mismatched(place, info["mismatched_keys"])
     return encoder, set(info["missing_keys"])
 
 
-def pooler_option(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
+def pooler_kwargs(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
     """What the family's base class is told about its pooler: nothing, where it has none to leave out."""
     options = inspect.signature(_classes.MODEL_MAPPING[type(config)].__init__).parameters
     return {"add_pooling_layer": pooler} if "add_pooling_layer" in options else {}
@@ -142,7 +142,7 @@ def check_weights(folder: Path) -> None:
             ".save_pretrained(NEW_FOLDER) writes safetensors; copy the tokenizer's files beside them.",
         )
     raise BaseModelError(
-        "the folder holds no weights", where=str(folder), expected="model.safetensors", got=listing(folder)
+        "the folder holds no weights", where=str(folder), expected="model.safetensors", got=list_folder(folder)
     )
 
 
@@ -182,12 +182,12 @@ def default_pooling(base: str | Path) -> str:
 
     Raises BaseModelError when it names one that is not offered here (weighted mean, last token).
     """
-    place = resolve(base)
-    modules = read_settings(place, "modules.json") or []
+    place = resolve_base(base)
+    modules = read_json_settings(place, "modules.json") or []
     paths = [module.get("path", "") for module in modules if str(module.get("type", "")).endswith(".Pooling")]
     if not paths:
         return "cls"
-    settings = read_settings(place, f"{paths[0]}/config.json") or {}
+    settings = read_json_settings(place, f"{paths[0]}/config.json") or {}
     named = "+".join(sorted(_named_poolings(settings)))
     if named in POOLINGS:
         return named
@@ -208,7 +208,7 @@ def _named_poolings(settings: dict[str, Any]) -> Iterable[str]:
     return [name.removesuffix("_tokens").removesuffix("_token") for name in switches if name != "include_prompt"]
 
 
-def read_settings(place: Path | str, name: str) -> Any:
+def read_json_settings(place: Path | str, name: str) -> Any:
     """A JSON file of a base, None where it has no such file."""
     path: str | Path | None = place / name if isinstance(place, Path) else None
     if path is None:
@@ -249,7 +249,7 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
             parameter.requires_grad_(False)
 
 
-def lowest_parts(model: nn.Module, layers: int | None) -> tuple[list[nn.Module], list[nn.Module]]:
+def lowest_layers(model: nn.Module, layers: int | None) -> tuple[list[nn.Module], list[nn.Module]]:
     """(what comes before the layers of a model's encoder, the lowest `layers` of them; None: all), in their order.
 
     Raises BaseModelError as `freeze_lowest` does.
@@ -280,7 +280,7 @@ def probe_inputs(model: Any) -> dict[str, Tensor]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Within the block the model is in eval mode; afterwards each part is as it was."""
     modes = {part: part.training for part in model.modules()}
     model.eval()

@@ -27,8 +27,8 @@ import torch
 
 from fullbake.config.fields import Padding, Truncation
 from fullbake.core.errors import DataError, RecipeError
-from fullbake.models.long_texts import LONG, Excerpts
-from fullbake.models.tokenizer import special_tokens, switch_off
+from fullbake.models.long_texts import LONG_TEXT_CHARACTERS, EndsOfText
+from fullbake.models.tokenizer import count_special_tokens, disable_padding_and_truncation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,23 +42,23 @@ HEAD_SHARE: Final = 128 / 510
 texts); other lengths keep the ratio."""
 
 
-def kept_ends(room: int, truncation: str) -> tuple[int, int]:
+def tokens_kept_at_ends(room: int, truncation: str) -> tuple[int, int]:
     """How many tokens of a too long text stay at its start and at its end: `room` in all."""
     head = {"head": room, "tail": 0, "head+tail": round(room * HEAD_SHARE)}[truncation]
     return head, room - head
 
 
-def offsets_of(lengths: Ids) -> Ids:
+def row_offsets(lengths: Ids) -> Ids:
     """Where each row starts in a flat array, and the end. (rows,) -> (rows + 1,)."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def within_ends(lengths: Ids, first: int | Ids, last: int) -> npt.NDArray[np.bool_]:
+def ends_mask(lengths: Ids, first: int | Ids, last: int) -> npt.NDArray[np.bool_]:
     """True on the first and the last tokens of each row, (tokens,); on all of one no longer than their sum.
 
     first, last: how many, of all rows alike; `first` also of each (rows,).
     """
-    starts = offsets_of(lengths)
+    starts = row_offsets(lengths)
     place = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
     kept = np.repeat(np.broadcast_to(first, lengths.shape), lengths)
     return (place < kept) | (place >= np.repeat(lengths, lengths) - last)
@@ -79,12 +79,12 @@ def window_bounds(lengths: Ids, room: int, stride: int) -> tuple[Ids, Ids, Ids]:
     step = room - stride
     counts = 1 + -(-np.maximum(lengths - room, 0) // step)
     documents = np.repeat(np.arange(len(lengths)), counts)
-    number = np.arange(len(documents)) - np.repeat(offsets_of(counts)[:-1], counts)
+    number = np.arange(len(documents)) - np.repeat(row_offsets(counts)[:-1], counts)
     starts = number * step
     return documents, starts, np.minimum(starts + room, lengths[documents])
 
 
-def longest_first(first: Ids, second: Ids, room: int) -> tuple[Ids, Ids]:
+def truncate_longest_first(first: Ids, second: Ids, room: int) -> tuple[Ids, Ids]:
     """Lengths that two texts keep together in `room`: the longer one gives way, until both are alike.
 
     first, second: (pairs,). Of an odd room the longer one has one more; of texts of equal length the second.
@@ -99,8 +99,8 @@ def longest_first(first: Ids, second: Ids, room: int) -> tuple[Ids, Ids]:
 
 
 # What goes through the tokenizer at once; its encodings are large until their ids are copied out.
-_PORTION_ROWS = 256
-_PORTION_CHARACTERS = 1 << 20
+_CHUNK_ROWS = 256
+_CHUNK_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,22 +131,22 @@ class Encoded:
         places, lengths = self.places(rows)
         types = None if self.token_type_ids is None else self.token_type_ids[places]
         documents = None if self.documents is None else self.documents[rows]
-        return Encoded(self.input_ids[places], offsets_of(lengths), types, documents)
+        return Encoded(self.input_ids[places], row_offsets(lengths), types, documents)
 
     def of_documents(self, texts: npt.NDArray[np.int64]) -> "Encoded":
         """These texts, in this order, with all their windows, numbered from 0."""
         if self.documents is None:
             return self.take(texts)
-        rows, documents = windows_of(self.documents, texts)
+        rows, documents = window_rows(self.documents, texts)
         return replace(self.take(rows), documents=documents)
 
     def places(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Where the tokens of these rows stand in the flat arrays, row after row; and the rows' lengths."""
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        return spans_of(starts, lengths), lengths
+        return span_positions(starts, lengths), lengths
 
 
-def windows_of(
+def window_rows(
     documents: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(rows, documents): the rows that are windows of these texts, in their order, and which of them each is of, from
@@ -156,12 +156,12 @@ def windows_of(
     """
     starts = np.searchsorted(documents, texts)
     counts = np.searchsorted(documents, texts, side="right") - starts
-    return spans_of(starts, counts), np.repeat(np.arange(len(texts)), counts)
+    return span_positions(starts, counts), np.repeat(np.arange(len(texts)), counts)
 
 
-def spans_of(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def span_positions(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Every position of spans of these starts and lengths, span after span."""
-    first = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
+    first = np.repeat(starts - row_offsets(lengths)[:-1], lengths)
     return first + np.arange(len(first))
 
 
@@ -188,13 +188,13 @@ def tokenize(
 
     Raises RecipeError where max_length leaves no room for text, DataError for what is no text.
     """
-    switch_off(tokenizer)
-    template = template_of(tokenizer, max_length, pair=text_pair is not None)
+    disable_padding_and_truncation(tokenizer)
+    template = read_special_token_template(tokenizer, max_length, pair=text_pair is not None)
     columns = [texts] if text_pair is None else [texts, text_pair]
     rows: list[Encoded] = []
     done = 0
     reader = _Reader(tokenizer, _ends_read(template, truncation, pair=text_pair is not None))
-    for portion in _portions(columns):
+    for portion in _text_chunks(columns):
         ids = reader.read(portion)
         rows.append(_assemble(template, ids, truncation, stride, done))
         done += len(portion[0])
@@ -206,10 +206,10 @@ def tokenize(
 def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> npt.NDArray[np.int64]:
     """Tokens of each whole text, special ones included, (texts,); of a text with a word of more than 65,536 characters
     a few more or less."""
-    switch_off(tokenizer)
-    around = sum(special_tokens(tokenizer))
-    long = Excerpts(tokenizer.backend_tokenizer)
-    counts = [_count(tokenizer, portion, long) for (portion,) in _portions([texts])]
+    disable_padding_and_truncation(tokenizer)
+    around = sum(count_special_tokens(tokenizer))
+    long = EndsOfText(tokenizer.backend_tokenizer)
+    counts = [_count(tokenizer, portion, long) for (portion,) in _text_chunks([texts])]
     return np.concatenate([np.empty(0, np.int64), *counts]) + around
 
 
@@ -249,7 +249,7 @@ def _pad(flat: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> tor
 # From texts to ids
 
 
-def _portions(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[list[list[str]]]:
+def _text_chunks(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[list[list[str]]]:
     """The texts of one or two columns in order, in lists small enough to tokenize at once, a list a column."""
     portion: list[tuple[str, ...]] = []
     characters = 0
@@ -259,7 +259,7 @@ def _portions(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[list
             _refuse_other_than_text(text, number)
             characters += len(text)
         portion.append(row)
-        if len(portion) == _PORTION_ROWS or characters >= _PORTION_CHARACTERS:
+        if len(portion) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
             yield [list(column) for column in zip(*portion, strict=True)]
             portion, characters = [], 0
     if portion:
@@ -319,19 +319,19 @@ class _Reader:
         return self._excerpts.ends(text, *self.ends)
 
     @cached_property
-    def _excerpts(self) -> Excerpts:
-        return Excerpts(self.tokenizer.backend_tokenizer)
+    def _excerpts(self) -> EndsOfText:
+        return EndsOfText(self.tokenizer.backend_tokenizer)
 
 
 def _is_long(text: str) -> bool:
-    return len(text) >= LONG
+    return len(text) >= LONG_TEXT_CHARACTERS
 
 
-def _ends_read(template: "Template", truncation: Truncation, *, pair: bool) -> tuple[int, int] | None:
+def _ends_read(template: "SpecialTokenTemplate", truncation: Truncation, *, pair: bool) -> tuple[int, int] | None:
     """How many ids of each end a row has at most, None where all of a text is read."""
     if pair:
         return template.room, 0
-    return None if truncation == "windows" else kept_ends(template.room, truncation)
+    return None if truncation == "windows" else tokens_kept_at_ends(template.room, truncation)
 
 
 def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list[int]]:
@@ -339,13 +339,13 @@ def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list
     return [encoding.ids for encoding in encodings]
 
 
-def _count(tokenizer: "PreTrainedTokenizerFast", texts: list[str], long: Excerpts) -> npt.NDArray[np.int64]:
+def _count(tokenizer: "PreTrainedTokenizerFast", texts: list[str], long: EndsOfText) -> npt.NDArray[np.int64]:
     counts = map(len, _encode(tokenizer, [text for text in texts if not _is_long(text)]))
     return np.array([long.count(text) if _is_long(text) else next(counts) for text in texts], np.int64)
 
 
 @dataclass(frozen=True)
-class Template:
+class SpecialTokenTemplate:
     """The special tokens around a text or a pair.
 
     specials: the ids before, between and after the texts. types: the segment of each of them. text_types: the segment
@@ -363,7 +363,9 @@ class Template:
         return sum(map(len, self.specials))
 
 
-def template_of(tokenizer: "PreTrainedTokenizerFast", max_length: int, *, pair: bool) -> Template:
+def read_special_token_template(
+    tokenizer: "PreTrainedTokenizerFast", max_length: int, *, pair: bool
+) -> SpecialTokenTemplate:
     """Read off what the tokenizer sets around "a", or around "a" and "a"."""
     encoding = tokenizer.backend_tokenizer.encode("a", "a") if pair else tokenizer.backend_tokenizer.encode("a")
     owners = list(encoding.sequence_ids)
@@ -384,31 +386,35 @@ def template_of(tokenizer: "PreTrainedTokenizerFast", max_length: int, *, pair: 
             remedy="Raise max_length.",
         )
     specials, types = (tuple(tuple(run[part]) for run in runs) for part in (0, 1))
-    return Template(specials, types, tuple(text_types), room)
+    return SpecialTokenTemplate(specials, types, tuple(text_types), room)
 
 
-def _assemble(template: Template, texts: list[Flat], truncation: Truncation, stride: int, done: int) -> Encoded:
+def _assemble(
+    template: SpecialTokenTemplate, texts: list[Flat], truncation: Truncation, stride: int, done: int
+) -> Encoded:
     """Rows out of the ids of texts: cut, and the special tokens put around them. done: texts before these."""
     documents = None
     if len(texts) == 2:
-        kept = longest_first(texts[0][1], texts[1][1], template.room)
-        cut = [(flat[within_ends(counts, room, 0)], room) for (flat, counts), room in zip(texts, kept, strict=True)]
+        kept = truncate_longest_first(texts[0][1], texts[1][1], template.room)
+        cut = [(flat[ends_mask(counts, room, 0)], room) for (flat, counts), room in zip(texts, kept, strict=True)]
     elif truncation == "windows":
         flat, counts = texts[0]
         documents, starts, ends = window_bounds(counts, template.room, stride)
-        cut = [(flat[spans_of(offsets_of(counts)[documents] + starts, ends - starts)], ends - starts)]
+        cut = [(flat[span_positions(row_offsets(counts)[documents] + starts, ends - starts)], ends - starts)]
         documents = documents + done
     else:
         flat, counts = texts[0]
-        first, last = kept_ends(template.room, truncation)
-        cut = [(flat[within_ends(counts, first, last)], np.minimum(counts, template.room))]
+        first, last = tokens_kept_at_ends(template.room, truncation)
+        cut = [(flat[ends_mask(counts, first, last)], np.minimum(counts, template.room))]
     return with_specials(template, cut, documents)
 
 
-def with_specials(template: Template, texts: list[Flat], documents: npt.NDArray[np.int64] | None = None) -> Encoded:
+def with_specials(
+    template: SpecialTokenTemplate, texts: list[Flat], documents: npt.NDArray[np.int64] | None = None
+) -> Encoded:
     """Rows of one text each, or of a pair, with the template's special tokens around them."""
     lengths = sum((counts for _, counts in texts), np.int64(template.around))
-    offsets = offsets_of(np.asarray(lengths))
+    offsets = row_offsets(np.asarray(lengths))
     ids, types = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.uint8)
     place = offsets[:-1].copy()
     for number, (special, kinds) in enumerate(zip(template.specials, template.types, strict=True)):
@@ -417,7 +423,7 @@ def with_specials(template: Template, texts: list[Flat], documents: npt.NDArray[
             place += 1
         if number < len(texts):
             flat, counts = texts[number]
-            spans = spans_of(place, counts)
+            spans = span_positions(place, counts)
             ids[spans], types[spans] = flat, template.text_types[number]
             place += counts
     return Encoded(ids, offsets, types, documents)
@@ -428,4 +434,4 @@ def _joined(rows: list[Encoded], segments: bool, truncation: Truncation) -> Enco
     ids = np.concatenate([np.empty(0, np.int32), *(part.input_ids for part in rows)])
     types = np.concatenate([np.empty(0, np.uint8), *(part.token_type_ids for part in rows)]) if segments else None
     owners = [np.empty(0, np.int64), *(part.documents for part in rows if part.documents is not None)]
-    return Encoded(ids, offsets_of(lengths), types, np.concatenate(owners) if truncation == "windows" else None)
+    return Encoded(ids, row_offsets(lengths), types, np.concatenate(owners) if truncation == "windows" else None)

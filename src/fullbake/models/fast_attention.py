@@ -32,21 +32,21 @@ from transformers.masking_utils import sdpa_mask
 
 from fullbake.core import runtime
 
-LEVELS = 1 << 16
+DROP_LEVELS = 1 << 16
 """Values of a word."""
 
 
-def drop_level(rate: float) -> int:
+def drop_threshold(rate: float) -> int:
     """Words below it drop their element: the rate in 65536ths."""
-    return round(rate * LEVELS)
+    return round(rate * DROP_LEVELS)
 
 
-def words_source() -> np.random.SFC64:
+def word_generator() -> np.random.SFC64:
     """A generator seeded with the next number of torch's."""
     return np.random.SFC64(int(torch.randint(1 << 62, ())))
 
 
-def draw_kept(source: np.random.SFC64, level: int, kept: npt.NDArray[np.bool_]) -> None:
+def draw_keep_mask(source: np.random.SFC64, level: int, kept: npt.NDArray[np.bool_]) -> None:
     """Fill `kept`, C-contiguous, with False where a word of `source` is below `level`."""
     words = np.asarray(source.random_raw(-(-kept.size // 4))).view(np.uint16)[: kept.size]
     np.greater_equal(words, np.uint16(level), out=kept.reshape(-1))
@@ -57,8 +57,10 @@ class WordDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name for it)
         """Of the input's shape; in training mode elements are zero with chance p, and the rest is rescaled."""
-        level = drop_level(self.p)
-        if not (self.training and 0 < level < LEVELS and input.device.type == "cpu" and input.dtype == torch.float32):
+        level = drop_threshold(self.p)
+        if not (
+            self.training and 0 < level < DROP_LEVELS and input.device.type == "cpu" and input.dtype == torch.float32
+        ):
             return super().forward(input)
         dropped: Tensor = _Drop.apply(input, level)  # type: ignore[no-untyped-call]
         return dropped
@@ -70,9 +72,9 @@ class _Drop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, level: int) -> Tensor:
         kept = np.empty(values.shape, dtype=np.bool_)
-        draw_kept(words_source(), level, kept)
+        draw_keep_mask(word_generator(), level, kept)
         ctx.save_for_backward(torch.from_numpy(kept))
-        ctx.rescale = LEVELS / (LEVELS - level)
+        ctx.rescale = DROP_LEVELS / (DROP_LEVELS - level)
         return _kept_of(values, kept, ctx.rescale)
 
     @staticmethod
@@ -87,17 +89,17 @@ def _kept_of(values: Tensor, kept: npt.NDArray[np.bool_], rescale: float) -> Ten
     return noise.mul_(values).mul_(rescale)
 
 
-NAME = "fullbake"
+ATTENTION_NAME = "fullbake"
 """What the implementation is called in transformers' registers."""
 
-CHUNK = 1 << 18
+CHUNK_ELEMENTS = 1 << 18
 """Scores that are worked on at once: a megabyte, which a core's cache holds."""
 
-SHORT = 128
+SHORT_SEQUENCE = 128
 """Tokens up to which rows without gradients, masks and dropout go through `_attend_short`."""
 
 
-def attend(
+def attend_with_dropout(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -115,10 +117,10 @@ def attend(
     """
     if kwargs.get("cu_seq_lens_q") is not None:
         return _attend_packed(module, query, key, value, dropout, scaling, **kwargs), None
-    level, fits = drop_level(dropout), _fits(module, query, key, attention_mask, kwargs)
+    level, fits = drop_threshold(dropout), _fits(module, query, key, attention_mask, kwargs)
     if fits and not level and attention_mask is None and _is_short(query, key):
         return _attend_short(query, key, value, scaling), None
-    if not (fits and 0 < level < LEVELS):
+    if not (fits and 0 < level < DROP_LEVELS):
         whole: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
@@ -152,7 +154,9 @@ def _attend_packed(
     queries = query.split([rows * length for rows, length, _ in groups], 2)
     keys, values = (part.split([rows * length for rows, _, length in groups], 2) for part in (key, value))
     grouped = (
-        attend(module, _unpacked(q, rows), _unpacked(k, rows), _unpacked(v, rows), None, dropout, scaling, **kwargs)[0]
+        attend_with_dropout(
+            module, _unpacked(q, rows), _unpacked(k, rows), _unpacked(v, rows), None, dropout, scaling, **kwargs
+        )[0]
         for (rows, _, _), q, k, v in zip(groups, queries, keys, values, strict=True)
     )
     if torch.is_grad_enabled():
@@ -167,7 +171,7 @@ def attends_varlen(device: torch.device, dropout: float) -> bool:
     """Whether torch's variable-length attention may be used, which knows half precision on a GPU and no dropout. It has
     not been measured here, so it is asked for (`runtime.gpu_pieces`)."""
     half = device.type == "cuda" and torch.is_autocast_enabled("cuda")
-    return half and not dropout and runtime.gpu_pieces()
+    return half and not dropout and runtime.gpu_layers_enabled()
 
 
 def _attend_varlen(
@@ -205,7 +209,7 @@ def _unpacked(part: Tensor, rows: int) -> Tensor:
 
 def _is_short(query: Tensor, key: Tensor) -> bool:
     """Whether products of our own are faster than torch's attention, which is made for long rows."""
-    return not torch.is_grad_enabled() and 1 < query.shape[2] <= SHORT and query.shape[2] == key.shape[2]
+    return not torch.is_grad_enabled() and 1 < query.shape[2] <= SHORT_SEQUENCE and query.shape[2] == key.shape[2]
 
 
 def _attend_short(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
@@ -219,10 +223,10 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, scaling: float | No
     return out.view(query.shape).transpose(1, 2)
 
 
-def register() -> None:
+def register_attention() -> None:
     """Make the implementation known to transformers, with masks as `sdpa` has them."""
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionInterface.register(ATTENTION_NAME, attend_with_dropout)
+    AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
 
 
 def _fits(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
@@ -255,15 +259,15 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         q, k, v = (_flat(tensor) for tensor in (query, key, value))
         kept = np.empty((len(q), q.shape[1], k.shape[1]), dtype=np.bool_)
-        source, out = words_source(), torch.empty_like(q)
+        source, out = word_generator(), torch.empty_like(q)
         scores, noise = (torch.empty(_chunk(kept.shape), *kept.shape[1:]) for _ in range(2))
         for part in _chunks(kept.shape):
             s, n = scores[: part.stop - part.start], noise[: part.stop - part.start]
             _probabilities(q[part], k[part], bias, query.shape[1], part, scale, out=s)
-            draw_kept(source, level, kept[part])
+            draw_keep_mask(source, level, kept[part])
             np.copyto(n.numpy(), kept[part])
             torch.bmm(s.mul_(n), v[part], out=out[part])
-        ctx.rescale, ctx.scale, ctx.heads = LEVELS / (LEVELS - level), scale, query.shape[1]
+        ctx.rescale, ctx.scale, ctx.heads = DROP_LEVELS / (DROP_LEVELS - level), scale, query.shape[1]
         out.mul_(ctx.rescale)
         ctx.save_for_backward(q, k, v, bias, out, torch.from_numpy(kept))
         return out.view(query.shape)
@@ -297,7 +301,7 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def _chunk(shape: tuple[int, ...]) -> int:
     """Heads of one chunk of scores (heads, queries, tokens)."""
-    return min(shape[0], max(1, CHUNK // (shape[1] * shape[2])))
+    return min(shape[0], max(1, CHUNK_ELEMENTS // (shape[1] * shape[2])))
 
 
 def _chunks(shape: tuple[int, ...]) -> list[slice]:

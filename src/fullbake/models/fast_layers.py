@@ -44,7 +44,7 @@ from fullbake.core import runtime
 from fullbake.models import fast_attention
 from fullbake.models.fast_attention import WordDropout
 
-Forward = Callable[..., Any]
+LayerForward = Callable[..., Any]
 
 
 def known_class(module: nn.Module, known: Collection[str]) -> type[nn.Module] | None:
@@ -64,7 +64,7 @@ def is_subclassed(module: nn.Module, known: Collection[str]) -> bool:
     return plain is not None and type(module) is not plain
 
 
-def subclass(plain: type[nn.Module], prefix: str, forward: Forward) -> type[nn.Module]:
+def subclass_with_forward(plain: type[nn.Module], prefix: str, forward: LayerForward) -> type[nn.Module]:
     """`plain` with another forward."""
     return type(f"{prefix}{plain.__name__}", (plain,), {"forward": forward})
 
@@ -78,9 +78,12 @@ def first_token_class(network: nn.Module) -> tuple[nn.Module, type[nn.Module]] |
     if not found:
         return None
     layer, plain = found[-1]
-    if type(layer) is not plain or attention_of(layer).config._attn_implementation not in ("sdpa", fast_attention.NAME):
+    if type(layer) is not plain or attention_of(layer).config._attn_implementation not in (
+        "sdpa",
+        fast_attention.ATTENTION_NAME,
+    ):
         return None
-    return layer, subclass(plain, "FirstToken", _FORWARDS[family_name(plain)])
+    return layer, subclass_with_forward(plain, "FirstToken", _FORWARDS[family_name(plain)])
 
 
 def gives_first_token(layer: nn.Module) -> bool:
@@ -144,7 +147,7 @@ def _context(
     return seen
 
 
-_FORWARDS: dict[str, Forward] = {
+_FORWARDS: dict[str, LayerForward] = {
     "bert.BertLayer": _bert_forward,
     "roberta.RobertaLayer": _bert_forward,
     "xlm_roberta.XLMRobertaLayer": _bert_forward,
@@ -190,13 +193,13 @@ def _packed_class(plain: type[nn.Module]) -> type[nn.Module]:
             output.last_hidden_state = _padded(states, places, hidden_states.shape)
         return output
 
-    return subclass(plain, "Packed", forward)
+    return subclass_with_forward(plain, "Packed", forward)
 
 
 def _attends_packed(stack: Any, states: Tensor) -> bool:
     """Whether the stack's attention is ours, and has a way of its own for rows one after another on this device."""
     inner = attention_of(stack.layer[0])
-    if inner.config._attn_implementation != fast_attention.NAME:
+    if inner.config._attn_implementation != fast_attention.ATTENTION_NAME:
         return False
     dropout = inner.dropout.p if inner.training else 0.0
     return states.device.type == "cpu" or fast_attention.attends_varlen(states.device, dropout)
@@ -236,7 +239,7 @@ Undo = Callable[[], object]
 
 
 @contextmanager
-def fast_kernels(network: nn.Module, *, first_token: bool = False, packed: bool = False) -> Iterator[None]:
+def fast_layers(network: nn.Module, *, first_token: bool = False, packed: bool = False) -> Iterator[None]:
     """Within the block `network` computes with the fast pieces; blocks may be nested.
 
     first_token: whether nothing but the first token's last hidden state is read of it: then the last layer computes
@@ -245,17 +248,17 @@ def fast_kernels(network: nn.Module, *, first_token: bool = False, packed: bool 
     Gradients of embedding tables are sparse within; `loop` makes them whole.
     """
     with ExitStack() as undone:
-        if runtime.fast_kernels():
+        if runtime.fast_layers_enabled():
             for undo in _install(network, first_token, packed):
                 undone.callback(undo)
         yield
 
 
 @contextmanager
-def compiled(network: nn.Module) -> Iterator[None]:
+def compiled_encoder(network: nn.Module) -> Iterator[None]:
     """Within the block a network's encoder is compiled by torch for batches of any shape, where it stands on a GPU and
     FULLBAKE_GPU_PIECES is 1. (On the CPU it was slower than without.)"""
-    if not runtime.gpu_pieces() or next(network.parameters()).device.type != "cuda":
+    if not runtime.gpu_layers_enabled() or next(network.parameters()).device.type != "cuda":
         yield
         return
     encoder: Any = getattr(network, "base_model", network)
@@ -298,6 +301,6 @@ def _make_sparse(table: nn.Embedding) -> Undo:
 def _redirect(model: PreTrainedModel) -> Iterator[Undo]:
     """Let a model that asks transformers for its attention find ours, where it would find torch's."""
     if model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
-        fast_attention.register()
-        model.set_attn_implementation(fast_attention.NAME)
+        fast_attention.register_attention()
+        model.set_attn_implementation(fast_attention.ATTENTION_NAME)
         yield lambda: model.set_attn_implementation("sdpa")

@@ -20,18 +20,18 @@ from fullbake.core import runtime
 from fullbake.core.console import bar
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, collate, tokenize
-from fullbake.models.fast_layers import fast_kernels
+from fullbake.models.fast_layers import fast_layers
 from fullbake.models.network import reads_first_token
 
-Texts: TypeAlias = Sequence[str] | pa.ChunkedArray
+TextsOrPairs: TypeAlias = Sequence[str] | pa.ChunkedArray
 """Texts in order: a sequence of strings, or an Arrow column."""
 
-Forward = Callable[[Mapping[str, Tensor]], Tensor]
+NetworkForward = Callable[[Mapping[str, Tensor]], Tensor]
 """Model inputs (batch, tokens) -> (batch, width)."""
 
 
 def encode(
-    texts: Texts, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, text_pair: Texts | None = None
+    texts: TextsOrPairs, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, text_pair: TextsOrPairs | None = None
 ) -> Encoded:
     """Token ids of all texts, or of pairs of them, with a bar. tokens: truncation, stride, and max_length as a
     number."""
@@ -48,8 +48,8 @@ def encode(
         )
 
 
-def run_over(
-    forward: Forward,
+def run_batches(
+    forward: NetworkForward,
     encoded: Encoded,
     *,
     tokens: TokensConfig,
@@ -65,7 +65,7 @@ def run_over(
     shared: processes take the batches in turn and each gets all results; every one of them must call. inputs_of: rows
     -> what `forward` is given for them, None for `inputs_for`.
     """
-    make = inputs_of or (lambda rows: inputs_for(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
+    make = inputs_of or (lambda rows: batch_inputs(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
     plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
     ranks = runtime.world_size() if shared else 1
     # the first batch is everyone's: it tells the width, also to a process that has no batch of its own
@@ -84,13 +84,13 @@ def run_over(
     return out if ranks == 1 else runtime.sum_over_ranks(torch.from_numpy(out)).numpy()
 
 
-def inputs_for(
+def batch_inputs(
     encoded: Encoded, rows: np.ndarray, *, tokens: TokensConfig, pad_id: int, device: torch.device
 ) -> dict[str, Tensor]:
     """One batch on its device: input_ids, attention_mask where there is padding, token_type_ids where the base has
     them."""
     batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
-    if device.type == "cuda" and runtime.gpu_pieces():
+    if device.type == "cuda" and runtime.gpu_layers_enabled():
         batch = {name: tensor.pin_memory() for name, tensor in batch.items()}  # so that a copy need not be waited for
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
@@ -107,8 +107,8 @@ def logits_over(
     """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on. Those of a
     text's windows are pooled."""
     device = next(network.parameters()).device
-    with fast_kernels(network, first_token=reads_first_token(network), packed=True):
-        rows = run_over(
+    with fast_layers(network, first_token=reads_first_token(network), packed=True):
+        rows = run_batches(
             lambda inputs: network(**inputs).logits,
             encoded,
             tokens=tokens,

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-LONG: Final = 1 << 16
+LONG_TEXT_CHARACTERS: Final = 1 << 16
 """Characters from which on a text is read by its ends; below it, reading all costs little."""
 
-SPARE: Final = 64
+SPARE_TOKENS: Final = 64
 """Ids beyond those asked for that a piece has to give."""
 
 _FIRST_PIECE = 8
@@ -39,7 +39,7 @@ _BOUNDARY = re.compile(r"(?<=\S) ")
 _PROBES = ("a b", "1 1", ". .", "é é", "漢 漢", "a. b", "<a> (b)")
 
 
-class Excerpts:
+class EndsOfText:
     """The ids of both ends of long texts by one tokenizer, special tokens left out."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -63,7 +63,7 @@ class Excerpts:
 
     def _pieces(self, text: str) -> Iterator[str]:
         while text:
-            piece = _Head.piece(text, LONG)
+            piece = _Head.piece(text, LONG_TEXT_CHARACTERS)
             if len(piece) < len(text) and self._splits_at_spaces:
                 piece = _Head.at_space(piece) or piece
             yield piece
@@ -77,7 +77,7 @@ class Excerpts:
         return start[:first] + self.last(text, last) if last and len(start) == first + last else start
 
     def _end(self, text: str, count: int, side: "type[_Head | _Tail]") -> Sequence[int]:
-        wanted, size = count + SPARE, max(_LEAST_PIECE, count * _FIRST_PIECE)
+        wanted, size = count + SPARE_TOKENS, max(_LEAST_PIECE, count * _FIRST_PIECE)
         while size < len(text):
             ids = self._certain(self._shortened(side.piece(text, size)), wanted, side)
             if len(ids) >= wanted:

@@ -22,9 +22,15 @@ from transformers.models.auto import modeling_auto
 
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
-from fullbake.models.encoder import check_weights, load_encoder_and_missing, read_settings, refuse_missing, seeded
-from fullbake.models.network import without_encoder
-from fullbake.models.pretrained import explained, load_config, quiet, resolve
+from fullbake.models.encoder import (
+    check_weights,
+    load_encoder_and_missing,
+    read_json_settings,
+    refuse_missing,
+    seeded_initialization,
+)
+from fullbake.models.network import stub_encoder
+from fullbake.models.pretrained import explain_load_errors, load_config, quiet_transformers, resolve_base
 
 _auto: Any = modeling_auto
 
@@ -64,7 +70,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.model, self.pair = model, pair
         # unregistered: their parameters are the model's
-        object.__setattr__(self, "_words", without_encoder(model))
+        object.__setattr__(self, "_words", stub_encoder(model))
         object.__setattr__(self, "_encoder", model.base_model)
 
     @property
@@ -101,7 +107,7 @@ class LanguageModel(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedLanguageModel:
     """A base ready to be pretrained.
 
     own_head, own_pair: whether its masked-LM head and its pair head came with it or start from nothing. carried: what
@@ -114,16 +120,16 @@ class Loaded:
     carried: dict[str, Tensor]
 
 
-def load_language_model(base: str | Path, *, pairs: bool, seed: int) -> Loaded:
+def load_language_model(base: str | Path, *, pairs: bool, seed: int) -> LoadedLanguageModel:
     """A base under its masked-LM head, fp32, in eval mode; what it lacks above the encoder is drawn from `seed`.
 
     pairs: give it a pair head too. Raises BaseModelError as `load_encoder` does, and where the family's head cannot be
     run apart from its encoder.
     """
-    place, config = resolve(base), load_config(base)
+    place, config = resolve_base(base), load_config(base)
     if isinstance(place, Path):
         check_weights(place)
-    with seeded(seed):
+    with seeded_initialization(seed):
         model, missing = _from_pretrained(_auto.MODEL_FOR_MASKED_LM_MAPPING[type(config)], place, config)
         prefix = f"{model.base_model_prefix}."
         refuse_missing(place, {name for name in missing if name.startswith(prefix)})
@@ -132,20 +138,20 @@ def load_language_model(base: str | Path, *, pairs: bool, seed: int) -> Loaded:
     own_pair = _pair_names(config)[1] + ".weight" in carried
     network = LanguageModel(model, pair).eval()
     _check_words(network)
-    return Loaded(network, not missing, own_pair, carried)
+    return LoadedLanguageModel(network, not missing, own_pair, carried)
 
 
-def new_language_model(config: PreTrainedConfig, *, pairs: bool, seed: int) -> Loaded:
+def new_language_model(config: PreTrainedConfig, *, pairs: bool, seed: int) -> LoadedLanguageModel:
     """A model of this config with random weights, drawn from `seed`."""
-    with seeded(seed):
+    with seeded_initialization(seed):
         model = _auto.MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
         pair = _pair_head(model, {}) if pairs else None
     network = LanguageModel(model.eval(), pair).eval()
     _check_words(network)
-    return Loaded(network, False, False, {})
+    return LoadedLanguageModel(network, False, False, {})
 
 
-def save_language_model(loaded: Loaded, folder: Path, base: str | Path | None) -> None:
+def save_language_model(loaded: LoadedLanguageModel, folder: Path, base: str | Path | None) -> None:
     """Write config.json, model.safetensors and, for families without a place for it, the pair head.
 
     base: what it was made from: a sentence-transformers folder's own settings (which pooling) are copied.
@@ -158,7 +164,7 @@ def save_language_model(loaded: Loaded, folder: Path, base: str | Path | None) -
     beside = {name: state.pop(name) for name in list(state) if name.startswith(PAIR_FILE)}
     whole = _PAIR_HOMES.get(config.model_type)
     held = whole is not None and names[1] + ".weight" in state
-    with quiet():
+    with quiet_transformers():
         network.model.save_pretrained(folder, state_dict=state)
     config.architectures = [whole[0].__name__ if held and whole else type(network.model).__name__]
     config.save_pretrained(folder)
@@ -166,11 +172,11 @@ def save_language_model(loaded: Loaded, folder: Path, base: str | Path | None) -
         arrays = {name.partition("/")[2]: tensor.cpu().numpy() for name, tensor in beside.items()}
         storage.write_tensors(folder / PAIR_FILE, arrays)
     if base is not None:
-        _copy_pooling(resolve(base), folder)
+        _copy_pooling(resolve_base(base), folder)
 
 
 def _from_pretrained(family: Any, place: Path | str, config: PreTrainedConfig) -> tuple[Any, set[str]]:
-    with explained(place), quiet():
+    with explain_load_errors(place), quiet_transformers():
         model, info = family.from_pretrained(
             place,
             config=config,
@@ -232,12 +238,12 @@ def _once_each(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def _copy_pooling(place: Path | str, folder: Path) -> None:
     """What says how a sentence-transformers base is pooled."""
-    modules = read_settings(place, "modules.json")
+    modules = read_json_settings(place, "modules.json")
     if modules is None:
         return
     storage.write_json(folder / "modules.json", modules)
     for name in [str(module.get("path", "")) for module in modules]:
-        settings = read_settings(place, f"{name}/config.json") if _is_plain(name) else None
+        settings = read_json_settings(place, f"{name}/config.json") if _is_plain(name) else None
         if settings is not None:
             (folder / name).mkdir(exist_ok=True)
             storage.write_json(folder / name / "config.json", settings)

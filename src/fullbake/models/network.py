@@ -33,31 +33,31 @@ from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.core.hashing import fingerprint
 from fullbake.models.encoder import (
+    config_with_labels,
     default_pooling,
-    evaluating,
-    label,
+    eval_mode,
     load_encoder,
     load_standard,
-    plant,
-    pooler_option,
+    model_around_encoder,
+    pooler_kwargs,
     probe_inputs,
-    seeded,
+    seeded_initialization,
     standard_pooling,
 )
 from fullbake.models.heads import build_head, init_dense, pool, pooled_width
-from fullbake.models.pretrained import READ_FAULTS, first_line, quiet
+from fullbake.models.pretrained import READ_FAULTS, first_line, quiet_transformers
 
 
-def without_encoder(model: Any) -> Any:
+def stub_encoder(model: Any) -> Any:
     """The model with its encoder replaced. Call it with `inputs_embeds`, last hidden states (rows, tokens, width), in
     place of `input_ids`. Its parameters are the model's own."""
     shell = copy.copy(model)
-    parts = {model.base_model_prefix: _HandThrough(model.base_model)}
+    parts = {model.base_model_prefix: _EncoderStub(model.base_model)}
     shell._modules = {name: parts.get(name, part) for name, part in model._modules.items()}
     return shell
 
 
-class _HandThrough(nn.Module):
+class _EncoderStub(nn.Module):
     """Stands in for an encoder: its last hidden state is what it was given, and its pooler works on that."""
 
     def __init__(self, encoder: Any) -> None:
@@ -124,7 +124,7 @@ class EncoderForTextClassification(PreTrainedModel):
     def __init__(self, config: EncoderHeadConfig) -> None:
         super().__init__(config)
         nested = config.encoder
-        self.encoder = _auto.AutoModel.from_config(nested, **pooler_option(nested, False))
+        self.encoder = _auto.AutoModel.from_config(nested, **pooler_kwargs(nested, False))
         self.head = build_head(
             config.head,
             pooled_width(nested.hidden_size, config.pooling),
@@ -180,7 +180,7 @@ _auto.AutoModelForSequenceClassification.register(EncoderHeadConfig, EncoderForT
 # Making and loading
 
 
-def build(
+def build_network(
     base: str | Path,
     head: HeadConfig,
     label_names: Sequence[str],
@@ -206,11 +206,11 @@ def _build_joined(base: str | Path, head: HeadConfig, label_names: Sequence[str]
     encoder = load_encoder(base)
     pooling = head.pooling or default_pooling(base)
     config = _joined_config(encoder.config, head, pooling, label_names)
-    with seeded(seed):
-        return plant(encoder, EncoderForTextClassification, config)
+    with seeded_initialization(seed):
+        return model_around_encoder(encoder, EncoderForTextClassification, config)
 
 
-def skeleton(
+def build_on_meta_device(
     config: PreTrainedConfig, head: HeadConfig, label_names: Sequence[str], *, pooling: str = "cls"
 ) -> PreTrainedModel:
     """The classifier that `build` would make, on the meta device: shapes and names, no weights.
@@ -218,9 +218,9 @@ def skeleton(
     pooling: that of a head which names none.
     """
     model: PreTrainedModel
-    with torch.device("meta"), quiet():
+    with torch.device("meta"), quiet_transformers():
         if head.kind == "standard":
-            labelled = label(copy.deepcopy(config), label_names)
+            labelled = config_with_labels(copy.deepcopy(config), label_names)
             model = _auto.AutoModelForSequenceClassification.from_config(labelled)
         else:
             joined = _joined_config(config, head, head.pooling or pooling, label_names)
@@ -237,14 +237,14 @@ def _joined_config(
     joined = EncoderHeadConfig(
         nested, pooling=pooling, head=head.kind, dropout=head.dropout, layers=head.layers, width=width
     )
-    label(joined, label_names)
+    config_with_labels(joined, label_names)
     return joined
 
 
 def load_network(folder: str | Path) -> PreTrainedModel:
     """A saved classifier of either kind, fp32, in eval mode; raises BundleError where it is not whole."""
     try:
-        with quiet():
+        with quiet_transformers():
             model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -298,7 +298,7 @@ def _pooling_of(model: Any) -> str:
     return str(model.config.pooling) if own else standard_pooling(model.config)
 
 
-def head_of(model: nn.Module) -> nn.Module:
+def extract_head(model: nn.Module) -> nn.Module:
     """The model's head as a module of its own: features (rows, width) -> logits (rows, classes).
 
     Its parameters are the model's own, so training it trains the model. Raises BaseModelError for a family
@@ -311,7 +311,7 @@ def head_of(model: nn.Module) -> nn.Module:
     return head
 
 
-def with_own_head(model: PreTrainedModel) -> PreTrainedModel:
+def copy_head(model: PreTrainedModel) -> PreTrainedModel:
     """The model under a copy of its head of ours: the two share their encoder."""
     assert isinstance(model, EncoderForTextClassification)
     twin = copy.copy(model)
@@ -350,7 +350,7 @@ class StandardHead(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.shell = without_encoder(model)
+        self.shell = stub_encoder(model)
 
     def forward(self, features: Tensor) -> Tensor:
         """(rows, width) -> logits (rows, classes)."""
@@ -362,7 +362,7 @@ def _check_standard_head(model: Any, head: nn.Module) -> None:
     """Run a probe both ways."""
     inputs = probe_inputs(model)
     reason = "other logits"
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         expected = model(**inputs).logits
         try:
             apart = head(features(model, inputs))

@@ -49,7 +49,7 @@ HUB_SECONDS = 10.0
 # Finding a base
 
 
-def resolve(base: str | Path) -> Path | str:
+def resolve_base(base: str | Path) -> Path | str:
     """Where a base lies: the packaged folder for `demo`, a Path for a folder, else the hub id as it stands.
 
     Reads no weights of other bases and asks no hub; raises BaseModelError when `demo` is not installed or
@@ -99,21 +99,21 @@ def load_config(base: str | Path) -> PreTrainedConfig:
     Raises BaseModelError: not found, unreadable, needs remote code, no encoder, no classifier head of its
     own.
     """
-    place = resolve(base)
+    place = resolve_base(base)
     if isinstance(place, Path):
         _check_config_file(place)
     else:
         _check_hub(place)
-    with explained(place), quiet():
+    with explain_load_errors(place), quiet_transformers():
         raw, _ = PreTrainedConfig.get_config_dict(place)
     _check_model_type(place, raw)
-    with explained(place), quiet():
+    with explain_load_errors(place), quiet_transformers():
         config: PreTrainedConfig = _auto.AutoConfig.from_pretrained(place, trust_remote_code=False)
     _check_encoder(place, config)
     return config
 
 
-def about(base: str | Path) -> dict[str, Any] | None:
+def read_base_manifest(base: str | Path) -> dict[str, Any] | None:
     """What a base that fullbake made tells of itself (its fullbake.json), None for any other."""
     path = Path(base) / "fullbake.json"
     if base == DEMO or not path.is_file():
@@ -142,12 +142,12 @@ def _check_config_file(folder: Path) -> None:
             "the folder is not a base",
             where=str(folder),
             expected="config.json, model.safetensors and tokenizer.json",
-            got=listing(folder),
+            got=list_folder(folder),
             remedy=_WAYS_OUT,
         )
 
 
-def listing(folder: Path) -> str:
+def list_folder(folder: Path) -> str:
     """The names in a folder, for an error's `got`."""
     names = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -205,7 +205,7 @@ def max_positions(config: PreTrainedConfig) -> int:
 
 def _position_offset(config: PreTrainedConfig) -> int:
     # RoBERTa-likes count positions from padding_idx + 1; their table alone has a padding row
-    with torch.device("meta"), quiet():
+    with torch.device("meta"), quiet_transformers():
         skeleton = _auto.AutoModel.from_config(config)
     for name, module in skeleton.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -214,7 +214,7 @@ def _position_offset(config: PreTrainedConfig) -> int:
 
 
 @contextmanager
-def explained(place: Path | str) -> Iterator[None]:
+def explain_load_errors(place: Path | str) -> Iterator[None]:
     """What transformers raises over a base, as a BaseModelError that begins with its first line."""
     try:
         yield
@@ -240,7 +240,7 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Transformers' progress bars and load report off: what matters of them, fullbake says as an error."""
     verbosity, bars = _logging.get_verbosity(), _logging.is_progress_bar_enabled()
     _logging.set_verbosity_error()

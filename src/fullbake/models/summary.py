@@ -18,8 +18,8 @@ from transformers import PreTrainedConfig
 
 from fullbake.config.sections import HeadConfig
 from fullbake.models.encoder import default_pooling
-from fullbake.models.network import EncoderForTextClassification, skeleton
-from fullbake.models.pretrained import load_config, quiet
+from fullbake.models.network import EncoderForTextClassification, build_on_meta_device
+from fullbake.models.pretrained import load_config, quiet_transformers
 
 _auto: Any = transformers
 
@@ -29,12 +29,12 @@ _AXES: dict[int, str | int] = {_BATCH: BATCH, _TOKENS: TOKENS}
 
 STANDARD = HeadConfig.model_validate("standard")
 
-Shape = tuple[str | int, ...]
+TensorShape = tuple[str | int, ...]
 """Such as ("batch", "tokens", 768)."""
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """A layer. name: its path in the model. kind: its class. shape: of its output, None: it is never called.
 
     parameters: of them all, batch norm's running statistics among them. trainable: how many of those train.
@@ -42,7 +42,7 @@ class Row:
 
     name: str
     kind: str
-    shape: Shape | None
+    shape: TensorShape | None
     parameters: int
     trainable: int
 
@@ -51,7 +51,7 @@ class Row:
 class Summary:
     """The rows from input to output."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
 
     @property
     def total(self) -> int:
@@ -83,12 +83,12 @@ def summarize(
     """
     config = base if isinstance(base, PreTrainedConfig) else load_config(base)
     if way is None:
-        with torch.device("meta"), quiet():
+        with torch.device("meta"), quiet_transformers():
             model = _auto.AutoModel.from_config(config)
         return _table(model)
     names = [str(number) for number in range(num_labels)]
     pooling = "cls" if isinstance(base, PreTrainedConfig) else default_pooling(base)
-    model = skeleton(config, head, names, pooling=pooling)
+    model = build_on_meta_device(config, head, names, pooling=pooling)
     if way == "frozen":
         _freeze_encoder(model)
     return _table(model)
@@ -108,10 +108,10 @@ def _table(model: Any) -> Summary:
     return Summary(tuple(_row(name, module, shapes.get(name)) for name, module in layers))
 
 
-def _row(name: str, module: nn.Module, shape: Shape | None) -> Row:
+def _row(name: str, module: nn.Module, shape: TensorShape | None) -> LayerRow:
     weights = [parameter.numel() for parameter in module.parameters()]
     trainable = [parameter.numel() for parameter in module.parameters() if parameter.requires_grad]
-    return Row(name, type(module).__name__, shape, sum(weights) + _statistics(module), sum(trainable))
+    return LayerRow(name, type(module).__name__, shape, sum(weights) + _statistics(module), sum(trainable))
 
 
 def _statistics(module: nn.Module) -> int:
@@ -146,14 +146,14 @@ def _holds_layers(module: nn.Module) -> bool:
     return isinstance(module, nn.ModuleList) or any(isinstance(part, nn.ModuleList) for part in module.children())
 
 
-def _run_shapes(model: Any, layers: list[tuple[str, nn.Module]]) -> dict[str, Shape]:
+def _run_shapes(model: Any, layers: list[tuple[str, nn.Module]]) -> dict[str, TensorShape]:
     """Output shapes from a forward pass on meta; {} where this family's does not run there."""
     ids = torch.zeros((_BATCH, _TOKENS), dtype=torch.long, device="meta")
     mask = torch.ones_like(ids)
     # some families look into the mask, some into the ids when there is none; neither can be looked into on
     # meta
     for inputs in ({"input_ids": ids}, {"input_ids": ids, "attention_mask": mask}):
-        shapes: dict[str, Shape] = {}
+        shapes: dict[str, TensorShape] = {}
         hooks = [module.register_forward_hook(partial(_note, shapes, name)) for name, module in layers]
         try:
             with torch.no_grad():
@@ -167,20 +167,20 @@ def _run_shapes(model: Any, layers: list[tuple[str, nn.Module]]) -> dict[str, Sh
     return {}
 
 
-def _note(shapes: dict[str, Shape], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+def _note(shapes: dict[str, TensorShape], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
     tensor = output if isinstance(output, Tensor) else output[0]
     sizes = list(tensor.shape)
     outer = 1 if len(sizes) == 2 else 2
     shapes[name] = (*(_AXES.get(size, size) for size in sizes[:outer]), *sizes[outer:])
 
 
-def _config_shapes(model: Any, layers: list[tuple[str, nn.Module]]) -> dict[str, Shape]:
+def _config_shapes(model: Any, layers: list[tuple[str, nn.Module]]) -> dict[str, TensorShape]:
     """What the config lets one know: token vectors in the encoder, then each dense layer's width."""
     joined = isinstance(model, EncoderForTextClassification)
     hidden = (model.config.encoder if joined else model.config).hidden_size
     inside = set(model.base_model.modules())
-    shape: Shape = (BATCH, hidden)
-    shapes: dict[str, Shape] = {}
+    shape: TensorShape = (BATCH, hidden)
+    shapes: dict[str, TensorShape] = {}
     for name, module in layers:
         if module in inside and not name.endswith("pooler"):
             shapes[name] = (BATCH, TOKENS, hidden)

@@ -28,12 +28,12 @@ def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
     batch of several texts needs: a padding token, and special tokens around a text. Code in a base is never
     run.
     """
-    from fullbake.models.pretrained import resolve
+    from fullbake.models.pretrained import resolve_base
 
-    place = resolve(base)
+    place = resolve_base(base)
     tokenizer: PreTrainedTokenizerFast = _read(place)
     _check(tokenizer, place)
-    switch_off(tokenizer)
+    disable_padding_and_truncation(tokenizer)
     for key in _STALE:
         tokenizer.init_kwargs.pop(key, None)
     return tokenizer
@@ -49,7 +49,7 @@ def set_defaults(
     cuts at max_length and at the same end: `tail` keeps the end of a text; `head+tail` has no counterpart
     there and becomes `head`.
     """
-    switch_off(tokenizer)
+    disable_padding_and_truncation(tokenizer)
     names = [name for name in tokenizer.model_input_names if has_token_type_ids or name != "token_type_ids"]
     side = "left" if truncation == "tail" else "right"
     settings = {"model_max_length": max_length, "truncation_side": side, "padding_side": "right"}
@@ -58,15 +58,15 @@ def set_defaults(
         tokenizer.init_kwargs[name] = value  # only what stands here is written to the file
 
 
-def switch_off(tokenizer: "PreTrainedTokenizerFast") -> None:
+def disable_padding_and_truncation(tokenizer: "PreTrainedTokenizerFast") -> None:
     """No padding and no truncation by the tokenizer itself; any call of it may have switched them on."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
 
 
-def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
+def count_special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
     """How many special tokens the tokenizer sets before and after a text."""
-    switch_off(tokenizer)
+    disable_padding_and_truncation(tokenizer)
     mask = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
     if 0 not in mask or 1 not in mask:
         raise BaseModelError(
@@ -84,9 +84,9 @@ def special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
 def _read(place: Path | str) -> Any:
     from transformers import AutoTokenizer
 
-    from fullbake.models.pretrained import explained, quiet
+    from fullbake.models.pretrained import explain_load_errors, quiet_transformers
 
-    with explained(place), quiet():
+    with explain_load_errors(place), quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(
                 place, trust_remote_code=False, local_files_only=isinstance(place, Path)
@@ -110,7 +110,7 @@ def _check(tokenizer: Any, place: Path | str) -> None:
             expected="a token to pad with, which batches of several texts need",
             remedy='Name one of its vocabulary in tokenizer_config.json, such as "pad_token": "[PAD]".',
         )
-    special_tokens(tokenizer)
+    count_special_tokens(tokenizer)
 
 
 def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:
@@ -151,7 +151,7 @@ def _first_line(error: Exception) -> str:
 # What a base's tokenizer says
 
 
-def tokenizer_of(base: str | Path) -> PreTrainedTokenizerFast:
+def load_mlm_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
     """The base's tokenizer, which must know a mask token. Raises BaseModelError."""
     tokenizer = load_tokenizer(base)
     config = load_config(base)

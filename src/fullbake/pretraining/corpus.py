@@ -21,8 +21,8 @@ from fullbake.core.cache import Cache
 from fullbake.core.console import bar
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.core.hashing import fingerprint
-from fullbake.pretraining.corpus_tokens import Reading, Tokenized, tokenize, tokenizers
-from fullbake.pretraining.documents import Document, Source
+from fullbake.pretraining.corpus_tokens import CorpusTokenizer, TokenizedDocuments, open_tokenizers, tokenize_documents
+from fullbake.pretraining.documents import Document, DocumentSource
 from fullbake.pretraining.examples import Span
 
 Ids = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ SHARD_CHARACTERS: Final = 32_000_000
 HELD_OUT_TOKENS: Final = 50_000
 """At most so many are held out: enough for a loss to the second decimal, and cheap to score."""
 
-FORMAT: Final = 1
+CORPUS_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +68,16 @@ class Corpus:
     facts: dict[str, int]
 
 
-def build_corpus(sources: Sequence[Source], reading: Reading, cache: Cache, *, processes: int | None = None) -> Corpus:
+def build_corpus(
+    sources: Sequence[DocumentSource], reading: CorpusTokenizer, cache: Cache, *, processes: int | None = None
+) -> Corpus:
     """The corpus of these sources, from the cache as far as it is there.
 
     processes: how many tokenize; None: one a processor where there is much to do. Raises DataError where there is no
     text, or what stands in a source cannot be read; SpaceFault where the cache cannot hold it.
     """
     key = fingerprint(
-        FORMAT, [source.fingerprint for source in sources], reading.tokenizer, reading.language, _versions()
+        CORPUS_FORMAT, [source.fingerprint for source in sources], reading.tokenizer, reading.language, _versions()
     )
     if runtime.rank() == 0 and _known(cache, key) is None:
         _build(sources, reading, cache, key, processes)
@@ -119,16 +121,18 @@ def _load(folder: Path) -> Shard:
     return Shard(**arrays)
 
 
-def _build(sources: Sequence[Source], reading: Reading, cache: Cache, key: str, processes: int | None) -> None:
+def _build(
+    sources: Sequence[DocumentSource], reading: CorpusTokenizer, cache: Cache, key: str, processes: int | None
+) -> None:
     """Every shard that is not there yet, then the index."""
     sizes = [source.size for source in sources]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     documents = chain.from_iterable(source.read() for source in sources)
     counts: list[dict[str, int]] = []
-    with tokenizers(reading, processes) as tokenized, bar("building the corpus", total, "characters") as advance:
-        for number, lot in enumerate(_lots(documents)):
+    with open_tokenizers(reading, processes) as tokenized, bar("building the corpus", total, "characters") as advance:
+        for number, lot in enumerate(_document_groups(documents)):
             folder = cache.get(_shard_key(key, number))
-            counts.append(_counted(folder) if folder else _put(cache, _shard_key(key, number), lot, tokenized))
+            counts.append(_counted(folder) if folder else _store_shard(cache, _shard_key(key, number), lot, tokenized))
             if not (cache.root / _shard_key(key, 0)).is_dir():  # the first of them had to make room for the last
                 raise _no_room(cache)
             advance(sum(document.characters for document in lot))
@@ -152,15 +156,15 @@ def _counted(folder: Path) -> dict[str, int]:
     return counted
 
 
-def read_shard(source: Source, reading: Reading) -> tuple[Shard, dict[str, int]]:
+def read_shard(source: DocumentSource, reading: CorpusTokenizer) -> tuple[Shard, dict[str, int]]:
     """A small source as one shard in memory, and its counts. Raises DataError where it holds no text."""
-    arrays, facts = _joined(tokenize(list(source.read()), reading))
+    arrays, facts = _joined(tokenize_documents(list(source.read()), reading))
     if not facts["tokens"]:
         raise _no_text([source])
     return Shard(**arrays), facts
 
 
-def _no_text(sources: Sequence[Source]) -> DataError:
+def _no_text(sources: Sequence[DocumentSource]) -> DataError:
     return DataError(
         "there is no text",
         where=", ".join(source.name for source in sources),
@@ -169,8 +173,8 @@ def _no_text(sources: Sequence[Source]) -> DataError:
     )
 
 
-def _put(
-    cache: Cache, key: str, lot: list[Document], tokenized: Callable[[list[Document]], Iterator[Tokenized]]
+def _store_shard(
+    cache: Cache, key: str, lot: list[Document], tokenized: Callable[[list[Document]], Iterator[TokenizedDocuments]]
 ) -> dict[str, int]:
     """Write a shard; returns its counts."""
     arrays, facts = _joined(tokenized(lot))
@@ -182,7 +186,7 @@ def _put(
     return facts
 
 
-def _joined(parts: Iterable[Tokenized]) -> tuple[dict[str, Any], dict[str, int]]:
+def _joined(parts: Iterable[TokenizedDocuments]) -> tuple[dict[str, Any], dict[str, int]]:
     """The arrays of a shard, and its counts."""
     tokenized = list(parts)
     names = ("input_ids", "word_starts", "hashes", "lengths", "sentences")
@@ -204,7 +208,7 @@ def _ends(lengths: npt.NDArray[Any]) -> Ids:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _lots(documents: Iterator[Document]) -> Iterator[list[Document]]:
+def _document_groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
     """Documents in lists of about a shard's characters."""
     held: list[Document] = []
     size = 0

@@ -31,10 +31,10 @@ from fullbake.pretraining.documents import Document, split_sentences
 
 Paragraphs = tuple[str, ...]
 
-PORTION_CHARACTERS: Final = 500_000
+CHUNK_CHARACTERS: Final = 500_000
 """What goes to a process, and through the tokenizer, at once."""
 
-MUCH: Final = 16_000_000
+PARALLEL_CHUNKS: Final = 16_000_000
 """Characters from which on it pays to start processes, unless their number is given."""
 
 LONGEST_WORD: Final = 10
@@ -46,7 +46,7 @@ _UNSPACED = re.compile(
 
 
 @dataclass(frozen=True)
-class Reading:
+class CorpusTokenizer:
     """How text becomes tokens: the tokenizer's own JSON, the id of its unknown token, the sentences' language."""
 
     tokenizer: str
@@ -55,7 +55,7 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Tokenized:
+class TokenizedDocuments:
     """A portion of documents; those without a token are left out.
 
     input_ids: (tokens,). word_starts: (tokens,) True on the first token of each word. hashes: (documents,) of each
@@ -72,9 +72,9 @@ class Tokenized:
 
 
 @contextmanager
-def tokenizers(
-    reading: Reading, processes: int | None
-) -> Iterator[Callable[[Sequence[Document]], Iterator[Tokenized]]]:
+def open_tokenizers(
+    reading: CorpusTokenizer, processes: int | None
+) -> Iterator[Callable[[Sequence[Document]], Iterator[TokenizedDocuments]]]:
     """Yields a function: documents -> their tokenized portions, in order.
 
     processes: how many; None: one a processor once there is much to do, and this one until then.
@@ -82,26 +82,28 @@ def tokenizers(
     with ExitStack() as stack:
         pool: list[ProcessPoolExecutor] = []
 
-        def tokenize_all(documents: Sequence[Document]) -> Iterator[Tokenized]:
-            count = runtime.processors() if processes is None else processes
-            little = processes is None and sum(document.characters for document in documents) < MUCH
+        def tokenize_all(documents: Sequence[Document]) -> Iterator[TokenizedDocuments]:
+            count = runtime.count_processors() if processes is None else processes
+            little = processes is None and sum(document.characters for document in documents) < PARALLEL_CHUNKS
             if count == 1 or (little and not pool):
-                return tokenize(documents, reading)
+                return tokenize_documents(documents, reading)
             if not pool:
                 workers = ProcessPoolExecutor(count, get_context("spawn"), _start_apart, (reading,))
                 pool.append(stack.enter_context(workers))
-            return _in_order(pool[0], _portions(documents), 2 * count)
+            return _in_order(pool[0], _document_chunks(documents), 2 * count)
 
         yield tokenize_all
 
 
-def tokenize(documents: Sequence[Document], reading: Reading) -> Iterator[Tokenized]:
+def tokenize_documents(documents: Sequence[Document], reading: CorpusTokenizer) -> Iterator[TokenizedDocuments]:
     """The portions of these documents, tokenized in this process."""
     _start(reading)
-    return map(_tokenize, _portions(documents) if documents else [[]])
+    return map(_tokenize, _document_chunks(documents) if documents else [[]])
 
 
-def _in_order(pool: ProcessPoolExecutor, portions: Iterator[list[Paragraphs]], ahead: int) -> Iterator[Tokenized]:
+def _in_order(
+    pool: ProcessPoolExecutor, portions: Iterator[list[Paragraphs]], ahead: int
+) -> Iterator[TokenizedDocuments]:
     """Results in order, with a bounded number under way: text waits in one place only."""
     try:
         pending = [pool.submit(_tokenize, portion) for portion in islice(portions, ahead)]
@@ -116,13 +118,13 @@ def _in_order(pool: ProcessPoolExecutor, portions: Iterator[list[Paragraphs]], a
         ) from error
 
 
-def _portions(documents: Sequence[Document]) -> Iterator[list[Paragraphs]]:
+def _document_chunks(documents: Sequence[Document]) -> Iterator[list[Paragraphs]]:
     held: list[Paragraphs] = []
     size = 0
     for document in documents:
         held.append(document.paragraphs)
         size += document.characters
-        if size >= PORTION_CHARACTERS:
+        if size >= CHUNK_CHARACTERS:
             yield held
             held, size = [], 0
     if held:
@@ -136,12 +138,12 @@ _at_work: dict[str, Any] = {}
 """What it holds: set when it starts."""
 
 
-def _start_apart(reading: Reading) -> None:
-    runtime.tokenize_alone()
+def _start_apart(reading: CorpusTokenizer) -> None:
+    runtime.disable_tokenizer_threads()
     _start(reading)
 
 
-def _start(reading: Reading) -> None:
+def _start(reading: CorpusTokenizer) -> None:
     if _at_work.get("reading") == reading:
         return
     tokenizer = Tokenizer.from_str(reading.tokenizer)
@@ -150,8 +152,8 @@ def _start(reading: Reading) -> None:
     _at_work.update(tokenizer=tokenizer, reading=reading)
 
 
-def _tokenize(portion: list[Paragraphs]) -> Tokenized:
-    reading: Reading = _at_work["reading"]
+def _tokenize(portion: list[Paragraphs]) -> TokenizedDocuments:
+    reading: CorpusTokenizer = _at_work["reading"]
     split = [
         [s for paragraph in paragraphs for s in split_sentences(paragraph, reading.language)] for paragraphs in portion
     ]
@@ -161,7 +163,7 @@ def _tokenize(portion: list[Paragraphs]) -> Tokenized:
     counts = np.bincount(owners[lengths > 0], minlength=len(split)).astype(np.int32)
     hashes = np.array([_hash(paragraphs) for paragraphs in portion], np.uint64)
     small = _at_work["tokenizer"].get_vocab_size() <= 1 << 16
-    return Tokenized(
+    return TokenizedDocuments(
         ids.astype(np.uint16) if small else ids,
         starts,
         hashes[counts > 0],
@@ -177,7 +179,7 @@ _NOTHING = (np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int32))
 def _little(sentences: list[str]) -> Iterator[list[str]]:
     """So many sentences at a time as go through the tokenizer at once."""
     sizes = np.fromiter(map(len, sentences), np.int64, len(sentences)).cumsum()
-    edges = np.searchsorted(sizes, np.arange(0, sizes[-1:].sum() + PORTION_CHARACTERS, PORTION_CHARACTERS)).tolist()
+    edges = np.searchsorted(sizes, np.arange(0, sizes[-1:].sum() + CHUNK_CHARACTERS, CHUNK_CHARACTERS)).tolist()
     return (sentences[start:end] for start, end in zip(edges, [*edges[1:], len(sentences)], strict=True) if end > start)
 
 

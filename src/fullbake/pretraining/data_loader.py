@@ -16,14 +16,24 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.core.rng import permutation, source
+from fullbake.core.rng import random_permutation, rng_stream
 from fullbake.models.batching import Step, training_plan
-from fullbake.models.encoding import Encoded, Template, offsets_of, spans_of, with_specials
+from fullbake.models.encoding import Encoded, SpecialTokenTemplate, row_offsets, span_positions, with_specials
 from fullbake.pretraining.corpus import Corpus, Shard
-from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE, Examples, Masking, Span, chunks, mask_tokens, pairs
+from fullbake.pretraining.examples import (
+    FALSE,
+    NO_PAIR,
+    TRUE,
+    Examples,
+    Masking,
+    Span,
+    make_chunk_examples,
+    make_pair_examples,
+    mask_tokens,
+)
 
 Ids = npt.NDArray[np.int64]
-Objective = Literal["mlm", "mlm+nsp", "mlm+sop"]
+PairObjective = Literal["mlm", "mlm+nsp", "mlm+sop"]
 
 _ROW_BITS, _SHARD_BITS, _PASS_BITS = 27, 12, 20
 _EXAMPLES, _SHUFFLE, _STEPS, _MASKS = range(4)
@@ -36,17 +46,17 @@ class Phase:
     segments: whether the base takes token_type_ids."""
 
     steps: int
-    alone: Template
-    paired: Template
+    alone: SpecialTokenTemplate
+    paired: SpecialTokenTemplate
     segments: bool
 
 
 @dataclass(frozen=True)
-class Order:
+class ReadingOrder:
     """batch_size: rows of a step; with batch_tokens as many as hold that many tokens on average. token_budget: of a
     cut. short: chance of a pair to aim at a shorter length."""
 
-    objective: Objective
+    objective: PairObjective
     batch_size: int
     batch_tokens: int | None
     token_budget: int
@@ -55,7 +65,7 @@ class Order:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class MaskedBatch:
     """A whole step, masked. encoded: rows in ascending order of `rows`; targets: (tokens,) what stood there; chosen:
     (tokens,) where the model has to guess; pair_labels: (rows,)."""
 
@@ -67,18 +77,18 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class _Lot:
+class _ShardEpoch:
     shard: Shard
     examples: Examples
     phase: Phase
     steps: list[Step]
 
 
-class Stream:
+class CorpusLoader:
     """Steps of a corpus, from the first to the last."""
 
     def __init__(
-        self, corpus: Corpus, documents: Sequence[Sequence[Span]], phases: Sequence[Phase], order: Order
+        self, corpus: Corpus, documents: Sequence[Sequence[Span]], phases: Sequence[Phase], order: ReadingOrder
     ) -> None:
         """documents: of each shard, those that are read."""
         self.corpus, self.phases, self.order = corpus, tuple(phases), order
@@ -111,12 +121,12 @@ class Stream:
         """The examples of a phase's first pass, shard by shard."""
         return (self._lot(lot).examples for lot in self._lots_of_pass(phase, 0))
 
-    def batch(self, step: Step, masking: Masking) -> Batch:
+    def batch(self, step: Step, masking: Masking) -> MaskedBatch:
         """What a step reads. Which tokens are masked depends on the seed and the rows of the step, not on its cuts."""
         rows = np.sort(step.rows)
         lot = self._lot(int(rows[0]) >> _ROW_BITS)
         places = rows & ((1 << _ROW_BITS) - 1)
-        random = source(self.order.seed, _MASKS, int(rows[0]), len(rows))
+        random = rng_stream(self.order.seed, _MASKS, int(rows[0]), len(rows))
         return masked_batch(lot.shard, lot.examples, lot.phase, places, masking, random, rows=rows)
 
     def _of_phase(self, phase: int, low: int, high: int) -> Iterator[Step]:
@@ -137,7 +147,7 @@ class Stream:
 
     def _lots_of_pass(self, phase: int, number: int) -> list[int]:
         first = (phase << _PASS_BITS | number) << _SHARD_BITS
-        order = permutation(source(self.order.seed, _SHUFFLE, phase, number), len(self.read))
+        order = random_permutation(rng_stream(self.order.seed, _SHUFFLE, phase, number), len(self.read))
         return [first | self.read[place] for place in order.tolist()]
 
     def _count(self, lot: int) -> int:
@@ -145,7 +155,7 @@ class Stream:
             self._counts[lot] = len(self._lot(lot).steps)
         return self._counts[lot]
 
-    def _build(self, lot: int) -> _Lot:
+    def _build(self, lot: int) -> _ShardEpoch:
         shard = lot & ((1 << _SHARD_BITS) - 1)
         phase = self.phases[lot >> (_SHARD_BITS + _PASS_BITS)]
         examples = build_examples(
@@ -154,10 +164,10 @@ class Stream:
             phase,
             self.order.objective,
             self.order.short,
-            source(self.order.seed, _EXAMPLES, lot),
+            rng_stream(self.order.seed, _EXAMPLES, lot),
         )
         steps = self._steps(examples, phase, lot)
-        return _Lot(self.corpus.shards[shard], examples, phase, steps)
+        return _ShardEpoch(self.corpus.shards[shard], examples, phase, steps)
 
     def _steps(self, examples: Examples, phase: Phase, lot: int) -> list[Step]:
         lengths = row_lengths(examples, phase)
@@ -179,7 +189,7 @@ def build_examples(
     shard: Shard,
     documents: Sequence[Span],
     phase: Phase,
-    objective: Objective,
+    objective: PairObjective,
     short: float,
     random: np.random.PCG64,
 ) -> Examples:
@@ -188,9 +198,11 @@ def build_examples(
     A shard with one document only has no other one to draw from: its rows have no partner under `mlm+nsp`.
     """
     if objective == "mlm" or (objective == "mlm+nsp" and len(documents) < 2):
-        return chunks(shard.sentence_ends, documents, phase.alone.room)
+        return make_chunk_examples(shard.sentence_ends, documents, phase.alone.room)
     kind: Literal["nsp", "sop"] = "nsp" if objective == "mlm+nsp" else "sop"
-    return pairs(shard.sentence_ends, documents, phase.paired.room, objective=kind, short=short, random=random)
+    return make_pair_examples(
+        shard.sentence_ends, documents, phase.paired.room, objective=kind, short=short, random=random
+    )
 
 
 def row_lengths(examples: Examples, phase: Phase) -> Ids:
@@ -208,7 +220,7 @@ def masked_batch(
     random: np.random.PCG64,
     *,
     rows: Ids | None = None,
-) -> Batch:
+) -> MaskedBatch:
     """These examples as token ids, masked. rows: the numbers they go by, None for their places."""
     alone = examples.labels[places] == NO_PAIR
     order = np.concatenate([np.flatnonzero(alone), np.flatnonzero(~alone)])
@@ -223,7 +235,7 @@ def masked_batch(
     masked = mask_tokens(
         encoded.input_ids, marks.input_ids == _WORD_START, marks.input_ids == _SPECIAL, masking, random
     )
-    return Batch(
+    return MaskedBatch(
         places if rows is None else rows,
         replace(encoded, input_ids=masked.input_ids),
         encoded.input_ids,
@@ -235,16 +247,16 @@ def masked_batch(
 _WORD_START, _SPECIAL = 1, 2
 
 
-def _laid(shard: Shard, spans: Ids, template: Template) -> tuple[Encoded, Encoded]:
+def _laid(shard: Shard, spans: Ids, template: SpecialTokenTemplate) -> tuple[Encoded, Encoded]:
     """(rows of ids, the same rows of marks: within a word, the start of one, or special)."""
     segments = len(template.text_types)
     ids: list[Any] = []
     marks: list[Any] = []
     for segment in range(segments):
         starts, lengths = spans[:, segment, 0], spans[:, segment, 1] - spans[:, segment, 0]
-        flat = spans_of(starts, lengths)
+        flat = span_positions(starts, lengths)
         signs = shard.word_starts[flat].astype(np.int32)
-        signs[offsets_of(lengths)[:-1]] = _WORD_START  # a word that a cut goes through starts anew
+        signs[row_offsets(lengths)[:-1]] = _WORD_START  # a word that a cut goes through starts anew
         ids.append((shard.input_ids[flat].astype(np.int32), lengths))
         marks.append((signs, lengths))
     marked = replace(template, specials=tuple((_SPECIAL,) * len(run) for run in template.specials))
@@ -257,7 +269,7 @@ def _stacked(parts: list[Encoded]) -> Encoded:
     return Encoded(np.concatenate([part.input_ids for part in parts]), offsets, np.concatenate(types))
 
 
-def pair_facts(examples: Iterable[Examples]) -> dict[str, int]:
+def count_pairs(examples: Iterable[Examples]) -> dict[str, int]:
     """How many rows are true pairs, false ones, and without a partner."""
     names = {"true_pairs": TRUE, "false_pairs": FALSE, "rows_without_partner": NO_PAIR}
     counts = dict.fromkeys(names, 0)

@@ -32,10 +32,10 @@ from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.duplicates import FEWEST, SHINGLE, find_overlap, normalize, text_hashes
 from fullbake.data.files import FORMS, files_of, open_table
-from fullbake.data.tables import bare_suffix
-from fullbake.data.textfiles import read_text_lines, too_long
+from fullbake.data.tables import data_suffix
+from fullbake.data.textfiles import read_text_lines, too_long_error
 
-LONGEST: Final = 5_000
+LONGEST_SENTENCE_TEXT: Final = 5_000
 """Characters that are looked at together. Quotation marks are paired within them, so that a stray one hides the ends of
 sentences no further; what has no end of a sentence for that long is cut, at white space where there is any."""
 
@@ -56,15 +56,15 @@ def split_sentences(paragraph: str, language: str = "en") -> list[str]:
 
 def _sentences(paragraph: str, language: str) -> Iterator[str]:
     start = 0
-    while len(paragraph) - start > LONGEST:
-        window = paragraph[start : start + LONGEST]
+    while len(paragraph) - start > LONGEST_SENTENCE_TEXT:
+        window = paragraph[start : start + LONGEST_SENTENCE_TEXT]
         *whole, last = segment(language, window)
         if whole:
             yield from whole
             start += len(window) - len(last)  # the last one may go on
         else:
             space = window.rfind(" ", 1)
-            end = space if space > 0 else LONGEST
+            end = space if space > 0 else LONGEST_SENTENCE_TEXT
             yield window[:end]
             start += end
     yield from segment(language, paragraph[start:])
@@ -93,7 +93,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Source:
+class DocumentSource:
     """Where documents come from. fingerprint: of all that they depend on. read: gives them anew each time. size:
     characters, about, None where that is not known beforehand. counted: what the last reading found on its way, to be
     kept with what was made of it."""
@@ -107,17 +107,17 @@ class Source:
 
 def file_source(
     path: str | Path, *, text: str = "text", delimiter: str | None = None, encoding: str = "utf-8"
-) -> Source:
+) -> DocumentSource:
     """A `.txt` file (packed or not), a table of any form that `open_table` reads, or a folder of tables.
 
     text: the column of a table. Raises DataError where there is no such file or column; what stands in its rows is
     checked when they are read.
     """
     path = Path(path)
-    if bare_suffix(path) == ".txt" and path.is_file():
+    if data_suffix(path) == ".txt" and path.is_file():
         key = fingerprint("lines", file_sha256(path), encoding)
-        return Source(str(path), key, lambda: _of_lines(path, encoding), _size([path]))
-    if path.is_file() and bare_suffix(path) not in FORMS:
+        return DocumentSource(str(path), key, lambda: _of_lines(path, encoding), _size([path]))
+    if path.is_file() and data_suffix(path) not in FORMS:
         raise DataError(
             "the form of the file is not known",
             where=str(path),
@@ -134,10 +134,10 @@ def file_source(
             for index, value in enumerate(chunk.columns[text]):
                 yield from _of_text(value, chunk.where(index))
 
-    return Source(str(path), key, read, _size(files))
+    return DocumentSource(str(path), key, read, _size(files))
 
 
-def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> Source:
+def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> DocumentSource:
     """Texts that are in memory, a document each. key: their fingerprint."""
 
     def read() -> Iterator[Document]:
@@ -146,7 +146,7 @@ def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> 
             yield from _of_text(value, f"{name}, row {number}")
 
     held = texts.nbytes if isinstance(texts, pa.ChunkedArray) else sum(map(len, texts))
-    return Source(name, key, read, held)
+    return DocumentSource(name, key, read, held)
 
 
 def _size(files: Sequence[Path]) -> int | None:
@@ -157,17 +157,17 @@ def _size(files: Sequence[Path]) -> int | None:
 
 def _of_lines(path: Path, encoding: str) -> Iterator[Document]:
     lines = read_text_lines(path, encoding, LONGEST_PARAGRAPH)
-    return _parted((f"{path}, line {number}", line) for number, line in lines)
+    return _split_long_document((f"{path}, line {number}", line) for number, line in lines)
 
 
 def _of_text(text: str, where: str) -> Iterator[Document]:
     lines = [line for line in text.splitlines() if line.strip()]
     if max(map(len, lines), default=0) > LONGEST_PARAGRAPH:
-        raise too_long(where, LONGEST_PARAGRAPH)
-    return _parted((where, line) for line in lines)
+        raise too_long_error(where, LONGEST_PARAGRAPH)
+    return _split_long_document((where, line) for line in lines)
 
 
-def _parted(lines: Iterable[tuple[str, str]]) -> Iterator[Document]:
+def _split_long_document(lines: Iterable[tuple[str, str]]) -> Iterator[Document]:
     """(where, line) after line as documents; a blank line ends one."""
     held: list[str] = []
     start, size, continues = "", 0, False
@@ -185,7 +185,7 @@ def _parted(lines: Iterable[tuple[str, str]]) -> Iterator[Document]:
         yield Document(start, tuple(held), continues)
 
 
-def beginning(source: Source, characters: int) -> Source:
+def first_paragraphs(source: DocumentSource, characters: int) -> DocumentSource:
     """The source's first paragraphs, as many as it takes to hold so many characters; the rest is not read."""
 
     def read() -> Iterator[Document]:
@@ -201,36 +201,36 @@ def beginning(source: Source, characters: int) -> Source:
     return replace(source, read=read)
 
 
-_PORTION_TEXTS: Final = 50_000
-_PORTION_CHARACTERS: Final = 32_000_000
+_CHUNK_TEXTS: Final = 50_000
+_CHUNK_CHARACTERS: Final = 32_000_000
 
 _KEY: Final = FEWEST + SHINGLE - 1
 """Characters by which held-back texts are looked up; shorter ones are found as whole paragraphs only."""
 
 
 @dataclass(frozen=True)
-class Guard:
+class Decontamination:
     """held_back: the texts. lets_in: count them only (transductive)."""
 
     held_back: Sequence[str]
     lets_in: bool = False
 
-    def over(self, source: Source) -> Source:
+    def over(self, source: DocumentSource) -> DocumentSource:
         """The source without the held-back texts, or with them where they are let in.
 
         What its last reading found is counted as held_back_documents and held_back_paragraphs, the latter in documents
         that are not held back as a whole.
         """
         if not self.held_back:
-            return replace(source, counted=_Leaks().facts)
-        leaks = _Leaks()
+            return replace(source, counted=_LeakCounts().facts)
+        leaks = _LeakCounts()
         key = fingerprint(source.fingerprint, text_hashes(self.held_back), self.lets_in)
         return replace(source, fingerprint=key, read=lambda: self._filtered(source.read(), leaks), counted=leaks.facts)
 
-    def _filtered(self, documents: Iterator[Document], leaks: "_Leaks") -> Iterator[Document]:
+    def _filtered(self, documents: Iterator[Document], leaks: "_LeakCounts") -> Iterator[Document]:
         leaks.documents = leaks.paragraphs = 0
         runs = _keyed(self.held_back)
-        for portion in _portions(documents):
+        for portion in _paragraph_chunks(documents):
             texts = [text for document in portion for text in _compared(document)]
             found = set(find_overlap(texts, self.held_back)[0].tolist())
             first = 0
@@ -240,7 +240,7 @@ class Guard:
                 yield from self._kept(document, alike | _in_runs(document.paragraphs, runs), leaks)
                 first = last
 
-    def _kept(self, document: Document, found: set[int], leaks: "_Leaks") -> Iterator[Document]:
+    def _kept(self, document: Document, found: set[int], leaks: "_LeakCounts") -> Iterator[Document]:
         """The document, what is left of it, or nothing. found: which of its compared texts are held back; 0 is the
         whole."""
         whole = 0 in found
@@ -255,7 +255,7 @@ class Guard:
 
 
 @dataclass
-class _Leaks:
+class _LeakCounts:
     """What a reading of a source found."""
 
     documents: int = 0
@@ -296,14 +296,14 @@ def _compared(document: Document) -> list[str]:
     return [" ".join(document.paragraphs), *(document.paragraphs if len(document.paragraphs) > 1 else ())]
 
 
-def _portions(documents: Iterator[Document]) -> Iterator[list[Document]]:
+def _paragraph_chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
     held: list[Document] = []
     texts = characters = 0
     for document in documents:
         held.append(document)
         texts += 1 + len(document.paragraphs)
         characters += document.characters
-        if texts >= _PORTION_TEXTS or characters >= _PORTION_CHARACTERS:
+        if texts >= _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
             yield held
             held, texts, characters = [], 0, 0
     if held:

@@ -20,7 +20,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.core.rng import below, uniform
+from fullbake.core.rng import random_below, random_uniform
 
 TokenIds = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
@@ -44,7 +44,7 @@ class Masking:
 
 
 @dataclass(frozen=True, eq=False)
-class Masked:
+class MaskedTokens:
     """input_ids: (tokens,) with the chosen ones replaced. chosen: (tokens,) True where the model has to guess."""
 
     input_ids: TokenIds
@@ -53,7 +53,7 @@ class Masked:
 
 def mask_tokens(
     input_ids: TokenIds, word_starts: Flags, special: Flags, masking: Masking, random: np.random.PCG64
-) -> Masked:
+) -> MaskedTokens:
     """Choose and replace. All (tokens,), texts one after another.
 
     word_starts: True on the first token of each word. special: tokens that are never chosen (and no part of a word); so
@@ -62,15 +62,15 @@ def mask_tokens(
     """
     special = special | ~np.isin(input_ids, masking.vocabulary, kind="table")
     units = np.cumsum(word_starts | special) - 1 if masking.whole_words else np.arange(len(input_ids))
-    draws = uniform(random, 2 * len(input_ids)).reshape(2, -1)
+    draws = random_uniform(random, 2 * len(input_ids)).reshape(2, -1)
     chosen = (draws[0] < masking.probability)[units] & ~special
     fate = draws[1][units]
     masked = input_ids.copy()
     masked[chosen & (fate < masking.mask)] = masking.mask_id
     swapped = chosen & (fate >= masking.mask) & (fate < masking.mask + masking.random)
-    picks = uniform(random, len(input_ids))[swapped] * len(masking.vocabulary)
+    picks = random_uniform(random, len(input_ids))[swapped] * len(masking.vocabulary)
     masked[swapped] = masking.vocabulary[picks.astype(np.int64)]
-    return Masked(masked, chosen)
+    return MaskedTokens(masked, chosen)
 
 
 Ids = npt.NDArray[np.int64]
@@ -108,7 +108,7 @@ class Examples:
         return float((self.labels[paired] == FALSE).mean()) if paired.any() else float("nan")
 
 
-def chunks(sentence_ends: Ids, documents: Sequence[Span], room: int) -> Examples:
+def make_chunk_examples(sentence_ends: Ids, documents: Sequence[Span], room: int) -> Examples:
     """Rows of whole sentences, at most `room` tokens each; a longer sentence is several rows.
 
     sentence_ends: (sentences + 1,) where each sentence starts in the flat tokens, and the end.
@@ -137,7 +137,7 @@ def _alone(rows: list[Span]) -> Examples:
     return Examples(spans, np.full(len(rows), NO_PAIR))
 
 
-def pairs(
+def make_pair_examples(
     sentence_ends: Ids,
     documents: Sequence[Span],
     room: int,
@@ -158,7 +158,7 @@ def pairs(
     return Examples(spans, np.array([label for *_, label in rows], np.int64))
 
 
-Row = tuple[Span, Span, int]
+SpanRow = tuple[Span, Span, int]
 
 
 class _Builder:
@@ -177,7 +177,7 @@ class _Builder:
         self.documents, self.room, self.objective, self.short = documents, room, objective, short
         self.random = random
 
-    def rows(self, number: int) -> Iterator[Row]:
+    def rows(self, number: int) -> Iterator[SpanRow]:
         """All rows of one document."""
         first, last = self.documents[number]
         edges = self.edges[first : last + 1].tolist()
@@ -190,7 +190,7 @@ class _Builder:
             if end - place < 2:
                 yield from ((cut, (0, 0), NO_PAIR) for cut in _cut(edges[place], edges[end], self.room))
                 return
-            middle = place + 1 + below(self.random, end - place - 1)
+            middle = place + 1 + random_below(self.random, end - place - 1)
             swapped = self._draw() < 0.5
             head, tail = (edges[place], edges[middle]), (edges[middle], edges[end])
             if self.objective == "sop":
@@ -203,21 +203,21 @@ class _Builder:
             place = end
 
     def _target(self) -> int:
-        return 2 + below(self.random, self.room - 1) if self._draw() < self.short else self.room
+        return 2 + random_below(self.random, self.room - 1) if self._draw() < self.short else self.room
 
     def _draw(self) -> float:
-        return float(uniform(self.random, 1)[0])
+        return float(random_uniform(self.random, 1)[0])
 
     def _from_elsewhere(self, number: int, target: int) -> Span:
         """Sentences of another document, from a random one on, until they fill `target` tokens."""
-        other = below(self.random, len(self.documents) - 1)
+        other = random_below(self.random, len(self.documents) - 1)
         first, last = self.documents[other + (other >= number)]
-        start = first + below(self.random, last - first)
+        start = first + random_below(self.random, last - first)
         begin = int(self.edges[start])
         stop = int(np.searchsorted(self.edges[start + 1 : last + 1], begin + max(1, target))) + start + 1
         return begin, int(self.edges[min(stop, last)])
 
-    def _fitted(self, head: Span, tail: Span, swapped: bool) -> Row:
+    def _fitted(self, head: Span, tail: Span, swapped: bool) -> SpanRow:
         """Both segments within the room together; each keeps at least one token."""
         lengths = [head[1] - head[0], tail[1] - tail[0]]
         if sum(lengths) > self.room:
@@ -230,5 +230,5 @@ class _Builder:
     def _shortened(self, span: Span, kept: int) -> Span:
         """The span without so many tokens, each taken from the front or the end at even chance."""
         lost = span[1] - span[0] - kept
-        front = int((uniform(self.random, lost) < 0.5).sum()) if lost > 0 else 0
+        front = int((random_uniform(self.random, lost) < 0.5).sum()) if lost > 0 else 0
         return span[0] + front, span[0] + front + kept

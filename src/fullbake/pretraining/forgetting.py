@@ -25,22 +25,22 @@ from fullbake.core.hashing import fingerprint
 from fullbake.models import network
 from fullbake.models.batching import Step, inference_plan, training_plan
 from fullbake.models.encoder import freeze_all, load_encoder
-from fullbake.models.encoding import collate, template_of
+from fullbake.models.encoding import collate, read_special_token_template
 from fullbake.models.masked_lm import LanguageModel, load_language_model
 from fullbake.models.pretrained import load_config, max_positions
-from fullbake.models.tokenizer import tokenizer_of
+from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import read_shard
-from fullbake.pretraining.corpus_tokens import Reading
+from fullbake.pretraining.corpus_tokens import CorpusTokenizer
 from fullbake.pretraining.data_loader import Phase
-from fullbake.pretraining.documents import Source, beginning, file_source
+from fullbake.pretraining.documents import DocumentSource, file_source, first_paragraphs
 from fullbake.pretraining.examples import Masking
-from fullbake.pretraining.mlm import Gauge, draw_gauge, plain, read_gauge
-from fullbake.training.loop import Work, fit
+from fullbake.pretraining.mlm import EvalSet, draw_eval_set, evaluate_masked_lm, standard_masking
+from fullbake.training.loop import TrainingWork, fit
 
 PROBE_CHARACTERS: Final = 60_000
 """Of a file of general text: some 13,000 tokens, each masked four times, so some 8,000 guesses."""
 
-PROBE_LENGTH: Final = 128
+PROBE_TOKENS: Final = 128
 """Tokens of a row of general text."""
 
 TOKEN_BUDGET: Final = 2048
@@ -53,48 +53,48 @@ _FORMAT: Final = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class ForgettingProbe:
     """head: the language model whose head is used. own: whether the base came with it. gauge: the general text."""
 
     head: LanguageModel
     own: bool
-    gauge: Gauge
+    gauge: EvalSet
 
     def read(self, encoder: nn.Module) -> dict[str, float]:
         """mlm_loss (nats, mean over masked tokens) and mlm_accuracy of an encoder under the head."""
-        return read_gauge(self.head.over(encoder), self.gauge, TOKEN_BUDGET)
+        return evaluate_masked_lm(self.head.over(encoder), self.gauge, TOKEN_BUDGET)
 
 
 def open_probe(
     base: str | Path, *, text: str | None = None, cache_dir: str | Path | None = None, language: str = "en"
-) -> Probe:
+) -> ForgettingProbe:
     """The probe of a base. text: a file of general text, None for the bundled sentences. cache_dir: where a head that
     had to be trained is kept."""
-    tokenizer = tokenizer_of(base)
+    tokenizer = load_mlm_tokenizer(base)
     loaded = load_language_model(base, pairs=False, seed=0)
     loaded.network.to(runtime.device())
     if not loaded.own_head:
         reading, masking, phase = (
-            reading_of(tokenizer, language),
-            masking_of(tokenizer),
+            corpus_tokenizer_of(tokenizer, language),
+            make_masking(tokenizer),
             _general_phase(tokenizer, base),
         )
         _give_head(loaded.network, reading, phase, masking, tokenizer.pad_token_id, cache_dir)
-    return Probe(loaded.network, loaded.own_head, draw_general(base, text, language))
+    return ForgettingProbe(loaded.network, loaded.own_head, draw_general_eval_set(base, text, language))
 
 
-def draw_general(base: str | Path, text: str | None = None, language: str = "en") -> Gauge:
+def draw_general_eval_set(base: str | Path, text: str | None = None, language: str = "en") -> EvalSet:
     """The gauge of general text for a base's tokenizer: of a file's first PROBE_CHARACTERS, or of the bundled
     sentences."""
-    tokenizer = tokenizer_of(base)
-    source = general_text() if text is None else beginning(file_source(text), PROBE_CHARACTERS)
-    shard, _ = read_shard(source, reading_of(tokenizer, language))
+    tokenizer = load_mlm_tokenizer(base)
+    source = general_text() if text is None else first_paragraphs(file_source(text), PROBE_CHARACTERS)
+    shard, _ = read_shard(source, corpus_tokenizer_of(tokenizer, language))
     parts = [(shard, shard.documents())]
-    return draw_gauge(parts, _general_phase(tokenizer, base), "mlm", masking_of(tokenizer), tokenizer.pad_token_id)
+    return draw_eval_set(parts, _general_phase(tokenizer, base), "mlm", make_masking(tokenizer), tokenizer.pad_token_id)
 
 
 def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phase:
-    return phase_of(tokenizer, 0, min(PROBE_LENGTH, max_positions(load_config(base))))
+    return make_phase(tokenizer, 0, min(PROBE_TOKENS, max_positions(load_config(base))))
 
 
 def probe(
@@ -125,7 +125,7 @@ def probe(
     }
 
 
-def _after(target: str | Path, opened: Probe) -> dict[str, float]:
+def _after(target: str | Path, opened: ForgettingProbe) -> dict[str, float]:
     """A further pretrained base whose line has a masked-LM head of its own is measured with that one as it now is."""
     about = _about(target)
     if "recipe" in about:
@@ -133,7 +133,7 @@ def _after(target: str | Path, opened: Probe) -> dict[str, float]:
         return opened.read(_placed(getattr(model, "base_model", model)))
     if opened.own:
         whole = load_language_model(target, pairs=False, seed=0).network.to(runtime.device())
-        return read_gauge(whole, opened.gauge, TOKEN_BUDGET)
+        return evaluate_masked_lm(whole, opened.gauge, TOKEN_BUDGET)
     return opened.read(_placed(load_encoder(target)))
 
 
@@ -155,12 +155,12 @@ def _about(target: str | Path) -> dict[str, Any]:
     return about
 
 
-def reading_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> Reading:
+def corpus_tokenizer_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> CorpusTokenizer:
     """How a corpus is tokenized by it."""
-    return Reading(tokenizer.backend_tokenizer.to_str(), tokenizer.unk_token_id, language)
+    return CorpusTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.unk_token_id, language)
 
 
-def masking_of(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
+def make_masking(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
     """15%, 80/10/10, unless the settings (fields of Masking) say otherwise. Random tokens are never special ones."""
     ids = np.fromiter(tokenizer.get_vocab().values(), np.int32)
     vocabulary = np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int32)
@@ -169,13 +169,13 @@ def masking_of(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
     return Masking(mask_id=tokenizer.mask_token_id, vocabulary=vocabulary, **(defaults | settings))
 
 
-def phase_of(tokenizer: PreTrainedTokenizerFast, steps: int, length: int) -> Phase:
+def make_phase(tokenizer: PreTrainedTokenizerFast, steps: int, length: int) -> Phase:
     """So many steps on rows of at most `length` tokens."""
-    alone, paired = (template_of(tokenizer, length, pair=pair) for pair in (False, True))
+    alone, paired = (read_special_token_template(tokenizer, length, pair=pair) for pair in (False, True))
     return Phase(steps, alone, paired, "token_type_ids" in tokenizer.model_input_names)
 
 
-def general_text() -> Source:
+def general_text() -> DocumentSource:
     """The bundled sentences."""
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as path:
         return file_source(path)
@@ -186,7 +186,7 @@ def general_text() -> Source:
 
 def _give_head(
     language_model: LanguageModel,
-    reading: Reading,
+    reading: CorpusTokenizer,
     phase: Phase,
     masking: Masking,
     pad_id: int,
@@ -218,12 +218,14 @@ def _head_state(language_model: LanguageModel) -> dict[str, nn.Parameter]:
 
 
 def _lessons(
-    language_model: LanguageModel, reading: Reading, phase: Phase, masking: Masking, pad_id: int
+    language_model: LanguageModel, reading: CorpusTokenizer, phase: Phase, masking: Masking, pad_id: int
 ) -> tuple[Tensor, Tensor]:
     """(states of masked tokens (n, width), the tokens (n,)) of the bundled comments under the frozen encoder."""
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
         shard, _ = read_shard(file_source(path), reading)
-    gauge = draw_gauge([(shard, shard.documents())], phase, "mlm", plain(masking), pad_id, maskings=HEAD_MASKINGS)
+    gauge = draw_eval_set(
+        [(shard, shard.documents())], phase, "mlm", standard_masking(masking), pad_id, maskings=HEAD_MASKINGS
+    )
     states: list[Tensor] = []
     targets: list[np.ndarray] = []
     plan = [
@@ -264,4 +266,4 @@ def _train_head(language_model: LanguageModel, lessons: tuple[Tensor, Tensor]) -
         return {"validation_loss": loss, "neg_validation_loss": -loss}
 
     groups = [{"params": language_model.head_parameters(), "lr": 1e-3, "weight_decay": 0.0}]
-    fit(language_model, Work(plan, losses, validate, groups, edge, shared=False), config)
+    fit(language_model, TrainingWork(plan, losses, validate, groups, edge, shared=False), config)

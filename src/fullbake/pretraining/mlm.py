@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fullbake.core.errors import DataError
-from fullbake.core.rng import source
+from fullbake.core.rng import rng_stream
 from fullbake.models.batching import inference_plan
-from fullbake.models.encoding import collate, offsets_of
+from fullbake.models.encoding import collate, row_offsets
 from fullbake.models.masked_lm import LanguageModel
 from fullbake.pretraining.corpus import Shard
-from fullbake.pretraining.data_loader import Batch, Objective, Phase, build_examples, masked_batch
+from fullbake.pretraining.data_loader import MaskedBatch, PairObjective, Phase, build_examples, masked_batch
 from fullbake.pretraining.examples import NO_PAIR, Masking, Span
 
 
 @dataclass(frozen=True, eq=False)
-class Guesses:
+class MaskedLMLoss:
     """word_loss, pair_loss: scalars, summed over masked tokens and over pairs. word_hits, pair_hits: right guesses."""
 
     word_loss: Tensor
@@ -38,7 +38,9 @@ class Guesses:
     pair_hits: int
 
 
-def guess(network: LanguageModel, batch: Batch, rows: npt.NDArray[np.int64], pad_id: int) -> Guesses:
+def masked_lm_loss(
+    network: LanguageModel, batch: MaskedBatch, rows: npt.NDArray[np.int64], pad_id: int
+) -> MaskedLMLoss:
     """Forward over some rows of a batch. rows: their places in it, (n,).
 
     The vocabulary projection runs at the masked tokens only. Pairs are judged where the network has a head for them.
@@ -52,7 +54,7 @@ def guess(network: LanguageModel, batch: Batch, rows: npt.NDArray[np.int64], pad
     targets = torch.from_numpy(batch.targets[places][batch.chosen[places]].astype(np.int64)).to(device)
     word_loss = cross_entropy(logits, targets, reduction="sum")
     pair_loss, pair_hits = _judge(network, hidden, torch.from_numpy(batch.pair_labels[rows]).to(device))
-    return Guesses(word_loss, pair_loss, int((logits.argmax(dim=-1) == targets).sum()), pair_hits)
+    return MaskedLMLoss(word_loss, pair_loss, int((logits.argmax(dim=-1) == targets).sum()), pair_hits)
 
 
 def _judge(network: LanguageModel, hidden: Tensor, labels: Tensor) -> tuple[Tensor, int]:
@@ -80,10 +82,10 @@ _SEED = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Gauge:
+class EvalSet:
     """Masked rows, and the tokenizer's pad id."""
 
-    batches: tuple[Batch, ...]
+    batches: tuple[MaskedBatch, ...]
     pad_id: int
 
     @property
@@ -92,15 +94,15 @@ class Gauge:
         return sum(int(batch.chosen.sum()) for batch in self.batches)
 
 
-def draw_gauge(
+def draw_eval_set(
     parts: Sequence[tuple[Shard, Sequence[Span]]],
     phase: Phase,
-    objective: Objective,
+    objective: PairObjective,
     masking: Masking,
     pad_id: int,
     *,
     maskings: int = MASKINGS,
-) -> Gauge:
+) -> EvalSet:
     """The gauge of these documents: of every shard those whose sentences are named, of which there is one at least. The
     same rows each time.
 
@@ -109,15 +111,15 @@ def draw_gauge(
     """
     shard = _gathered(parts)
     documents = shard.documents()
-    examples = build_examples(shard, documents, phase, objective, 0.0, source(_SEED, 0))
+    examples = build_examples(shard, documents, phase, objective, 0.0, rng_stream(_SEED, 0))
     rows = np.arange(len(examples))
-    batches: list[Batch] = []
+    batches: list[MaskedBatch] = []
     while len(batches) < maskings or not any(batch.chosen.any() for batch in batches):
         if len(batches) > _MOST_MASKINGS:
             raise DataError("there is no word to guess in the text that is to measure by", remedy="Give more of it.")
-        random = source(_SEED, 0, len(batches))
+        random = rng_stream(_SEED, 0, len(batches))
         batches.append(masked_batch(shard, examples, phase, rows, masking, random))
-    return Gauge(tuple(batches), pad_id)
+    return EvalSet(tuple(batches), pad_id)
 
 
 def _gathered(parts: Sequence[tuple[Shard, Sequence[Span]]]) -> Shard:
@@ -129,18 +131,18 @@ def _gathered(parts: Sequence[tuple[Shard, Sequence[Span]]]) -> Shard:
     return Shard(
         np.concatenate([shard.input_ids[places] for (shard, _), places in pieces]),
         np.concatenate([shard.word_starts[places] for (shard, _), places in pieces]),
-        offsets_of(np.concatenate(sentences)),
-        offsets_of(np.array([len(lengths) for lengths in sentences])),
+        row_offsets(np.concatenate(sentences)),
+        row_offsets(np.array([len(lengths) for lengths in sentences])),
         np.empty(0, np.uint64),
     )
 
 
-def plain(masking: Masking) -> Masking:
+def standard_masking(masking: Masking) -> Masking:
     """The masking that gauges use, whatever training does: 15%, 80/10/10, token by token."""
     return replace(masking, probability=0.15, mask=0.8, random=0.1, whole_words=False)
 
 
-def read_gauge(network: LanguageModel, gauge: Gauge, token_budget: int) -> dict[str, float]:
+def evaluate_masked_lm(network: LanguageModel, gauge: EvalSet, token_budget: int) -> dict[str, float]:
     """mlm_loss (mean over masked tokens, nats), mlm_accuracy and, where pairs are judged, pair_loss, pair_accuracy."""
     sums = np.zeros(4)
     pairs = 0
@@ -149,7 +151,7 @@ def read_gauge(network: LanguageModel, gauge: Gauge, token_budget: int) -> dict[
     with torch.inference_mode():
         for batch in gauge.batches:
             for rows in inference_plan(batch.encoded.lengths, token_budget=token_budget):
-                found = guess(network, batch, rows, gauge.pad_id)
+                found = masked_lm_loss(network, batch, rows, gauge.pad_id)
                 sums += (found.word_loss.item(), found.word_hits, found.pair_loss.item(), found.pair_hits)
             pairs += int((batch.pair_labels != NO_PAIR).sum())
     network.train(was_training)

@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.core.console import duration, say
+from fullbake.core.console import format_duration, say
 from fullbake.models.encoder import freeze_all
-from fullbake.models.tokenizer import tokenizer_of
+from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import read_shard
-from fullbake.pretraining.documents import Source
-from fullbake.pretraining.forgetting import general_text, reading_of
-from fullbake.pretraining.run import Course, Outcome, prepare, pretrain
+from fullbake.pretraining.documents import DocumentSource
+from fullbake.pretraining.forgetting import corpus_tokenizer_of, general_text
+from fullbake.pretraining.run import PretrainingResult, PretrainingRun, prepare_run, run_pretraining
 
-LITTLE: Final = 0.02
+FEW_TOKENS: Final = 0.02
 """Nats. What a few hundred steps gain by less than this is not worth hours."""
 
 
 def run_pilot(
-    base: str | Path, sources: Sequence[Source], stage: PretrainingConfig, *, cache_dir: str | Path | None = None
+    base: str | Path,
+    sources: Sequence[DocumentSource],
+    stage: PretrainingConfig,
+    *,
+    cache_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a corpus and a short further pretraining of a base on it; nothing is saved.
 
@@ -33,20 +37,20 @@ def run_pilot(
     base came with one), gain and forgotten (nats), steps, tokens_per_second, tokens, hours_a_pass, words (the answer,
     a sentence each). Raises as `pretraining.prepare` and `pretrain` do.
     """
-    course = prepare(base, sources, stage, cache_dir=cache_dir)
+    course = prepare_run(base, sources, stage, cache_dir=cache_dir)
     head_alone = None
     if not course.loaded.own_head:
         say("first with the encoder held fixed: what the new head learns by itself")
         freeze_all(course.network.model.base_model)
-        head_alone = float(pretrain(course).end["mlm_loss"])
-        course = prepare(base, sources, stage, cache_dir=cache_dir)
+        head_alone = float(run_pretraining(course).end["mlm_loss"])
+        course = prepare_run(base, sources, stage, cache_dir=cache_dir)
     started = time.perf_counter()
-    outcome = pretrain(course)
+    outcome = run_pretraining(course)
     return _facts(base, course, outcome, head_alone, time.perf_counter() - started)
 
 
 def _facts(
-    base: str | Path, course: Course, outcome: Outcome, head_alone: float | None, seconds: float
+    base: str | Path, course: PretrainingRun, outcome: PretrainingResult, head_alone: float | None, seconds: float
 ) -> dict[str, Any]:
     domain, general = course.facts, _general_facts(base, course.stage)
     before = outcome.start["mlm_loss"] if head_alone is None else head_alone
@@ -66,18 +70,18 @@ def _facts(
         "seconds": seconds,
         "hours_a_pass": domain["tokens"] / rate / 3600,
     }
-    return facts | {"words": answer(facts)}
+    return facts | {"words": describe_pilot(facts)}
 
 
 def _general_facts(base: str | Path, stage: PretrainingConfig) -> dict[str, int]:
-    return read_shard(general_text(), reading_of(tokenizer_of(base), stage.language))[1]
+    return read_shard(general_text(), corpus_tokenizer_of(load_mlm_tokenizer(base), stage.language))[1]
 
 
 def _both(domain: dict[str, Any], general: dict[str, int], over: str, under: str) -> dict[str, float]:
     return {name: facts[over] / max(1, facts[under]) for name, facts in (("domain", domain), ("general", general))}
 
 
-def _tokens_read(course: Course) -> int:
+def _tokens_read(course: PretrainingRun) -> int:
     """Tokens of all steps of the pilot, special ones included."""
     steps = course.stream.plan(0, course.stream.steps)
     return sum(int(course.stream.batch(step, course.masking).encoded.lengths.sum()) for step in steps)
@@ -87,7 +91,7 @@ def _moved(nats: float) -> str:
     return f"{'up' if nats > 0 else 'down'} by {abs(nats):.3f}"
 
 
-def answer(facts: dict[str, Any]) -> list[str]:
+def describe_pilot(facts: dict[str, Any]) -> list[str]:
     """The pilot in words."""
     pieces, gain, forgotten = facts["pieces_per_word"], facts["gain"], facts["forgotten"]
     foreign = pieces["domain"] / pieces["general"]
@@ -100,8 +104,8 @@ def answer(facts: dict[str, Any]) -> list[str]:
     if facts["head_alone"] is not None:
         moved += " beyond what a new head learns alone"
     words.append(f"{moved}, and the loss on general text {_moved(forgotten)}.")
-    cost = f"One pass over all {facts['tokens']:,} tokens takes about {duration(facts['hours_a_pass'] * 3600)} here."
-    if gain < LITTLE:
+    cost = f"One pass over all {facts['tokens']:,} tokens takes about {format_duration(facts['hours_a_pass'] * 3600)} here."
+    if gain < FEW_TOKENS:
         words.append(f"Hardly worth it: the text teaches this base next to nothing at this rate. {cost}")
     elif forgotten > gain and facts["head_alone"] is None:
         words.append(f"It forgets more than it learns: try a lower --learning-rate first. {cost}")

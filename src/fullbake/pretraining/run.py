@@ -29,26 +29,33 @@ from fullbake.core.errors import DataError, DivergenceFault, RecipeError
 from fullbake.evaluation import plots
 from fullbake.models.batching import Step
 from fullbake.models.encoder import parameter_groups
-from fullbake.models.fast_layers import compiled, fast_kernels
+from fullbake.models.fast_layers import compiled_encoder, fast_layers
 from fullbake.models.masked_lm import (
     LanguageModel,
-    Loaded,
+    LoadedLanguageModel,
     load_language_model,
     new_language_model,
     save_language_model,
 )
-from fullbake.models.pretrained import load_config, max_positions, quiet
-from fullbake.models.tokenizer import tokenizer_of
+from fullbake.models.pretrained import load_config, max_positions, quiet_transformers
+from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import Corpus, build_corpus, hold_out
-from fullbake.pretraining.data_loader import Order, Stream, pair_facts
-from fullbake.pretraining.documents import Guard, Source
+from fullbake.pretraining.data_loader import CorpusLoader, ReadingOrder, count_pairs
+from fullbake.pretraining.documents import Decontamination, DocumentSource
 from fullbake.pretraining.examples import NO_PAIR, Masking
-from fullbake.pretraining.forgetting import Probe, draw_general, masking_of, open_probe, phase_of, reading_of
-from fullbake.pretraining.mlm import Gauge, draw_gauge, guess, plain, read_gauge
+from fullbake.pretraining.forgetting import (
+    ForgettingProbe,
+    corpus_tokenizer_of,
+    draw_general_eval_set,
+    make_masking,
+    make_phase,
+    open_probe,
+)
+from fullbake.pretraining.mlm import EvalSet, draw_eval_set, evaluate_masked_lm, masked_lm_loss, standard_masking
 from fullbake.training.checkpoints import Checkpoints
-from fullbake.training.loop import Work, fit
+from fullbake.training.loop import TrainingWork, fit
 
-CACHE_BYTES: Final = 50 * 1024**3
+CORPUS_CACHE_BYTES: Final = 50 * 1024**3
 """Bound of the cache of corpora: 50 GiB hold some 8 billion tokens."""
 
 DEFAULT_EPOCHS: Final = 3
@@ -57,12 +64,12 @@ DEFAULT_BATCH: Final = 32
 TRIVIAL_SHARE: Final = 0.5
 """Of all documents: from here on, pairs are said to be too few or too easy."""
 
-GAUGE_TOKENS: Final = 50_000
+EVAL_SET_TOKENS: Final = 50_000
 """What an evaluation reads of held-out text, over all maskings."""
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class PretrainingRun:
     """A further pretraining that has been checked and can begin.
 
     loaded: the base under its heads. domain: held-out text of the corpus. general: general text under the network's own
@@ -72,13 +79,13 @@ class Course:
 
     base: str
     stage: PretrainingConfig
-    loaded: Loaded
+    loaded: LoadedLanguageModel
     tokenizer: PreTrainedTokenizerFast
-    stream: Stream
+    stream: CorpusLoader
     masking: Masking
-    domain: Gauge
-    general: Gauge
-    probe: Probe | None
+    domain: EvalSet
+    general: EvalSet
+    probe: ForgettingProbe | None
     facts: dict[str, Any]
 
     @property
@@ -98,9 +105,9 @@ class Course:
 
     def read(self) -> dict[str, float]:
         """How the network stands: figures of held-out text under their own names, of general text under general_*."""
-        domain = read_gauge(self.network, self.domain, self.stage.token_budget)
+        domain = evaluate_masked_lm(self.network, self.domain, self.stage.token_budget)
         if self.probe is None:
-            general = read_gauge(self.network, self.general, self.stage.token_budget)
+            general = evaluate_masked_lm(self.network, self.general, self.stage.token_budget)
         else:
             general = self.probe.read(self.network.model.base_model)
         return domain | {f"general_{name}": value for name, value in general.items() if name.startswith("mlm")}
@@ -119,34 +126,34 @@ def check_lengths(base: str | Path, stage: PretrainingConfig) -> None:
         )
 
 
-def prepare(
+def prepare_run(
     base: str | Path,
-    sources: Sequence[Source],
+    sources: Sequence[DocumentSource],
     stage: PretrainingConfig,
     *,
-    guard: Guard | None = None,
+    guard: Decontamination | None = None,
     cache_dir: str | Path | None = None,
     processes: int | None = None,
-) -> Course:
+) -> PretrainingRun:
     """Build the corpus, load the base, and see that everything fits.
 
     base: with its tokenizer; its weights are not read under init `random`. guard: what must stay out of the corpus.
     Raises BaseModelError, DataError, RecipeError.
     """
     check_lengths(base, stage)
-    tokenizer = tokenizer_of(base)
-    cache = Cache(runtime.cache_dir(cache_dir) / "corpora", CACHE_BYTES)
-    guard = guard or Guard(())
+    tokenizer = load_mlm_tokenizer(base)
+    cache = Cache(runtime.cache_dir(cache_dir) / "corpora", CORPUS_CACHE_BYTES)
+    guard = guard or Decontamination(())
     corpus = build_corpus(
         [guard.over(source) for source in sources],
-        reading_of(tokenizer, stage.language),
+        corpus_tokenizer_of(tokenizer, stage.language),
         cache,
         processes=processes,
     )
     _check_objective(corpus, stage)
     kept, held = hold_out(corpus, stage.held_out)
     stream = _stream(corpus, kept, tokenizer, stage)
-    masking = masking_of(
+    masking = make_masking(
         tokenizer,
         probability=stage.mask_probability,
         mask=stage.mask_share,
@@ -155,7 +162,7 @@ def prepare(
     )
     loaded = _load(base, stage)
     facts = corpus.facts | {"fingerprint": corpus.fingerprint, "held_out_tokens": _tokens(corpus, held)}
-    return Course(
+    return PretrainingRun(
         str(base),
         stage,
         loaded,
@@ -163,7 +170,7 @@ def prepare(
         stream,
         masking,
         _domain(corpus, held, stream, tokenizer, stage),
-        draw_general(base, stage.probe_text, stage.language),
+        draw_general_eval_set(base, stage.probe_text, stage.language),
         None
         if loaded.own_head or stage.init == "random"
         else open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language),
@@ -181,7 +188,7 @@ def _check_objective(corpus: Corpus, stage: PretrainingConfig) -> None:
         )
 
 
-def _load(base: str | Path, stage: PretrainingConfig) -> Loaded:
+def _load(base: str | Path, stage: PretrainingConfig) -> LoadedLanguageModel:
     pairs = stage.objective != "mlm"
     if stage.init == "random":
         loaded = new_language_model(load_config(base), pairs=pairs, seed=stage.seed)
@@ -191,9 +198,9 @@ def _load(base: str | Path, stage: PretrainingConfig) -> Loaded:
     return loaded
 
 
-def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig) -> Stream:
+def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig) -> CorpusLoader:
     """The steps of all phases, counted out."""
-    order = Order(
+    order = ReadingOrder(
         stage.objective,
         (stage.batch_size or DEFAULT_BATCH) * stage.gradient_accumulation,
         None if stage.batch_tokens is None else stage.batch_tokens * stage.gradient_accumulation,
@@ -201,8 +208,8 @@ def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage
         stage.short_probability,
         stage.seed,
     )
-    phases = [phase_of(tokenizer, 0, length) for length in stage.lengths]
-    stream = Stream(corpus, kept, phases, order)
+    phases = [make_phase(tokenizer, 0, length) for length in stage.lengths]
+    stream = CorpusLoader(corpus, kept, phases, order)
     shares = list(stage.lengths.values())
     if stage.steps is not None:
         ends = [round(stage.steps * share) for share in np.cumsum(shares)]
@@ -211,7 +218,7 @@ def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage
         epochs = stage.epochs or DEFAULT_EPOCHS
         counts = [round(epochs * share * stream.steps_of_pass(phase)) for phase, share in enumerate(shares)]
     _check_steps(counts, stage)
-    return Stream(corpus, kept, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order)
+    return CorpusLoader(corpus, kept, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order)
 
 
 def _check_steps(counts: Sequence[int], stage: PretrainingConfig) -> None:
@@ -242,17 +249,17 @@ def _tokens(corpus: Corpus, parts: Sequence[Sequence[tuple[int, int]]]) -> int:
 
 
 def _domain(
-    corpus: Corpus, held: Any, stream: Stream, tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
-) -> Gauge:
+    corpus: Corpus, held: Any, stream: CorpusLoader, tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
+) -> EvalSet:
     """Held-out text, masked as often as its size allows."""
-    maskings = int(np.clip(GAUGE_TOKENS // max(1, _tokens(corpus, held)), 1, 4))
+    maskings = int(np.clip(EVAL_SET_TOKENS // max(1, _tokens(corpus, held)), 1, 4))
     parts = list(zip(corpus.shards, held, strict=True))
-    masking = plain(masking_of(tokenizer))
+    masking = standard_masking(make_masking(tokenizer))
     phase = stream.phases[0]
-    return draw_gauge(parts, phase, stage.objective, masking, tokenizer.pad_token_id, maskings=maskings)
+    return draw_eval_set(parts, phase, stage.objective, masking, tokenizer.pad_token_id, maskings=maskings)
 
 
-def _pair_facts(stream: Stream, stage: PretrainingConfig) -> dict[str, Any]:
+def _pair_facts(stream: CorpusLoader, stage: PretrainingConfig) -> dict[str, Any]:
     """How many pairs of each kind the first shards give, told; with a warning where they teach nothing."""
     facts = stream.corpus.facts
     single = facts["single_sentence_documents"] / facts["documents"]
@@ -262,7 +269,7 @@ def _pair_facts(stream: Stream, stage: PretrainingConfig) -> dict[str, Any]:
     )
     if stage.objective == "mlm":
         return {}
-    counts = pair_facts(stream.examples(0))
+    counts = count_pairs(stream.examples(0))
     pairs = counts["true_pairs"] + counts["false_pairs"]
     share = counts["false_pairs"] / pairs if pairs else math.nan
     kind = "random" if stage.objective == "mlm+nsp" else "swapped"
@@ -279,7 +286,7 @@ _METRIC: Final = "neg_held_out_loss"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PretrainingResult:
     """start: the figures before the first step. history: an entry an evaluation. end: the entry of what was kept."""
 
     start: dict[str, float]
@@ -291,7 +298,7 @@ class Outcome:
         return next(entry for entry in self.history if entry["best"])
 
 
-def pretrain(course: Course, checkpoints: Checkpoints | None = None) -> Outcome:
+def run_pretraining(course: PretrainingRun, checkpoints: Checkpoints | None = None) -> PretrainingResult:
     """Train the course's network in place; it is left, in eval mode, with the best evaluation's weights.
 
     Raises DivergenceFault where the loss went bad before any evaluation; later, the run stops and says so in the last
@@ -299,17 +306,17 @@ def pretrain(course: Course, checkpoints: Checkpoints | None = None) -> Outcome:
     """
     stage = course.stage
     course.network.eval()
-    with fast_kernels(course.network), compiled(course.network.model):
+    with fast_layers(course.network), compiled_encoder(course.network.model):
         start = course.read()
         _tell_start(course, start)
         history = fit(course.network, _work(course, start), _training(stage, course), checkpoints)
     for entry in history:
         if "diverged" in entry:
             warn(f"{entry['diverged']}; stopped there, and the best base until then is kept")
-    return Outcome(start, history)
+    return PretrainingResult(start, history)
 
 
-def _tell_start(course: Course, start: Mapping[str, float]) -> None:
+def _tell_start(course: PretrainingRun, start: Mapping[str, float]) -> None:
     known = math.log(course.network.config.vocab_size)
     if not course.loaded.own_head:
         say(
@@ -318,16 +325,16 @@ def _tell_start(course: Course, start: Mapping[str, float]) -> None:
         )
     if course.network.pair is not None and not course.loaded.own_pair:
         say("the head that judges pairs is new too")
-    say(f"before: {figures(start)}")
+    say(f"before: {format_losses(start)}")
 
 
-def figures(entry: Mapping[str, float]) -> str:
+def format_losses(entry: Mapping[str, float]) -> str:
     """An evaluation's losses in words."""
     pairs = f", pairs {entry['pair_accuracy']:.1%} right" if "pair_accuracy" in entry else ""
     return f"held-out loss {entry['mlm_loss']:.4f}{pairs}, general loss {entry['general_mlm_loss']:.4f}"
 
 
-def _training(stage: PretrainingConfig, course: Course) -> TrainingConfig:
+def _training(stage: PretrainingConfig, course: PretrainingRun) -> TrainingConfig:
     """The loop's own settings; an epoch of it is what lies between two evaluations."""
     warmup = stage.warmup if stage.warmup_steps is None else stage.warmup_steps / course.stream.steps
     config = TrainingConfig(
@@ -345,7 +352,7 @@ def _training(stage: PretrainingConfig, course: Course) -> TrainingConfig:
     return config.model_copy(update={"metric": _METRIC})
 
 
-def _work(course: Course, start: Mapping[str, float]) -> Work:
+def _work(course: PretrainingRun, start: Mapping[str, float]) -> TrainingWork:
     stage, stream, edges = course.stage, course.stream, course.edges()
     groups = parameter_groups(course.network, learning_rate=stage.learning_rate, weight_decay=stage.weight_decay)
     moments = {"betas": (stage.beta1, stage.beta2), "eps": stage.epsilon}
@@ -360,7 +367,7 @@ def _work(course: Course, start: Mapping[str, float]) -> Work:
             raise DivergenceFault("the held-out loss is no finite number", where=f"step {edges[epoch + 1]:,}")
         return read | {"step": edges[epoch + 1], "validation_loss": loss, _METRIC: -loss}
 
-    return Work(
+    return TrainingWork(
         plan=plan,
         loss_fn=lambda _, step, share: _losses(course, step, share),
         validate=validate,
@@ -374,24 +381,24 @@ def _work(course: Course, start: Mapping[str, float]) -> Work:
     )
 
 
-def _losses(course: Course, step: Step, share: Step) -> Iterator[Tensor]:
+def _losses(course: PretrainingRun, step: Step, share: Step) -> Iterator[Tensor]:
     """Parts of the step's mean loss over masked tokens, plus its mean loss over pairs."""
     batch = course.stream.batch(step, course.masking)
     words = max(1, int(batch.chosen.sum()))
     pairs = max(1, int((batch.pair_labels != NO_PAIR).sum()))
     for cut in share.cuts:
-        found = guess(course.network, batch, np.searchsorted(batch.rows, cut), course.tokenizer.pad_token_id)
+        found = masked_lm_loss(course.network, batch, np.searchsorted(batch.rows, cut), course.tokenizer.pad_token_id)
         yield found.word_loss / words + found.pair_loss / pairs
 
 
 def _told(entry: Mapping[str, Any], steps: int) -> str:
     return (
-        f"step {entry['step']:,}/{steps:,}  train loss {entry['train_loss']:.4f}  {figures(entry)}"
+        f"step {entry['step']:,}/{steps:,}  train loss {entry['train_loss']:.4f}  {format_losses(entry)}"
         f"  rate {entry['learning_rate']:.2e}  {entry['rows_per_second']:,.1f} rows/s"
     )
 
 
-def _warmed(course: Course) -> int:
+def _warmed(course: PretrainingRun) -> int:
     stage = course.stage
     return math.ceil(stage.warmup * course.stream.steps) if stage.warmup_steps is None else stage.warmup_steps
 
@@ -410,7 +417,7 @@ def _watch(history: Sequence[Mapping[str, Any]], start: Mapping[str, float], war
 # What is left
 
 
-def write(folder: Path, course: Course, outcome: Outcome, about: Mapping[str, Any]) -> None:
+def write_base(folder: Path, course: PretrainingRun, outcome: PretrainingResult, about: Mapping[str, Any]) -> None:
     """The new base: config, weights, tokenizer, fullbake.json and a picture of the curves, into an empty folder.
 
     about: JSON values that fullbake.json holds besides. Raises DivergenceFault where the weights are not finite.
@@ -419,15 +426,15 @@ def write(folder: Path, course: Course, outcome: Outcome, about: Mapping[str, An
         if not bool(tensor.isfinite().all()):
             raise DivergenceFault("a weight is no finite number", where=name, remedy="Lower --learning-rate.")
     save_language_model(course.loaded, folder, None if course.stage.init == "random" else course.base)
-    with quiet():
+    with quiet_transformers():
         course.tokenizer.save_pretrained(folder)
     storage.write_bytes(folder / "curves.png", plots.pretraining_figure(outcome.start, outcome.history))
-    described = {"format": 1, "kind": "base", "base": course.base, **about, **describe(course, outcome)}
+    described = {"format": 1, "kind": "base", "base": course.base, **about, **describe_base(course, outcome)}
     files = hashing.hash_files(folder)
     storage.write_json(folder / "fullbake.json", described | {"files": files})
 
 
-def describe(course: Course, outcome: Outcome) -> dict[str, Any]:
+def describe_base(course: PretrainingRun, outcome: PretrainingResult) -> dict[str, Any]:
     """What a new base tells of itself: JSON values."""
     return {
         "further_pretraining": course.stage.model_dump(mode="json"),

@@ -32,12 +32,12 @@ from fullbake.data.dataset import read_dataset
 from fullbake.data.splits import Part, Parts
 from fullbake.models.encoder import load_encoder
 from fullbake.models.network import encoder_fingerprint
-from fullbake.models.pretrained import load_config, resolve
-from fullbake.pretraining.documents import Guard, Source, file_source, text_source
-from fullbake.pretraining.run import Course, prepare, pretrain, write
+from fullbake.models.pretrained import load_config, resolve_base
+from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, text_source
+from fullbake.pretraining.run import PretrainingRun, prepare_run, run_pretraining, write_base
 from fullbake.training import checkpoints
-from fullbake.training.checkpoints import Cadence, Checkpoints, Resume
-from fullbake.training.job import Adapted, Job
+from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode
+from fullbake.training.job import FurtherPretrainedBase, Job
 
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
@@ -45,13 +45,15 @@ _INPUTS: Final = ("input_ids", "token_type_ids", "attention_mask")
 _CACHE_BYTES: Final = 2 * 1024**3
 
 
-def with_vocabulary(base: str | Path, sources: Sequence[Source], cache_dir: str | Path | None = None) -> str:
+def base_with_vocabulary(
+    base: str | Path, sources: Sequence[DocumentSource], cache_dir: str | Path | None = None
+) -> str:
     """The folder of a base that has a tokenizer: `base` itself, or a cached folder with one trained on the sources.
 
     Raises BaseModelError where the config's vocabulary has no room for single characters, DataError where there is no
     text to learn from.
     """
-    place = resolve(base)
+    place = resolve_base(base)
     if not isinstance(place, Path) or any((place / name).is_file() for name in _TOKENIZER_FILES):
         return str(base)
     config = load_config(base)
@@ -67,7 +69,7 @@ def with_vocabulary(base: str | Path, sources: Sequence[Source], cache_dir: str 
     return str(cache.root / key)
 
 
-def _train(sources: Sequence[Source], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
+def _train(sources: Sequence[DocumentSource], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
     trainer = BertWordPieceTokenizer()
     sizes = [source.size for source in sources]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
@@ -95,13 +97,13 @@ def _train(sources: Sequence[Source], config: PreTrainedConfig) -> PreTrainedTok
     return PreTrainedTokenizerFast(tokenizer_object=trainer._tokenizer, model_input_names=list(_INPUTS), **names)
 
 
-def _paragraphs(sources: Sequence[Source], advance: Callable[[int], None]) -> Iterator[str]:
+def _paragraphs(sources: Sequence[DocumentSource], advance: Callable[[int], None]) -> Iterator[str]:
     for document in chain.from_iterable(source.read() for source in sources):
         yield from document.paragraphs
         advance(document.characters)
 
 
-CACHE_BYTES: Final = 50 * 1024**3
+BASE_CACHE_BYTES: Final = 50 * 1024**3
 """Bound of the cache of further pretrained bases: 50 GiB hold a hundred BERT-base."""
 
 
@@ -118,7 +120,7 @@ def further_pretrain(
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
     checkpoint_every: str = "5m",
-    resume: Resume = "auto",
+    resume: ResumeMode = "auto",
 ) -> dict[str, Any]:
     """Let a base learn on from raw text, and save it as a base.
 
@@ -136,23 +138,23 @@ def further_pretrain(
     if not paths:
         raise DataError("there is no corpus", expected="one file of text at least")
     sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
-    guard = Guard(_held_back(keep_out, text, delimiter, encoding), stage.transductive)
-    place = with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base
-    course = prepare(place, sources, stage, guard=guard, cache_dir=cache_dir)
+    guard = Decontamination(_held_back(keep_out, text, delimiter, encoding), stage.transductive)
+    place = base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base
+    course = prepare_run(place, sources, stage, guard=guard, cache_dir=cache_dir)
     _tell_leaks(course.facts, stage)
     facts = _facts(course, str(base))
-    cadence = Cadence.parse(checkpoint_every)
-    if checkpoints.only_cleaning_left(out, facts):
+    cadence = CheckpointInterval.parse(checkpoint_every)
+    if checkpoints.only_cleanup_left(out, facts):
         say(f"{out} was complete already; its run was stopped while it cleaned up")
-        checkpoints.clean(out, writes=runtime.rank() == 0)
+        checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
         return _about(Path(out))
     runtime.wait_for_ranks()
-    run = checkpoints.open_run(out, facts, cadence, resume, writes=runtime.rank() == 0)
-    outcome = pretrain(course, run.checkpoints("pretraining"))
+    run = checkpoints.open_unfinished_run(out, facts, cadence, resume, writes=runtime.rank() == 0)
+    outcome = run_pretraining(course, run.checkpoints("pretraining"))
     if runtime.rank() == 0:
         about = {"run": fingerprint(facts), "base": str(base)}
         with storage.staged(out, overwrite=overwrite, needed=_size(course)) as folder:
-            write(folder, course, outcome, about)
+            write_base(folder, course, outcome, about)
         run.close()
     runtime.wait_for_ranks()
     return _about(Path(out))
@@ -164,7 +166,7 @@ def _held_back(files: Sequence[str | Path], text: str, delimiter: str | None, en
     return [value for table in tables for value in table.texts.to_pylist()]
 
 
-def _facts(course: Course, base: str) -> dict[str, Any]:
+def _facts(course: PretrainingRun, base: str) -> dict[str, Any]:
     """All that the new weights depend on, JSON values."""
     return {
         "base": base,
@@ -178,7 +180,7 @@ def _facts(course: Course, base: str) -> dict[str, Any]:
     }
 
 
-def _size(course: Course) -> int:
+def _size(course: PretrainingRun) -> int:
     sizes: list[int] = [tensor.nbytes for tensor in course.network.state_dict().values()]
     return sum(sizes) + 4_000_000
 
@@ -202,10 +204,12 @@ def _tell_leaks(facts: dict[str, Any], stage: PretrainingConfig) -> None:
 # As a stage of a recipe
 
 
-def staged(job: Job) -> Job:
+def with_further_pretraining(job: Job) -> Job:
     """The job with the base that its recipe's further pretraining makes; checkpoints are the run's own."""
     folder = stage_base(job.recipe, job.parts, job.cache_dir, job.checkpoints("further-pretraining"))
-    return replace(job, adapted=Adapted(str(folder), encoder_fingerprint(load_encoder(folder)), _about(folder)))
+    return replace(
+        job, adapted=FurtherPretrainedBase(str(folder), encoder_fingerprint(load_encoder(folder)), _about(folder))
+    )
 
 
 def stage_base(
@@ -222,19 +226,19 @@ def stage_base(
     """
     stage, sources = recipe.stage, _sources(recipe, parts)
     held_back = [column for part in (parts.validation, parts.test) if part is not None for column in _columns(part)]
-    guard = Guard([text for column in held_back for text in column], stage.transductive)
-    cache = Cache(runtime.cache_dir(cache_dir) / "bases", CACHE_BYTES)
+    guard = Decontamination([text for column in held_back for text in column], stage.transductive)
+    cache = Cache(runtime.cache_dir(cache_dir) / "bases", BASE_CACHE_BYTES)
     key = _key(recipe.base, stage, [guard.over(source) for source in sources])
     known = cache.get(key)
-    if runtime.all_ranks(known is not None) and known is not None:
+    if runtime.true_on_all_ranks(known is not None) and known is not None:
         say(f"further pretraining: this base was found in the cache ({cache.root})")
         return known
-    course = prepare(recipe.base, sources, stage, guard=guard, cache_dir=cache_dir)
+    course = prepare_run(recipe.base, sources, stage, guard=guard, cache_dir=cache_dir)
     _tell_leaks(course.facts, stage)
-    outcome = pretrain(course, checkpoints)
+    outcome = run_pretraining(course, checkpoints)
     if runtime.rank() == 0:
         with cache.put(key, f"{recipe.base} further pretrained, {course.stream.steps:,} steps") as fresh:
-            write(fresh, course, outcome, {"base": recipe.base})
+            write_base(fresh, course, outcome, {"base": recipe.base})
     runtime.wait_for_ranks()
     made = cache.get(key)
     if made is None:
@@ -246,7 +250,7 @@ def stage_base(
     return made
 
 
-def _sources(recipe: Recipe, parts: Parts) -> list[Source]:
+def _sources(recipe: Recipe, parts: Parts) -> list[DocumentSource]:
     data, stage = recipe.data, recipe.stage
     rows = ["\n".join(row) for row in zip(*_columns(parts.train), strict=True)]
     own = text_source(rows, f"training rows of {parts.train.source.source}", parts.train.fingerprint())
@@ -263,7 +267,7 @@ def _columns(part: Part) -> list[list[str]]:
     return [column.to_pylist() for column in (taken.texts, taken.text_pair) if column is not None]
 
 
-def _key(base: str | Path, stage: PretrainingConfig, sources: Sequence[Source]) -> str:
+def _key(base: str | Path, stage: PretrainingConfig, sources: Sequence[DocumentSource]) -> str:
     """Of all that the new weights depend on."""
     weights = "none" if stage.init == "random" else encoder_fingerprint(load_encoder(base))
     return fingerprint(

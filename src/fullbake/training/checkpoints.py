@@ -24,21 +24,21 @@ from fullbake.core.console import say, warn
 from fullbake.core.errors import Fault, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 _NAME = re.compile(r"step-(\d{9})")
 _CADENCE = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
-class Cadence:
+class CheckpointInterval:
     """How often to save: every so many steps, or every so many seconds (the other is None)."""
 
     steps: int | None = None
     seconds: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Cadence":
+    def parse(cls, text: str) -> "CheckpointInterval":
         """`50` is steps; `30s`, `5m`, `1h` are times. Raises RecipeError for anything else."""
         found = _CADENCE.fullmatch(text.strip())
         if found and found[2] and float(found[1]) > 0:
@@ -70,7 +70,7 @@ class Checkpoints:
     """
 
     folder: Path
-    every: Cadence
+    every: CheckpointInterval
     identity: str
     writes: bool = True
     _saved_at: float = field(default_factory=time.monotonic)
@@ -90,8 +90,8 @@ class Checkpoints:
             with storage.staged(place, overwrite=True, needed=size + 1_000_000) as fresh:
                 self._write(fresh, checkpoint)
             storage.verify(place)
-            for old in self._folders()[:-KEPT]:
-                storage.remove(old)
+            for old in self._folders()[:-CHECKPOINTS_KEPT]:
+                storage.remove_tree(old)
         self._saved_at = time.monotonic()
 
     def newest(self) -> Checkpoint | None:
@@ -100,7 +100,7 @@ class Checkpoints:
         Raises Fault where there are checkpoints and none of them can be used.
         """
         if self.writes:
-            storage.sweep(self.folder)
+            storage.recover_all(self.folder)
         faults = []
         for place in reversed(self._folders()):
             try:
@@ -140,21 +140,21 @@ class Checkpoints:
         return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
-RUN = "run.json"
+RUN_FILE = "run.json"
 
 
-Resume = Literal["auto", "require", "anyway", "restart"]
+ResumeMode = Literal["auto", "require", "anyway", "restart"]
 """What to do about an unfinished run: go on if it is the same, refuse to start anew, go on though something differs, or
 throw it away."""
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class UnfinishedRun:
     """A run under way. folder: where its checkpoints lie. identity: what they must belong to."""
 
     folder: Path
     identity: str
-    every: Cadence
+    every: CheckpointInterval
     writes: bool
 
     def checkpoints(self, name: str) -> Checkpoints:
@@ -164,10 +164,10 @@ class Unfinished:
     def close(self) -> None:
         """The run is done and its result saved: remove what was kept for going on."""
         if self.writes:
-            storage.remove(self.folder)
+            storage.remove_tree(self.folder)
 
 
-def folder_beside(out: str | Path) -> Path:
+def unfinished_folder(out: str | Path) -> Path:
     """Where a run that will be saved as `out` is kept until then."""
     out = Path(out).resolve()
     return out.with_name(f"{out.name}.unfinished")
@@ -177,33 +177,38 @@ def is_saved(out: str | Path) -> bool:
     """Whether `out` holds the finished bundle of the very run that still lies beside it: only cleaning was left to
     do."""
     try:
-        bundle, run = storage.read_json(Path(out) / "fullbake.json"), storage.read_json(folder_beside(out) / RUN)
+        bundle, run = (
+            storage.read_json(Path(out) / "fullbake.json"),
+            storage.read_json(unfinished_folder(out) / RUN_FILE),
+        )
     except (OSError, ValueError):
         return False
     return isinstance(bundle, dict) and bundle.get("run") == fingerprint(run)
 
 
-def only_cleaning_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
+def only_cleanup_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
     """Whether that is so for the run that is asked for now."""
-    return is_saved(out) and not differences(_read(folder_beside(out)), facts)
+    return is_saved(out) and not list_differences(_read(unfinished_folder(out)), facts)
 
 
-def clean(out: str | Path, *, writes: bool) -> None:
+def remove_unfinished(out: str | Path, *, writes: bool) -> None:
     """Remove the folder of a run whose bundle is saved."""
     if writes:
-        storage.remove(folder_beside(out))
+        storage.remove_tree(unfinished_folder(out))
 
 
-def open_run(out: str | Path, facts: Mapping[str, Any], every: Cadence, resume: Resume, *, writes: bool) -> Unfinished:
+def open_unfinished_run(
+    out: str | Path, facts: Mapping[str, Any], every: CheckpointInterval, resume: ResumeMode, *, writes: bool
+) -> UnfinishedRun:
     """The unfinished run of `out`: the one that lies there, or a new one.
 
     facts: what the run is, JSON values by name. every: how often to save. writes: whether this process is the one
     that writes. Raises OutputError where the run that lies there is another one, or where one is required and there
     is none.
     """
-    folder = folder_beside(out)
+    folder = unfinished_folder(out)
     if resume == "restart" and writes:
-        storage.remove(folder)
+        storage.remove_tree(folder)
     known = None if resume == "restart" or not _has_checkpoints(folder) else _read(folder)
     if known is None and resume == "require":
         raise OutputError(
@@ -215,7 +220,7 @@ def open_run(out: str | Path, facts: Mapping[str, Any], every: Cadence, resume: 
     else:
         _compare(folder, known, facts, resume == "anyway")
         say(f"going on with the unfinished run in {folder}")
-    return Unfinished(folder, fingerprint(known), every, writes)
+    return UnfinishedRun(folder, fingerprint(known), every, writes)
 
 
 def _has_checkpoints(folder: Path) -> bool:
@@ -225,13 +230,13 @@ def _has_checkpoints(folder: Path) -> bool:
 
 def _begin(folder: Path, facts: Mapping[str, Any], writes: bool) -> None:
     if writes:
-        with storage.staged_file(folder / RUN, overwrite=True) as fresh:
+        with storage.staged_file(folder / RUN_FILE, overwrite=True) as fresh:
             storage.write_json(fresh, facts)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
     try:
-        known = storage.read_json(folder / RUN)
+        known = storage.read_json(folder / RUN_FILE)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -244,14 +249,14 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _unreadable(folder: Path, got: str) -> OutputError:
     return OutputError(
         "the unfinished run's own description is damaged",
-        where=str(folder / RUN),
+        where=str(folder / RUN_FILE),
         got=got,
         remedy="Pass --restart to throw that run away and train from the start.",
     )
 
 
 def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
-    found = differences(known, facts)
+    found = list_differences(known, facts)
     if not found:
         return
     if anyway:
@@ -266,14 +271,14 @@ def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], a
     )
 
 
-def differences(known: Any, now: Any, place: str = "") -> list[str]:
+def list_differences(known: Any, now: Any, place: str = "") -> list[str]:
     """What differs, as `recipe.training.epochs: 3 there, 5 now`."""
     if isinstance(known, Mapping) and isinstance(now, Mapping):
         names = [*known, *(name for name in now if name not in known)]
         return [
             difference
             for name in names
-            for difference in differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
+            for difference in list_differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
         ]
     return [] if known == now else [f"{place}: {_short(known)} there, {_short(now)} now"]
 

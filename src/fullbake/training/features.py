@@ -30,15 +30,15 @@ from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say, warn
 from fullbake.core.errors import SpaceFault
 from fullbake.models.batching import inference_plan
-from fullbake.models.encoding import Encoded, spans_of
-from fullbake.models.inference import inputs_for, padded_lengths, run_over
+from fullbake.models.encoding import Encoded, span_positions
+from fullbake.models.inference import batch_inputs, padded_lengths, run_batches
 
-FILE: Final = "rows.safetensors"
-JOURNAL: Final = "journal.jsonl"
+ROWS_FILE: Final = "rows.safetensors"
+JOURNAL_FILE: Final = "journal.jsonl"
 
-Precision = Literal["fp32", "fp16"]
+StoredPrecision = Literal["fp32", "fp16"]
 
-_DTYPES: Final[dict[Precision, tuple[str, type[np.floating[Any]]]]] = {
+_DTYPES: Final[dict[StoredPrecision, tuple[str, type[np.floating[Any]]]]] = {
     "fp32": ("F32", np.float32),
     "fp16": ("F16", np.float16),
 }
@@ -46,13 +46,13 @@ _ZEROS: Final = bytes(1 << 20)
 
 
 @dataclass(frozen=True)
-class Shape:
+class FileShape:
     """What a file holds: `rows` x `width` numbers of a precision. fp16 keeps 11 bits of each number and half the
     bytes."""
 
     rows: int
     width: int
-    precision: Precision = "fp32"
+    precision: StoredPrecision = "fp32"
 
     @property
     def size(self) -> int:
@@ -65,18 +65,18 @@ class Shape:
         return _DTYPES[self.precision][1]
 
 
-Parts = Sequence[np.ndarray]
+FileParts = Sequence[np.ndarray]
 """Which rows of the file each part makes, int64 (n,): every row in exactly one."""
 
 
-def fill(folder: Path, shape: Shape, parts: Parts, make: Callable[[int], np.ndarray]) -> Iterator[int]:
+def write_rows(folder: Path, shape: FileShape, parts: FileParts, make: Callable[[int], np.ndarray]) -> Iterator[int]:
     """Make the file in `folder`, part by part, and yield the number of each as it is there (also where it was already).
 
     make: number of a part -> its rows, float (n, width), in the order of `parts`; called only for what the folder does
     not hold yet. parts and what `make` gives have to be the same each time, which is for the caller's key to see to.
     The journal stays beside the file: a kill after the last part costs no more than one before it.
     """
-    path, journal = folder / FILE, folder / JOURNAL
+    path, journal = folder / ROWS_FILE, folder / JOURNAL_FILE
     known = _known(journal) if path.is_file() else {}
     if not known:
         _create(path, shape)
@@ -96,7 +96,7 @@ def map_rows(folder: Path) -> np.ndarray:
 
     What is written to the array stays in memory: the file is never changed. Raises OSError where it is missing.
     """
-    return _mapped(folder / FILE, "c")
+    return _mapped(folder / ROWS_FILE, "c")
 
 
 def _digest(rows: np.ndarray) -> str:
@@ -110,7 +110,7 @@ def _known(journal: Path) -> dict[int, str]:
     return {note["part"]: note["sha256"] for note in notes}
 
 
-def _create(path: Path, shape: Shape) -> None:
+def _create(path: Path, shape: FileShape) -> None:
     """A file of zeros: really written, since a map over a hole that a full disk cannot fill kills the process."""
     header = {"dtype": _DTYPES[shape.precision][0], "shape": [shape.rows, shape.width], "data_offsets": [0, shape.size]}
     text = json.dumps({"rows": header}).encode()
@@ -133,15 +133,15 @@ def _mapped(path: Path, mode: Literal["r+", "c"]) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype, mode, offset=8 + length, shape=tuple(header["shape"])))
 
 
-Forward = Callable[[Mapping[str, Tensor]], Tensor]
+FeatureForward = Callable[[Mapping[str, Tensor]], Tensor]
 """Model inputs (batch, tokens) -> (batch, width), or (batch, tokens, width)."""
 
-PART_BATCHES = 16
+BATCHES_A_PART = 16
 """Forward passes of a part: what a kill costs at most, some seconds on two cores."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class Features:
     """What a network gave for rows of token ids.
 
     values: (lines, width), float32 or float16, memory-mapped where the cache holds it. places: the first line of each
@@ -153,9 +153,9 @@ class Stored:
     places: np.ndarray
     documents: np.ndarray | None = None
 
-    def take(self, rows: np.ndarray) -> "Stored":
+    def take(self, rows: np.ndarray) -> "Features":
         """These rows (positions), in this order, each a text of its own."""
-        return Stored(self.values, self.places[rows])
+        return Features(self.values, self.places[rows])
 
     @property
     def vectors(self) -> np.ndarray:
@@ -165,21 +165,21 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Pass:
+class FeatureExtraction:
     """One pass to make. forward: in eval mode. every_token: whether it gives the states of all tokens, not one vector
     a row. width: of what it gives. key: all that its output depends on. title: what the bar says."""
 
-    forward: Forward
+    forward: FeatureForward
     width: int
     key: str
     title: str
     tokens: TokensConfig
     pad_id: int
     every_token: bool = False
-    precision: Precision = "fp32"
+    precision: StoredPrecision = "fp32"
 
 
-def stored_output(asked: Pass, encode: Callable[[], Encoded], cache: Cache) -> Stored | None:
+def extract_features(asked: FeatureExtraction, encode: Callable[[], Encoded], cache: Cache) -> Features | None:
     """The output from the cache, or by one pass; None where the cache cannot hold it, which a warning says.
 
     encode: gives the rows; called only where the cache does not know the key. Several processes share the pass and get
@@ -187,7 +187,7 @@ def stored_output(asked: Pass, encode: Callable[[], Encoded], cache: Cache) -> S
     All of them have to call.
     """
     found = _found(asked, cache)
-    if runtime.all_ranks(found is not None) and found is not None:
+    if runtime.true_on_all_ranks(found is not None) and found is not None:
         say(f"{asked.title}: {len(found.places):,} rows found in the cache ({cache.root})")
         return found
     if runtime.world_size() > 1:
@@ -196,10 +196,10 @@ def stored_output(asked: Pass, encode: Callable[[], Encoded], cache: Cache) -> S
     return _found(asked, cache)
 
 
-def output_in_memory(asked: Pass, encoded: Encoded) -> Stored:
+def extract_in_memory(asked: FeatureExtraction, encoded: Encoded) -> Features:
     """The same without a cache, of one vector a row. Several processes take the batches in turn; all have to call."""
-    firsts, which = distinct(encoded)
-    values = run_over(
+    firsts, which = unique_rows(encoded)
+    values = run_batches(
         asked.forward,
         encoded.take(firsts),
         tokens=asked.tokens,
@@ -208,14 +208,14 @@ def output_in_memory(asked: Pass, encoded: Encoded) -> Stored:
         title=asked.title,
         shared=True,
     )
-    return Stored(values.astype(Shape(0, 0, asked.precision).dtype, copy=False), which, encoded.documents)
+    return Features(values.astype(FileShape(0, 0, asked.precision).dtype, copy=False), which, encoded.documents)
 
 
-def _shared(asked: Pass, encoded: Encoded, cache: Cache) -> Stored:
-    stored = output_in_memory(asked, encoded)
+def _shared(asked: FeatureExtraction, encoded: Encoded, cache: Cache) -> Features:
+    stored = extract_in_memory(asked, encoded)
     if runtime.rank() == 0:
         rows, width = stored.values.shape
-        shape = Shape(rows, width, asked.precision)
+        shape = FileShape(rows, width, asked.precision)
         _keep(asked, shape, _places(stored.places, encoded), cache, lambda folder: _copy(folder, shape, stored.values))
     return stored
 
@@ -224,11 +224,11 @@ def _places(places: np.ndarray, encoded: Encoded) -> dict[str, np.ndarray]:
     return {"places": places} | ({} if encoded.documents is None else {"documents": encoded.documents})
 
 
-def _copy(folder: Path, shape: Shape, values: np.ndarray) -> None:
-    list(fill(folder, shape, [np.arange(shape.rows)], lambda _: values))
+def _copy(folder: Path, shape: FileShape, values: np.ndarray) -> None:
+    list(write_rows(folder, shape, [np.arange(shape.rows)], lambda _: values))
 
 
-def distinct(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
+def unique_rows(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
     """(the first row of each kind, in order, int64 (kinds,); the kind of each row, int64 (rows,)): rows of the same ids
     and segments are of one kind."""
     ids, bounds = encoded.input_ids.view(np.uint8), (encoded.offsets * encoded.input_ids.itemsize).tolist()
@@ -244,7 +244,7 @@ def distinct(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
     return np.array(firsts, np.int64), which
 
 
-def _found(asked: Pass, cache: Cache) -> Stored | None:
+def _found(asked: FeatureExtraction, cache: Cache) -> Features | None:
     """The output under the key, None where the cache has none (or another process has just thrown it out)."""
     folder = cache.get(asked.key)
     try:
@@ -253,22 +253,26 @@ def _found(asked: Pass, cache: Cache) -> Stored | None:
         return None
 
 
-def _read(folder: Path) -> Stored:
+def _read(folder: Path) -> Features:
     known = storage.read_tensors(folder / "places.safetensors")
-    return Stored(map_rows(folder), known["places"], known.get("documents"))
+    return Features(map_rows(folder), known["places"], known.get("documents"))
 
 
-def _compute(asked: Pass, encoded: Encoded, cache: Cache) -> None:
+def _compute(asked: FeatureExtraction, encoded: Encoded, cache: Cache) -> None:
     """Make the cache's entry, unless it cannot hold it."""
-    firsts, which = distinct(encoded)
+    firsts, which = unique_rows(encoded)
     rows = encoded.take(firsts)
     starts = rows.offsets[:-1] if asked.every_token else np.arange(len(rows))
-    shape = Shape(int(rows.offsets[-1]) if asked.every_token else len(rows), asked.width, asked.precision)
+    shape = FileShape(int(rows.offsets[-1]) if asked.every_token else len(rows), asked.width, asked.precision)
     _keep(asked, shape, _places(starts[which], encoded), cache, lambda folder: _fill(folder, shape, rows, asked))
 
 
 def _keep(
-    asked: Pass, shape: Shape, places: Mapping[str, np.ndarray], cache: Cache, fill: Callable[[Path], None]
+    asked: FeatureExtraction,
+    shape: FileShape,
+    places: Mapping[str, np.ndarray],
+    cache: Cache,
+    fill: Callable[[Path], None],
 ) -> None:
     """Make the cache's entry by `fill`, unless the cache cannot hold it: the run can go on without."""
     if not cache.holds(shape.size):
@@ -284,16 +288,16 @@ def _keep(
         warn(f"{asked.title} are not kept on disk: {fault}")
 
 
-def _fill(folder: Path, shape: Shape, rows: Encoded, asked: Pass) -> None:
+def _fill(folder: Path, shape: FileShape, rows: Encoded, asked: FeatureExtraction) -> None:
     plan = inference_plan(padded_lengths(rows, asked.tokens), token_budget=asked.tokens.token_budget)
-    parts = [plan[start : start + PART_BATCHES] for start in range(0, len(plan), PART_BATCHES)]
+    parts = [plan[start : start + BATCHES_A_PART] for start in range(0, len(plan), BATCHES_A_PART)]
     places = [_lines(rows, np.concatenate(part), asked.every_token) for part in parts]
 
     def make(number: int) -> np.ndarray:
         return np.concatenate([_batch(rows, batch, asked) for batch in parts[number]])
 
     with bar(asked.title, len(rows), "texts") as advance:
-        for number in fill(folder, shape, places, make):
+        for number in write_rows(folder, shape, places, make):
             advance(sum(map(len, parts[number])))
 
 
@@ -303,23 +307,23 @@ def _lines(rows: Encoded, batch: np.ndarray, every_token: bool) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _batch(rows: Encoded, batch: np.ndarray, asked: Pass) -> np.ndarray:
+def _batch(rows: Encoded, batch: np.ndarray, asked: FeatureExtraction) -> np.ndarray:
     """What the network gives for these rows, float32 (lines, width), padding left out."""
-    inputs = inputs_for(rows, batch, tokens=asked.tokens, pad_id=asked.pad_id, device=runtime.device())
+    inputs = batch_inputs(rows, batch, tokens=asked.tokens, pad_id=asked.pad_id, device=runtime.device())
     values = asked.forward(inputs).float().cpu().numpy()
     if not asked.every_token:
         return values
     lengths = rows.lengths[batch]
-    flat = spans_of(np.arange(len(batch)) * values.shape[1], lengths)
+    flat = span_positions(np.arange(len(batch)) * values.shape[1], lengths)
     return values.reshape(-1, values.shape[2])[flat]
 
 
-def gathered(stored: Stored, rows: np.ndarray, lengths: np.ndarray, width: int) -> Tensor:
+def gather_token_states(stored: Features, rows: np.ndarray, lengths: np.ndarray, width: int) -> Tensor:
     """The states of all tokens of these rows as one batch, float32 (rows, width, units), zeros where there is padding.
 
     lengths: tokens of each row. width: tokens that rows are padded to.
     """
-    lines = spans_of(stored.places[rows], lengths)
+    lines = span_positions(stored.places[rows], lengths)
     batch = np.zeros((len(rows) * width, stored.values.shape[1]), np.float32)
-    batch[spans_of(np.arange(len(rows)) * width, lengths)] = stored.values[lines]
+    batch[span_positions(np.arange(len(rows)) * width, lengths)] = stored.values[lines]
     return torch.from_numpy(batch.reshape(len(rows), width, -1))

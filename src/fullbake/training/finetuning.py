@@ -32,20 +32,20 @@ from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.core.runtime import device
 from fullbake.models.batching import Step, balanced_row_weights, training_plan
-from fullbake.models.encoder import evaluating, freeze_lowest, lowest_parts, parameter_groups, probe_inputs
-from fullbake.models.encoding import Encoded, windows_of
-from fullbake.models.fast_layers import compiled, fast_kernels
+from fullbake.models.encoder import eval_mode, freeze_lowest, lowest_layers, parameter_groups, probe_inputs
+from fullbake.models.encoding import Encoded, window_rows
+from fullbake.models.fast_layers import compiled_encoder, fast_layers
 from fullbake.models.heads import l2_penalty
-from fullbake.models.inference import inputs_for, logits_over, padded_lengths, pool_windows, run_over
-from fullbake.models.network import features, head_of, reads_first_token
+from fullbake.models.inference import batch_inputs, logits_over, padded_lengths, pool_windows, run_batches
+from fullbake.models.network import extract_head, features, reads_first_token
 from fullbake.training.checkpoints import Checkpoints
-from fullbake.training.features import Pass, Stored, gathered, stored_output
-from fullbake.training.loop import Validation, Work, fit
-from fullbake.training.losses import Objective
+from fullbake.training.features import FeatureExtraction, Features, extract_features, gather_token_states
+from fullbake.training.loop import TrainingWork, ValidateFunction, fit
+from fullbake.training.losses import TrainingLoss
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitPoint:
     """Where a base is cut. layers: how many of them are below. values: how many a layer gives in a tuple that begins
     with its states, as some families' do; 0 where it gives the states alone."""
 
@@ -53,18 +53,18 @@ class Cut:
     values: int
 
 
-class _Reached(Exception):  # noqa: N818  (nothing went wrong)
+class _SplitReached(Exception):  # noqa: N818  (nothing went wrong)
     """The states were taken: the layers above need not run."""
 
 
 @contextmanager
-def held_still(model: nn.Module, layers: int | None) -> Iterator[None]:
+def frozen_layers(model: nn.Module, layers: int | None) -> Iterator[None]:
     """Within the block, embeddings and the lowest `layers` layers run without dropout also where the model trains.
     None: all train as ever."""
     if layers is None:
         yield
         return
-    below, lowest = lowest_parts(model, layers)
+    below, lowest = lowest_layers(model, layers)
 
     def quieten(*_: object) -> None:
         for part in (*below, *lowest):
@@ -79,23 +79,23 @@ def held_still(model: nn.Module, layers: int | None) -> Iterator[None]:
         hook.remove()
 
 
-def find_cut(model: nn.Module, layers: int) -> Cut | None:
+def find_split_point(model: nn.Module, layers: int) -> SplitPoint | None:
     """Where `model` can be cut above its lowest `layers` layers (0: above the embeddings), None where it has to run
     whole. Raises BaseModelError for more layers than there are, and for a base whose layers are one."""
-    lowest = lowest_parts(model, layers)[1]
+    lowest = lowest_layers(model, layers)[1]
     encoder: Any = model.base_model
     inputs, values = probe_inputs(encoder), [0]
 
     def note(_: nn.Module, __: object, output: object) -> None:
         values[0] = len(output) if isinstance(output, tuple) else 0
 
-    with evaluating(encoder), torch.no_grad(), ExitStack() as stack:
+    with eval_mode(encoder), torch.no_grad(), ExitStack() as stack:
         if lowest:
             stack.callback(lowest[0].register_forward_hook(note).remove)
         whole = encoder(**inputs).last_hidden_state
-        cut = Cut(layers, values[0])
+        cut = SplitPoint(layers, values[0])
         try:
-            with given_states(model, cut, lower_states(model, layers, inputs)):
+            with starting_from_states(model, cut, states_below_split(model, layers, inputs)):
                 above = encoder(**inputs).last_hidden_state
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             return None
@@ -103,27 +103,27 @@ def find_cut(model: nn.Module, layers: int) -> Cut | None:
     return cut if torch.allclose(above[seen], whole[seen], rtol=1e-4, atol=1e-5) else None
 
 
-def lower_states(model: nn.Module, layers: int, inputs: Mapping[str, Tensor]) -> Tensor:
+def states_below_split(model: nn.Module, layers: int, inputs: Mapping[str, Tensor]) -> Tensor:
     """What goes into the layer above the lowest `layers`: (batch, tokens) inputs -> (batch, tokens, width)."""
     encoder: Any = model.base_model
     taken: list[Tensor] = []
 
     def take(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         taken.append(given[0] if given else named["hidden_states"])
-        raise _Reached
+        raise _SplitReached
 
     def take_last(_: nn.Module, __: object, output: Any) -> None:
         taken.append(output[0] if isinstance(output, tuple) else output)
-        raise _Reached
+        raise _SplitReached
 
-    whole = lowest_parts(model, None)[1]
+    whole = lowest_layers(model, None)[1]
     if layers < len(whole):
         hook = whole[layers].register_forward_pre_hook(take, with_kwargs=True)
     else:
         hook = whole[-1].register_forward_hook(take_last)
     try:
         encoder(**inputs)
-    except _Reached:
+    except _SplitReached:
         pass
     finally:
         hook.remove()
@@ -131,12 +131,12 @@ def lower_states(model: nn.Module, layers: int, inputs: Mapping[str, Tensor]) ->
 
 
 @contextmanager
-def given_states(model: nn.Module, cut: Cut, states: Tensor) -> Iterator[None]:
+def starting_from_states(model: nn.Module, cut: SplitPoint, states: Tensor) -> Iterator[None]:
     """Within the block `model` does not run what is below the cut: `states` (batch, tokens, width) stand for it.
 
     Its inputs are as ever; of them the token ids are looked at for their shape alone.
     """
-    below, lowest = lowest_parts(model, cut.layers)
+    below, lowest = lowest_layers(model, cut.layers)
     output = (states, *[None] * (cut.values - 1)) if cut.values else states
     with ExitStack() as stack:
         for part in below:
@@ -152,9 +152,9 @@ def _stand_in(part: nn.Module, output: object) -> Callable[[], object]:
     return lambda: vars(part).pop("forward", None)
 
 
-def kept_states(
+def stored_states_below_split(
     model: nn.Module,
-    cut: Cut,
+    cut: SplitPoint,
     encode: Callable[[], Encoded],
     *,
     key: str,
@@ -162,7 +162,7 @@ def kept_states(
     tokens: TokensConfig,
     pad_id: int,
     precision: CachePrecision,
-) -> Stored | None:
+) -> Features | None:
     """The states of all tokens below the cut, from the cache or by one pass in eval mode; None where the cache cannot
     hold them, or several processes train and it does not know them.
 
@@ -170,8 +170,8 @@ def kept_states(
     """
     model.to(device()).eval()
     whole: Any = model
-    asked = Pass(
-        lambda inputs: lower_states(model, cut.layers, inputs),
+    asked = FeatureExtraction(
+        lambda inputs: states_below_split(model, cut.layers, inputs),
         whole.base_model.config.hidden_size,
         key,
         f"states below layer {cut.layers + 1}",
@@ -180,12 +180,12 @@ def kept_states(
         every_token=True,
         precision=precision,
     )
-    with fast_kernels(model):
-        return stored_output(asked, encode, cache)
+    with fast_layers(model):
+        return extract_features(asked, encode, cache)
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledTexts:
     """Tokenized texts with their labels: ids int64 (texts,), or 0 and 1 (texts, classes).
 
     states: what the layers that stay fixed give for each row of ids, None where they run in every pass.
@@ -193,23 +193,23 @@ class Labelled:
 
     encoded: Encoded
     labels: np.ndarray
-    states: Stored | None = None
+    states: Features | None = None
 
     @property
     def row_labels(self) -> np.ndarray:
         """The label of each row of ids: of the text itself, or of the one that it is a window of."""
         return self.labels if self.encoded.documents is None else self.labels[self.encoded.documents]
 
-    def take(self, texts: np.ndarray) -> "Labelled":
+    def take(self, texts: np.ndarray) -> "LabeledTexts":
         """These texts, with all their windows."""
         documents = self.encoded.documents
-        rows = texts if documents is None else windows_of(documents, texts)[0]
+        rows = texts if documents is None else window_rows(documents, texts)[0]
         states = None if self.states is None else self.states.take(rows)
-        return Labelled(self.encoded.of_documents(texts), self.labels[texts], states)
+        return LabeledTexts(self.encoded.of_documents(texts), self.labels[texts], states)
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FinetuneSettings:
     """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, what
     the loss is, and where the base is cut if states are kept."""
 
@@ -217,15 +217,15 @@ class Tuning:
     training: TrainingConfig
     tokens: TokensConfig
     pad_id: int
-    objective: Objective
-    cut: Cut | None = None
+    objective: TrainingLoss
+    cut: SplitPoint | None = None
 
 
 def finetune(
     network: nn.Module,
-    train: Labelled,
-    validate: Validation,
-    tuning: Tuning,
+    train: LabeledTexts,
+    validate: ValidateFunction,
+    tuning: FinetuneSettings,
     checkpoints: Checkpoints | None = None,
     *,
     last_epoch: int | None = None,
@@ -239,12 +239,12 @@ def finetune(
     if tuning.training.freeze_layers is not None:
         freeze_lowest(network, tuning.training.freeze_layers)
     work = _work(network, train, validate, tuning, last_epoch)
-    still = held_still(network, tuning.training.freeze_layers)
-    with still, _fast_kernels(network, tuning), compiled(network):
+    still = frozen_layers(network, tuning.training.freeze_layers)
+    with still, _fast_kernels(network, tuning), compiled_encoder(network):
         return fit(network, work, tuning.training, checkpoints)
 
 
-def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.ndarray:
+def finetuned_logits(network: nn.Module, part: LabeledTexts, tuning: FinetuneSettings) -> np.ndarray:
     """The logits of a part's texts, float32 (texts, classes), while a network trains."""
     if part.states is None:
         return logits_over(
@@ -257,7 +257,7 @@ def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.n
             return logits
 
     with _fast_kernels(network, tuning):
-        rows = run_over(
+        rows = run_batches(
             forward,
             part.encoded,
             tokens=tuning.tokens,
@@ -271,16 +271,22 @@ def finetuned_logits(network: nn.Module, part: Labelled, tuning: Tuning) -> np.n
     return rows if documents is None else pool_windows(rows, documents, tuning.tokens.window_pooling)
 
 
-def _fast_kernels(network: nn.Module, tuning: Tuning) -> AbstractContextManager[None]:
+def _fast_kernels(network: nn.Module, tuning: FinetuneSettings) -> AbstractContextManager[None]:
     """Kept states stand for layers that see padding, and a partly frozen base draws the same masks with and without
     them: it does not run packed."""
     packed = tuning.training.freeze_layers is None
-    return fast_kernels(network, first_token=reads_first_token(network), packed=packed)
+    return fast_layers(network, first_token=reads_first_token(network), packed=packed)
 
 
-def _work(network: nn.Module, train: Labelled, validate: Validation, tuning: Tuning, last_epoch: int | None) -> Work:
+def _work(
+    network: nn.Module,
+    train: LabeledTexts,
+    validate: ValidateFunction,
+    tuning: FinetuneSettings,
+    last_epoch: int | None,
+) -> TrainingWork:
     training, labels = tuning.training, train.row_labels
-    return Work(
+    return TrainingWork(
         plan=lambda epoch: _plan(train, tuning, epoch),
         loss_fn=lambda module, step, share: _losses(module, len(step.rows), share, train, labels, tuning),
         validate=validate,
@@ -292,13 +298,15 @@ def _work(network: nn.Module, train: Labelled, validate: Validation, tuning: Tun
         ),
         rows=len(labels),
         tokens=int(train.encoded.lengths.sum()),
-        penalty=(lambda module: tuning.head.l2 * l2_penalty(head_of(module))) if tuning.head.kind == "mlp" else None,
+        penalty=(lambda module: tuning.head.l2 * l2_penalty(extract_head(module)))
+        if tuning.head.kind == "mlp"
+        else None,
         shared=tuning.head.kind != "mlp",  # batch norm needs the whole batch in one place
         last_epoch=last_epoch,
     )
 
 
-def _plan(train: Labelled, tuning: Tuning, epoch: int) -> list[Step]:
+def _plan(train: LabeledTexts, tuning: FinetuneSettings, epoch: int) -> list[Step]:
     return training_plan(
         padded_lengths(train.encoded, tuning.tokens),
         batch_size=tuning.training.batch_size * tuning.training.gradient_accumulation,
@@ -311,13 +319,13 @@ def _plan(train: Labelled, tuning: Tuning, epoch: int) -> list[Step]:
 
 
 def _losses(
-    module: nn.Module, count: int, share: Step, train: Labelled, labels: np.ndarray, tuning: Tuning
+    module: nn.Module, count: int, share: Step, train: LabeledTexts, labels: np.ndarray, tuning: FinetuneSettings
 ) -> Iterator[Tensor]:
     """The loss over the `count` rows of a step: cut by cut, or once for all where the head has batch norm."""
     loss = tuning.objective.loss
     if tuning.head.kind == "mlp":
         pooled = torch.cat([_pooled(module, cut, train, tuning) for cut in share.cuts])
-        yield loss(head_of(module)(pooled), _on_device(labels[share.rows])) / count
+        yield loss(extract_head(module)(pooled), _on_device(labels[share.rows])) / count
         return
     for cut in share.cuts:
         with _above(module, _inputs(cut, train, tuning), tuning) as given:
@@ -325,7 +333,7 @@ def _losses(
         yield loss(logits, _on_device(labels[cut])) / count
 
 
-def _pooled(module: nn.Module, cut: np.ndarray, train: Labelled, tuning: Tuning) -> Tensor:
+def _pooled(module: nn.Module, cut: np.ndarray, train: LabeledTexts, tuning: FinetuneSettings) -> Tensor:
     with _above(module, _inputs(cut, train, tuning), tuning) as given:
         return features(module, given)
 
@@ -335,7 +343,7 @@ _STATES = "states"
 
 
 @contextmanager
-def _above(module: nn.Module, inputs: Mapping[str, Tensor], tuning: Tuning) -> Iterator[dict[str, Tensor]]:
+def _above(module: nn.Module, inputs: Mapping[str, Tensor], tuning: FinetuneSettings) -> Iterator[dict[str, Tensor]]:
     """The inputs without kept states; where there were any, `module` runs above the cut within the block."""
     given = dict(inputs)
     states = given.pop(_STATES, None)
@@ -343,15 +351,15 @@ def _above(module: nn.Module, inputs: Mapping[str, Tensor], tuning: Tuning) -> I
         yield given
         return
     assert tuning.cut is not None
-    with given_states(module, tuning.cut, states):
+    with starting_from_states(module, tuning.cut, states):
         yield given
 
 
-def _inputs(rows: np.ndarray, part: Labelled, tuning: Tuning) -> dict[str, Tensor]:
-    inputs = inputs_for(part.encoded, rows, tokens=tuning.tokens, pad_id=tuning.pad_id, device=device())
+def _inputs(rows: np.ndarray, part: LabeledTexts, tuning: FinetuneSettings) -> dict[str, Tensor]:
+    inputs = batch_inputs(part.encoded, rows, tokens=tuning.tokens, pad_id=tuning.pad_id, device=device())
     if part.states is not None:
         width = inputs["input_ids"].shape[1]
-        inputs[_STATES] = gathered(part.states, rows, part.encoded.lengths[rows], width).to(device())
+        inputs[_STATES] = gather_token_states(part.states, rows, part.encoded.lengths[rows], width).to(device())
     return inputs
 
 

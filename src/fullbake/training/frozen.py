@@ -32,19 +32,19 @@ from fullbake.evaluation.decisions import row_losses
 from fullbake.models import network
 from fullbake.models.batching import Step, balanced_row_weights, training_plan
 from fullbake.models.encoder import freeze_all, parameter_groups
-from fullbake.models.encoding import Encoded, windows_of
-from fullbake.models.fast_layers import fast_kernels
+from fullbake.models.encoding import Encoded, window_rows
+from fullbake.models.fast_layers import fast_layers
 from fullbake.models.heads import fold_scaler, l2_penalty, output_layer
 from fullbake.models.inference import pool_windows
 from fullbake.training.checkpoints import Checkpoints
-from fullbake.training.features import Pass, Stored, output_in_memory, stored_output
-from fullbake.training.loop import Validation, Work, fit
-from fullbake.training.losses import Objective
+from fullbake.training.features import FeatureExtraction, Features, extract_features, extract_in_memory
+from fullbake.training.loop import TrainingWork, ValidateFunction, fit
+from fullbake.training.losses import TrainingLoss
 
-STRENGTHS: Final = tuple(float(c) for c in np.logspace(-4, 2, 13))
+LOGISTIC_STRENGTHS: Final = tuple(float(c) for c in np.logspace(-4, 2, 13))
 """Inverse regularization strengths that validation chooses from: 13 from 1e-4 to 1e2, two a decade."""
 
-Solver = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+LogisticSolver = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 """(standardized features (rows, width), strength) -> weights (classes, width) and bias (classes,)."""
 
 _ABSENT: Final = -12.0
@@ -62,7 +62,7 @@ class LogisticRows:
 
 
 def fit_logistic(
-    module: nn.Module, rows: LogisticRows, validate: Validation, metric: str, last_trial: int | None = None
+    module: nn.Module, rows: LogisticRows, validate: ValidateFunction, metric: str, last_trial: int | None = None
 ) -> list[dict[str, Any]]:
     """Set the output layer of `module` to the regression that validation likes best (the stronger of equals).
 
@@ -73,7 +73,7 @@ def fit_logistic(
     scaler = StandardScaler().fit(exact)
     inputs, layer = scaler.transform(exact), output_layer(module)
     solver, best, history = _solver(rows, layer.out_features), None, []
-    for number, strength in enumerate(STRENGTHS[:last_trial], start=1):
+    for number, strength in enumerate(LOGISTIC_STRENGTHS[:last_trial], start=1):
         with threadpool_limits(1, user_api="blas"):  # L-BFGS's vectors are short: two threads took five times as long
             weight, bias = solver(inputs, strength)
         weight, bias = fold_scaler(weight, bias, scaler.mean_, scaler.scale_)
@@ -87,15 +87,15 @@ def fit_logistic(
     _set_layer(layer, best[1], best[2])
     for entry in history:
         entry["best"] = entry is best[0]
-    say(f"C = {best[0]['C']:.2g} of {len(STRENGTHS)} strengths  {metric} {best[0][metric]:.4f}")
+    say(f"C = {best[0]['C']:.2g} of {len(LOGISTIC_STRENGTHS)} strengths  {metric} {best[0][metric]:.4f}")
     return history
 
 
-def _solver(rows: LogisticRows, classes: int) -> Solver:
+def _solver(rows: LogisticRows, classes: int) -> LogisticSolver:
     return _multinomial(rows, classes) if rows.labels.ndim == 1 else _binaries(rows)
 
 
-def _multinomial(rows: LogisticRows, classes: int) -> Solver:
+def _multinomial(rows: LogisticRows, classes: int) -> LogisticSolver:
     """One regression over all classes. For two of them scikit-learn keeps one row z; as logits (-z/2, z/2)."""
     fitted = LogisticRegression(tol=1e-6, max_iter=1000, warm_start=True)
     weights = None if rows.class_weights is None else rows.class_weights[rows.labels]
@@ -119,7 +119,7 @@ def _with_absent(
     return whole, biases
 
 
-def _binaries(rows: LogisticRows) -> Solver:
+def _binaries(rows: LogisticRows) -> LogisticSolver:
     """A regression a label. One that all rows have, or none, gets a constant chance of (k + 1/2) / (n + 1) instead."""
     fitted = [LogisticRegression(tol=1e-6, max_iter=1000, warm_start=True) for _ in range(rows.labels.shape[1])]
     counts, total = rows.labels.sum(axis=0, dtype=np.int64), len(rows.labels)
@@ -147,7 +147,7 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Featured:
+class LabeledFeatures:
     """Pooled features of texts with their labels.
 
     values: float32 or float16 (any, width), memory-mapped where they come from the cache. labels: ids int64 (texts,),
@@ -178,18 +178,18 @@ class Featured:
         """The label of each row of features."""
         return self.labels if self.documents is None else self.labels[self.documents]
 
-    def take(self, texts: np.ndarray) -> "Featured":
+    def take(self, texts: np.ndarray) -> "LabeledFeatures":
         """These texts (positions, each once), with all their windows."""
         if self.documents is None:
             return replace(self, places=self.lines[texts], labels=self.labels[texts])
-        rows, documents = windows_of(self.documents, texts)
+        rows, documents = window_rows(self.documents, texts)
         return replace(self, places=self.lines[rows], labels=self.labels[texts], documents=documents)
 
 
 class FeatureRows:
     """The rows of a part on the device, read where they are asked for: rows int64 (...) -> float32 (..., width)."""
 
-    def __init__(self, part: Featured) -> None:
+    def __init__(self, part: LabeledFeatures) -> None:
         self.values, self.lines = (torch.from_numpy(array).to(device()) for array in (part.values, part.lines))
 
     def __getitem__(self, rows: Tensor) -> Tensor:
@@ -197,12 +197,12 @@ class FeatureRows:
 
 
 @dataclass(frozen=True)
-class HeadTraining:
+class HeadSettings:
     """What the training of a head is told: sections of the recipe (one rate), and what the loss is."""
 
     head: HeadConfig
     training: TrainingConfig
-    objective: Objective
+    objective: TrainingLoss
 
 
 @dataclass(frozen=True)
@@ -245,14 +245,14 @@ def frozen_features(
     tokens: TokensConfig,
     pad_id: int,
     precision: CachePrecision = "fp32",
-) -> Stored:
+) -> Features:
     """What `model`'s head reads, from the cache or by one pass in eval mode.
 
     encode: gives the tokenized texts; called only where the cache does not know `key`. Where the cache cannot hold
     them, or several processes compute them together, the features come in memory.
     """
     model.to(device()).eval()
-    asked = Pass(
+    asked = FeatureExtraction(
         lambda inputs: network.features(model, inputs),
         network.features_width(model),
         key,
@@ -261,16 +261,16 @@ def frozen_features(
         pad_id,
         precision=precision,
     )
-    with fast_kernels(model, first_token=network.reads_first_token(model), packed=True):
-        found = stored_output(asked, encode, cache)
-        return output_in_memory(asked, encode()) if found is None else found
+    with fast_layers(model, first_token=network.reads_first_token(model), packed=True):
+        found = extract_features(asked, encode, cache)
+        return extract_in_memory(asked, encode()) if found is None else found
 
 
 def train_head(
     model: nn.Module,
-    train: Featured,
-    validate: Validation,
-    settings: HeadTraining,
+    train: LabeledFeatures,
+    validate: ValidateFunction,
+    settings: HeadSettings,
     checkpoints: Checkpoints | None = None,
     *,
     last_trial: int | None = None,
@@ -282,16 +282,16 @@ def train_head(
     Returns the history, an entry an epoch, or a regularization strength under lbfgs.
     """
     freeze_all(model)
-    history = fit_head(network.head_of(model).to(device()), train, validate, settings, checkpoints, last_trial)
+    history = fit_head(network.extract_head(model).to(device()), train, validate, settings, checkpoints, last_trial)
     model.eval()
     return history
 
 
 def fit_head(
     head: nn.Module,
-    train: Featured,
-    validate: Validation,
-    settings: HeadTraining,
+    train: LabeledFeatures,
+    validate: ValidateFunction,
+    settings: HeadSettings,
     checkpoints: Checkpoints | None = None,
     last_trial: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -303,7 +303,7 @@ def fit_head(
     return fit(head, _work(head, train, validate, settings, last_trial), settings.training, checkpoints)
 
 
-def head_logits(module: nn.Module, part: Featured) -> np.ndarray:
+def head_logits(module: nn.Module, part: LabeledFeatures) -> np.ndarray:
     """Logits of a part's texts, float32 (texts, classes), by a head in eval mode; windows are pooled to their texts."""
     module.eval()
     inputs = FeatureRows(part)
@@ -314,12 +314,16 @@ def head_logits(module: nn.Module, part: Featured) -> np.ndarray:
 
 
 def _work(
-    module: nn.Module, train: Featured, validate: Validation, settings: HeadTraining, last_epoch: int | None
-) -> Work:
+    module: nn.Module,
+    train: LabeledFeatures,
+    validate: ValidateFunction,
+    settings: HeadSettings,
+    last_epoch: int | None,
+) -> TrainingWork:
     training, head = settings.training, settings.head
     inputs = FeatureRows(train)
     labels = torch.from_numpy(train.row_labels).to(device())
-    return Work(
+    return TrainingWork(
         plan=lambda epoch: head_plan(train, settings, epoch),
         loss_fn=lambda module, _, share: _loss(module, inputs, labels, share, settings.objective),
         validate=validate,
@@ -333,7 +337,7 @@ def _work(
     )
 
 
-def head_plan(train: Featured, settings: HeadTraining, epoch: int) -> list[Step]:
+def head_plan(train: LabeledFeatures, settings: HeadSettings, epoch: int) -> list[Step]:
     """The steps of an epoch (from 0), uncut: a row of features counts as one token. As many and as large under every
     seed."""
     training, labels = settings.training, train.row_labels
@@ -349,6 +353,8 @@ def head_plan(train: Featured, settings: HeadTraining, epoch: int) -> list[Step]
     )
 
 
-def _loss(module: nn.Module, inputs: FeatureRows, labels: Tensor, step: Step, objective: Objective) -> Iterator[Tensor]:
+def _loss(
+    module: nn.Module, inputs: FeatureRows, labels: Tensor, step: Step, objective: TrainingLoss
+) -> Iterator[Tensor]:
     rows = torch.from_numpy(step.rows).to(labels.device)
     yield objective.loss(module(inputs[rows]), labels[rows]) / len(rows)

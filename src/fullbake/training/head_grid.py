@@ -30,8 +30,8 @@ from fullbake.core.errors import DivergenceFault
 from fullbake.models.encoder import parameter_groups
 from fullbake.models.heads import output_layer
 from fullbake.training.checkpoints import Checkpoints
-from fullbake.training.frozen import Featured, FeatureRows, HeadTraining, fit_head, head_plan
-from fullbake.training.loop import Validation, describe, divergence, make_optimizer, rate_factor
+from fullbake.training.frozen import FeatureRows, HeadSettings, LabeledFeatures, fit_head, head_plan
+from fullbake.training.loop import ValidateFunction, describe_epoch, divergence_fault, make_optimizer, rate_factor
 
 _CHAINED = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
 
@@ -40,7 +40,7 @@ _OWN = ("learning_rate", "seed", "weight_decay")
 
 
 @dataclass(frozen=True)
-class Grown:
+class TrainedHead:
     """What became of a head. history: an entry an epoch, as `loop.fit` gives it; `seconds` are the head's share of the
     grid's. fault: why it stopped before its end, None where it did not; such a head is left without use."""
 
@@ -50,11 +50,11 @@ class Grown:
 
 def train_heads(
     heads: Sequence[nn.Module],
-    train: Featured,
-    validate: Validation,
-    settings: Sequence[HeadTraining],
+    train: LabeledFeatures,
+    validate: ValidateFunction,
+    settings: Sequence[HeadSettings],
     checkpoints: Callable[[int], Checkpoints | None] = lambda _: None,
-) -> list[Grown]:
+) -> list[TrainedHead]:
     """Train heads in place, each by its own settings; each is left in eval mode with its best epoch's weights.
 
     heads: built alike (`heads.build_head`), each drawn from its own seed. settings: one for each head, with one rate;
@@ -75,19 +75,23 @@ def train_heads(
         ]
     grid = _Grid(heads, train, validate, settings)
     grid.run()
-    return [Grown(cell.entries(), cell.fault) for cell in grid.cells]
+    return [TrainedHead(cell.entries(), cell.fault) for cell in grid.cells]
 
 
 def _alone(
-    head: nn.Module, train: Featured, validate: Validation, settings: HeadTraining, checkpoints: Checkpoints | None
-) -> Grown:
+    head: nn.Module,
+    train: LabeledFeatures,
+    validate: ValidateFunction,
+    settings: HeadSettings,
+    checkpoints: Checkpoints | None,
+) -> TrainedHead:
     try:
-        return Grown(fit_head(head, train, validate, settings, checkpoints))
+        return TrainedHead(fit_head(head, train, validate, settings, checkpoints))
     except DivergenceFault as fault:
-        return Grown([], fault)
+        return TrainedHead([], fault)
 
 
-def _check_alike(settings: Sequence[HeadTraining]) -> None:
+def _check_alike(settings: Sequence[HeadSettings]) -> None:
     first = _common(settings[0])
     for own in settings[1:]:
         differing = sorted(name for name, value in _common(own).items() if value != first[name])
@@ -95,12 +99,12 @@ def _check_alike(settings: Sequence[HeadTraining]) -> None:
             raise ValueError(f"heads of one grid have to share {', '.join(differing)}")
 
 
-def _common(settings: HeadTraining) -> dict[str, Any]:
+def _common(settings: HeadSettings) -> dict[str, Any]:
     training = settings.training.model_dump(exclude=set(_OWN))
     return training | settings.head.model_dump(exclude={"l2", "dropout"}) | {"objective": settings.objective}
 
 
-def _can_train_together(heads: Sequence[nn.Module], settings: HeadTraining) -> bool:
+def _can_train_together(heads: Sequence[nn.Module], settings: HeadSettings) -> bool:
     chained = all(
         isinstance(head, nn.Sequential) and all(isinstance(part, _CHAINED) for part in head.children())
         for head in heads
@@ -110,11 +114,11 @@ def _can_train_together(heads: Sequence[nn.Module], settings: HeadTraining) -> b
 
 
 @dataclass
-class _Cell:
+class _GridHead:
     """A head in the grid and how it fares."""
 
     head: nn.Sequential
-    settings: HeadTraining
+    settings: HeadSettings
     groups: list[dict[str, Any]]
     history: list[dict[str, Any]] = field(default_factory=list)
     best_metric: float = -math.inf
@@ -185,10 +189,10 @@ class _Dense(torch.autograd.Function):
         return below, None, gradients[0].sum(dim=1)
 
 
-class _Stack:
+class _StackedHeads:
     """The weights of heads, one array over all of them for each parameter and buffer; the heads' own are views."""
 
-    def __init__(self, cells: Sequence[_Cell]) -> None:
+    def __init__(self, cells: Sequence[_GridHead]) -> None:
         self.cells, self.pattern = cells, cells[0].head
         heads = [cell.head for cell in cells]
         self.weights = {name: self._stacked(heads, name) for name, _ in self.pattern.named_parameters()}
@@ -273,9 +277,13 @@ class _Grid:
     """Heads that train together, and where they stand."""
 
     def __init__(
-        self, heads: Sequence[nn.Module], train: Featured, validate: Validation, settings: Sequence[HeadTraining]
+        self,
+        heads: Sequence[nn.Module],
+        train: LabeledFeatures,
+        validate: ValidateFunction,
+        settings: Sequence[HeadSettings],
     ) -> None:
-        self.cells = [_cell(head, own) for head, own in zip(heads, settings, strict=True)]
+        self.cells = [_grid_head(head, own) for head, own in zip(heads, settings, strict=True)]
         self.train, self.validate = train, validate
         self.inputs, self.labels = FeatureRows(train), torch.from_numpy(train.row_labels).to(runtime.device())
         self.training, self.objective = settings[0].training, settings[0].objective
@@ -288,7 +296,7 @@ class _Grid:
         """Train until every head is done."""
         training = list(self.cells)
         for epoch in range(self.training.epochs):
-            self._train_epoch(_Stack(training), epoch)
+            self._train_epoch(_StackedHeads(training), epoch)
             for cell in training:
                 if cell.is_done(epoch + 1):
                     cell.close()
@@ -296,7 +304,7 @@ class _Grid:
             if not training:
                 return
 
-    def _train_epoch(self, stack: _Stack, epoch: int) -> None:
+    def _train_epoch(self, stack: _StackedHeads, epoch: int) -> None:
         started, orders = time.perf_counter(), self._orders(stack.cells, epoch)
         ends = np.cumsum([len(step.rows) for step in head_plan(self.train, stack.cells[0].settings, epoch)]).tolist()
         self.optimizer.param_groups = _joined(stack.cells)
@@ -314,7 +322,7 @@ class _Grid:
             _count_batches(cell.head, len(ends))
             self._close_epoch(cell, epoch, len(ends), seconds)
 
-    def _orders(self, cells: Sequence[_Cell], epoch: int) -> Tensor:
+    def _orders(self, cells: Sequence[_GridHead], epoch: int) -> Tensor:
         """The rows of an epoch in the order of each head's steps, int64 (heads, rows)."""
         plans = {cell.seed: head_plan(self.train, cell.settings, epoch) for cell in cells}
         orders = {seed: np.concatenate([step.rows for step in plan]) for seed, plan in plans.items()}
@@ -323,7 +331,7 @@ class _Grid:
     def _factor(self) -> float:
         return rate_factor(self.taken, self.steps, self.training.schedule, self.training.warmup)
 
-    def _take_step(self, stack: _Stack, rows: Tensor) -> tuple[list[float], list[float]]:
+    def _take_step(self, stack: _StackedHeads, rows: Tensor) -> tuple[list[float], list[float]]:
         """One step of every head. rows: (heads, rows). Returns each one's mean loss, and norm of its gradients."""
         factor = self._factor()
         for group in self.optimizer.param_groups:
@@ -338,7 +346,7 @@ class _Grid:
 
     def _note(
         self,
-        cells: Sequence[_Cell],
+        cells: Sequence[_GridHead],
         losses: Sequence[float],
         norms: Sequence[float],
         rows: int,
@@ -350,9 +358,9 @@ class _Grid:
             cell.loss_sum += loss * rows
             cell.norm_sum += norm if math.isfinite(norm) else 0.0
             if not math.isfinite(loss) and cell.fault is None:
-                cell.fault = divergence(*place, loss, cell.rate * self._factor())
+                cell.fault = divergence_fault(*place, loss, cell.rate * self._factor())
 
-    def _close_epoch(self, cell: _Cell, epoch: int, steps: int, seconds: float) -> None:
+    def _close_epoch(self, cell: _GridHead, epoch: int, steps: int, seconds: float) -> None:
         """Validate a head and note its epoch."""
         if cell.fault is not None:
             return
@@ -368,19 +376,19 @@ class _Grid:
             **self.validate(cell.head, epoch),
         }
         cell.note(entry)
-        told = describe(entry, self.training.epochs, self.training.metric)
+        told = describe_epoch(entry, self.training.epochs, self.training.metric)
         say(f"rate {cell.rate:g}, seed {cell.seed}: {told}{' *' if cell.best_epoch == epoch + 1 else ''}")
 
 
-def _cell(head: nn.Module, settings: HeadTraining) -> _Cell:
+def _grid_head(head: nn.Module, settings: HeadSettings) -> _GridHead:
     assert isinstance(head, nn.Sequential)
     training = settings.training
     head.requires_grad_(True)
     groups = parameter_groups(head, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay)
-    return _Cell(head, settings, groups)
+    return _GridHead(head, settings, groups)
 
 
-def _joined(cells: Sequence[_Cell]) -> list[dict[str, Any]]:
+def _joined(cells: Sequence[_GridHead]) -> list[dict[str, Any]]:
     """The optimizer groups of all heads, those of one rate and decay as one: each costs a call."""
     joined: dict[tuple[float, float], dict[str, Any]] = {}
     for group in (group for cell in cells for group in cell.groups):
@@ -389,7 +397,7 @@ def _joined(cells: Sequence[_Cell]) -> list[dict[str, Any]]:
     return list(joined.values())
 
 
-def _noise(cells: Sequence[_Cell], taken: int, rows: int, inputs: FeatureRows) -> Tensor | None:
+def _noise(cells: Sequence[_GridHead], taken: int, rows: int, inputs: FeatureRows) -> Tensor | None:
     """What the dropout of each head multiplies its input with, (heads, rows, width): what it would draw alone at this
     step. Heads of one seed and one share draw the same. None where nothing is dropped."""
     if not any(cell.dropout is not None and cell.dropout.p for cell in cells):

@@ -18,26 +18,26 @@ from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
 from fullbake.evaluation import metrics
-from fullbake.evaluation.calibration import aim_of
-from fullbake.evaluation.decisions import check_aim
+from fullbake.evaluation.calibration import threshold_aim
+from fullbake.evaluation.decisions import check_threshold_aim
 from fullbake.models import network
 from fullbake.models.encoder import default_pooling
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode
 from fullbake.models.pretrained import load_config, max_positions
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
-from fullbake.training.checkpoints import Checkpoints, Unfinished
-from fullbake.training.features import Stored
+from fullbake.training.checkpoints import Checkpoints, UnfinishedRun
+from fullbake.training.features import Features
 from fullbake.training.frozen import FeatureKey, frozen_features
-from fullbake.training.losses import make_objective
+from fullbake.training.losses import make_training_loss
 
-CACHE_BYTES = 20 * 1024**3
+FEATURE_CACHE_BYTES = 20 * 1024**3
 """Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
 
 
 def feature_cache(folder: str | Path | None = None) -> Cache:
     """The cache of frozen features: in `folder`, FULLBAKE_CACHE_DIR, or the user's cache folder."""
-    return Cache(runtime.cache_dir(folder) / "features", CACHE_BYTES)
+    return Cache(runtime.cache_dir(folder) / "features", FEATURE_CACHE_BYTES)
 
 
 def check_problem(recipe: Recipe, parts: Parts) -> None:
@@ -45,11 +45,11 @@ def check_problem(recipe: Recipe, parts: Parts) -> None:
     labels, names = parts.train.labels, parts.train.source.label_names
     problem_type = problem_of(labels)
     metrics.check_metric(recipe.training.metric, problem_type)
-    check_aim(aim_of(recipe.decision, multi_label=labels.ndim == 2), problem_type, names)
-    make_objective(recipe.training, labels, names)
+    check_threshold_aim(threshold_aim(recipe.decision, multi_label=labels.ndim == 2), problem_type, names)
+    make_training_loss(recipe.training, labels, names)
 
 
-def effective(recipe: Recipe) -> Recipe:
+def resolve_recipe(recipe: Recipe) -> Recipe:
     """The recipe with what depends on its base written out: max_length, the stride of windows and, under heads of ours,
     pooling and width.
 
@@ -85,7 +85,7 @@ def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> in
 
 
 @dataclass(frozen=True)
-class Adapted:
+class FurtherPretrainedBase:
     """A base that further pretraining made. folder: where it lies. key: fingerprint of its weights. about: what its
     fullbake.json holds."""
 
@@ -108,10 +108,10 @@ class Job:
     tokenizer: PreTrainedTokenizerFast
     base: str
     cache: Cache
-    run: Unfinished | None = None
+    run: UnfinishedRun | None = None
     prefix: str = ""
     cache_dir: str | Path | None = None
-    adapted: Adapted | None = None
+    adapted: FurtherPretrainedBase | None = None
 
     @property
     def weights(self) -> str:
@@ -137,13 +137,13 @@ class Job:
             "processes": runtime.world_size(),
             "threads": runtime.threads(),
             "device": runtime.device().type,
-            "fast_kernels": runtime.fast_kernels(),
-            "gpu_pieces": runtime.gpu_pieces(),
+            "fast_kernels": runtime.fast_layers_enabled(),
+            "gpu_pieces": runtime.gpu_layers_enabled(),
             "versions": runtime.versions(),
         }
 
 
-def tokenizer_for(recipe: Recipe) -> PreTrainedTokenizerFast:
+def recipe_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """The base's tokenizer, told what its saved file has to do in plain transformers. recipe: an effective one."""
     tokenizer = load_tokenizer(recipe.base)
     assert recipe.tokens.max_length is not None
@@ -156,20 +156,20 @@ def tokenizer_for(recipe: Recipe) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def encode_rows(dataset: Dataset, job: Job) -> Encoded:
+def encode_dataset(dataset: Dataset, job: Job) -> Encoded:
     """Token ids of a data set's texts or pairs."""
     return encode(dataset.texts, job.tokenizer, job.recipe.tokens, text_pair=dataset.text_pair)
 
 
-def features_of(job: Job, parts: Sequence[Part]) -> list[Stored]:
+def part_features(job: Job, parts: Sequence[Part]) -> list[Features]:
     """The frozen features of each part's whole source, from the cache where it knows them."""
-    model = build_network(job)
+    model = initial_network(job)
     key = _key(job, job.recipe.head.pooling or job.recipe.head.kind)
     return _by_source(
         parts,
         lambda source: frozen_features(
             model,
-            lambda: encode_rows(source, job),
+            lambda: encode_dataset(source, job),
             key=key.of(source.texts_fingerprint()),
             cache=job.cache,
             tokens=job.recipe.tokens,
@@ -189,7 +189,7 @@ def _key(job: Job, kept: str) -> FeatureKey:
         threads=runtime.threads(),
         versions=tuple(runtime.versions().items()),
         precision=job.recipe.training.cache_precision,
-        fast_kernels=runtime.fast_kernels(),
+        fast_kernels=runtime.fast_layers_enabled(),
     )
 
 
@@ -200,11 +200,11 @@ def _by_source(parts: Sequence[Part], compute: Callable[[Dataset], Any]) -> list
     return [computed[id(part.source)] for part in parts]
 
 
-def build_network(job: Job) -> PreTrainedModel:
+def initial_network(job: Job) -> PreTrainedModel:
     """The base under its new head, drawn from the recipe's seed."""
     recipe, train = job.recipe, job.parts.train
     rng.seed_everything(recipe.training.seed)
-    return network.build(
+    return network.build_network(
         job.weights,
         recipe.head,
         train.source.label_names,

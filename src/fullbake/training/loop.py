@@ -31,24 +31,24 @@ from fullbake.core.errors import DivergenceFault, Interrupted
 from fullbake.models.batching import Step
 from fullbake.training.checkpoints import Checkpoint, Checkpoints
 
-Plan = Callable[[int], Sequence[Step]]
+EpochPlan = Callable[[int], Sequence[Step]]
 """Epoch, from 0 -> its steps; as many in every epoch, unless `Work.steps` says otherwise."""
 
-LossFunction = Callable[[nn.Module, Step, Step], Iterator[Tensor]]
+StepLoss = Callable[[nn.Module, Step, Step], Iterator[Tensor]]
 """(module, step, this process's share of it) -> parts of the step's mean loss, a scalar for each cut of the share, to
 be run backward before the next is asked for. Over all cuts of all shares they add up to the mean over the step."""
 
-Validation = Callable[[nn.Module, int], dict[str, Any]]
+ValidateFunction = Callable[[nn.Module, int], dict[str, Any]]
 """(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric;
 JSON values, kept in the history."""
 
-Watch = Callable[[Sequence[dict[str, Any]]], str | None]
+StepWatcher = Callable[[Sequence[dict[str, Any]]], str | None]
 """The history so far -> why training has to end here, None to go on. The reason is kept in its last entry, as
 `diverged`."""
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingWork:
     """What one call of `fit` trains on.
 
     plan, loss_fn, validate: see the types. groups: torch parameter groups with their own `lr` and `weight_decay`.
@@ -60,9 +60,9 @@ class Work:
     keep the best weights so far in place of raising.
     """
 
-    plan: Plan
-    loss_fn: LossFunction
-    validate: Validation
+    plan: EpochPlan
+    loss_fn: StepLoss
+    validate: ValidateFunction
     groups: list[dict[str, Any]]
     rows: int
     tokens: int | None = None
@@ -72,7 +72,7 @@ class Work:
     steps: int | None = None
     told: Callable[[dict[str, Any]], str] | None = None
     epoch_name: str = "epoch"
-    watch: Watch = lambda _: None
+    watch: StepWatcher = lambda _: None
     salvage: bool = False
 
 
@@ -101,7 +101,9 @@ COOLDOWN = 0.2
 class _Training:
     """A module, its optimizer and where they stand."""
 
-    def __init__(self, module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None) -> None:
+    def __init__(
+        self, module: nn.Module, work: TrainingWork, config: TrainingConfig, checkpoints: Checkpoints | None
+    ) -> None:
         self.module, self.work, self.config, self.checkpoints = module, work, config, checkpoints
         AcceleratorState._reset_state()  # it is one for the process, and would refuse another precision
         self.accelerator = Accelerator(mixed_precision=runtime.mixed_precision(config.precision))
@@ -147,7 +149,7 @@ class _Training:
             loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
-            raise divergence(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
+            raise divergence_fault(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         self.state.norm_sum += norm if math.isfinite(norm) else 0.0
         self.optimizer.step()
@@ -181,7 +183,7 @@ class _Training:
         if entry[metric] > state.best_metric:
             state.best_metric, state.best_epoch = entry[metric], state.epoch + 1
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        told = self.work.told(entry) if self.work.told else describe(entry, self.config.epochs, metric)
+        told = self.work.told(entry) if self.work.told else describe_epoch(entry, self.config.epochs, metric)
         say(f"{told}{' *' if state.best_epoch == state.epoch + 1 else ''}")
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.row_sum, state.norm_sum, state.seconds = 0.0, 0, 0.0, 0.0
@@ -259,7 +261,7 @@ class _Training:
 
 
 def fit(
-    module: nn.Module, work: Work, config: TrainingConfig, checkpoints: Checkpoints | None = None
+    module: nn.Module, work: TrainingWork, config: TrainingConfig, checkpoints: Checkpoints | None = None
 ) -> list[dict[str, Any]]:
     """Train `module` in place and leave it, in eval mode, with the weights of the epoch that validation liked best.
 
@@ -271,7 +273,7 @@ def fit(
     tokens_per_second where rows are texts, and what `work.validate` gave. The chosen epoch's entry has `best` true.
     Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
     """
-    runtime.hold_memory()
+    runtime.keep_freed_memory()
     training = _Training(module, work, config, checkpoints)
     newest = None if checkpoints is None else checkpoints.newest()
     if newest is not None:
@@ -297,7 +299,7 @@ def _run(training: _Training) -> None:
         training.run(stopped)
 
 
-def divergence(epoch: int, step: int, loss: float, rate: float) -> DivergenceFault:
+def divergence_fault(epoch: int, step: int, loss: float, rate: float) -> DivergenceFault:
     """The fault of a loss that is no finite number. epoch, step: from 0. rate: what it stood at."""
     return DivergenceFault(
         "the training loss is no longer a finite number",
@@ -325,7 +327,7 @@ def rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
     return shapes[schedule]
 
 
-def describe(entry: dict[str, Any], epochs: int, metric: str) -> str:
+def describe_epoch(entry: dict[str, Any], epochs: int, metric: str) -> str:
     """An epoch's line: losses, metric, rate, speed."""
     losses = f"train loss {entry['train_loss']:.4f}  validation loss {entry['validation_loss']:.4f}"
     unit = "tokens" if "tokens_per_second" in entry else "rows"

@@ -18,15 +18,15 @@ from fullbake.config.sections import TrainingConfig
 from fullbake.core.errors import RecipeError, did_you_mean
 from fullbake.data.labels import count_labels
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(logits (rows, classes), labels: ids (rows,) or 0 and 1 (rows, classes)) -> the loss of each row, (rows,)."""
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingLoss:
     """A loss, and the class weights it was made with (for what fits by other means): (classes,) or None."""
 
-    row_losses: Loss
+    row_losses: LossFunction
     class_weights: np.ndarray | None
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -34,12 +34,12 @@ class Objective:
         return self.row_losses(logits, labels).sum()
 
 
-def make_objective(training: TrainingConfig, labels: np.ndarray, label_names: Sequence[str]) -> Objective:
+def make_training_loss(training: TrainingConfig, labels: np.ndarray, label_names: Sequence[str]) -> TrainingLoss:
     """The loss that the training section asks for, over these training labels."""
     weights = class_weights(training.class_weights, labels, label_names)
     gamma = training.focal_gamma if training.loss == "focal" else 0.0
     loss = make_loss(problem_of(labels), gamma=gamma, label_smoothing=training.label_smoothing, class_weights=weights)
-    return Objective(loss, weights)
+    return TrainingLoss(loss, weights)
 
 
 def make_loss(
@@ -48,7 +48,7 @@ def make_loss(
     gamma: float = 0.0,
     label_smoothing: float = 0.0,
     class_weights: np.ndarray | None = None,
-) -> Loss:
+) -> LossFunction:
     """Cross entropy of each row; over many labels a row the mean of their binary ones, so that the scale does not hang
     on how many labels there are.
 
