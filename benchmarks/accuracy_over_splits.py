@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from fullbake import Recipe, adapt
-from fullbake.data.splits import divide, read_labelled
+from fullbake.data.splits import divide, read_labeled
 
 SEEDS = range(5)
 
@@ -31,11 +31,11 @@ def accuracy(recipe: str, seed: int) -> float:
 
 def tfidf(seed: int) -> float:
     config = Recipe.load("finetune", base="demo", label="topic", test=0.2, split_seed=seed).data
-    parts = divide(read_labelled(comments(), config), config)
+    parts = divide(read_labeled(comments(), config), config)
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
-    pipeline.fit(parts.train.whole_texts.to_pylist(), parts.train.labels)
+    pipeline.fit(parts.train.joined_texts.to_pylist(), parts.train.labels)
     assert parts.test is not None
-    return float(pipeline.score(parts.test.whole_texts.to_pylist(), parts.test.labels))
+    return float(pipeline.score(parts.test.joined_texts.to_pylist(), parts.test.labels))
 
 
 def comments() -> str:

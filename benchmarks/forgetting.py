@@ -19,7 +19,7 @@ from machine import keep
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.data.splits import read_labelled, split
+from fullbake.data.splits import read_labeled, split
 from fullbake.pretraining.forgetting import probe
 
 RATES = (2e-5, 5e-5, 1e-4, 4e-4)
@@ -88,10 +88,10 @@ def tuned(data: Path, work: Path, rate: float) -> dict[str, Any]:
     out = work / f"tuned-{rate:g}"
     small = str(work / "small")
     recipe = Recipe.load("finetune", base=small, text=TEXT, learning_rate=(rate,), batch_size=16, max_length=128)
-    rows = read_labelled(data / "ag_news_train_10k.csv", recipe.data)
+    rows = read_labeled(data / "ag_news_train_10k.csv", recipe.data)
     train = rows.take(split(np.arange(len(rows)), rows.labels, 0.2, 0)[1])
     classifier = adapt(recipe, train, out=out, overwrite=True, cache_dir=work / "cache")
-    test = read_labelled(data / "ag_news_test.csv", recipe.data, label_names=classifier.label_names)
+    test = read_labeled(data / "ag_news_test.csv", recipe.data, label_names=classifier.label_names)
     accuracy = evaluate(classifier, test)["overall"]["accuracy"]
     found = probe(out, base=work / "small", text=str(data / "wikitext103_test.txt"), cache_dir=work / "cache")
     best = next(entry for entry in classifier.record.history if entry["best"])

@@ -22,7 +22,7 @@ from machine import keep
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.data.splits import read_labelled, split
+from fullbake.data.splits import read_labeled, split
 
 STAGE = PretrainingConfig(
     objective="mlm+nsp",
@@ -75,7 +75,7 @@ def pretrain(data: Path, work: Path) -> dict[str, Any]:
 
 
 def draw(path: Path, rows: int, config: Any, names: tuple[str, ...] | None = None) -> Any:
-    data = read_labelled(path, config, label_names=names)
+    data = read_labeled(path, config, label_names=names)
     return data.take(split(np.arange(len(data)), data.labels, rows / len(data), 0)[1])
 
 

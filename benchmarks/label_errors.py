@@ -18,7 +18,7 @@ from machine import keep
 from fullbake import Recipe
 from fullbake.classifier.label_errors import dataset_features, find_label_errors
 from fullbake.data.dataset import Dataset
-from fullbake.data.splits import read_labelled
+from fullbake.data.splits import read_labeled
 
 FIRST = 100
 SEEDS = range(5)
@@ -44,7 +44,7 @@ def measure(data: Dataset, features: np.ndarray, flips: int, seed: int) -> dict[
 
 def main(folder: Path, flips: int = 40) -> None:
     recipe = Recipe.load("frozen-linear", base="demo", text="text", label="coarse")
-    data = read_labelled(folder / "trec_train.csv", recipe.data)
+    data = read_labeled(folder / "trec_train.csv", recipe.data)
     features = dataset_features(data, recipe)
     rows = [measure(data, features, flips, seed) for seed in SEEDS]
     mean = statistics.mean(row["share"] for row in rows)

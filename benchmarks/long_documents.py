@@ -15,14 +15,14 @@ import numpy as np
 from machine import keep
 
 from fullbake import Dataset, Recipe, adapt, evaluate
-from fullbake.data.splits import read_labelled, split
+from fullbake.data.splits import read_labeled, split
 
 TRUNCATIONS = ("head", "tail", "head+tail", "windows")
 LIMIT = 128
 
 
 def draw(path: Path, rows: int, config: Any, names: tuple[str, ...] | None = None) -> Dataset:
-    data = read_labelled(path, config, label_names=names)
+    data = read_labeled(path, config, label_names=names)
     return data.take(split(np.arange(len(data)), data.labels, rows / len(data), 0)[1])
 
 

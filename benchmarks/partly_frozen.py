@@ -19,7 +19,7 @@ import numpy as np
 from machine import keep
 
 from fullbake import Dataset, Recipe
-from fullbake.data.splits import read_labelled
+from fullbake.data.splits import read_labeled
 from fullbake.models import network
 from fullbake.models.inference import encode
 from fullbake.models.tokenizer import load_tokenizer
@@ -39,7 +39,7 @@ LAYERS = (None, 0, 2, 3, 4, 5)
 
 def main(file: str, text: str, label: str, rows: str = "512") -> None:
     recipe = resolve_recipe(Recipe.load("finetune", base="demo", text=text, label=label, batch_size=16, epochs=1))
-    data = read_labelled(file, recipe.data)
+    data = read_labeled(file, recipe.data)
     data = data.take(np.arange(min(int(rows), len(data))))
     found = [measured(recipe, data, layers) for layers in LAYERS]
     for row in found:

@@ -20,7 +20,7 @@ from machine import RESULTS, keep
 
 from fullbake import Recipe, adapt
 from fullbake.classifier.predict import read_as_trained
-from fullbake.data.splits import read_labelled, split
+from fullbake.data.splits import read_labeled, split
 from fullbake.evaluation.calibration import score_decision
 from fullbake.evaluation.decisions import Decision
 
@@ -63,7 +63,7 @@ def measure(folder: Path, name: str, recipe: str, base: str) -> dict[str, Any]:
     if recipe == "frozen-linear":
         fields.pop("epochs", None)
     chosen = Recipe.load(recipe.partition(",")[0], base=base, **fields, **RECIPES[recipe])
-    data = read_labelled(folder / task.train, chosen.data)
+    data = read_labeled(folder / task.train, chosen.data)
     if task.rows is not None:
         held = split(np.arange(len(data)), data.labels, task.rows / len(data), 0)[1]
         data = data.take(held)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fullbake import Recipe
-from fullbake.data.splits import Parts, divide, read_labelled
+from fullbake.data.splits import Parts, divide, read_labeled
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training.frozen import LabeledFeatures, head_logits
@@ -40,7 +40,7 @@ def train_seeds(folder: Path, data: str, head: str, seeds: range) -> Seeded:
     file, text, label = DATA[data]
     fields = {"text": text, "label": label, "test": TEST, **HEADS[head]}
     recipe = resolve_recipe(Recipe.load(f"frozen-{head}", base="demo", **fields))
-    parts = _fewer(divide(read_labelled(folder / file, recipe.data), recipe.data))
+    parts = _fewer(divide(read_labeled(folder / file, recipe.data), recipe.data))
     assert parts.test is not None
     base = network.encoder_fingerprint(load_encoder(recipe.base))
     jobs = [

@@ -14,14 +14,14 @@ from machine import keep
 
 from fullbake import Dataset, Recipe
 from fullbake.classifier.adapt import adapt
-from fullbake.data.splits import read_labelled
+from fullbake.data.splits import read_labeled
 
 RUNS = 5
 
 
 def main(file: str, text: str, label: str) -> None:
     recipe = Recipe.load("frozen-linear", base="demo", text=text, label=label)
-    data = read_labelled(file, recipe.data)
+    data = read_labeled(file, recipe.data)
     adapt(recipe, data)  # fills the cache
     seconds = [timed(recipe, data) for _ in range(RUNS)]
     print(", ".join(f"{value:.2f} s" for value in seconds))

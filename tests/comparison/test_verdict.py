@@ -217,7 +217,7 @@ def test_rows_that_recipes_judge_differently_come_with_text_and_answers(part: Pa
     base = scored(part, "majority", 0.0, baseline=True)
     found = list_disagreements([one, two, base], truth)
     names, places = part.source.label_names, {int(row): place for place, row in enumerate(part.rows)}
-    texts = part.whole_texts.to_pylist()
+    texts = part.joined_texts.to_pylist()
     assert found
     for entry in found:
         place = places[entry["row"]]

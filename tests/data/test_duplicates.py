@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullbake.data.duplicates import (
-    FEWEST,
+    MIN_SHINGLES,
     NEAR_DUPLICATE_SIMILARITY,
-    SHINGLE,
+    SHINGLE_LENGTH,
     duplicate_groups,
     find_overlap,
     normalize,
@@ -33,7 +33,7 @@ WORDS = [
 
 def shingles(text: str) -> set[str]:
     text = normalize(text)
-    return {text[at : at + SHINGLE] for at in range(len(text) - SHINGLE + 1)}
+    return {text[at : at + SHINGLE_LENGTH] for at in range(len(text) - SHINGLE_LENGTH + 1)}
 
 
 def are_near(one: str, two: str) -> bool:
@@ -41,7 +41,7 @@ def are_near(one: str, two: str) -> bool:
     if normalize(one) == normalize(two):
         return True
     left, right = shingles(one), shingles(two)
-    if min(len(left), len(right)) < FEWEST:
+    if min(len(left), len(right)) < MIN_SHINGLES:
         return False
     return len(left & right) / len(left | right) >= NEAR_DUPLICATE_SIMILARITY
 

@@ -12,7 +12,7 @@ from fullbake.config.sections import Columns, DataConfig
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import normalize
-from fullbake.data.splits import Part, Parts, divide, folds, split
+from fullbake.data.splits import Part, Parts, divide, make_folds, split
 
 SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
 
@@ -134,9 +134,9 @@ def test_every_row_is_held_out_once_and_groups_stay_whole(rows: list[tuple[int, 
     groups, labels = np.array([group for group, _ in rows]), np.array([label for _, label in rows])
     if len(np.unique(groups)) < count:
         with pytest.raises(DataError, match="fewer different texts than folds"):
-            folds(groups, labels, count, 0)
+            make_folds(groups, labels, count, 0)
         return
-    held = folds(groups, labels, count, 0)
+    held = make_folds(groups, labels, count, 0)
     assert len(held) == count
     assert all(len(fold) for fold in held)
     assert sorted(np.concatenate(held).tolist()) == list(range(len(rows)))
@@ -148,7 +148,7 @@ def test_every_row_is_held_out_once_and_groups_stay_whole(rows: list[tuple[int, 
 
 def test_eight_rows_a_class_are_spread_over_the_folds() -> None:
     labels = np.repeat([0, 1, 2], 8)
-    held = folds(np.arange(24), labels, 5, 3)
+    held = make_folds(np.arange(24), labels, 5, 3)
     counts = np.array([np.bincount(labels[fold], minlength=3) for fold in held])
     assert counts.min() >= 1
     assert counts.max() <= 2
@@ -209,7 +209,7 @@ def test_equal_texts_stay_together() -> None:
         parts = divide(
             whole(twins, [n % 2 for n in range(40)] * 2), DataConfig(validation=0.3, test=0.2, split_seed=seed)
         )
-        keys = {name: {normalize(t) for t in part.whole_texts.to_pylist()} for name, part in parts.named().items()}
+        keys = {name: {normalize(t) for t in part.joined_texts.to_pylist()} for name, part in parts.named().items()}
         assert not keys["train"] & keys["validation"]
         assert not keys["train"] & keys["test"]
         assert not keys["validation"] & keys["test"]
@@ -220,7 +220,7 @@ def test_row_numbers_are_the_files(tmp_path: Path) -> None:
     parts = divide(data, DataConfig(folds=0))
     for part in parts.named().values():
         assert part.rows.tolist() == (part.indices + 1).tolist()
-        assert part.whole_texts.to_pylist() == [make_rows()[row - 1][0] for row in part.rows]
+        assert part.joined_texts.to_pylist() == [make_rows()[row - 1][0] for row in part.rows]
 
 
 def test_shares_that_leave_nothing_are_refused(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_part_without_rows() -> None:
 def test_folds_are_taken_where_validation_would_be_too_small(tmp_path: Path) -> None:
     parts = divide(dataset(tmp_path, 24), DataConfig())
     assert parts.validation is None
-    assert parts.chooser is parts.train
+    assert parts.selection_part is parts.train
     assert sorted(np.concatenate(parts.folds).tolist()) == list(range(24))
     assert len(parts.folds) == 5
     assert set(parts.named()) == {"train"}
@@ -317,7 +317,7 @@ def test_five_rows_of_each_class_are_enough_for_a_part(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_warned_of_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    monkeypatch.setattr("fullbake.data.splits.MOST_ROWS_FOR_FOLDS", 20)
+    monkeypatch.setattr("fullbake.data.splits.MAX_ROWS_FOR_FOLDS", 20)
     assert divide(dataset(tmp_path, 24), DataConfig()).validation is not None
     assert any("--folds 5" in message for message in caplog.messages)
 

@@ -21,7 +21,7 @@ from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
-from fullbake.data.splits import Part, Parts, divide, read_labelled
+from fullbake.data.splits import Part, Parts, divide, read_labeled
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.encoder import load_encoder
@@ -90,7 +90,7 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
 
 def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
     recipe = resolve_recipe(recipe)
-    dataset = data if isinstance(data, Dataset) else read_labelled(data, recipe.data)
+    dataset = data if isinstance(data, Dataset) else read_labeled(data, recipe.data)
     parts = divide(dataset, recipe.data)
     check_problem(recipe, parts)
     tokenizer = recipe_tokenizer(recipe)
@@ -127,7 +127,7 @@ def _train(job: Job) -> Classifier:
     asked, job = job, with_further_pretraining(job) if job.recipe.further_pretraining else job
     chosen, trained, tried = _choose(job)
     finished = calibrate_network(
-        trained, job.parts.chooser.labels, job.parts.train.source.label_names, job.recipe.decision
+        trained, job.parts.selection_part.labels, job.parts.train.source.label_names, job.recipe.decision
     )
     classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision)
     record = _record(chosen, trained, finished)
@@ -164,7 +164,7 @@ def _truncations(job: Job) -> tuple[Truncation, ...]:
     if job.recipe.tokens.truncation != "auto":
         return (job.recipe.tokens.truncation,)
     windows = _cut_by(job, "windows")
-    for part in (job.parts.train, job.parts.chooser):
+    for part in (job.parts.train, job.parts.selection_part):
         encoded = encode_dataset(part.source, windows)
         if len(encoded) > len(part.source):
             return ("head", "tail", "head+tail", "windows")
@@ -198,7 +198,7 @@ def _record(job: Job, trained: SelectedRun, finished: CalibratedDecision) -> Run
 def record_of(job: Job, finished: CalibratedDecision, history: History, test: np.ndarray | None) -> RunRecord:
     """What is saved beside weights that are final. test: logits of the test rows, None where there are none."""
     parts = job.parts
-    scored = {"validation": (parts.chooser.labels, finished.logits)}
+    scored = {"validation": (parts.selection_part.labels, finished.logits)}
     if parts.test is not None and test is not None:
         scored["test"] = parts.test.labels, test
     named, facts = parts.named(), job.facts()
@@ -214,7 +214,7 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
             "data": _data_facts(parts),
             "further_pretraining": _lineage(job),
         },
-        {"hashes": text_hashes(parts.train.whole_texts), **rows},
+        {"hashes": text_hashes(parts.train.joined_texts), **rows},
         history,
     )
 

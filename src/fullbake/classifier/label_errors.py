@@ -24,7 +24,7 @@ from fullbake.core.console import bar
 from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups
-from fullbake.data.splits import Part, Parts, folds
+from fullbake.data.splits import Part, Parts, make_folds
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
@@ -104,7 +104,7 @@ def _cross_validated(dataset: Dataset, features: np.ndarray, seed: int) -> np.nd
     """Probabilities (rows, classes) of each row by a regression that saw neither it nor a text like it."""
     labels: Any = dataset.labels
     chances = np.zeros((len(dataset), len(dataset.label_names)))
-    held_out = folds(duplicate_groups(dataset.whole_texts), labels, FOLDS, seed)
+    held_out = make_folds(duplicate_groups(dataset.joined_texts), labels, FOLDS, seed)
     with bar("cross-validating", len(dataset), "rows") as advance:
         for held in held_out:
             kept = np.setdiff1d(np.arange(len(dataset)), held)

@@ -15,7 +15,7 @@ from fullbake.core.runtime import release_memory
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.files import open_table, open_writer
-from fullbake.data.splits import read_labelled
+from fullbake.data.splits import read_labeled
 from fullbake.data.tables import Table
 from fullbake.evaluation.calibration import score_decision
 
@@ -83,7 +83,7 @@ def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) ->
     if "labels" in given:
         trained.pop("label_separator", None)
     config = Recipe.load(**({"base": "as trained"} | trained | given)).data
-    return read_labelled(source, config, label_names=classifier.label_names)
+    return read_labeled(source, config, label_names=classifier.label_names)
 
 
 def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
@@ -145,4 +145,4 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
 def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:
     """How many of the rows hold a text that the classifier was trained on."""
     seen = {bytes(row) for row in classifier.record.seen["hashes"]}
-    return sum(bytes(row) in seen for row in text_hashes(dataset.whole_texts))
+    return sum(bytes(row) in seen for row in text_hashes(dataset.joined_texts))

@@ -138,11 +138,11 @@ def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbak
 
     from fullbake.classifier.model import Classifier
     from fullbake.comparison.compare import compare
-    from fullbake.data.splits import read_labelled
+    from fullbake.data.splits import read_labeled
 
     fields: dict[str, Any] = {"text": "text", "label": "topic"}
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
-        read = read_labelled(path, Recipe.load(base="demo", **fields).data)
+        read = read_labeled(path, Recipe.load(base="demo", **fields).data)
     comments = replace(read, source="the bundled comments")
     board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
     _print_comparison(board, out_folder)

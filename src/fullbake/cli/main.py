@@ -157,12 +157,12 @@ def predict(
     overwrite: bool
         Replace the output file, once the new one is complete.
     """
-    from fullbake.data.files import FORMS, open_lines
+    from fullbake.data.files import FORMATS, open_lines
 
     from_stdin = not inputs
-    from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMS or os.path.isdir(inputs[0]))
+    from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMATS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
-        _check_texts(inputs, out_file, tuple(FORMS))
+        _check_texts(inputs, out_file, tuple(FORMATS))
         _show_texts(bundle, inputs)
         return
     from fullbake.classifier.model import Classifier
@@ -301,9 +301,9 @@ def _plot_facts(facts: Any, path: Path) -> None:
 
 def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
     from fullbake.classifier.label_errors import dataset_features, find_label_errors, write_label_errors
-    from fullbake.data.splits import read_labelled
+    from fullbake.data.splits import read_labeled
 
-    dataset = read_labelled(data, recipe.data)
+    dataset = read_labeled(data, recipe.data)
     found = find_label_errors(dataset, dataset_features(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
     write_label_errors(path, dataset, found)
     say(f"suspects: all {len(dataset):,} rows are in {path}, the most suspect first; a person has to judge them")

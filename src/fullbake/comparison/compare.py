@@ -41,7 +41,7 @@ from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.labels import count_labels
-from fullbake.data.splits import Parts, divide, read_labelled, split, test_folds
+from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training import checkpoints
@@ -155,8 +155,8 @@ def compare(
     entrants = read_candidates(recipes, rates=rates, head_rates=head_rates, **_fields(fields))
     call = _CompareOptions(Path(out), seeds, seconds, folds, max_rows, cache_dir, started)
     first = next(entrant.recipe for entrant in entrants if entrant.recipe is not None)
-    dataset = _sample(data if isinstance(data, Dataset) else read_labelled(data, first.data), max_rows)
-    parts = test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
+    dataset = _sample(data if isinstance(data, Dataset) else read_labeled(data, first.data), max_rows)
+    parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)
     jobs = _jobs(entrants, parts, cache_dir)
     with open_workspace(call.out, _identity(jobs, parts, call), restart=restart):
@@ -330,7 +330,7 @@ def _forecast(entrants: Sequence[Candidate], jobs: Mapping[str, Sequence[Job]], 
     assert parts.test is not None
     test = sum(len(other.test) for other in folds if other.test is not None)
     whole = len(parts.train.source) + (0 if parts.test.source is parts.train.source else len(parts.test.source))
-    sizes = DataSizes(len(parts.train), len(parts.chooser), test // len(folds), whole, len(folds))
+    sizes = DataSizes(len(parts.train), len(parts.selection_part), test // len(folds), whole, len(folds))
     return Forecast({entrant.name: entrant for entrant in entrants}, paces, sizes)
 
 

@@ -290,7 +290,7 @@ def _seconds(ending: FinishedComparison, result: CandidateResult) -> float:
 def _prepared_seconds(ending: FinishedComparison, result: CandidateResult) -> float:
     """Of what all trainings of a recipe share: further pretraining and features."""
     stage = float(np.mean([result.outcomes[cell].stage_seconds for cell in result.picked()]))
-    rows = len(ending.parts.train) + len(ending.parts.chooser)
+    rows = len(ending.parts.train) + len(ending.parts.selection_part)
     return stage + (rows / _speed(result) if result.entrant.way == "frozen" else 0.0)
 
 
@@ -401,7 +401,7 @@ def _data(ending: FinishedComparison) -> dict[str, Any]:
         "source": Path(parts.train.source.source).name,
         "rows": len(parts.train.source),
         "train": len(parts.train),
-        "validation": len(parts.chooser),
+        "validation": len(parts.selection_part),
         "test": sum(map(len, tests)),
         "folds": ending.folds,
         "max_rows": ending.max_rows,
@@ -421,7 +421,7 @@ def _duplicates(parts: Parts) -> dict[str, int]:
 
 def _labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
     names = parts.train.source.label_names
-    train, validation = (count_labels(part.labels, len(names)) for part in (parts.train, parts.chooser))
+    train, validation = (count_labels(part.labels, len(names)) for part in (parts.train, parts.selection_part))
     test = np.sum([count_labels(part.labels, len(names)) for part in tests], axis=0)
     return [
         {"name": name, "train": int(a), "validation": int(b), "test": int(c)}
@@ -431,7 +431,7 @@ def _labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
 
 def _lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
     """Tokens of the texts, special ones included, of a spread of them where they are many."""
-    texts = parts.train.source.whole_texts.to_pylist()
+    texts = parts.train.source.joined_texts.to_pylist()
     counts = count_tokens(tokenizer, texts[:: max(len(texts) // LENGTHS_OF, 1)])
     return {
         "median": int(np.median(counts)),

@@ -215,7 +215,7 @@ def _attempt(job: Job, rate: float | None) -> tuple[TrialResult, TrialWeights, s
         started = time.perf_counter()
         trained = train_best(way, [rate or training.learning_rate[0]], training.metric)
         seconds = time.perf_counter() - started
-        labels, names = job.parts.chooser.labels, job.parts.train.source.label_names
+        labels, names = job.parts.selection_part.labels, job.parts.train.source.label_names
         finished = calibrate_network(trained, labels, names, job.recipe.decision)
     except SpaceFault:
         raise
@@ -312,8 +312,8 @@ def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfi
     runtime.reset_peak_memory()
     started = time.perf_counter()
     fitted = _fit_baseline(name, parts, metric)
-    labels, names = parts.chooser.labels, parts.train.source.label_names
-    logits = fitted.logits(parts.chooser.whole_texts.to_pylist())
+    labels, names = parts.selection_part.labels, parts.train.source.label_names
+    logits = fitted.logits(parts.selection_part.joined_texts.to_pylist())
     value = validation_scores(logits, labels, metric)[metric]
     finished = fit_calibration(logits, labels, names, decision)
     outcome = _outcome(value, finished, 0, time.perf_counter() - started)
@@ -323,7 +323,7 @@ def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfi
 def score_baseline(name: str, parts: Parts, test: Part, outcome: TrialResult) -> TestLogits:
     """The test rows: trained anew, which takes less than keeping it, as validation chose."""
     fitted = _fit_baseline(name, parts, "", outcome.strength)
-    texts = test.whole_texts.to_pylist()
+    texts = test.joined_texts.to_pylist()
     started = time.perf_counter()
     logits = fitted.logits(texts)
     speed = len(texts) / max(time.perf_counter() - started, 1e-6)
@@ -332,13 +332,13 @@ def score_baseline(name: str, parts: Parts, test: Part, outcome: TrialResult) ->
 
 
 def _fit_baseline(name: str, parts: Parts, metric: str, strength: float | None = None) -> baselines.Baseline:
-    labels = parts.chooser.labels
+    labels = parts.selection_part.labels
     return baselines.fit_baseline(
         name,
-        parts.train.whole_texts.to_pylist(),
+        parts.train.joined_texts.to_pylist(),
         parts.train.labels,
         len(parts.train.source.label_names),
-        held=parts.chooser.whole_texts.to_pylist(),
+        held=parts.selection_part.joined_texts.to_pylist(),
         judge=lambda logits: validation_scores(logits, labels, metric)[metric],
         strength=strength,
     )

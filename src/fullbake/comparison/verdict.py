@@ -390,7 +390,7 @@ def list_disagreements(everyone: Sequence[RecipePredictions], truth: TestRows) -
     """The test rows that recipes judge differently, those most disputed first; baselines have no say."""
     answers = {scored.name: scored.decided[scored.nearest(truth)] for scored in everyone if not scored.baseline}
     ranked = rank_disagreements(answers, truth.labels, MOST_DISAGREEMENTS)
-    texts = [text for part in truth.parts for text in part.whole_texts.to_pylist()]
+    texts = [text for part in truth.parts for text in part.joined_texts.to_pylist()]
     rows = np.concatenate([part.rows for part in truth.parts])
     return [
         {

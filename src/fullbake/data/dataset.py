@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
-from fullbake.data.files import FORMS, open_table
+from fullbake.data.files import FORMATS, open_table
 from fullbake.data.labels import LabelReader, count_labels
 from fullbake.data.tables import Table, data_suffix
 
@@ -56,7 +56,7 @@ class Dataset:
         return self.labels is not None and self.labels.ndim == 2
 
     @property
-    def whole_texts(self) -> pa.ChunkedArray:
+    def joined_texts(self) -> pa.ChunkedArray:
         """What rows are compared by: the texts, or both texts of a pair in one."""
         if self.text_pair is None:
             return self.texts
@@ -222,7 +222,7 @@ def open_source(source: str | Path, columns: Columns, delimiter: str | None = No
     path = Path(source)
     wanted = [*columns.of_texts, *columns.of_labels]
     lists = () if columns.label is None else (columns.label,)
-    if path.exists() or data_suffix(path) in FORMS:
+    if path.exists() or data_suffix(path) in FORMATS:
         return open_table(
             path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
         )
@@ -326,7 +326,7 @@ def _load_hub(source: str, name: str, split: str) -> Any:
         raise DataError(
             "there is no such file, and no hub data set of this name can be reached",
             where=source,
-            expected=f"a file ({', '.join(FORMS)}), or a hub id: owner/name or owner/name:split",
+            expected=f"a file ({', '.join(FORMATS)}), or a hub id: owner/name or owner/name:split",
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             remedy="Check the path; for a hub id check the spelling and the connection (and HF_HUB_OFFLINE).",
         ) from None

@@ -25,8 +25,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NEAR_DUPLICATE_SIMILARITY: Final = 0.8
-FEWEST: Final = 20
-SHINGLE: Final = 5
+MIN_SHINGLES: Final = 20
+SHINGLE_LENGTH: Final = 5
 BANDS: Final = 20
 BAND_ROWS: Final = 6
 
@@ -116,7 +116,7 @@ def _renumber(groups: Ids) -> Ids:
 
 def _join_near(texts: list[str]) -> Ids:
     """(texts,) component numbers of distinct normalized texts under "near"."""
-    rows = np.flatnonzero([len(text) >= FEWEST + SHINGLE - 1 for text in texts])
+    rows = np.flatnonzero([len(text) >= MIN_SHINGLES + SHINGLE_LENGTH - 1 for text in texts])
     long_enough = [texts[row] for row in rows]
     signatures = _sign(long_enough)
     groups = np.arange(len(texts))
@@ -180,19 +180,19 @@ def _shingles(texts: list[str]) -> tuple[Hashes, Ids]:
     """(every shingle's hash, text after text; where each text's begin). None is below SHINGLE characters."""
     lengths = np.array([len(text) for text in texts])
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    last = len(codes) - SHINGLE + 1
+    last = len(codes) - SHINGLE_LENGTH + 1
     hashes = codes[:last].copy()
-    for offset in range(1, SHINGLE):
+    for offset in range(1, SHINGLE_LENGTH):
         hashes *= _ODD
         hashes += codes[offset : offset + last]
     starts = np.cumsum(lengths) - lengths
-    return _mix(_leave_out_seams(hashes, starts[1:])), starts - (SHINGLE - 1) * np.arange(len(texts))
+    return _mix(_leave_out_seams(hashes, starts[1:])), starts - (SHINGLE_LENGTH - 1) * np.arange(len(texts))
 
 
 def _leave_out_seams(hashes: Hashes, seams: Ids) -> Hashes:
     """Drop the shingles that reach over from one text into the next."""
     keep = np.ones(len(hashes), dtype=bool)
-    for offset in range(1, SHINGLE):
+    for offset in range(1, SHINGLE_LENGTH):
         keep[seams - offset] = False
     return hashes[keep]
 
@@ -254,7 +254,7 @@ def _are_near_batch(texts: list[str], pairs: Ids) -> npt.NDArray[np.bool_]:
     shared = np.bincount(twice, minlength=len(pairs))
     pair_sizes = sizes[members].reshape(-1, 2)
     near = shared >= NEAR_DUPLICATE_SIMILARITY * (pair_sizes.sum(axis=1) - shared)
-    answers: npt.NDArray[np.bool_] = near & (pair_sizes.min(axis=1) >= FEWEST)
+    answers: npt.NDArray[np.bool_] = near & (pair_sizes.min(axis=1) >= MIN_SHINGLES)
     return answers
 
 

@@ -38,10 +38,10 @@ from fullbake.data.textfiles import (
     read_plain_lines,
 )
 
-FORMS: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+FORMATS: Final = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 """A file's form by its extension; .gz or .zst may follow that of a text file."""
 
-_ENDINGS = f"{', '.join(FORMS)}, the text forms also with .gz or .zst after it"
+_ENDINGS = f"{', '.join(FORMATS)}, the text forms also with .gz or .zst after it"
 
 DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 TableRow = TypeVar("TableRow")
@@ -168,7 +168,7 @@ def json_text(value: object, name: str, where: str, *, nullable: bool = False) -
 
 
 def _form(path: Path) -> str:
-    form = FORMS.get(data_suffix(path))
+    form = FORMATS.get(data_suffix(path))
     if not path.exists():
         raise DataError("there is no such file", where=str(path), remedy=_nearby(path))
     if path.is_dir():
@@ -193,7 +193,7 @@ def _form(path: Path) -> str:
 def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
         return f"There is no folder {str(path.parent)!r} either."
-    files = sorted(other.name for other in path.parent.iterdir() if data_suffix(other) in FORMS)
+    files = sorted(other.name for other in path.parent.iterdir() if data_suffix(other) in FORMATS)
     return did_you_mean(path.name, files[:20]) if files else "There is no data file in that folder."
 
 
@@ -324,12 +324,12 @@ def open_writer(
 
 def output_form(target: str | Path) -> str:
     """The form that a path's extension asks for. Raises OutputError."""
-    form = FORMS.get(Path(target).suffix.lower())
+    form = FORMATS.get(Path(target).suffix.lower())
     if form is None:
         raise OutputError(
             "the form to write is not known",
             where=str(target),
-            expected=f"a name that ends with {', '.join(FORMS)}",
+            expected=f"a name that ends with {', '.join(FORMATS)}",
             remedy="Give the file one of these extensions.",
         )
     return form

@@ -27,7 +27,7 @@ from fullbake.core.console import bar
 from fullbake.data.dataset import Dataset, join_pairs, open_source
 from fullbake.data.duplicates import duplicate_groups, find_overlap, normalize, text_hashes
 from fullbake.data.labels import LabelForm, LabelReader
-from fullbake.data.splits import DEFAULT_FOLDS, FEWEST_TO_CHOOSE, MOST_ROWS_FOR_FOLDS, Parts, read_labelled
+from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
     LabelClue,
@@ -208,7 +208,7 @@ def inspect_parts(parts: Parts, data: DataConfig, count_tokens: TokenCounter, ma
     assert source.labels is not None
     look = Survey(source.source, QUICK_SAMPLE, source.multi_label)
     named = named_labels(len(source), source.label_names, source.labels, np.arange(len(source)))
-    look.add(source.whole_texts.to_pylist(), named, source.rows.tolist())
+    look.add(source.joined_texts.to_pylist(), named, source.rows.tolist())
     return _facts(look, count_tokens, max_length, data, [])
 
 
@@ -300,10 +300,12 @@ def _of_labels(look: Survey, data: DataConfig) -> Iterator[Finding]:
 def _of_validation(look: Survey, data: DataConfig) -> Iterator[Finding]:
     if isinstance(data.validation, str) or data.folds or not look.labels:
         return
-    small = [name for name, count in sorted(look.labels.items()) if count * data.validation < FEWEST_TO_CHOOSE]
+    small = [name for name, count in sorted(look.labels.items()) if count * data.validation < MIN_VALIDATION_ROWS]
     if small:
-        told = f"{_counted(small, 'label')} under {FEWEST_TO_CHOOSE} rows in a validation share of {data.validation:g}"
-        folds = look.rows <= MOST_ROWS_FOR_FOLDS and data.folds is None
+        told = (
+            f"{_counted(small, 'label')} under {MIN_VALIDATION_ROWS} rows in a validation share of {data.validation:g}"
+        )
+        folds = look.rows <= MAX_ROWS_FOR_FOLDS and data.folds is None
         then = f"a run takes {DEFAULT_FOLDS} folds" if folds else f"--folds {DEFAULT_FOLDS} would choose by all rows"
         yield Finding("small validation", "note", f"{told} ({_some(small)}); {then}", len(small))
 
@@ -397,17 +399,17 @@ def _shared_with_given(source: str | Path, data: DataConfig) -> list[Finding]:
     given = {name: path for name in ("validation", "test") if isinstance(path := getattr(data, name), str)}
     if not given:
         return []
-    train = read_labelled(source, data)
+    train = read_labeled(source, data)
     findings: list[Finding] = []
     for name, path in given.items():
-        other = read_labelled(path, data, label_names=train.label_names)
+        other = read_labeled(path, data, label_names=train.label_names)
         findings += _overlap_of(train, other, name)
     return findings
 
 
 def _overlap_of(train: Dataset, other: Dataset, name: str) -> Iterator[Finding]:
-    equal = find_overlap(train.whole_texts, other.whole_texts, near=False)
-    near = find_overlap(train.whole_texts, other.whole_texts, near=True)
+    equal = find_overlap(train.joined_texts, other.joined_texts, near=False)
+    near = find_overlap(train.joined_texts, other.joined_texts, near=True)
     if len(equal[1]):
         told = f"{len(equal[1]):,} of {len(other):,} {name} rows have a text that also stands in training"
         rows = tuple(other.rows[equal[1][:MOST_EXAMPLES]].tolist())

@@ -74,7 +74,7 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: int) -> list[Ids]:
+def make_folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: int) -> list[Ids]:
     """The sorted row positions that each of `count` folds holds out; every row in one of them.
 
     groups, labels, seed: as for `split`, which is taken again and again: of what is left, 1 over the folds left. A
@@ -205,12 +205,12 @@ def _cost_of_turning(state: _State, group: int) -> tuple[int, int]:
     return cost
 
 
-FEWEST_TO_CHOOSE: Final = 5
+MIN_VALIDATION_ROWS: Final = 5
 """Rows of each class that a validation share has to hold to choose by."""
 
 DEFAULT_FOLDS: Final = 5
 
-MOST_ROWS_FOR_FOLDS: Final = 5000
+MAX_ROWS_FOR_FOLDS: Final = 5000
 """Above it folds are not taken unasked: they cost as many trainings, and only some rare class is in need of them."""
 
 
@@ -225,9 +225,9 @@ class Part:
         return len(self.indices)
 
     @property
-    def whole_texts(self) -> pa.ChunkedArray:
+    def joined_texts(self) -> pa.ChunkedArray:
         """What the part's rows are compared by: their texts, both of a pair in one."""
-        return self.source.whole_texts.take(pa.array(self.indices))
+        return self.source.joined_texts.take(pa.array(self.indices))
 
     @property
     def labels(self) -> np.ndarray:
@@ -269,7 +269,7 @@ class Parts:
     overlap_dropped: int = 0
 
     @property
-    def chooser(self) -> Part:
+    def selection_part(self) -> Part:
         """The rows whose scores choose: validation, or under folds the training rows, each scored by a model that did
         not see it."""
         return self.train if self.validation is None else self.validation
@@ -283,7 +283,7 @@ class Parts:
 def divide(data: Dataset, config: DataConfig) -> Parts:
     """Parts by the recipe: shares of `data`, or files of their own. Raises DataError where a part cannot be had."""
     check_trainable(data)
-    groups = duplicate_groups(data.whole_texts) if not _all_given(config) else None
+    groups = duplicate_groups(data.joined_texts) if not _all_given(config) else None
     whole = Part(data, np.arange(len(data)))
     rest, test = _part(whole, config.test, groups, config, 1.0)
     left = len(rest) / len(whole)
@@ -292,22 +292,22 @@ def divide(data: Dataset, config: DataConfig) -> Parts:
         assert groups is not None
         if config.folds is None:  # unasked, as many as there can be
             count = min(count, len(np.unique(groups[rest.indices])))
-        held = tuple(folds(groups[rest.indices], rest.labels, count, config.split_seed))
+        held = tuple(make_folds(groups[rest.indices], rest.labels, count, config.split_seed))
         return _without_overlap(Parts(rest, None, test, held, groups), config)
     train, validation = _part(rest, config.validation, groups, config, left)
     return _without_overlap(Parts(train, validation, test, groups=groups), config)
 
 
-def test_folds(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
+def divide_into_test_folds(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
     """`count` times parts: each time another fold of the rows is test, and of the others a share validates.
 
     Raises DataError where a class has fewer different texts than there are folds.
     """
     check_trainable(data)
-    groups, whole = duplicate_groups(data.whole_texts), Part(data, np.arange(len(data)))
+    groups, whole = duplicate_groups(data.joined_texts), Part(data, np.arange(len(data)))
     _check_folds(whole, groups, count)
     rotated = []
-    for held in folds(groups, whole.labels, count, config.split_seed):
+    for held in make_folds(groups, whole.labels, count, config.split_seed):
         test = replace(whole, indices=held)
         rest, left = whole.without(held), 1 - len(held) / len(whole)
         train, validation = _part(rest, config.validation, groups, config, left)
@@ -337,10 +337,10 @@ def _fold_count(rest: Part, config: DataConfig, left: float) -> int:
     if config.folds is not None or isinstance(config.validation, str):
         return config.folds or 0
     rarest = int(count_labels(rest.labels, len(rest.source.label_names)).min())
-    if round(rarest * config.validation / left) >= FEWEST_TO_CHOOSE:
+    if round(rarest * config.validation / left) >= MIN_VALIDATION_ROWS:
         return 0
-    expected = f"a validation share of {config.validation:g} would hold under {FEWEST_TO_CHOOSE} rows of a class"
-    if len(rest) > MOST_ROWS_FOR_FOLDS:
+    expected = f"a validation share of {config.validation:g} would hold under {MIN_VALIDATION_ROWS} rows of a class"
+    if len(rest) > MAX_ROWS_FOR_FOLDS:
         warn(f"{expected}; --folds {DEFAULT_FOLDS} would choose by all {len(rest):,} rows, at as many trainings more")
         return 0
     say(f"{expected}: {DEFAULT_FOLDS} folds of the training rows choose instead (--folds 0 for a single split)")
@@ -372,7 +372,7 @@ def _part(
     return replace(whole, indices=whole.indices[kept]), replace(whole, indices=whole.indices[held])
 
 
-def read_labelled(source: str | Path, config: DataConfig, *, label_names: tuple[str, ...] | None = None) -> Dataset:
+def read_labeled(source: str | Path, config: DataConfig, *, label_names: tuple[str, ...] | None = None) -> Dataset:
     """A file or hub data set with its labels, by the recipe's `data` section; label_names: those that are allowed."""
     columns = config.columns
     return read_dataset(
@@ -390,7 +390,7 @@ def read_labelled(source: str | Path, config: DataConfig, *, label_names: tuple[
 
 
 def _given(source: str, train: Dataset, config: DataConfig) -> Part:
-    data = read_labelled(source, config, label_names=train.label_names)
+    data = read_labeled(source, config, label_names=train.label_names)
     return Part(data, np.arange(len(data)))
 
 
@@ -430,7 +430,7 @@ def _shared(part: Part, other: Part | None) -> np.ndarray:
     """Positions within `part` of the texts that equal one of `other`."""
     if other is None or other.source is part.source:  # shares of one file: split by groups of equal texts
         return np.empty(0, dtype=np.int64)
-    return find_overlap(part.whole_texts, other.whole_texts, near=False)[0]
+    return find_overlap(part.joined_texts, other.joined_texts, near=False)[0]
 
 
 def _overlapping(parts: Parts, found: dict[str, np.ndarray]) -> DataError:

@@ -30,8 +30,8 @@ from sentencex import segment
 
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
-from fullbake.data.duplicates import FEWEST, SHINGLE, find_overlap, normalize, text_hashes
-from fullbake.data.files import FORMS, files_of, open_table
+from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap, normalize, text_hashes
+from fullbake.data.files import FORMATS, files_of, open_table
 from fullbake.data.tables import data_suffix
 from fullbake.data.textfiles import read_text_lines, too_long_error
 
@@ -117,11 +117,11 @@ def file_source(
     if data_suffix(path) == ".txt" and path.is_file():
         key = fingerprint("lines", file_sha256(path), encoding)
         return DocumentSource(str(path), key, lambda: _of_lines(path, encoding), _size([path]))
-    if path.is_file() and data_suffix(path) not in FORMS:
+    if path.is_file() and data_suffix(path) not in FORMATS:
         raise DataError(
             "the form of the file is not known",
             where=str(path),
-            expected=f"a name that ends with .txt, {', '.join(FORMS)}",
+            expected=f"a name that ends with .txt, {', '.join(FORMATS)}",
             got=repr(path.suffix) if path.suffix else "no extension",
             remedy="Name plain text .txt: a paragraph a line, a blank line between documents.",
         )
@@ -204,7 +204,7 @@ def first_paragraphs(source: DocumentSource, characters: int) -> DocumentSource:
 _CHUNK_TEXTS: Final = 50_000
 _CHUNK_CHARACTERS: Final = 32_000_000
 
-_KEY: Final = FEWEST + SHINGLE - 1
+_KEY: Final = MIN_SHINGLES + SHINGLE_LENGTH - 1
 """Characters by which held-back texts are looked up; shorter ones are found as whole paragraphs only."""
 
 
