@@ -7,11 +7,8 @@ imported where a tokenizer is loaded, so that ids can be had from a bundle's tok
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerFast
-
 from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
-from fullbake.models.pretrained import load_config, max_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -151,8 +148,10 @@ def _first_line(error: Exception) -> str:
 # What a base's tokenizer says
 
 
-def load_mlm_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
+def load_mlm_tokenizer(base: str | Path) -> "PreTrainedTokenizerFast":
     """The base's tokenizer, which must know a mask token. Raises BaseModelError."""
+    from fullbake.models.pretrained import load_config, max_positions
+
     tokenizer = load_tokenizer(base)
     config = load_config(base)
     set_defaults(
