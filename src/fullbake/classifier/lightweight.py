@@ -25,6 +25,7 @@ from fullbake.core import storage
 from fullbake.core.runtime import device
 from fullbake.evaluation.decisions import Decision, probabilities
 from fullbake.models.encoding import Encoded, tokenize
+from fullbake.models.families import WeightNames, family_of
 from fullbake.models.heads import build_head, pool
 
 TensorDict = dict[str, Tensor]
@@ -109,52 +110,11 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Family:
-    """How a family names what it has. layer: prefix of a layer's weights, with its number. norms: after attention, and
-    after the feed-forward part. dense: query, key, value, output, and both of the feed-forward part. heads, depth,
-    activation: the config's words."""
-
-    layer: str
-    norms: tuple[str, str]
-    dense: tuple[str, str, str, str, str, str]
-    heads: str
-    depth: str
-    activation: str
-
-
-_FAMILIES = {
-    "bert": _Family(
-        "encoder.layer.{}.",
-        ("attention.output.LayerNorm", "output.LayerNorm"),
-        (
-            "attention.self.query",
-            "attention.self.key",
-            "attention.self.value",
-            "attention.output.dense",
-            "intermediate.dense",
-            "output.dense",
-        ),
-        "num_attention_heads",
-        "num_hidden_layers",
-        "hidden_act",
-    ),
-    "distilbert": _Family(
-        "transformer.layer.{}.",
-        ("sa_layer_norm", "output_layer_norm"),
-        ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
-        "n_heads",
-        "n_layers",
-        "activation",
-    ),
-}
-
-
-@dataclass(frozen=True)
 class _Network:
     """An encoder and its head. config: the encoder's. prefix: of the encoder's weights. head: the last hidden states
     (1, tokens, width) -> logits (1, classes)."""
 
-    family: _Family
+    names: WeightNames
     config: dict[str, Any]
     weights: TensorDict
     prefix: str
@@ -166,8 +126,8 @@ class _Network:
 
     def _hidden(self, ids: Tensor, types: Tensor) -> Tensor:
         hidden = self._embedded(ids, types)
-        for number in range(self.config[self.family.depth]):
-            hidden = self._layer(hidden, self.family.layer.format(number))
+        for number in range(self.config[self.names.depth]):
+            hidden = self._layer(hidden, self.names.layer.format(number))
         return hidden
 
     def _embedded(self, ids: Tensor, types: Tensor) -> Tensor:
@@ -178,16 +138,16 @@ class _Network:
         return self._norm(summed, "embeddings.LayerNorm")
 
     def _layer(self, hidden: Tensor, layer: str) -> Tensor:
-        query, key, value, output, inner, outer = (layer + name for name in self.family.dense)
+        query, key, value, output, inner, outer = (layer + name for name in self.names.dense)
         asked, known, told = (self._split(self._dense(hidden, name)) for name in (query, key, value))
         mixed = functional.scaled_dot_product_attention(asked, known, told).transpose(1, 2).flatten(2)
-        after, last = (layer + name for name in self.family.norms)
+        after, last = (layer + name for name in self.names.norms)
         hidden = self._norm(hidden + self._dense(mixed, output), after)
         return self._norm(hidden + self._dense(functional.gelu(self._dense(hidden, inner)), outer), last)
 
     def _split(self, states: Tensor) -> Tensor:
         """(1, tokens, width) -> (1, heads, tokens, width of a head)."""
-        heads = states.view(*states.shape[:2], self.config[self.family.heads], -1)
+        heads = states.view(*states.shape[:2], self.config[self.names.heads], -1)
         return heads.transpose(1, 2)
 
     def _dense(self, inputs: Tensor, name: str) -> Tensor:
@@ -207,14 +167,14 @@ def _network(folder: Path) -> _Network | None:
     config = _read(folder, "config.json")
     ours = config.get("model_type") == "fullbake"
     inner = config["encoder"] if ours else config
-    family = _FAMILIES.get(inner.get("model_type", ""))
-    if family is None or inner.get(family.activation) != "gelu":
+    names = family_of(inner.get("model_type", "")).weights
+    if names is None or inner.get(names.activation) != "gelu":
         return None
     weights = load_file(folder / "model.safetensors")
     if ours:
-        return _Network(family, inner, weights, "encoder.", _own_head(config, weights))
+        return _Network(names, inner, weights, "encoder.", _own_head(config, weights))
     prefix = f"{inner['model_type']}."
-    return _Network(family, inner, weights, prefix, _standard_head(inner["model_type"], weights))
+    return _Network(names, inner, weights, prefix, _standard_head(names, weights))
 
 
 def _own_head(config: dict[str, Any], weights: TensorDict) -> Callable[[Tensor], Tensor]:
@@ -227,8 +187,8 @@ def _own_head(config: dict[str, Any], weights: TensorDict) -> Callable[[Tensor],
     return lambda hidden: head(pool(hidden, None, config["pooling"]))
 
 
-def _standard_head(family: str, weights: TensorDict) -> Callable[[Tensor], Tensor]:
-    dense, activate = ("bert.pooler.dense", torch.tanh) if family == "bert" else ("pre_classifier", functional.relu)
+def _standard_head(names: WeightNames, weights: TensorDict) -> Callable[[Tensor], Tensor]:
+    dense, activate = names.head_dense, {"tanh": torch.tanh, "relu": functional.relu}[names.head_activation]
 
     def head(hidden: Tensor) -> Tensor:
         pooled = activate(functional.linear(hidden[:, 0], weights[f"{dense}.weight"], weights[f"{dense}.bias"]))
