@@ -4,14 +4,8 @@ These are the parts of numpy's random module whose streams are promised not to c
 methods may. Whatever has to repeat bit for bit after a kill, or years later, draws from here.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    pass
-
 
 Ids = npt.NDArray[np.int64]
 
@@ -39,9 +33,13 @@ def random_permutation(random: np.random.PCG64, size: int) -> Ids:
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch (all devices), so that initialization and dropout repeat."""
-    from accelerate.utils import set_seed
+    import random
 
-    set_seed(seed)
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -49,7 +47,6 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
     Dropout is thus a pure function of (seed, step, rank): going on at step k needs no saved random state.
     """
-    import numpy as np
     import torch
 
     torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(step, rank)).generate_state(1, np.uint64)[0] >> 1))

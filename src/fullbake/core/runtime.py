@@ -9,7 +9,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,14 +39,24 @@ def device() -> "torch.device":
     return found or torch.device("cpu")
 
 
-def mixed_precision(precision: str) -> str:
-    """`auto`, `fp32` or `bf16` -> what accelerate calls it: bf16 by itself only on a GPU that has it."""
+def uses_bf16(precision: str) -> bool:
+    """Return True if training computes in bfloat16 where torch's autocast allows it.
+
+    Args:
+        precision: `fp32`, `bf16`, or `auto`: bf16 on a CUDA GPU that supports it, fp32 elsewhere.
+    """
     import torch
 
     if precision == "auto":
-        has_bf16 = device().type == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16" if has_bf16 else "no"
-    return {"fp32": "no", "bf16": "bf16"}[precision]
+        return device().type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
+
+
+def autocast(precision: str) -> AbstractContextManager[object]:
+    """Return a context manager in which the forward pass computes in the given precision (see `uses_bf16`)."""
+    import torch
+
+    return torch.autocast(device().type, torch.bfloat16) if uses_bf16(precision) else nullcontext()
 
 
 def threads() -> int:
@@ -152,13 +162,11 @@ def join_ranks() -> None:
     if world_size() == 1:
         return
     import torch.distributed
-    from accelerate import PartialState
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not torch.distributed.is_initialized():  # figures travel as CPU tensors, gradients where they are
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    PartialState()
 
 
 def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":

@@ -109,7 +109,7 @@ def _can_train_together(heads: Sequence[nn.Module], settings: HeadSettings) -> b
         isinstance(head, nn.Sequential) and all(isinstance(part, _CHAINED) for part in head.children())
         for head in heads
     )
-    plain = runtime.mixed_precision(settings.training.precision) == "no" and settings.training.optimizer != "lbfgs"
+    plain = not runtime.uses_bf16(settings.training.precision) and settings.training.optimizer != "lbfgs"
     return len(heads) > 1 and chained and plain
 
 

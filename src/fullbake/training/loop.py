@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from fullbake.config.sections import TrainingConfig
@@ -105,8 +103,6 @@ class _Training:
         self, module: nn.Module, work: TrainingWork, config: TrainingConfig, checkpoints: Checkpoints | None
     ) -> None:
         self.module, self.work, self.config, self.checkpoints = module, work, config, checkpoints
-        AcceleratorState._reset_state()  # it is one for the process, and would refuse another precision
-        self.accelerator = Accelerator(mixed_precision=runtime.mixed_precision(config.precision))
         self.optimizer = make_optimizer(config, work.groups)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [parameter for group in work.groups for parameter in group["params"]]
@@ -150,7 +146,7 @@ class _Training:
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
             raise divergence_fault(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         self.state.norm_sum += norm if math.isfinite(norm) else 0.0
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -159,13 +155,13 @@ class _Training:
     def _backward(self, step: Step, share: Step, *, penalized: bool) -> float:
         """Gradients of the step's mean loss, as far as this share goes. Returns its part of that loss."""
         total = 0.0
-        with self.accelerator.autocast():
+        with runtime.autocast(self.config.precision):
             for loss in self.work.loss_fn(self.module, step, share):
-                self.accelerator.backward(loss)
+                loss.backward()
                 _fill_gradients(self.parameters)
                 total += loss.item()
             if self.work.penalty is not None and penalized:
-                self.accelerator.backward(self.work.penalty(self.module))
+                self.work.penalty(self.module).backward()
         return total
 
     def _factor(self, step: int) -> float:
