@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "safetensors")
+"""Libraries whose versions are recorded with every run and hashed into cache keys."""
+
+OPTIONAL_LIBRARIES = ("accelerate",)
+"""Libraries of that list that need not be installed. Training no longer uses accelerate, but its version was part of the
+cache keys: where it is still installed, it stays there, so that existing caches are found."""
 
 
 def cache_dir(override: str | Path | None = None) -> Path:
@@ -143,8 +148,15 @@ def keep_freed_memory() -> None:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the libraries' versions, as saved with every run."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
+    """Return the versions of Python and of the libraries, by name, as they are saved with every run."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if name not in OPTIONAL_LIBRARIES:
+                raise
+    return found
 
 
 def rank() -> int:
