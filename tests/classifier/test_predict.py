@@ -14,7 +14,8 @@ from helpers.rows import make_rows, train, write_csv
 from fullbake import Classifier, evaluate, predict_file
 from fullbake.core.errors import DataError, OutputError
 from fullbake.data.dataset import read_dataset
-from fullbake.data.files import open_lines, open_table
+from fullbake.data.files import open_table
+from fullbake.data.plain_text import open_lines
 
 Bases = Callable[..., Path]
 ROWS = [(text, str(number)) for number, (text, _) in enumerate(make_rows(9, seed=7))] + [("", "9"), ('a, "b"\nc', "10")]

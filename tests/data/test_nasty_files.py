@@ -68,7 +68,7 @@ def test_a_folder(corpus: Path, name: str, case: Case) -> None:
 
 
 def test_a_pipe_is_refused_and_not_waited_for(corpus: Path) -> None:
-    with pytest.raises(Error, match=r"a_pipe.csv: this is no regular file[\s\S]*save it to a file"):
+    with pytest.raises(Error, match=r"a_pipe.csv: this is not a regular file[\s\S]*save it to a file"):
         read_dataset(corpus / "a_pipe.csv", text="text", label="label")
 
 

@@ -97,9 +97,9 @@ DELIMITED = [
     refuse("extra_comma_once.csv", "text,label\na,1\nb, too,2\n", "line 3", "too long", "Quote"),
     refuse("short_row.csv", "text,label,id\na,1,7\nb,2\n", "line 3", "too short"),
     refuse("trailing_comma.csv", "text,label\na,1,\n", "line 2", "too long"),
-    refuse("same_name_twice.csv", "text,label,text\na,1,b\n", "line 1", "'text' stands twice"),
+    refuse("same_name_twice.csv", "text,label,text\na,1,b\n", "line 1", "'text' occurs twice"),
     read("one_name_empty.csv", ",text,label\n0,a,1\n1,b,2\n", AB),
-    refuse("two_names_empty.csv", ",,text,label\n0,0,a,1\n", "line 1", "stands twice"),
+    refuse("two_names_empty.csv", ",,text,label\n0,0,a,1\n", "line 1", "occurs twice"),
     refuse("no_header.csv", "a,1\nb,2\n", "line 1", "no column 'text'", "names"),
     refuse("label_misspelt.csv", "text,lable\na,1\n", "'label'", "'lable'"),
     refuse("empty.csv", "", "empty"),
@@ -148,8 +148,8 @@ JSON = [
     refuse("a_word_then_lists.jsonl", '{"text": "a", "label": "x"}\n' * 5000 + '{"text": "b", "label": ["x"]}\n', "line 5001", "list"),
     refuse("list_of_null.jsonl", '{"text": "a", "label": ["x", null]}\n', "line 1", "null"),
     refuse("list_of_lists.jsonl", '{"text": "a", "label": [["x"]]}\n', "line 1", "list"),
-    refuse("half_a_last_line.jsonl", '{"text": "a", "label": "1"}\n{"text": "b", "la', "line 2", "written whole"),
-    refuse("same_name_twice.jsonl", '{"text": "a", "label": "1", "label": "2"}\n', "line 1", "'label' stands twice"),
+    refuse("half_a_last_line.jsonl", '{"text": "a", "label": "1"}\n{"text": "b", "la', "line 2", "written completely"),
+    refuse("same_name_twice.jsonl", '{"text": "a", "label": "1", "label": "2"}\n', "line 1", "'label' occurs twice"),
     refuse("array_of_rows.jsonl", '[{"text": "a", "label": "1"}]\n', "line 1", "not an object"),
     refuse("pretty_printed.jsonl", '{\n  "text": "a",\n  "label": "1"\n}\n', "line 1", "JSON"),
     refuse("blank_line_within.jsonl", '{"text": "a", "label": "1"}\n\n{"text": "b", "label": "2"}\n', "line 2", "blank"),
@@ -196,7 +196,7 @@ PARQUET = [
     refuse("no_such_column.parquet", _parquet(texts=_TWO, label=["1", "2"]), "'text'", "'texts'"),
     refuse("cut_off.parquet", _parquet(text=_TWO, label=["1", "2"])[:-20], "Parquet"),
     refuse("a_csv.parquet", "text,label\na,1\n", "Parquet"),
-    refuse("packed.parquet.gz", gzip.compress(_parquet(text=_TWO, label=["1", "2"])), "unpack"),
+    refuse("packed.parquet.gz", gzip.compress(_parquet(text=_TWO, label=["1", "2"])), "decompress"),
 ]  # fmt: skip
 
 _CSV = b"text,label\na,1\nb,2\n"
@@ -218,8 +218,8 @@ PACKED = [
     read("frames.csv.zst", _zstd(_CSV[:13]) + _zstd(_CSV[13:]), AB),
     read("latin1.csv.gz", gzip.compress(TABLE.encode("latin-1")), UMLAUTS, encoding="latin-1"),
     refuse("bad_row.csv.gz", gzip.compress(b"text,label\na,1\nb,c,2\n"), "line 3", "too long"),
-    refuse("cut_off.csv.gz", gzip.compress(_CSV * 1000)[:-12], "gzip", "written whole"),
-    refuse("cut_off.csv.zst", _zstd(_CSV * 1000)[:-4], "zstd", "written whole"),
+    refuse("cut_off.csv.gz", gzip.compress(_CSV * 1000)[:-12], "gzip", "written completely"),
+    refuse("cut_off.csv.zst", _zstd(_CSV * 1000)[:-4], "zstd", "written completely"),
     refuse("not_packed.csv.gz", _CSV, "gzip"),
     refuse("not_packed.csv.zst", _CSV, "zstd"),
     refuse("packed_unsaid.csv", gzip.compress(_CSV), "line 1", "0x8b"),
@@ -255,7 +255,7 @@ FOLDERS: list[tuple[str, list[Case], Case]] = [
     (
         "several_forms",
         [Case("0.csv", _CSV), Case("1.jsonl", _LINES)],
-        refuse("several_forms", b"", "0.csv", "1.jsonl", "forms"),
+        refuse("several_forms", b"", "0.csv", "1.jsonl", "several formats"),
     ),
     (
         "readme_within",

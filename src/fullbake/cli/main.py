@@ -57,29 +57,19 @@ def train(
 ) -> None:
     """Train a classifier on a labelled file and save it as a bundle.
 
-    Parameters
-    ----------
-    data: Path
-        Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
-    out_folder: Path
-        Folder for the bundle.
-    recipe: str
-        A shipped recipe by name (see `fullbake recipes`), a YAML file, or the folder of a bundle, whose recipe is run
-        again. Default: the shipped one that fits --way and --head.
-    overwrite: bool
-        Replace what stands in the output folder, once the new bundle is complete.
-    checkpoint_every: str
-        Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the
-        bundle is done.
-    resume: bool
-        Go on with the unfinished run, and refuse to start anew. Without it an unfinished run of the same recipe and
-        data is gone on with where there is one.
-    resume_anyway: bool
-        Go on although the recipe, the data or the installed libraries differ.
-    restart: bool
-        Throw an unfinished run away and start anew.
-    cache_dir: Path
-        Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        data: Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
+        out_folder: Folder for the bundle.
+        recipe: A shipped recipe by name (see `fullbake recipes`), a YAML file, or the folder of a bundle, whose recipe is run
+            again. Default: the shipped one that fits --way and --head.
+        overwrite: Replace what stands in the output folder, once the new bundle is complete.
+        checkpoint_every: Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the
+            bundle is done.
+        resume: Go on with the unfinished run, and refuse to start anew. Without it an unfinished run of the same recipe and
+            data is gone on with where there is one.
+        resume_anyway: Go on although the recipe, the data or the installed libraries differ.
+        restart: Throw an unfinished run away and start anew.
+        cache_dir: Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
@@ -108,14 +98,10 @@ def evaluate(
 ) -> None:
     """Score a saved classifier on a labelled file. Columns are those of its training where no other is named.
 
-    Parameters
-    ----------
-    bundle: Path
-        Folder that `fullbake train` wrote.
-    data: Path
-        Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
-    json: bool
-        Print every figure as JSON instead of tables.
+    Args:
+        bundle: Folder that `fullbake train` wrote.
+        data: Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
+        json: Print every figure as JSON instead of tables.
     """
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import evaluate as evaluate_rows
@@ -143,21 +129,16 @@ def predict(
 ) -> None:
     """Classify the rows of a file, lines on stdin, or texts. Columns are those of its training where no other is named.
 
-    Parameters
-    ----------
-    bundle: Path
-        Folder that `fullbake train` wrote.
-    inputs: str
-        One file (.csv, .tsv, .jsonl, .parquet), or texts; of a classifier of pairs, one pair. Default: a text a line on
-        stdin.
-    out_file: Path
-        File for the rows with `predicted`, `score` and `score:<class>` beside them. Default: stdout.
-    prefix: str
-        Put before the names of the new columns, where one of them is taken.
-    overwrite: bool
-        Replace the output file, once the new one is complete.
+    Args:
+        bundle: Folder that `fullbake train` wrote.
+        inputs: One file (.csv, .tsv, .jsonl, .parquet), or texts; of a classifier of pairs, one pair. Default: a text a line on
+            stdin.
+        out_file: File for the rows with `predicted`, `score` and `score:<class>` beside them. Default: stdout.
+        prefix: Put before the names of the new columns, where one of them is taken.
+        overwrite: Replace the output file, once the new one is complete.
     """
-    from fullbake.data.files import FORMATS, open_lines
+    from fullbake.data.files import FORMATS
+    from fullbake.data.plain_text import open_lines
 
     from_stdin = not inputs
     from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMATS or os.path.isdir(inputs[0]))
@@ -242,19 +223,13 @@ def inspect(
 ) -> None:
     """Look at a labelled file before training: labels, lengths, duplicates, likely leaks and mistakes.
 
-    Parameters
-    ----------
-    data: Path
-        Labelled rows: .csv, .tsv, .jsonl or .parquet, a folder of such files, or the id of a hub data set.
-    json: bool
-        Print every fact as JSON instead of tables.
-    plot: Path
-        File for a picture of the labels and lengths (PNG).
-    suspects: Path
-        CSV file for the rows in order of how likely their label is wrong, for a person to check. Needs --base, whose
-        features it compares, and `pip install 'fullbake[suspects]'`.
-    cache_dir: Path
-        Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        data: Labelled rows: .csv, .tsv, .jsonl or .parquet, a folder of such files, or the id of a hub data set.
+        json: Print every fact as JSON instead of tables.
+        plot: File for a picture of the labels and lengths (PNG).
+        suspects: CSV file for the rows in order of how likely their label is wrong, for a person to check. Needs --base, whose
+            features it compares, and `pip install 'fullbake[suspects]'`.
+        cache_dir: Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     given = flags.model_dump(exclude_none=True)
     recipe = Recipe.load(**({"base": "none given"} | given))
@@ -323,23 +298,15 @@ def summary(
 ) -> None:
     """Print the layers of a base or a classifier on it: output shapes, parameters, what trains. Needs no weights.
 
-    Parameters
-    ----------
-    base: str
-        Folder with a config.json, hub id, or `demo`.
-    way: str
-        finetune or frozen. Default: the base alone.
-    head: str
-        standard, linear or mlp.
-    num_labels: int
-        Number of classes.
-    pooling: str
-        How a linear or mlp head's input is pooled: cls, mean, max or cls+mean. Default: cls, unless the base names
-        its own.
-    layers: int
-        Blocks of an mlp head. Default: 2.
-    width: int
-        Units of each block. Default: as wide as the base.
+    Args:
+        base: Folder with a config.json, hub id, or `demo`.
+        way: finetune or frozen. Default: the base alone.
+        head: standard, linear or mlp.
+        num_labels: Number of classes.
+        pooling: How a linear or mlp head's input is pooled: cls, mean, max or cls+mean. Default: cls, unless the base names
+            its own.
+        layers: Blocks of an mlp head. Default: 2.
+        width: Units of each block. Default: as wide as the base.
     """
     chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
     from fullbake.models.summary import summarize
@@ -351,12 +318,9 @@ def summary(
 def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
     """Show what the cache of frozen features holds, or clear it.
 
-    Parameters
-    ----------
-    clear: bool
-        Remove all of it.
-    cache_dir: Path
-        Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        clear: Remove all of it.
+        cache_dir: Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
     from fullbake.core.console import amount
     from fullbake.training.job import feature_cache
@@ -372,10 +336,8 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
 def recipes(name: str | None = None, /) -> None:
     """List the shipped recipes, or print one as YAML with every field.
 
-    Parameters
-    ----------
-    name: str
-        The recipe to print.
+    Args:
+        name: The recipe to print.
     """
     if name is not None:
         print_line(Recipe.load(name, base="demo").to_yaml().rstrip())

@@ -1,21 +1,43 @@
-"""Columns of Arrow as tables of strings: Parquet files, and hub data sets.
+"""Parquet files and hub data sets: columns of Arrow read as strings, Parquet written with its types kept.
 
-Every value becomes the string that Python writes for it (`1.0`, not `1`, for a float); lists are let in where they are
-asked for. pyarrow is imported when the first such table is opened.
+Every value becomes the string that Python writes for it (`1.0`, not `1`, for a float). Lists of plain values are
+read where the caller allows them. pyarrow is imported when the first such table is opened.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, Final, cast
 
 from fullbake.core.errors import DataError
-from fullbake.data.tables import CHUNK_CHARACTERS, Chunk, Table, null_value_error, select_columns
-from fullbake.data.textfiles import check_unique
+from fullbake.data.tables import (
+    CHUNK_CHARACTERS,
+    AddedColumns,
+    Chunk,
+    Format,
+    ReadOptions,
+    Table,
+    check_unique,
+    null_value_error,
+    select_columns,
+)
 
 Batches = Callable[[int, bool], Iterator[Any]]
-"""(rows at most, whether to read all columns) -> pyarrow.RecordBatch after RecordBatch."""
+"""Called with the most rows of a batch and whether to read all columns; returns pyarrow.RecordBatch objects."""
+
+
+def open_parquet(path: Path, options: ReadOptions) -> Table:
+    """Open a Parquet file; its schema is read now, its rows when the table is read.
+
+    Raises:
+        DataError: the file is not Parquet, lacks a wanted column, or that column holds no plain values.
+    """
+    with _parquet_file(path) as file:
+        schema = file.schema_arrow
+    columns = None if options.columns is None else list(options.columns)
+    batches = partial(_parquet_batches, path, columns)
+    return arrow_table(str(path), schema, batches, columns, nullable=options.nullable, lists=options.lists)
 
 
 def arrow_table(
@@ -27,7 +49,19 @@ def arrow_table(
     nullable: Sequence[str] = (),
     lists: Sequence[str] = (),
 ) -> Table:
-    """A table over record batches of pyarrow, wherever they come from (Parquet files, hub data sets)."""
+    """Make a table of pyarrow's record batches, wherever they come from (Parquet files, hub data sets).
+
+    Args:
+        source: what errors call the table.
+        schema: pyarrow's schema of all columns.
+        batches: reads the batches from the start.
+        columns: the wanted columns; None takes all.
+        nullable: columns in which null and NaN become "".
+        lists: columns in which lists of plain values are allowed.
+
+    Raises:
+        DataError: a wanted column is missing or holds no plain values, or a name occurs twice.
+    """
     names = tuple(schema.names)
     check_unique(names, source)
     wanted = select_columns(source, names, columns)
@@ -39,62 +73,110 @@ def arrow_table(
         start = 1
         for batch in batches(size, keep):
             positions = list(range(start, start + batch.num_rows))
-            values = {name: _arrow_column(source, batch, name, start, name in nullable) for name in wanted}
+            values = {name: _column_values(source, batch, name, start, name in nullable) for name in wanted}
             yield Chunk(source, "row", values, positions, batch if keep else None)
             start += batch.num_rows
 
-    return Table(source, "parquet", names, wanted, "row", read, schema)
+    def string_rows(chunk: Chunk) -> Iterator[list[str]]:
+        fields = [arrow_strings(chunk.source, chunk.originals, name, chunk.positions[0]) for name in names]
+        return (list(row) for row in zip(*fields, strict=True))
+
+    return Table(source, "parquet", names, wanted, "row", read, string_rows, schema)
 
 
-def _is_list(field: Any) -> bool:
-    from pyarrow import types
+def arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool = False) -> list[str]:
+    """Return a column of a record batch as strings.
 
-    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
-    return any(is_kind(field.type) for is_kind in kinds)
+    Args:
+        source: what errors call the table.
+        batch: a pyarrow.RecordBatch.
+        name: the column.
+        start: the number of the batch's first row, for errors.
+        nullable: return "" for null and NaN instead of raising.
+
+    Returns:
+        (rows,) strings; floats as Python writes them (`1.0`, not `1`).
+
+    Raises:
+        DataError: a null that is not allowed, bytes that are not UTF-8, or a type that is not plain (lists, structs,
+            times, bytes).
+    """
+    _check_type(source, batch.schema.field(name))
+    try:
+        values = _as_strings(batch.column(name))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"column {name!r} holds bytes that are not UTF-8",
+            where=f"{source}, rows {start} to {start + batch.num_rows - 1}",
+            got=f"the byte 0x{error.object[error.start : error.start + 1].hex()}",
+            remedy="Write the column again from its source.",
+        ) from None
+    if None in values and not nullable:
+        raise null_value_error(name, f"{source}, row {start + values.index(None)}", "null")
+    return [value or "" for value in values]
 
 
-def _arrow_column(source: str, batch: Any, name: str, start: int, nullable: bool) -> list[Any]:
-    """A column's values: strings, or lists of strings; of these a null is the empty string where it may be."""
-    if not _is_list(batch.schema.field(name)):
-        return arrow_strings(source, batch, name, start, nullable)
+@contextlib.contextmanager
+def open_parquet_writer(stream: BinaryIO, source: Table, added: AddedColumns) -> Iterator["ParquetWriter"]:
+    """Write a Parquet file to a binary stream: the rows given to the yielded writer.
+
+    Columns of a Parquet source keep their types; those of other sources become strings.
+    """
     import pyarrow as pa
+    from pyarrow import parquet
 
-    column = batch.column(name)
-    values: list[Any] = []
-    for index, items in enumerate(column):
-        if not items.is_valid:
-            if not nullable:
-                raise null_value_error(name, f"{source}, row {start + index}", "null")
-            values.append("")
-            continue
-        row = pa.RecordBatch.from_arrays([items.values], [name])
-        values.append(arrow_strings(f"{source}, row {start + index}, item of the list", row, name, 1))
-    return values
+    schema = source.schema
+    if schema is None:
+        schema = pa.schema([(name, pa.large_string()) for name in source.names])
+    for name, kind in added.items():
+        schema = schema.append(pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind)))
+    with parquet.ParquetWriter(stream, schema) as opened:  # type: ignore[no-untyped-call]
+        yield ParquetWriter(opened, source, schema)
 
 
-def parquet_table(
-    path: Path, columns: Sequence[str] | None, *, nullable: Sequence[str] = (), lists: Sequence[str] = ()
-) -> Table:
-    """A Parquet file; its schema is read now, its rows when asked for."""
-    with _parquet_file(path) as file:
-        schema = file.schema_arrow
-    wanted = None if columns is None else list(columns)
-    batches = partial(_parquet_batches, path, wanted)
-    return arrow_table(str(path), schema, batches, columns, nullable=nullable, lists=lists)
+class ParquetWriter:
+    """Writes record batches.
+
+    Args:
+        opened: pyarrow's own writer.
+        source: the table whose rows are written.
+        schema: of the file: the source's columns, then the added ones.
+    """
+
+    def __init__(self, opened: Any, source: Table, schema: Any) -> None:
+        self._opened, self._source, self._schema = opened, source, schema
+
+    def write(self, chunk: Chunk, added: Mapping[str, Any]) -> None:
+        """Append the rows of one chunk; see `Writer.write`."""
+        import pyarrow as pa
+
+        columns: list[Any]
+        if self._source.schema is not None:
+            columns = chunk.originals.columns
+        else:
+            rows = self._source.string_rows(chunk)
+            columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
+        kinds = self._schema.types[len(columns) :]
+        new_columns = [pa.array(values, kind) for values, kind in zip(added.values(), kinds, strict=True)]
+        self._opened.write_batch(pa.record_batch([*columns, *new_columns], schema=self._schema))
+
+
+PARQUET: Final = Format("parquet", open_parquet, open_parquet_writer, is_text=False)
 
 
 def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: bool) -> Iterator[Any]:
     with _parquet_file(path) as file:
+        # pyarrow cuts batches by rows only: estimate how many hold CHUNK_CHARACTERS from the bytes of an average row
         metadata = file.metadata
         groups = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
-        width = max(1, sum(groups) // max(1, metadata.num_rows))
-        rows = max(1, min(size, CHUNK_CHARACTERS // width))
+        row_bytes = max(1, sum(groups) // max(1, metadata.num_rows))
+        rows = max(1, min(size, CHUNK_CHARACTERS // row_bytes))
         yield from file.iter_batches(batch_size=rows, columns=None if keep else columns)
 
 
 @contextlib.contextmanager
 def _parquet_file(path: Path) -> Iterator[Any]:
-    """Open; what pyarrow makes of a damaged file, now or while its rows are read, becomes a DataError."""
+    """Open a Parquet file; pyarrow's errors about damage, now or while the block reads rows, become DataError."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -107,11 +189,12 @@ def _parquet_file(path: Path) -> Iterator[Any]:
             "this cannot be read as Parquet",
             where=str(path),
             got=str(error).splitlines()[0],
-            remedy="Check that the file was written whole, and that it is Parquet.",
+            remedy="Check that the file was written completely, and that it is Parquet.",
         ) from None
 
 
 def _check_type(source: str, field: Any) -> None:
+    """Raise DataError unless a pyarrow field has plain values, or is a dictionary of them."""
     from pyarrow import types
 
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
@@ -135,35 +218,40 @@ def _check_type(source: str, field: Any) -> None:
         )
 
 
-def arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool = False) -> list[str]:
-    """A batch's column as strings; floats as Python writes them (`1.0`, not `1`). start: its first row's
-    number.
+def _is_list(field: Any) -> bool:
+    from pyarrow import types
 
-    Raises DataError for a null (unless nullable: then the empty string), and for lists, structs, times and
-    bytes.
-    """
-    _check_type(source, batch.schema.field(name))
-    try:
-        values = _as_strings(batch.column(name))
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"column {name!r} holds bytes that are not UTF-8",
-            where=f"{source}, rows {start} to {start + batch.num_rows - 1}",
-            got=f"the byte 0x{error.object[error.start : error.start + 1].hex()}",
-            remedy="Write the column again from its source.",
-        ) from None
-    if None in values and not nullable:
-        raise null_value_error(name, f"{source}, row {start + values.index(None)}", "null")
-    return [value or "" for value in values]
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
+    return any(is_kind(field.type) for is_kind in kinds)
+
+
+def _column_values(source: str, batch: Any, name: str, start: int, nullable: bool) -> list[Any]:
+    """Return a column's values: strings, or lists of strings, in which a null row becomes "" where that is allowed."""
+    if not _is_list(batch.schema.field(name)):
+        return arrow_strings(source, batch, name, start, nullable)
+    import pyarrow as pa
+
+    values: list[Any] = []
+    for index, items in enumerate(batch.column(name)):
+        if not items.is_valid:
+            if not nullable:
+                raise null_value_error(name, f"{source}, row {start + index}", "null")
+            values.append("")
+            continue
+        row = pa.RecordBatch.from_arrays([items.values], [name])
+        values.append(arrow_strings(f"{source}, row {start + index}, item of the list", row, name, 1))
+    return values
 
 
 def _as_strings(column: Any) -> list[str | None]:
+    """Return the values of a plain column as strings, None for null and NaN."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not pa.types.is_floating(column.type):
         return cast(list[str | None], column.cast(pa.large_string()).to_pylist())
-    literals = column.to_numpy(zero_copy_only=False).astype(str).tolist()
+    # pyarrow would write 1.0 as "1"; numpy writes floats as Python does
+    strings = column.to_numpy(zero_copy_only=False).astype(str).tolist()
     absent = column.is_null(nan_is_null=True).to_pylist()
-    return [None if gone else text for gone, text in zip(absent, literals, strict=True)]
+    return [None if is_null else string for is_null, string in zip(absent, strings, strict=True)]

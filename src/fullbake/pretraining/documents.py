@@ -32,8 +32,8 @@ from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap, normalize, text_hashes
 from fullbake.data.files import FORMATS, files_of, open_table
+from fullbake.data.plain_text import read_file_lines, too_long_error
 from fullbake.data.tables import data_suffix
-from fullbake.data.textfiles import read_text_lines, too_long_error
 
 LONGEST_SENTENCE_TEXT: Final = 5_000
 """Characters that are looked at together. Quotation marks are paired within them, so that a stray one hides the ends of
@@ -156,7 +156,7 @@ def _size(files: Sequence[Path]) -> int | None:
 
 
 def _of_lines(path: Path, encoding: str) -> Iterator[Document]:
-    lines = read_text_lines(path, encoding, LONGEST_PARAGRAPH)
+    lines = read_file_lines(path, encoding, LONGEST_PARAGRAPH)
     return _split_long_document((f"{path}, line {number}", line) for number, line in lines)
 
 

@@ -1,0 +1,230 @@
+"""Text files as lines: encodings, bytes that do not fit them, NUL characters; plain lines as a table of one column.
+
+The encoding is what the caller says, never guessed. A byte that does not fit it is an error with its line and its
+offset. A NUL character is refused, because it means a damaged file, or UTF-16 that is read as UTF-8.
+"""
+
+import codecs
+import contextlib
+import io
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from fullbake.core.errors import DataError
+from fullbake.data.tables import Chunk, Table, open_binary, split_chunks
+
+
+@contextlib.contextmanager
+def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
+    """Open a text file, compressed or not, for reading; its lines end at LF alone and keep their line ends.
+
+    A byte order mark is removed from UTF-8. UTF-16 and UTF-32 need one, unless the encoding names a byte order.
+
+    Args:
+        path: the file.
+        encoding: a name that Python's codecs know.
+
+    Yields:
+        The open file.
+
+    Raises:
+        DataError: Python does not know the encoding; or, while the block reads, a byte does not fit it.
+    """
+    codec = _codec_name(path, encoding)
+    try:
+        with open_binary(path) as raw, io.TextIOWrapper(raw, encoding=codec, newline="\n") as handle:
+            yield handle
+    except UnicodeError:
+        raise _find_undecodable(path, encoding, codec) from None
+
+
+@contextlib.contextmanager
+def utf8_writer(stream: BinaryIO) -> Iterator[TextIO]:
+    """Wrap a binary stream for writing UTF-8 text without changing line ends; the stream stays open afterwards."""
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    try:
+        yield text
+        text.flush()
+    finally:
+        text.detach()
+
+
+def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -> Table:
+    """Open the lines of a UTF-8 stream as a table of one column. It can be read only once.
+
+    Args:
+        stream: the bytes.
+        name: what errors call the stream.
+        column: the name of the column.
+
+    Returns:
+        The table; a blank line is a row with an empty text.
+    """
+    rows = read_stream_lines(stream, name)
+
+    def read(size: int, _: bool) -> Iterator[Chunk]:
+        for positions, texts in split_chunks(rows, size, len):
+            yield Chunk(name, "line", {column: texts}, positions, texts)
+
+    return Table(name, "lines", (column,), (column,), "line", read, _one_field_rows)
+
+
+def read_stream_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """Read a UTF-8 stream line by line.
+
+    Args:
+        stream: the bytes.
+        name: what errors call the stream.
+
+    Yields:
+        (line number, text) of every line, blank ones too, without the LF or CRLF at its end.
+
+    Raises:
+        DataError: a byte is not UTF-8, or NUL.
+    """
+    for number, raw in enumerate(stream, start=1):
+        where = f"{name}, line {number}"
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise _undecodable_error(where, raw[error.start : error.start + 1], "utf-8") from None
+        if "\0" in line:
+            raise nul_error(where)
+        yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def read_file_lines(path: Path, encoding: str, max_characters: int) -> Generator[tuple[int, str], None, None]:
+    """Read a text file line by line.
+
+    Args:
+        path: the file.
+        encoding: a name that Python's codecs know.
+        max_characters: a longer line is refused before it is read to its end.
+
+    Yields:
+        (line number, text) of every line, blank ones too, without the LF or CRLF at its end.
+
+    Raises:
+        DataError: what `open_text` raises; a NUL character; a line that is too long.
+    """
+    with open_text(path, encoding) as handle:
+        number = 0
+        while line := handle.readline(max_characters + 1):
+            number += 1
+            where = f"{path}, line {number}"
+            if "\0" in line:
+                raise nul_error(f"{where}{_byte_of_nul(path, encoding)}")
+            if len(line) > max_characters and not line.endswith("\n"):
+                raise too_long_error(where, max_characters)
+            yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def without_nul(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a file; raise DataError at the first NUL character."""
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise nul_error(f"{path}, line {number}")
+        yield line
+
+
+def too_long_error(where: str, max_characters: int) -> DataError:
+    """Return the error for a paragraph so long that it is hardly text."""
+    return DataError(
+        "a paragraph that is too long",
+        where=where,
+        expected=f"at most {max_characters:,} characters",
+        remedy="Check that this is text. If it is, break the paragraph into lines; a blank line separates documents.",
+    )
+
+
+def blank_line_error(path: Path, line: int) -> DataError:
+    """Return the error for a blank line between the rows of a table."""
+    return DataError(
+        "a blank line",
+        where=f"{path}, line {line}",
+        expected="a row",
+        remedy='Delete the line; in a table of one column write an empty text as "".',
+    )
+
+
+def nul_error(where: str) -> DataError:
+    """Return the error for a NUL character."""
+    return DataError(
+        "a NUL character",
+        where=where,
+        expected="text",
+        got="U+0000",
+        remedy="The file is damaged, or it is UTF-16: then pass --encoding utf-16 (or utf-16-le, utf-16-be).",
+    )
+
+
+def _one_field_rows(chunk: Chunk) -> Iterator[list[str]]:
+    return ([text] for text in chunk.originals)
+
+
+def _codec_name(path: Path, encoding: str) -> str:
+    try:
+        codec = codecs.lookup(encoding)
+        b"".decode(codec.name)  # some codecs of Python are not for text ("hex")
+    except (LookupError, UnicodeError):
+        raise DataError(
+            f"there is no encoding {encoding!r}",
+            where=str(path),
+            remedy="Pass --encoding with one that Python knows, such as utf-8, utf-16, latin-1, cp1252 or gb18030.",
+        ) from None
+    return "utf-8-sig" if codec.name == "utf-8" else codec.name
+
+
+def _find_undecodable(path: Path, encoding: str, codec: str) -> DataError:
+    """Read the file again, block by block, to find the bad byte: `open_text` decodes ahead of the lines it returns."""
+    decoder = codecs.getincrementaldecoder(codec)()
+    line, end = 1, 0
+    with open_binary(path) as handle:
+        while True:
+            block = handle.read(1 << 16)
+            end += len(block)
+            try:
+                line += decoder.decode(block, final=not block).count("\n")
+            except UnicodeDecodeError as error:
+                # error.object also holds bytes that the decoder kept from the block before
+                line += error.object[: error.start].decode(error.encoding, "ignore").count("\n")
+                byte = end - len(error.object) + error.start
+                where = f"{path}, line {line}, byte {byte}"
+                return _undecodable_error(where, error.object[error.start : error.start + 1], encoding)
+            except UnicodeError as error:
+                return _no_byte_order_error(path, encoding, error)
+            if not block:
+                raise AssertionError(f"{path} changed while it was read")
+
+
+def _no_byte_order_error(path: Path, encoding: str, error: UnicodeError) -> DataError:
+    return DataError(
+        f"the file is not {encoding}",
+        where=str(path),
+        got=str(error),
+        remedy="Name the file's encoding by --encoding; utf-16-le and utf-16-be need no byte order mark.",
+    )
+
+
+def _undecodable_error(where: str, byte: bytes, encoding: str) -> DataError:
+    return DataError(
+        f"this is not {encoding}",
+        where=where,
+        expected=f"text in {encoding}",
+        got=f"the byte 0x{byte.hex()}",
+        remedy="Name its encoding by --encoding (such as utf-16, latin-1, cp1252 or gb18030), or save it as UTF-8.",
+    )
+
+
+def _byte_of_nul(path: Path, encoding: str) -> str:
+    """Return ", byte 812", the offset of the file's first NUL; "" for encodings that do not write NUL as one byte."""
+    if len("\0\0".encode(encoding)) - len("\0".encode(encoding)) != 1:
+        return ""
+    before = 0
+    with open_binary(path) as handle:
+        while block := handle.read(1 << 16):
+            if b"\0" in block:
+                return f", byte {before + block.index(0)}"
+            before += len(block)
+    return ""
