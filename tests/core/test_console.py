@@ -85,7 +85,7 @@ def test_chances() -> None:
 
 def test_counts_and_sizes() -> None:
     assert [console.format_count(value) for value in (22_713_216, 211.6, None)] == ["22,713,216", "212", "–"]
-    assert [console.size(value) for value in (91_000_000, None)] == ["91.0 MB", "–"]
+    assert [console.format_size(value) for value in (91_000_000, None)] == ["91.0 MB", "–"]
     assert [console.format_estimate(value) for value in (45_166, 90_000, 7)] == ["46,000", "90,000", "7"]
 
 

@@ -376,7 +376,7 @@ def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KB"), (2_449_000, "2.4 MB"), (10**15, "1,000.0 TB")],
 )
 def test_amounts_in_words(size: int, words: str) -> None:
-    assert console.amount(size) == words
+    assert console.format_size(size) == words
 
 
 # Content

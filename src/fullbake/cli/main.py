@@ -322,12 +322,12 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
         clear: Remove all of it.
         cache_dir: Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
     """
-    from fullbake.core.console import amount
+    from fullbake.core.console import format_size
     from fullbake.training.job import feature_cache
 
     features = feature_cache(cache_dir)
     if clear:
-        print_line(f"cleared {amount(features.clear())} in {features.root}")
+        print_line(f"cleared {format_size(features.clear())} in {features.root}")
         return
     print_table(tables.cache_table(features))
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fullbake.config.problems import TITLES
-from fullbake.core.console import amount
+from fullbake.core.console import format_size
 from fullbake.data.inspection import Facts, Lengths, describe_finding
 
 if TYPE_CHECKING:
@@ -260,10 +260,10 @@ def cache_table(features: "Cache") -> RenderableType:
         table.add_column(name)
     for entry in entries:
         used = datetime.fromtimestamp(entry.used, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(entry.key[:12], Text(entry.description), amount(entry.size), used)
-    full = amount(sum(entry.size for entry in entries))
+        table.add_row(entry.key[:12], Text(entry.description), format_size(entry.size), used)
+    full = format_size(sum(entry.size for entry in entries))
     count = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
-    line = Text(f"{features.root}: {count}, {full} of at most {amount(features.limit_bytes)}")
+    line = Text(f"{features.root}: {count}, {full} of at most {format_size(features.limit_bytes)}")
     return Group(table, line) if entries else line
 
 

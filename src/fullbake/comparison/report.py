@@ -115,7 +115,7 @@ def _environment() -> Environment:
         console.format_difference,
         console.format_p_value,
         console.format_duration,
-        console.size,
+        console.format_size,
         console.format_count,
         console.format_estimate,
         console.format_time,

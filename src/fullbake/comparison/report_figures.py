@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from fullbake.comparison import svg
 from fullbake.comparison.svg import Axis, Interval, Series
-from fullbake.core.console import format_duration, format_interval, format_rate, format_score, size
+from fullbake.core.console import format_duration, format_interval, format_rate, format_score, format_size
 
 RecipeEntry = dict[str, Any]
 
@@ -118,7 +118,7 @@ def quality_against_cost(
             recipe["name"],
             _told(recipe, metric),
             format_duration(recipe["cost"]["train_seconds"]),
-            size(_cost(recipe, "peak_memory_bytes")),
+            format_size(_cost(recipe, "peak_memory_bytes")),
         ]
         for recipe in shown
     ]

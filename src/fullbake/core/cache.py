@@ -179,8 +179,8 @@ class Cache:
         if size > self.limit_bytes:
             _log.warning(
                 "not kept in the cache: %s is more than its bound of %s",
-                console.amount(size),
-                console.amount(self.limit_bytes),
+                console.format_size(size),
+                console.format_size(self.limit_bytes),
             )
             return
         if place.exists():

@@ -86,15 +86,21 @@ def warn(line: str) -> None:
     log.warning(line)
 
 
-def amount(size: int) -> str:
-    """Bytes in words: 999 bytes, 1.0 KB, 2.5 GB (powers of 1,000, as disks are sold)."""
-    value, units = float(size), ["bytes", "KB", "MB", "GB", "TB"]
+UNKNOWN = "–"
+"""What stands in place of a figure that is not known."""
+
+
+def format_size(size: float | None) -> str:
+    """Return a number of bytes in words: `999 bytes`, `1.0 KB`, `2.5 GB`.
+
+    The units are powers of 1,000, as disks are sold.
+    """
+    if size is None:
+        return UNKNOWN
+    value, units = float(int(size)), ["bytes", "KB", "MB", "GB", "TB"]
     while value >= 999.95 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} bytes" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"
-
-
-UNKNOWN = "–"
 
 
 def format_score(value: float | None) -> str:
@@ -119,11 +125,6 @@ def format_duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
-def size(count: float | None) -> str:
-    """Bytes in words, or a dash."""
-    return UNKNOWN if count is None else amount(int(count))
 
 
 def format_difference(value: float | None) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fullbake.core.console import amount
+from fullbake.core.console import format_size
 from fullbake.core.errors import Fault, OutputError, SpaceFault
 from fullbake.core.hashing import find_file_faults, fingerprint, hash_files
 
@@ -178,9 +178,9 @@ def require_space(folder: str | Path, needed: int, what: str) -> None:
         raise SpaceFault(
             f"there is no space for {what}",
             where=str(folder),
-            expected=f"{amount(needed)} free",
-            got=amount(free),
-            remedy=f"Free {amount(needed - free)} on that disk, or name a folder on another one.",
+            expected=f"{format_size(needed)} free",
+            got=format_size(free),
+            remedy=f"Free {format_size(needed - free)} on that disk, or name a folder on another one.",
         )
 
 
@@ -303,8 +303,8 @@ def translate_full_disk(holder: Path, place: Path, needed: int) -> Iterator[None
         raise SpaceFault(
             f"the disk is full: {place.name} could not be written",
             where=str(place.parent),
-            expected=f"room for {amount(needed) if needed > written else f'more than {amount(written)}'}",
-            got=f"{amount(shutil.disk_usage(place.parent).free)} free after writing {amount(written)}",
+            expected=f"room for {format_size(needed) if needed > written else f'more than {format_size(written)}'}",
+            got=f"{format_size(shutil.disk_usage(place.parent).free)} free after writing {format_size(written)}",
             remedy="What stood there before is untouched. Free some space, or name a folder on another disk.",
         ) from error
 

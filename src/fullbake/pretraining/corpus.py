@@ -92,7 +92,7 @@ def _no_room(cache: Cache) -> SpaceFault:
     return SpaceFault(
         "the corpus does not fit into its cache",
         where=str(cache.root),
-        expected=f"less than {console.amount(cache.limit_bytes)}",
+        expected=f"less than {console.format_size(cache.limit_bytes)}",
         remedy="Name another cache folder by --cache-dir, or take a smaller corpus.",
     )
 
