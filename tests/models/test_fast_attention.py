@@ -1,4 +1,4 @@
-"""fullbake.models.fast_attention: ."""
+"""Dropout has the rate and gradient of torch's, and attention equals the plain formula, chunked or packed."""
 
 import math
 from itertools import pairwise
@@ -13,14 +13,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fullbake.models import fast_attention
-from fullbake.models.fast_attention import DROP_LEVELS, WordDropout, attend_with_dropout, draw_keep_mask, drop_threshold
+from fullbake.models.fast_attention import (
+    DROP_LEVELS,
+    SHORT_SEQUENCE,
+    WordDropout,
+    attend_with_dropout,
+    draw_keep_mask,
+    drop_threshold,
+    is_short,
+)
 
+Gradients = tuple[Tensor, ...]
 COUNT = 1 << 20
+RATE = 0.25
+
+# Dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.15, 0.5, 0.9])
-def test_rate_and_mean_are_those_asked_for(rate: float) -> None:
-    """Within five standard deviations."""
+def test_rate_and_mean_are_exact(rate: float) -> None:
+    """The share of dropped elements is within five standard deviations of the rate."""
     torch.manual_seed(0)
     dropped = WordDropout(rate)(torch.ones(COUNT))
     exact = drop_threshold(rate) / DROP_LEVELS
@@ -31,7 +43,7 @@ def test_rate_and_mean_are_those_asked_for(rate: float) -> None:
 
 
 def test_neighbors_are_dropped_independently() -> None:
-    """Also the four elements that share a number of the generator."""
+    """This holds also for the four elements that share one number of the generator."""
     torch.manual_seed(0)
     gone = (WordDropout(0.5)(torch.ones(COUNT)) == 0).double() - 0.5
     for distance in (1, 2, 3, 4, 384):
@@ -39,7 +51,7 @@ def test_neighbors_are_dropped_independently() -> None:
         assert abs(correlation) < 5 / math.sqrt(COUNT), distance
 
 
-def test_the_gradient_passes_where_the_value_did() -> None:
+def test_gradient_is_dropped_where_the_value_was() -> None:
     torch.manual_seed(0)
     values = torch.randn(7, 5, 3, requires_grad=True)
     dropped = WordDropout(0.3)(values)
@@ -48,8 +60,8 @@ def test_the_gradient_passes_where_the_value_did() -> None:
     torch.testing.assert_close(values.grad * values.detach() / 2, dropped.detach())
 
 
-def test_a_mask_follows_from_torchs_seed() -> None:
-    def drop(seed: int) -> torch.Tensor:
+def test_torchs_seed_determines_the_mask() -> None:
+    def drop(seed: int) -> Tensor:
         torch.manual_seed(seed)
         layer = WordDropout(0.1)
         return torch.stack([layer(torch.ones(1000)) for _ in range(2)])
@@ -71,14 +83,14 @@ def test_a_mask_follows_from_torchs_seed() -> None:
     ],
     ids=["eval", "rate 0", "rate 1", "bf16", "fp64"],
 )
-def test_elsewhere_it_is_torchs(layer: WordDropout, values: torch.Tensor) -> None:
+def test_other_modes_and_types_use_torchs_dropout(layer: WordDropout, values: torch.Tensor) -> None:
     torch.manual_seed(0)
     ours = layer(values)
     torch.manual_seed(0)
     assert torch.equal(ours, nn.functional.dropout(values, layer.p, layer.training))
 
 
-def test_strides_do_not_matter() -> None:
+def test_mask_does_not_depend_on_strides() -> None:
     values = torch.arange(1.0, 25.0).view(4, 6)
     torch.manual_seed(0)
     plain = WordDropout(0.5)(values)
@@ -86,81 +98,83 @@ def test_strides_do_not_matter() -> None:
     assert torch.equal(WordDropout(0.5)(values.t().contiguous().t()), plain)
 
 
-def test_any_number_of_elements_is_drawn() -> None:
+def test_mask_can_have_any_number_of_elements() -> None:
     for size in (1, 3, 4, 5):
         kept = np.zeros(size, dtype=np.bool_)
         draw_keep_mask(np.random.SFC64(0), 1, kept)
         assert kept.all()
 
 
-RATE = 0.25
+# Attention
 
 
 class Encoder(nn.Module):
+    """As much of an attention layer as `attend_with_dropout` reads."""
+
     is_causal = False
 
 
 def inputs(rows: int, heads: int, queries: int, tokens: int, width: int) -> list[Tensor]:
-    """Query, key and value as the families give them: (rows, tokens, heads, width), transposed."""
+    """Return query, key and value as transformers' layers give them: (rows, tokens, heads, width), transposed."""
     torch.manual_seed(0)
     lengths = (queries, tokens, tokens)
     return [torch.randn(rows, length, heads, width).transpose(1, 2).requires_grad_() for length in lengths]
 
 
-def masked_like_ours(shape: tuple[int, ...], rate: float) -> Tensor:
-    """The mask that `attend` draws next."""
+def next_dropout_mask(shape: tuple[int, ...], rate: float, chunk_elements: int) -> Tensor:
+    """Return the rescaled dropout mask (rows, heads, queries, tokens) that `attend_with_dropout` draws next."""
     kept = np.empty(shape, dtype=np.bool_)
     source = np.random.SFC64(int(torch.randint(1 << 62, ())))
     flat = kept.reshape(-1, *shape[2:])
-    size = min(len(flat), max(1, fast_attention.CHUNK_ELEMENTS // (shape[2] * shape[3])))
+    size = min(len(flat), max(1, chunk_elements // (shape[2] * shape[3])))
     for start in range(0, len(flat), size):
         draw_keep_mask(source, drop_threshold(rate), flat[start : start + size])
     return torch.from_numpy(kept).float() * (DROP_LEVELS / (DROP_LEVELS - drop_threshold(rate)))
 
 
-def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, noise: Tensor) -> Tensor:
-    """The reference: (rows, queries, heads, width)."""
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, noise: Tensor) -> Tensor:
+    """Compute attention by its formula: (rows, queries, heads, width). noise: the dropout mask."""
     scores = q @ k.transpose(2, 3) * scale
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     return ((scores.softmax(-1) * noise) @ v).transpose(1, 2)
 
 
-def padding(rows: int, queries: int, tokens: int) -> Tensor:
+def padding_mask(rows: int, queries: int, tokens: int) -> Tensor:
+    """Return a bool mask (rows, 1, queries, tokens) in which each row is two tokens shorter than the one before."""
     mask = torch.arange(tokens) < torch.tensor([tokens - 2 * row for row in range(rows)])[:, None]
     return mask[:, None, None, :].expand(rows, 1, queries, tokens)
+
+
+def gradients(out: Tensor, tensors: list[Tensor]) -> Gradients:
+    """Return the gradients of a random weighted sum of `out`."""
+    torch.manual_seed(2)
+    return torch.autograd.grad((out * torch.randn(out.shape)).sum(), tensors)
 
 
 @pytest.mark.parametrize("masked", ["no", "padding", "local", "added"])
 @pytest.mark.parametrize("chunk", [1, 200, 1 << 18])
 @pytest.mark.parametrize("queries", [9, 1])
-def test_outputs_and_gradients_are_those_of_the_plain_formula(
-    monkeypatch: pytest.MonkeyPatch, masked: str, chunk: int, queries: int
-) -> None:
-    monkeypatch.setattr(fast_attention, "CHUNK_ELEMENTS", chunk)
+def test_outputs_and_gradients_equal_the_formula(masked: str, chunk: int, queries: int) -> None:
     rows, heads, tokens = 3, 4, 9
-    mask = None if masked == "no" else padding(rows, queries, tokens)
+    mask = None if masked == "no" else padding_mask(rows, queries, tokens)
     if masked == "local" and mask is not None:
         mask = mask & ((torch.arange(queries)[:, None] - torch.arange(tokens)).abs() < 6)
     if masked == "added" and mask is not None:
         mask = torch.zeros(mask.shape).masked_fill(~mask, -1e30)
     ours, theirs = (inputs(rows, heads, queries, tokens, 8) for _ in range(2))
     torch.manual_seed(1)
-    got, weights = attend_with_dropout(Encoder(), *ours, mask, dropout=RATE, scaling=0.3)
+    got, weights = attend_with_dropout(Encoder(), *ours, mask, dropout=RATE, scaling=0.3, chunk_elements=chunk)
     torch.manual_seed(1)
-    expected = plain(*theirs, mask, 0.3, masked_like_ours((rows, heads, queries, tokens), RATE))
+    noise = next_dropout_mask((rows, heads, queries, tokens), RATE, chunk)
+    expected = reference_attention(*theirs, mask, 0.3, noise)
     assert weights is None
     torch.testing.assert_close(got, expected)
     for one, other in zip(gradients(got, ours), gradients(expected, theirs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def gradients(out: Tensor, tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    torch.manual_seed(2)
-    return torch.autograd.grad((out * torch.randn(out.shape)).sum(), tensors)
-
-
-def test_on_average_it_is_attention_without_dropout() -> None:
+def test_mean_over_masks_is_attention_without_dropout() -> None:
     query, key, value = (tensor.detach() for tensor in inputs(1, 2, 5, 5, 4))
     torch.manual_seed(0)
     mean = torch.stack(
@@ -170,7 +184,7 @@ def test_on_average_it_is_attention_without_dropout() -> None:
     torch.testing.assert_close(mean, whole, rtol=0, atol=0.05)
 
 
-def test_a_query_that_may_look_nowhere_gives_numbers() -> None:
+def test_query_that_may_look_nowhere_gives_finite_numbers() -> None:
     tensors = inputs(2, 2, 3, 3, 4)
     mask = torch.ones(2, 1, 3, 3, dtype=torch.bool)
     mask[0, 0, 1] = False
@@ -189,7 +203,7 @@ def test_a_query_that_may_look_nowhere_gives_numbers() -> None:
     ],
     ids=["no dropout", "fp64", "causal", "position bias"],
 )
-def test_everything_else_is_torchs(change: Any, options: dict[str, Any]) -> None:
+def test_other_attention_uses_torchs_sdpa(change: Any, options: dict[str, Any]) -> None:
     tensors = [change(tensor.detach()) for tensor in inputs(2, 2, 4, 4, 8)]
     torch.manual_seed(0)
     ours, _ = attend_with_dropout(Encoder(), *tensors, None, **options)
@@ -198,36 +212,29 @@ def test_everything_else_is_torchs(change: Any, options: dict[str, Any]) -> None
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("tokens", [2, 9, fast_attention.SHORT_SEQUENCE])
+@pytest.mark.parametrize("tokens", [2, 9, SHORT_SEQUENCE])
 @pytest.mark.parametrize("chunk", [1, 200, 1 << 18])
-def test_short_rows_without_a_way_back_see_what_torch_shows_them(
-    monkeypatch: pytest.MonkeyPatch, tokens: int, chunk: int
-) -> None:
-    monkeypatch.setattr(fast_attention, "CHUNK_ELEMENTS", chunk)
-    ways: list[str] = []
-    short = fast_attention._attend_short
-    monkeypatch.setattr(fast_attention, "_attend_short", lambda *given: ways.append("short") or short(*given))
+def test_short_rows_without_gradients_equal_torchs_attention(tokens: int, chunk: int) -> None:
     query, key, value = inputs(3, 4, tokens, tokens, 8)
     expected = functional.scaled_dot_product_attention(query, key, value, scale=0.3).transpose(1, 2)
     with torch.no_grad():
-        got, _ = attend_with_dropout(Encoder(), query, key, value, None, scaling=0.3)
-    assert ways == ["short"]
+        assert is_short(query, key)
+        got, _ = attend_with_dropout(Encoder(), query, key, value, None, scaling=0.3, chunk_elements=chunk)
     torch.testing.assert_close(got, expected)
-    with_a_way_back, _ = attend_with_dropout(Encoder(), query, key, value, None, scaling=0.3)
-    assert ways == ["short"]
-    assert with_a_way_back.requires_grad
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=7), st.booleans())
-def test_rows_one_after_another_see_only_themselves(lengths: list[tuple[int, int]], backwards: bool) -> None:
-    query, key, value, bounds = packed(lengths)
-    with torch.set_grad_enabled(backwards):
-        got, _ = attend_with_dropout(Encoder(), query, key, value, None, **bounds)
-    torch.testing.assert_close(got, row_by_row(query, key, value, **bounds))
+def test_short_rows_with_gradients_use_torchs_sdpa() -> None:
+    query, key, value = inputs(3, 4, 9, 9, 8)
+    assert not is_short(query, key)
+    got, _ = attend_with_dropout(Encoder(), query, key, value, None)
+    assert got.requires_grad
 
 
-def packed(lengths: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
-    """Rows of so many queries and tokens, one after another."""
+# Packed rows
+
+
+def packed_rows(lengths: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+    """Return query, key, value and bounds of packed rows with these (queries, tokens)."""
     queries, tokens = (torch.tensor([0, *counts]).cumsum(0) for counts in zip(*lengths, strict=True))
     query, key, value = inputs(1, 2, int(queries[-1]), int(tokens[-1]), 8)[:3]
     longest = {"max_length_q": max(q for q, _ in lengths), "max_length_k": max(k for _, k in lengths)}
@@ -237,7 +244,7 @@ def packed(lengths: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, dict
 def row_by_row(
     query: Tensor, key: Tensor, value: Tensor, cu_seq_lens_q: Tensor, cu_seq_lens_k: Tensor, **_: Any
 ) -> Tensor:
-    """The reference: (1, queries of all rows, heads, width)."""
+    """Compute packed attention row by row: (1, queries of all rows, heads, width)."""
     rows = zip(cu_seq_lens_q.tolist(), cu_seq_lens_k.tolist(), strict=True)
     seen = [
         functional.scaled_dot_product_attention(query[:, :, q:end_q], key[:, :, k:end_k], value[:, :, k:end_k])
@@ -246,22 +253,30 @@ def row_by_row(
     return torch.cat(seen, 2).transpose(1, 2)
 
 
-def test_on_a_gpu_packed_rows_go_to_torchs_own_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it is given, by a stand-in: there is no GPU here."""
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=7), st.booleans())
+def test_packed_rows_see_only_themselves(lengths: list[tuple[int, int]], with_gradients: bool) -> None:
+    query, key, value, bounds = packed_rows(lengths)
+    with torch.set_grad_enabled(with_gradients):
+        got, _ = attend_with_dropout(Encoder(), query, key, value, None, **bounds)
+    torch.testing.assert_close(got, row_by_row(query, key, value, **bounds))
 
-    def stand_in(q: Tensor, k: Tensor, v: Tensor, bounds_q: Tensor, bounds_k: Tensor, *longest: int, scale: Any) -> Any:
-        assert (bounds_q.dtype, bounds_k.dtype, longest, scale) == (torch.int32, torch.int32, (4, 9), None)
+
+def test_packed_rows_on_a_gpu_use_torchs_variable_length_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here, so a function of ours stands for torch's and checks what it is given."""
+
+    def varlen_attn(q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor, ends_k: Tensor, *longest: int, scale: Any) -> Any:
+        assert (ends_q.dtype, ends_k.dtype, longest, scale) == (torch.int32, torch.int32, (4, 9), None)
         heads_first = (part.transpose(0, 1)[None].float() for part in (q, k, v))
-        return row_by_row(*heads_first, bounds_q, bounds_k)[0]
+        return row_by_row(*heads_first, ends_q, ends_k)[0]
 
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
     monkeypatch.setattr(fast_attention, "attends_varlen", lambda *_: True)
-    query, key, value, bounds = packed([(4, 4), (1, 9), (2, 2)])
+    query, key, value, bounds = packed_rows([(4, 4), (1, 9), (2, 2)])
     got, _ = attend_with_dropout(Encoder(), query, key, value, None, **bounds)
     torch.testing.assert_close(got, row_by_row(query, key, value, **bounds), rtol=0, atol=1e-2)
 
 
-def test_torchs_variable_lengths_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_length_attention_needs_a_gpu_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.is_autocast_enabled", lambda device: device == "cuda")
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     assert not fast_attention.attends_varlen(gpu, 0.0)

@@ -17,9 +17,9 @@ exact or refused.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 import transformers
@@ -111,6 +111,13 @@ class EncoderHeadConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
+_LOSSES: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    SINGLE_LABEL: cross_entropy,
+    MULTI_LABEL: lambda logits, labels: binary_cross_entropy_with_logits(logits, labels.float()),
+}
+"""The mean loss that plain transformers code gets from a loaded model, by the problem type in its config."""
+
+
 class EncoderForTextClassification(PreTrainedModel):
     """An encoder, a pooling and a head of ours. The encoder has no pooler of its own."""
 
@@ -163,9 +170,7 @@ class EncoderForTextClassification(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.config.problem_type == MULTI_LABEL:
-            return binary_cross_entropy_with_logits(logits, labels.float())
-        return cross_entropy(logits, labels)
+        return _LOSSES[self.config.problem_type or SINGLE_LABEL](logits, labels)
 
     def _init_weights(self, module: nn.Module) -> None:
         # called by transformers for modules outside the encoder that no checkpoint filled
