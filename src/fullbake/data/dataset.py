@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_of
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
@@ -51,9 +52,10 @@ class Dataset:
         return len(self.rows)
 
     @property
-    def multi_label(self) -> bool:
-        """Whether a row may have many labels, or none."""
-        return self.labels is not None and self.labels.ndim == 2
+    def problem(self) -> Problem:
+        """The kind of problem that the labels pose; ask only where there are labels."""
+        assert self.labels is not None
+        return problem_of(self.labels)
 
     @property
     def joined_texts(self) -> pa.ChunkedArray:
@@ -146,10 +148,8 @@ def check_trainable(dataset: Dataset) -> None:
     if dataset.labels is None:
         raise DataError("there are no labels", where=dataset.source, remedy="Name the label column by --label.")
     where = f"{dataset.source}, column {', '.join(map(repr, dataset.columns.of_labels))}"
-    if dataset.multi_label:
-        _check_labels(dataset, where)
-    else:
-        _check_classes(dataset, where)
+    checks = {SINGLE_LABEL: _check_classes, MULTI_LABEL: _check_labels}
+    checks[dataset.problem.name](dataset, where)
     _check_singles(dataset, where)
 
 
@@ -193,7 +193,7 @@ def _check_singles(dataset: Dataset, where: str) -> None:
     if not len(rare):
         return
     assert dataset.labels is not None
-    has_it = dataset.labels[:, rare[0]] == 1 if dataset.multi_label else dataset.labels == rare[0]
+    has_it = dataset.problem.has_label(dataset.labels, int(rare[0]))
     classes = "a class has" if len(rare) == 1 else f"{len(rare):,} classes have"
     raise DataError(
         f"{classes} a single row, which cannot stand both in training and in validation",

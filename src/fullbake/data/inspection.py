@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_named
 from fullbake.config.sections import DataConfig
 from fullbake.core.console import bar
 from fullbake.data.dataset import Dataset, join_pairs, open_source
@@ -64,7 +65,7 @@ class Survey:
 
     source: str
     size: int
-    multi_label: bool = False
+    problem: Problem = field(default_factory=lambda: problem_named(SINGLE_LABEL))
     rows: int = 0
     unlabelled: int = 0
     bare: int = 0
@@ -198,7 +199,7 @@ def inspect_file(
             texts = [chunk.columns[name] for name in columns.of_texts]
             look.add(texts[0] if len(texts) == 1 else join_pairs(*texts), named_labels(len(chunk), *reader.finish()))
             advance(len(chunk))
-    look.multi_label = form != "single"
+    look.problem = problem_named(SINGLE_LABEL if form == "single" else MULTI_LABEL)
     return _facts(look, count_tokens, max_length, data, _shared_with_given(source, data))
 
 
@@ -206,7 +207,7 @@ def inspect_parts(parts: Parts, data: DataConfig, count_tokens: TokenCounter, ma
     """The facts of a run's training file, quickly: from a smaller sample."""
     source = parts.train.source
     assert source.labels is not None
-    look = Survey(source.source, QUICK_SAMPLE, source.multi_label)
+    look = Survey(source.source, QUICK_SAMPLE, source.problem)
     named = named_labels(len(source), source.label_names, source.labels, np.arange(len(source)))
     look.add(source.joined_texts.to_pylist(), named, source.rows.tolist())
     return _facts(look, count_tokens, max_length, data, [])
@@ -249,7 +250,7 @@ def _facts(
         source=look.source,
         rows=look.rows,
         labels=dict(sorted(look.labels.items())),
-        multi_label=look.multi_label,
+        multi_label=not look.problem.exclusive,
         unlabelled=look.unlabelled,
         characters=_lengths(look.lengths, None),
         tokens=tokens,
@@ -346,7 +347,7 @@ def _of_sample(look: Survey) -> Iterator[Finding]:
     yield from _of_near_texts(texts, rows, within)
     names = sorted(look.labels)
     if len(names) > 1 and not look.unlabelled:
-        labels = _encoded([held for _, _, _, held in look.sample], names, multi_label=look.multi_label)
+        labels = look.problem.encode([held for _, _, _, held in look.sample], names)
         yield from (_named_clue(clue, rows, within) for clue in find_named_labels(texts, labels, names))
         yield from (_word_clue(clue, rows, within) for clue in find_label_clues(texts, labels, names))
 
@@ -362,16 +363,6 @@ def _of_near_texts(texts: list[str], rows: list[int], within: str) -> Iterator[F
         first = sorted(rows[distinct[place]] for place in near)[:MOST_EXAMPLES]
         told = f"{len(near):,} different texts{within} are nearly equal to another one; splits keep them together"
         yield Finding("near duplicates", "note", told, len(near), tuple(first))
-
-
-def _encoded(named: list[tuple[str, ...]], names: list[str], *, multi_label: bool) -> np.ndarray:
-    place = {name: number for number, name in enumerate(names)}
-    if not multi_label:
-        return np.array([place[held[0]] for held in named])
-    matrix = np.zeros((len(named), len(names)), dtype=np.uint8)
-    for row, held in enumerate(named):
-        matrix[row, [place[name] for name in held]] = 1
-    return matrix
 
 
 def _named_clue(clue: LabelClue, rows: list[int], within: str) -> Finding:

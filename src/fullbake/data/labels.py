@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fullbake.config.problems import problem_of
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, did_you_mean
 
@@ -128,10 +129,7 @@ class LabelReader:
 
 def count_labels(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
     """Rows of each label, (classes,). labels: class ids (rows,), or 0 and 1 (rows, classes)."""
-    if labels.ndim == 2:
-        held: npt.NDArray[np.int64] = labels.sum(axis=0, dtype=np.int64)
-        return held
-    return np.bincount(labels, minlength=classes)
+    return problem_of(labels).count_rows(labels, classes)
 
 
 def _lone(cell: Any, column: str, where: str) -> Sequence[str] | None:

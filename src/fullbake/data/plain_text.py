@@ -166,7 +166,7 @@ def _one_field_rows(chunk: Chunk) -> Iterator[list[str]]:
 def _codec_name(path: Path, encoding: str) -> str:
     try:
         codec = codecs.lookup(encoding)
-        b"".decode(codec.name)  # some codecs of Python are not for text ("hex")
+        io.TextIOWrapper(io.BytesIO(), codec.name)  # raises for codecs that are not for text, such as "hex"
     except (LookupError, UnicodeError):
         raise DataError(
             f"there is no encoding {encoding!r}",

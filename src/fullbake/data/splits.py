@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fullbake.config.problems import Problem
 from fullbake.config.sections import DataConfig
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError
@@ -235,6 +236,11 @@ class Part:
         assert self.source.labels is not None
         labels: np.ndarray = self.source.labels[self.indices]
         return labels
+
+    @property
+    def problem(self) -> Problem:
+        """The kind of problem that the labels pose."""
+        return self.source.problem
 
     @property
     def rows(self) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""Parquet: columns become strings, types are kept when written again, what is not plain is refused."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from helpers.table_files import assert_refused, read_rows, write_file, write_parquet, write_scored
+from pyarrow import parquet
+
+from fullbake.core.errors import DataError
+from fullbake.data.files import open_table
+
+PLAIN = {
+    "string": (pa.array(["NA", "", "01"]), ["NA", "", "01"]),
+    "large string": (pa.array(["a", "b", "c"], pa.large_string()), ["a", "b", "c"]),
+    "dictionary": (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
+    "int": (pa.array([1, -2, 2**62]), ["1", "-2", str(2**62)]),
+    "unsigned": (pa.array([1, 2, 2**64 - 1], pa.uint64()), ["1", "2", str(2**64 - 1)]),
+    "bool": (pa.array([True, False, True]), ["true", "false", "true"]),
+    "double": (pa.array([1.0, 0.1, 1e20]), ["1.0", "0.1", "1e+20"]),
+    "float": (pa.array([1.0, 0.1, 2.5], pa.float32()), ["1.0", "0.1", "2.5"]),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_parquet_columns_become_strings(tmp_path: Path, name: str) -> None:
+    array, strings = PLAIN[name]
+    path = write_parquet(tmp_path, t=array, other=pa.array([[1], None, []]))
+    assert read_rows(path, columns=["t"]) == [[text] for text in strings]
+    with_null = write_parquet(tmp_path, t=pa.concat_arrays([array, pa.nulls(1, array.type)]))
+    assert_refused(with_null, "row 4", "'t' has no value")
+    assert read_rows(with_null, nullable=["t"]) == [*([text] for text in strings), [""]]
+
+
+def test_columns_that_are_not_plain_are_refused(tmp_path: Path) -> None:
+    assert_refused(write_parquet(tmp_path, t=pa.array([["a"]])), "'t'", "list<")
+    assert_refused(write_parquet(tmp_path, t=pa.array([{"a": "b"}])), "'t'", "struct<")
+    assert_refused(write_parquet(tmp_path, t=pa.array([b"a"])), "'t'", "binary")
+    assert_refused(write_parquet(tmp_path, t=pa.nulls(2)), "row 1", "no value")
+    assert_refused(write_parquet(tmp_path, t=pa.array([1.0, float("nan")])), "row 2", "no value")
+    broken = pa.Array.from_buffers(pa.string(), 1, [*pa.array(["ab"]).buffers()[:2], pa.py_buffer(b"a\xff")])
+    assert_refused(write_parquet(tmp_path, t=broken), "UTF-8", "0xff")
+    assert_refused(write_parquet(tmp_path, text=pa.array(["a"])), "Did you mean 'text'?", columns=["txt"])
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    parquet.write_table(twice, tmp_path / "x.parquet")
+    assert_refused(tmp_path / "x.parquet", "'a' occurs twice")
+    assert_refused(write_file(tmp_path, "y.parquet", "text,label"), "Parquet")
+    assert_refused(write_file(tmp_path, "z.parquet", b""), "Parquet")
+
+
+def test_file_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, t=pa.array([f"text {number}" for number in range(5000)]))
+    content = bytearray(path.read_bytes())
+    content[40:2000] = b"\xff" * 1960
+    assert_refused(write_file(tmp_path, "y.parquet", bytes(content)), "Parquet")
+
+
+def test_positions_are_row_numbers_from_one(tmp_path: Path) -> None:
+    chunks = list(open_table(write_parquet(tmp_path, t=pa.array(list("abcde")))).chunks(2))
+    assert [chunk.positions for chunk in chunks] == [[1, 2], [3, 4], [5]]
+    assert chunks[1].where(0).endswith("row 3")
+
+
+def test_written_parquet_keeps_the_types_of_its_source(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "n": pa.array([1, None, 3]),
+            "tags": pa.array([["a"], [], None]),
+            "text": pa.array(["a", "b", "a"]).dictionary_encode(),
+        }
+    )
+    parquet.write_table(table, tmp_path / "a.parquet")
+    write_scored(open_table(tmp_path / "a.parquet", columns=["text"]), tmp_path / "b.parquet", size=2)
+    scored = parquet.read_table(tmp_path / "b.parquet")
+    assert scored.select(["n", "tags", "text"]).equals(table)
+    assert scored.schema.field("score").type == pa.float32()
+
+
+def test_values_that_csv_cannot_hold_are_refused(tmp_path: Path) -> None:
+    for column, message in ((pa.array([[1]]), "list<"), (pa.array([None], pa.int64()), "row 1")):
+        parquet.write_table(pa.table({"text": ["a"], "n": column}), tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=message):
+            write_scored(open_table(tmp_path / "a.parquet", columns=["text"]), tmp_path / "b.csv")
+
+
+def test_error_while_writing_names_the_shard(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for name, number in (("0", 1), ("1", None)):
+        parquet.write_table(pa.table({"text": ["a"], "n": pa.array([number], pa.int64())}), folder / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"1\.parquet, row 1: column 'n' has no value"):
+        write_scored(open_table(folder, columns=["text"]), tmp_path / "b.csv")

@@ -1,0 +1,131 @@
+"""CSV and TSV: every field is read as it is in the file, or the file is refused with its line and a remedy."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from helpers.table_files import FIELDS, assert_refused, read_rows, write_file, write_scored
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullbake.core.errors import DataError, OutputError
+from fullbake.data.delimited import MAX_FIELD_CHARACTERS
+from fullbake.data.files import open_table
+
+READ = {
+    "plain": (b"t,l\na,1\nb,2\n", [["a", "1"], ["b", "2"]]),
+    "no line end at the end": (b"t,l\na,1", [["a", "1"]]),
+    "spelling kept": (b"t,l\nNA,01\nnull,true\n,1.0\nNone,1\n x ,X\n", None),
+    "UTF-8 mark": (b"\xef\xbb\xbft,l\na,1\n", [["a", "1"]]),
+    "CRLF": (b"t,l\r\na,1\r\n", [["a", "1"]]),
+    "LF and CRLF mixed": (b"t,l\na,1\r\nb,2\n", [["a", "1"], ["b", "2"]]),
+    "line end inside quotes": (b't,l\n"a\nb",1\n', [["a\nb", "1"]]),
+    "CR inside quotes": (b't,l\n"a\rb\r\nc",1\n', [["a\rb\r\nc", "1"]]),
+    "quotes and delimiters": (b't,l\n"say ""hi"", you",1\n', [['say "hi", you', "1"]]),
+    "a quote in an unquoted field": (b't,l\n5" disk,1\n', [['5" disk', "1"]]),
+    "empty lines at the end": (b"t,l\na,1\n\n\n", [["a", "1"]]),
+    "an empty text in one column": (b't\n""\nb\n', [[""], ["b"]]),
+    "one empty name": (b",t\n0,a\n", [["0", "a"]]),
+    "backslash": (b't,l\n"a\\",1\n', [["a\\", "1"]]),
+    "line separators of Unicode": ("t,l\na\u2028b\x85c\x0bd,1\n".encode(), [["a\u2028b\x85c\x0bd", "1"]]),
+    "Chinese": ("t,l\n这间酒店,好\n".encode(), [["这间酒店", "好"]]),
+    "header only": (b"t,l\n", []),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_csv_fields_are_read_unchanged(tmp_path: Path, name: str) -> None:
+    content, rows = READ[name]
+    expected = [line.split(",") for line in content.decode().splitlines()[1:]] if rows is None else rows
+    assert read_rows(write_file(tmp_path, "x.csv", content)) == expected
+
+
+REFUSED: dict[str, tuple[bytes, list[str]]] = {
+    "empty": (b"", ["empty"]),
+    "a blank first line": (b"\nt,l\n", ["line 1", "blank"]),
+    "short row": (b't,l\n"a\nb",1\nc\n', ["line 4", "too short", "2 fields", "1: 'c'", "--delimiter"]),
+    "long row": (b"t,l\na,1\nb, c,2\n", ["line 3", "too long", "2 fields", "3:"]),
+    "blank line inside": (b"t,l\na,1\n\nb,2\n", ["line 3", "blank"]),
+    "blank line in one column": (b"t\na\n\nb\n", ["line 3", "blank"]),
+    "unclosed quote": (b't,l\na,1\nb,"2\nc,3\n', ["line 3", "never closed"]),
+    "text after a quote": (b't,l\n"a"x,1\n', ["line 2", "after a closing quote"]),
+    "CR alone": (b"t,l\na\rb,1\n", ["line 2", "carriage return"]),
+    "CR alone in one column": (b"t\na\rb\nc\n", ["line 2", "carriage return"]),
+    "CR alone throughout": (b"t,l\ra,1\r", ["line 1", "carriage return"]),
+    "a name twice": (b"t,l,t\na,1,b\n", ["line 1", "'t' occurs twice"]),
+    "NUL": (b"t,l\na,1\n\0\0\0\0", ["line 3", "NUL", "--encoding utf-16"]),
+    "UTF-16 with a mark": ("t,l\na,1\n".encode("utf-16"), ["line 1", "byte 0", "0xff", "--encoding"]),
+    "UTF-16 without": ("t,l\na,1\n".encode("utf-16-le"), ["line 1", "NUL", "--encoding utf-16"]),
+    "Latin-1": ("t,l\na,1\ncafé,2\n".encode("latin-1"), ["line 3", "byte 11", "0xe9", "--encoding"]),
+    "Latin-1 after a mark": (b"\xef\xbb\xbft,l\n\xe9,2\n", ["line 2", "byte 7", "0xe9"]),
+    "half a character at the end": ("t,l\na,é".encode()[:-1], ["line 2", "byte 6", "0xc3"]),
+    "two marks": (b"\xef\xbb\xbf\xef\xbb\xbft,l\na,1\n", ["line 1", "byte order mark"]),
+    "gzip": (b"\x1f\x8b\x08\x00abc", ["byte 1", "0x8b"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_broken_csv_is_refused_with_its_line_and_a_remedy(tmp_path: Path, name: str) -> None:
+    content, parts = REFUSED[name]
+    assert_refused(write_file(tmp_path, "x.csv", content), *parts)
+
+
+def test_fields_longer_than_the_limit_of_the_csv_module_are_read(tmp_path: Path) -> None:
+    long = "x" * 131_073
+    document = "word " * 200_000
+    path = write_file(tmp_path, "x.csv", f't,l\n{long},1\n"{document}",2\n')
+    assert read_rows(path) == [[long, "1"], [document, "2"]]
+    assert csv.field_size_limit() == MAX_FIELD_CHARACTERS
+
+
+def test_position_of_a_row_is_its_first_line(tmp_path: Path) -> None:
+    table = open_table(write_file(tmp_path, "x.csv", 't,l\n"a\n\nb",1\nc,2\n"d\ne",3\nf,4\n'))
+    (chunk,) = table.chunks()
+    assert chunk.positions == [2, 5, 6, 8]
+    assert chunk.where(1).endswith("x.csv, line 5")
+
+
+def test_a_delimiter_is_one_character_and_named_in_the_error(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.csv", "t;l\na;1\n")
+    assert read_rows(path, delimiter=";") == [["a", "1"]]
+    assert_refused(path, "delimiter", "'::'", delimiter="::")
+    assert_refused(path, "no column 't'", "'t;l'", "--delimiter", columns=["t"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), delimiter=st.sampled_from([",", "\t", ";", "|"]), end=st.sampled_from(["\n", "\r\n"]),
+       encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))  # fmt: skip
+def test_any_table_in_any_dialect_is_read_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, delimiter: str, end: str, encoding: str
+) -> None:
+    width = data.draw(st.integers(1, 4))
+    rows = data.draw(st.lists(st.lists(FIELDS, min_size=width, max_size=width), max_size=6))
+    names = [f"column {number}" for number in range(width)]
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([names, *rows])
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(buffer.getvalue().encode(encoding))
+    assert read_rows(path, delimiter=delimiter, encoding=encoding) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a", "n": null}', "'n' has no value"),
+        ('{"text": "a", "n": [1]}', "'n' holds a list"),
+        ('{"text": "a", "n": 1}\n{"text": "b"}', "line 2: this row has other fields"),
+        ('{"text": "a\\u0000"}', "NUL"),
+    ],
+)
+def test_values_that_csv_cannot_hold_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises((DataError, OutputError), match=message):
+        write_scored(open_table(tmp_path / "a.jsonl", columns=["text"]), tmp_path / "b.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_written_dialect_does_not_depend_on_the_source(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "a.csv", 'id;text\r\n1;"a ""b"""\r\n'.encode("utf-16"))
+    write_scored(open_table(path, columns=["text"], delimiter=";", encoding="utf-16"), tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_bytes() == b'id,text,predicted,score\n1,"a ""b""","""",0.5\n'
