@@ -1,4 +1,4 @@
-"""fullbake.core.console: Numbers read as people write them."""
+"""Lines and bars for a person to watch, and figures as people write them."""
 
 import logging
 
@@ -6,8 +6,6 @@ import pytest
 from rich.console import Console
 
 from fullbake.core import console
-from fullbake.core import console as console_module
-from fullbake.core.console import bar
 
 
 def test_lines_go_to_the_logger(caplog: pytest.LogCaptureFixture) -> None:
@@ -20,20 +18,19 @@ def test_lines_go_to_the_logger(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_bar_is_silent_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_bar_is_silent_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     with console.bar("work", 2, "rows") as advance:
         advance(1)
         advance(1)
     assert capfd.readouterr() == ("", "")
 
 
-def test_bar_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(force_terminal=True, width=120, record=True)
-    monkeypatch.setattr(console_module, "console", console)
-    with bar("features", 100, "texts") as advance:
+def test_bar_shows_rate_and_count_on_a_terminal() -> None:
+    screen = Console(force_terminal=True, width=120, record=True)
+    with console.bar("features", 100, "texts", screen) as advance:
         for _ in range(3):
             advance(25)
-    shown = console.export_text()
+    shown = screen.export_text()
     assert "features" in shown
     assert "texts/s" in shown
     assert "75/100" in shown
@@ -65,7 +62,7 @@ def test_scores_and_intervals() -> None:
     assert console.format_interval(None, 0.75) == ""
 
 
-def test_differences_have_a_sign_unless_they_round_to_nothing() -> None:
+def test_differences_have_a_sign_unless_they_round_to_zero() -> None:
     assert [console.format_difference(value) for value in (0.02, -0.02, -0.0004, None)] == [
         "+0.020",
         "−0.020",
@@ -74,7 +71,7 @@ def test_differences_have_a_sign_unless_they_round_to_nothing() -> None:
     ]
 
 
-def test_chances() -> None:
+def test_p_values() -> None:
     assert [console.format_p_value(value) for value in (0.0009, 0.001, 1.0, None)] == [
         "under 0.001",
         "0.001",
@@ -83,13 +80,13 @@ def test_chances() -> None:
     ]
 
 
-def test_counts_and_sizes() -> None:
+def test_counts_sizes_and_estimates() -> None:
     assert [console.format_count(value) for value in (22_713_216, 211.6, None)] == ["22,713,216", "212", "–"]
     assert [console.format_size(value) for value in (91_000_000, None)] == ["91.0 MB", "–"]
     assert [console.format_estimate(value) for value in (45_166, 90_000, 7)] == ["46,000", "90,000", "7"]
 
 
-def test_moments_and_rates() -> None:
+def test_times_and_rates() -> None:
     assert console.format_time("2026-11-24T18:02:11+00:00") == "2026-11-24 18:02 UTC"
     assert console.format_time("2026-11-24T18:02:11") == "2026-11-24 18:02"
     assert [console.format_rate(rate) for rate in (5e-5, 2.5e-4, 1e-2, 1.0)] == ["5e-5", "2.5e-4", "1e-2", "1"]

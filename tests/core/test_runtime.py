@@ -1,4 +1,9 @@
+"""The machine: cache folder, seeds, precision, versions, memory."""
+
+import platform
 import types
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +44,35 @@ def test_versions_name_what_weights_depend_on() -> None:
     assert runtime.threads() == torch.get_num_threads()
 
 
-def test_memory_is_held_where_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """glibc says 1 to each setting; another C library has none and is left alone."""
-    asked: list[tuple[int, int]] = []
-    library = types.SimpleNamespace(mallopt=lambda *setting: asked.append(setting))
-    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: library)
-    runtime.keep_freed_memory()
-    assert not asked
+def test_versions_hold_accelerate_only_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cache keys hash these versions: with accelerate installed they stay what they were when training needed it."""
+    monkeypatch.setattr(metadata, "version", installed("accelerate"))
+    assert runtime.versions() == {"python": platform.python_version()} | dict.fromkeys(runtime.LIBRARIES, "1")
+    monkeypatch.setattr(metadata, "version", installed())
+    assert "accelerate" not in runtime.versions()
+    monkeypatch.setattr(metadata, "version", installed(lacking="torch"))
+    with pytest.raises(metadata.PackageNotFoundError):
+        runtime.versions()
+
+
+def installed(*optional: str, lacking: str = "") -> Callable[[str], str]:
+    """Return a `version` that knows all libraries but the optional ones not named and the one lacking."""
+
+    def version(name: str) -> str:
+        if name == lacking or (name in runtime.OPTIONAL_LIBRARIES and name not in optional):
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    return version
+
+
+def test_freed_memory_is_kept_only_if_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A C library without mallopt (not glibc) is left alone."""
+    settings: list[tuple[int, int]] = []
+    library = types.SimpleNamespace(mallopt=lambda *setting: settings.append(setting))
+    runtime.keep_freed_memory(library)
+    assert not settings
     monkeypatch.setenv("FULLBAKE_HOLD_MEMORY", "1")
-    runtime.keep_freed_memory()
-    assert [number for number, _ in asked] == [-4, -1]
-    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: types.SimpleNamespace())
-    runtime.keep_freed_memory()
+    runtime.keep_freed_memory(library)
+    assert [number for number, _ in settings] == [-4, -1]
+    runtime.keep_freed_memory(types.SimpleNamespace())

@@ -1,9 +1,7 @@
-"""What a person sees while long work runs: bars with rate and time left, and lines.
+"""What a person sees while long work runs: progress bars, lines, and figures in words.
 
-Bars are drawn on stderr and only when it is a terminal; lines go to the logger `fullbake`, which the command line shows
-and a library user may route or leave. Nothing else in the house draws or prints during work.
-
-Numbers in words: scores, intervals, p-values, times, sizes. What is unknown is a dash.
+Bars are drawn on stderr, and only if it is a terminal. Lines go to the logger `fullbake`, which the command line shows
+and a library user may redirect or ignore. No other module draws or prints while work runs.
 """
 
 import logging
@@ -29,7 +27,7 @@ log = logging.getLogger("fullbake")
 
 
 class _Rate(ProgressColumn):
-    """Units done a second."""
+    """The column that shows the units done per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -41,11 +39,21 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar for one piece of work.
+def bar(
+    description: str, total: int | None, unit: str, screen: Console | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Draw a progress bar for one piece of work while the block runs.
 
-    total: units in all, None if unknown. Yields a function that takes the number of units done since its last call.
+    Args:
+        description: what the bar is labeled with.
+        total: units of the whole work, None if unknown.
+        unit: what a unit is called, such as `rows`.
+        screen: where the bar is drawn, stderr by default.
+
+    Yields:
+        A function to call with the number of units done since its last call.
     """
+    screen = console if screen is None else screen
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -54,20 +62,19 @@ def bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[in
         _Rate(unit),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=_silenced[0] or not console.is_terminal
-    ) as progress:
+    hidden = _silenced[0] or not screen.is_terminal
+    with Progress(*columns, console=screen, transient=True, disable=hidden) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, advance=done)
 
 
 _silenced = [False]
+"""True, as the only item, within a block of `silenced`."""
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Within the block only this module's caller speaks: `bar` draws nothing, and `say` is heard through `aloud`
-    alone; warnings are heard as ever."""
+    """Within the block, draw no bars and log no lines except warnings and those said with `aloud=True`."""
     before, _silenced[0] = _silenced[0], True
     try:
         yield
@@ -76,13 +83,18 @@ def silenced() -> Iterator[None]:
 
 
 def say(line: str, *, aloud: bool = False) -> None:
-    """One line of news about the run. aloud: also while others are hushed."""
+    """Log one line of news about the run.
+
+    Args:
+        line: the text.
+        aloud: log it also within a block of `silenced`.
+    """
     if aloud or not _silenced[0]:
         log.info(line)
 
 
 def warn(line: str) -> None:
-    """One line that the user should not miss."""
+    """Log one line that the user should not miss."""
     log.warning(line)
 
 
@@ -104,17 +116,17 @@ def format_size(size: float | None) -> str:
 
 
 def format_score(value: float | None) -> str:
-    """Three digits, or a dash."""
+    """Return a score with three decimals, or a dash if it is unknown."""
     return UNKNOWN if value is None else f"{value:.3f}"
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """An interval in words, or nothing."""
+    """Return an interval such as `0.561 to 0.681`, or an empty string if it is unknown."""
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def format_duration(seconds: float | None) -> str:
-    """Two units at most: 0.8 s, 9 s, 6 min 52 s, 1 h 10 min."""
+    """Return a duration in at most two units: `0.8 s`, `12 s`, `6 min 52 s`, `1 h 10 min`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 9.95:
@@ -128,35 +140,35 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_difference(value: float | None) -> str:
-    """A difference: three digits, and its sign unless it rounds to nothing."""
+    """Return a difference with three decimals, and with its sign unless it rounds to 0."""
     if value is None:
         return UNKNOWN
     return f"{value:+.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
 
 
 def format_p_value(p: float | None) -> str:
-    """A p-value; nobody reads one below a thousandth."""
+    """Return a p-value with three decimals; smaller ones are `under 0.001`."""
     if p is None:
         return UNKNOWN
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def format_count(number: float | None) -> str:
-    """With thousands apart, without fractions."""
+    """Return a number without decimals and with separators of thousands, such as `22,713,216`."""
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
 def format_estimate(number: int) -> str:
-    """Up to two digits and zeros, for estimates that carry no more."""
+    """Return an estimate, rounded up to two significant digits, such as `46,000`."""
     unit = 10 ** max(len(str(number)) - 2, 0)
     return f"{-(-number // unit) * unit:,}"
 
 
 def format_time(iso: str) -> str:
-    """A date and time in ISO 8601, to the minute."""
+    """Return a date and time, given in ISO 8601, to the minute."""
     return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M %Z}".strip()
 
 
 def format_rate(learning_rate: float) -> str:
-    """The short form people write: 5e-5."""
+    """Return a learning rate in its short form, such as `5e-5`."""
     return f"{learning_rate:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+00", "")

@@ -1,7 +1,7 @@
 """Everything that fullbake raises on purpose.
 
-    Interrupted               a signal asked to stop (a KeyboardInterrupt, so that nobody catches it by accident)
-    Error                     the user can mend it (exit code 2)
+    Interrupted               a signal asked to stop (a KeyboardInterrupt, so that no `except Exception` catches it)
+    Error                     the user can correct it (exit code 2)
     ├── RecipeError           a field of a recipe, or two that do not fit together
     ├── DataError             a file, a line, a column, a label
     ├── BaseModelError        a base that cannot be found, read or used
@@ -9,10 +9,10 @@
     ├── OutputError           a target that already holds something
     └── Fault                 not the user's doing (exit code 1)
         ├── SpaceFault        the disk is full, or would be
-        └── DivergenceFault   the loss is no longer a number
+        └── DivergenceFault   the loss is no longer a finite number
 
-A message says where, what was expected, what stood there, and what to do about it; nothing is ever
-repaired in silence or answered with `None`.
+A message says where, what was expected, what was found, and what to do about it. Nothing is repaired silently, and no
+function returns `None` in place of an error.
 """
 
 import difflib
@@ -20,10 +20,14 @@ from collections.abc import Iterable
 
 
 class Error(Exception):
-    """The root of the tree: a mistake that its reader can mend.
+    """The root of the tree: a mistake that the reader can correct.
 
-    what: one clause, no full stop. where: file, line, field. expected, got: what should have stood there and
-    what did. remedy: whole sentences, what to do now.
+    Args:
+        what: one clause that says what is wrong, without a full stop.
+        where: the file, line or field.
+        expected: what should have been there.
+        got: what was there.
+        remedy: whole sentences that say what to do now, naming the flag to use.
     """
 
     exit_code = 2
@@ -51,10 +55,12 @@ class Error(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, finished its step and saved.
+    """A signal asked training to stop; it finished its step and saved.
 
-    signal: the signal's number. step: optimizer steps taken. saved: the folder of the checkpoints, None where none
-    were kept.
+    Args:
+        signal: the signal's number.
+        step: optimizer steps taken so far.
+        saved: the folder of the checkpoints, None if none are kept.
     """
 
     def __init__(self, signal: int, step: int, saved: str | None) -> None:
@@ -71,7 +77,7 @@ class DataError(Error):
 
 
 class BaseModelError(Error):
-    """A base cannot be found, read, or used for what was asked."""
+    """A base cannot be found, read, or used for this purpose."""
 
 
 class BundleError(Error):
@@ -82,7 +88,7 @@ class OutputError(Error):
     """The target already holds something, or cannot be written."""
 
 
-class Fault(Error):  # noqa: N818  (an Error it is; a fault is what the user did not cause)
+class Fault(Error):  # noqa: N818  (it is an Error; a fault is one that the user did not cause)
     """Something failed that the user did not cause."""
 
     exit_code = 1
@@ -96,16 +102,24 @@ class DivergenceFault(Fault):
     """The loss is no longer a finite number."""
 
 
-MANY = 12
-"""More choices than this are not listed; the nearest few are."""
+MOST_CHOICES_LISTED = 12
+"""More choices than this are not listed; only the most similar few are."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """One sentence or two that name the nearest choice and list all: "Did you mean 'x'? There is: 'x', 'y'."."""
+    """Return sentences that name the most similar choices, and all of them if they are few.
+
+    Args:
+        name: what the user wrote.
+        choices: what is allowed.
+
+    Returns:
+        Such as `Did you mean 'x'? There is: 'x', 'y'.`
+    """
     choices = list(choices)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
     guess = f"Did you mean {near[0]!r}? " if near else ""
-    if len(choices) > MANY:
-        others = f"Also near: {', '.join(map(repr, near[1:]))}." if near[1:] else ""
-        return f"{guess}{others}".strip() or f"There are {len(choices)}, none of them near."
+    if len(choices) > MOST_CHOICES_LISTED:
+        others = f"Also similar: {', '.join(map(repr, near[1:]))}." if near[1:] else ""
+        return f"{guess}{others}".strip() or f"There are {len(choices)} choices, and none is similar."
     return f"{guess}There is: {', '.join(map(repr, choices))}."

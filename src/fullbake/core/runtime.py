@@ -1,6 +1,6 @@
-"""The machine: device, precision, threads, seeds, ranks, signals, versions, the cache folder.
+"""The machine: device, precision, threads, memory, processes, signals, versions, the cache folder.
 
-The only place that reads environment variables, so that what a run depends on can be read here.
+This is the only module that reads environment variables, so that what a run depends on can be read here.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -26,18 +26,18 @@ LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "s
 """Libraries whose versions are recorded with every run and hashed into cache keys."""
 
 OPTIONAL_LIBRARIES = ("accelerate",)
-"""Libraries of that list that need not be installed. Training no longer uses accelerate, but its version was part of the
-cache keys: where it is still installed, it stays there, so that existing caches are found."""
+"""Libraries of that list that need not be installed. Training no longer uses accelerate, but its version was part of
+the cache keys: if it is still installed, its version stays there, so that existing caches are found."""
 
 
 def cache_dir(override: str | Path | None = None) -> Path:
-    """Where features are kept: the override, FULLBAKE_CACHE_DIR, or the user's own cache folder."""
+    """Return the folder of all caches: the override, FULLBAKE_CACHE_DIR, or the user's own cache folder."""
     chosen = override or os.environ.get("FULLBAKE_CACHE_DIR") or platformdirs.user_cache_dir("fullbake")
     return Path(chosen).expanduser()
 
 
 def device() -> "torch.device":
-    """The accelerator that torch finds (CUDA, MPS, ...), or the CPU."""
+    """Return the accelerator that torch finds (CUDA, MPS, ...), or the CPU."""
     import torch
 
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -65,19 +65,19 @@ def autocast(precision: str) -> AbstractContextManager[object]:
 
 
 def threads() -> int:
-    """Threads torch computes with. Results repeat bit for bit only at an equal number."""
+    """Return the number of threads that torch computes with. Results repeat bit for bit only at an equal number."""
     import torch
 
     return torch.get_num_threads()
 
 
 def count_processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """The processor's name, as Linux tells it."""
+    """Return the processor's name, as Linux or Python's platform module gives it."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -86,30 +86,30 @@ def processor_name() -> str:
 
 
 def disable_tokenizer_threads() -> None:
-    """Keep the Rust tokenizer to one thread, in a process that is one of several."""
+    """Limit the Rust tokenizer to one thread, for a process that is one of several."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def fast_layers_enabled() -> bool:
-    """Whether the fast pieces of `kernels` may be used: yes, unless FULLBAKE_FAST_KERNELS is 0."""
+    """Return True if the fast layers for the CPU may be used: unless FULLBAKE_FAST_KERNELS is 0."""
     return os.environ.get("FULLBAKE_FAST_KERNELS") != "0"
 
 
 def gpu_layers_enabled() -> bool:
-    """Whether the pieces for a GPU may be used, which nobody has measured: only where FULLBAKE_GPU_PIECES is 1."""
+    """Return True if the fast layers for a GPU, which nobody has measured, may be used: if FULLBAKE_GPU_PIECES is 1."""
     return os.environ.get("FULLBAKE_GPU_PIECES") == "1" and fast_layers_enabled()
 
 
 def on_linux() -> bool:
-    """Whether this is Linux, the only system on which the pieces made for the CPU have been measured."""
+    """Return True on Linux, the only system on which the fast layers for the CPU have been measured."""
     return platform.system() == "Linux"
 
 
 def release_memory() -> None:
-    """Give freed buffers back to the system, where the C library can.
+    """Give freed buffers back to the system, if the C library can.
 
-    Batches of ever other lengths leave glibc's heap full of holes: without this a process that trains for hours comes
-    to hold several times what it uses. Costs some milliseconds.
+    Batches of varying lengths leave gaps in glibc's heap: without this, a process that trains for hours comes to hold
+    several times the memory that it uses. A call takes some milliseconds.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
@@ -117,14 +117,16 @@ def release_memory() -> None:
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory` count anew, where the system can (Linux)."""
+    """Start the count of `peak_memory` again, if the system can (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> int | None:
-    """Most bytes of main memory that this process has held since the last reset (since its start where the system
-    cannot reset), None where it is not known."""
+    """Return the most bytes of main memory that this process has held since the last reset, None if unknown.
+
+    On systems that cannot reset the count, it is since the start of the process.
+    """
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
@@ -135,13 +137,18 @@ def peak_memory() -> int | None:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def keep_freed_memory() -> None:
-    """Where FULLBAKE_HOLD_MEMORY is 1 and the C library is glibc, let freed buffers stay with the process.
+def keep_freed_memory(library: Any = None) -> None:
+    """Let freed buffers stay with the process, if FULLBAKE_HOLD_MEMORY is 1 and the C library is glibc.
 
-    glibc gives large ones back at once, and the system zeroes every page of the next: some percent of a training step.
-    The price is that nothing goes back before `release_memory`. For the rest of the process.
+    By default glibc gives large buffers back at once, and the system fills every page of the next one with zeros,
+    which takes some percent of a training step. In return, memory goes back only at `release_memory`. The setting
+    lasts for the rest of the process.
+
+    Args:
+        library: the C library, by default the one that this process has loaded.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    library = library or (ctypes.CDLL(None) if os.name == "posix" else None)
+    mallopt = getattr(library, "mallopt", None)
     if mallopt is not None and os.environ.get("FULLBAKE_HOLD_MEMORY") == "1":
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -160,29 +167,33 @@ def versions() -> dict[str, str]:
 
 
 def rank() -> int:
-    """This process's number among those that train together, 0 where it is alone."""
+    """Return this process's number among those that train together, 0 if it is alone."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """Processes that train together; torchrun and accelerate launch set it."""
+    """Return the number of processes that train together, which torchrun and accelerate launch set."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join_ranks() -> None:
-    """Meet the other processes, if there are any. Call once before any of the functions below."""
+    """Join the process group of all ranks, if there is more than one.
+
+    Call this before any of the functions below; further calls change nothing.
+    """
     if world_size() == 1:
         return
     import torch.distributed
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not torch.distributed.is_initialized():  # figures travel as CPU tensors, gradients where they are
+    if not torch.distributed.is_initialized():
+        # Scores are summed as CPU tensors, gradients on the device where they are: both need a backend.
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
-    """The tensor, in place, as the sum of every process's."""
+    """Add up the tensors of all processes, in place, and return the sum. All processes have to call."""
     if world_size() > 1:
         import torch.distributed
 
@@ -191,14 +202,14 @@ def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
 
 
 def true_on_all_ranks(mine: bool) -> bool:
-    """Whether it is true for every process."""
+    """Return True if `mine` is true in every process. All processes have to call."""
     import torch
 
     return int(sum_over_ranks(torch.tensor(int(mine)))) == world_size()
 
 
 def wait_for_ranks() -> None:
-    """Return when every process has come here."""
+    """Wait until every process has made this call."""
     if world_size() > 1:
         import torch.distributed
 
@@ -207,9 +218,13 @@ def wait_for_ranks() -> None:
 
 @contextmanager
 def deferred_signals() -> Iterator[Callable[[], int]]:
-    """Within the block SIGINT and SIGTERM are noted, not acted on. Yields a function: the signal noted, 0 for none.
+    """Within the block, note SIGINT and SIGTERM in place of acting on them.
 
-    A second SIGINT acts at once, for whoever will not wait. Outside the main thread signals are left as they are.
+    A second SIGINT raises KeyboardInterrupt at once, for a user who does not want to wait. Outside the main thread
+    Python allows no signal handlers, so nothing is noted there.
+
+    Yields:
+        A function that returns the number of the noted signal, 0 if there was none.
     """
     noted = [0]
 
