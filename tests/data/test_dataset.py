@@ -1,4 +1,4 @@
-"""Labelled texts: names, ids, row numbers, and everything a label can do wrong."""
+"""Labeled texts: label names, ids, row numbers, and labels that cannot be used."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def load(path: Path, **options: Any) -> Dataset:
     return read_dataset(path, text="text", label="label", **options)
 
 
-def test_labels_are_numbered_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_label_ids_follow_the_sorted_names(tmp_path: Path) -> None:
     data = load(make(tmp_path, "text,label\na,true\nb,01\nc,1\n,True\ne,NA\nf,01\n"))
     assert data.label_names == ("01", "1", "NA", "True", "true")
     assert data.labels is not None
@@ -33,28 +33,28 @@ def test_labels_are_numbered_in_the_order_of_their_names(tmp_path: Path) -> None
     assert (data.columns, len(data)) == (Columns("text", "label"), 6)
 
 
-def test_ids_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
+def test_label_ids_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
     one = load(make(tmp_path, "text,label\na,x\nb,y\n"))
     two = load(make(tmp_path, "text,label\nb,y\na,x\n"))
     assert one.label_names == two.label_names
     assert one.take([1, 0]).fingerprint() == two.fingerprint()
 
 
-def test_texts_without_labels(tmp_path: Path) -> None:
+def test_texts_are_read_without_labels(tmp_path: Path) -> None:
     data = read_dataset(make(tmp_path, "text,label\na,\nb,1\n"), text="text")
     assert (data.labels, data.label_names, data.columns.of_labels) == (None, (), ())
     assert data.take([1]).texts.to_pylist() == ["b"]
 
 
-def test_take_keeps_row_numbers_and_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+def test_taken_rows_keep_their_numbers_and_the_fingerprint_depends_on_content_only(tmp_path: Path) -> None:
     data = load(make(tmp_path, "text,label\nab,x\nc,y\nd,x\n"))
     part = data.take([2, 0])
     assert part.texts.to_pylist() == ["d", "ab"]
     assert part.rows.tolist() == [3, 1]
     assert part.labels is not None
     assert part.labels.tolist() == [0, 0]
-    cut = Dataset(pa.chunked_array([["ab"], ["c", "d"]], pa.large_string()), data.labels, *rest(data))
-    assert cut.fingerprint() == data.fingerprint()
+    other_chunks = Dataset(pa.chunked_array([["ab"], ["c", "d"]], pa.large_string()), data.labels, *rest(data))
+    assert other_chunks.fingerprint() == data.fingerprint()
     others = [
         load(make(tmp_path, "text,label\na,x\nbc,y\nd,x\n")),
         load(make(tmp_path, "text,label\nab,x\nc,x\nd,y\n")),
@@ -69,7 +69,7 @@ def rest(data: Dataset) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_an_empty_label_is_counted_and_refused(tmp_path: Path, form: str) -> None:
+def test_empty_labels_are_counted_and_refused_or_left_out(tmp_path: Path, form: str) -> None:
     csv = "text,label\na,x\nb,\nc,  \nd,y\n"
     jsonl = '{"text": "a", "label": "x"}\n{"text": "b", "label": null}\n{"text": "c", "label": "  "}\n' + (
         '{"text": "d", "label": "y"}\n'
@@ -89,12 +89,12 @@ def test_an_empty_label_is_counted_and_refused(tmp_path: Path, form: str) -> Non
     assert data.labels.tolist() == [0, 1]
 
 
-def test_a_null_text_is_refused(tmp_path: Path) -> None:
+def test_null_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'text' has no value"):
         load(make(tmp_path, '{"text": null, "label": "x"}\n', "train.jsonl"))
 
 
-def test_a_label_that_training_did_not_have(tmp_path: Path) -> None:
+def test_label_that_training_did_not_have_is_refused(tmp_path: Path) -> None:
     path = make(tmp_path, 'text,label\n"a\nb",sport\nb,sports\n')
     with pytest.raises(DataError, match=r"line 4: .* training did not have") as caught:
         load(path, label_names=("food", "sport"))
@@ -115,12 +115,12 @@ def test_a_label_that_training_did_not_have(tmp_path: Path) -> None:
         ("", "the file is empty"),
     ],
 )
-def test_files_without_usable_rows(tmp_path: Path, content: str, message: str) -> None:
+def test_files_without_usable_rows_are_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(make(tmp_path, content), drop_unlabelled=True)
 
 
-def test_one_column_cannot_be_both(tmp_path: Path) -> None:
+def test_text_and_label_cannot_be_one_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the same column"):
         read_dataset(make(tmp_path, "text\na\n"), text="text", label="text")
 
@@ -129,12 +129,12 @@ UNTRAINABLE = {
     "one class": (["x"] * 6, "only one class"),
     "a class with one row": (["x", "x", "y", "y", "z", "x"], "a class has a single row"),
     "classes with one row": (["x", "x", "x", "x", "y", "z"], "2 classes have a single row"),
-    "texts as labels": (["p", "q", "r", "s", "t", "t"], "more labels than the rows could support"),
+    "texts as labels": (["p", "q", "r", "s", "t", "t"], "too many classes for so few rows"),
 }
 
 
 @pytest.mark.parametrize("name", UNTRAINABLE)
-def test_labels_that_nothing_can_be_trained_on(tmp_path: Path, name: str) -> None:
+def test_labels_that_no_classifier_can_learn_are_refused(tmp_path: Path, name: str) -> None:
     labels, message = UNTRAINABLE[name]
     path = make(tmp_path, "text,label\n" + "".join(f"a{at},{label}\n" for at, label in enumerate(labels)))
     data = load(path)
@@ -144,7 +144,7 @@ def test_labels_that_nothing_can_be_trained_on(tmp_path: Path, name: str) -> Non
     assert caught.value.remedy
 
 
-def test_trainable_labels_and_none(tmp_path: Path) -> None:
+def test_trainable_labels_are_accepted_and_missing_ones_refused(tmp_path: Path) -> None:
     path = make(tmp_path, "text,label\na,x\nb,y\nc,x\nd,y\n")
     check_trainable(load(path))
     with pytest.raises(DataError, match="no labels"):
@@ -158,7 +158,7 @@ def hub_set() -> Any:
     return datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
 
 
-def test_a_hub_data_set_by_its_label_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_data_set_is_read_with_its_class_names(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("datasets.load_dataset", lambda name, split: asked.append((name, split)) or hub_set())
     with pytest.raises(DataError, match=r"owner/name, row 3: column 'label' is empty"):
@@ -172,7 +172,7 @@ def test_a_hub_data_set_by_its_label_names(monkeypatch: pytest.MonkeyPatch) -> N
         read_dataset("owner/name", text="txt")
 
 
-def test_a_hub_data_set_with_lists_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_data_set_with_lists_of_classes_is_multi_label(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     kinds = datasets.List(datasets.ClassLabel(names=["joy", "anger"]))
@@ -185,19 +185,19 @@ def test_a_hub_data_set_with_lists_of_labels(monkeypatch: pytest.MonkeyPatch) ->
     assert data.labels.tolist() == [[1, 1], [0, 0]]
 
 
-def test_neither_a_file_nor_a_hub_data_set() -> None:
+def test_source_that_is_neither_a_file_nor_a_hub_data_set_is_refused() -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     with pytest.raises(DataError, match="no such file, and no hub data set") as caught:
         read_dataset("nobody/nothing", text="text")
     assert "HF_HUB_OFFLINE" in str(caught.value)
 
 
-def test_a_missing_file_with_an_extension_never_asks_the_hub(tmp_path: Path) -> None:
+def test_missing_file_with_a_known_ending_never_asks_the_hub(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_dataset(tmp_path / "x.csv", text="text")
 
 
-def test_a_wide_range_of_chunks(tmp_path: Path) -> None:
+def test_rows_of_many_chunks_keep_their_order(tmp_path: Path) -> None:
     count = 10_000
     path = make(tmp_path, "text,label\n" + "".join(f"text {at},{at % 3}\n" for at in range(count)))
     data = load(path)

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+"""Labels in every form that a table may hold them in."""
+
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fullbake.data.labels import LabelReader, count_labels
 
 ONE = Columns("text", "label")
 MANY = Columns("text", labels=("a", "b"))
-PARTED = Columns("text", "label", label_separator="|")
+SEPARATED = Columns("text", "label", label_separator="|")
 
 
 def where(index: int) -> str:
@@ -33,10 +34,10 @@ def test_single_labels_are_numbered_in_sorted_order_over_chunks() -> None:
     assert rows.tolist() == [0, 1, 2, 3]
 
 
-def test_an_empty_label_is_counted_and_its_row_left_out() -> None:
+def test_empty_label_is_counted_and_its_row_left_out() -> None:
     reader = LabelReader(ONE)
     reader.add({"label": ["a", "", "b", " "]}, where)
-    assert (reader.unlabelled, reader.first_unlabelled) == (2, "x.csv, line 3")
+    assert (reader.unlabeled, reader.first_unlabeled) == (2, "x.csv, line 3")
     _, labels, rows = reader.finish()
     assert (labels.tolist(), rows.tolist()) == ([0, 1], [0, 2])
 
@@ -52,24 +53,24 @@ def test_every_form_of_many_labels_gives_the_same_matrix(sets: list[set[str]]) -
     expected = [[int(name in held) for name in names] for held in sets]
     lists = finish(ONE, {"label": [sorted(held) for held in sets]})
     columns = {name: [str(int(name in held)) for held in sets] for name in names}
-    marks = finish(Columns("text", labels=names), columns)
-    for found in (lists, marks):
+    indicators = finish(Columns("text", labels=names), columns)
+    for found in (lists, indicators):
         assert found[0] == names
         assert found[1].tolist() == expected
         assert found[1].dtype == np.uint8
     stripped = {name.strip() for name in names}
-    parted = finish(PARTED, {"label": ["|".join(sorted(held)) for held in sets]})
-    assert set(parted[0]) == stripped
-    assert parted[1].sum() == sum(map(len, sets))
+    separated = finish(SEPARATED, {"label": ["|".join(sorted(held)) for held in sets]})
+    assert set(separated[0]) == stripped
+    assert separated[1].sum() == sum(map(len, sets))
 
 
-def test_what_a_column_of_marks_may_hold() -> None:
+def test_column_of_0_and_1_may_be_spelled_in_four_ways() -> None:
     values = ["0", "1", "0.0", "1.0", "false", "true", "False", "True"]
     names, labels, _ = finish(MANY, {"a": values, "b": values[::-1]})
     assert (names, labels[:, 0].tolist()) == (("a", "b"), [0, 1] * 4)
 
 
-def test_known_labels_keep_their_order_whatever_the_columns_are_named_in() -> None:
+def test_known_labels_keep_their_order_for_any_order_of_columns() -> None:
     flipped = Columns("text", labels=("b", "a"))
     names, labels, _ = finish(flipped, {"a": ["1"], "b": ["0"]}, known=("a", "b"))
     assert (names, labels.tolist()) == (("a", "b"), [[1, 0]])
@@ -78,42 +79,44 @@ def test_known_labels_keep_their_order_whatever_the_columns_are_named_in() -> No
 @pytest.mark.parametrize(
     ("columns", "chunks", "words"),
     [
-        (ONE, [{"label": ["a"]}, {"label": [["a"]]}], "changes its form"),
-        (ONE, [{"label": [["a"]]}, {"label": ["a"]}], "changes its form"),
+        (ONE, [{"label": ["a"]}, {"label": [["a"]]}], "different forms"),
+        (ONE, [{"label": [["a"]]}, {"label": ["a"]}], "different forms"),
         (ONE, [{"label": [["a", "a"]]}], "twice"),
         (ONE, [{"label": [["a", " "]]}], "empty label"),
-        (PARTED, [{"label": ["a||b"]}], "empty label"),
-        (PARTED, [{"label": [["a"]]}], "changes its form"),
+        (SEPARATED, [{"label": ["a||b"]}], "empty label"),
+        (SEPARATED, [{"label": [["a"]]}], "different forms"),
         (MANY, [{"a": ["2"], "b": ["0"]}], "0 and 1"),
         (MANY, [{"a": [["1"]], "b": ["0"]}], "0 and 1"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(
+def test_labels_in_a_wrong_form_are_refused_with_their_line(
     columns: Columns, chunks: list[dict[str, list[Any]]], words: str
 ) -> None:
     with pytest.raises(DataError, match=r"x\.csv, line 2.*" + words):
         finish(columns, *chunks)
 
 
-def test_an_unknown_label_and_other_columns_are_refused() -> None:
+def test_unknown_labels_and_other_label_columns_are_refused() -> None:
     with pytest.raises(DataError, match=r"training did not have[\s\S]*Did you mean 'joy'"):
         finish(ONE, {"label": ["joi"]}, known=("anger", "joy"))
     with pytest.raises(DataError, match="not the labels of training"):
         LabelReader(MANY, ("a", "c"))
 
 
-def test_counts_are_those_of_numpy() -> None:
+def test_rows_of_each_label_are_counted() -> None:
     assert count_labels(np.array([0, 2, 2]), 4).tolist() == [1, 0, 2, 0]
     assert count_labels(np.array([[1, 0], [1, 1]], dtype=np.uint8), 2).tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("columns", [ONE, MANY, PARTED, Columns("a", "l", "b")])
-def test_columns_go_through_json(columns: Columns) -> None:
+@pytest.mark.parametrize("columns", [ONE, MANY, SEPARATED, Columns("a", "l", "b")])
+def test_columns_are_saved_and_loaded_as_json(columns: Columns) -> None:
     assert Columns.from_json(columns.to_json()) == columns
 
 
-def test_columns_know_what_they_hold() -> None:
-    check: Callable[[Columns], tuple[Any, Any]] = lambda columns: (columns.of_texts, columns.of_labels)  # noqa: E731
-    assert check(Columns("a", "l", "b")) == (("a", "b"), ("l",))
-    assert check(MANY) == (("text",), ("a", "b"))
-    assert check(Columns("a")) == (("a",), ())
+def test_columns_list_those_of_texts_and_of_labels() -> None:
+    for columns, texts, labels in (
+        (Columns("a", "l", "b"), ("a", "b"), ("l",)),
+        (MANY, ("text",), ("a", "b")),
+        (Columns("a"), ("a",), ()),
+    ):
+        assert (columns.of_texts, columns.of_labels) == (texts, labels)

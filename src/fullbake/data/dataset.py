@@ -1,9 +1,8 @@
-"""Labelled texts: files or hub data sets become a `Dataset`, whose texts are an Arrow column.
+"""Labeled texts: files or hub data sets become a `Dataset`, whose texts are columns of Arrow.
 
-Labels keep their spelling as names; ids follow the sorted order of the names, so they do not depend on the
-order of the rows. A row that cannot be used is an error, never left out unless asked: all rows without a
-label are counted before the first one is reported. Texts lie in Arrow's large_string chunks: one allocation a
-chunk, not one a text.
+Labels keep their spelling as names. Their ids follow the sorted order of the names, so they do not depend on the order
+of the rows. A row without a label is an error unless the caller asks to leave such rows out; the error counts all of
+them. Texts are held in Arrow's large_string chunks: one allocation for a chunk, not one for a text.
 """
 
 import hashlib
@@ -27,26 +26,35 @@ from fullbake.data.tables import Table, data_suffix
 
 Ids = npt.NDArray[np.int64]
 
-PAIR_MARK = "\u241e"
+PAIR_SEPARATOR = "\u241e"
 """Between the two texts of a pair, where they are compared as one (the symbol for a record separator)."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts, or pairs of texts, with or without labels.
-
-    texts: (rows,) large_string; text_pair: the second text of each row, None where there is one. labels: class ids
-    int64 (rows,), or 0 and 1 as uint8 (rows, labels) where a row may have many, or None. rows: (rows,) numbers of the
-    data rows in the source, from 1 (a header is not counted). source: the file or hub id they came from.
-    """
+    """Texts, or pairs of texts, with or without labels."""
 
     texts: pa.ChunkedArray
+    """(rows,) large_string."""
+
     labels: npt.NDArray[Any] | None
+    """Class ids int64 (rows,); or a label matrix of 0 and 1, uint8 (rows, labels), where a row may have several; or
+    None."""
+
     label_names: tuple[str, ...]
+    """The name of each label id."""
+
     rows: Ids
+    """(rows,) the number of each row in the source, from 1; a header is not counted."""
+
     source: str
+    """The file or hub id that the rows come from."""
+
     columns: Columns
+    """The columns they come from."""
+
     text_pair: pa.ChunkedArray | None = None
+    """(rows,) the second text of each row; None where rows are single texts."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,19 +67,23 @@ class Dataset:
 
     @property
     def joined_texts(self) -> pa.ChunkedArray:
-        """What rows are compared by: the texts, or both texts of a pair in one."""
+        """(rows,) what rows are compared by: the texts, or the two texts of each pair joined into one."""
         if self.text_pair is None:
             return self.texts
         joined = join_pairs(self.texts.to_pylist(), self.text_pair.to_pylist())
         return pa.chunked_array([pa.array(joined, pa.large_string())])
 
     def counts(self) -> Ids:
-        """Rows of each label, int64 (labels,)."""
+        """Return (labels,), the number of rows of each label."""
         assert self.labels is not None
         return count_labels(self.labels, len(self.label_names))
 
     def take(self, indices: npt.ArrayLike) -> "Dataset":
-        """The rows at these positions, in this order. indices: (n,) integers from 0."""
+        """Return the rows at these positions.
+
+        Args:
+            indices: (n,) positions from 0, in the order wanted.
+        """
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
@@ -82,7 +94,7 @@ class Dataset:
         )
 
     def texts_fingerprint(self) -> str:
-        """sha256, in hex, over the texts in their order; the same however they are cut into Arrow chunks."""
+        """Return a sha256, in hex, of the texts in their order. It does not depend on Arrow's chunks."""
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for column in (self.texts, self.text_pair):
             for batch in () if column is None else _slices(column):
@@ -91,7 +103,7 @@ class Dataset:
         return hashlib.sha256(lengths.digest() + content.digest()).hexdigest()
 
     def fingerprint(self) -> str:
-        """sha256, in hex, over the texts, each one's labels and the label names, all in their order."""
+        """Return a sha256, in hex, of the texts, their labels and the label names, all in their order."""
         total = hashlib.sha256(self.texts_fingerprint().encode())
         if self.labels is not None:
             total.update(self.labels.astype("<i8").tobytes())
@@ -113,44 +125,79 @@ def read_dataset(
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Dataset:
-    """Read a file (.csv .tsv .jsonl .ndjson .parquet), or a hub data set where no such file is.
+    """Read labeled texts from a file, a folder of files or a hub data set.
 
-    source: a path, or a hub id: `imdb`, `owner/name`, `owner/name:split` (the split `train` unless named). text, label,
-    text_pair: column names; no label: texts alone. A label column of lists makes many labels a row, as do labels
-    (columns of 0 and 1, in place of `label`) and label_separator (what parts the labels in the label column).
-    label_names: the labels there may be (validation, test, evaluation); None: those that occur. drop_unlabelled: leave
-    rows with an empty label out instead of refusing them. delimiter, encoding: of text files, as `open_table` takes
-    them.
+    Args:
+        source: a path (.csv, .tsv, .jsonl, .ndjson, .parquet; text files may have .gz or .zst after it), or a hub id:
+            `imdb`, `owner/name`, `owner/name:split` (the split is `train` unless you name one).
+        text: column of the texts.
+        label: column of the labels; None, with no `labels` either, reads texts alone. If it holds lists, a row may have
+            several labels.
+        text_pair: column of a second text, for pairs of texts.
+        labels: columns of 0 and 1, one for each label, in place of `label`.
+        label_separator: the text between labels, where one field of `label` holds several.
+        label_names: the labels that are allowed (those of training, for a validation or test file); None allows all.
+        drop_unlabelled: leave out rows without a label instead of raising.
+        delimiter: of CSV and TSV files; None takes the format's own.
+        encoding: of text files.
 
-    Raises DataError: what `open_table` raises; no rows; an empty label; a label that is not in label_names; a column
-    named twice.
+    Returns:
+        The rows, in the order of the source.
+
+    Raises:
+        DataError: the source cannot be read or has no rows, a label is missing or not in `label_names`, or a column is
+            named twice.
     """
     columns = Columns(text, label, text_pair, None if labels is None else tuple(labels), label_separator)
     _check_columns(columns, str(source))
     table = open_source(source, columns, delimiter, encoding)
     reader = LabelReader(columns, None if label_names is None else tuple(label_names))
-    texts = _gather(table, columns, reader)
+    texts = _read_columns(table, columns, reader)
     _check_rows(table, len(texts[0]), reader, drop_unlabelled)
     return _assemble(table, columns, texts, reader)
 
 
+def open_source(source: str | Path, columns: Columns, delimiter: str | None = None, encoding: str = "utf-8") -> Table:
+    """Open a file, folder or hub data set as a table of the text and label columns.
+
+    Args:
+        source: a path or a hub id. It is a path if it exists, or ends like a data file.
+        columns: the columns to read. A null label becomes "", and the label column may hold lists.
+        delimiter: of CSV and TSV files; None takes the format's own.
+        encoding: of text files.
+
+    Raises:
+        DataError: the source or a column cannot be found or read.
+    """
+    path = Path(source)
+    wanted = [*columns.of_texts, *columns.of_labels]
+    lists = () if columns.label is None else (columns.label,)
+    if path.exists() or data_suffix(path) in FORMATS:
+        return open_table(
+            path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
+        )
+    return _open_hub(str(source), wanted, nullable=columns.of_labels, lists=lists)
+
+
 def join_pairs(texts: Sequence[str], text_pair: Sequence[str]) -> list[str]:
-    """Pairs of texts as one text each, to be compared by."""
-    return [f"{one} {PAIR_MARK} {two}" for one, two in zip(texts, text_pair, strict=True)]
+    """Join the two texts of each pair into one text, for comparing rows."""
+    return [f"{one} {PAIR_SEPARATOR} {two}" for one, two in zip(texts, text_pair, strict=True)]
 
 
 def check_trainable(dataset: Dataset) -> None:
-    """Raise DataError where neither a split nor a classifier can come of these labels.
+    """Check that rows with these labels can be split and that a classifier can learn from them.
 
-    That is: no labels; one class alone; fewer than two rows a class on average (a column of texts or ids was named as
-    the label); a class with a single row; of many labels a row, one that no row or every row has.
+    Raises:
+        DataError: there are no labels; there is one class only; there are fewer than two rows for a class on average
+            (the label column holds texts or ids); a class has a single row; or, where a row may have several labels, a
+            label that no row or every row has.
     """
     if dataset.labels is None:
         raise DataError("there are no labels", where=dataset.source, remedy="Name the label column by --label.")
     where = f"{dataset.source}, column {', '.join(map(repr, dataset.columns.of_labels))}"
     checks = {SINGLE_LABEL: _check_classes, MULTI_LABEL: _check_labels}
     checks[dataset.problem.name](dataset, where)
-    _check_singles(dataset, where)
+    _check_single_rows(dataset, where)
 
 
 def _check_classes(dataset: Dataset, where: str) -> None:
@@ -159,35 +206,36 @@ def _check_classes(dataset: Dataset, where: str) -> None:
         raise DataError(
             "there is only one class",
             where=where,
-            expected="two or more labels",
+            expected="two or more classes",
             got=f"{names[0]!r} in all {len(dataset):,} rows",
-            remedy="Is it the right column? A classifier needs examples of what the label is not.",
+            remedy="Check that this is the label column. A classifier also needs rows that do not have the label.",
         )
     if 2 * len(names) > len(dataset):
         raise DataError(
-            "there are more labels than the rows could support",
+            "there are too many classes for so few rows",
             where=where,
-            expected="at least two rows for each label",
-            got=f"{len(names):,} labels in {len(dataset):,} rows, such as {names[0][:40]!r}",
-            remedy="Is it the label column? Texts, ids and measured values make no classes.",
+            expected="at least two rows for each class",
+            got=f"{len(names):,} classes in {len(dataset):,} rows, such as {names[0][:40]!r}",
+            remedy="Check that this is the label column: texts, ids and measured values are not classes.",
         )
 
 
 def _check_labels(dataset: Dataset, where: str) -> None:
     if not dataset.label_names:
-        raise DataError("no row has a label", where=where, remedy="Is it the right column?")
+        raise DataError("no row has a label", where=where, remedy="Check that this is the label column.")
     for name, count in zip(dataset.label_names, dataset.counts().tolist(), strict=True):
         if count in (0, len(dataset)):
             raise DataError(
-                f"the label {name!r} holds for {'no row' if not count else 'every row'}",
+                f"{'no row has' if not count else 'every row has'} the label {name!r}",
                 where=where,
                 expected="rows with it and rows without",
-                got=f"{count:,} of {len(dataset):,} rows have it",
-                remedy="Nothing can be learned of it from these rows: leave it out, or add rows.",
+                got=f"{count:,} of {len(dataset):,} rows with it",
+                remedy="A classifier cannot learn this label from these rows: leave the label out, or add rows.",
             )
 
 
-def _check_singles(dataset: Dataset, where: str) -> None:
+def _check_single_rows(dataset: Dataset, where: str) -> None:
+    """Raise DataError if a label has one row only: it could not be in both training and validation."""
     names, counts = dataset.label_names, dataset.counts()
     rare = np.flatnonzero(counts == 1)
     if not len(rare):
@@ -196,10 +244,10 @@ def _check_singles(dataset: Dataset, where: str) -> None:
     has_it = dataset.problem.has_label(dataset.labels, int(rare[0]))
     classes = "a class has" if len(rare) == 1 else f"{len(rare):,} classes have"
     raise DataError(
-        f"{classes} a single row, which cannot stand both in training and in validation",
+        f"{classes} a single row, which cannot be both in training and in validation",
         where=where,
-        expected="at least two rows for each label",
-        got=f"one of {', '.join(repr(names[index]) for index in rare[:5])}{', ...' if len(rare) > 5 else ''} "
+        expected="at least two rows for each class",
+        got=f"one row of {', '.join(repr(names[index]) for index in rare[:5])}{', ...' if len(rare) > 5 else ''} "
         f"(data row {dataset.rows[has_it][0]})",
         remedy="Add rows, merge the class into another one, or leave its row out.",
     )
@@ -217,20 +265,8 @@ def _check_columns(columns: Columns, source: str) -> None:
         )
 
 
-def open_source(source: str | Path, columns: Columns, delimiter: str | None = None, encoding: str = "utf-8") -> Table:
-    """The table of a file or a hub data set with these columns, null labels let in as empty ones."""
-    path = Path(source)
-    wanted = [*columns.of_texts, *columns.of_labels]
-    lists = () if columns.label is None else (columns.label,)
-    if path.exists() or data_suffix(path) in FORMATS:
-        return open_table(
-            path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
-        )
-    return _open_hub(str(source), wanted, columns)
-
-
-def _gather(table: Table, columns: Columns, reader: LabelReader) -> list[pa.ChunkedArray]:
-    """The columns of texts; the labels go to the reader."""
+def _read_columns(table: Table, columns: Columns, reader: LabelReader) -> list[pa.ChunkedArray]:
+    """Read the table: return the columns of texts, and give the labels to the reader."""
     chunks: list[list[pa.Array]] = [[] for _ in columns.of_texts]
     for chunk in table.chunks():
         for column, name in zip(chunks, columns.of_texts, strict=True):
@@ -241,24 +277,25 @@ def _gather(table: Table, columns: Columns, reader: LabelReader) -> list[pa.Chun
 
 
 def _check_rows(table: Table, rows: int, reader: LabelReader, drop_unlabelled: bool) -> None:
+    """Raise DataError if there are no rows, or no labels, or if rows without a label are not to be left out."""
     if not rows:
         raise DataError(
             "there is a header but no row" if table.unit == "line" else "there is no row",
             where=table.source,
-            remedy="Check that it was written whole.",
+            remedy="Check that the file was written completely.",
         )
     named = " or ".join(repr(name) for name in reader.columns.of_labels)
-    if reader.unlabelled == rows:
+    if reader.unlabeled == rows:
         raise DataError(
             f"column {named} is empty in all {rows:,} rows",
             where=table.source,
-            remedy="Is it the label column? Name another one by --label.",
+            remedy="Check that this is the label column, or name another one by --label.",
         )
-    if reader.unlabelled and not drop_unlabelled:
-        share = f"{reader.unlabelled:,} of {rows:,}"
+    if reader.unlabeled and not drop_unlabelled:
+        share = f"{reader.unlabeled:,} of {rows:,}"
         raise DataError(
             f"column {named} is empty",
-            where=reader.first_unlabelled,
+            where=reader.first_unlabeled,
             remedy=f"Every row needs a label. Fill it in, or pass --drop-unlabelled to leave such rows out ({share}).",
         )
 
@@ -266,11 +303,11 @@ def _check_rows(table: Table, rows: int, reader: LabelReader, drop_unlabelled: b
 def _assemble(table: Table, columns: Columns, texts: list[pa.ChunkedArray], reader: LabelReader) -> Dataset:
     pair = texts[1] if columns.text_pair is not None else None
     rows = np.arange(1, len(texts[0]) + 1)
-    whole = Dataset(texts[0], None, reader.known or (), rows, table.source, columns, pair)
+    unlabeled = Dataset(texts[0], None, reader.known or (), rows, table.source, columns, pair)
     if not columns.of_labels:
-        return whole
-    names, labels, labelled = reader.finish()
-    kept = whole if len(labelled) == len(whole) else whole.take(labelled)
+        return unlabeled
+    names, labels, labeled_rows = reader.finish()
+    kept = unlabeled if len(labeled_rows) == len(unlabeled) else unlabeled.take(labeled_rows)
     return replace(kept, labels=labels, label_names=names)
 
 
@@ -280,43 +317,41 @@ def _slices(texts: pa.ChunkedArray, rows: int = 4096) -> Iterator[pa.Array]:
             yield chunk.slice(start, rows)
 
 
-def _open_hub(source: str, wanted: list[str], columns: Columns) -> Table:
+# Hub data sets
+
+
+def _open_hub(source: str, wanted: list[str], *, nullable: Sequence[str], lists: Sequence[str]) -> Table:
+    """Open a hub data set as a table in which class numbers are replaced by the names that the data set gives them."""
     name, _, split = source.partition(":")
     loaded = _load_hub(source, name, split or "train")
     schema = loaded.features.arrow_schema
-    named = {name: kind.names for name, kind in loaded.features.items() if hasattr(kind, "names")}
+    # A feature is a class (it has names), a list of classes (the feature of its items has names), or something else.
+    single = {column: kind.names for column, kind in loaded.features.items() if hasattr(kind, "names")}
     listed = {
-        name: kind.feature.names
-        for name, kind in loaded.features.items()
+        column: kind.feature.names
+        for column, kind in loaded.features.items()
         if hasattr(getattr(kind, "feature", None), "names")
     }
-    for column in named | listed:
-        kind = pa.string() if column in named else pa.list_(pa.string())
+    for column in single | listed:
+        kind = pa.string() if column in single else pa.list_(pa.string())
         schema = schema.set(schema.get_field_index(column), pa.field(column, kind))
 
     def batches(size: int, _: bool) -> Iterator[Any]:
-        for part in loaded.with_format("arrow").iter(batch_size=size):
-            yield _with_label_names(part, named | listed, schema).combine_chunks().to_batches()[0]
+        for batch in loaded.with_format("arrow").iter(batch_size=size):
+            yield _with_class_names(batch, single | listed, schema).combine_chunks().to_batches()[0]
 
-    return arrow_table(
-        source,
-        schema,
-        batches,
-        wanted,
-        nullable=columns.of_labels,
-        lists=() if columns.label is None else (columns.label,),
-    )
+    return arrow_table(source, schema, batches, wanted, nullable=nullable, lists=lists)
 
 
 def _load_hub(source: str, name: str, split: str) -> Any:
-    """A hub data set's split, from the cache where the hub cannot be reached."""
+    """Load a split of a hub data set; the library takes it from its cache where the hub cannot be reached."""
     import datasets
 
     try:
         return datasets.load_dataset(name, split=split)  # type: ignore[attr-defined]
     except ValueError as error:
         raise DataError(
-            "the hub data set cannot be opened so",
+            "the hub data set cannot be opened by this name",
             where=source,
             got=str(error).splitlines()[0],
             remedy="Name a split that it has: owner/name:split. If it has several configurations, save the "
@@ -328,21 +363,26 @@ def _load_hub(source: str, name: str, split: str) -> Any:
             where=source,
             expected=f"a file ({', '.join(FORMATS)}), or a hub id: owner/name or owner/name:split",
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            remedy="Check the path; for a hub id check the spelling and the connection (and HF_HUB_OFFLINE).",
+            remedy="Check the path. For a hub id check the spelling, the connection and HF_HUB_OFFLINE.",
         ) from None
 
 
-def _with_label_names(part: Any, named: dict[str, list[str]], schema: Any) -> Any:
-    """Class numbers, alone or in lists, become the names that the data set gives them; -1, its "no label", becomes
-    null."""
-    for column, names in named.items():
-        values = [_named(number, names) for number in part[column].to_pylist()]
+def _with_class_names(batch: Any, names_of: dict[str, list[str]], schema: Any) -> Any:
+    """Replace class numbers, alone or in lists, by their names; -1, which means "no label", becomes null.
+
+    Args:
+        batch: a pyarrow.Table.
+        names_of: the class names of each column that holds class numbers.
+        schema: the schema of the result.
+    """
+    for column, names in names_of.items():
+        values = [_class_name(number, names) for number in batch[column].to_pylist()]
         field = schema.field(column)
-        part = part.set_column(part.schema.get_field_index(column), field, pa.array(values, field.type))
-    return part
+        batch = batch.set_column(batch.schema.get_field_index(column), field, pa.array(values, field.type))
+    return batch
 
 
-def _named(number: Any, names: list[str]) -> Any:
+def _class_name(number: Any, names: list[str]) -> Any:
     if isinstance(number, list):
-        return [_named(one, names) for one in number]
+        return [_class_name(one, names) for one in number]
     return None if number is None or number < 0 else names[number]

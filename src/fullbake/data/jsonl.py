@@ -1,7 +1,8 @@
 """JSON Lines: one JSON object a line, read with Python's json module and written with every member as it was.
 
-This is slower than readers written in C. But a name that occurs twice in one object, or a cut-off last line, is an error with
-its line. Numbers keep their spelling (`1.0`, `1E5`, more digits than a float holds): they are read as strings.
+This is slower than readers written in C. But a name that occurs twice in one object, or a cut-off last line, is an
+error with its line. Numbers keep their spelling (`1.0`, `1E5`, more digits than a float holds): they are read as
+strings.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""Labels as they stand in tables: one a row, many in one cell, lists, or columns of 0 and 1.
+"""Labels as tables hold them: one in each row, several in one field, lists, or columns of 0 and 1.
 
-One label a row becomes a class id, many become a row of 0 and 1. Which form a table has is what the caller says,
-except for lists: a JSON or Parquet list is one by its type, so nothing is guessed there either. Labels keep their
-spelling; only what the separator leaves around them is stripped.
+One label a row becomes a class id; several become a row of 0 and 1. The caller says which form a table has, except for
+lists: a list of JSON or Parquet is recognized by its type, so nothing is guessed there either. Labels keep their
+spelling; only white space around separated labels is removed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,183 +18,217 @@ from fullbake.core.errors import DataError, did_you_mean
 
 LabelForm = Literal["single", "lists", "separated", "indicators"]
 PlaceOf = Callable[[int], str]
-"""Position within a chunk -> its place in words."""
+"""Called with a position in a chunk; returns its place in words, as `Chunk.where` does."""
 
-_YES_OR_NO: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}
-"""What a column of 0 and 1 may hold: as people, pandas (1.0) and JSON (true) write it."""
+_INDICATORS: Final = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}
+"""What a column of 0 and 1 may hold: as people, pandas (1.0), JSON (true) and Python (True) write it."""
 
 
 @dataclass
 class LabelReader:
-    """Collects labels chunk by chunk.
+    """Collects the labels of a table, chunk by chunk.
 
-    known: the labels there may be, None where those that occur are taken. unlabelled: rows without a label so far, and
-    the first one's place.
+    Raises:
+        DataError: `columns` names label columns, and they are not the `known` labels.
     """
 
     columns: Columns
+    """Which columns hold the labels."""
+
     known: tuple[str, ...] | None = None
+    """The labels that are allowed; None allows all."""
+
     form: LabelForm | None = None
-    unlabelled: int = 0
-    first_unlabelled: str | None = None
-    _vocabulary: dict[str, int] = field(default_factory=dict)
-    _codes: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """How the labels are written; None until the first chunk shows whether they are lists."""
+
+    unlabeled: int = 0
+    """The number of rows without a label so far."""
+
+    first_unlabeled: str | None = None
+    """The place of the first such row."""
+
+    _ids: dict[str, int] = field(default_factory=dict)
+    """Label to its id, numbered by first occurrence until `finish` sorts them."""
+
+    _row_ids: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """For each chunk the ids of all its rows' labels, row after row."""
+
     _counts: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """For each chunk (rows,) the number of labels of each row, -1 for a row without a label."""
 
     def __post_init__(self) -> None:
         names = self.columns.labels or self.known or ()
-        self._vocabulary = {name: code for code, name in enumerate(names)}
+        self._ids = {name: label for label, name in enumerate(names)}
         if self.columns.labels is not None:
             self.form = "indicators"
-            self._check_indicators()
+            self._check_label_columns()
         elif self.columns.label_separator is not None:
             self.form = "separated"
 
     def add(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> None:
-        """Take a chunk's cells. Raises DataError for a cell that is none of the form, or a label that is not known."""
-        cells = self._cells(values, where)
-        codes, counts = [], np.empty(len(cells), dtype=np.int64)
-        for index, labels in enumerate(cells):
+        """Read the labels of one chunk.
+
+        Args:
+            values: the chunk's columns; those of labels are read.
+            where: gives the place of a row, for errors.
+
+        Raises:
+            DataError: a value does not have the form of the others, or a label is not known.
+        """
+        rows = self._labels_of_rows(values, where)
+        ids, counts = [], np.empty(len(rows), dtype=np.int64)
+        for index, labels in enumerate(rows):
             if labels is None:
-                self.unlabelled += 1
-                self.first_unlabelled = self.first_unlabelled or where(index)
+                self.unlabeled += 1
+                self.first_unlabeled = self.first_unlabeled or where(index)
                 counts[index] = -1
                 continue
-            codes += [self._code(label, index, where) for label in labels]
+            ids += [self._id(label, index, where) for label in labels]
             counts[index] = len(labels)
-        self._codes.append(np.array(codes, dtype=np.int64))
+        self._row_ids.append(np.array(ids, dtype=np.int64))
         self._counts.append(counts)
 
     def finish(self) -> tuple[tuple[str, ...], npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """(names, labels, rows): the labels of the rows that have some, and those rows' positions from 0.
+        """Return what was read.
 
-        labels: class ids int64 (rows,), or 0 and 1 as uint8 (rows, names) where a row may have many.
+        Returns:
+            The label names; the labels of the labeled rows: class ids int64 (rows,), or a label matrix of 0 and 1,
+            uint8 (rows, names); and the positions of these rows, from 0.
         """
-        codes, counts = np.concatenate(self._codes), np.concatenate(self._counts)
-        names, codes = self._sorted(codes)
+        ids, counts = np.concatenate(self._row_ids), np.concatenate(self._counts)
+        names, ids = self._sort_names(ids)
         rows = np.flatnonzero(counts >= 0)
         if self.form == "single":
-            return names, codes, rows
+            return names, ids, rows
         matrix = np.zeros((len(rows), len(names)), dtype=np.uint8)
-        matrix[np.repeat(np.arange(len(rows)), counts[rows]), codes] = 1
+        matrix[np.repeat(np.arange(len(rows)), counts[rows]), ids] = 1
         return names, matrix, rows
 
-    def _sorted(self, codes: npt.NDArray[np.int64]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        """Names in an order that does not hang on the rows': as known, as the columns, or sorted."""
-        if self.known is not None:
-            return self.known, codes
-        if self.form == "indicators":
-            return tuple(self._vocabulary), codes
-        names = tuple(sorted(self._vocabulary))
-        rank = np.empty(len(names), dtype=np.int64)
-        rank[[self._vocabulary[name] for name in names]] = np.arange(len(names))
-        return names, rank[codes]
+    def _sort_names(self, ids: npt.NDArray[np.int64]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        """Return the names in an order that does not depend on the order of the rows, and the ids renumbered to it.
 
-    def _check_indicators(self) -> None:
-        """Columns given for training and for scoring name the same labels; the known order counts."""
-        given = set(self.columns.labels or ())
+        The order is that of `known`, of the label columns, or the sorted one.
+        """
+        if self.known is not None:
+            return self.known, ids
+        if self.form == "indicators":
+            return tuple(self._ids), ids
+        names = tuple(sorted(self._ids))
+        rank = np.empty(len(names), dtype=np.int64)
+        rank[[self._ids[name] for name in names]] = np.arange(len(names))
+        return names, rank[ids]
+
+    def _check_label_columns(self) -> None:
+        """Raise DataError unless the label columns are the known labels; then take the known order."""
         if self.known is None:
             return
-        if given != set(self.known):
+        if set(self.columns.labels or ()) != set(self.known):
             raise DataError(
                 "the label columns are not the labels of training",
                 expected=", ".join(map(repr, self.known)),
                 got=", ".join(map(repr, self.columns.labels or ())),
                 remedy="Name a column of 0 and 1 for each label of training, by --labels.",
             )
-        self._vocabulary = {name: code for code, name in enumerate(self.known)}
+        self._ids = {name: label for label, name in enumerate(self.known)}
 
-    def _cells(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
-        """The labels of each row, None for a row without any mark of one."""
+    def _labels_of_rows(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
+        """Return the labels of each row of a chunk, None for a row whose label is missing."""
         if self.form == "indicators":
-            return _indicators({name: values[name] for name in self.columns.of_labels}, where)
+            return _read_indicators({name: values[name] for name in self.columns.of_labels}, where)
         column = self.columns.of_labels[0]
-        cells = values[column]
+        fields = values[column]
         if self.form is None:
-            self.form = "lists" if any(isinstance(cell, list) for cell in cells) else "single"
+            self.form = "lists" if any(isinstance(value, list) for value in fields) else "single"
         if self.form == "separated":
-            assert self.columns.label_separator is not None
-            return [_parted(cell, self.columns.label_separator, column, where(i)) for i, cell in enumerate(cells)]
-        if self.form == "lists":
-            return [_listed(cell, column, where(index)) for index, cell in enumerate(cells)]
-        return [_lone(cell, column, where(index)) for index, cell in enumerate(cells)]
+            separator = self.columns.label_separator
+            assert separator is not None
+            return [_read_separated(value, separator, column, where(index)) for index, value in enumerate(fields)]
+        read = _read_list if self.form == "lists" else _read_single
+        return [read(value, column, where(index)) for index, value in enumerate(fields)]
 
-    def _code(self, label: str, index: int, where: PlaceOf) -> int:
-        if label not in self._vocabulary:
+    def _id(self, label: str, index: int, where: PlaceOf) -> int:
+        if label not in self._ids:
             if self.known is not None:
-                raise _unknown(label, self.columns.of_labels[0], where(index), self.known)
-            self._vocabulary[label] = len(self._vocabulary)
-        return self._vocabulary[label]
+                raise _unknown_label_error(label, self.columns.of_labels[0], where(index), self.known)
+            self._ids[label] = len(self._ids)
+        return self._ids[label]
 
 
 def count_labels(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
-    """Rows of each label, (classes,). labels: class ids (rows,), or 0 and 1 (rows, classes)."""
+    """Count the rows of each label.
+
+    Args:
+        labels: class ids (rows,), or a label matrix of 0 and 1 (rows, classes).
+        classes: the number of label names.
+
+    Returns:
+        (classes,) numbers of rows.
+    """
     return problem_of(labels).count_rows(labels, classes)
 
 
-def _lone(cell: Any, column: str, where: str) -> Sequence[str] | None:
-    if isinstance(cell, list):
-        raise _mixed(column, where, "one label, as the rows before have", f"a list of {len(cell)}")
-    return (cell,) if cell.strip() else None
+def _read_single(value: Any, column: str, where: str) -> Sequence[str] | None:
+    if isinstance(value, list):
+        raise _mixed_forms_error(column, where, "one label, as in the rows before", f"a list of {len(value)}")
+    return (value,) if value.strip() else None
 
 
-def _listed(cell: Any, column: str, where: str) -> Sequence[str] | None:
-    if not isinstance(cell, list):
-        if not cell:
+def _read_list(value: Any, column: str, where: str) -> Sequence[str] | None:
+    if not isinstance(value, list):
+        if not value:
             return None
-        raise _mixed(column, where, "a list of labels, as other rows have", repr(cell[:60]))
-    return _unique(cell, column, where)
+        raise _mixed_forms_error(column, where, "a list of labels, as in other rows", repr(value[:60]))
+    return _check_labels(value, column, where)
 
 
-def _parted(cell: Any, separator: str, column: str, where: str) -> Sequence[str]:
-    """A cell's labels; an empty cell says that no label holds."""
-    if isinstance(cell, list):
-        raise _mixed(column, where, f"text with labels parted by {separator!r}", "a list")
-    return _unique([part.strip() for part in cell.split(separator)], column, where) if cell.strip() else ()
+def _read_separated(value: Any, separator: str, column: str, where: str) -> Sequence[str]:
+    """Split a field into its labels. An empty field means that the row has none of the labels."""
+    if isinstance(value, list):
+        raise _mixed_forms_error(column, where, f"text with labels separated by {separator!r}", "a list")
+    return _check_labels([part.strip() for part in value.split(separator)], column, where) if value.strip() else ()
 
 
-def _unique(labels: list[str], column: str, where: str) -> list[str]:
-    faults = [label for label in labels if not label.strip()] or [
-        label for number, label in enumerate(labels) if label in labels[:number]
-    ]
-    if faults:
+def _check_labels(labels: list[str], column: str, where: str) -> list[str]:
+    """Return the labels of a row; raise DataError if one is empty or occurs twice."""
+    empty = any(not label.strip() for label in labels)
+    if empty or len(set(labels)) < len(labels):
         raise DataError(
-            f"column {column!r} holds {'an empty label' if not faults[0].strip() else 'a label twice'}",
+            f"column {column!r} holds {'an empty label' if empty else 'a label twice'}",
             where=where,
             expected="each label once",
             got=repr(labels)[:80],
-            remedy="Mend this row.",
+            remedy="Correct this row.",
         )
     return labels
 
 
-def _indicators(columns: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
-    """Rows of columns of 0 and 1; a row with an empty cell is one without its labels."""
+def _read_indicators(columns: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
+    """Return the labels of each row of columns of 0 and 1, None for a row with an empty field."""
     names = list(columns)
     rows: list[Sequence[str] | None] = []
-    for index, cells in enumerate(zip(*columns.values(), strict=True)):
-        marks = [_yes_or_no(cell, name, index, where) for name, cell in zip(names, cells, strict=True)]
-        rows.append(None if None in marks else [name for name, mark in zip(names, marks, strict=True) if mark])
+    for index, fields in enumerate(zip(*columns.values(), strict=True)):
+        bits = [_read_indicator(value, name, index, where) for name, value in zip(names, fields, strict=True)]
+        rows.append(None if None in bits else [name for name, bit in zip(names, bits, strict=True) if bit])
     return rows
 
 
-def _yes_or_no(cell: Any, column: str, index: int, where: PlaceOf) -> int | None:
-    if isinstance(cell, str) and cell in _YES_OR_NO:
-        return _YES_OR_NO[cell]
-    if isinstance(cell, str) and not cell.strip():
+def _read_indicator(value: Any, column: str, index: int, where: PlaceOf) -> int | None:
+    if isinstance(value, str) and value in _INDICATORS:
+        return _INDICATORS[value]
+    if isinstance(value, str) and not value.strip():
         return None
     raise DataError(
-        f"column {column!r} is no column of 0 and 1",
+        f"column {column!r} is not a column of 0 and 1",
         where=where(index),
-        expected="0 or 1 (0.0, 1.0, true and false are taken too)",
-        got=repr(cell)[:80],
-        remedy="--labels names columns of 0 and 1; a column of class names goes by --label.",
+        expected="0 or 1 (0.0, 1.0, true and false are read too)",
+        got=repr(value)[:80],
+        remedy="Name columns of 0 and 1 by --labels; name one column of class names by --label.",
     )
 
 
-def _mixed(column: str, where: str, expected: str, got: str) -> DataError:
+def _mixed_forms_error(column: str, where: str, expected: str, got: str) -> DataError:
     return DataError(
-        f"column {column!r} changes its form",
+        f"column {column!r} holds labels in different forms",
         where=where,
         expected=expected,
         got=got,
@@ -202,7 +236,7 @@ def _mixed(column: str, where: str, expected: str, got: str) -> DataError:
     )
 
 
-def _unknown(name: str, column: str, where: str, known: Iterable[str]) -> DataError:
+def _unknown_label_error(name: str, column: str, where: str, known: Iterable[str]) -> DataError:
     return DataError(
         f"column {column!r} holds a label that training did not have",
         where=where,
