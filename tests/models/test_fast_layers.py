@@ -1,4 +1,4 @@
-"""fullbake.models.fast_layers: ."""
+"""The fast layers give the outputs and gradients of the plain ones, and leave a network as they found it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from fullbake import Classifier
 from fullbake.models.encoder import load_encoder
+from fullbake.models.families import family_of
 from fullbake.models.fast_layers import (
     compiled_encoder,
     family_name,
@@ -28,16 +29,60 @@ from fullbake.models.fast_layers import (
 )
 from fullbake.models.masked_lm import load_language_model
 
+Bases = Callable[..., Path]
+Gradients = dict[str, Tensor]
+FAST = tuple(family for family in FAMILIES if family_of(family).fast is not None)
+PLAIN = tuple(family for family in FAMILIES if family not in FAST)
+
+
+def make_batch(*lengths: int) -> dict[str, Tensor]:
+    """Return texts of these lengths, padded on the right with id 1 (RoBERTa tells padding from ids alone)."""
+    tokens = max(lengths)
+    mask = torch.arange(tokens) < torch.tensor(lengths)[:, None]
+    ids = torch.arange(mask.numel()).reshape(mask.shape) % 60 + 5
+    return {"input_ids": ids.where(mask, torch.tensor(1)), "attention_mask": mask.long()}
+
+
+def make_batch_without_padding() -> dict[str, Tensor]:
+    return {"input_ids": make_batch(14, 14, 14)["input_ids"]}
+
+
+def outputs_and_gradients(
+    model: Any, inputs: dict[str, Tensor], *, first_token: bool = False
+) -> tuple[Tensor, Gradients]:
+    """Return the hidden states (n, width) of the first tokens or of all text, and every weight's gradient."""
+    model.zero_grad()
+    hidden = model(**inputs).last_hidden_state
+    read = hidden[:, 0] if first_token else hidden[inputs["attention_mask"].bool()]
+    torch.manual_seed(0)
+    (read * torch.randn(read.shape)).sum().backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return read.detach(), {name: gradient.to_dense().clone() for name, gradient in found.items()}
+
+
+def assert_close_gradients(found: Gradients, expected: Gradients) -> None:
+    """Compare gradients up to rounding, which grows with the largest element."""
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        atol = 1e-6 * (1 + float(expected[name].abs().max()))
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=atol, msg=name)
+
+
+def changeable_state(network: nn.Module) -> list[tuple[Any, ...]]:
+    """Return everything that the fast layers may change of a network."""
+    return [
+        (
+            type(module),
+            getattr(module, "sparse", None),
+            getattr(getattr(module, "config", None), "_attn_implementation", 0),
+        )
+        for module in network.modules()
+    ]
+
+
+# Known classes
+
 KNOWN = ("bert.BertLayer",)
-
-
-def test_a_class_of_transformers_goes_by_family_and_name() -> None:
-    assert family_name(BertLayer) == "bert.BertLayer"
-    assert family_name(nn.Linear) == "torch.nn.modules.Linear"
-
-
-def test_a_class_of_the_same_name_elsewhere_is_not_known() -> None:
-    assert known_class(type("BertLayer", (nn.Module,), {"__module__": "somewhere.modeling_bert"})(), KNOWN) is None
 
 
 @pytest.fixture
@@ -45,7 +90,16 @@ def layer() -> nn.Module:
     return BertLayer(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=8))
 
 
-def test_a_subclass_computes_otherwise_and_is_still_known(layer: nn.Module) -> None:
+def test_class_name_begins_with_its_package() -> None:
+    assert family_name(BertLayer) == "bert.BertLayer"
+    assert family_name(nn.Linear) == "torch.nn.modules.Linear"
+
+
+def test_class_of_the_same_name_elsewhere_is_not_known() -> None:
+    assert known_class(type("BertLayer", (nn.Module,), {"__module__": "somewhere.modeling_bert"})(), KNOWN) is None
+
+
+def test_subclass_has_another_forward_and_stays_known(layer: nn.Module) -> None:
     before = layer.state_dict()
     assert known_class(layer, KNOWN) is BertLayer
     assert not is_subclassed(layer, KNOWN)
@@ -57,56 +111,50 @@ def test_a_subclass_computes_otherwise_and_is_still_known(layer: nn.Module) -> N
     assert layer.state_dict().keys() == before.keys()
 
 
-def test_what_is_not_known_has_no_subclass() -> None:
+def test_unknown_class_is_not_subclassed() -> None:
     assert not is_subclassed(nn.Linear(2, 2), KNOWN)
 
 
-Bases = Callable[..., Path]
-PLAIN_FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")
-UNKNOWN = ("albert", "deberta-v2", "deberta-v3", "modernbert", "mpnet")
-
-
-def batch(padded: bool) -> dict[str, Tensor]:
-    ids = torch.arange(5, 47).reshape(3, 14)
-    mask = {"attention_mask": (torch.arange(14) < torch.tensor([[14], [9], [3]])).long()} if padded else {}
-    return {"input_ids": ids} | mask
-
-
-def firsts(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The first tokens' vectors, and what they give every weight for a gradient."""
-    model.zero_grad()
-    hidden = model(**inputs).last_hidden_state[:, 0]
-    torch.manual_seed(0)
-    (hidden * torch.randn(hidden.shape)).sum().backward()
-    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    return hidden.detach(), {name: gradient.to_dense().clone() for name, gradient in found.items()}
+# The last layer for the first token alone
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("family", PLAIN_FAMILIES)
-def test_outputs_and_gradients_are_the_whole_layers(bases: Bases, family: str, padded: bool) -> None:
-    model, inputs = load_encoder(bases(family)), batch(padded)
-    whole, gradients = firsts(model, inputs)
+@pytest.mark.parametrize("family", FAST)
+def test_first_token_alone_equals_the_whole_layer(bases: Bases, family: str, padded: bool) -> None:
+    model = load_encoder(bases(family))
+    inputs = make_batch(14, 9, 3) if padded else make_batch_without_padding()
+    whole, gradients = outputs_and_gradients(model, inputs, first_token=True)
     with fast_layers(model, first_token=True):
         assert model(**inputs).last_hidden_state.shape[1] == 1
-        alone, others = firsts(model, inputs)
+        alone, others = outputs_and_gradients(model, inputs, first_token=True)
     torch.testing.assert_close(alone, whole, rtol=0, atol=1e-6)
     assert others.keys() == gradients.keys()
     for name, gradient in others.items():
         torch.testing.assert_close(gradient, gradients[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("family", UNKNOWN)
-def test_unknown_layers_run_whole(bases: Bases, family: str) -> None:
-    model, inputs = load_encoder(bases(family)), batch(padded=True)
+@pytest.mark.parametrize("family", PLAIN)
+def test_unknown_layer_computes_all_tokens(bases: Bases, family: str) -> None:
+    model, inputs = load_encoder(bases(family)), make_batch(14, 9, 3)
     whole = model(**inputs).last_hidden_state
     assert first_token_class(model) is None
     with fast_layers(model, first_token=True):
         assert torch.equal(model(**inputs).last_hidden_state, whole)
 
 
-@pytest.mark.parametrize("family", PLAIN_FAMILIES)
-def test_the_names_of_weights_stay(bases: Bases, family: str) -> None:
+def test_layer_with_unknown_attention_computes_all_tokens(bases: Bases) -> None:
+    model = load_encoder(bases("bert"))
+    model.set_attn_implementation("eager")
+    with fast_layers(model, first_token=True):
+        assert model(**make_batch(14, 9, 3)).last_hidden_state.shape[1] == 14
+
+
+def test_network_without_layers_has_no_first_token_class() -> None:
+    assert first_token_class(nn.Linear(2, 2)) is None
+
+
+@pytest.mark.parametrize("family", FAST)
+def test_names_of_weights_stay(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with fast_layers(model, first_token=True):
@@ -116,98 +164,64 @@ def test_the_names_of_weights_stay(bases: Bases, family: str) -> None:
     assert all(torch.equal(within[name], tensor) for name, tensor in before.items())
 
 
-def test_an_attention_that_is_not_known_runs_whole(bases: Bases) -> None:
-    model = load_encoder(bases("bert"))
-    model.set_attn_implementation("eager")
-    with fast_layers(model, first_token=True):
-        assert model(**batch(padded=True)).last_hidden_state.shape[1] == 14
+# Packed batches
 
 
-def test_a_network_without_layers_is_left_alone() -> None:
-    assert first_token_class(nn.Linear(2, 2)) is None
-
-
-PACKED_FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")
-UNPACKED_FAMILIES = tuple(sorted({*FAMILIES} - {*PACKED_FAMILIES}))
-
-
-def packed_batch(*lengths: int) -> dict[str, Tensor]:
-    """Texts of these lengths, padded with id 1 (RoBERTa's tells padding from ids alone)."""
-    tokens = max(lengths)
-    mask = torch.arange(tokens) < torch.tensor(lengths)[:, None]
-    ids = torch.arange(5, 5 + mask.numel()).reshape(mask.shape) % 60 + 5
-    return {"input_ids": ids.where(mask, torch.tensor(1)), "attention_mask": mask.long()}
-
-
-def states(model: Any, inputs: dict[str, Tensor], *, first: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-    """Hidden states where there is text, and what they give every weight for a gradient."""
-    model.zero_grad()
-    hidden = model(**inputs).last_hidden_state
-    seen = hidden[:, 0] if first else hidden[inputs["attention_mask"].bool()]
-    torch.manual_seed(0)
-    (seen * torch.randn(seen.shape)).sum().backward()
-    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    return seen.detach(), {name: gradient.to_dense().clone() for name, gradient in found.items()}
-
-
-@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("first_token", [False, True])
 @pytest.mark.parametrize("lengths", [(14, 9, 9, 3), (2, 7), (5, 5), (4,), (1, 1, 3)], ids=str)
-@pytest.mark.parametrize("family", PACKED_FAMILIES)
-def test_outputs_and_gradients_are_the_padded_ones(
-    bases: Bases, family: str, lengths: tuple[int, ...], first: bool
+@pytest.mark.parametrize("family", FAST)
+def test_packed_batch_equals_the_padded_one(
+    bases: Bases, family: str, lengths: tuple[int, ...], first_token: bool
 ) -> None:
-    model, inputs = load_encoder(bases(family)), packed_batch(*lengths)
-    plain, gradients = states(model, inputs, first=first)
-    with fast_layers(model, first_token=first, packed=True):
-        packed, others = states(model, inputs, first=first)
+    model, inputs = load_encoder(bases(family)), make_batch(*lengths)
+    plain, gradients = outputs_and_gradients(model, inputs, first_token=first_token)
+    with fast_layers(model, first_token=first_token, packed=True):
+        packed, others = outputs_and_gradients(model, inputs, first_token=first_token)
     torch.testing.assert_close(packed, plain, rtol=0, atol=1e-6)
-    assert others.keys() == gradients.keys()
-    for name, gradient in others.items():
-        scale = float(gradients[name].abs().max())
-        torch.testing.assert_close(gradient, gradients[name], rtol=1e-5, atol=1e-6 * (1 + scale), msg=name)
+    assert_close_gradients(others, gradients)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.booleans())
-def test_any_lengths_score_as_padded(bases: Bases, lengths: list[int], first: bool) -> None:
-    model, inputs = load_encoder(bases("bert")), packed_batch(*lengths)
+def test_packed_batch_of_any_lengths_equals_the_padded_one(bases: Bases, lengths: list[int], first_token: bool) -> None:
+    model, inputs = load_encoder(bases("bert")), make_batch(*lengths)
     mask = inputs["attention_mask"].bool()
     with torch.inference_mode():
         plain = model(**inputs).last_hidden_state
-        with fast_layers(model, first_token=first, packed=True):
+        with fast_layers(model, first_token=first_token, packed=True):
             packed = model(**inputs).last_hidden_state
-    if first:
+    if first_token:
         torch.testing.assert_close(packed[:, 0], plain[:, 0], rtol=0, atol=1e-6)
     else:
         assert packed.shape == plain.shape
         torch.testing.assert_close(packed[mask], plain[mask], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", PACKED_FAMILIES)
-def test_layers_see_no_padding(bases: Bases, family: str) -> None:
+@pytest.mark.parametrize("family", FAST)
+def test_packed_layers_see_no_padding(bases: Bases, family: str) -> None:
     model: Any = load_encoder(bases(family))
     seen: list[torch.Size] = []
     (stack, _) = packed_classes(model)[0]
     for layer in stack.layer:
         layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[:2]))
     with fast_layers(model, packed=True):
-        hidden = model(**packed_batch(14, 9, 9, 3)).last_hidden_state
+        hidden = model(**make_batch(14, 9, 9, 3)).last_hidden_state
     assert seen == [(1, 35), (1, 35)]
     assert not hidden[3, 3:].any()
 
 
-@pytest.mark.parametrize("family", UNPACKED_FAMILIES)
-def test_stacks_that_are_not_known_run_as_ever(bases: Bases, family: str) -> None:
+@pytest.mark.parametrize("family", PLAIN)
+def test_unknown_stack_runs_padded(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))
     with fast_layers(model):
-        plain = model(**packed_batch(14, 9, 3)).last_hidden_state
+        plain = model(**make_batch(14, 9, 3)).last_hidden_state
     assert not packed_classes(model)
     with fast_layers(model, packed=True):
-        assert torch.equal(model(**packed_batch(14, 9, 3)).last_hidden_state, plain)
+        assert torch.equal(model(**make_batch(14, 9, 3)).last_hidden_state, plain)
 
 
 @pytest.mark.parametrize("mask", ["left", "holes", "none", "empty"])
-def test_other_masks_run_as_ever(bases: Bases, mask: str) -> None:
-    model, inputs = load_encoder(bases("bert")), packed_batch(6, 4, 4)
+def test_mask_that_is_not_right_padding_runs_padded(bases: Bases, mask: str) -> None:
+    model, inputs = load_encoder(bases("bert")), make_batch(6, 4, 4)
     if mask == "left":
         inputs["attention_mask"] = inputs["attention_mask"].flip(1)
     elif mask == "holes":
@@ -222,100 +236,80 @@ def test_other_masks_run_as_ever(bases: Bases, mask: str) -> None:
         assert torch.equal(model(**inputs).last_hidden_state, plain)
 
 
-def test_an_attention_that_knows_no_packing_runs_as_ever(bases: Bases) -> None:
+def test_attention_that_cannot_pack_runs_padded(bases: Bases) -> None:
     model = load_encoder(bases("bert"))
     model.set_attn_implementation("eager")
-    plain = model(**packed_batch(6, 4)).last_hidden_state
+    plain = model(**make_batch(6, 4)).last_hidden_state
     with fast_layers(model, packed=True):
-        assert torch.equal(model(**packed_batch(6, 4)).last_hidden_state, plain)
+        assert torch.equal(model(**make_batch(6, 4)).last_hidden_state, plain)
 
 
-@pytest.mark.parametrize("family", PACKED_FAMILIES)
-def test_dropout_is_repeatable_and_keeps_rows_apart(bases: Bases, family: str) -> None:
+@pytest.mark.parametrize("family", FAST)
+def test_packed_dropout_is_repeatable_with_finite_gradients(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family)).train()
     with fast_layers(model, packed=True):
         torch.manual_seed(3)
-        one, gradients = states(model, packed_batch(7, 5, 5))
+        one, gradients = outputs_and_gradients(model, make_batch(7, 5, 5))
         torch.manual_seed(3)
-        other, again = states(model, packed_batch(7, 5, 5))
+        other, again = outputs_and_gradients(model, make_batch(7, 5, 5))
     assert torch.equal(one, other)
     assert all(torch.equal(gradient, again[name]) for name, gradient in gradients.items())
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
-def state_of(network: nn.Module) -> list[tuple[Any, ...]]:
-    """All that the pieces may change of a network."""
-    return [
-        (
-            type(module),
-            getattr(module, "sparse", None),
-            getattr(getattr(module, "config", None), "_attn_implementation", 0),
-        )
-        for module in network.modules()
-    ]
-
-
-def padded_batch() -> dict[str, torch.Tensor]:
-    ids = torch.arange(5, 47).reshape(3, 14)
-    return {"input_ids": ids, "attention_mask": (torch.arange(14) < torch.tensor([[14], [9], [3]])).long()}
-
-
-def gradients(network: Any) -> dict[str, torch.Tensor]:
-    network.zero_grad()
-    torch.manual_seed(0)
-    hidden = network(**padded_batch()).last_hidden_state
-    (hidden * torch.randn(hidden.shape) * padded_batch()["attention_mask"][..., None]).sum().backward()
-    found = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
-    return {name: gradient.to_dense() for name, gradient in found.items()}
+# All of them together
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_all_is_put_back_also_after_a_fault(bases: Bases, family: str) -> None:
+def test_network_is_restored_also_after_an_error(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))
-    before = state_of(model)
-    with pytest.raises(KeyError):
-        _fail_within(model)
-    assert state_of(model) == before
+    before = changeable_state(model)
 
-
-def _fail_within(model: nn.Module) -> None:
-    before = state_of(model)
-    with fast_layers(model, first_token=True):
+    def fail_in_nested_blocks() -> None:
         with fast_layers(model, first_token=True):
-            within = state_of(model)
-        assert state_of(model) == within != before
-        raise KeyError
+            with fast_layers(model, first_token=True):
+                within = changeable_state(model)
+            assert changeable_state(model) == within != before
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_in_nested_blocks()
+    assert changeable_state(model) == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_dropout_gradients_are_the_plain_ones(bases: Bases, family: str) -> None:
+def test_gradients_without_dropout_equal_the_plain_ones(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family))  # in eval mode
-    plain = gradients(model)
+    _, plain = outputs_and_gradients(model, make_batch(14, 9, 3))
     with fast_layers(model):
-        fast = gradients(model)
+        _, fast = outputs_and_gradients(model, make_batch(14, 9, 3))
     assert fast.keys() == plain.keys()
     for name, gradient in fast.items():
         torch.testing.assert_close(gradient, plain[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_trains_with_them(bases: Bases, family: str) -> None:
+def test_dropout_is_repeatable_for_every_family(bases: Bases, family: str) -> None:
     model = load_encoder(bases(family)).train()
+    found = []
     with fast_layers(model):
-        first, again = gradients(model), gradients(model)
+        for _ in range(2):
+            torch.manual_seed(3)
+            found.append(outputs_and_gradients(model, make_batch(14, 9, 3))[1])
+    first, again = found
     assert all(gradient.isfinite().all() for gradient in first.values())
     assert all(torch.equal(gradient, again[name]) for name, gradient in first.items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_they_work_within_a_language_model(bases: Bases, family: str) -> None:
-    """Its table of words is its output layer too: a gradient of some rows joins a whole one."""
+def test_language_model_has_the_plain_gradient_of_its_shared_table(bases: Bases, family: str) -> None:
+    """The table of words is the output layer too: a sparse gradient is added to a dense one."""
     network: Any = load_language_model(bases(family), pairs=True, seed=0).network
 
-    def table_gradient() -> torch.Tensor:
+    def table_gradient() -> Tensor:
         network.zero_grad()
-        network.word_logits(network.hidden(padded_batch())[0]).logsumexp(-1).sum().backward()
-        table: torch.Tensor = network.model.get_input_embeddings().weight
+        network.word_logits(network.hidden(make_batch(14, 9, 3))[0]).logsumexp(-1).sum().backward()
+        table: Tensor = network.model.get_input_embeddings().weight
         assert table.grad is not None
         return table.grad.to_dense().clone()
 
@@ -324,52 +318,56 @@ def test_they_work_within_a_language_model(bases: Bases, family: str) -> None:
         torch.testing.assert_close(table_gradient(), plain)
 
 
-def test_the_environment_keeps_them_out(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_turns_fast_layers_off(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FULLBAKE_FAST_KERNELS", "0")
     model = load_encoder(bases("bert"))
-    before = state_of(model)
+    before = changeable_state(model)
     with fast_layers(model, first_token=True):
-        assert state_of(model) == before
+        assert changeable_state(model) == before
 
 
-def test_elsewhere_the_first_token_alone_is_left(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_other_than_linux_compute_the_first_token_alone_only(
+    bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fullbake.core.runtime.on_linux", lambda: False)
     model = load_encoder(bases("bert"))
     with fast_layers(model, first_token=True):
         assert any(type(module) is nn.Dropout for module in model.modules())
         assert model.config._attn_implementation == "sdpa"
-        assert model(**padded_batch()).last_hidden_state.shape[1] == 1
+        assert model(**make_batch(14, 9, 3)).last_hidden_state.shape[1] == 1
 
 
-def test_training_without_dropout_is_the_plain_one(
+def test_training_without_dropout_gives_the_plain_weights(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From text to weights: what differs is rounding."""
-    still = bases("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    fast = weights(train(still, tmp_path, "finetune"))
+    """From texts to weights; what differs is rounding."""
+    base = bases("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    fast = weights(train(base, tmp_path, "finetune"))
     monkeypatch.setenv("FULLBAKE_FAST_KERNELS", "0")
-    plain = weights(train(still, tmp_path, "finetune"))
+    plain = weights(train(base, tmp_path, "finetune"))
     for name, tensor in fast.items():
-        if not name.endswith("key.bias"):  # softmax does not see it: its gradient is rounding, which Adam makes large
+        if not name.endswith("key.bias"):  # softmax ignores it: its gradient is rounding, which Adam makes large
             torch.testing.assert_close(tensor, plain[name], rtol=0, atol=2e-5, msg=name)
 
 
-def test_a_bundle_trained_with_them_scores_the_same_without(
+def test_bundle_trained_with_fast_layers_scores_the_same_without(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = train(bases("bert"), tmp_path, "finetune")
     trained.save(tmp_path / "bundle")
-    with_them = trained.logits(["a good movie", "bank card"])
+    fast = trained.logits(["a good movie", "bank card"])
     monkeypatch.setenv("FULLBAKE_FAST_KERNELS", "0")
     loaded = Classifier.load(tmp_path / "bundle")
     assert type(loaded.network).__module__.startswith("transformers.")
-    torch.testing.assert_close(
-        torch.from_numpy(loaded.logits(["a good movie", "bank card"])), torch.from_numpy(with_them)
-    )
+    plain = loaded.logits(["a good movie", "bank card"])
+    torch.testing.assert_close(torch.from_numpy(plain), torch.from_numpy(fast))
 
 
-class Gpu(nn.Linear):
-    """A network that says it stands on a GPU, and notes how it is compiled."""
+# Compiling on a GPU
+
+
+class FakeGpuNetwork(nn.Linear):
+    """A network whose parameters claim to be on a GPU, and which notes how it is compiled."""
 
     compilations: list[dict[str, Any]]
 
@@ -381,15 +379,15 @@ class Gpu(nn.Linear):
         self._compiled_call_impl = "compiled"
 
 
-@pytest.mark.parametrize("asked", ["", "1"])
-def test_on_a_gpu_training_is_compiled_where_that_is_asked_for(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FULLBAKE_GPU_PIECES", asked)
-    network: Any = Gpu(2, 2)
+@pytest.mark.parametrize("setting", ["", "1"])
+def test_gpu_network_is_compiled_if_the_environment_says_so(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FULLBAKE_GPU_PIECES", setting)
+    network: Any = FakeGpuNetwork(2, 2)
     network.compilations = []
     with compiled_encoder(network):
-        assert network._compiled_call_impl == ("compiled" if asked else None)
+        assert network._compiled_call_impl == ("compiled" if setting else None)
     assert network._compiled_call_impl is None
-    assert network.compilations == ([{"dynamic": True}] if asked else [])
+    assert network.compilations == ([{"dynamic": True}] if setting else [])
 
 
 def test_nothing_is_compiled_on_the_cpu(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
