@@ -137,11 +137,11 @@ def test_the_fingerprint_is_of_all_that_it_depends_on(tmp_path: Path) -> None:
 
 
 def test_what_sources_count_stays_with_the_corpus(tmp_path: Path) -> None:
-    sources = [replace(source_of(TEXTS[:9]), counted=lambda: {"odd": 3}), source_of(TEXTS[9:])]
-    sources.append(replace(source_of(["more text"]), counted=lambda: {"odd": 4}))
+    sources = [replace(source_of(TEXTS[:9]), counts=lambda: {"odd": 3}), source_of(TEXTS[9:])]
+    sources.append(replace(source_of(["more text"]), counts=lambda: {"odd": 4}))
     cache, how = Cache(tmp_path, LIMIT), reading(load_tokenizer("bert"))
     assert build_corpus(sources, how, cache).facts["odd"] == 7
-    fresh = [replace(source, counted=dict) for source in sources]
+    fresh = [replace(source, counts=dict) for source in sources]
     assert build_corpus(fresh, how, cache).facts["odd"] == 7
 
 

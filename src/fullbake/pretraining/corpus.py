@@ -139,7 +139,7 @@ def _build(
     facts = _added_up(counts)
     if not facts.get("tokens"):
         raise _no_text(sources)
-    facts |= _added_up([source.counted() for source in sources])
+    facts |= _added_up([source.counts() for source in sources])
     with cache.put(f"{key}-index", f"corpus of {facts['documents']:,} documents") as folder:
         storage.write_json(folder / "facts.json", facts | {"shards": len(counts)})
 

@@ -1,21 +1,13 @@
-"""Paragraphs to sentences, by Wikimedia's sentencex.
+"""Read raw text as a stream of documents, split it into sentences, and remove evaluation texts (decontamination).
 
-Chosen by measuring (docs/explanation/further-pretraining.md has the table): the fastest by far, and over all languages
-together none of the kept libraries is better. Next to it everything else in building a corpus takes long, so every
-objective uses it.
+Only the document being read is in memory, or one part of it if it is very long. The trade-off: a source is read again
+for every purpose (once for its hash, once for its text), which costs seconds per gigabyte and no memory.
 
-Raw text as documents of paragraphs, streamed: what further pretraining reads.
+Sentences come from Wikimedia's sentencex, which is by far the fastest splitter that we measured, and over all languages
+together as good as the best (docs/explanation/further-pretraining.md has the table).
 
-In a `.txt` file a line is a paragraph (or a sentence) and a blank line ends the document; in a table a row is a
-document and its lines are paragraphs. Nothing is held but the document under way, or a part of it where it has no end.
-The trade-off: a source is read again for every purpose (its hash, then its text), which costs seconds a gigabyte and no
-memory.
-
-Texts that will be scored stay out of the corpus: equal and nearly equal ones, as whole documents or as paragraphs.
-
-Equal and near mean what they mean everywhere here (`duplicates`). A held-back text that a document has as several
-paragraphs (a corpus of a sentence a line) is found where it stands there word for word. The texts are compared with a
-portion of the corpus at a time, so memory does not grow with it.
+Decontamination compares the excluded texts with one chunk of the corpus at a time, so its memory does not grow with the
+corpus. "Equal" and "near" mean what they mean in `fullbake.data.duplicates`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,140 +27,193 @@ from fullbake.data.files import FORMATS, files_of, open_table
 from fullbake.data.plain_text import read_file_lines, too_long_error
 from fullbake.data.tables import data_suffix
 
-LONGEST_SENTENCE_TEXT: Final = 5_000
-"""Characters that are looked at together. Quotation marks are paired within them, so that a stray one hides the ends of
-sentences no further; what has no end of a sentence for that long is cut, at white space where there is any."""
+# Sentences
+
+
+SENTENCE_WINDOW: Final = 5_000
+"""Characters that the splitter gets at once. It pairs quotation marks within a window, so a stray one hides the ends of
+sentences only up to the window's end. Text without any end of a sentence is cut after that many characters."""
 
 _WIDE_SPACES: Final = dict.fromkeys((ord(char) for char in map(chr, range(128, 0x3001)) if char.isspace()), " ")
-"""sentencex 1.0 panics at a letter, white space of several bytes and a full stop (`A\\u00a0.`), so all of it becomes a
-plain space."""
+"""sentencex 1.0 panics at a letter, a multi-byte white space and a full stop (`A\\u00a0.`), so each such white space is
+replaced by a plain space."""
 
 
-def split_sentences(paragraph: str, language: str = "en") -> list[str]:
-    """The sentences of a paragraph in order, without the white space around them; empty ones left out. White space
-    beyond ASCII comes out as plain spaces.
+def split_sentences(paragraph: str, language: str = "en", *, window: int = SENTENCE_WINDOW) -> list[str]:
+    """Split a paragraph into its sentences, in order.
 
-    language: ISO 639-1 code of the language whose abbreviations are known; sentences of others are found too.
+    Args:
+        paragraph: any text.
+        language: ISO 639-1 code of the language whose abbreviations are known. Sentences of other languages are found
+            too, with more wrong ends.
+        window: how many characters the splitter gets at once.
+
+    Returns:
+        The sentences without surrounding white space; empty ones are left out. White space beyond ASCII comes out as
+        plain spaces.
     """
-    found = (sentence.strip() for sentence in _sentences(paragraph.translate(_WIDE_SPACES), language))
-    return [sentence for sentence in found if sentence]
-
-
-def _sentences(paragraph: str, language: str) -> Iterator[str]:
+    text = paragraph.translate(_WIDE_SPACES)
+    found: list[str] = []
     start = 0
-    while len(paragraph) - start > LONGEST_SENTENCE_TEXT:
-        window = paragraph[start : start + LONGEST_SENTENCE_TEXT]
-        *whole, last = segment(language, window)
-        if whole:
-            yield from whole
-            start += len(window) - len(last)  # the last one may go on
-        else:
-            space = window.rfind(" ", 1)
-            end = space if space > 0 else LONGEST_SENTENCE_TEXT
-            yield window[:end]
-            start += end
-    yield from segment(language, paragraph[start:])
+    while len(text) - start > window:
+        *complete, last = segment(language, text[start : start + window])
+        if complete:
+            found.extend(complete)
+            start += window - len(last)  # the last sentence may continue in the next window
+        else:  # no end of a sentence in the whole window: cut at white space if there is any
+            space = text.rfind(" ", start + 1, start + window)
+            end = space if space > 0 else start + window
+            found.append(text[start:end])
+            start = end
+    found.extend(segment(language, text[start:]))
+    return [sentence for sentence in map(str.strip, found) if sentence]
+
+
+# Documents
 
 
 LONGEST_PARAGRAPH: Final = 10_000_000
-"""Characters; a book has some 500,000 in all."""
+"""Characters. A longer paragraph is refused; a whole book has about 500,000."""
 
 LONGEST_DOCUMENT: Final = 16_000_000
-"""Characters. A longer one (a file without a blank line) comes in parts of about that many."""
+"""Characters. A longer document (a file without a blank line) is read as several parts of about this size."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """where: "reviews.txt, line 812". paragraphs: none of them blank, at least one. continues: whether it is a further
-    part of the document before it."""
+    """A document, or one part of a very long one."""
 
     where: str
+    """Where it begins, for error messages: "reviews.txt, line 812"."""
+
     paragraphs: tuple[str, ...]
+    """At least one; none of them is blank."""
+
     continues: bool = False
+    """True if this is a further part of the document before it."""
 
     @property
     def characters(self) -> int:
-        """In all paragraphs together."""
+        """Return how many characters all paragraphs have together."""
         return sum(map(len, self.paragraphs))
 
 
 @dataclass(frozen=True)
 class DocumentSource:
-    """Where documents come from. fingerprint: of all that they depend on. read: gives them anew each time. size:
-    characters, about, None where that is not known beforehand. counted: what the last reading found on its way, to be
-    kept with what was made of it."""
+    """A file, a folder or texts in memory, from which documents can be read again and again."""
 
     name: str
+    """The name for messages."""
+
     fingerprint: str
+    """Hash of everything that the documents depend on."""
+
     read: Callable[[], Iterator[Document]]
+    """Reads all documents from the beginning, each time it is called."""
+
     size: int | None = None
-    counted: Callable[[], Mapping[str, int]] = dict
+    """Approximate number of characters; None if it is unknown before reading."""
+
+    counts: Callable[[], Mapping[str, int]] = dict
+    """Returns what the last reading counted. The corpus built from this source keeps these numbers."""
 
 
 def file_source(
-    path: str | Path, *, text: str = "text", delimiter: str | None = None, encoding: str = "utf-8"
+    path: str | Path,
+    *,
+    text: str = "text",
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    longest_document: int = LONGEST_DOCUMENT,
 ) -> DocumentSource:
-    """A `.txt` file (packed or not), a table of any form that `open_table` reads, or a folder of tables.
+    """Return the documents of a `.txt` file (compressed or not), of a table, or of a folder of tables.
 
-    text: the column of a table. Raises DataError where there is no such file or column; what stands in its rows is
-    checked when they are read.
+    In a `.txt` file each line is a paragraph and a blank line ends the document. In a table each row is a document and
+    each line of its text is a paragraph.
+
+    Args:
+        path: the file, or a folder of tables.
+        text: the table's column with the texts.
+        delimiter: the table's field separator; None chooses it by the file's ending.
+        encoding: the encoding of text files.
+        longest_document: characters after which a document of a `.txt` file is split into parts.
+
+    Raises:
+        DataError: there is no such file or column, or the format is unknown. Rows are checked only when they are read.
     """
     path = Path(path)
     if data_suffix(path) == ".txt" and path.is_file():
         key = fingerprint("lines", file_sha256(path), encoding)
-        return DocumentSource(str(path), key, lambda: _of_lines(path, encoding), _size([path]))
+
+        def read_lines() -> Iterator[Document]:
+            lines = read_file_lines(path, encoding, LONGEST_PARAGRAPH)
+            return group_lines(((f"{path}, line {number}", line) for number, line in lines), longest_document)
+
+        return DocumentSource(str(path), key, read_lines, _count_bytes([path]))
     if path.is_file() and data_suffix(path) not in FORMATS:
         raise DataError(
-            "the form of the file is not known",
+            "the format of the file is not known",
             where=str(path),
             expected=f"a name that ends with .txt, {', '.join(FORMATS)}",
             got=repr(path.suffix) if path.suffix else "no extension",
-            remedy="Name plain text .txt: a paragraph a line, a blank line between documents.",
+            remedy="Give a plain text file the ending .txt; each line is a paragraph, a blank line ends a document.",
         )
     table = open_table(path, columns=[text], nullable=[text], delimiter=delimiter, encoding=encoding)
     files = files_of(path) if path.is_dir() else [path]
     key = fingerprint("table", [file_sha256(file) for file in files], text, delimiter, encoding)
 
-    def read() -> Iterator[Document]:
+    def read_rows() -> Iterator[Document]:
         for chunk in table.chunks():
             for index, value in enumerate(chunk.columns[text]):
-                yield from _of_text(value, chunk.where(index))
+                yield from _split_text(value, chunk.where(index))
 
-    return DocumentSource(str(path), key, read, _size(files))
+    return DocumentSource(str(path), key, read_rows, _count_bytes(files))
 
 
 def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> DocumentSource:
-    """Texts that are in memory, a document each. key: their fingerprint."""
+    """Return texts in memory as a source; each text is a document, each of its lines a paragraph.
+
+    Args:
+        texts: the texts, blank ones allowed.
+        name: what error messages call them.
+        key: their fingerprint.
+    """
 
     def read() -> Iterator[Document]:
         values = (value.as_py() for value in texts) if isinstance(texts, pa.ChunkedArray) else iter(texts)
         for number, value in enumerate(values, 1):
-            yield from _of_text(value, f"{name}, row {number}")
+            yield from _split_text(value, f"{name}, row {number}")
 
-    held = texts.nbytes if isinstance(texts, pa.ChunkedArray) else sum(map(len, texts))
-    return DocumentSource(name, key, read, held)
-
-
-def _size(files: Sequence[Path]) -> int | None:
-    """The files' bytes; None where they are packed, or hold more than text."""
-    plain = all(file.suffix.lower() in (".txt", ".csv", ".tsv", ".jsonl", ".ndjson") for file in files)
-    return sum(file.stat().st_size for file in files) if plain else None
+    size = texts.nbytes if isinstance(texts, pa.ChunkedArray) else sum(map(len, texts))
+    return DocumentSource(name, key, read, size)
 
 
-def _of_lines(path: Path, encoding: str) -> Iterator[Document]:
-    lines = read_file_lines(path, encoding, LONGEST_PARAGRAPH)
-    return _split_long_document((f"{path}, line {number}", line) for number, line in lines)
+def first_paragraphs(source: DocumentSource, characters: int) -> DocumentSource:
+    """Return a source of the first paragraphs only, as many as are needed to reach that many characters.
+
+    What follows them is not read.
+    """
+
+    def read() -> Iterator[Document]:
+        left = characters
+        for document in source.read():
+            sizes = np.cumsum([len(paragraph) for paragraph in document.paragraphs])
+            count = int(np.searchsorted(sizes, left)) + 1
+            yield replace(document, paragraphs=document.paragraphs[:count])
+            left -= int(sizes[-1])
+            if left <= 0:
+                return
+
+    return replace(source, read=read)
 
 
-def _of_text(text: str, where: str) -> Iterator[Document]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    if max(map(len, lines), default=0) > LONGEST_PARAGRAPH:
-        raise too_long_error(where, LONGEST_PARAGRAPH)
-    return _split_long_document((where, line) for line in lines)
+def group_lines(lines: Iterable[tuple[str, str]], longest_document: int = LONGEST_DOCUMENT) -> Iterator[Document]:
+    """Group lines into documents; a blank line ends a document.
 
-
-def _split_long_document(lines: Iterable[tuple[str, str]]) -> Iterator[Document]:
-    """(where, line) after line as documents; a blank line ends one."""
+    Args:
+        lines: (where, line) pairs.
+        longest_document: characters after which a document is yielded in parts, so that memory stays bounded.
+    """
     held: list[str] = []
     start, size, continues = "", 0, False
     for where, line in lines:
@@ -177,7 +222,7 @@ def _split_long_document(lines: Iterable[tuple[str, str]]) -> Iterator[Document]
             start = start if held else where
             held.append(line)
             size += len(line)
-        if held and (blank or size >= LONGEST_DOCUMENT):
+        if held and (blank or size >= longest_document):
             yield Document(start, tuple(held), continues)
             held, size, continues = [], 0, True
         continues = continues and not blank
@@ -185,126 +230,134 @@ def _split_long_document(lines: Iterable[tuple[str, str]]) -> Iterator[Document]
         yield Document(start, tuple(held), continues)
 
 
-def first_paragraphs(source: DocumentSource, characters: int) -> DocumentSource:
-    """The source's first paragraphs, as many as it takes to hold so many characters; the rest is not read."""
-
-    def read() -> Iterator[Document]:
-        left = characters
-        for document in source.read():
-            sizes = np.cumsum([len(paragraph) for paragraph in document.paragraphs])
-            taken = int(np.searchsorted(sizes, left)) + 1
-            yield replace(document, paragraphs=document.paragraphs[:taken])
-            left -= int(sizes[-1])
-            if left <= 0:
-                return
-
-    return replace(source, read=read)
+def _split_text(text: str, where: str) -> Iterator[Document]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    if max(map(len, lines), default=0) > LONGEST_PARAGRAPH:
+        raise too_long_error(where, LONGEST_PARAGRAPH)
+    return group_lines((where, line) for line in lines)
 
 
-_CHUNK_TEXTS: Final = 50_000
-_CHUNK_CHARACTERS: Final = 32_000_000
+def _count_bytes(files: Sequence[Path]) -> int | None:
+    """Return the files' bytes; None if they are compressed or hold more than text."""
+    plain = all(file.suffix.lower() in (".txt", ".csv", ".tsv", ".jsonl", ".ndjson") for file in files)
+    return sum(file.stat().st_size for file in files) if plain else None
 
-_KEY: Final = MIN_SHINGLES + SHINGLE_LENGTH - 1
-"""Characters by which held-back texts are looked up; shorter ones are found as whole paragraphs only."""
+
+# Decontamination
+
+
+_KEY_LENGTH: Final = MIN_SHINGLES + SHINGLE_LENGTH - 1
+"""Leading characters by which an excluded text is looked up. Shorter texts are found as whole paragraphs only."""
 
 
 @dataclass(frozen=True)
 class Decontamination:
-    """held_back: the texts. lets_in: count them only (transductive)."""
+    """Removes texts from a corpus that a classifier will be scored on, so that no score is too good.
 
-    held_back: Sequence[str]
-    lets_in: bool = False
+    Removed are documents that are equal or nearly equal to an excluded text, and such paragraphs in longer documents.
+    An excluded text that a document holds as several paragraphs (a corpus with a sentence on each line) is found if it
+    is equal to them word for word.
+    """
 
-    def over(self, source: DocumentSource) -> DocumentSource:
-        """The source without the held-back texts, or with them where they are let in.
+    excluded_texts: Sequence[str] = ()
+    """The texts that the corpus must not hold."""
 
-        What its last reading found is counted as held_back_documents and held_back_paragraphs, the latter in documents
-        that are not held back as a whole.
+    count_only: bool = False
+    """Count what was found, but leave it in the corpus (transductive further pretraining)."""
+
+    chunk_texts: int = 50_000
+    """How many documents and paragraphs are compared at once, at most."""
+
+    chunk_characters: int = 32_000_000
+    """How many characters are compared at once, about."""
+
+    def apply(self, source: DocumentSource) -> DocumentSource:
+        """Return the source without the excluded texts, or unchanged under `count_only`.
+
+        Its `counts` are held_back_documents and held_back_paragraphs of the last reading; a paragraph is counted only
+        if its document is not removed as a whole.
         """
-        if not self.held_back:
-            return replace(source, counted=_LeakCounts().facts)
-        leaks = _LeakCounts()
-        key = fingerprint(source.fingerprint, text_hashes(self.held_back), self.lets_in)
-        return replace(source, fingerprint=key, read=lambda: self._filtered(source.read(), leaks), counted=leaks.facts)
+        if not self.excluded_texts:
+            return replace(source, counts=_FoundCounts().as_dict)
+        counts = _FoundCounts()
+        key = fingerprint(source.fingerprint, text_hashes(self.excluded_texts), self.count_only)
+        return replace(source, fingerprint=key, read=lambda: self._filter(source.read(), counts), counts=counts.as_dict)
 
-    def _filtered(self, documents: Iterator[Document], leaks: "_LeakCounts") -> Iterator[Document]:
-        leaks.documents = leaks.paragraphs = 0
-        runs = _keyed(self.held_back)
-        for portion in _paragraph_chunks(documents):
-            texts = [text for document in portion for text in _compared(document)]
-            found = set(find_overlap(texts, self.held_back)[0].tolist())
+    def _filter(self, documents: Iterator[Document], counts: "_FoundCounts") -> Iterator[Document]:
+        counts.documents = counts.paragraphs = 0
+        by_beginning = _index_by_beginning(self.excluded_texts)
+        for chunk in self._chunks(documents):
+            compared = [_compared_texts(document) for document in chunk]
+            found = set(find_overlap([text for texts in compared for text in texts], self.excluded_texts)[0].tolist())
             first = 0
-            for document in portion:
-                last = first + len(_compared(document))
-                alike = {place - first for place in range(first, last) if place in found}
-                yield from self._kept(document, alike | _in_runs(document.paragraphs, runs), leaks)
-                first = last
+            for document, texts in zip(chunk, compared, strict=True):
+                matches = {number for number in range(len(texts)) if first + number in found}
+                matches |= _find_paragraph_runs(document.paragraphs, by_beginning)
+                yield from self._remove(document, matches, counts)
+                first += len(texts)
 
-    def _kept(self, document: Document, found: set[int], leaks: "_LeakCounts") -> Iterator[Document]:
-        """The document, what is left of it, or nothing. found: which of its compared texts are held back; 0 is the
-        whole."""
-        whole = 0 in found
-        leaks.documents += whole
-        leaks.paragraphs += 0 if whole else len(found)
-        if self.lets_in or not found:
+    def _chunks(self, documents: Iterator[Document]) -> Iterator[list[Document]]:
+        chunk: list[Document] = []
+        texts = characters = 0
+        for document in documents:
+            chunk.append(document)
+            texts += 1 + len(document.paragraphs)
+            characters += document.characters
+            if texts >= self.chunk_texts or characters >= self.chunk_characters:
+                yield chunk
+                chunk, texts, characters = [], 0, 0
+        if chunk:
+            yield chunk
+
+    def _remove(self, document: Document, matches: set[int], counts: "_FoundCounts") -> Iterator[Document]:
+        """Yield the document, the rest of it, or nothing. matches: 0 is the whole document, 1 its first paragraph."""
+        whole = 0 in matches
+        counts.documents += whole
+        counts.paragraphs += 0 if whole else len(matches)
+        if self.count_only or not matches:
             yield document
             return
-        kept = tuple(text for number, text in enumerate(document.paragraphs, 1) if number not in found)
-        if not whole and kept:
-            yield replace(document, paragraphs=kept)
+        left = tuple(text for number, text in enumerate(document.paragraphs, 1) if number not in matches)
+        if not whole and left:
+            yield replace(document, paragraphs=left)
 
 
 @dataclass
-class _LeakCounts:
-    """What a reading of a source found."""
+class _FoundCounts:
+    """How many excluded documents and paragraphs one reading of a source found."""
 
     documents: int = 0
     paragraphs: int = 0
 
-    def facts(self) -> dict[str, int]:
-        """As they are kept with a corpus."""
+    def as_dict(self) -> dict[str, int]:
         return {"held_back_documents": self.documents, "held_back_paragraphs": self.paragraphs}
 
 
-def _keyed(texts: Sequence[str]) -> dict[str, list[str]]:
-    """The normalized texts by their beginning."""
-    keyed: dict[str, list[str]] = {}
+def _compared_texts(document: Document) -> list[str]:
+    """Return the document as one text, followed by its paragraphs if it has several."""
+    return [" ".join(document.paragraphs), *(document.paragraphs if len(document.paragraphs) > 1 else ())]
+
+
+def _index_by_beginning(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Map the first characters of each normalized text to the texts that begin with them."""
+    index: dict[str, list[str]] = {}
     for text in map(normalize, texts):
-        if len(text) >= _KEY:
-            keyed.setdefault(text[:_KEY], []).append(text)
-    return keyed
+        if len(text) >= _KEY_LENGTH:
+            index.setdefault(text[:_KEY_LENGTH], []).append(text)
+    return index
 
 
-def _in_runs(paragraphs: Sequence[str], runs: dict[str, list[str]]) -> set[int]:
-    """Numbers, from 1, of paragraphs that follow one another as one of the texts."""
+def _find_paragraph_runs(paragraphs: Sequence[str], by_beginning: dict[str, list[str]]) -> set[int]:
+    """Return the numbers, from 1, of consecutive paragraphs that together equal one of the texts."""
     if len(paragraphs) < 2:
         return set()
     normalized = [normalize(paragraph) for paragraph in paragraphs]
     ends = list(accumulate(len(text) + 1 for text in normalized))
-    place = {end - 1: number for number, end in enumerate(ends, 1)}
+    number_at_end = {end - 1: number for number, end in enumerate(ends, 1)}
     whole = " ".join(normalized)
     found: set[int] = set()
     for number, start in enumerate([0, *ends[:-1]], 1):
-        for text in runs.get(whole[start : start + _KEY], ()):
-            if whole.startswith(text, start) and start + len(text) in place:
-                found.update(range(number, place[start + len(text)] + 1))
+        for text in by_beginning.get(whole[start : start + _KEY_LENGTH], ()):
+            if whole.startswith(text, start) and start + len(text) in number_at_end:
+                found.update(range(number, number_at_end[start + len(text)] + 1))
     return found
-
-
-def _compared(document: Document) -> list[str]:
-    """The document as one text, then its paragraphs, where it has several."""
-    return [" ".join(document.paragraphs), *(document.paragraphs if len(document.paragraphs) > 1 else ())]
-
-
-def _paragraph_chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    held: list[Document] = []
-    texts = characters = 0
-    for document in documents:
-        held.append(document)
-        texts += 1 + len(document.paragraphs)
-        characters += document.characters
-        if texts >= _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
-            yield held
-            held, texts, characters = [], 0, 0
-    if held:
-        yield held

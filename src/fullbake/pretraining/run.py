@@ -143,9 +143,9 @@ def prepare_run(
     check_lengths(base, stage)
     tokenizer = load_mlm_tokenizer(base)
     cache = Cache(runtime.cache_dir(cache_dir) / "corpora", CORPUS_CACHE_BYTES)
-    guard = guard or Decontamination(())
+    guard = guard or Decontamination()
     corpus = build_corpus(
-        [guard.over(source) for source in sources],
+        [guard.apply(source) for source in sources],
         corpus_tokenizer_of(tokenizer, stage.language),
         cache,
         processes=processes,

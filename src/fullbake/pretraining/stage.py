@@ -228,7 +228,7 @@ def stage_base(
     held_back = [column for part in (parts.validation, parts.test) if part is not None for column in _columns(part)]
     guard = Decontamination([text for column in held_back for text in column], stage.transductive)
     cache = Cache(runtime.cache_dir(cache_dir) / "bases", BASE_CACHE_BYTES)
-    key = _key(recipe.base, stage, [guard.over(source) for source in sources])
+    key = _key(recipe.base, stage, [guard.apply(source) for source in sources])
     known = cache.get(key)
     if runtime.true_on_all_ranks(known is not None) and known is not None:
         say(f"further pretraining: this base was found in the cache ({cache.root})")
