@@ -55,6 +55,17 @@ def test_durations(seconds: float | None, words: str) -> None:
     assert console.format_duration(seconds) == words
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), (" 10m ", 600), ("1.5h", 5400)])
+def test_duration_is_parsed_into_seconds(text: str, seconds: float) -> None:
+    assert console.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "0m", "-3m", "ten minutes", "5 m", "1d"])
+def test_duration_without_a_number_above_0_and_a_known_unit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        console.parse_duration(text)
+
+
 def test_scores_and_intervals() -> None:
     assert console.format_score(0.70449) == "0.704"
     assert console.format_score(None) == console.UNKNOWN

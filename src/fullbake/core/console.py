@@ -5,6 +5,7 @@ and a library user may redirect or ignore. No other module draws or prints while
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -137,6 +138,22 @@ def format_duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds in a duration as users type it: `90s`, `10m`, `1.5h`.
+
+    Raises:
+        ValueError: it is not a number above 0 with one of these units. The caller names the flag and the remedy.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if not found or not float(found[1]):
+        raise ValueError(f"not a duration: {text!r}")
+    return float(found[1]) * _UNIT_SECONDS[found[2]]
 
 
 def format_difference(value: float | None) -> str:

@@ -20,14 +20,12 @@ from typing import Any, Literal
 import numpy as np
 
 from fullbake.core import storage
-from fullbake.core.console import say, warn
+from fullbake.core.console import parse_duration, say, warn
 from fullbake.core.errors import Fault, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 
 CHECKPOINTS_KEPT = 2
 _NAME = re.compile(r"step-(\d{9})")
-_CADENCE = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -40,16 +38,17 @@ class CheckpointInterval:
     @classmethod
     def parse(cls, text: str) -> "CheckpointInterval":
         """`50` is steps; `30s`, `5m`, `1h` are times. Raises RecipeError for anything else."""
-        found = _CADENCE.fullmatch(text.strip())
-        if found and found[2] and float(found[1]) > 0:
-            return cls(seconds=float(found[1]) * _SECONDS[found[2]])
-        if found and not found[2] and found[1].isdigit() and int(found[1]) > 0:
-            return cls(steps=int(found[1]))
-        raise RecipeError(
-            "checkpoint-every is neither steps nor a time",
-            expected="a number of steps such as 50, or a time such as 30s, 5m, 1h",
-            got=repr(text),
-        )
+        if re.fullmatch(r"\d*[1-9]\d*", text.strip()):
+            return cls(steps=int(text))
+        try:
+            return cls(seconds=parse_duration(text))
+        except ValueError:
+            raise RecipeError(
+                "this is neither a number of steps nor a duration",
+                where="--checkpoint-every",
+                expected="steps such as 50, or a duration such as 30s, 5m or 1h",
+                got=repr(text),
+            ) from None
 
 
 @dataclass(frozen=True)
