@@ -1,4 +1,4 @@
-"""fullbake.comparison.design: ."""
+"""Which candidates take part, and which design a budget allows."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fullbake.comparison.design import (
     Trial,
     describe_left_out,
     full_design,
-    parse_duration,
+    parse_budget,
     pick_design,
     read_candidates,
     smaller_designs,
@@ -22,48 +22,49 @@ from fullbake.comparison.design import (
 from fullbake.core.errors import RecipeError
 
 GRID = (5e-5, 2e-5, 3e-5, 4e-5)
-LINES = (
+PLANS = (
     RecipePlan("finetune", GRID, (0, 1, 2)),
     RecipePlan("frozen-linear", (), (0,)),
-    RecipePlan("further", GRID, (0, 1, 2), further=True),
+    RecipePlan("further", GRID, (0, 1, 2), further_pretrained=True),
     RecipePlan("tfidf", (), (0,)),
 )
-DEAREST = ("further", "finetune")
+REMOVABLE = ("further", "finetune")
 
 
-def test_ids_name_recipe_fold_rate_and_seed() -> None:
+def test_trial_id_names_recipe_fold_rate_and_seed() -> None:
     assert Trial("finetune", 5e-5, 0).id == "finetune/5e-05/0"
     assert Trial("finetune", 5e-5, 2, fold=0).id == "finetune/fold-1/5e-05/2"
     assert Trial("tfidf", None, 0).id == "tfidf/only/0"
 
 
-def test_the_full_design_is_recipes_times_rates_times_seeds() -> None:
-    cells = full_design(LINES).cells(LINES, None)
-    assert len(cells) == len(set(cells)) == 4 * 3 + 1 + 4 * 3 + 1
-    assert len(full_design(LINES).cells(LINES, 5)) == 5 * len(cells)
-    assert len({cell.id for cell in cells}) == len(cells)
+def test_full_design_has_every_recipe_rate_and_seed() -> None:
+    trials = full_design(PLANS).trials(PLANS, None)
+    assert len(trials) == len(set(trials)) == 4 * 3 + 1 + 4 * 3 + 1
+    assert len(full_design(PLANS).trials(PLANS, 5)) == 5 * len(trials)
+    assert len({trial.id for trial in trials}) == len(trials)
 
 
-def test_what_is_short_gives_way_in_this_order() -> None:
-    """Rates, then the length of further pretraining, then seeds down to two, then recipes, the dearest first."""
-    designs = list(smaller_designs(LINES, DEAREST))
-    everyone = ("finetune", "frozen-linear", "further", "tfidf")
-    assert designs[0] == full_design(LINES) == Design(everyone, 4, 3, 1.0)
+def test_smaller_designs_reduce_rates_then_pretraining_then_seeds_then_recipes() -> None:
+    designs = list(smaller_designs(PLANS, REMOVABLE))
+    all_names = ("finetune", "frozen-linear", "further", "tfidf")
+    assert designs[0] == full_design(PLANS) == Design(all_names, 4, 3, 1.0)
     assert [design.rates for design in designs[:3]] == [4, 2, 1]
-    assert designs[3].share < 1
+    assert designs[3].pretraining_share < 1
     assert designs[3].seeds == 3
     assert min(design.seeds for design in designs if "further" in design.names) == 2
     assert designs[-1] == Design(("frozen-linear", "tfidf"), 1, 1, 1.0)
-    without = [design.names for design in designs if "finetune" in design.names and "further" not in design.names]
-    assert without
+    without_further = [
+        design.names for design in designs if "finetune" in design.names and "further" not in design.names
+    ]
+    assert without_further
     assert "finetune" not in designs[-1].names
 
 
-def test_every_recipe_of_a_design_has_as_many_rates() -> None:
-    for design in smaller_designs(LINES, DEAREST):
-        cells = design.cells(LINES, None)
+def test_all_recipes_of_a_design_have_the_same_number_of_rates() -> None:
+    for design in smaller_designs(PLANS, REMOVABLE):
+        trials = design.trials(PLANS, None)
         counts = {
-            name: len({cell.rate for cell in cells if cell.entrant == name})
+            name: len({trial.rate for trial in trials if trial.candidate == name})
             for name in design.names
             if name in ("finetune", "further")
         }
@@ -71,39 +72,38 @@ def test_every_recipe_of_a_design_has_as_many_rates() -> None:
 
 
 @given(st.floats(0.1, 100), st.floats(0, 5000))
-def test_the_picked_design_fits_and_none_before_it_does(each: float, seconds: float) -> None:
+def test_first_design_that_fits_is_picked(each: float, seconds: float) -> None:
     def cost(design: Design) -> float:
-        return each * len(design.cells(LINES, None)) * design.share
+        return each * len(design.trials(PLANS, None)) * design.pretraining_share
 
-    designs = list(smaller_designs(LINES, DEAREST))
+    designs = list(smaller_designs(PLANS, REMOVABLE))
     picked = pick_design(iter(designs), cost, seconds)
     fitting = [design for design in designs if cost(design) <= seconds]
     assert picked == (fitting[0] if fitting else None)
 
 
-def test_what_is_left_out_is_told() -> None:
-    full = full_design(LINES)
-    assert describe_left_out(full, full, "too dear") == []
-    told = describe_left_out(full, Design(("finetune", "frozen-linear", "tfidf"), 2, 3, 0.1), "too dear")
-    assert told[0] == "further: too dear"
-    assert any("2 of up to 4" in line for line in told)
-    assert any("10% of its own length" in line for line in told)
+def test_everything_left_out_is_listed() -> None:
+    full = full_design(PLANS)
+    assert describe_left_out(full, full, "too expensive") == []
+    lines = describe_left_out(full, Design(("finetune", "frozen-linear", "tfidf"), 2, 3, 0.1), "too expensive")
+    assert lines[0] == "further: too expensive"
+    assert any("2 of up to 4" in line for line in lines)
+    assert any("10% of its own length" in line for line in lines)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+def test_budget_is_a_duration_in_seconds() -> None:
+    assert parse_budget("10m") == 600
 
 
-@pytest.mark.parametrize("text", ["", "10", "0m", "-3m", "ten minutes", "5 m"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(RecipeError, match="90s, 10m or 1h"):
-        parse_duration(text)
+@pytest.mark.parametrize("text", ["", "10", "ten minutes"])
+def test_budget_that_is_not_a_duration_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"--budget: the budget is not a duration[\s\S]*90s, 10m or 1h"):
+        parse_budget(text)
 
 
-def test_the_default_is_every_way_with_and_without_further_pretraining_and_baselines() -> None:
-    entrants = read_candidates(DEFAULT_RECIPES, base="demo")
-    assert [(one.way, one.further) for one in entrants] == [
+def test_default_recipes_are_all_ways_with_and_without_further_pretraining_and_baselines() -> None:
+    candidates = read_candidates(DEFAULT_RECIPES, base="demo")
+    assert [(candidate.way, candidate.further_pretrained) for candidate in candidates] == [
         ("finetune", False),
         ("frozen", False),
         ("frozen", False),
@@ -113,48 +113,48 @@ def test_the_default_is_every_way_with_and_without_further_pretraining_and_basel
         ("baseline", False),
         ("baseline", False),
     ]
-    assert len({one.title for one in entrants}) == len(entrants)
+    assert len({candidate.title for candidate in candidates}) == len(candidates)
 
 
-def test_rates_are_a_grid_for_encoders_and_one_for_heads_as_long() -> None:
+def test_encoders_and_heads_have_the_same_number_of_rates() -> None:
     finetune, mlp, linear = read_candidates(["finetune", "frozen-mlp", "frozen-linear"], base="demo")
     assert set(finetune.rates) == {5e-5, 4e-5, 3e-5, 2e-5}
     assert finetune.rates == RATES
     assert len(mlp.rates) == len(RATES)
     assert linear.rates == ()
-    assert not linear.lucky
+    assert not linear.depends_on_seed
     chosen = read_candidates(["finetune", "frozen-mlp"], base="demo", rates=(1e-5,), head_rates=(1e-3, 1e-4))
-    assert [one.rates for one in chosen] == [(1e-5,), (1e-3, 1e-4)]
+    assert [candidate.rates for candidate in chosen] == [(1e-5,), (1e-3, 1e-4)]
 
 
-def test_seeds_count_from_the_recipes_own(tmp_path: Path) -> None:
+def test_seeds_start_at_the_seed_of_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("way: frozen\nhead: mlp\ntraining:\n  seed: 40\n  learning_rate: [0.1, 0.01]\n")
     (mine,) = read_candidates([tmp_path / "mine.yaml"], base="demo")
     assert (mine.name, mine.title) == ("mine", "mine")
-    assert mine.line(3) == RecipePlan("mine", (0.1, 0.01), (40, 41, 42))
-    assert read_candidates(["frozen-linear"], base="demo")[0].line(3).seeds == (0,)
+    assert mine.plan(3) == RecipePlan("mine", (0.1, 0.01), (40, 41, 42))
+    assert read_candidates(["frozen-linear"], base="demo")[0].plan(3).seeds == (0,)
 
 
-def test_a_stage_may_be_named_and_shortened() -> None:
+def test_further_pretraining_can_be_set_and_shortened() -> None:
     (tapt,) = read_candidates(["further-finetune"], base="demo")
     assert tapt.recipe is not None
     assert tapt.recipe.stage.epochs == 100
-    assert tapt.shortened(0.1).recipe.stage.epochs == 10
-    assert tapt.shortened(1.0) is tapt
+    assert tapt.with_pretraining_share(0.1).recipe.stage.epochs == 10
+    assert tapt.with_pretraining_share(1.0) is tapt
     (steps,) = read_candidates(["further-finetune"], base="demo", further_pretraining="objective=mlm;steps=50")
-    assert steps.shortened(0.3).recipe.stage.steps == 15
+    assert steps.with_pretraining_share(0.3).recipe.stage.steps == 15
     (long,) = read_candidates(["further-pretrain"], base="demo")
-    assert long.shortened(0.03).recipe.stage.warmup_steps == 300
+    assert long.with_pretraining_share(0.03).recipe.stage.warmup_steps == 300
 
 
-def test_an_unknown_recipe_is_told_with_the_nearest() -> None:
+def test_error_of_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'finetune'"):
         read_candidates(["finetun"], base="demo")
     with pytest.raises(RecipeError, match="Did you mean 'further-frozen-mlp'"):
         read_candidates(["further-frozen-mpl"], base="demo")
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_recipes_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="two recipes are called 'tfidf'"):
         read_candidates(["finetune", "tfidf", "tfidf"], base="demo")
     with pytest.raises(RecipeError, match="no recipe to compare"):

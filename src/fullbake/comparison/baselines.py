@@ -1,6 +1,7 @@
-"""Baselines that keep everyone honest: the majority class, and TF-IDF with logistic regression. Neither has an encoder.
+"""Baselines without an encoder: the majority class, and TF-IDF features with logistic regression.
 
-Both give logits, so that what follows (temperature, thresholds, scores) is the same as for every other recipe.
+They show how much of a score needs no encoder. Both return logits, so temperature, thresholds and scores are computed
+as for every other recipe.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,27 +11,30 @@ from typing import Any, Final
 import numpy as np
 
 BASELINE_NAMES: Final = {"majority": "Majority class", "tfidf": "TF-IDF and logistic regression"}
-"""The baselines by name, with their titles."""
+"""Name -> title."""
 
 BASELINE_STRENGTHS: Final = (0.1, 1.0, 10.0, 100.0)
-"""Inverse regularization strengths that validation chooses from: as many as a recipe has rates."""
+"""Inverse regularization strengths that validation chooses from: as many as a recipe has learning rates."""
 
 _ABSENT: Final = -12.0
-"""Logit of a class that no training row has: a chance of some 6e-6."""
+"""Logit of a class without training rows: a probability of about 6e-6."""
 
-SelectFunction = Callable[[np.ndarray], float]
-"""Logits of the validation rows -> the metric; higher is better."""
+ScoreFunction = Callable[[np.ndarray], float]
+"""Logits of the validation rows (rows, classes) to the metric; higher is better."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A trained baseline. logits: texts -> float32 (texts, classes). parameters: numbers that were fitted. size: bytes
-    that it would take on disk. strength: the chosen one, None where there is none."""
+    """A trained baseline."""
 
     logits: Callable[[Sequence[str]], np.ndarray]
+    """Texts to logits, float32 (texts, classes)."""
     parameters: int
+    """Number of fitted numbers."""
     size: int
+    """Bytes that it would take on disk."""
     strength: float | None = None
+    """The chosen inverse regularization strength; None if there is none."""
 
 
 def fit_baseline(
@@ -39,22 +43,32 @@ def fit_baseline(
     labels: np.ndarray,
     classes: int,
     *,
-    held: Sequence[str],
-    judge: SelectFunction,
+    validation_texts: Sequence[str],
+    score: ScoreFunction,
     strength: float | None = None,
 ) -> Baseline:
-    """Train a baseline. labels: ids (rows,), or 0 and 1 (rows, classes). held: texts that choose the strength by
-    `judge`, unless one is given."""
+    """Train a baseline.
+
+    Args:
+        name: `majority` or `tfidf`.
+        texts: Training texts.
+        labels: Ids (rows,), or a label matrix (rows, classes).
+        classes: Number of classes.
+        validation_texts: Texts that the strength is chosen by.
+        score: The metric on their logits.
+        strength: The strength to use, in place of choosing one.
+    """
     if name == "majority":
         return _majority(labels, classes)
-    return _tfidf(texts, labels, classes, held, judge, (strength,) if strength else BASELINE_STRENGTHS)
+    strengths = (strength,) if strength else BASELINE_STRENGTHS
+    return _tfidf(texts, labels, classes, validation_texts, score, strengths)
 
 
 def _majority(labels: np.ndarray, classes: int) -> Baseline:
-    """The shares of the classes, whatever the text."""
+    """Predict the shares of the classes for every text."""
     if labels.ndim == 2:
-        held, rows = labels.sum(axis=0, dtype=np.int64), len(labels)
-        scores = np.log((held + 0.5) / (rows - held + 0.5))
+        positives, rows = labels.sum(axis=0, dtype=np.int64), len(labels)
+        scores = np.log((positives + 0.5) / (rows - positives + 0.5))
     else:
         scores = np.log(np.bincount(labels, minlength=classes) + 1e-6)
     row = scores.astype(np.float32)
@@ -65,34 +79,34 @@ def _tfidf(
     texts: Sequence[str],
     labels: np.ndarray,
     classes: int,
-    held: Sequence[str],
-    judge: SelectFunction,
+    validation_texts: Sequence[str],
+    score: ScoreFunction,
     strengths: Sequence[float],
 ) -> Baseline:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    inputs, other = vectorizer.fit_transform(texts), vectorizer.transform(held)
+    inputs, validation = vectorizer.fit_transform(texts), vectorizer.transform(validation_texts)
     fitted = [(strength, _regression(inputs, labels, classes, strength)) for strength in strengths]
-    strength, model = max(fitted, key=lambda one: judge(one[1](other))) if len(fitted) > 1 else fitted[0]
+    strength, model = max(fitted, key=lambda pair: score(pair[1](validation))) if len(fitted) > 1 else fitted[0]
     weights = len(vectorizer.vocabulary_) * (classes if classes > 2 or labels.ndim == 2 else 1)
-    vocabulary = sum(len(word.encode()) for word in vectorizer.vocabulary_)
-    return Baseline(lambda rows: model(vectorizer.transform(rows)), weights, 8 * weights + vocabulary, strength)
+    vocabulary_bytes = sum(len(word.encode()) for word in vectorizer.vocabulary_)
+    return Baseline(lambda rows: model(vectorizer.transform(rows)), weights, 8 * weights + vocabulary_bytes, strength)
 
 
 def _regression(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
-    """Rows of words -> logits float32 (rows, classes)."""
+    """Return a function of sparse word weights to logits, float32 (rows, classes)."""
     if labels.ndim == 2:
-        columns = [_one(inputs, labels[:, place], 2, strength) for place in range(classes)]
+        columns = [_single_label(inputs, labels[:, place], 2, strength) for place in range(classes)]
         return lambda rows: np.stack([logit(rows)[:, 1] - logit(rows)[:, 0] for logit in columns], axis=1)
-    return _one(inputs, labels, classes, strength)
+    return _single_label(inputs, labels, classes, strength)
 
 
-def _one(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
+def _single_label(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
     from sklearn.linear_model import LogisticRegression
 
     present = np.unique(labels)
-    if len(present) == 1:
+    if len(present) == 1:  # scikit-learn refuses a single class
         scores = np.full(classes, _ABSENT, dtype=np.float32)
         scores[present] = 0
         return lambda rows: np.tile(scores, (rows.shape[0], 1))
@@ -100,9 +114,10 @@ def _one(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Call
 
     def logits(rows: Any) -> np.ndarray:
         values = fitted.decision_function(rows)
+        # Of two classes scikit-learn gives one number: the difference of two logits.
         values = np.stack([-values, values], axis=1) / 2 if values.ndim == 1 else values
-        whole = np.full((rows.shape[0], classes), _ABSENT, dtype=np.float32)
-        whole[:, present] = values
-        return whole
+        all_classes = np.full((rows.shape[0], classes), _ABSENT, dtype=np.float32)
+        all_classes[:, present] = values
+        return all_classes
 
     return logits

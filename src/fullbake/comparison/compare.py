@@ -1,13 +1,10 @@
-"""The folder of a comparison: what it is of, who works in it, and whether it may be gone on with.
+"""Compare recipes on the same rows: train all trials, let validation choose, and say which recipe is best.
 
-Recipes x rates x seeds on the same rows: `compare` trains every cell, lets validation choose, and says who won.
-
-A comparison is a folder. `comparison.json` says of what it is, `cells/` holds what has been finished (so that the same
-command goes on where it stopped, whatever stopped it), `leaderboard.json` all figures, `best/` the recommended
-classifier, and `report.html` the page.
+A comparison is a folder. `comparison.json` says what it compares, `cells/` holds every finished trial (so that the same
+command continues wherever it was stopped), `leaderboard.json` has all results, `best/` is the recommended classifier,
+and `report.html` is the page.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,18 +20,23 @@ from fullbake.comparison.design import (
     Candidate,
     Design,
     RecipePlan,
-    Trial,
     describe_left_out,
     full_design,
-    parse_duration,
+    parse_budget,
     pick_design,
     read_candidates,
     smaller_designs,
 )
-from fullbake.comparison.forecast import DataSizes, Forecast, Speed, measure_speed
+from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FORMAT, FinishedComparison, write_results
-from fullbake.comparison.runner import CLOSING_SECONDS, ArtifactStore, Runner, RunnerSettings, without_test
-from fullbake.config.problems import metric_phrase
+from fullbake.comparison.runner import (
+    CLOSING_SECONDS,
+    ArtifactStore,
+    ComparisonFunctions,
+    Runner,
+    RunnerSettings,
+    without_test,
+)
 from fullbake.core import runtime, storage
 from fullbake.core.console import format_duration, say, silenced
 from fullbake.core.errors import DataError, OutputError, RecipeError
@@ -42,6 +44,7 @@ from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
+from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training import checkpoints
@@ -49,77 +52,11 @@ from fullbake.training.job import Job, check_problem, feature_cache, recipe_toke
 
 WORKSPACE_FILE: Final = "comparison.json"
 
+DEFAULT_TEST_SHARE: Final = 0.2
+"""Share of the rows that is test if the call does not say."""
 
-@contextmanager
-def open_workspace(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
-    """The folder, held while the block runs: empty, of this comparison, or emptied where `restart` says so.
-
-    identity: what the comparison is of, JSON values, among them `recipes` by name, which may grow. Raises OutputError
-    where the folder holds something else, naming what differs, or another process works in it.
-    """
-    place = folder.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place.with_name(f".{place.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            "another process is running a comparison here", where=str(folder), remedy="Name another --out."
-        ) from error
-    try:
-        _enter(folder, identity, restart)
-        yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
-    known = _known(folder)
-    if known is None:
-        storage.require_vacant(folder)
-    elif restart:
-        storage.remove_tree(folder)
-        known = None
-    else:
-        _refuse_other(folder, known, identity)
-    recipes = {**(known or {}).get("recipes", {}), **identity["recipes"]}
-    with storage.staged_file(folder / WORKSPACE_FILE, overwrite=True) as fresh:
-        storage.write_json(fresh, {**identity, "recipes": recipes})
-
-
-def _known(folder: Path) -> dict[str, Any] | None:
-    try:
-        known = storage.read_json(folder / WORKSPACE_FILE)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _refuse_other(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    both = set(known.get("recipes", {})) & set(now["recipes"])
-    sides = [
-        {**side, "recipes": {name: recipe for name, recipe in side.get("recipes", {}).items() if name in both}}
-        for side in (known, now)
-    ]
-    there, here = sides
-    found = checkpoints.list_differences(there, here)
-    if found:
-        raise OutputError(
-            "the folder holds a comparison of something else",
-            where=str(folder),
-            got="; ".join(found[:6]) + ("; and more" if len(found) > 6 else ""),
-            remedy="Name another --out, set back what differs, or pass --restart to throw that comparison away.",
-        )
-
-
-TEST: Final = 0.2
-"""Share of the rows that is test where nothing else is said."""
-
-MARGIN: Final = 0.85
-"""Share of the time that a design may be expected to take: a forecast is no promise."""
+BUDGET_MARGIN: Final = 0.85
+"""Share of the budget that a design may be expected to take; the rest is for an inexact forecast."""
 
 
 def compare(
@@ -135,51 +72,79 @@ def compare(
     max_rows: int | None = None,
     restart: bool = False,
     cache_dir: str | Path | None = None,
+    functions: ComparisonFunctions | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Train recipes on the same rows with the same effort, and say which is better and whether that is real.
+    """Train recipes on the same rows with the same effort, and say which is best and whether the difference is real.
 
-    data: a Dataset, or a file or hub id read by the fields. recipes: shipped names, `further-` and one of them,
-    baselines (majority, tfidf), or YAML files. out: the comparison's folder; where it holds this comparison's cells,
-    these are gone on from. seeds: of each recipe. rates, head_rates: learning rates that validation chooses from, for
-    encoders and for heads. budget: a time such as `10m`: the largest design that is expected to fit is taken. folds:
-    that many times another part of the rows is test; None for one split. max_rows: of the data, at most. restart: throw
-    away what the folder holds. fields: of every recipe, such as base, text, label, metric, max_length.
+    Args:
+        data: A Dataset, or a file or hub id that is read as the fields say.
+        recipes: Shipped names, `further-` and a shipped name, baselines (majority, tfidf), or YAML files.
+        out: The comparison's folder. If it holds the same comparison, its finished trials are used.
+        seeds: Seeds of each recipe.
+        rates: Learning rates for encoders, from which validation chooses. None: 5e-5, 2e-5, 3e-5, 4e-5.
+        head_rates: The same for heads on a frozen base. None: four rates that suit the head.
+        budget: A time such as `10m`. The largest design that is expected to fit is run.
+        folds: Split the rows into so many folds; each is the test part once. None: one split.
+        max_rows: Use at most so many rows of the data.
+        restart: Delete the comparison that the folder holds, and start again.
+        cache_dir: Where features and further-pretrained bases are cached. None: the user's cache folder.
+        functions: What trains, scores and tells the time; for tests. None: the real functions.
+        **fields: Recipe fields for every recipe, such as base, text, label, metric, max_length.
 
-    Returns what `leaderboard.json` holds. Raises Error's children: RecipeError, DataError, BaseModelError, OutputError
-    (the folder holds another comparison), Fault; Interrupted where a signal stopped a long cell.
+    Returns:
+        The content of `leaderboard.json`.
+
+    Raises:
+        RecipeError: A recipe or an option is wrong, or the budget is too short.
+        DataError: The data cannot be read or are too few.
+        BaseModelError: The base cannot be used.
+        OutputError: The folder holds something else, or another process uses it.
+        Fault: The work failed, for example because the disk is full.
+        Interrupted: A signal stopped a trial that writes checkpoints.
     """
-    started = time.monotonic()
-    seconds = None if budget is None else parse_duration(budget)
+    functions = functions or ComparisonFunctions()
+    started = functions.clock()
+    budget_seconds = None if budget is None else parse_budget(budget)
     _check_counts(seeds, folds, max_rows)
-    entrants = read_candidates(recipes, rates=rates, head_rates=head_rates, **_fields(fields))
-    call = _CompareOptions(Path(out), seeds, seconds, folds, max_rows, cache_dir, started)
-    first = next(entrant.recipe for entrant in entrants if entrant.recipe is not None)
+    candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
+    options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, cache_dir, started, functions)
+    first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
+    check_metric(first.training.metric)
     dataset = _sample(data if isinstance(data, Dataset) else read_labeled(data, first.data), max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)
-    jobs = _jobs(entrants, parts, cache_dir)
-    with open_workspace(call.out, _identity(jobs, parts, call), restart=restart):
-        return _run(call, entrants, jobs, parts)
+    jobs = _make_jobs(candidates, parts, cache_dir)
+    with open_workspace(options.out, _describe_comparison(jobs, parts, options), restart=restart):
+        return _run(options, candidates, jobs, parts)
 
 
 @dataclass(frozen=True)
 class _CompareOptions:
-    """What was asked for. seconds: the budget. started: by `time.monotonic`."""
+    """The options of a call of `compare`."""
 
     out: Path
     seeds: int
-    seconds: float | None
+    budget_seconds: float | None
     folds: int | None
     max_rows: int | None
     cache_dir: str | Path | None
     started: float
+    """When the call began, on the clock of `functions`."""
+    functions: ComparisonFunctions
+
+    @property
+    def deadline(self) -> float | None:
+        """Return when to be done, on the clock of `functions`; None without a budget."""
+        return None if self.budget_seconds is None else self.started + self.budget_seconds
 
 
-def _fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """With what a comparison takes where nothing is said. Its own folds are of test: validation has a part."""
+def _with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given fields and the defaults of a comparison."""
     given = {name: value for name, value in fields.items() if value is not None}
-    return {"base": "demo", "test": TEST, "metric": "f1_macro"} | given | {"folds": 0}
+    # `folds` of a recipe would replace its validation part; a comparison needs that part, and its own folds are of
+    # test.
+    return {"base": "demo", "test": DEFAULT_TEST_SHARE, "metric": "f1_macro"} | given | {"folds": 0}
 
 
 def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:
@@ -189,16 +154,20 @@ def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:
 
 
 def _sample(dataset: Dataset, max_rows: int | None) -> Dataset:
-    """At most so many rows, of each class its share."""
+    """Return at most `max_rows` rows, stratified by class."""
     if max_rows is None or max_rows >= len(dataset):
         return dataset
     assert dataset.labels is not None
-    held = split(np.arange(len(dataset)), dataset.labels, max_rows / len(dataset), 0)[1]
-    say(f"{len(held):,} of {len(dataset):,} rows are taken (--max-rows {max_rows:,}), of each class its share")
-    return dataset.take(held)
+    sampled = split(np.arange(len(dataset)), dataset.labels, max_rows / len(dataset), 0)[1]
+    say(
+        f"{len(sampled):,} of {len(dataset):,} rows are used (--max-rows {max_rows:,}); each class keeps its share of "
+        "the rows"
+    )
+    return dataset.take(sampled)
 
 
 def _check_parts(folds: Sequence[Parts]) -> None:
+    """Raise DataError unless every part has a row of every label."""
     for parts in folds:
         for name, part in parts.named().items():
             counts = count_labels(part.labels, len(part.source.label_names))
@@ -208,170 +177,264 @@ def _check_parts(folds: Sequence[Parts]) -> None:
                     "too few rows to compare recipes on",
                     where=part.source.source,
                     expected="a row of every label in each part",
-                    got=f"no {name} row labelled {missing!r}",
+                    got=f"no {name} row labeled {missing!r}",
                     remedy="Add rows of it, raise --max-rows or the share of that part, or lower --folds.",
                 )
 
 
-def _jobs(entrants: Sequence[Candidate], folds: Sequence[Parts], cache_dir: str | Path | None) -> dict[str, list[Job]]:
-    """A job a fold for each recipe that has an encoder, its recipe with all defaults filled in."""
-    cache, keys, jobs = feature_cache(cache_dir), {}, {}
-    for entrant in entrants:
-        if entrant.recipe is None:
+def _make_jobs(
+    candidates: Sequence[Candidate], folds: Sequence[Parts], cache_dir: str | Path | None
+) -> dict[str, list[Job]]:
+    """Return one job a fold for each candidate with a recipe, all defaults filled in."""
+    cache, base_keys, jobs = feature_cache(cache_dir), {}, {}
+    for candidate in candidates:
+        if candidate.recipe is None:
             continue
-        recipe = resolve_recipe(entrant.recipe)
+        recipe = resolve_recipe(candidate.recipe)
         if recipe.tokens.truncation == "auto":
             raise RecipeError(
-                "truncation auto is a choice of its own", where=entrant.name, remedy="Name one: head, tail or windows."
+                "a comparison cannot choose the truncation too",
+                where=f"recipe {candidate.name!r}, truncation auto",
+                remedy="Pass --truncation head, tail, head+tail or windows.",
             )
         for parts in folds:
             check_problem(recipe, parts)
-        if recipe.base not in keys:
-            keys[recipe.base] = network.encoder_fingerprint(load_encoder(recipe.base))
-        tokenizer, key = recipe_tokenizer(recipe), keys[recipe.base]
-        jobs[entrant.name] = [Job(recipe, parts, tokenizer, key, cache, cache_dir=cache_dir) for parts in folds]
+        if recipe.base not in base_keys:
+            base_keys[recipe.base] = network.encoder_fingerprint(load_encoder(recipe.base))
+        tokenizer, key = recipe_tokenizer(recipe), base_keys[recipe.base]
+        jobs[candidate.name] = [Job(recipe, parts, tokenizer, key, cache, cache_dir=cache_dir) for parts in folds]
     return jobs
 
 
-def _identity(jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], call: _CompareOptions) -> dict[str, Any]:
-    """What a comparison is of, JSON values: going on needs all of it alike, but for recipes that are new."""
+def _describe_comparison(
+    jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], options: _CompareOptions
+) -> dict[str, Any]:
+    """Return what identifies the comparison, as JSON values. All but new recipes must be equal to continue it."""
     data = [{name: part.fingerprint() for name, part in parts.named().items()} for parts in folds]
-    told = {name: own[0].recipe.model_dump(mode="json") for name, own in jobs.items()}
-    for recipe in told.values():
-        recipe["training"].pop("learning_rate")
+    recipes = {name: own[0].recipe.model_dump(mode="json") for name, own in jobs.items()}
+    for recipe in recipes.values():
+        recipe["training"].pop("learning_rate")  # rates may be added to a comparison
     return {
         "format": FORMAT,
         "data": fingerprint(data),
-        "max_rows": call.max_rows,
-        "folds": call.folds,
-        "recipes": told,
+        "max_rows": options.max_rows,
+        "folds": options.folds,
+        "recipes": recipes,
         "threads": runtime.threads(),
         "device": runtime.device().type,
         "versions": runtime.versions(),
     }
 
 
+# The workspace: the folder of a comparison
+
+
+@contextmanager
+def open_workspace(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
+    """Lock the folder of a comparison while the block runs.
+
+    The folder is created, or continued if it holds the same comparison, or emptied if `restart` is set.
+
+    Args:
+        folder: The comparison's folder.
+        identity: What identifies the comparison, JSON values. Its `recipes` (by name) may grow from call to call.
+        restart: Delete the comparison that the folder holds.
+
+    Raises:
+        OutputError: The folder holds something else (the error lists the differences), or another process uses it.
+    """
+    resolved = folder.resolve()
+    resolved.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the folder, not in it: `restart` deletes the folder.
+    lock = FileLock(resolved.with_name(f".{resolved.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            "another process is running a comparison here", where=str(folder), remedy="Pass another --out."
+        ) from error
+    try:
+        _enter(folder, identity, restart)
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
+    """Check the folder and write or update its WORKSPACE_FILE."""
+    known = _read_workspace_file(folder)
+    if known is None:
+        storage.require_vacant(folder)
+    elif restart:
+        storage.remove_tree(folder)
+        known = None
+    else:
+        _refuse_other_comparison(folder, known, identity)
+    recipes = {**(known or {}).get("recipes", {}), **identity["recipes"]}
+    with storage.staged_file(folder / WORKSPACE_FILE, overwrite=True) as fresh:
+        storage.write_json(fresh, {**identity, "recipes": recipes})
+
+
+def _read_workspace_file(folder: Path) -> dict[str, Any] | None:
+    """Return the content; None if there is no file, {} if it cannot be read."""
+    try:
+        known = storage.read_json(folder / WORKSPACE_FILE)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _refuse_other_comparison(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise OutputError if the folder's comparison differs in anything but recipes that only one of them has."""
+    common = set(known.get("recipes", {})) & set(now["recipes"])
+    there, here = (
+        {**side, "recipes": {name: recipe for name, recipe in side.get("recipes", {}).items() if name in common}}
+        for side in (known, now)
+    )
+    found = checkpoints.list_differences(there, here)
+    if found:
+        raise OutputError(
+            "the folder holds another comparison",
+            where=str(folder),
+            got="; ".join(found[:6]) + ("; and more" if len(found) > 6 else ""),
+            remedy="Pass another --out, undo what differs, or pass --restart to delete that comparison.",
+        )
+
+
 # The run
 
 
 def _run(
-    call: _CompareOptions, entrants: Sequence[Candidate], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]
+    options: _CompareOptions,
+    candidates: Sequence[Candidate],
+    jobs: Mapping[str, Sequence[Job]],
+    folds: Sequence[Parts],
 ) -> dict[str, Any]:
-    lines = [entrant.line(call.seeds) for entrant in entrants]
-    forecast = _forecast(entrants, jobs, folds)
-    design, missing = _design(call, lines, forecast)
-    shortened = [entrant.shortened(design.share) for entrant in entrants]
-    if design.share < 1:
-        jobs = {name: [_with_stage(job, design.share) for job in own] for name, own in jobs.items()}
-    any_job = next(iter(jobs.values()))[0]
-    setting = RunnerSettings(
-        cells=ArtifactStore(call.out / "cells"),
-        entrants={entrant.name: entrant for entrant in shortened},
+    """Choose the design, run its trials and write the results. Return the leaderboard."""
+    plans = [candidate.plan(options.seeds) for candidate in candidates]
+    forecast = _forecast(candidates, jobs, folds, options.functions)
+    design, left_out = _choose_design(options, plans, forecast)
+    share = design.pretraining_share
+    if share < 1:
+        candidates = [candidate.with_pretraining_share(share) for candidate in candidates]
+        jobs = {name: [_with_pretraining_share(job, share) for job in own] for name, own in jobs.items()}
+    settings = _runner_settings(options, candidates, jobs, folds)
+    trials = design.trials(plans, options.folds)
+    _announce(options, plans, forecast, design, len(trials))
+    rows = [live_table.LiveRow(name, sum(trial.candidate == name for trial in trials)) for name in design.names]
+    clock = options.functions.clock
+    with live_table.show_live_table(metric_phrase(settings.metric), rows, clock=clock) as table:
+        forecast = replace(forecast, candidates=settings.candidates)
+        runner = Runner(settings, trials, forecast, table, options.deadline, options.functions)
+        runner.run()
+        table.begin("forgetting, the bundle and the page", CLOSING_SECONDS)
+        return write_results(
+            FinishedComparison(
+                out=options.out,
+                runner=runner,
+                plans=plans,
+                design=design,
+                left_out=[*left_out, *runner.left_out],
+                started=options.started,
+                budget_seconds=options.budget_seconds,
+                max_rows=options.max_rows,
+                folds=options.folds,
+            )
+        )
+
+
+def _runner_settings(
+    options: _CompareOptions,
+    candidates: Sequence[Candidate],
+    jobs: Mapping[str, Sequence[Job]],
+    folds: Sequence[Parts],
+) -> RunnerSettings:
+    recipe = next(iter(jobs.values()))[0].recipe  # all recipes share the metric; the first one's decision is taken
+    metric = recipe.training.metric
+    return RunnerSettings(
+        store=ArtifactStore(options.out / "cells"),
+        candidates={candidate.name: candidate for candidate in candidates},
         jobs=jobs,
         folds=folds,
-        metric=any_job.recipe.training.metric,
-        decision=any_job.recipe.decision,
-        rules=fingerprint(
-            any_job.recipe.decision.model_dump(mode="json"), any_job.recipe.training.metric, runtime.versions()
-        ),
-    )
-    plan = design.cells(lines, call.folds)
-    deadline = None if call.seconds is None else call.started + call.seconds
-    totals = [live_table.LiveRow(name, sum(cell.entrant == name for cell in plan)) for name in design.names]
-    _announce(plan, forecast, design, lines, call)
-    with live_table.show_live_table(metric_phrase(setting.metric), totals) as board:
-        rounds = Runner(setting, plan, replace(forecast, entrants=setting.entrants), board, deadline)
-        rounds.run()
-        board.begin("forgetting, the bundle and the page", CLOSING_SECONDS)
-        missing += rounds.gone
-        return write_results(_ending(call, lines, design, setting, rounds, missing))
-
-
-def _ending(
-    call: _CompareOptions,
-    lines: Sequence[RecipePlan],
-    design: Design,
-    setting: RunnerSettings,
-    rounds: Runner,
-    missing: list[str],
-) -> FinishedComparison:
-    return FinishedComparison(
-        out=call.out,
-        setting=setting,
-        rounds=rounds,
-        lines=lines,
-        design=design,
-        left_out=missing,
-        started=call.started,
-        seconds=call.seconds,
-        max_rows=call.max_rows,
-        folds=call.folds,
+        metric=metric,
+        decision=recipe.decision,
+        baseline_key=fingerprint(recipe.decision.model_dump(mode="json"), metric, runtime.versions()),
     )
 
 
-def _with_stage(job: Job, share: float) -> Job:
-    if job.recipe.further_pretraining is None:
-        return job
-    shortened = Candidate("", "", job.recipe).shortened(share).recipe
-    assert shortened is not None
-    return replace(job, recipe=shortened)
+def _with_pretraining_share(job: Job, share: float) -> Job:
+    recipe = Candidate("", "", job.recipe).with_pretraining_share(share).recipe
+    assert recipe is not None
+    return replace(job, recipe=recipe)
 
 
-def _forecast(entrants: Sequence[Candidate], jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts]) -> Forecast:
-    """Every base tried by a few batches."""
-    paces: dict[str, Speed] = {}
+def _forecast(
+    candidates: Sequence[Candidate],
+    jobs: Mapping[str, Sequence[Job]],
+    folds: Sequence[Parts],
+    functions: ComparisonFunctions,
+) -> Forecast:
+    """Measure the speed of every base and return the forecast that follows from it."""
+    speeds: dict[str, Speed] = {}
     for own in jobs.values():
         job = own[0]
-        if job.recipe.base not in paces:
+        if job.recipe.base not in speeds:
             say(f"base {job.recipe.base}: measuring its speed")
             with silenced():
-                paces[job.recipe.base] = measure_speed(replace(job, parts=without_test(job.parts)))
+                speeds[job.recipe.base] = functions.measure_speed(replace(job, parts=without_test(job.parts)))
     parts = folds[0]
     assert parts.test is not None
     test = sum(len(other.test) for other in folds if other.test is not None)
-    whole = len(parts.train.source) + (0 if parts.test.source is parts.train.source else len(parts.test.source))
-    sizes = DataSizes(len(parts.train), len(parts.selection_part), test // len(folds), whole, len(folds))
-    return Forecast({entrant.name: entrant for entrant in entrants}, paces, sizes)
+    total = len(parts.train.source) + (0 if parts.test.source is parts.train.source else len(parts.test.source))
+    sizes = DataSizes(len(parts.train), len(parts.selection_part), test // len(folds), total, len(folds))
+    return Forecast({candidate.name: candidate for candidate in candidates}, speeds, sizes)
 
 
-def _design(call: _CompareOptions, lines: Sequence[RecipePlan], forecast: Forecast) -> tuple[Design, list[str]]:
-    """The design to run, and what it leaves out."""
-    full = full_design(lines)
-    if call.seconds is None:
+def _choose_design(
+    options: _CompareOptions, plans: Sequence[RecipePlan], forecast: Forecast
+) -> tuple[Design, list[str]]:
+    """Return the design to run and, in words, what it leaves out."""
+    full = full_design(plans)
+    if options.budget_seconds is None or options.deadline is None:
         return full, []
-    left = (call.started + call.seconds - time.monotonic()) * MARGIN - CLOSING_SECONDS
+    seconds = (options.deadline - options.functions.clock()) * BUDGET_MARGIN - CLOSING_SECONDS
 
     def cost(design: Design) -> float:
-        return forecast.design(design, lines, call.folds)
+        return forecast.design_seconds(design, plans, options.folds)
 
-    def alone(name: str) -> float:
-        return forecast.design(Design((name,), 1, 1, 0.03), lines, call.folds)
+    def least_cost(name: str) -> float:
+        return cost(Design((name,), 1, 1, 0.03))
 
-    classifiers = [line.name for line in lines if forecast.entrants[line.name].recipe is not None]
-    dearest = sorted(classifiers, key=alone, reverse=True)[:-1]
-    chosen = pick_design(smaller_designs(lines, dearest), cost, left)
+    with_recipe = [plan.name for plan in plans if forecast.candidates[plan.name].recipe is not None]
+    # The cheapest recipe always stays, and so do the baselines.
+    removable = sorted(with_recipe, key=least_cost, reverse=True)[:-1]
+    chosen = pick_design(smaller_designs(plans, removable), cost, seconds)
     if chosen is None:
-        least = min(cost(design) for design in smaller_designs(lines, dearest))
+        least = min(cost(design) for design in smaller_designs(plans, removable))
         raise RecipeError(
             "the budget is too short for any comparison of these rows",
-            expected=f"about {format_duration((least + CLOSING_SECONDS) / MARGIN)} or more",
-            got=format_duration(call.seconds),
-            remedy="Raise --budget, or take fewer rows with --max-rows.",
+            expected=f"about {format_duration((least + CLOSING_SECONDS) / BUDGET_MARGIN)} or more",
+            got=format_duration(options.budget_seconds),
+            remedy="Raise --budget, or use fewer rows with --max-rows.",
         )
-    reason = f"the budget of {format_duration(call.seconds)} is too short"
-    missing = describe_left_out(full, chosen, reason)
-    for line in missing:
-        say(f"to keep to the budget, {line}")
-    return chosen, missing
+    reason = f"the budget of {format_duration(options.budget_seconds)} is too short"
+    left_out = describe_left_out(full, chosen, reason)
+    for line in left_out:
+        say(f"left out to stay within the budget: {line}")
+    return chosen, left_out
 
 
 def _announce(
-    plan: Sequence[Trial], forecast: Forecast, design: Design, lines: Sequence[RecipePlan], call: _CompareOptions
+    options: _CompareOptions, plans: Sequence[RecipePlan], forecast: Forecast, design: Design, trials: int
 ) -> None:
-    expected = forecast.design(design, lines, call.folds) + CLOSING_SECONDS
+    expected = forecast.design_seconds(design, plans, options.folds) + CLOSING_SECONDS
     rows = forecast.sizes
     say(
         f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
-        f"{f', in {call.folds} folds' if call.folds else ''}; {len(plan)} trainings of {len(design.names)} recipes, "
-        f"about {format_duration(expected)}{'' if call.seconds else ' (--budget 10m takes what fits into that)'}"
+        f"{f', in {options.folds} folds' if options.folds else ''}; {trials} trials of {len(design.names)} recipes, "
+        f"about {format_duration(expected)}"
+        f"{'' if options.budget_seconds else ' (--budget 10m runs what fits into that time)'}"
     )

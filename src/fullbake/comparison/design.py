@@ -1,13 +1,12 @@
-"""How large a comparison is: which cells there are, and the largest design that is expected to fit a budget.
+"""Who takes part in a comparison, and how many trials each candidate gets within a time budget.
 
-Pure arithmetic: what a design costs is given as a function. When time is short, rates go first, then the length of
-further pretraining, then seeds down to two; then whole recipes, the dearest first. A recipe that is in the design has
-as many rates to choose from as every other one, or the comparison would reward search and not the way.
-
-Who takes part in a comparison: recipes by name or file, the same after further pretraining, and baselines.
+Candidates are recipes (by name or file), the same recipes after further pretraining, and baselines. The size of a
+comparison is pure arithmetic here: the cost of a design is passed in as a function. When time is short, learning rates
+are reduced first, then the length of further pretraining, then seeds (down to two), then whole recipes, the most
+expensive first. All recipes of a design choose among the same number of rates; otherwise the comparison would reward
+the longer search instead of the better recipe.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,43 +14,52 @@ from typing import Any, Final
 
 from fullbake.comparison import baselines
 from fullbake.config.recipe import Recipe, recipe_names
+from fullbake.core.console import parse_duration
 from fullbake.core.errors import RecipeError, did_you_mean
 
 TRAINING_SHARES: Final = (1.0, 0.3, 0.1, 0.03)
-"""Shares of further pretraining's own length that may be run."""
+"""Shares of the configured length of further pretraining that a smaller design may run."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
-_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: a recipe, one of its rates (None where it has none), a seed, and the fold (None without folds)."""
+    """One training run of a comparison."""
 
-    entrant: str
+    candidate: str
+    """Name of the candidate."""
     rate: float | None
+    """Learning rate; None if the candidate has none."""
     seed: int
+    """Seed of the training."""
     fold: int | None = None
+    """Fold number from 0; None without folds."""
 
     @property
     def id(self) -> str:
-        """As `leaderboard.json` and the folder `cells/` have it: `finetune/5e-05/0`, `finetune/fold-1/5e-05/0`."""
+        """Return the id used in `leaderboard.json` and as the folder below `cells/`.
+
+        Examples: `finetune/5e-05/0`, `finetune/fold-1/5e-05/0`.
+        """
         fold = [] if self.fold is None else [f"fold-{self.fold + 1}"]
-        return "/".join([self.entrant, *fold, "only" if self.rate is None else f"{self.rate:g}", str(self.seed)])
+        return "/".join([self.candidate, *fold, "only" if self.rate is None else f"{self.rate:g}", str(self.seed)])
 
 
 @dataclass(frozen=True)
 class RecipePlan:
-    """A recipe as a design sees it. rates: in the order of preference, () where there are none. seeds: likewise; one
-    alone where luck plays no part. further: whether further pretraining comes first."""
+    """The rates and seeds that a candidate may use. A design takes the first few of each."""
 
     name: str
+    """Name of the candidate."""
     rates: tuple[float, ...]
+    """Learning rates, the preferred first; () if it has none."""
     seeds: tuple[int, ...]
-    further: bool = False
+    """Seeds; a single one if the seed does not change the result."""
+    further_pretrained: bool = False
+    """Whether further pretraining comes first."""
 
-    def cells(self, rates: int, seeds: int, folds: int | None) -> list[Trial]:
-        """Its cells with so many rates and seeds."""
+    def trials(self, rates: int, seeds: int, folds: int | None) -> list[Trial]:
+        """Return its trials with the first `rates` learning rates and the first `seeds` seeds in each fold."""
         return [
             Trial(self.name, rate, seed, fold)
             for fold in (range(folds) if folds else (None,))
@@ -62,69 +70,95 @@ class RecipePlan:
 
 @dataclass(frozen=True)
 class Design:
-    """Which recipes take part, with how many rates and seeds, and the share of further pretraining's length."""
+    """The size of a comparison."""
 
     names: tuple[str, ...]
+    """Candidates that take part."""
     rates: int
+    """Learning rates of each candidate, at most."""
     seeds: int
-    share: float = 1.0
+    """Seeds of each candidate, at most."""
+    pretraining_share: float = 1.0
+    """Share of the configured length of further pretraining, from 0 to 1."""
 
-    def cells(self, lines: Sequence[RecipePlan], folds: int | None) -> list[Trial]:
-        """All trainings, recipe by recipe."""
-        taken = [line for line in lines if line.name in self.names]
-        return [cell for line in taken for cell in line.cells(self.rates, self.seeds, folds)]
-
-
-def full_design(lines: Sequence[RecipePlan]) -> Design:
-    """Everything that was asked for."""
-    rates = max((len(line.rates) for line in lines), default=0)
-    return Design(tuple(line.name for line in lines), max(rates, 1), max(len(line.seeds) for line in lines))
+    def trials(self, plans: Sequence[RecipePlan], folds: int | None) -> list[Trial]:
+        """Return all trials, candidate by candidate."""
+        included = [plan for plan in plans if plan.name in self.names]
+        return [trial for plan in included for trial in plan.trials(self.rates, self.seeds, folds)]
 
 
-def smaller_designs(lines: Sequence[RecipePlan], dearest: Sequence[str]) -> Iterator[Design]:
-    """The full design, then ever smaller ones. dearest: names that may be left out, in that order."""
-    full = full_design(lines)
-    counts = list(dict.fromkeys((full.rates, max(full.rates // 2, 1), 1)))
-    fewest = min(full.seeds, 2)
-    for gone in range(len(dearest) + 1):
-        names = tuple(name for name in full.names if name not in dearest[:gone])
-        shares = TRAINING_SHARES if any(line.further for line in lines if line.name in names) else TRAINING_SHARES[:1]
-        last = gone == len(dearest)
-        for seeds in range(full.seeds, 0 if last else fewest - 1, -1):
+def full_design(plans: Sequence[RecipePlan]) -> Design:
+    """Return the design with every candidate, rate and seed of the plans."""
+    rates = max((len(plan.rates) for plan in plans), default=0)
+    return Design(tuple(plan.name for plan in plans), max(rates, 1), max(len(plan.seeds) for plan in plans))
+
+
+def smaller_designs(plans: Sequence[RecipePlan], removable: Sequence[str]) -> Iterator[Design]:
+    """Yield the full design, then smaller and smaller ones.
+
+    Args:
+        plans: Of all candidates.
+        removable: Names of the candidates that may be left out, in the order in which they are left out.
+    """
+    full = full_design(plans)
+    rate_counts = list(dict.fromkeys((full.rates, max(full.rates // 2, 1), 1)))
+    fewest_seeds = min(full.seeds, 2)
+    for removed in range(len(removable) + 1):
+        names = tuple(name for name in full.names if name not in removable[:removed])
+        further = any(plan.further_pretrained for plan in plans if plan.name in names)
+        shares = TRAINING_SHARES if further else TRAINING_SHARES[:1]
+        # A single seed is the last resort: no interval over seeds can be made of it.
+        last = removed == len(removable)
+        for seeds in range(full.seeds, 0 if last else fewest_seeds - 1, -1):
             for share in shares:
-                yield from (Design(names, rates, seeds, share) for rates in counts)
+                yield from (Design(names, rates, seeds, share) for rates in rate_counts)
 
 
 def pick_design(designs: Iterator[Design], cost: Callable[[Design], float], seconds: float) -> Design | None:
-    """The first design that is expected to fit; None where none is."""
+    """Return the first design whose cost, in seconds, is at most `seconds`; None if there is none."""
     return next((design for design in designs if cost(design) <= seconds), None)
 
 
 def describe_left_out(full: Design, chosen: Design, reason: str) -> list[str]:
-    """What the chosen design has less than the full one, in words. reason: why recipes are not in."""
-    words = [f"{name}: {reason}" for name in full.names if name not in chosen.names]
+    """Return one line for each thing that the chosen design has less of than the full one.
+
+    Args:
+        full: Everything that was requested.
+        chosen: The design that will be run.
+        reason: Why recipes were left out; it is put after the name of each.
+    """
+    lines = [f"{name}: {reason}" for name in full.names if name not in chosen.names]
     if chosen.rates < full.rates:
-        words.append(f"learning rates: {chosen.rates} of up to {full.rates} for each recipe")
+        lines.append(f"learning rates: {chosen.rates} of up to {full.rates} for each recipe")
     if chosen.seeds < full.seeds:
-        words.append(f"seeds: {chosen.seeds} of {full.seeds}")
-    if chosen.share < full.share:
-        words.append(f"further pretraining: {chosen.share:.0%} of its own length")
-    return words
+        lines.append(f"seeds: {chosen.seeds} of {full.seeds}")
+    if chosen.pretraining_share < full.pretraining_share:
+        lines.append(f"further pretraining: {chosen.pretraining_share:.0%} of its own length")
+    return lines
 
 
-def parse_duration(text: str) -> float:
-    """`90s`, `10m` or `1h` -> seconds. Raises RecipeError for anything else."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found or not float(found[1]):
-        raise RecipeError("the budget is no time", expected="a time such as 90s, 10m or 1h", got=repr(text))
-    return float(found[1]) * _SECONDS[found[2]]
+def parse_budget(text: str) -> float:
+    """Return the seconds of a time budget such as `90s`, `10m` or `1h`.
+
+    Raises:
+        RecipeError: it is not a duration.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise RecipeError(
+            "the budget is not a duration",
+            where="--budget",
+            expected="a duration such as 90s, 10m or 1h",
+            got=repr(text),
+        ) from None
 
 
 FURTHER_PREFIX: Final = "further-"
-"""Before a shipped recipe's name: that recipe after further pretraining."""
+"""Put before the name of a shipped recipe: that recipe after further pretraining."""
 
 FURTHER_STAGE: Final = "tapt"
-"""The recipe whose further pretraining that is."""
+"""The shipped recipe whose further pretraining is used for it."""
 
 DEFAULT_RECIPES: Final = (
     "finetune",
@@ -137,57 +171,62 @@ DEFAULT_RECIPES: Final = (
 )
 
 RATES: Final = (5e-5, 2e-5, 3e-5, 4e-5)
-"""For encoder weights: the grid of Devlin et al. 2019, in the order in which a smaller design takes them."""
+"""Learning rates for encoder weights: the grid of Devlin et al. 2019, in the order in which a smaller design takes
+them."""
 
 HEAD_RATES: Final = {"mlp": (1e-2, 1e-3, 3e-3, 3e-4)}
-"""For heads on frozen features, where a head has rates of its own that suit it."""
+"""Learning rates for heads on frozen features, by kind of head."""
 
 _OTHER_HEAD_RATES: Final = (1e-3, 1e-2, 3e-3, 3e-4)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One side of the comparison. recipe: None for a baseline. rates: to choose from, () where it has none. seed: the
-    first of its seeds."""
+    """A recipe or a baseline that takes part in a comparison."""
 
     name: str
+    """Unique within the comparison, such as `further-finetune`."""
     title: str
+    """The name shown to people."""
     recipe: Recipe | None
+    """None for a baseline."""
     rates: tuple[float, ...] = ()
+    """Learning rates to choose from; () if it has none."""
     seed: int = 0
+    """The first of its seeds."""
 
     @property
     def way(self) -> str:
-        """finetune, frozen or baseline."""
+        """Return finetune, frozen or baseline."""
         return "baseline" if self.recipe is None else self.recipe.way
 
     @property
-    def further(self) -> bool:
-        """Whether further pretraining comes first."""
+    def further_pretrained(self) -> bool:
+        """Return True if further pretraining comes first."""
         return self.recipe is not None and self.recipe.further_pretraining is not None
 
     @property
-    def lucky(self) -> bool:
-        """Whether another seed gives another result."""
+    def depends_on_seed(self) -> bool:
+        """Return True if another seed gives another result."""
         return self.recipe is not None and self.recipe.training.optimizer != "lbfgs"
 
-    def line(self, seeds: int) -> RecipePlan:
-        """As a design sees it."""
-        count = seeds if self.lucky else 1
-        return RecipePlan(self.name, self.rates, tuple(range(self.seed, self.seed + count)), self.further)
+    def plan(self, seeds: int) -> RecipePlan:
+        """Return its rates and its first `seeds` seeds."""
+        count = seeds if self.depends_on_seed else 1
+        return RecipePlan(self.name, self.rates, tuple(range(self.seed, self.seed + count)), self.further_pretrained)
 
-    def shortened(self, share: float) -> "Candidate":
-        """With that share of its further pretraining."""
+    def with_pretraining_share(self, share: float) -> "Candidate":
+        """Return a copy that runs only this share of its further pretraining; itself if it has none."""
         if share == 1 or self.recipe is None or self.recipe.further_pretraining is None:
             return self
-        stage, given = self.recipe.stage, {}
+        stage, changed = self.recipe.stage, {}
         if stage.steps is not None:
-            given["steps"] = max(round(stage.steps * share), 1)
+            changed["steps"] = max(round(stage.steps * share), 1)
         else:
-            given["epochs"] = max(round((stage.epochs or 3) * share), 1)
+            changed["epochs"] = max(round((stage.epochs or 3) * share), 1)
         if stage.warmup_steps is not None:
-            given["warmup_steps"] = int(stage.warmup_steps * share)
-        fields = stage.model_dump(mode="json") | given
+            changed["warmup_steps"] = int(stage.warmup_steps * share)
+        fields = stage.model_dump(mode="json") | changed
         recipe = self.recipe.with_fields(further_pretraining=fields)
         return Candidate(self.name, self.title, recipe, self.rates, self.seed)
 
@@ -199,31 +238,39 @@ def read_candidates(
     head_rates: tuple[float, ...] | None = None,
     **fields: Any,
 ) -> list[Candidate]:
-    """The entrants by these names: shipped recipes, `further-` and a shipped recipe, baselines, or YAML files.
+    """Read the candidates that these names stand for.
 
-    rates, head_rates: what encoders and heads choose from, in place of the grids here; a recipe that names several
-    rates itself keeps them. fields: of every recipe. Raises RecipeError for what is not known, stands twice, or reads
-    other columns than the rest.
+    Args:
+        names: Shipped recipes, `further-` and a shipped recipe, baselines, or YAML files.
+        rates: Learning rates for encoders, in place of RATES. A recipe that lists several rates keeps its own.
+        head_rates: The same for heads on frozen features, in place of HEAD_RATES.
+        **fields: Recipe fields that are set in every recipe.
+
+    Raises:
+        RecipeError: A name is unknown or given twice, there are only baselines, or the recipes read different columns
+            or choose by different metrics.
     """
-    entrants = [_entrant(name, rates, head_rates, fields) for name in names]
-    known = [entrant.name for entrant in entrants]
+    candidates = [_read_candidate(name, rates, head_rates, fields) for name in names]
+    known = [candidate.name for candidate in candidates]
     twice = next((name for name in known if known.count(name) > 1), None)
     if twice is not None:
         raise RecipeError(
-            f"two recipes are called {twice!r}", remedy="Name the files otherwise: a recipe goes by its file's name."
+            f"two recipes are called {twice!r}",
+            remedy="Rename one of the files: a recipe takes its name from its file. Or name it once.",
         )
-    if all(entrant.recipe is None for entrant in entrants):
+    if all(candidate.recipe is None for candidate in candidates):
         raise RecipeError("there is no recipe to compare", got=", ".join(known) or "none", remedy="Name one: finetune.")
-    _check_rows(entrants)
-    return entrants
+    _check_same_rows(candidates)
+    return candidates
 
 
-def _entrant(
+def _read_candidate(
     name: str | Path, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None, fields: dict[str, Any]
 ) -> Candidate:
     word = str(name)
     if word in baselines.BASELINE_NAMES:
         return Candidate(word, baselines.BASELINE_NAMES[word], None)
+    # A stage that the call names belongs to the `further-` recipes alone.
     stage = fields.get("further_pretraining")
     plain = {field: value for field, value in fields.items() if field != "further_pretraining"}
     shipped = word.removeprefix(FURTHER_PREFIX)
@@ -236,13 +283,15 @@ def _entrant(
     else:
         raise RecipeError(
             f"no recipe {word!r}",
-            expected="a shipped recipe, `further-` and one, a baseline, or a YAML file",
+            expected="a shipped recipe, `further-` and a shipped recipe, a baseline, or a YAML file",
             remedy=did_you_mean(word, [*recipe_names(), *DEFAULT_RECIPES]),
         )
-    return Candidate(word, _title(word, recipe), recipe, _grid(recipe, rates, head_rates), recipe.training.seed)
+    return Candidate(word, _title(word, recipe), recipe, _rate_grid(recipe, rates, head_rates), recipe.training.seed)
 
 
-def _grid(recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None) -> tuple[float, ...]:
+def _rate_grid(
+    recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None
+) -> tuple[float, ...]:
     if recipe.training.optimizer == "lbfgs":
         return ()
     own = recipe.training.learning_rate
@@ -254,7 +303,7 @@ def _grid(recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[flo
 
 
 def _title(name: str, recipe: Recipe) -> str:
-    """What people call it: of shipped recipes in words (without commas: titles stand in lists), of a file its name."""
+    """Describe a shipped recipe in words (without commas, as titles are listed); use the name of any other."""
     if name.removeprefix(FURTHER_PREFIX) not in ("finetune", "frozen-mlp", "frozen-linear", "frozen-standard"):
         return name
     kind = {"mlp": "MLP"}.get(recipe.head.kind, recipe.head.kind)
@@ -263,19 +312,19 @@ def _title(name: str, recipe: Recipe) -> str:
     return f"{plain} after further pretraining" if recipe.further_pretraining else plain
 
 
-def _check_rows(entrants: Sequence[Candidate]) -> None:
-    """All read the same rows by the same columns and choose by the same metric."""
-    recipes = {entrant.name: entrant.recipe for entrant in entrants if entrant.recipe is not None}
+def _check_same_rows(candidates: Sequence[Candidate]) -> None:
+    """Raise RecipeError unless all recipes read the same columns and choose by the same metric."""
+    recipes = {candidate.name: candidate.recipe for candidate in candidates if candidate.recipe is not None}
     first = next(iter(recipes))
     for name, recipe in recipes.items():
         one = recipes[first].data.model_dump() | {"metric": recipes[first].training.metric}
         other = recipe.data.model_dump() | {"metric": recipe.training.metric}
-        differing = [field for field in one if one[field] != other[field]]
-        if differing:
+        different = [field for field in one if one[field] != other[field]]
+        if different:
             raise RecipeError(
-                "recipes of one comparison read the same rows and choose by the same metric",
+                "the recipes of a comparison must read the same rows and choose by the same metric",
                 where=f"recipes {first!r} and {name!r}",
-                expected="the same " + ", ".join(differing),
-                got="; ".join(f"{field}: {one[field]} and {other[field]}" for field in differing),
-                remedy="Pass " + " ".join(f"--{field.replace('_', '-')}" for field in differing) + " for all of them.",
+                expected="the same " + ", ".join(different),
+                got="; ".join(f"{field}: {one[field]} and {other[field]}" for field in different),
+                remedy="Pass " + " ".join(f"--{field.replace('_', '-')}" for field in different) + " for all of them.",
             )

@@ -1,7 +1,11 @@
-"""How long a comparison takes: forecast from the first batches on each base, corrected by the cells that are done."""
+"""How long a comparison will take, in seconds.
+
+The first forecast comes from the speed of each base on a few training batches and from rough constants for everything
+else. Once trials of a recipe are done, the median of their measured times replaces the guess.
+"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,124 +21,155 @@ from fullbake.training.selection import Strategy, TrainingRun
 from fullbake.training.strategies import strategy_for
 
 SAMPLES: Final = (16, 128, 512)
-"""Rows that are trained to see how fast it goes: the next larger sample where the last one took under `PATIENCE`. The
-first steps of any training are slow, and of short texts a small sample has few others."""
+"""Rows that are trained on to measure the speed. The next larger sample follows if the last one took less than
+`ENOUGH_SECONDS`: the first steps of a training are slow, and a small sample of short texts has few other steps."""
 
-PATIENCE: Final = 2.0
-"""Seconds."""
+ENOUGH_SECONDS: Final = 2.0
+"""A sample that trains for longer than this gives a reliable speed."""
 
-PRETRAINING: Final = 1.5
-"""A row of masked words costs this much more than one of a classifier."""
+PRETRAINING_FACTOR: Final = 1.5
+"""Training on a row with masked words takes this many times as long as training a classifier on it."""
 
-FIXED: Final = 1.0
-"""Seconds that a cell takes whatever its rows: a base is loaded, weights are written."""
+FIXED_SECONDS: Final = 1.0
+"""Seconds of a trial that do not depend on the rows: loading a base, writing weights."""
 
-HEAD_ROW: Final = 1.5e-4
-"""Seconds a row and epoch of a head on features."""
+HEAD_ROW_SECONDS: Final = 1.5e-4
+"""Seconds for one row in one epoch of a head on features."""
 
-LBFGS_ROW: Final = 2e-3
-"""Seconds a row of all strengths of a logistic regression."""
+LBFGS_ROW_SECONDS: Final = 2e-3
+"""Seconds for one row in all logistic regressions (one for each strength) of a trial."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Rows a second on one base: when its weights train, and when it only reads."""
+    """Rows per second on one base."""
 
     train: float
+    """Rows per second when all weights train."""
     infer: float
+    """Rows per second when the base only predicts."""
 
 
 @dataclass(frozen=True)
 class DataSizes:
-    """Rows of the parts, of all rows together, and how many folds (1 without)."""
+    """Numbers of rows."""
 
     train: int
     validation: int
     test: int
-    whole: int
+    total: int
+    """Rows of all parts together."""
     folds: int
+    """Number of folds; 1 without folds."""
 
 
-def measure_speed(job: Job) -> Speed:
-    """By the first batches of a job's training rows under the standard head, whatever its recipe is."""
-    training = TrainingConfig(metric="neg_log_loss", epochs=1)
-    fields = {"way": "finetune", "head": HeadConfig(), "training": training, "further_pretraining": None}
-    way = strategy_for(replace(job, recipe=job.recipe.model_copy(update=fields)))
-    order, model = np.random.default_rng(0).permutation(len(way.train.labels)), way.start()
-    for count in SAMPLES:
-        pace = _time_batches(way, model, np.sort(order[:count]))
-        if min(count, len(order)) / pace.train > PATIENCE:
-            break
-    return pace
+def time_batches(strategy: Strategy, model: PreTrainedModel, rows: np.ndarray) -> Speed:
+    """Train the model in place on some training rows for one epoch, predict them, and return the speed.
 
+    Args:
+        strategy: How the model trains.
+        model: The network.
+        rows: Positions in the training rows, (rows,).
+    """
 
-def _time_batches(way: Strategy, model: PreTrainedModel, rows: np.ndarray) -> Speed:
     def validate(_: nn.Module, __: int) -> dict[str, Any]:
         return {"validation_loss": 0.0, "neg_log_loss": 0.0}
 
-    sample = way.train.take(rows)
-    history = way.fit(model, sample, validate, TrainingRun(2e-5, "neg_log_loss", "pace"))
+    sample = strategy.train.take(rows)
+    history = strategy.fit(model, sample, validate, TrainingRun(2e-5, "neg_log_loss", "pace"))
     started = time.perf_counter()
-    way.logits(model, sample)
+    strategy.logits(model, sample)
     return Speed(float(history[0]["rows_per_second"]), len(rows) / (time.perf_counter() - started))
+
+
+def measure_speed(
+    job: Job, *, time_batches: Callable[[Strategy, PreTrainedModel, np.ndarray], Speed] = time_batches
+) -> Speed:
+    """Measure the speed of a job's base on its first batches.
+
+    The base is always fine-tuned here under the standard head, whatever the recipe of the job is.
+
+    Args:
+        job: Its training rows are used.
+        time_batches: Measures the speed on one sample of rows.
+    """
+    training = TrainingConfig(metric="neg_log_loss", epochs=1)
+    fields = {"way": "finetune", "head": HeadConfig(), "training": training, "further_pretraining": None}
+    strategy = strategy_for(replace(job, recipe=job.recipe.model_copy(update=fields)))
+    order, model = np.random.default_rng(0).permutation(len(strategy.train.labels)), strategy.start()
+    for count in SAMPLES:
+        speed = time_batches(strategy, model, np.sort(order[:count]))
+        if min(count, len(order)) / speed.train > ENOUGH_SECONDS:
+            break
+    return speed
 
 
 @dataclass
 class Forecast:
-    """Seconds that cells, and what they stand on, are expected to take.
+    """Expected seconds of trials and of the work that they share (further pretraining, features)."""
 
-    paces: by base. taken: seconds of the cells that are done, by recipe. prepared: what has been made already.
-    """
-
-    entrants: Mapping[str, Candidate]
-    paces: Mapping[str, Speed]
+    candidates: Mapping[str, Candidate]
+    """By name."""
+    speeds: Mapping[str, Speed]
+    """By base."""
     sizes: DataSizes
-    taken: dict[str, list[float]] = field(default_factory=dict)
+    measured: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of the trials that are done, by candidate."""
     prepared: set[str] = field(default_factory=set)
+    """Keys (see `preparation_keys`) of the shared work that is done."""
 
-    def learn(self, name: str, seconds: float) -> None:
-        """A cell of this recipe took so long."""
-        self.taken.setdefault(name, []).append(seconds)
+    def record(self, name: str, seconds: float) -> None:
+        """Note how long a trial of this candidate took."""
+        self.measured.setdefault(name, []).append(seconds)
 
-    def cell(self, name: str) -> float:
-        """One cell of a recipe: the median of those that are done, or what the pace says."""
-        if self.taken.get(name):
-            return float(np.median(self.taken[name]))
-        entrant, sizes = self.entrants[name], self.sizes
-        if entrant.recipe is None:
-            return FIXED + 1e-3 * sizes.train
-        epochs = entrant.recipe.training.epochs
-        if not entrant.lucky:
-            return FIXED + LBFGS_ROW * sizes.train
-        if entrant.way == "frozen":
-            return FIXED + HEAD_ROW * epochs * sizes.train
-        pace = self.paces[entrant.recipe.base]
-        return FIXED + epochs * (sizes.train / pace.train + sizes.validation / pace.infer)
+    def trial_seconds(self, name: str) -> float:
+        """Return the seconds of one trial: the median of those measured, or a guess if there are none."""
+        if self.measured.get(name):
+            return float(np.median(self.measured[name]))
+        candidate, sizes = self.candidates[name], self.sizes
+        if candidate.recipe is None:
+            return FIXED_SECONDS + 1e-3 * sizes.train
+        epochs = candidate.recipe.training.epochs
+        if not candidate.depends_on_seed:
+            return FIXED_SECONDS + LBFGS_ROW_SECONDS * sizes.train
+        if candidate.way == "frozen":
+            return FIXED_SECONDS + HEAD_ROW_SECONDS * epochs * sizes.train
+        speed = self.speeds[candidate.recipe.base]
+        return FIXED_SECONDS + epochs * (sizes.train / speed.train + sizes.validation / speed.infer)
 
-    def scoring(self, name: str) -> float:
-        """The test rows by one seed's choice, over all folds."""
-        entrant = self.entrants[name]
-        if entrant.recipe is None:
-            return self.cell(name)
-        rows = self.sizes.test if entrant.way == "finetune" else 0
-        return FIXED + (rows + 256) / self.paces[entrant.recipe.base].infer
+    def scoring_seconds(self, name: str) -> float:
+        """Return the seconds of predicting the test rows with one trained model."""
+        candidate = self.candidates[name]
+        if candidate.recipe is None:
+            return self.trial_seconds(name)
+        # A frozen base has its features of the test rows already; only the speed is measured, on 256 rows.
+        rows = self.sizes.test if candidate.way == "finetune" else 0
+        return FIXED_SECONDS + (rows + 256) / self.speeds[candidate.recipe.base].infer
 
-    def preparation(self, names: Sequence[str], share: float = 1.0) -> float:
-        """Further pretraining and frozen features, each counted once however many recipes share it."""
+    def preparation_seconds(self, names: Sequence[str], share: float = 1.0) -> float:
+        """Return the seconds of further pretraining and frozen features that are not done yet.
+
+        Work that several candidates share is counted once.
+
+        Args:
+            names: Candidates.
+            share: Share of the configured length of further pretraining.
+        """
         costs: dict[str, float] = {}
         for name in names:
-            costs |= self._needs(self.entrants[name], share)
+            costs |= self._shared_work(self.candidates[name], share)
         return sum(seconds for key, seconds in costs.items() if key not in self.prepared)
 
-    def keys(self, name: str) -> set[str]:
-        """What a recipe stands on, for `prepared`."""
-        return set(self._needs(self.entrants[name], 1.0))
+    def preparation_keys(self, name: str) -> set[str]:
+        """Return the keys of the shared work (further-pretrained base, features) that a candidate needs."""
+        return set(self._shared_work(self.candidates[name], 1.0))
 
-    def _needs(self, entrant: Candidate, share: float) -> dict[str, float]:
-        recipe, sizes = entrant.recipe, self.sizes
+    def _shared_work(self, candidate: Candidate, share: float) -> dict[str, float]:
+        """Return the seconds of each piece of shared work, by key."""
+        recipe, sizes = candidate.recipe, self.sizes
         if recipe is None:
             return {}
-        pace, needs = self.paces[recipe.base], {}
+        speed, seconds = self.speeds[recipe.base], {}
         stage = "" if recipe.further_pretraining is None else fingerprint(recipe.stage.model_dump(mode="json"))
         if recipe.further_pretraining is not None:
             rows = (
@@ -142,22 +177,25 @@ class Forecast:
                 if recipe.stage.steps is not None
                 else (recipe.stage.epochs or 3) * sizes.train
             )
-            needs[f"{recipe.base} {stage}"] = PRETRAINING * share * rows / pace.train * sizes.folds
+            seconds[f"{recipe.base} {stage}"] = PRETRAINING_FACTOR * share * rows / speed.train * sizes.folds
         if recipe.way == "frozen":
-            passes = sizes.folds if stage else 1
+            # Without further pretraining the encoder is the same in all folds, so all rows are read once.
+            readings = sizes.folds if stage else 1
             pooling = recipe.head.pooling or recipe.head.kind
-            needs[f"{recipe.base} {stage} {pooling}"] = passes * sizes.whole / pace.infer
-        return needs
+            seconds[f"{recipe.base} {stage} {pooling}"] = readings * sizes.total / speed.infer
+        return seconds
 
-    def design(self, design: Design, lines: Sequence[RecipePlan], folds: int | None) -> float:
-        """A whole design."""
-        cells = design.cells(lines, folds)
-        return self.preparation(design.names, design.share) + self.cells(cells) + self.all_scoring(cells)
+    def design_seconds(self, design: Design, plans: Sequence[RecipePlan], folds: int | None) -> float:
+        """Return the seconds of a whole design."""
+        trials = design.trials(plans, folds)
+        preparation = self.preparation_seconds(design.names, design.pretraining_share)
+        return preparation + self.training_seconds(trials) + self.all_scoring_seconds(trials)
 
-    def cells(self, cells: Sequence[Trial]) -> float:
-        """These cells."""
-        return sum(self.cell(cell.entrant) for cell in cells)
+    def training_seconds(self, trials: Sequence[Trial]) -> float:
+        """Return the seconds of training all these trials."""
+        return sum(self.trial_seconds(trial.candidate) for trial in trials)
 
-    def all_scoring(self, cells: Sequence[Trial]) -> float:
-        """The choices among these cells."""
-        return sum(self.scoring(name) for name, _, _ in {(cell.entrant, cell.seed, cell.fold) for cell in cells})
+    def all_scoring_seconds(self, trials: Sequence[Trial]) -> float:
+        """Return the seconds of scoring on test: one of the rates is scored for each candidate, seed and fold."""
+        scored = {(trial.candidate, trial.seed, trial.fold) for trial in trials}
+        return sum(self.scoring_seconds(name) for name, _, _ in scored)

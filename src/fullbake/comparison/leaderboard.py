@@ -1,17 +1,14 @@
-"""What the recipes of a comparison forgot of general text, as far as its time allows.
+"""Write the results of a comparison: `leaderboard.json`, the best classifier in `best/`, and the page.
 
-Measured on the encoder of the seed that validation likes best, by the probe of `fullbake probe`. A base's probe is
-opened once, and its untouched encoder read once, for all recipes that start from it.
+The cost of a recipe is the price of one classifier: its further pretraining, its features (rows divided by the measured
+speed of prediction, even if they came from the cache) and the training of one seed at the chosen rate.
 
-The end of a comparison: all that was scored becomes `leaderboard.json`, `best/` and the page.
-
-What a recipe costs is the price of one classifier by it: its further pretraining, its features (rows over the measured
-speed of prediction, for whether they came from a cache is no merit) and the training of one seed at the chosen rate.
+How much general text a recipe forgot is measured as well, if the budget allows, on the encoder of the seed that is best
+on validation, by the probe of `fullbake probe`. Recipes on the same base share one probe.
 """
 
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,10 +24,9 @@ from fullbake.classifier.manifest import MANIFEST_FILE
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.comparison import report, verdict
 from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
-from fullbake.comparison.runner import Artifact, CandidateResult, Runner, RunnerSettings
-from fullbake.comparison.trial import TrialResult, restore_network
-from fullbake.comparison.verdict import RecipePredictions, TestRows, list_disagreements, test_all_pairs
-from fullbake.config.problems import problem_of
+from fullbake.comparison.runner import Artifact, CandidateResult, Runner
+from fullbake.comparison.trial import TrialResult
+from fullbake.comparison.verdict import RecipePredictions, SharedTestRows, decide_from_predictions, list_disagreements
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
 from fullbake.core.errors import Error
@@ -39,306 +35,338 @@ from fullbake.data import inspection
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Part, Parts
 from fullbake.evaluation.calibration import CalibratedDecision
-from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import count_tokens
-from fullbake.pretraining.forgetting import ForgettingProbe, open_probe
+from fullbake.pretraining.forgetting import ForgettingProbe
 from fullbake.training.job import Job
-
-PROBE_OPENING_SECONDS: Final = 60.0
-"""Seconds that must be left for opening a base's probe: where the base has no masked-LM head, one may have to be
-trained."""
-
-PROBE_SECONDS: Final = 15.0
-"""Seconds that must be left for reading one encoder, with a probe that is open."""
-
-
-class ForgettingMeasurement:
-    """rounds: those that are over. time_left: seconds of the budget. What was not measured for lack of time is told in
-    `rounds.gone`."""
-
-    def __init__(self, rounds: Runner, time_left: Callable[[], float]) -> None:
-        self._rounds, self._time_left = rounds, time_left
-        self._open: dict[str, tuple[ForgettingProbe, dict[str, float]]] = {}
-
-    def of(self, result: CandidateResult) -> dict[str, Any] | None:
-        """before and after (mlm_loss, mlm_accuracy); None where a recipe leaves its encoder as it was, where no time is
-        left, and where it cannot be measured, which a warning says."""
-        entrant, cells = result.entrant, self._rounds.setting.cells
-        if entrant.recipe is None or (entrant.way == "frozen" and not entrant.further):
-            return None
-        cell = result.favorite()
-        identity = self._rounds.identity(cell)
-        kept = cells.read(cell.id, "probed", identity)
-        if kept is not None:
-            return dict(kept.facts)
-        if self._time_left() < (PROBE_SECONDS if entrant.recipe.base in self._open else PROBE_OPENING_SECONDS):
-            self._rounds.gone.append(f"forgetting by {entrant.name}: no time was left to measure it")
-            return None
-        try:
-            found = self._read(result, cell)
-        except Error as error:
-            warn(f"what {entrant.name} forgot could not be measured: {error.what}")
-            return None
-        cells.keep(cell.id, "probed", identity, Artifact(found, {}))
-        return found
-
-    def _read(self, result: CandidateResult, cell: Trial) -> dict[str, Any]:
-        job = self._rounds.seeded(cell, result.outcomes[cell])
-        probe, before = self._probe(job)
-        model = restore_network(job, self._rounds.weights(cell))
-        return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
-
-    def _probe(self, job: Job) -> tuple[ForgettingProbe, dict[str, float]]:
-        if job.recipe.base not in self._open:
-            probe = open_probe(job.recipe.base, cache_dir=job.cache_dir)
-            self._open[job.recipe.base] = probe, probe.read(probe.head.model.base_model)
-        return self._open[job.recipe.base]
-
 
 FORMAT: Final = 1
 LEADERBOARD: Final = "leaderboard.json"
 BEST: Final = "best"
 
-LENGTHS_OF: Final = 5_000
-"""Texts whose lengths are told, at most."""
+LENGTH_SAMPLE: Final = 5_000
+"""Texts whose lengths are counted, at most."""
+
+PROBE_OPENING_SECONDS: Final = 60.0
+"""Seconds that must be left to open a base's probe: a base without a masked-LM head may need one trained first."""
+
+PROBE_SECONDS: Final = 15.0
+"""Seconds that must be left to measure one encoder with an open probe."""
+
+
+class ForgettingMeasurement:
+    """Measures what recipes forgot, and opens each base's probe once."""
+
+    def __init__(self, runner: Runner, time_left: Callable[[], float]) -> None:
+        """Prepare to measure.
+
+        Args:
+            runner: A runner that has run. What is not measured for lack of time is added to its `left_out`.
+            time_left: Returns the seconds that are left of the budget.
+        """
+        self._runner, self._time_left = runner, time_left
+        self._open: dict[str, tuple[ForgettingProbe, dict[str, float]]] = {}
+
+    def measure(self, result: CandidateResult) -> dict[str, Any] | None:
+        """Return {"before", "after"}, each with mlm_loss and mlm_accuracy.
+
+        Returns None if the recipe leaves its encoder as it was, if no time is left, or, after a warning, if the
+        encoder cannot be measured.
+        """
+        candidate, store = result.candidate, self._runner.settings.store
+        if candidate.recipe is None or (candidate.way == "frozen" and not candidate.further_pretrained):
+            return None
+        trial = result.best_trial()
+        identity = self._runner.identity(trial)
+        artifact = store.read(trial.id, "probed", identity)
+        if artifact is not None:
+            return dict(artifact.facts)
+        if self._time_left() < (PROBE_SECONDS if candidate.recipe.base in self._open else PROBE_OPENING_SECONDS):
+            self._runner.left_out.append(f"forgetting by {candidate.name}: no time was left to measure it")
+            return None
+        try:
+            found = self._measure_trial(result, trial)
+        except Error as error:
+            warn(f"what {candidate.name} forgot could not be measured: {error.what}")
+            return None
+        store.write(trial.id, "probed", identity, Artifact(found, {}))
+        return found
+
+    def _measure_trial(self, result: CandidateResult, trial: Trial) -> dict[str, Any]:
+        job = self._runner.trained_job(trial, result.trials[trial])
+        probe, before = self._probe(job)
+        model = self._runner.functions.restore(job, self._runner.weights(trial))
+        return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
+
+    def _probe(self, job: Job) -> tuple[ForgettingProbe, dict[str, float]]:
+        """Return the base's probe and the scores of its untouched encoder."""
+        if job.recipe.base not in self._open:
+            probe = self._runner.functions.open_probe(job.recipe.base, cache_dir=job.cache_dir)
+            self._open[job.recipe.base] = probe, probe.read(probe.head.model.base_model)
+        return self._open[job.recipe.base]
 
 
 @dataclass(frozen=True)
 class FinishedComparison:
-    """What a comparison ends with. lines: all that was asked for; design: what was run of it. started: by
-    `time.monotonic`. seconds: the budget."""
+    """A comparison whose trials have run."""
 
     out: Path
-    setting: RunnerSettings
-    rounds: Runner
-    lines: Sequence[RecipePlan]
+    """The comparison's folder."""
+    runner: Runner
+    plans: Sequence[RecipePlan]
+    """Of all candidates that were requested."""
     design: Design
+    """The design that was run."""
     left_out: Sequence[str]
+    """What the design and the runner left out, in words."""
     started: float
-    seconds: float | None
+    """When the comparison started, on the clock of the runner's functions."""
+    budget_seconds: float | None
+    """The budget; None if there is none."""
     max_rows: int | None
+    """The limit of rows; None if there is none."""
     folds: int | None
+    """Number of folds; None without folds."""
 
     @property
     def results(self) -> dict[str, CandidateResult]:
-        """Of each recipe that was run."""
-        return self.rounds.results
+        """Return the results of the candidates that ran, by name."""
+        return self.runner.results
 
     @property
     def parts(self) -> Parts:
-        """Of the first fold."""
-        return self.setting.folds[0]
+        """Return the parts of the first fold."""
+        return self.runner.settings.folds[0]
+
+    @property
+    def test_parts(self) -> list[Part]:
+        """Return the test part of each fold."""
+        return [parts.test for parts in self.runner.settings.folds if parts.test is not None]
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return self.runner.functions.clock() - self.started
 
     @property
     def time_left(self) -> float:
-        """Seconds of the budget."""
-        return float("inf") if self.seconds is None else self.started + self.seconds - time.monotonic()
+        """Return the seconds that are left of the budget."""
+        return float("inf") if self.budget_seconds is None else self.budget_seconds - self.elapsed
 
 
-def write_results(ending: FinishedComparison) -> dict[str, Any]:
-    """Write the leaderboard, the best classifier and the page. Returns what the leaderboard holds."""
-    truth = _truth(ending)
-    scored = {
-        name: _scored(ending, result, truth) for name, result in ending.results.items() if result.status == "done"
+def write_results(finished: FinishedComparison) -> dict[str, Any]:
+    """Write the leaderboard, the best classifier and the page. Return the content of the leaderboard."""
+    test_rows = _shared_test_rows(finished)
+    predictions = {
+        name: _recipe_predictions(finished, result, test_rows)
+        for name, result in finished.results.items()
+        if result.status == "done"
     }
-    verdict = test_all_pairs(list(scored.values()), truth)
-    taken = verdict.recommended or _highest(scored.values(), truth)
-    if taken is not None:
-        _save_best(ending, ending.results[taken])
-    forgetting = ForgettingMeasurement(ending.rounds, lambda: ending.time_left)
-    recipes = [_recipe(ending, line, scored.get(line.name), truth, forgetting) for line in ending.lines]
+    decided = decide_from_predictions(list(predictions.values()), test_rows)
+    # If all recipes are worse than a baseline, the best of them is saved nevertheless.
+    best = decided.recommended or _highest_scoring(predictions.values(), test_rows)
+    if best is not None:
+        _save_best(finished, finished.results[best])
+    forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left)
+    recipes = [
+        _recipe_entry(finished, plan, predictions.get(plan.name), test_rows, forgetting) for plan in finished.plans
+    ]
     board = {
         "format": FORMAT,
         "fullbake": __version__,
         "versions": runtime.versions(),
-        "machine": _machine(),
-        "command": _command(),
+        "machine": _describe_machine(),
+        "command": command_line(sys.argv),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": time.monotonic() - ending.started,
-        "data": _data(ending),
-        "metric": truth.metric,
-        "label_names": list(truth.names),
-        "problem_type": problem_of(truth.labels),
-        "positive": None if truth.positive is None else truth.names[truth.positive],
-        "design": _design(ending),
+        "seconds": finished.elapsed,
+        "data": _describe_data(finished),
+        "metric": test_rows.metric,
+        "label_names": list(test_rows.names),
+        "problem_type": test_rows.problem.name,
+        "positive": None if test_rows.positive is None else test_rows.names[test_rows.positive],
+        "design": describe_design(finished),
         "recipes": recipes,
-        "pairs": [pair.to_json() for pair in verdict.pairs],
-        "verdict": verdict.to_json(),
-        "disagreements": list_disagreements(list(scored.values()), truth),
-        "stamps": _stamps(ending),
+        "pairs": [pair.to_json() for pair in decided.pairs],
+        "verdict": decided.to_json(),
+        "disagreements": list_disagreements(list(predictions.values()), test_rows),
+        "stamps": _caveats(finished),
     }
-    with storage.staged_file(ending.out / LEADERBOARD, overwrite=True) as fresh:
+    with storage.staged_file(finished.out / LEADERBOARD, overwrite=True) as fresh:
         storage.write_json(fresh, board)
-    report.write_report(ending.out)
-    _clear_weights(ending)
+    report.write_report(finished.out)
+    _remove_weights(finished)
     return board
 
 
-def _truth(ending: FinishedComparison) -> TestRows:
-    tests = [parts.test for parts in ending.setting.folds if parts.test is not None]
-    names, positive = tests[0].source.label_names, ending.setting.decision.positive
-    place = None
-    if tests[0].labels.ndim == 1 and (positive is not None or len(names) == 2):
-        place = len(names) - 1 if positive is None else names.index(positive)
-    return TestRows(tests, ending.setting.metric, place)
+def _shared_test_rows(finished: FinishedComparison) -> SharedTestRows:
+    tests, settings = finished.test_parts, finished.runner.settings
+    names, positive = tests[0].source.label_names, settings.decision.positive
+    return SharedTestRows(tests, settings.metric, tests[0].problem.positive_class(names, positive))
 
 
-def _scored(ending: FinishedComparison, result: CandidateResult, truth: TestRows) -> RecipePredictions:
-    """The test scores of a recipe, its folds put together."""
-    cells = result.picked()
-    seeds = result.seeds()
-    logits = [[result.scores[cell].logits for cell in cells if cell.seed == seed] for seed in seeds]
-    decided = [[_decided(result, cell, truth) for cell in cells if cell.seed == seed] for seed in seeds]
+def _recipe_predictions(
+    finished: FinishedComparison, result: CandidateResult, test_rows: SharedTestRows
+) -> RecipePredictions:
+    """Return the test predictions of a recipe, its folds put together."""
+    trials, seeds = result.scored_trials(), result.scored_seeds()
+    logits = [[result.predictions[trial].logits for trial in trials if trial.seed == seed] for seed in seeds]
+    decided = [[_decide(result, trial, test_rows) for trial in trials if trial.seed == seed] for seed in seeds]
     return RecipePredictions(
-        result.entrant.name,
-        result.entrant.title,
-        result.entrant.recipe is None,
-        np.stack([np.concatenate(own) for own in logits]),
-        np.stack([np.concatenate(own) for own in decided]),
-        _seconds(ending, result),
-        copies=1 if result.entrant.lucky else ending.design.seeds,
+        result.candidate.name,
+        result.candidate.title,
+        result.candidate.recipe is None,
+        np.stack([np.concatenate(folds) for folds in logits]),
+        np.stack([np.concatenate(folds) for folds in decided]),
+        _train_seconds(finished.parts, result),
+        copies=1 if result.candidate.depends_on_seed else finished.design.seeds,
     )
 
 
-def _decided(result: CandidateResult, cell: Trial, truth: TestRows) -> np.ndarray:
-    problem_type = problem_of(truth.labels)
-    decision = Decision.from_json(result.outcomes[cell].decision, problem_type, truth.names)
-    return decision.decide(probabilities(result.scores[cell].logits, problem_type))
+def _decide(result: CandidateResult, trial: Trial, test_rows: SharedTestRows) -> np.ndarray:
+    decision = Decision.from_json(result.trials[trial].decision, test_rows.problem, test_rows.names)
+    return decision.decide(test_rows.problem.probabilities(result.predictions[trial].logits))
 
 
-# A recipe
+# The entry of a recipe
 
 
-def _recipe(
-    ending: FinishedComparison,
-    line: RecipePlan,
-    scored: RecipePredictions | None,
-    truth: TestRows,
+def _recipe_entry(
+    finished: FinishedComparison,
+    plan: RecipePlan,
+    predictions: RecipePredictions | None,
+    test_rows: SharedTestRows,
     forgetting: ForgettingMeasurement,
 ) -> dict[str, Any]:
-    """A recipe's entry; of one that is not done as far as it came."""
-    result = ending.results.get(line.name)
-    entrant = ending.setting.entrants[line.name]
+    """Return a recipe's entry; without scores if it is not done."""
+    result = finished.results.get(plan.name)
+    candidate = finished.runner.settings.candidates[plan.name]
     entry: dict[str, Any] = {
-        "name": entrant.name,
-        "title": entrant.title,
-        "way": entrant.way,
-        "further_pretraining": entrant.further,
+        "name": candidate.name,
+        "title": candidate.title,
+        "way": candidate.way,
+        "further_pretraining": candidate.further_pretrained,
         "status": "left_out" if result is None else result.status,
-        "reason": _why_left_out(ending, line.name) if result is None else result.reason,
-        "rates": [] if result is None else _rates(result),
-        "rate": None if result is None else _most(list(result.chosen.values())),
-        "seeds": [] if result is None else result.seeds(),
-        "restarts": [] if result is None else _restarts(result),
-        "collapses": [] if result is None else _collapses(result),
-        "cells": [] if result is None else [cell.id for cell in result.outcomes],
+        "reason": reason_left_out(finished, plan.name) if result is None else result.reason,
+        "rates": [] if result is None else describe_rates(result),
+        "rate": None if result is None else _most_frequent(list(result.chosen_rates.values())),
+        "seeds": [] if result is None else result.scored_seeds(),
+        "restarts": [] if result is None else describe_restarts(result),
+        "collapses": [] if result is None else describe_collapses(result),
+        "cells": [] if result is None else [trial.id for trial in result.trials],
     }
-    if result is None or scored is None:
-        nothing = dict.fromkeys(("confusion", "calibration", "threshold_curve", "cost", "forgetting"))
-        return entry | {"test": {}, "recall": [], "histories": [], **nothing}
-    first = result.picked()[0].fold
-    histories = [result.outcomes[cell].history for cell in result.picked() if cell.fold == first]
+    if result is None or predictions is None:
+        unknown = dict.fromkeys(("confusion", "calibration", "threshold_curve", "cost", "forgetting"))
+        return entry | {"test": {}, "recall": [], "histories": [], **unknown}
+    first = result.scored_trials()[0].fold
+    histories = [result.trials[trial].history for trial in result.scored_trials() if trial.fold == first]
     return (
         entry
-        | verdict.describe_scores(scored, truth)
+        | verdict.describe_scores(predictions, test_rows)
         | {
             "histories": [history for history in histories if history],
-            "cost": _cost(ending, result),
-            "forgetting": forgetting.of(result),
-            "fold_rates": list(result.chosen.values()) if ending.folds else None,
+            "cost": describe_cost(finished.parts, result),
+            "forgetting": forgetting.measure(result),
+            "fold_rates": list(result.chosen_rates.values()) if finished.folds else None,
         }
     )
 
 
-def _why_left_out(ending: FinishedComparison, name: str) -> str:
-    own = [line.partition(": ")[2] for line in ending.left_out if line.startswith(f"{name}: ")]
-    return own[0] if own else "left out"
+def reason_left_out(finished: FinishedComparison, name: str) -> str:
+    """Return why a candidate did not run."""
+    reasons = [line.partition(": ")[2] for line in finished.left_out if line.startswith(f"{name}: ")]
+    return reasons[0] if reasons else "left out"
 
 
-def _rates(result: CandidateResult) -> list[dict[str, Any]]:
-    """Each rate's validation scores, seed by seed (and fold by fold)."""
-    rates = sorted({cell.rate for cell in result.outcomes if cell.rate is not None}, reverse=True)
+def describe_rates(result: CandidateResult) -> list[dict[str, Any]]:
+    """Return each rate, from high to low, with its validation scores (seed by seed, fold by fold) and their mean."""
+    rates = sorted({trial.rate for trial in result.trials if trial.rate is not None}, reverse=True)
     entries = []
     for rate in rates:
-        values = [outcome.value for cell, outcome in result.outcomes.items() if cell.rate == rate]
+        values = [found.value for trial, found in result.trials.items() if trial.rate == rate]
         known = [value for value in values if value is not None]
         entries.append({"rate": rate, "validation": values, "mean": float(np.mean(known)) if known else None})
     return entries
 
 
-def _most(chosen: Sequence[float | None]) -> float | None:
-    """The rate that most folds chose; the first of equals."""
+def _most_frequent(chosen: Sequence[float | None]) -> float | None:
+    """Return the rate that most folds chose; the first of equals."""
     return max(chosen, key=chosen.count) if chosen else None
 
 
-def _restarts(result: CandidateResult) -> list[dict[str, str]]:
-    return [{"cell": cell.id, "reason": told} for cell, outcome in result.outcomes.items() for told in outcome.restarts]
+def describe_restarts(result: CandidateResult) -> list[dict[str, str]]:
+    """Return the trials that were started again, with the reason."""
+    return [{"cell": trial.id, "reason": reason} for trial, found in result.trials.items() for reason in found.restarts]
 
 
-def _collapses(result: CandidateResult) -> list[dict[str, str]]:
-    """Cells that stayed collapsed, or failed, though others of the recipe did not."""
-    return [{"cell": cell.id, "reason": outcome.reason} for cell, outcome in result.outcomes.items() if outcome.reason]
+def describe_collapses(result: CandidateResult) -> list[dict[str, str]]:
+    """Return the trials that stayed collapsed or failed, with the reason."""
+    return [{"cell": trial.id, "reason": found.reason} for trial, found in result.trials.items() if found.reason]
 
 
-def _seconds(ending: FinishedComparison, result: CandidateResult) -> float:
-    """Of one classifier by the recipe."""
-    return _prepared_seconds(ending, result) + float(
-        np.mean([result.outcomes[cell].seconds for cell in result.picked()])
-    )
+def describe_cost(parts: Parts, result: CandidateResult) -> dict[str, Any]:
+    """Return the cost of a recipe: seconds, bytes and parameters, JSON values.
 
-
-def _prepared_seconds(ending: FinishedComparison, result: CandidateResult) -> float:
-    """Of what all trainings of a recipe share: further pretraining and features."""
-    stage = float(np.mean([result.outcomes[cell].stage_seconds for cell in result.picked()]))
-    rows = len(ending.parts.train) + len(ending.parts.selection_part)
-    return stage + (rows / _speed(result) if result.entrant.way == "frozen" else 0.0)
-
-
-def _speed(result: CandidateResult) -> float:
-    return float(np.median([result.scores[cell].rows_per_second for cell in result.picked()]))
-
-
-def _cost(ending: FinishedComparison, result: CandidateResult) -> dict[str, Any]:
-    outcomes = [result.outcomes[cell] for cell in result.picked()]
-    memory = [outcome.memory for outcome in outcomes if outcome.memory is not None]
+    Args:
+        parts: The rows that it was trained and judged on.
+        result: Its trials.
+    """
+    trials = [result.trials[trial] for trial in result.scored_trials()]
+    memory = [trial.memory for trial in trials if trial.memory is not None]
     return {
-        "train_seconds": _seconds(ending, result),
-        "search_seconds": _prepared_seconds(ending, result)
-        + sum(outcome.seconds for outcome in result.outcomes.values()),
+        "train_seconds": _train_seconds(parts, result),
+        "search_seconds": _shared_seconds(parts, result) + sum(trial.seconds for trial in result.trials.values()),
         "peak_memory_bytes": max(memory) if memory else None,
-        "trained_parameters": outcomes[0].parameters,
-        "bundle_bytes": outcomes[0].size,
-        "rows_per_second": _speed(result),
+        "trained_parameters": trials[0].parameters,
+        "bundle_bytes": trials[0].size,
+        "rows_per_second": _rows_per_second(result),
     }
 
 
-# The best
+def _train_seconds(parts: Parts, result: CandidateResult) -> float:
+    """Return the seconds of one classifier."""
+    trainings = [result.trials[trial].seconds for trial in result.scored_trials()]
+    return _shared_seconds(parts, result) + float(np.mean(trainings))
 
 
-def _highest(everyone: Iterable[RecipePredictions], truth: TestRows) -> str | None:
-    """The classifier with the best mean, where none is recommended: all are worse than a baseline."""
-    classifiers = [scored for scored in everyone if not scored.baseline]
-    best = max(classifiers, key=lambda scored: scored.resampled(truth).mean, default=None)
+def _shared_seconds(parts: Parts, result: CandidateResult) -> float:
+    """Return the seconds of what all trainings of a recipe share: further pretraining and features."""
+    stage = float(np.mean([result.trials[trial].stage_seconds for trial in result.scored_trials()]))
+    rows = len(parts.train) + len(parts.selection_part)
+    return stage + (rows / _rows_per_second(result) if result.candidate.way == "frozen" else 0.0)
+
+
+def _rows_per_second(result: CandidateResult) -> float:
+    return float(np.median([result.predictions[trial].rows_per_second for trial in result.scored_trials()]))
+
+
+# The best classifier
+
+
+def _highest_scoring(recipes: Iterable[RecipePredictions], test_rows: SharedTestRows) -> str | None:
+    """Return the name of the classifier with the best mean; None if there are only baselines."""
+    classifiers = [recipe for recipe in recipes if not recipe.baseline]
+    best = max(classifiers, key=lambda recipe: recipe.bootstrap(test_rows).mean, default=None)
     return None if best is None else best.name
 
 
-def _save_best(ending: FinishedComparison, result: CandidateResult) -> None:
-    """The recommended recipe's classifier, unless it stands there already."""
-    cell = result.favorite()
-    identity, target = ending.rounds.identity(cell), ending.out / BEST
-    if _run_of(target) == identity:
+def _save_best(finished: FinishedComparison, result: CandidateResult) -> None:
+    """Save the recipe's classifier in `best/`, unless it is there already."""
+    trial, runner = result.best_trial(), finished.runner
+    identity, target = runner.identity(trial), finished.out / BEST
+    if _saved_run(target) == identity:
         return
-    outcome = result.outcomes[cell]
-    job = ending.rounds.seeded(cell, outcome)
-    finished = _finished(outcome, job.parts.train)
-    record = record_of(job, finished, outcome.history, result.scores[cell].logits)
+    found = result.trials[trial]
+    job = runner.trained_job(trial, found)
+    calibrated = _calibrated_decision(found, job.parts.train)
+    record = record_of(job, calibrated, found.history, result.predictions[trial].logits)
     record = RunRecord(record.facts | {"run": identity, "truncation_tried": {}}, record.seen, record.history)
-    model = restore_network(job, ending.rounds.weights(cell))
-    classifier = Classifier(model, job.tokenizer, job.recipe.tokens, record, finished.decision)
+    model = runner.functions.restore(job, runner.weights(trial))
+    classifier = Classifier(model, job.tokenizer, job.recipe.tokens, record, calibrated.decision)
     classifier.save(target, overwrite=True)
 
 
-def _run_of(folder: Path) -> str | None:
+def _saved_run(folder: Path) -> str | None:
+    """Return the identity of the trial whose bundle is in the folder; None if there is none."""
     try:
         found = storage.read_json(folder / MANIFEST_FILE).get("run")
     except (OSError, ValueError):
@@ -346,34 +374,34 @@ def _run_of(folder: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def _finished(outcome: TrialResult, train: Part) -> CalibratedDecision:
-    names = train.source.label_names
-    decision = Decision.from_json(outcome.decision, problem_of(train.labels), names)
-    assert outcome.calibration is not None
-    return CalibratedDecision(decision, outcome.logits, outcome.calibration, outcome.thresholds)
+def _calibrated_decision(result: TrialResult, train: Part) -> CalibratedDecision:
+    decision = Decision.from_json(result.decision, train.problem, train.source.label_names)
+    assert result.calibration is not None
+    return CalibratedDecision(decision, result.logits, result.calibration, result.thresholds)
 
 
-def _clear_weights(ending: FinishedComparison) -> None:
-    """The best classifier has its own; any other can be trained again to the same bits."""
-    for result in ending.results.values():
-        for cell in result.outcomes:
-            ending.setting.cells.drop(cell.id, "weights")
+def _remove_weights(finished: FinishedComparison) -> None:
+    """Remove all stored weights: the best classifier is saved, any other can be trained again to the same bits."""
+    for result in finished.results.values():
+        for trial in result.trials:
+            finished.runner.settings.store.remove(trial.id, "weights")
 
 
-# Facts
+# Facts about the design, the machine and the data
 
 
-def _design(ending: FinishedComparison) -> dict[str, Any]:
+def describe_design(finished: FinishedComparison) -> dict[str, Any]:
+    """Return the seeds, rates and budget that were used, and what was left out, as JSON values."""
     return {
-        "seeds": sorted({cell.seed for result in ending.results.values() for cell in result.outcomes}),
-        "rates": {line.name: list(line.rates[: ending.design.rates]) for line in ending.lines},
-        "folds": ending.folds,
-        "budget_seconds": ending.seconds,
-        "left_out": list(dict.fromkeys([*ending.left_out, *ending.rounds.gone])),
+        "seeds": sorted({trial.seed for result in finished.results.values() for trial in result.trials}),
+        "rates": {plan.name: list(plan.rates[: finished.design.rates]) for plan in finished.plans},
+        "folds": finished.folds,
+        "budget_seconds": finished.budget_seconds,
+        "left_out": list(dict.fromkeys([*finished.left_out, *finished.runner.left_out])),
     }
 
 
-def _machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     return {
         "processor": runtime.processor_name(),
         "cores": runtime.count_processors(),
@@ -383,17 +411,23 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _command() -> str:
-    """The command line, files by their names alone: where they lie is nobody's business."""
-    if Path(sys.argv[0]).name not in ("fullbake", "__main__.py"):
+def command_line(arguments: Sequence[str]) -> str:
+    """Return the command as it was typed, absolute paths shortened to file names.
+
+    The page may be shared, so it must not show the folders of the person who ran the command.
+
+    Args:
+        arguments: `sys.argv`.
+    """
+    if Path(arguments[0]).name not in ("fullbake", "__main__.py"):
         return "fullbake.compare(...)"
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    words = [Path(word).name if Path(word).is_absolute() else word for word in arguments[1:]]
     return " ".join(["fullbake", *(f'"{word}"' if " " in word else word for word in words)])
 
 
-def _data(ending: FinishedComparison) -> dict[str, Any]:
-    parts, tests = ending.parts, [parts.test for parts in ending.setting.folds if parts.test is not None]
-    job = next(iter(ending.setting.jobs.values()))[0]
+def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
+    parts, tests = finished.parts, finished.test_parts
+    job = next(iter(finished.runner.settings.jobs.values()))[0]
     facts = inspection.inspect_parts(
         parts, job.recipe.data, partial(count_tokens, job.tokenizer), job.recipe.tokens.max_length
     )
@@ -403,23 +437,23 @@ def _data(ending: FinishedComparison) -> dict[str, Any]:
         "train": len(parts.train),
         "validation": len(parts.selection_part),
         "test": sum(map(len, tests)),
-        "folds": ending.folds,
-        "max_rows": ending.max_rows,
-        "duplicates": _duplicates(parts),
-        "labels": _labels(parts, tests),
-        "lengths": _lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
+        "folds": finished.folds,
+        "max_rows": finished.max_rows,
+        "duplicates": _count_duplicates(parts),
+        "labels": _count_labels(parts, tests),
+        "lengths": _describe_lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
         "fingerprint": fingerprint([part.fingerprint() for part in parts.named().values()]),
         "findings": [inspection.describe_finding(found) for found in facts.findings],
     }
 
 
-def _duplicates(parts: Parts) -> dict[str, int]:
-    """Rows that are equal or nearly so and were kept in one part, and rows that were left out."""
+def _count_duplicates(parts: Parts) -> dict[str, int]:
+    """Count the equal or nearly equal rows that were put into the same part, and the rows that were left out."""
     sizes = np.zeros(0, np.int64) if parts.groups is None else np.bincount(parts.groups)
     return {"kept together": int(sizes[sizes > 1].sum()), "removed": parts.overlap_dropped}
 
 
-def _labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
+def _count_labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
     names = parts.train.source.label_names
     train, validation = (count_labels(part.labels, len(names)) for part in (parts.train, parts.selection_part))
     test = np.sum([count_labels(part.labels, len(names)) for part in tests], axis=0)
@@ -429,10 +463,10 @@ def _labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
     ]
 
 
-def _lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
-    """Tokens of the texts, special ones included, of a spread of them where they are many."""
+def _describe_lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
+    """Count the tokens of the texts, special ones included; of an even sample if there are many."""
     texts = parts.train.source.joined_texts.to_pylist()
-    counts = count_tokens(tokenizer, texts[:: max(len(texts) // LENGTHS_OF, 1)])
+    counts = count_tokens(tokenizer, texts[:: max(len(texts) // LENGTH_SAMPLE, 1)])
     return {
         "median": int(np.median(counts)),
         "p95": int(np.quantile(counts, 0.95)),
@@ -442,20 +476,26 @@ def _lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
     }
 
 
-def _stamps(ending: FinishedComparison) -> list[str]:
-    stamps = []
-    allowed = max(parts.overlap_allowed for parts in ending.setting.folds)
+def _caveats(finished: FinishedComparison) -> list[str]:
+    """Return the warnings that must accompany the scores."""
+    caveats = []
+    allowed = max(parts.overlap_allowed for parts in finished.runner.settings.folds)
     if allowed:
-        stamps.append(f"{allowed:,} training rows also stand in a later part (--allow-overlap): the scores flatter.")
-    if ending.max_rows is not None:
-        stamps.append(f"The data were cut to {len(ending.parts.train.source):,} rows (--max-rows).")
-    staged = [result.entrant for result in ending.results.values() if result.entrant.further]
-    if any(_transductive(entrant) for entrant in staged):
-        stamps.append("Texts of validation and test were let into further pretraining (transductive).")
+        caveats.append(
+            f"{allowed:,} training rows also are in validation or test (--allow-overlap): the scores are too high."
+        )
+    if finished.max_rows is not None:
+        caveats.append(f"The data were cut to {len(finished.parts.train.source):,} rows (--max-rows).")
+    staged = [result.candidate for result in finished.results.values() if result.candidate.further_pretrained]
+    if any(_transductive(candidate) for candidate in staged):
+        caveats.append("Texts of validation and test were let into further pretraining (transductive).")
     if staged:
-        stamps.append("Further pretraining was run once and shared by all seeds: its own luck is not in the intervals.")
-    return stamps
+        caveats.append(
+            "Further pretraining was run once and shared by all seeds: what another run would change is not in the "
+            "intervals."
+        )
+    return caveats
 
 
-def _transductive(entrant: Candidate) -> bool:
-    return entrant.recipe is not None and entrant.recipe.stage.transductive
+def _transductive(candidate: Candidate) -> bool:
+    return candidate.recipe is not None and candidate.recipe.stage.transductive

@@ -1,82 +1,115 @@
-"""The terminal while a comparison runs: a table that fills in as cells finish, with the time that is left.
+"""What the terminal shows while a comparison runs: a table that fills as trials finish, and the time left.
 
-Drawn on stderr where that is a terminal; elsewhere each finished cell is a line. What the trainings themselves say is
-held back meanwhile: with dozens of cells it would bury the table. Test scores are not shown before the verdict.
+On a terminal the table is drawn live on stderr; elsewhere each finished trial is one line. Messages of the trainings
+themselves are held back, because those of dozens of trials would bury the table. Test scores are not shown before the
+verdict.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fullbake.core.console import console, format_duration, say, silenced
+from fullbake.core.console import console as stderr
+from fullbake.core.console import format_duration, say, silenced
 
 
 @dataclass
 class LiveRow:
-    """A recipe on the board. total, done: cells. best: mean metric on validation of the rate in the lead. note: chosen
-    rate, or what went wrong."""
+    """A candidate in the table."""
 
     name: str
     total: int
+    """Trials in all."""
     done: int = 0
+    """Trials that are finished."""
     best: float | None = None
+    """Mean validation metric of the leading rate."""
     note: str = ""
+    """The chosen rate, or what went wrong."""
 
 
 @dataclass
 class LiveTable:
-    """What is shown. metric: what to call it. left: seconds that the rest is expected to take, None where unknown."""
+    """The table and the line below it."""
 
     metric: str
+    """Name of the metric in the table's header."""
     rows: dict[str, LiveRow]
-    left: float | None = None
-    working: str = ""
-    since: float = field(default_factory=time.monotonic)
-    told: float = field(default_factory=time.monotonic)
+    """By candidate."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds from any fixed moment."""
+    console: Console = stderr
+    """Where the table is drawn."""
+    task: str = ""
+    """What is being done now."""
+    seconds_left: float | None = None
+    """Expected seconds until the end, as estimated at `estimated_at`; None if unknown."""
+    started: float = field(init=False)
+    estimated_at: float = field(init=False)
 
-    def begin(self, working: str, left: float | None) -> None:
-        """What is being done now, and how long all of the rest may take."""
-        self.working, self.left, self.told = working, left, time.monotonic()
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.started = self.estimated_at = self.clock()
+
+    def begin(self, task: str, seconds_left: float | None) -> None:
+        """Show what is being done now and how many seconds everything that is left may take."""
+        self.task, self.seconds_left, self.estimated_at = task, seconds_left, self.clock()
 
     def finish(self, name: str, line: str) -> None:
-        """A cell is done."""
+        """Count a finished trial of candidate `name`; without a terminal, print `line`."""
         self.rows[name].done += 1
-        if not console.is_terminal:
+        if not self.console.is_terminal:
             say(f"{line}{self._time_left()}", aloud=True)
 
     def _time_left(self) -> str:
-        if self.left is None:
+        if self.seconds_left is None:
             return ""
-        rest = max(self.left - (time.monotonic() - self.told), 0.0)
-        return f"  about {format_duration(rest)} left" if rest >= 1 else ""
+        left = max(self.seconds_left - (self.clock() - self.estimated_at), 0.0)
+        return f"  about {format_duration(left)} left" if left >= 1 else ""
 
     def __rich__(self) -> RenderableType:
-        """The table as it now is."""
+        """Draw the table as it is now."""
         table = Table()
         table.add_column("recipe", overflow="fold")
-        for name in ("cells", f"validation {self.metric}"):
+        for name in ("trials", f"validation {self.metric}"):
             table.add_column(name, justify="right")
         table.add_column("", overflow="fold")
         for row in self.rows.values():
             best = "" if row.best is None else f"{row.best:.4f}"
             table.add_row(Text(row.name), f"{row.done} of {row.total}", best, Text(row.note))
-        spent = format_duration(time.monotonic() - self.since)
-        return Group(table, Text(f"{self.working}  {spent} so far{self._time_left()}"))
+        elapsed = format_duration(self.clock() - self.started)
+        return Group(table, Text(f"{self.task}  {elapsed} so far{self._time_left()}"))
 
 
 @contextmanager
-def show_live_table(metric: str, rows: Sequence[LiveRow]) -> Iterator[LiveTable]:
-    """The board, live while the block runs."""
-    board = LiveTable(metric, {row.name: row for row in rows})
+def show_live_table(
+    metric: str,
+    rows: Sequence[LiveRow],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    console: Console = stderr,
+) -> Iterator[LiveTable]:
+    """Show the table while the block runs, and hold back other messages.
+
+    Args:
+        metric: Name of the metric in the header.
+        rows: A row for each candidate.
+        clock: Seconds from any fixed moment.
+        console: Where to draw.
+
+    Yields:
+        The table, to be updated.
+    """
+    table = LiveTable(metric, {row.name: row for row in rows}, clock, console)
     with silenced():
         if not console.is_terminal:
-            yield board
+            yield table
             return
-        with Live(board, console=console, refresh_per_second=2, transient=True):
-            yield board
+        with Live(table, console=console, refresh_per_second=2, transient=True):
+            yield table

@@ -1,20 +1,16 @@
-"""A training that learned nothing, told by what it left behind: its predictions, its losses, its gradients.
+"""One trial of a comparison: train on one seed and learning rate, judge on validation, and later score on test.
 
-Fine-tuning fails on some seeds and not on others with the same settings (Devlin et al. 2019 restarted such runs;
-Mosbach et al. 2021, arXiv 2006.04884, found vanished gradients behind most of them): another seed is the remedy, a
-lower rate where that fails too. Each sign alone is enough. What is looked at are plain cross entropies on validation
-and plain arrays, never a model. On data where nearly all rows are of one class an honest model may give one answer,
-too: the reason tells the share, for a person to judge.
+Whatever trains refuses rows with a test part; scoring gets the test part alone, with weights that are final. What goes
+wrong in a trial (a loss that is not a number, a collapse, a recipe that the base cannot run) is a result with a reason,
+so that the other trials go on.
 
-One cell of a comparison: trained and judged on validation, and later, if it was chosen, scored on test.
-
-`train_cell` is given rows without a test part and refuses any; `score_cell` is given the test part alone with weights
-that are final. What a cell went wrong by is a result with its reason: a loss that is no number, a collapse that
-another seed did not mend, a recipe that this base cannot run.
+Fine-tuning collapses on some seeds and not on others with the same settings (Devlin et al. 2019 restarted such runs;
+Mosbach et al. 2021, arXiv 2006.04884, found vanished gradients behind most of them). A collapsed trial is trained once
+more with another seed.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -31,33 +27,35 @@ from fullbake.core.errors import Error, Fault, SpaceFault
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
 from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration
-from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.inference import logits_over
 from fullbake.training.frozen import LabeledFeatures, head_logits
 from fullbake.training.job import Job, encode_dataset, initial_network, part_features
-from fullbake.training.selection import SelectedRun, calibrate_network, train_best
+from fullbake.training.selection import SelectedRun, Strategy, calibrate_network, train_best
 from fullbake.training.strategies import strategy_for
 
 CollapseSign = Literal["vanished_gradients", "stuck_loss", "one_class"]
 
 NEAR_CHANCE: Final = 0.98
-"""A loss from this share of chance on is no better than chance."""
+"""A loss of at least this share of the chance loss is no better than chance."""
 FAR_FROM_CHANCE: Final = 1.5
-"""A loss beyond this multiple of chance is another failure: divergence, or too sure of itself."""
+"""A loss above this multiple of the chance loss is another failure: divergence or overconfidence."""
 TINY_GRADIENT: Final = 1e-6
-"""Gradients shorter than this move nothing."""
+"""Gradients with a smaller norm change nothing."""
 FITTED_LOSS: Final = 0.1
-"""Under this share of the loss of chance, gradients are short because the rows are learned."""
+"""Below this share of the chance loss, gradients are small because the rows are learned."""
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """sign: what was found. reason: one clause for people, numbers in it."""
+    """A training that learned nothing."""
 
     sign: CollapseSign
+    """How it was detected."""
     reason: str
+    """One clause for people, with numbers."""
 
 
 def find_collapse(
@@ -66,45 +64,31 @@ def find_collapse(
     labels: NDArray[Any],
     gradient_norms: Sequence[float] = (),
 ) -> Collapse | None:
-    """The first sign of a collapse, causes before effects; None where there is none.
+    """Return the first sign of a collapse, causes before effects; None if there is none. One sign is enough.
 
-    history: an entry an epoch, `train_loss` and `validation_loss` in it, mean cross entropies in nats (training by
-    another loss is not seen as stuck). predictions: of the chosen epoch on validation, ids (rows,), or 0 and 1 (rows,
-    labels). labels: the truth, alike. gradient_norms: of each step before clipping, in order; none where unknown.
+    On data where nearly all rows have one class, an honest model may give one answer too. The reason states the share
+    of rows for which it is right, so that a person can judge.
+
+    Args:
+        history: An entry an epoch with `train_loss` and `validation_loss`, mean cross entropies in nats. Training with
+            another loss is never reported as stuck.
+        predictions: Predictions of the chosen epoch on validation, ids (rows,) or a label matrix (rows, labels).
+        labels: The true labels in the same form.
+        gradient_norms: Norms before clipping, step by step; empty if unknown.
     """
-    chance = chance_loss(labels)
+    chance = problem_of(labels).chance_loss(labels)
     return (
         _vanished(gradient_norms, history, chance)
-        or _stuck(history, chance, _classes(labels))
+        or _stuck(history, chance, len(np.unique(labels)))
         or _one_class(predictions, labels)
     )
-
-
-def chance_loss(labels: NDArray[Any]) -> float:
-    """Cross entropy, in nats, of who knows the shares of the classes and nothing else: ln K where all K are equally
-    frequent. labels: ids (rows,), or 0 and 1 (rows, labels): then the mean over the labels."""
-    if labels.ndim == 2:
-        shares = labels.mean(axis=0)
-        return float(np.mean(_entropy(np.stack([shares, 1 - shares]))))
-    return float(_entropy(np.bincount(labels) / len(labels)))
-
-
-def _entropy(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the first axis, in nats."""
-    logs = np.log(np.where(shares > 0, shares, 1.0))
-    entropy: NDArray[np.float64] = -(shares * logs).sum(axis=0)
-    return entropy
-
-
-def _classes(labels: NDArray[Any]) -> int:
-    return 2 if labels.ndim == 2 else len(np.unique(labels))
 
 
 def _vanished(norms: Sequence[float], history: Sequence[Mapping[str, Any]], chance: float) -> Collapse | None:
     if not len(norms) or not history:
         return None
-    last = norms[-max(len(norms) // len(history), 1) :]
-    typical, loss = float(np.median(last)), float(history[-1]["train_loss"])
+    last_epoch = norms[-max(len(norms) // len(history), 1) :]
+    typical, loss = float(np.median(last_epoch)), float(history[-1]["train_loss"])
     if typical >= TINY_GRADIENT or loss < FITTED_LOSS * chance:
         return None
     reason = f"gradients vanished: {typical:.1e} long in the last epoch, at a training loss of {loss:.3f}"
@@ -114,12 +98,12 @@ def _vanished(norms: Sequence[float], history: Sequence[Mapping[str, Any]], chan
 def _stuck(history: Sequence[Mapping[str, Any]], chance: float, classes: int) -> Collapse | None:
     if not history or not chance:
         return None
-    least = {name: min(float(entry[name]) for entry in history) for name in ("train_loss", "validation_loss")}
-    if not all(NEAR_CHANCE * chance <= loss <= FAR_FROM_CHANCE * chance for loss in least.values()):
+    lowest = {name: min(float(entry[name]) for entry in history) for name in ("train_loss", "validation_loss")}
+    if not all(NEAR_CHANCE * chance <= loss <= FAR_FROM_CHANCE * chance for loss in lowest.values()):
         return None
     reason = (
-        f"the loss never left chance: at best {least['train_loss']:.3f} in training and "
-        f"{least['validation_loss']:.3f} on validation, where knowing nothing but the {classes} classes' shares costs "
+        f"the loss never left chance: at best {lowest['train_loss']:.3f} in training and "
+        f"{lowest['validation_loss']:.3f} on validation, where knowing nothing but the {classes} classes' shares costs "
         f"{chance:.3f}"
     )
     return Collapse("stuck_loss", reason)
@@ -129,176 +113,212 @@ def _one_class(predictions: NDArray[Any], labels: NDArray[Any]) -> Collapse | No
     first = predictions[:1]
     if not len(predictions) or (predictions != first).any() or (labels == labels[:1]).all():
         return None
-    agreeing = (labels == first).reshape(len(labels), -1).all(axis=1).mean()
-    reason = f"all {len(predictions):,} validation rows got the same answer, which is right for {agreeing:.0%} of them"
+    right = problem_of(labels).equal_rows(labels, first).mean()
+    reason = f"all {len(predictions):,} validation rows got the same answer, which is right for {right:.0%} of them"
     return Collapse("one_class", reason)
 
 
-ANOTHER_SEED: Final = 1000
-"""Added to the seed of a cell that collapsed, for its one restart."""
+RESTART_SEED_OFFSET: Final = 1000
+"""Added to the seed of a collapsed trial for its one restart."""
 
 SPEED_ROWS: Final = 256
-"""Rows that a classifier's speed is measured on."""
+"""Rows on which the speed of a classifier is measured."""
 
 TrialWeights = dict[str, np.ndarray]
+"""Trained parameters by name."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What validation saw of a cell.
-
-    value: the metric, None where the cell failed; then `reason` says why (it also tells a collapse that stayed).
-    logits: float32 (validation rows, classes), calibrated. decision, calibration, thresholds: fitted on them, JSON
-    values. seconds: of training, its validation included. memory: most bytes held meanwhile. parameters: how many
-    trained. size: bytes of the whole classifier. seed: what it was trained with in the end. restarts: why before.
-    stage_seconds: of the further pretraining it stands on.
-    """
+    """The validation results of a trial. All fields but the logits are JSON values and stored under these names."""
 
     value: float | None
+    """The metric; None if the trial failed."""
     reason: str | None
+    """Why the trial failed, or how it stayed collapsed; else None."""
     logits: np.ndarray
+    """Calibrated logits of the validation rows, float32 (rows, classes)."""
     seed: int
+    """The seed of the final training."""
     decision: dict[str, Any] | None = None
+    """The decision rule, fitted on validation."""
     calibration: dict[str, Any] | None = None
+    """Temperature and calibration errors, from validation."""
     thresholds: list[dict[str, Any]] = field(default_factory=list)
+    """Thresholds chosen on validation, with their scores."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    """An entry an epoch."""
     seconds: float = 0.0
+    """Seconds of training, validation included."""
     memory: int | None = None
+    """Peak memory in bytes; None if unknown."""
     parameters: int = 0
+    """Number of trained parameters."""
     size: int = 0
+    """Bytes of the whole classifier."""
     restarts: list[str] = field(default_factory=list)
+    """Why the trial was started again."""
     strength: float | None = None
+    """The chosen inverse regularization strength of a baseline."""
     stage_seconds: float = 0.0
+    """Seconds of the further pretraining of its base."""
 
     def facts(self) -> dict[str, Any]:
-        """All but the logits, JSON values."""
+        """Return all fields but the logits, as JSON values."""
         return {name: value for name, value in vars(self).items() if name != "logits"}
 
 
 @dataclass(frozen=True)
-class TestLogits:
-    """Test logits, float32 (rows, classes), and how many rows a second the classifier gets through from their texts."""
+class TrialPredictions:
+    """What a trial predicts for the test rows."""
 
     logits: np.ndarray
+    """Calibrated logits, float32 (rows, classes)."""
     rows_per_second: float
+    """Speed of the classifier from texts to logits."""
 
 
-def train_trial(job: Job, rate: float | None) -> tuple[TrialResult, TrialWeights]:
-    """Train at one rate and judge on validation; once more with another seed where training collapsed or diverged.
+TrainBest = Callable[[Strategy, Sequence[float], str], SelectedRun]
+"""A strategy, learning rates and the name of a metric to the best training."""
 
-    rate: None for the recipe's own. The weights are those of what trains, with the temperature in them; none where the
-    cell failed. Raises ValueError where the job has a test part, SpaceFault and what interrupts.
+
+def train_trial(
+    job: Job, rate: float | None, *, train_best: TrainBest = train_best
+) -> tuple[TrialResult, TrialWeights]:
+    """Train one trial; once more with another seed if it collapses or fails by a fault.
+
+    Args:
+        job: A job without test rows; its recipe has the seed of the trial.
+        rate: The learning rate; None for a recipe that has none.
+        train_best: Trains with the given rates and selects by validation.
+
+    Returns:
+        The result, and the trained weights by name (the head's alone if the base is frozen); no weights if the trial
+        failed.
+
+    Raises:
+        ValueError: The job has test rows.
+        SpaceFault: The disk is full. Interrupts pass through as well.
     """
     _refuse_test(job.parts)
-    outcome, weights, mended = _attempt(job, rate)
-    if mended is None or job.recipe.training.optimizer == "lbfgs":
-        return outcome, weights
-    seed = job.recipe.training.seed + ANOTHER_SEED
+    result, weights, problem = _attempt(job, rate, train_best)
+    if problem is None or job.recipe.training.optimizer == "lbfgs":
+        return result, weights
+    seed = job.recipe.training.seed + RESTART_SEED_OFFSET
     again = replace(job, recipe=job.recipe.with_fields(seed=seed), prefix="restarted-")
-    second, weights, _ = _attempt(again, rate)
-    told = f"{mended}; started again with seed {seed}"
-    return replace(second, restarts=[told], seconds=outcome.seconds + second.seconds), weights
+    second, weights, _ = _attempt(again, rate, train_best)
+    restart = f"{problem}; started again with seed {seed}"
+    return replace(second, restarts=[restart], seconds=result.seconds + second.seconds), weights
 
 
 def _refuse_test(parts: Parts) -> None:
     if parts.test is not None:
-        raise ValueError("what trains and chooses is given no test part")
+        raise ValueError("training and selection must be given no test part")
 
 
-def _attempt(job: Job, rate: float | None) -> tuple[TrialResult, TrialWeights, str | None]:
-    """(what came of it, the weights, why another seed should be tried)."""
+def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[TrialResult, TrialWeights, str | None]:
+    """Train once. Return (result, weights, why another seed should be tried or None)."""
     training = job.recipe.training
     runtime.reset_peak_memory()
     started = time.perf_counter()
     try:
-        way = strategy_for(job)
-        started = time.perf_counter()
-        trained = train_best(way, [rate or training.learning_rate[0]], training.metric)
+        strategy = strategy_for(job)
+        started = time.perf_counter()  # without the features, which other trials share
+        trained = train_best(strategy, [rate or training.learning_rate[0]], training.metric)
         seconds = time.perf_counter() - started
         labels, names = job.parts.selection_part.labels, job.parts.train.source.label_names
-        finished = calibrate_network(trained, labels, names, job.recipe.decision)
+        calibrated = calibrate_network(trained, labels, names, job.recipe.decision)
     except SpaceFault:
         raise
     except (Error, RuntimeError, MemoryError) as error:
         reason, spent = _error_clause(error), time.perf_counter() - started
         return failed_trial(reason, training.seed, spent), {}, reason if isinstance(error, Fault) else None
-    collapse = _collapse(trained, finished, labels)
-    module = way.trained(trained.network)
-    outcome = replace(
-        _outcome(trained.value, finished, training.seed, seconds),
+    collapse = _find_collapse(trained, calibrated, labels)
+    module = strategy.trained(trained.network)
+    result = replace(
+        _result(trained.value, calibrated, training.seed, seconds),
         reason=None if collapse is None else f"collapsed: {collapse.reason}",
         history=trained.history,
         parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
-        size=sum(tensor.nbytes for tensor in trained.network.state_dict().values()) + _size_of(job.tokenizer),
+        size=sum(tensor.nbytes for tensor in trained.network.state_dict().values())
+        + len(job.tokenizer.backend_tokenizer.to_str().encode()),
     )
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
-    return outcome, weights, outcome.reason
+    return result, weights, result.reason
 
 
-def _outcome(value: float, finished: CalibratedDecision, seed: int, seconds: float) -> TrialResult:
+def _result(value: float, calibrated: CalibratedDecision, seed: int, seconds: float) -> TrialResult:
     return TrialResult(
         value=value,
         reason=None,
-        logits=finished.logits,
+        logits=calibrated.logits,
         seed=seed,
-        decision=finished.decision.to_json(),
-        calibration=finished.calibration,
-        thresholds=finished.thresholds,
+        decision=calibrated.decision.to_json(),
+        calibration=calibrated.calibration,
+        thresholds=calibrated.thresholds,
         seconds=seconds,
         memory=runtime.peak_memory(),
     )
 
 
 def failed_trial(reason: str, seed: int, seconds: float = 0.0) -> TrialResult:
-    """A cell that gave no classifier."""
+    """Return the result of a trial that gave no classifier."""
     return TrialResult(None, reason, np.empty((0, 0), np.float32), seed, seconds=seconds, memory=runtime.peak_memory())
 
 
 def _error_clause(error: Exception) -> str:
-    if not isinstance(error, Error):  # what torch raises where memory ends, say
+    if not isinstance(error, Error):  # such as torch's error when memory runs out
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return f"{error.what} ({error.where})" if error.where else error.what
 
 
-def _size_of(tokenizer: Any) -> int:
-    return len(tokenizer.backend_tokenizer.to_str().encode())
-
-
-def _collapse(trained: SelectedRun, finished: CalibratedDecision, labels: np.ndarray) -> Collapse | None:
-    """By the plain rule: a threshold may be meant to give one answer."""
-    problem_type = problem_of(labels)
-    plain = Decision(problem_type, finished.decision.label_names)
-    rule = finished.decision if labels.ndim == 2 else plain
-    decided = rule.decide(probabilities(finished.logits, problem_type))
+def _find_collapse(trained: SelectedRun, calibrated: CalibratedDecision, labels: np.ndarray) -> Collapse | None:
+    problem = calibrated.decision.problem
+    # A fitted threshold may be meant to give one answer for all rows, so classes are judged by the likeliest one.
+    plain = Decision(problem, calibrated.decision.label_names)
+    rule = plain if problem.default_thresholds == "default" else calibrated.decision
+    predictions = rule.decide(problem.probabilities(calibrated.logits))
     norms = [entry["gradient_norm"] for entry in trained.history if "gradient_norm" in entry]
-    return find_collapse(trained.history, decided, labels, norms)
+    return find_collapse(trained.history, predictions, labels, norms)
 
 
 def restore_network(job: Job, weights: Mapping[str, np.ndarray]) -> PreTrainedModel:
-    """The network that a cell trained, in eval mode on its device."""
+    """Return the network that a trial trained, in eval mode on its device.
+
+    Args:
+        job: The job that the trial was trained by.
+        weights: What `train_trial` returned.
+    """
     model = initial_network(job)
     module = network.extract_head(model) if job.recipe.way == "frozen" else model
     module.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in weights.items()})
-    placed: Any = model
-    return placed.to(runtime.device()).eval()  # type: ignore[no-any-return]
+    on_device: Any = model
+    return on_device.to(runtime.device()).eval()  # type: ignore[no-any-return]
 
 
-def score_trial(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> TestLogits:
-    """The test rows, scored by weights that are final. job: as it was trained."""
+def score_trial(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> TrialPredictions:
+    """Predict the test rows and measure the speed.
+
+    Args:
+        job: The job that the trial was trained by.
+        test: The test rows.
+        weights: What `train_trial` returned.
+    """
     model = restore_network(job, weights)
-    quick = test.indices[:: max(len(test) // SPEED_ROWS, 1)][:SPEED_ROWS]
+    sample = test.indices[:: max(len(test) // SPEED_ROWS, 1)][:SPEED_ROWS]
     started = time.perf_counter()
-    sampled = _logits(job, model, test.source.take(quick))
-    speed = len(quick) / (time.perf_counter() - started)
-    if len(quick) == len(test):
-        return TestLogits(sampled, speed)
+    sample_logits = _logits(job, model, test.source.take(sample))
+    speed = len(sample) / (time.perf_counter() - started)
+    if len(sample) == len(test):
+        return TrialPredictions(sample_logits, speed)
     if job.recipe.way == "finetune":
-        return TestLogits(_logits(job, model, test.source.take(test.indices)), speed)
+        return TrialPredictions(_logits(job, model, test.source.take(test.indices)), speed)
+    # The features of a frozen base are in the cache: only the head has to run.
     (found,) = part_features(job, [test])
     assert test.source.labels is not None
     pooling = job.recipe.tokens.window_pooling
-    whole = LabeledFeatures(found.values, test.source.labels, found.documents, pooling, found.places)
-    return TestLogits(head_logits(network.extract_head(model), whole.take(test.indices)), speed)
+    features = LabeledFeatures(found.values, test.source.labels, found.documents, pooling, found.places)
+    return TrialPredictions(head_logits(network.extract_head(model), features.take(test.indices)), speed)
 
 
 def _logits(job: Job, model: PreTrainedModel, rows: Dataset) -> np.ndarray:
@@ -307,7 +327,17 @@ def _logits(job: Job, model: PreTrainedModel, rows: Dataset) -> np.ndarray:
 
 
 def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfig) -> TrialResult:
-    """A baseline, judged on validation."""
+    """Train a baseline and judge it on validation.
+
+    Args:
+        name: One of `baselines.BASELINE_NAMES`.
+        parts: The rows, without a test part.
+        metric: What its strength is chosen by.
+        decision: How it decides.
+
+    Raises:
+        ValueError: The parts have test rows.
+    """
     _refuse_test(parts)
     runtime.reset_peak_memory()
     started = time.perf_counter()
@@ -315,20 +345,27 @@ def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfi
     labels, names = parts.selection_part.labels, parts.train.source.label_names
     logits = fitted.logits(parts.selection_part.joined_texts.to_pylist())
     value = validation_scores(logits, labels, metric)[metric]
-    finished = fit_calibration(logits, labels, names, decision)
-    outcome = _outcome(value, finished, 0, time.perf_counter() - started)
-    return replace(outcome, parameters=fitted.parameters, size=fitted.size, strength=fitted.strength)
+    calibrated = fit_calibration(logits, labels, names, decision)
+    result = _result(value, calibrated, 0, time.perf_counter() - started)
+    return replace(result, parameters=fitted.parameters, size=fitted.size, strength=fitted.strength)
 
 
-def score_baseline(name: str, parts: Parts, test: Part, outcome: TrialResult) -> TestLogits:
-    """The test rows: trained anew, which takes less than keeping it, as validation chose."""
-    fitted = _fit_baseline(name, parts, "", outcome.strength)
+def score_baseline(name: str, parts: Parts, test: Part, result: TrialResult) -> TrialPredictions:
+    """Predict the test rows with a baseline. It is trained again, which costs less than storing it.
+
+    Args:
+        name: One of `baselines.BASELINE_NAMES`.
+        parts: The rows that it was trained on.
+        test: The test rows.
+        result: What `train_baseline` returned: the chosen strength and temperature.
+    """
+    fitted = _fit_baseline(name, parts, "", result.strength)
     texts = test.joined_texts.to_pylist()
     started = time.perf_counter()
     logits = fitted.logits(texts)
     speed = len(texts) / max(time.perf_counter() - started, 1e-6)
-    assert outcome.calibration is not None
-    return TestLogits(logits / np.float32(outcome.calibration["temperature"]), speed)
+    assert result.calibration is not None
+    return TrialPredictions(logits / np.float32(result.calibration["temperature"]), speed)
 
 
 def _fit_baseline(name: str, parts: Parts, metric: str, strength: float | None = None) -> baselines.Baseline:
@@ -338,7 +375,7 @@ def _fit_baseline(name: str, parts: Parts, metric: str, strength: float | None =
         parts.train.joined_texts.to_pylist(),
         parts.train.labels,
         len(parts.train.source.label_names),
-        held=parts.selection_part.joined_texts.to_pylist(),
-        judge=lambda logits: validation_scores(logits, labels, metric)[metric],
+        validation_texts=parts.selection_part.joined_texts.to_pylist(),
+        score=lambda logits: validation_scores(logits, labels, metric)[metric],
         strength=strength,
     )
