@@ -1,4 +1,4 @@
-"""The commands that compare: `compare` on a file of one's own, `demo` on bundled comments."""
+"""The commands `compare` (recipes on a labeled file) and `demo` (the same on the bundled comments)."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +18,13 @@ DEMO_TEXTS = (
 )
 
 
-def add_to(app: App) -> None:
-    """Register the commands."""
-    for command in (compare, demo):
-        app.command(command)
+def add_comparison_commands(app: App) -> None:
+    """Add the commands to the app."""
+    app.command(compare_command, name="compare")
+    app.command(demo_command, name="demo")
 
 
-def compare(
+def compare_command(
     data: str,
     /,
     *,
@@ -40,47 +40,37 @@ def compare(
     cache_dir: Path | None = None,
     flags: ComparisonFlags = ComparisonOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Compare recipes on the same rows: which is best, whether that is real, what it costs. Writes a page.
+    """Compare recipes on the same rows: which is best, is the difference real, what does it cost. Writes a report.
 
-    The same command goes on where it was stopped.
+    After an interrupt, the same command resumes.
 
-    Parameters
-    ----------
-    data: Path
-        Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
-    out_folder: Path
-        Folder for leaderboard.json, report.html, best/ (a bundle) and cells/.
-    recipes: str
-        Names with commas between: shipped recipes, `further-` and one of them (after further pretraining), the
-        baselines majority and tfidf, or YAML files. Default: finetune, frozen-mlp, frozen-linear, each of them after
-        further pretraining, and both baselines.
-    seeds: int
-        Trainings of each recipe at each rate, with other seeds.
-    rates: str
-        Learning rates that validation chooses from where the base trains. Default: 5e-5,2e-5,3e-5,4e-5, of which a
-        short budget takes the first.
-    head_rates: str
-        The same for heads on a frozen base. Default: 1e-2,1e-3,3e-3,3e-4 for mlp.
-    budget: str
-        Time to keep to, such as 90s, 10m or 1h: the largest design that is expected to fit is run, and what is left
-        out is told. Default: everything.
-    folds: int
-        Let each of so many parts of the rows be test in turn. Default: one split.
-    max_rows: int
-        Take at most so many rows of the file, of each class its share.
-    restart: bool
-        Throw away what the folder holds and start anew.
-    cache_dir: Path
-        Where features and further pretrained bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, or the id of a hub data set.
+        out_folder: Folder for leaderboard.json, report.html, best/ (a bundle) and cells/ (finished trials).
+        recipes: Recipe names with commas between them: shipped recipes, `further-NAME` (the recipe after further
+            pretraining), the baselines majority and tfidf, or YAML files. Default: finetune, frozen-mlp, frozen-linear,
+            each of them after further pretraining, and both baselines.
+        seeds: How many times each recipe trains at each learning rate, with different seeds.
+        rates: Learning rates for recipes that train the base; validation chooses one. Default: 5e-5,2e-5,3e-5,4e-5. A
+            short budget uses the first ones only.
+        head_rates: Learning rates for heads on a frozen base. Default: 1e-2,1e-3,3e-3,3e-4 for mlp.
+        budget: Time limit, such as 90s, 10m or 1h. The largest comparison that is expected to fit is run, and the
+            output says what was left out. Default: no limit.
+        folds: Cross-validate: split the rows into this many folds, and test on each of them in turn. Default: one
+            split.
+        max_rows: Use at most this many rows of the file, with the classes in equal proportion to the whole.
+        restart: Delete what the folder holds and start again.
+        cache_dir: Folder of the caches of features and of further-pretrained bases. Default: FULLBAKE_CACHE_DIR, or the
+            user's cache folder.
     """
     from fullbake.comparison.design import DEFAULT_RECIPES
 
     names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT_RECIPES)
     own = None if rates is None else _rates("rates", rates)
     of_heads = None if head_rates is None else _rates("head-rates", head_rates)
-    from fullbake.comparison.compare import compare as run_comparison
+    from fullbake.comparison.compare import compare
 
-    board = run_comparison(
+    board = compare(
         data,
         names,
         out=out_folder,
@@ -102,7 +92,7 @@ def _rates(name: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise RecipeError(
-            "rates are numbers with commas between",
+            "learning rates must be numbers with commas between them",
             where=f"--{name}",
             expected="such as 5e-5,3e-5",
             got=repr(text),
@@ -110,7 +100,7 @@ def _rates(name: str, text: str) -> tuple[float, ...]:
 
 
 def _print_comparison(board: dict[str, Any], folder: Path) -> None:
-    """The leaderboard, the verdict, and where the page lies."""
+    """Print the leaderboard, the verdict, and where the report is."""
     print_table(tables.leaderboard_table(board))
     for line in board["verdict"]["words"]:
         print_line(line)
@@ -118,20 +108,19 @@ def _print_comparison(board: dict[str, Any], folder: Path) -> None:
         print_line(f"left out: {line}")
     for line in board["stamps"]:
         print_line(line)
-    print_line(f"page: {folder / 'report.html'}")
+    print_line(f"report: {folder / 'report.html'}")
     if (folder / "best").is_dir():
         print_line(f"bundle: {folder / 'best'}")
 
 
-def demo(*, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), budget: str = "5m") -> None:
-    """Compare the ways on 1,200 bundled forum comments (eight topics) with the packaged base. No hub needed.
+def demo_command(
+    *, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), budget: str = "5m"
+) -> None:
+    """Compare the ways on 1,200 bundled forum comments with eight topics. Needs no model hub.
 
-    Parameters
-    ----------
-    out_folder: Path
-        Folder for the comparison; an earlier demo there is replaced.
-    budget: str
-        Time to keep to, such as 90s, 5m or 1h.
+    Args:
+        out_folder: Folder for the comparison. An earlier demo in it is replaced.
+        budget: Time limit, such as 90s, 5m or 1h.
     """
     from dataclasses import replace
     from importlib import resources

@@ -1,7 +1,7 @@
-"""The command line: parse, call one function, print.
+"""The `fullbake` command: train, evaluate, predict, inspect, summary, cache, recipes.
 
-Everything heavy is imported inside the commands, so that `--help` loads no torch. The commands that read raw text
-are in `corpuscli`.
+Each command parses its words, calls one function and prints. Heavy libraries are imported inside the commands, so that
+`--help` loads no torch. The commands that read raw text are in `pretrain`, those that compare recipes in `compare`.
 """
 
 import os
@@ -14,8 +14,10 @@ from cyclopts import App, Parameter, validators
 from rich.text import Text
 
 from fullbake import __version__
-from fullbake.cli import compare, pretrain, tables, terminal
+from fullbake.cli import tables, terminal
+from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.options import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_mode
+from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
@@ -36,12 +38,12 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-pretrain.add_to(app)
-compare.add_to(app)
+add_pretraining_commands(app)
+add_comparison_commands(app)
 
 
-@app.command
-def train(
+@app.command(name="train")
+def train_command(
     data: str,
     /,
     *,
@@ -55,21 +57,21 @@ def train(
     cache_dir: Path | None = None,
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
 ) -> None:
-    """Train a classifier on a labelled file and save it as a bundle.
+    """Train a classifier on a labeled file and save it as a bundle.
 
     Args:
-        data: Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
+        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
         out_folder: Folder for the bundle.
-        recipe: A shipped recipe by name (see `fullbake recipes`), a YAML file, or the folder of a bundle, whose recipe is run
-            again. Default: the shipped one that fits --way and --head.
-        overwrite: Replace what stands in the output folder, once the new bundle is complete.
-        checkpoint_every: Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the
-            bundle is done.
-        resume: Go on with the unfinished run, and refuse to start anew. Without it an unfinished run of the same recipe and
-            data is gone on with where there is one.
-        resume_anyway: Go on although the recipe, the data or the installed libraries differ.
-        restart: Throw an unfinished run away and start anew.
-        cache_dir: Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+        recipe: A shipped recipe by name (`fullbake recipes` lists them), a YAML file, or the folder of a bundle, whose
+            recipe is used again. Default: the shipped recipe that fits --way and --head.
+        overwrite: Replace the output when the new one is complete.
+        checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
+            removed when the bundle is complete.
+        resume: Resume the unfinished run; raise an error where there is none. Without this flag an unfinished run of
+            the same recipe and data is resumed where there is one.
+        resume_anyway: Resume although the recipe, the data or the installed libraries have changed.
+        restart: Delete the unfinished run and start again.
+        cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
@@ -87,8 +89,8 @@ def train(
     _print_run(classifier, out_folder)
 
 
-@app.command
-def evaluate(
+@app.command(name="evaluate")
+def evaluate_command(
     bundle: Path,
     data: str,
     /,
@@ -96,28 +98,29 @@ def evaluate(
     json: bool = False,
     flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Score a saved classifier on a labelled file. Columns are those of its training where no other is named.
+    """Score a saved classifier on a labeled file.
+
+    Without --text and --label the columns have the names that they had in training.
 
     Args:
         bundle: Folder that `fullbake train` wrote.
-        data: Labelled rows: .csv, .tsv, .jsonl or .parquet, or the id of a hub data set.
-        json: Print every figure as JSON instead of tables.
+        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
+        json: Print all figures as JSON instead of tables.
     """
     from fullbake.classifier.model import Classifier
-    from fullbake.classifier.predict import evaluate as evaluate_rows
-    from fullbake.classifier.predict import read_as_trained
+    from fullbake.classifier.predict import evaluate, read_as_trained
 
     classifier = Classifier.load(bundle)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
-    scores = evaluate_rows(classifier, dataset)
+    scores = evaluate(classifier, dataset)
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
         print_table(tables.scores_table(scores))
 
 
-@app.command
-def predict(
+@app.command(name="predict")
+def predict_command(
     bundle: Path,
     inputs: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=False)] = (),
     /,
@@ -127,15 +130,17 @@ def predict(
     overwrite: bool = False,
     flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Classify the rows of a file, lines on stdin, or texts. Columns are those of its training where no other is named.
+    """Classify the rows of a file, the lines of stdin, or texts given as arguments.
+
+    Without --text the column has the name that it had in training.
 
     Args:
         bundle: Folder that `fullbake train` wrote.
-        inputs: One file (.csv, .tsv, .jsonl, .parquet), or texts; of a classifier of pairs, one pair. Default: a text a line on
-            stdin.
-        out_file: File for the rows with `predicted`, `score` and `score:<class>` beside them. Default: stdout.
-        prefix: Put before the names of the new columns, where one of them is taken.
-        overwrite: Replace the output file, once the new one is complete.
+        inputs: One file (.csv, .tsv, .jsonl, .parquet), or texts; for a classifier of pairs, the two texts of one pair.
+            Default: one text a line on stdin.
+        out_file: File for the rows with the columns `predicted`, `score` and `score:<class>` added. Default: stdout.
+        prefix: Text before the names of the added columns, for files that have such a column already.
+        overwrite: Replace the output when the new one is complete.
     """
     from fullbake.data.files import FORMATS
     from fullbake.data.plain_text import open_lines
@@ -152,12 +157,12 @@ def predict(
     classifier = Classifier.load(bundle)
     if from_stdin and classifier.columns.text_pair is not None:
         raise DataError(
-            "this classifier reads pairs of texts, and a line is one text",
+            "this classifier needs pairs of texts, but a line of stdin is one text",
             where="stdin",
-            remedy="Give a file with two columns of texts.",
+            remedy="Give a file with two text columns.",
         )
     if from_stdin and sys.stdin.isatty():
-        say("reading a text a line; Ctrl-D ends")
+        say("reading one text a line; press Ctrl-D to end")
     given = flags.model_dump(exclude_none=True)
     table = (
         open_lines(sys.stdin.buffer, column=given.get("text", classifier.columns.text))
@@ -171,7 +176,7 @@ def predict(
 
 
 def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
-    """Scores of texts that were given as arguments, by the way that imports the least."""
+    """Print the scores of texts given as arguments. Use the light engine where it can, as it starts faster."""
     from fullbake.classifier import lightweight
 
     found = lightweight.lightweight_scores(bundle, texts)
@@ -186,32 +191,32 @@ def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
 
 
 def _can_be_read(word: str) -> bool:
-    """Whether a word names a file, or a pipe such as a shell's <(...)."""
+    """Return True if the word names a file, or a pipe such as a shell's <(...)."""
     return os.path.exists(word) and not os.path.isdir(word)
 
 
 def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[str, ...]) -> None:
-    """Texts as arguments are shown, not written; and what names a file was hardly meant as a text."""
+    """Refuse arguments that name files, and --out: texts given as arguments are printed, not written."""
     files = [word for word in inputs if data_suffix(Path(word)) in forms or _can_be_read(word)]
     if files:
         raise DataError(
-            "this is a file, where texts or one file of rows are taken",
+            "this argument is a file, but several arguments must be texts",
             where=files[0],
             expected=f"one file ({', '.join(forms)}), or texts",
             got="several arguments" if len(inputs) > 1 else "a file of another kind",
-            remedy="Score files one at a time; give a file with a text a line on stdin: "
+            remedy="Score one file per command. A file with one text a line goes to stdin: "
             f"fullbake predict BUNDLE < {files[0]}",
         )
     if out_file is not None:
         raise OutputError(
-            "texts that are given as arguments are shown, not written",
+            "texts given as arguments are printed, not written to a file",
             where=f"--out {out_file}",
-            remedy="Give a file, or the texts a line on stdin, or leave --out away.",
+            remedy="Leave --out away, or give the texts in a file or on stdin, one a line.",
         )
 
 
-@app.command
-def inspect(
+@app.command(name="inspect")
+def inspect_command(
     data: str,
     /,
     *,
@@ -221,20 +226,20 @@ def inspect(
     cache_dir: Path | None = None,
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
 ) -> None:
-    """Look at a labelled file before training: labels, lengths, duplicates, likely leaks and mistakes.
+    """Check a labeled file before training: labels, lengths, duplicates, likely leaks and likely mistakes.
 
     Args:
-        data: Labelled rows: .csv, .tsv, .jsonl or .parquet, a folder of such files, or the id of a hub data set.
-        json: Print every fact as JSON instead of tables.
-        plot: File for a picture of the labels and lengths (PNG).
-        suspects: CSV file for the rows in order of how likely their label is wrong, for a person to check. Needs --base, whose
-            features it compares, and `pip install 'fullbake[suspects]'`.
-        cache_dir: Where features of frozen bases are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
+        json: Print all figures as JSON instead of tables.
+        plot: PNG file for a plot of the labels and the lengths.
+        suspects: CSV file that lists the rows with the most doubtful labels first. Check them by hand. Needs --base,
+            whose features it compares, and `pip install 'fullbake[suspects]'`.
+        cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     given = flags.model_dump(exclude_none=True)
     recipe = Recipe.load(**({"base": "none given"} | given))
     if suspects is not None and "base" not in given:
-        raise RecipeError("--suspects compares the features of a base", remedy="Name one: --base demo.")
+        raise RecipeError("--suspects needs a base, whose features it compares", remedy="Name one: --base demo.")
     if suspects is not None:
         from fullbake.classifier.label_errors import require_cleanlab
 
@@ -255,7 +260,7 @@ def inspect(
 
 
 def _limits(recipe: Recipe) -> tuple[Any, int | None]:
-    """What counts the tokens of texts for the base, and the longest input that the base takes, in tokens."""
+    """Return a function that counts the tokens of texts for the base, and the base's longest input in tokens."""
     from functools import partial
 
     from fullbake.models.encoding import count_tokens
@@ -281,11 +286,11 @@ def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | Non
     dataset = read_labeled(data, recipe.data)
     found = find_label_errors(dataset, dataset_features(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
     write_label_errors(path, dataset, found)
-    say(f"suspects: all {len(dataset):,} rows are in {path}, the most suspect first; a person has to judge them")
+    say(f"suspects: {path} lists all {len(dataset):,} rows, the most doubtful labels first; check them by hand")
 
 
-@app.command
-def summary(
+@app.command(name="summary")
+def summary_command(
     base: str,
     /,
     *,
@@ -296,17 +301,17 @@ def summary(
     layers: str | None = None,
     width: str | None = None,
 ) -> None:
-    """Print the layers of a base or a classifier on it: output shapes, parameters, what trains. Needs no weights.
+    """Print the layers of a base, or of a classifier on it, with output shapes and parameter counts. Needs no weights.
 
     Args:
-        base: Folder with a config.json, hub id, or `demo`.
+        base: Folder with a config.json, a hub id, or `demo`.
         way: finetune or frozen. Default: the base alone.
         head: standard, linear or mlp.
         num_labels: Number of classes.
-        pooling: How a linear or mlp head's input is pooled: cls, mean, max or cls+mean. Default: cls, unless the base names
-            its own.
+        pooling: How the token vectors become the input of a linear or mlp head: cls, mean, max or cls+mean. Default:
+            the pooling that the base names, else cls.
         layers: Blocks of an mlp head. Default: 2.
-        width: Units of each block. Default: as wide as the base.
+        width: Units of each block. Default: the hidden size of the base.
     """
     chosen = Recipe.load(base=base, way=way, head=head, pooling=pooling, layers=layers, width=width)
     from fullbake.models.summary import summarize
@@ -314,13 +319,13 @@ def summary(
     print_table(tables.summary_table(summarize(base, way=way, head=chosen.head, num_labels=num_labels)))
 
 
-@app.command
-def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
-    """Show what the cache of frozen features holds, or clear it.
+@app.command(name="cache")
+def cache_command(*, clear: bool = False, cache_dir: Path | None = None) -> None:
+    """Show what the feature cache holds, or clear it.
 
     Args:
-        clear: Remove all of it.
-        cache_dir: Which folder. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+        clear: Delete all entries.
+        cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     from fullbake.core.console import format_size
     from fullbake.training.job import feature_cache
@@ -332,9 +337,9 @@ def cache(*, clear: bool = False, cache_dir: Path | None = None) -> None:
     print_table(tables.cache_table(features))
 
 
-@app.command
-def recipes(name: str | None = None, /) -> None:
-    """List the shipped recipes, or print one as YAML with every field.
+@app.command(name="recipes")
+def recipes_command(name: str | None = None, /) -> None:
+    """List the shipped recipes, or print one of them as YAML with all its fields.
 
     Args:
         name: The recipe to print.
@@ -347,12 +352,16 @@ def recipes(name: str | None = None, /) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the `fullbake` command."""
+    """Run the `fullbake` command and exit with its code.
+
+    Args:
+        arguments: Words of the command line; None takes those of the process.
+    """
     terminal.run(app, arguments)
 
 
 def _print_run(classifier: "Classifier", folder: Path) -> None:
-    """The scores of each part, where the bundle lies, and what the scores are worth."""
+    """Print the scores of each part, warnings that belong to them, and the bundle's folder."""
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
         print_line(tables.scores_headline(part, result))
@@ -362,7 +371,7 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
         print_table(tables.thresholds_table(fitted))
     if "test" not in facts["metrics"]:
         print_line(
-            "No test part: these validation scores also chose the epoch, so they flatter. --test 0.2 holds rows back."
+            "No test part: validation also chose the epoch, so these scores flatter. --test 0.2 holds back test rows."
         )
     for stamp in classifier.stamps:
         print_line(stamp)

@@ -1,6 +1,7 @@
-"""Command-line flags made from a recipe's fields, so that their help is the line under the field, told once.
+"""Make command-line flags from the fields of a recipe.
 
-Words of the command line arrive as text and are parsed where the recipe is validated: one place says what is wrong.
+A flag's help is the line under the field. Values stay text here; the recipe parses and validates them, so that one
+place reports what is wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,11 @@ from fullbake.core.errors import RecipeError
 from fullbake.training.checkpoints import ResumeMode
 
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
-"""The order in which a command's help shows the fields."""
+"""Sections in the order in which a command's help shows them."""
 
 TEXT_FIELDS: Final = ("text", "text_pair", "delimiter", "encoding")
 ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_unlabelled")
-"""Fields that say how rows are read; where a bundle is at hand the columns are those of its training by default."""
+"""Fields that say how labeled rows are read. With a bundle the columns of its training are the default."""
 
 
 COMPARISON_FIELDS: Final = (
@@ -29,25 +30,25 @@ COMPARISON_FIELDS: Final = (
     *("loss", "class_weights", "sampling", "metric"),
     *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),
 )
-"""Fields that may be set for all recipes of a comparison; what tells recipes apart is theirs."""
+"""Fields that may be set for all recipes of a comparison. The others are what the recipes differ in."""
 
 
 def _recipe_fields(names: Sequence[str] | None = None) -> Iterator[tuple[str, str, FieldInfo]]:
-    """(name, section, field) of these leaf fields of a recipe; None: of all."""
+    """Yield (name, section, field) of the named fields of a recipe; None yields all."""
     for name, (section, field) in leaf_fields().items():
         if names is None or name in names:
             yield name, section, field
 
 
 def _stage_fields() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Those of further pretraining; its corpus is a command's argument."""
+    """Yield (name, section, field) of further pretraining, but for the corpus, which is an argument."""
     for name, field in PretrainingConfig.model_fields.items():
         if name != "corpus":
             yield name, "Further pretraining", field
 
 
 def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
-    """A model with fields as optional flags."""
+    """Return a model class that has these fields as optional flags."""
     made: dict[str, Any] = {}
     for name, section, field in fields:
         kind = bool if field.annotation is bool else str
@@ -65,7 +66,7 @@ ComparisonOptions = _flags(_recipe_fields(COMPARISON_FIELDS))
 StageOptions = _flags(_stage_fields())
 
 if TYPE_CHECKING:
-    # mypy cannot look into models that are made at run time
+    # mypy cannot analyze models that are created at run time
     RecipeFlags = BaseModel
     RowFlags = BaseModel
     ComparisonFlags = BaseModel
@@ -80,7 +81,16 @@ else:
 
 
 def resume_mode(required: bool, anyway: bool, restart: bool) -> ResumeMode:
-    """The word for what the three flags say together. Raises RecipeError where more than one is given."""
+    """Return the resume mode that the three flags ask for.
+
+    Args:
+        required: --resume was given.
+        anyway: --resume-anyway was given.
+        restart: --restart was given.
+
+    Raises:
+        RecipeError: More than one of them was given.
+    """
     words: dict[ResumeMode, bool] = {"require": required, "anyway": anyway, "restart": restart}
     asked = [word for word, given in words.items() if given]
     if len(asked) > 1:

@@ -1,4 +1,4 @@
-"""The commands of raw text: `pretrain` a base on it, `pilot` whether that is worth it, `probe` what is forgotten."""
+"""The commands on raw text: `pretrain` (further pretraining), `pilot` (a short trial of it), `probe` (forgetting)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +15,14 @@ from fullbake.training.checkpoints import CheckpointInterval
 PILOT_STEPS = "200"
 
 
-def add_to(app: App) -> None:
-    """Register the commands."""
-    for command in (pretrain, pilot, probe):
-        app.command(command)
+def add_pretraining_commands(app: App) -> None:
+    """Add the commands to the app."""
+    app.command(pretrain_command, name="pretrain")
+    app.command(pilot_command, name="pilot")
+    app.command(probe_command, name="probe")
 
 
-def pretrain(
+def pretrain_command(
     corpus: tuple[Path, ...],
     /,
     *,
@@ -40,41 +41,27 @@ def pretrain(
     cache_dir: Path | None = None,
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Way 1: let a base learn on from raw text (masked words, next sentences), and save it as a base.
+    """Train a base further on raw text (masked words, next sentences) and save it as a new base. This is way 1.
 
-    Parameters
-    ----------
-    corpus: Path
-        Text: .txt files (a paragraph a line, a blank line between documents), or .csv, .tsv, .jsonl, .parquet files
-        with a column of texts (a row is a document).
-    base: str
-        Folder in Hugging Face format, hub id, or `demo`; under --init random a folder with a config.json is enough.
-    out_folder: Path
-        Folder for the new base.
-    recipe: str
-        A recipe whose further pretraining is taken, such as further-pretrain, tapt or sun2019. Default: masked words
-        and next sentences for 3 epochs at length 128, batch 32, rate 5e-5.
-    text: str
-        Column that holds the texts.
-    delimiter: str
-        Field separator of text files. Default: by extension.
-    encoding: str
-        Encoding of text files.
-    keep_out: Path
-        Tables whose texts must not be learned from, such as a test set. May be given several times.
-    overwrite: bool
-        Replace what stands in the output folder, once the new base is complete.
-    checkpoint_every: str
-        Save what is needed to go on every so many steps (50) or minutes (5m). It lies in OUT.unfinished until the base
-        is done.
-    resume: bool
-        Go on with the unfinished run, and refuse to start anew.
-    resume_anyway: bool
-        Go on although the recipe, the corpus or the installed libraries differ.
-    restart: bool
-        Throw an unfinished run away and start anew.
-    cache_dir: Path
-        Where tokenized corpora are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        corpus: Raw text: .txt files (one paragraph a line, a blank line between documents), or .csv, .tsv, .jsonl,
+            .parquet files with a text column (one document a row).
+        base: Folder in Hugging Face format, a hub id, or `demo`. With --init random a folder with a config.json is
+            enough.
+        out_folder: Folder for the new base.
+        recipe: A recipe whose further-pretraining section is used, such as further-pretrain, tapt or sun2019. Default:
+            masked words and next sentences for 3 epochs, length 128, batch 32, learning rate 5e-5.
+        text: Name of the text column.
+        delimiter: Field separator of text files. Default: by the file's ending.
+        encoding: Encoding of text files.
+        keep_out: Files whose texts must not be trained on, such as a test set. Repeat the flag for several files.
+        overwrite: Replace the output folder when the new base is complete.
+        checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
+            removed when the base is complete.
+        resume: Resume the unfinished run; raise an error where there is none.
+        resume_anyway: Resume although the recipe, the corpus or the installed libraries have changed.
+        restart: Delete the unfinished run and start again.
+        cache_dir: Folder of the cache of tokenized corpora. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     stage = _stage(recipe, flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)
@@ -100,7 +87,7 @@ def pretrain(
     print_line(f"Try it: fullbake train train.csv --base {out_folder} --out out/classifier")
 
 
-def pilot(
+def pilot_command(
     corpus: tuple[Path, ...],
     /,
     *,
@@ -113,26 +100,17 @@ def pilot(
     cache_dir: Path | None = None,
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Whether further pretraining is worth the hours: how foreign the text is to the base, and 200 steps of it.
+    """Estimate whether further pretraining is worth its time: how unfamiliar the text is, and a trial of 200 steps.
 
-    Parameters
-    ----------
-    corpus: Path
-        Text, as `fullbake pretrain` takes it; a labelled table is fine.
-    base: str
-        Folder in Hugging Face format, hub id, or `demo`.
-    recipe: str
-        A recipe whose further pretraining is tried.
-    text: str
-        Column that holds the texts.
-    delimiter: str
-        Field separator of text files. Default: by extension.
-    encoding: str
-        Encoding of text files.
-    json: bool
-        Print every figure as JSON instead of tables.
-    cache_dir: Path
-        Where tokenized corpora are kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        corpus: Raw text, as for `fullbake pretrain`. A labeled table is fine too.
+        base: Folder in Hugging Face format, a hub id, or `demo`.
+        recipe: A recipe whose further-pretraining section is tried.
+        text: Name of the text column.
+        delimiter: Field separator of text files. Default: by the file's ending.
+        encoding: Encoding of text files.
+        json: Print all figures as JSON instead of tables.
+        cache_dir: Folder of the cache of tokenized corpora. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     stage = _stage(recipe, {"steps": PILOT_STEPS, "evaluations": "4"} | flags.model_dump(exclude_none=True))
     from fullbake.pretraining.documents import file_source
@@ -148,7 +126,7 @@ def pilot(
         print_line(line)
 
 
-def probe(
+def probe_command(
     target: Path,
     /,
     *,
@@ -157,24 +135,19 @@ def probe(
     json: bool = False,
     cache_dir: Path | None = None,
 ) -> None:
-    """What a base or a classifier's encoder still knows of general text, beside the base it was made from.
+    """Measure what a base, or a classifier's encoder, has forgotten of general text since the base it comes from.
 
-    Parameters
-    ----------
-    target: Path
-        Folder of a base or of a bundle.
-    base: str
-        What it was made from. Default: what its fullbake.json says.
-    text: Path
-        General text (.txt, or a table with a column `text`). Default: bundled English sentences.
-    json: bool
-        Print every figure as JSON instead of a table.
-    cache_dir: Path
-        Where a masked-LM head that had to be trained is kept. Default: FULLBAKE_CACHE_DIR or the user's cache folder.
+    Args:
+        target: Folder of a base or of a bundle.
+        base: The base that it comes from. Default: the one that its fullbake.json names.
+        text: General text: a .txt file, or a table with a column `text`. Default: the bundled English sentences.
+        json: Print all figures as JSON instead of a table.
+        cache_dir: Folder of the cache of masked-LM heads that had to be trained. Default: FULLBAKE_CACHE_DIR, or the
+            user's cache folder.
     """
-    from fullbake.pretraining.forgetting import probe as measure
+    from fullbake.pretraining.forgetting import probe
 
-    found = measure(target, base=base, text=None if text is None else str(text), cache_dir=cache_dir)
+    found = probe(target, base=base, text=None if text is None else str(text), cache_dir=cache_dir)
     if json:
         out.print_json(data=found, ensure_ascii=False)
     else:
@@ -182,5 +155,5 @@ def probe(
 
 
 def _stage(recipe: str | None, given: dict[str, str]) -> PretrainingConfig:
-    """The stage of a recipe, or the plain one, with what the flags say."""
+    """Return the further-pretraining section of a recipe (None: the default one) with the flags applied."""
     return Recipe.load_stage(recipe, **given)

@@ -1,8 +1,6 @@
-"""The facts of labelled texts as the terminal shows them: tables, then what should be known, the warnings first.
+"""Turn results into what the terminal shows: tables of facts, scores, layers, leaderboards and caches.
 
-Results -> what the terminal shows: tables of scores, layers and caches.
-
-Texts and labels are put in as plain text, never as markup: a label may be called `[red]`.
+Texts and labels are inserted as plain text, never as markup, because a label may be called `[red]`.
 """
 
 from collections.abc import Sequence
@@ -13,20 +11,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fullbake.config.problems import TITLES
 from fullbake.core.console import format_size
-from fullbake.data.inspection import Facts, Lengths, describe_finding
+from fullbake.evaluation.metrics import METRICS, metric_title
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fullbake.core.cache import Cache
+    from fullbake.data.inspection import Facts, Lengths
     from fullbake.evaluation.decisions import Decision
     from fullbake.models.summary import Summary
 
 
-def facts_sheet(facts: Facts) -> RenderableType:
-    """Everything about the data, for reading."""
+def facts_sheet(facts: "Facts") -> RenderableType:
+    """Return the facts of labeled texts: size, labels, lengths, scripts, then findings, warnings first."""
+    from fullbake.data.inspection import describe_finding  # loads pyarrow, which --help must not
+
     parts: list[RenderableType] = [Text(_size(facts), style="bold"), _labels(facts), _lengths(facts)]
     if facts.scripts:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in list(facts.scripts.items())[:5] if share >= 0.0005)
@@ -35,18 +35,18 @@ def facts_sheet(facts: Facts) -> RenderableType:
         style = "yellow" if found.severity == "warning" else ""
         parts.append(Text.assemble((f"{found.severity}: ", style), describe_finding(found)))
     if not facts.findings:
-        parts.append(Text("nothing else to be known: no empty, repeated or contradicting rows, no leak that shows"))
+        parts.append(Text("no findings: no empty, repeated or contradicting rows, and no visible leak"))
     return Group(*parts)
 
 
-def _size(facts: Facts) -> str:
+def _size(facts: "Facts") -> str:
     sampled = (
         "" if facts.sampled == facts.rows else f"; words, scripts and tokens are of {facts.sampled:,} sampled rows"
     )
     return f"{facts.source}: {facts.rows:,} rows{sampled}"
 
 
-def _labels(facts: Facts) -> Table:
+def _labels(facts: "Facts") -> Table:
     table = Table(title="Labels" if facts.multi_label else "Classes", title_justify="left")
     table.add_column("label", overflow="fold")
     table.add_column("rows", justify="right")
@@ -56,11 +56,11 @@ def _labels(facts: Facts) -> Table:
     return table
 
 
-def _lengths(facts: Facts) -> Table:
+def _lengths(facts: "Facts") -> Table:
     table = Table(title="Lengths of the texts", title_justify="left")
     for name in ("", "median", "90%", "99%", "longest", "over the limit", "cut off"):
         table.add_column(name, justify="left" if not name else "right")
-    rows: dict[str, Lengths | None] = {"characters": facts.characters, "tokens": facts.tokens}
+    rows: "dict[str, Lengths | None]" = {"characters": facts.characters, "tokens": facts.tokens}
     for name, lengths in rows.items():
         if lengths is not None:
             numbers = (lengths.median, lengths.p90, lengths.p99, lengths.longest)
@@ -74,12 +74,12 @@ WIDEST_CONFUSION = 12
 
 
 def scores_table(result: dict[str, Any]) -> RenderableType:
-    """`metrics.score`'s figures as tables: overall, per class with 95% intervals, and a small confusion matrix."""
+    """Return the scores of `evaluation.metrics.score`: overall, per class, and the confusion matrix where it is small."""
     parts: list[RenderableType] = [_overall(result), _per_class(result)]
     if result["confusion_matrix"] is not None and len(result["per_class"]) <= WIDEST_CONFUSION:
         parts.append(_confusion(result))
     if "calibration" in result:
-        parts.append(Text(f"expected calibration error: {result['calibration_line']['ece']:.4f}"))
+        parts.append(Text(f"expected calibration error: {result['calibration']['ece']:.4f}"))
     return Group(*parts)
 
 
@@ -89,12 +89,10 @@ def _overall(result: dict[str, Any]) -> Table:
     table.add_column("figure", overflow="fold")
     table.add_column("value", justify="right")
     table.add_column("95% interval")
-    for name, title in TITLES.items():
-        if name not in result["overall"]:
-            continue
-        of_one = positive is not None and name in ("roc_auc", "average_precision")
-        figure = result["overall"][name]
-        table.add_row(Text(f"{title} of {positive!r}" if of_one else title), _value(figure), _interval(figure))
+    for name, figure in result["overall"].items():
+        of_one = positive is not None and name in METRICS and METRICS[name].one_vs_rest
+        title = f"{metric_title(name)} of {positive!r}" if of_one else metric_title(name)
+        table.add_row(Text(title), _value(figure), _interval(figure))
     return table
 
 
@@ -112,7 +110,7 @@ def _per_class(result: dict[str, Any]) -> Table:
 
 def _confusion(result: dict[str, Any]) -> Table:
     names = [row["label"] for row in result["per_class"]]
-    table = Table(title="Confusion: a row a true class, a column a predicted one", title_justify="left")
+    table = Table(title="Confusion matrix: true class by row, predicted class by column", title_justify="left")
     table.add_column("", overflow="fold")
     for name in names:
         table.add_column(Text(name), justify="right", overflow="fold")
@@ -127,7 +125,7 @@ def _value(figure: dict[str, Any]) -> Text:
 
 
 def _interval(figure: dict[str, Any]) -> Text:
-    """The interval, or the reason why there is no value."""
+    """Return the interval, or the reason why there is no value."""
     if figure["value"] is None:
         return Text(figure["reason"], style="dim")
     return Text("" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}")
@@ -140,25 +138,24 @@ def _with_interval(figure: dict[str, Any]) -> Text:
 
 
 def scores_headline(part: str, result: dict[str, Any]) -> str:
-    """One line for a part's scores."""
+    """Return one line with the main scores of a part (train, validation, test)."""
     names = ("accuracy", "f1_macro", "log_loss")
     if result["confusion_matrix"] is None:
         names = ("f1_macro", "f1_micro", "log_loss")
     shown = {name: result["overall"][name]["value"] for name in names}
-    figures = "  ".join(f"{TITLES[name]} {value:.4f}" for name, value in shown.items() if value is not None)
+    figures = "  ".join(f"{metric_title(name)} {value:.4f}" for name, value in shown.items() if value is not None)
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
 
 
 def calibration_line(facts: dict[str, Any]) -> str:
-    """One line for what the temperature did on the rows it was fitted on."""
+    """Return one line that says how the temperature changed the calibration error of the validation rows."""
     before, after = (facts[key]["ece"] for key in ("before", "after"))
-    return (
-        f"calibrated by temperature {facts['temperature']:.3f}: expected calibration error {before:.4f} to {after:.4f}"
-    )
+    worse = " (worse)" if after > before else ""
+    return f"temperature {facts['temperature']:.3f}: validation calibration error {before:.4f} before, {after:.4f} after{worse}"
 
 
 def thresholds_table(entries: Sequence[dict[str, Any]]) -> Table:
-    """The threshold of each label, and what it reaches on the rows it was fitted on."""
+    """Return the threshold of each label, with its precision, recall and F1 on the validation rows."""
     table = Table(title="Thresholds, fitted on validation", title_justify="left")
     table.add_column("label", overflow="fold")
     for name in ("threshold", "support", "precision", "recall", "F1"):
@@ -170,21 +167,26 @@ def thresholds_table(entries: Sequence[dict[str, Any]]) -> Table:
 
 
 def predictions_table(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:
-    """Texts with their class, or all their labels, and its score. probabilities: (rows, classes); a pair of texts is
-    one row."""
+    """Return texts with their predicted labels and the scores of these.
+
+    Args:
+        decision: The rule that turns probabilities into labels.
+        texts: One text a row, or the two texts of the only row.
+        probabilities: (rows, classes).
+    """
     table = Table()
     for name in ("text", "predicted", "score"):
         table.add_column(name)
     shown = [" | ".join(texts)] if len(probabilities) < len(texts) else texts
-    for text, row, decided in zip(shown, probabilities, decision.decide(probabilities), strict=True):
-        ids = [place for place, held in enumerate(decided) if held] if decided.ndim else [int(decided)]
+    decided = decision.problem.label_ids(decision.decide(probabilities))
+    for text, row, ids in zip(shown, probabilities, decided, strict=True):
         names = ", ".join(decision.label_names[place] for place in ids) or "none"
         table.add_row(Text(text), Text(names, style="bold"), ", ".join(f"{row[place]:.3f}" for place in ids))
     return table
 
 
 def summary_table(result: "Summary") -> RenderableType:
-    """A line a layer, and the three totals."""
+    """Return one row a layer, and the totals of parameters."""
     table = Table()
     for name in ("layer", "kind", "output shape"):
         table.add_column(name)
@@ -203,11 +205,11 @@ def summary_table(result: "Summary") -> RenderableType:
 
 
 def leaderboard_table(board: dict[str, Any]) -> Table:
-    """Recipes by their mean on test, the best first, with 95% intervals and costs; then those without a score."""
+    """Return the recipes of a leaderboard by their mean test score, best first, then those without a score."""
     metric = board["metric"]
     table = Table()
     table.add_column("recipe", overflow="fold")
-    table.add_column(f"{TITLES.get(metric, metric)} on test", no_wrap=True)
+    table.add_column(f"{metric_title(metric)} on test", no_wrap=True)
     for name in ("training", "rows/s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
@@ -232,7 +234,7 @@ def leaderboard_table(board: dict[str, Any]) -> Table:
 
 
 def left_out_besides_recipes(board: dict[str, Any]) -> list[str]:
-    """What a comparison left out for lack of time, but for recipes: each of those has its reason in its own entry."""
+    """Return what a comparison left out for lack of time, without recipes: the leaderboard gives their reasons."""
     names = tuple(f"{entry['name']}: " for entry in board["recipes"])
     return [line for line in board["design"]["left_out"] if not line.startswith(names)]
 
@@ -243,7 +245,7 @@ def _mean(entry: dict[str, Any], metric: str) -> float:
 
 
 def _standing(entry: dict[str, Any], board: dict[str, Any]) -> str:
-    """Where a recipe stands to the one with the best mean."""
+    """Return how a recipe compares with the one that has the best mean."""
     best, name = board["verdict"]["best"], entry["name"]
     taken = "recommended; " if name == board["verdict"]["recommended"] else ""
     if name == best:
@@ -253,7 +255,7 @@ def _standing(entry: dict[str, Any], board: dict[str, Any]) -> str:
 
 
 def cache_table(features: "Cache") -> RenderableType:
-    """The cache's entries, the last used first, and how full it is."""
+    """Return the entries of a cache, the last used first, and its size."""
     entries = features.entries()
     table = Table()
     for name in ("key", "features", "size", "last used"):
@@ -268,7 +270,7 @@ def cache_table(features: "Cache") -> RenderableType:
 
 
 def pretraining_table(about: dict[str, Any]) -> Table:
-    """What a new base's fullbake.json says of its losses, before and after."""
+    """Return the losses of a further pretraining before and after. `about` is the new base's fullbake.json."""
     start, end = about["start"], next(entry for entry in about["history"] if entry["best"])
     table = _before_and_after(f"{about['base']} after {end['step']:,} of {about['steps']:,} steps")
     _compare(table, start, end, "mlm_loss", "held-out text: masked-LM loss")
@@ -281,20 +283,20 @@ def pretraining_table(about: dict[str, Any]) -> Table:
 
 
 def pilot_table(facts: dict[str, Any]) -> Table:
-    """A pilot's figures."""
+    """Return the figures of a pilot of further pretraining."""
     table = _before_and_after(f"a pilot of {facts['steps']:,} steps")
-    for name, title in (("pieces_per_word", "pieces per word"), ("unknown_share", "share of unknown pieces")):
+    for name, title in (("pieces_per_word", "tokens per word"), ("unknown_share", "share of unknown tokens")):
         values = facts[name]
-        table.add_row(f"{title}, general text and this", f"{values['general']:.4f}", f"{values['domain']:.4f}", "")
+        table.add_row(f"{title}: general text, this text", f"{values['general']:.4f}", f"{values['domain']:.4f}", "")
     _compare(table, facts["start"], facts["end"], "mlm_loss", "held-out text: masked-LM loss")
     if facts["head_alone"] is not None:
-        table.add_row("held-out text: a new head alone", "", f"{facts['head_alone']:.4f}", "")
+        table.add_row("held-out text: only the head trained", "", f"{facts['head_alone']:.4f}", "")
     _compare(table, facts["start"], facts["end"], "general_mlm_loss", "general text: masked-LM loss")
     return table
 
 
 def probe_table(found: dict[str, Any]) -> Table:
-    """What `probing.probe` found."""
+    """Return what `pretraining.forgetting.probe` measured."""
     table = _before_and_after(f"{found['words']:,} masked words of general text; before: {found['base']}")
     _compare(table, found["before"], found["after"], "mlm_loss", "masked-LM loss (nats)")
     _compare(table, found["before"], found["after"], "mlm_accuracy", "masked words right")

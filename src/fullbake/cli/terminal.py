@@ -1,6 +1,7 @@
-"""The terminal: results go to stdout, everything else to stderr, an error as one paragraph and an exit code.
+"""Write to the terminal: results to stdout, messages and errors to stderr, and the exit code.
 
-Exit codes: 0 done, 1 a fault, 2 the user's mistake, 130 Ctrl-C.
+Exit codes: 0 done, 1 a fault, 2 a mistake that the user can mend, 128 plus the signal's number after a signal (130
+after Ctrl-C).
 """
 
 import logging
@@ -19,30 +20,36 @@ from fullbake.core.errors import Error, Interrupted
 
 out = Console()
 PIPED_WIDTH = 160
-"""Columns of a table that goes to a file or a pipe, where no screen's edge should cut it."""
+"""Width in characters of a table that goes to a file or a pipe."""
 
 
 def print_table(result: RenderableType) -> None:
-    """A table, as wide as the screen, or wide where there is none."""
+    """Print a table on stdout, as wide as the screen (PIPED_WIDTH characters where stdout is no terminal)."""
     if not out.is_terminal:
         out.width = PIPED_WIDTH
     out.print(result)
 
 
 def print_line(line: str | Text) -> None:
-    """A line of the result: plain text, never broken."""
+    """Print one line on stdout as plain text, never wrapped."""
     out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def run(app: App, arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name (None: the process's own) and exit with its code."""
+    """Run the command that the arguments name, and exit with its code.
+
+    Args:
+        app: The application with all commands.
+        arguments: Words of the command line; None takes those of the process.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug, quiet = (_taken(arguments, flag) for flag in ("--debug", "--quiet"))
+    debug, quiet = (_take_flag(arguments, flag) for flag in ("--debug", "--quiet"))
     _show_log(quiet)
     sys.exit(_run(app, arguments, debug))
 
 
-def _taken(arguments: list[str], flag: str) -> bool:
+def _take_flag(arguments: list[str], flag: str) -> bool:
+    """Remove the flag from the arguments. Return whether it was there."""
     found = flag in arguments
     while flag in arguments:
         arguments.remove(flag)
@@ -50,6 +57,7 @@ def _taken(arguments: list[str], flag: str) -> bool:
 
 
 def _run(app: App, arguments: list[str], debug: bool) -> int:
+    """Run a command, print its error if there is one, and return the exit code."""
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -59,8 +67,10 @@ def _run(app: App, arguments: list[str], debug: bool) -> int:
     except Interrupted as stop:
         return _fail(_stopped(stop), 128 + stop.signal)
     except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C. Nothing half-written was left behind.", 130)
-    except BrokenPipeError:  # who read stdout has gone; Python would complain again when it flushes at the end
+        return _fail("stopped by Ctrl-C. No incomplete file was left behind.", 130)
+    except (
+        BrokenPipeError
+    ):  # stdout was closed by its reader; without this Python fails once more when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -70,11 +80,11 @@ def _run(app: App, arguments: list[str], debug: bool) -> int:
 
 
 def _stopped(stop: Interrupted) -> str:
-    return f"{stop}, as asked. It is saved in {stop.saved}; the same command goes on from there."
+    return f"{stop}, on request. A checkpoint is in {stop.saved}; the same command resumes from it."
 
 
 def _fail(message: str, code: int, debug: bool = False) -> int:
-    """Print an error as one paragraph, its lines set in under the first; with `debug`, the traceback before it."""
+    """Print an error as one paragraph on stderr, after its traceback if `debug`. Return the exit code."""
     if debug:
         traceback.print_exc()
     who = f"process {runtime.rank()}: " if runtime.world_size() > 1 else ""
@@ -83,17 +93,16 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
 
 
 class _Lines(logging.Handler):
-    """Log records as unbroken lines on stderr."""
+    """Print log records on stderr, one line each, never wrapped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
+        """Print one record."""
         sign = ("warning: ", "yellow") if record.levelno >= logging.WARNING else ""
         err.print(Text.assemble(sign, record.getMessage()), soft_wrap=True)
 
 
 def _show_log(quiet: bool) -> None:
-    """Lines of the run on stderr. Of several processes that train together the first one speaks; errors come from
-    each."""
+    """Print the lines of the logger `fullbake` on stderr. Of several training processes only the first prints them."""
     alone = runtime.rank() == 0
     quiet, out.quiet = quiet or not alone, not alone
     logger = logging.getLogger("fullbake")
