@@ -1,4 +1,4 @@
-"""Small bases with random weights, one folder for each encoder family, built without a hub.
+"""Small bases with random weights, one folder per encoder family, built without a hub.
 
 A folder holds what a real one does: config.json, model.safetensors, tokenizer.json, tokenizer_config.json.
 The vocabularies are composed, not trained (the trainers' tie-breaking is not fixed between runs), so the same
@@ -26,6 +26,11 @@ FAMILIES = (
     "mpnet",
     "xlm-roberta",
 )
+"""Families that tests run through."""
+
+COPIED_FAMILIES = ("camembert",)
+"""Families that `make_base` knows too. transformers copies their code from another one, so only
+`tests/models/test_families.py` takes them."""
 
 WORDS = """
 the a an and or not is are was be to of in on at for with from by this that it you he she we they my
@@ -40,6 +45,9 @@ also more most than then now new old first last long little own other right big 
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Families that count positions from the padding id + 1, so their config states two more than a text can have."""
+
 
 def make_base(
     family: str,
@@ -52,11 +60,20 @@ def make_base(
     seed: int = 0,
     **overrides: Any,
 ) -> Path:
-    """Write a random-weight base of the family into `folder` and return the folder.
+    """Write a random-weight base of a family into a folder.
 
-    positions: usable tokens (what the config says is two more for RoBERTa, XLM-R and MPNet). pooler: whether
-    the weights hold one, where the family's base has one. overrides: further config fields, named as the
-    config does.
+    Args:
+        family: One of FAMILIES or COPIED_FAMILIES.
+        folder: Where to write; it is made if it does not exist.
+        hidden_size: Width of the token vectors.
+        layers: Number of layers.
+        positions: Longest text in tokens, special ones included.
+        pooler: Whether the weights hold a pooler, if the family's base has one.
+        seed: Of the random weights.
+        **overrides: Further config fields, named as the config names them.
+
+    Returns:
+        The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(family)
@@ -71,9 +88,7 @@ def make_base(
 
 
 def make_encoder(config: Any, seed: int) -> Any:
-    """The bare encoder of a config; biases and norms are random too, so that no fault hides behind a 0 or a
-    1.
-    """
+    """Return the bare encoder of a config. Biases and norms are random too, so no fault hides behind a 0 or a 1."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = AutoModel.from_config(config)
@@ -84,14 +99,18 @@ def make_encoder(config: Any, seed: int) -> Any:
 
 
 def make_config(family: str, tokenizer: Any, *, hidden_size: int, layers: int, positions: int, **overrides: Any) -> Any:
-    """A small config of the family that fits the tokenizer."""
+    """Return a small config of the family that fits the tokenizer. Arguments as in `make_base`."""
     fields = _sizes(family, hidden_size, layers)
     fields["vocab_size"] = len(tokenizer)
-    fields["max_position_embeddings"] = positions + 2 * (family in ("roberta", "xlm-roberta", "mpnet"))
+    fields["max_position_embeddings"] = positions + 2 * (family in _OFFSET_POSITIONS)
     fields["pad_token_id"] = tokenizer.pad_token_id
     fields |= _family_fields(family, tokenizer, hidden_size)
-    model_type = "deberta-v2" if family == "deberta-v3" else family
-    return AutoConfig.for_model(model_type, **(fields | overrides))
+    return AutoConfig.for_model(model_type(family), **(fields | overrides))
+
+
+def model_type(family: str) -> str:
+    """Return what config.json calls the family: DeBERTa v3 is version 2 with other settings."""
+    return "deberta-v2" if family == "deberta-v3" else family
 
 
 def _sizes(family: str, hidden_size: int, layers: int) -> dict[str, Any]:
@@ -112,6 +131,7 @@ def _family_fields(family: str, tokenizer: Any, hidden_size: int) -> dict[str, A
     special: dict[str, dict[str, Any]] = {
         "roberta": ends | {"type_vocab_size": 1},
         "xlm-roberta": ends | {"type_vocab_size": 1},
+        "camembert": ends | {"type_vocab_size": 1},
         "mpnet": ends,
         "electra": {"embedding_size": hidden_size // 2},
         "albert": ends | {"embedding_size": hidden_size // 2},
@@ -128,34 +148,34 @@ def _family_fields(family: str, tokenizer: Any, hidden_size: int) -> dict[str, A
 
 
 def make_tokenizer(family: str) -> Any:
-    """The family's own tokenizer class over a composed vocabulary of letters and the words in `WORDS`."""
+    """Return the family's own tokenizer class over a composed vocabulary of letters and the words in WORDS."""
     if family in ("bert", "electra"):
-        return transformers.BertTokenizer(vocab=_wordpiece(_BERT_SPECIALS))
+        return transformers.BertTokenizer(vocab=_wordpiece_vocabulary(_BERT_SPECIALS))
     if family == "distilbert":
-        vocab = _wordpiece(_BERT_SPECIALS)
+        vocab = _wordpiece_vocabulary(_BERT_SPECIALS)
         return transformers.BertTokenizer(vocab=vocab, model_input_names=["input_ids", "attention_mask"])
     if family == "mpnet":
-        return transformers.MPNetTokenizer(vocab=_wordpiece(("<s>", "<pad>", "</s>", "[UNK]", "<mask>")))
+        return transformers.MPNetTokenizer(vocab=_wordpiece_vocabulary(("<s>", "<pad>", "</s>", "[UNK]", "<mask>")))
     if family == "roberta":
         vocab, merges = _byte_pairs(_ROBERTA_SPECIALS)
         return transformers.RobertaTokenizer(vocab=vocab, merges=merges)
     if family == "modernbert":
-        return _modernbert_tokenizer()
+        return _make_modernbert_tokenizer()
     if family == "albert":
-        return transformers.AlbertTokenizer(vocab=_pieces(("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")))
-    if family == "xlm-roberta":
-        return transformers.XLMRobertaTokenizer(vocab=_pieces(_ROBERTA_SPECIALS))
+        return transformers.AlbertTokenizer(vocab=_unigram_pieces(("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")))
+    if family in ("xlm-roberta", "camembert"):
+        return transformers.XLMRobertaTokenizer(vocab=_unigram_pieces(_ROBERTA_SPECIALS))
     if family in ("deberta-v2", "deberta-v3"):
-        vocab = _pieces(("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"))
-        return transformers.DebertaV2Tokenizer(vocab=vocab, unk_id=3, do_lower_case=False)
-    raise ValueError(f"no such family: {family}. There is: {', '.join(FAMILIES)}.")
+        pieces = _unigram_pieces(("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"))
+        return transformers.DebertaV2Tokenizer(vocab=pieces, unk_id=3, do_lower_case=False)
+    raise ValueError(f"no such family: {family}. There is: {', '.join(FAMILIES + COPIED_FAMILIES)}.")
 
 
 def _words() -> list[str]:
     return sorted(set(WORDS))
 
 
-def _wordpiece(specials: tuple[str, ...]) -> dict[str, int]:
+def _wordpiece_vocabulary(specials: tuple[str, ...]) -> dict[str, int]:
     characters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [*specials, *characters, *(f"##{character}" for character in characters)]
     pieces += [word for word in _words() if len(word) > 1]
@@ -163,7 +183,8 @@ def _wordpiece(specials: tuple[str, ...]) -> dict[str, int]:
     return {piece: index for index, piece in enumerate(pieces)}
 
 
-def _pieces(specials: tuple[str, ...]) -> list[tuple[str, float]]:
+def _unigram_pieces(specials: tuple[str, ...]) -> list[tuple[str, float]]:
+    """Return (piece, log probability) of special tokens, characters and words."""
     characters = string.ascii_letters + string.digits + string.punctuation
     pieces = [(piece, 0.0) for piece in specials] + [("▁", -3.0)]
     pieces += [(character, -6.0) for character in characters]
@@ -171,7 +192,7 @@ def _pieces(specials: tuple[str, ...]) -> list[tuple[str, float]]:
 
 
 def _byte_pairs(specials: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Byte-level BPE: the 256 bytes, and merges that build each word, leading space first, from the left."""
+    """Return a vocabulary of the 256 bytes, and merges that build each word from the left, leading space first."""
     pieces = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     merges: dict[tuple[str, str], None] = {}
     for word in _words():
@@ -183,9 +204,8 @@ def _byte_pairs(specials: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[s
     return {piece: index for index, piece in enumerate(pieces)}, list(merges)
 
 
-def _modernbert_tokenizer() -> Any:
-    specials = _BERT_SPECIALS
-    vocab, merges = _byte_pairs(specials)
+def _make_modernbert_tokenizer() -> Any:
+    vocab, merges = _byte_pairs(_BERT_SPECIALS)
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
