@@ -134,7 +134,7 @@ def test_another_text_column(classifier: Classifier, tmp_path: Path) -> None:
 def test_existing_target_is_kept_unless_told(classifier: Classifier, tmp_path: Path) -> None:
     source, target = write_form(tmp_path / "rows.csv"), tmp_path / "scored.csv"
     target.write_text("mine")
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="exists already"):
         predict_file(classifier, source, target)
     assert target.read_text() == "mine"
     predict_file(classifier, source, target, overwrite=True)

@@ -24,8 +24,8 @@ def keys(cache: Cache) -> list[str]:
     return [entry.key for entry in cache.entries()]
 
 
-def age(cache: Cache, *ordered: str) -> None:
-    """Sets the last use, the first named the longest ago."""
+def set_last_use(cache: Cache, *ordered: str) -> None:
+    """Set the time of each entry's last use, from the oldest to the latest."""
     for number, key in enumerate(ordered):
         os.utime(cache.root / key / storage.SEAL_FILE, (1_000_000 + number, 1_000_000 + number))
 
@@ -61,26 +61,26 @@ def test_a_failed_put_leaves_nothing(cache: Cache) -> None:
     assert os.listdir(cache.root) == []
 
 
-def test_the_least_recently_used_go_first(cache: Cache) -> None:
+def test_least_recently_used_entries_are_evicted_first(cache: Cache) -> None:
     for key in ("a", "b", "c"):
         keep(cache, key, 2500)
-    age(cache, "a", "b", "c")
-    assert cache.get("a") is not None  # use makes it the youngest
+    set_last_use(cache, "a", "b", "c")
+    assert cache.get("a") is not None  # reading it counts as use
     assert keys(cache) == ["a", "c", "b"]
     keep(cache, "d", 4000)
     assert sorted(keys(cache)) == ["a", "c", "d"]
     assert sum(entry.size for entry in cache.entries()) <= cache.limit_bytes
 
 
-def test_no_more_goes_than_must(cache: Cache) -> None:
+def test_no_more_is_evicted_than_needed(cache: Cache) -> None:
     for key in ("a", "b", "c"):
         keep(cache, key, 2500)
-    age(cache, "a", "b", "c")
+    set_last_use(cache, "a", "b", "c")
     keep(cache, "d", 2500)
     assert sorted(keys(cache)) == ["b", "c", "d"]
 
 
-def test_an_entry_beyond_the_bound_is_not_kept_and_costs_the_others_nothing(
+def test_an_entry_beyond_the_bound_is_not_kept_and_evicts_nothing(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(cache, "a")
@@ -119,7 +119,7 @@ def test_a_damaged_entry_is_listed_and_can_be_evicted(cache: Cache) -> None:
     assert keys(cache) == ["b"]
 
 
-def test_the_first_to_put_a_key_stands(cache: Cache) -> None:
+def test_the_first_process_to_put_a_key_wins(cache: Cache) -> None:
     with cache.put("a", "mine") as folder:
         storage.write_bytes(folder / "x", b"mine")
         with cache.put("a", "theirs") as other:
@@ -129,11 +129,11 @@ def test_the_first_to_put_a_key_stands(cache: Cache) -> None:
     assert (found / "x").read_bytes() == b"theirs"
 
 
-def test_clearing_tells_the_bytes_and_leaves_nothing(cache: Cache) -> None:
+def test_clearing_returns_the_bytes_and_leaves_nothing(cache: Cache) -> None:
     keep(cache, "a")
     keep(cache, "b")
-    held = sum(entry.size for entry in cache.entries())
-    assert cache.clear() == held > 2000
+    total = sum(entry.size for entry in cache.entries())
+    assert cache.clear() == total > 2000
     assert [name for name in os.listdir(cache.root) if name != ".lock"] == []
     assert cache.clear() == 0
 
@@ -144,7 +144,7 @@ def test_a_key_is_a_plain_name(cache: Cache, key: str) -> None:
         cache.get(key)
 
 
-def test_a_kill_while_putting_leaves_nothing_that_counts(cache: Cache) -> None:
+def test_a_kill_while_putting_leaves_no_entry(cache: Cache) -> None:
     code = """
 import os, signal, sys
 from fullbake.core.cache import Cache
@@ -161,7 +161,7 @@ with Cache(sys.argv[1], 10_000).put("dead", "") as folder:
     assert sorted(os.listdir(cache.root)) == [".lock", "other"]
 
 
-def test_processes_share_a_cache_that_is_too_small_for_them(cache: Cache) -> None:
+def test_processes_share_a_cache_that_is_too_small_for_all_entries(cache: Cache) -> None:
     code = """
 import random, sys
 from fullbake.core.cache import Cache
@@ -177,7 +177,7 @@ for turn in range(40):
         try:
             content = (found / "x").read_bytes()
         except FileNotFoundError:
-            continue  # evicted since: as documented
+            continue  # evicted meanwhile, as documented
         assert content == key.encode() * 1000
     assert sum(entry.size for entry in cache.entries()) <= 10_000 + 2500
 """
@@ -191,43 +191,43 @@ for turn in range(40):
     assert all(not name.endswith(".partial") for name in os.listdir(cache.root))
 
 
-def grow(cache: Cache, key: str, content: bytes, *, die: bool = False) -> list[str]:
-    """Adds a file to what grows under the key; returns what was there."""
-    with cache.growing(key, "grown", len(content)) as folder:
+def put_part(cache: Cache, key: str, content: bytes, *, fail: bool = False) -> list[str]:
+    """Add a file to the unfinished entry of the key; return the names of the files that were there before."""
+    with cache.put_resumable(key, "made of parts", len(content)) as folder:
         assert folder is not None
-        there = sorted(path.name for path in folder.iterdir())
-        storage.write_bytes(folder / f"part-{len(there)}", content)
-        if die:
+        before = sorted(path.name for path in folder.iterdir())
+        storage.write_bytes(folder / f"part-{len(before)}", content)
+        if fail:
             raise ZeroDivisionError
-    return there
+    return before
 
 
-def test_what_was_left_half_made_is_gone_on_with(cache: Cache) -> None:
+def test_an_unfinished_entry_is_resumed(cache: Cache) -> None:
     with pytest.raises(ZeroDivisionError):
-        grow(cache, "a", b"one", die=True)
+        put_part(cache, "a", b"one", fail=True)
     assert cache.get("a") is None
     assert cache.entries() == []
-    assert grow(cache, "a", b"two") == ["part-0"]
+    assert put_part(cache, "a", b"two") == ["part-0"]
     found = cache.get("a")
     assert found is not None
     assert [(found / f"part-{number}").read_bytes() for number in (0, 1)] == [b"one", b"two"]
-    with cache.growing("a", "again") as folder:
+    with cache.put_resumable("a", "again") as folder:
         assert folder is None
 
 
-def test_growing_asks_the_disk_first(cache: Cache) -> None:
-    with pytest.raises(SpaceFault), cache.growing("a", "", 10**18):
+def test_free_space_is_checked_before_an_entry_is_made(cache: Cache) -> None:
+    with pytest.raises(SpaceFault), cache.put_resumable("a", "", 10**18):
         pytest.fail("there is no such disk")
 
 
-def test_what_nobody_goes_on_with_is_forgotten(cache: Cache) -> None:
+def test_abandoned_entries_are_removed_after_two_weeks(cache: Cache) -> None:
     for key in ("old", "new"):
         with pytest.raises(ZeroDivisionError):
-            grow(cache, key, b"x", die=True)
+            put_part(cache, key, b"x", fail=True)
     old = cache.root / "old.growing"
     for path in (old, *old.iterdir()):
         os.utime(path, (1_000_000, 1_000_000))
-    grow(cache, "third", b"x")
+    put_part(cache, "third", b"x")
     assert not old.exists()
     assert (cache.root / "new.growing").exists()
     cache.clear()

@@ -1,4 +1,4 @@
-"""Hashes tell apart whatever differs, and a folder's faults are named file by file."""
+"""Hashes differ for whatever differs, and a folder's faults are named file by file."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 def typed(value: object) -> object:
-    """Equal only for values of equal types: Python holds 1, 1.0 and True equal, and 0.0 equal to -0.0."""
+    """Return what is equal only for values of equal types: for Python 1 == 1.0 == True, and 0.0 == -0.0."""
     if isinstance(value, list):
         return ("list", tuple(map(typed, value)))
     if isinstance(value, dict):
@@ -28,7 +28,7 @@ def typed(value: object) -> object:
 
 
 @given(VALUES, VALUES)
-def test_fingerprints_agree_exactly_where_values_do(left: object, right: object) -> None:
+def test_fingerprints_are_equal_exactly_if_values_are(left: object, right: object) -> None:
     assert (fingerprint(left) == fingerprint(right)) == (typed(left) == typed(right))
     assert fingerprint(left) == fingerprint(left)
 
@@ -59,13 +59,13 @@ def test_fingerprints_do_not_depend_on_order_or_memory_layout() -> None:
     assert fingerprint([1, 2]) == fingerprint((1, 2))
 
 
-def test_a_fingerprint_is_the_same_tomorrow() -> None:
+def test_fingerprints_do_not_change_between_versions() -> None:
     value = fingerprint("text", 1, 2.5, None, True, b"x", [1, "a"], {"k": 3}, np.arange(3, dtype=np.int64))
     assert value == "08d40e3f93c42a1025ce216c5ba0074cd91886f387df1c85e9cd538f11a2cd02"
 
 
 @pytest.mark.parametrize("part", [object(), {1: 2}, {1, 2}, np.array([object()]), np.int64(1), Path("a")])
-def test_what_cannot_be_told_apart_safely_is_refused(part: object) -> None:
+def test_values_of_other_types_are_refused(part: object) -> None:
     with pytest.raises(TypeError, match="cannot fingerprint"):
         fingerprint("before", part)
 
@@ -103,7 +103,7 @@ def test_every_fault_is_named(folder: Path) -> None:
     assert "sub/b.bin is damaged (2 bytes, 4 when it was written)" in find_file_faults(folder, recorded)
 
 
-def test_optional_files_may_change_go_and_come(folder: Path) -> None:
+def test_optional_files_may_change_vanish_and_appear(folder: Path) -> None:
     recorded = hash_files(folder)
     (folder / "a.json").unlink()
     (folder / "history.png").write_text("new")

@@ -1,4 +1,4 @@
-"""A target is whole or as it was: exceptions, kills at every step, a full disk, other processes."""
+"""A target is complete or as it was, after exceptions, kills at every step, a full disk, other processes."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ def fill(folder: Path, version: str) -> None:
 
 
 def version_of(folder: Path) -> str:
-    """The version a folder holds, which must be whole."""
+    """Return the version that a folder holds, which must be complete."""
     assert names(folder) == ["a.json", "b.safetensors"]
     version = storage.read_json(folder / "a.json")
     assert storage.read_tensors(folder / "b.safetensors")["x"].tolist() == [len(version)] * 3
@@ -38,7 +38,7 @@ def version_of(folder: Path) -> str:
 
 
 def fail(target: Path, error: BaseException, *, overwrite: bool = False) -> None:
-    """Fills a staging folder and raises."""
+    """Fill a staging folder and raise."""
     with storage.staged(target, overwrite=overwrite) as folder:
         fill(folder, "new")
         raise error
@@ -47,7 +47,7 @@ def fail(target: Path, error: BaseException, *, overwrite: bool = False) -> None
 # Staging
 
 
-def test_a_folder_appears_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_a_folder_appears_complete_and_leaves_nothing_beside(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "target"
     with storage.staged(target) as folder:
         fill(folder, "one")
@@ -80,7 +80,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["mine.txt"]
 
 
-def test_an_empty_folder_is_taken_and_overwrite_replaces(tmp_path: Path) -> None:
+def test_an_empty_folder_is_used_and_overwrite_replaces_a_full_one(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     for version in ("one", "two"):
@@ -99,7 +99,7 @@ def test_a_link_is_followed_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
 
 
-def test_places_that_cannot_be_replaced_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_that_cannot_be_replaced_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = tmp_path / "work" / "inner"
     inner.mkdir(parents=True)
     (tmp_path / "file").write_text("x")
@@ -113,7 +113,7 @@ def test_places_that_cannot_be_replaced_are_refused(tmp_path: Path, monkeypatch:
         pytest.fail("the block ran")
 
 
-def test_what_somebody_else_put_meanwhile_stands(tmp_path: Path) -> None:
+def test_what_another_process_wrote_meanwhile_stays(tmp_path: Path) -> None:
     target = tmp_path / "target"
 
     def overtaken() -> None:
@@ -122,19 +122,19 @@ def test_what_somebody_else_put_meanwhile_stands(tmp_path: Path) -> None:
             with storage.staged(target) as other:
                 fill(other, "theirs")
 
-    with pytest.raises(OutputError, match="somebody else"):
+    with pytest.raises(OutputError, match="another process wrote"):
         overtaken()
     assert version_of(target) == "theirs"
     assert names(tmp_path) == ["target"]
 
 
-def test_a_file_appears_whole_and_is_overwritten_only_when_told(tmp_path: Path) -> None:
+def test_a_file_appears_complete_and_is_overwritten_only_on_request(tmp_path: Path) -> None:
     target = tmp_path / "scored.csv"
     with storage.staged_file(target) as path:
         assert path.name == "scored.csv"
         path.write_text("one")
         assert not target.exists()
-    with pytest.raises(OutputError, match="there already"), storage.staged_file(target):
+    with pytest.raises(OutputError, match="exists already"), storage.staged_file(target):
         pytest.fail("the block ran")
 
     def broken() -> None:
@@ -169,89 +169,89 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from fullbake import storage
+from fullbake.core import storage
 
-target, version, deadly = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+target, version, fatal_step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 steps = 0
 
-def strike(operation, path):
+def stop(operation, path):
     global steps
     steps += 1
-    if steps == deadly:
+    if steps == fatal_step:
         if operation == "write":
             path.write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
 
-with storage.observed(strike), storage.staged(target, overwrite=True) as folder:
+with storage.observed(stop), storage.staged(target, overwrite=True) as folder:
     storage.write_json(folder / "a.json", version)
     storage.write_tensors(folder / "b.safetensors", {"x": np.full(3, len(version))})
 print(steps)
 """
 
 
-def child(target: Path, version: str, deadly: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", CHILD, str(target), version, str(deadly)]
+def run_child(target: Path, version: str, fatal_step: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CHILD, str(target), version, str(fatal_step)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_a_kill_at_any_step_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_version_complete(tmp_path: Path) -> None:
     target = tmp_path / "target"
     with storage.staged(target) as folder:
         fill(folder, "first")
-    steps = int(child(target, "second!", 0).stdout)
+    steps = int(run_child(target, "second!", 0).stdout)
     assert steps > 12
     found, between = [], []
-    for deadly in range(1, steps + 1):
+    for fatal_step in range(1, steps + 1):
         before = version_of(target)
-        after = f"v{deadly}".ljust(deadly + 4, "x")
-        killed = child(target, after, deadly)
+        after = f"v{fatal_step}".ljust(fatal_step + 4, "x")
+        killed = run_child(target, after, fatal_step)
         assert killed.returncode == -signal.SIGKILL
         (leftover,) = [path for path in tmp_path.iterdir() if path.name != "target"] or [None]
-        if not target.exists():  # killed between the two renames: both versions are whole in the leftover
+        if not target.exists():  # killed between the two renames: both versions are complete in the leftover
             assert leftover is not None
             between = [version_of(leftover / part / "target") for part in ("old", "new")]
             assert between == [before, after]
         storage.recover(target)
         assert names(tmp_path) == ["target"]
         found.append({before: "old", after: "new"}[version_of(target)])
-    assert found == sorted(found, reverse=True)  # old up to the swap, new from there on
+    assert found == sorted(found, reverse=True)  # old before the swap, new after it
     assert {"old", "new"} == set(found)
-    assert between  # one of the kills fell there
+    assert between  # one of the kills came between the two renames
 
 
-def test_an_interrupt_at_any_step_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
+def test_an_interrupt_at_any_step_leaves_the_old_or_the_new_version_complete(tmp_path: Path) -> None:
     target = tmp_path / "target"
     with storage.staged(target) as folder:
         fill(folder, "old")
 
-    def interrupted(deadly: int) -> int:
+    def interrupted(fatal_step: int) -> int:
         steps: list[str] = []
 
-        def strike(operation: str, path: Path) -> None:
+        def stop(operation: str, path: Path) -> None:
             steps.append(operation)
-            if len(steps) == deadly:
+            if len(steps) == fatal_step:
                 raise KeyboardInterrupt
 
-        with storage.observed(strike), storage.staged(target, overwrite=True) as folder:
+        with storage.observed(stop), storage.staged(target, overwrite=True) as folder:
             fill(folder, "new")
         return len(steps)
 
     found = []
-    for deadly in range(1, interrupted(0) + 1):
+    for fatal_step in range(1, interrupted(0) + 1):
         with storage.staged(target, overwrite=True) as folder:
             fill(folder, "old")
         with pytest.raises(KeyboardInterrupt):
-            interrupted(deadly)
-        found.append(version_of(target))  # without recovery: an exception, unlike a kill, is cleaned up after
+            interrupted(fatal_step)
+        found.append(version_of(target))  # without recovery: unlike a kill, an exception is cleaned up at once
         storage.recover(target)
         assert names(tmp_path) == ["target"]
     assert found == sorted(found, reverse=True)
-    assert found.count("new") <= 6  # only once it stands in place: syncing its parents, removing the old one
+    assert found.count("new") <= 6  # only after the rename: while its parents are synced and the old version is removed
 
 
-def test_leftovers_of_the_dead_go_at_the_next_start_and_the_living_keep_theirs(tmp_path: Path) -> None:
+def test_leftovers_of_dead_processes_are_removed_and_those_of_running_ones_kept(tmp_path: Path) -> None:
     target = tmp_path / "target"
-    assert child(target, "dead", 5).returncode == -signal.SIGKILL
+    assert run_child(target, "dead", 5).returncode == -signal.SIGKILL
     (dead,) = names(tmp_path)
     with storage.staged(target) as outer:
         assert dead not in names(tmp_path)
@@ -261,9 +261,9 @@ def test_leftovers_of_the_dead_go_at_the_next_start_and_the_living_keep_theirs(t
     assert version_of(target) == "outer"
 
 
-def test_sweeping_removes_the_leftovers_of_every_name(tmp_path: Path) -> None:
+def test_recover_all_removes_the_leftovers_of_every_name(tmp_path: Path) -> None:
     for name in ("step-1", "step-2"):
-        assert child(tmp_path / name, "dead", 5).returncode == -signal.SIGKILL
+        assert run_child(tmp_path / name, "dead", 5).returncode == -signal.SIGKILL
     with storage.staged(tmp_path / "step-3") as folder:
         fill(folder, "alive")
         storage.recover_all(tmp_path)
@@ -272,7 +272,7 @@ def test_sweeping_removes_the_leftovers_of_every_name(tmp_path: Path) -> None:
     storage.recover_all(tmp_path / "none")
 
 
-def test_recovery_never_removes_two_versions_whose_place_was_taken(tmp_path: Path) -> None:
+def test_recovery_keeps_two_versions_if_another_process_took_their_place(tmp_path: Path) -> None:
     holder = tmp_path / ".target.0123456789abcdef.partial"
     for part in ("new", "old"):
         (holder / part / "target").mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_an_observer_sees_every_step_and_can_stop_it(tmp_path: Path) -> None:
 # Space
 
 
-def test_space_is_asked_for_before_writing(tmp_path: Path) -> None:
+def test_free_space_is_checked_before_writing(tmp_path: Path) -> None:
     message = r"no space for target.\nExpected 1,000.0 TB free; got .*Free .* on that disk"
     with pytest.raises(SpaceFault, match=message), storage.staged(tmp_path / "target", needed=10**15):
         pytest.fail("the block ran")
@@ -323,7 +323,7 @@ def test_space_is_asked_for_before_writing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB."""
+    """Mount a disk of 1 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
@@ -355,7 +355,7 @@ def test_a_disk_that_fills_up_keeps_the_last_version(small_disk: Path, way: str)
     assert names(small_disk) == ["target"]
 
 
-def test_a_full_device_is_told_without_a_mount_too(tmp_path: Path) -> None:
+def test_a_full_device_is_reported(tmp_path: Path) -> None:
 
     def overfill() -> None:
         with storage.staged(tmp_path / "target") as folder:
@@ -366,7 +366,7 @@ def test_a_full_device_is_told_without_a_mount_too(tmp_path: Path) -> None:
         overfill()
 
 
-def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+def test_other_errors_are_not_reported_as_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         fail(tmp_path / "target", PermissionError(errno.EACCES, "denied"))
 
@@ -375,14 +375,14 @@ def test_other_faults_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
     ("size", "words"),
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KB"), (2_449_000, "2.4 MB"), (10**15, "1,000.0 TB")],
 )
-def test_amounts_in_words(size: int, words: str) -> None:
+def test_sizes_in_words(size: int, words: str) -> None:
     assert console.format_size(size) == words
 
 
 # Content
 
 
-def test_json_is_readable_ordered_and_finite(tmp_path: Path) -> None:
+def test_json_is_readable_in_order_and_finite(tmp_path: Path) -> None:
     value = {"z": 1, "a": [0.1, None, "ß 中"], "é": {"nested": True}}
     storage.write_json(tmp_path / "x.json", value)
     text = (tmp_path / "x.json").read_text("utf-8")
@@ -410,17 +410,17 @@ DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.int32
 
 @settings(deadline=None, max_examples=50)
 @given(arrays.arrays(DTYPES, arrays.array_shapes(min_dims=0, min_side=0, max_dims=3, max_side=5)))
-def test_arrays_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
+def test_arrays_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("tensors") / "x.safetensors"
-    turned = array.T
+    transposed = array.T
     storage.write_tensors(
-        path, {"plain": array, "turned": turned, "strided": turned[..., ::2] if array.ndim else array}
+        path, {"plain": array, "transposed": transposed, "strided": transposed[..., ::2] if array.ndim else array}
     )
     back = storage.read_tensors(path)
-    for name, wanted in (("plain", array), ("turned", turned)):
+    for name, wanted in (("plain", array), ("transposed", transposed)):
         assert (back[name].dtype, back[name].shape) == (wanted.dtype, wanted.shape)
         np.testing.assert_array_equal(back[name], wanted)
-    np.testing.assert_array_equal(back["strided"], turned[..., ::2] if array.ndim else array)
+    np.testing.assert_array_equal(back["strided"], transposed[..., ::2] if array.ndim else array)
 
 
 def test_damaged_tensors_are_never_read(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def sealed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_sealed_folder_tells_what_it_is_about(sealed: Path) -> None:
+def test_verifying_a_sealed_folder_returns_its_about(sealed: Path) -> None:
     assert storage.verify(sealed) == {"step": 3, "kind": "test"}
     assert storage.verify(sealed, contents=False) == {"step": 3, "kind": "test"}
 
@@ -484,7 +484,7 @@ def test_many_processes_at_one_target_leave_one_whole_version(tmp_path: Path) ->
         import sys
         from pathlib import Path
         import numpy as np
-        from fullbake import storage
+        from fullbake.core import storage
         from fullbake.core.errors import OutputError
         target, mine = Path(sys.argv[1]), sys.argv[2]
         for turn in range(12):

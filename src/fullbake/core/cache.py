@@ -1,11 +1,10 @@
-"""A bounded folder of things that can be made again: frozen features, by a key of all they depend on.
+"""A bounded folder of results that can be computed again, such as frozen features, by a key of all they depend on.
 
-An entry is a sealed folder, put by one rename, and read only after every byte agreed with its hash: a damaged
-one is dropped and made again, never used. Several processes may share a cache: what one of them is making slowly
-(`growing`) the others wait for, and what it leaves behind when it dies the next one goes on with. Trade-offs:
-hashing each time costs some 0.2 s for 150 MB, against training on rotten features; and nothing holds an entry
-while it is read (the least recently used go first, and reading counts as use): a file that was opened or mapped
-before it went stays readable where the system allows that, as all but Windows do.
+An entry is a sealed folder, put by one rename. It is read only after every byte has matched its hash; a damaged entry
+is dropped and computed again. Several processes may share a cache: while one of them makes an entry with
+`put_resumable`, the others wait, and if it dies, the next one resumes its work. Trade-offs: hashing at each read costs
+some 0.2 s for 150 MB, but no training uses damaged features. Nothing locks an entry while it is read, so another
+process may evict it; a file that was open or mapped before that stays readable, except on Windows.
 """
 
 import logging
@@ -19,24 +18,31 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fullbake.core import console, storage
-from fullbake.core.console import say
+from fullbake.core import storage
+from fullbake.core.console import format_size, say
 from fullbake.core.errors import Fault, OutputError
 
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 
 _GROWING = ".growing"
-"""What the name of an entry that is being made ends in; no key has a dot."""
+"""The end of the folder name of an entry that is being made; no key has a dot."""
 
-_FORGOTTEN = 14 * 24 * 3600.0
-"""Seconds after which what nobody went on with is thrown out."""
+_ABANDONED_SECONDS = 14 * 24 * 3600.0
+"""An unfinished entry that nobody has touched for this long is removed."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What `fullbake cache` shows of an entry. size: bytes. used: seconds since the epoch."""
+    """What `fullbake cache` shows of an entry.
+
+    Attributes:
+        key: what it is found by.
+        description: one line for a person.
+        size: bytes on disk.
+        used: time of the last use, in seconds since 1970.
+    """
 
     key: str
     description: str
@@ -45,16 +51,17 @@ class CacheEntry:
 
 
 class Cache:
-    """Sealed folders by key, together at most `limit_bytes` large; the least recently used go first."""
+    """Sealed folders by key, together at most `limit_bytes` large; the least recently used are evicted first."""
 
     def __init__(self, root: str | Path, limit_bytes: int) -> None:
-        """The folder `root` is made when something is put."""
+        """Open a cache; the folder `root` is made when the first entry is put."""
         self.root, self.limit_bytes = Path(root), limit_bytes
 
     def get(self, key: str) -> Path | None:
-        """The folder put under `key`, every byte of it checked, or None where there is none to use.
+        """Return the folder that was put under `key`, after a check of every byte, or None if there is none.
 
-        A damaged entry is dropped with a warning in the log. Read what you need before the next `put`.
+        A damaged entry is dropped with a warning in the log. Read what you need before the next `put`, which may evict
+        the entry.
         """
         folder = self._folder(key)
         if not folder.is_dir():
@@ -62,7 +69,7 @@ class Cache:
         try:
             storage.verify(folder)
         except (Fault, OSError) as fault:
-            _log.warning("dropped a damaged cache entry, it will be made again: %s", fault)
+            _log.warning("dropped a damaged cache entry, it will be computed again: %s", fault)
             self._drop(folder)
             return None
         with suppress(OSError):  # a cache that may only be read is still a cache
@@ -71,11 +78,21 @@ class Cache:
 
     @contextmanager
     def put(self, key: str, description: str) -> Iterator[Path]:
-        """Yields an empty folder; what is written there is kept under `key` when the block ends well.
+        """Provide an empty folder and keep what the block writes there under `key`.
 
-        Where another process put the key meanwhile, its entry stands. An entry larger than the bound is not
-        kept, with a warning in the log that says so. Raises OutputError where the folder cannot be made,
-        SpaceFault where the disk is full.
+        If the block raises, nothing is kept. If another process has put the key meanwhile, its entry stays. An entry
+        larger than the bound is not kept, which a warning in the log says.
+
+        Args:
+            key: letters, digits, - and _, at most 128.
+            description: one line for a person.
+
+        Yields:
+            The folder to write into.
+
+        Raises:
+            OutputError: the folder cannot be made.
+            SpaceFault: the disk is full.
         """
         place = self._folder(key).resolve()
         with storage.hidden_folder(place) as fresh:
@@ -87,27 +104,37 @@ class Cache:
             with self._lock():
                 self._admit(fresh, place)
 
-    def holds(self, size: int) -> bool:
-        """Whether an entry of so many bytes is within the bound at all."""
+    def can_hold(self, size: int) -> bool:
+        """Return True if an entry of so many bytes is within the bound."""
         return size <= self.limit_bytes
 
     @contextmanager
-    def growing(self, key: str, description: str, needed: int = 0) -> Iterator[Path | None]:
-        """Yields the folder in which the value of `key` grows, with all that an earlier try left there; it becomes the
-        entry when the block ends well, and stays for the next try when it does not. needed: bytes of the whole, which
-        are asked of the disk first.
+    def put_resumable(self, key: str, description: str, needed: int = 0) -> Iterator[Path | None]:
+        """Provide the folder in which the entry of `key` is made, with all that an earlier attempt left there.
 
-        Only one process at a time has it; the others wait. Yields None where the entry has come into being meanwhile:
-        `get` it. Raises OutputError where the folder cannot be made, SpaceFault where the disk is full.
+        It becomes the entry when the block ends without an exception; otherwise it stays for the next attempt. Only one
+        process at a time makes an entry, the others wait.
+
+        Args:
+            key: letters, digits, - and _, at most 128.
+            description: one line for a person.
+            needed: bytes of the whole entry, which the disk must have free.
+
+        Yields:
+            The folder to write into, or None if another process has made the entry meanwhile: then `get` it.
+
+        Raises:
+            OutputError: the folder cannot be made.
+            SpaceFault: the disk is full.
         """
         place = self._folder(key).resolve()
         folder = place.with_name(place.name + _GROWING)
         storage.make_folder(self.root)
-        with self._alone(key):
+        with self._sole_maker(key):
             if place.exists():
                 yield None
                 return
-            self._forget(older_than=_FORGOTTEN)
+            self._remove_abandoned(older_than=_ABANDONED_SECONDS)
             storage.make_folder(folder)
             with storage.translate_full_disk(folder, place, needed):
                 (folder / storage.SEAL_FILE).unlink(missing_ok=True)
@@ -119,20 +146,21 @@ class Cache:
                     self._admit(folder, place)
 
     @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
+    def _sole_maker(self, key: str) -> Iterator[None]:
+        """Wait until no other process makes the entry of `key`, and keep others waiting within the block."""
         lock = FileLock(self.root / f".{key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say("another process is computing the same; waiting for it")
+            say("another process is computing the same; waiting for it to finish")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def _forget(self, older_than: float) -> None:
-        """Throw out what was left half made and not touched for so many seconds, and locks, unless somebody holds
+    def _remove_abandoned(self, older_than: float) -> None:
+        """Remove unfinished entries that nobody has touched for so many seconds, and their locks, if nobody holds
         them."""
         for path in self.root.glob(".?*.lock"):
             folder = self.root / (path.name[1:].removesuffix(".lock") + _GROWING)
@@ -143,19 +171,19 @@ class Cache:
                     path.unlink()
 
     def entries(self) -> list[CacheEntry]:
-        """All entries, the last used first."""
+        """Return all entries, the most recently used first."""
         found = []
         for folder in self._folders():
-            with suppress(FileNotFoundError):  # another process has just thrown it out
+            with suppress(FileNotFoundError):  # another process has just evicted it
                 found.append(_read_entry(folder))
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
-        """Removes all entries and what dead processes left; returns the bytes of the entries."""
+        """Remove all entries and what dead processes left, and return the size of the entries in bytes."""
         freed = sum(entry.size for entry in self.entries())
         for folder in self._folders():
             self._drop(folder)
-        self._forget(older_than=0)
+        self._remove_abandoned(older_than=0)
         storage.recover_all(self.root)
         return freed
 
@@ -172,38 +200,38 @@ class Cache:
         return FileLock(self.root / ".lock")
 
     def _admit(self, fresh: Path, place: Path) -> None:
-        """Makes room, then gives `fresh` its place; both under the lock, or two processes would overshoot the
-        bound.
-        """
+        """Make room and move `fresh` to its place. The caller holds the lock: otherwise two processes could exceed
+        the bound together."""
         size = _size(fresh)
         if size > self.limit_bytes:
             _log.warning(
                 "not kept in the cache: %s is more than its bound of %s",
-                console.format_size(size),
-                console.format_size(self.limit_bytes),
+                format_size(size),
+                format_size(self.limit_bytes),
             )
             return
         if place.exists():
             return
         self._evict(self.limit_bytes - size)
-        with suppress(OutputError):  # put by a process that a lock does not reach (another host)
+        with suppress(OutputError):  # a process on another host, which the lock does not reach, has put it
             storage.publish(fresh, place)
 
     def _evict(self, room: int) -> None:
         entries = self.entries()
-        held = sum(entry.size for entry in entries)
+        total = sum(entry.size for entry in entries)
         for entry in reversed(entries):
-            if held <= room:
+            if total <= room:
                 return
             self._drop(self.root / entry.key)
-            held -= entry.size
+            total -= entry.size
 
     def _drop(self, folder: Path) -> None:
-        """Renamed away before it is removed, so no reader finds half an entry; left alone where that is
-        forbidden.
+        """Remove an entry, or leave it if that is not permitted.
+
+        It is renamed before it is removed, so that no reader finds half an entry.
         """
-        with suppress(FileNotFoundError, OutputError), storage.hidden_folder(folder.resolve()) as grave:
-            storage.publish(folder, grave)
+        with suppress(FileNotFoundError, OutputError), storage.hidden_folder(folder.resolve()) as removed:
+            storage.publish(folder, removed)
 
 
 def _read_entry(folder: Path) -> CacheEntry:

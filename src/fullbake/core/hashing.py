@@ -1,8 +1,7 @@
-"""What bytes and values are, in 64 hex digits: sha256 of files, folders and plain values.
+"""sha256 of files, folders and plain values, as 64 hex digits.
 
-Only reads, and knows no other module, so that every layer may tell things apart the same way. Trade-off: a
-folder is checked by reading all of it (some 0.8 GB/s on one core), as sizes alone would let a flipped bit
-pass.
+It imports no other module of the package, so that every layer can identify things in the same way. Trade-off: a folder
+is checked by reading all of it (some 0.8 GB/s on one core), because sizes alone would not show a flipped bit.
 """
 
 import fnmatch
@@ -17,26 +16,31 @@ from numpy.typing import NDArray
 
 
 def fingerprint(*parts: Any) -> str:
-    """sha256, in hex, of None, bool, int, float, str, bytes, arrays, and lists, tuples and dicts of them.
+    """Return the sha256, in hex, of plain values.
 
-    Every value is framed by its kind and length, so ("ab", "c") and ("a", "bc") differ, and so do 1, 1.0,
-    True and "1". A list equals a tuple, a dict does not depend on its order; an array counts with dtype and
-    shape. Raises TypeError for anything else.
+    Every value is framed by its kind and length, so ("ab", "c") and ("a", "bc") differ, and so do 1, 1.0, True and
+    "1". A list equals a tuple. The order of a dict does not matter. The dtype and shape of an array do.
+
+    Args:
+        parts: None, bool, int, float, str, bytes, arrays, and lists, tuples and dicts of them.
+
+    Raises:
+        TypeError: for any other type.
     """
     digest = hashlib.sha256()
     for part in parts:
-        _feed(digest, part)
+        _update(digest, part)
     return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes, read in pieces."""
+    """Return the sha256, in hex, of a file's bytes, which are read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """{"size", "sha256"} of every file below `folder`, by its name from there ("a/b.json"), sorted."""
+    """Return {"size", "sha256"} of every file below `folder`, by its relative name ("a/b.json"), sorted."""
     return {
         name: {"size": path.stat().st_size, "sha256": file_sha256(path)}
         for name, path in sorted(_files(folder).items())
@@ -50,18 +54,26 @@ def find_file_faults(
     optional: Sequence[str] = (),
     contents: bool = True,
 ) -> list[str]:
-    """Faults of `folder` against what `hash_files` recorded, one clause a file; empty when all is well.
+    """Compare a folder with what `hash_files` recorded, and return its faults, one clause for each file.
 
-    optional: names or shell patterns ("history.*") of files that may be changed, missing or added. Without
-    `contents` only names and sizes are compared, which reads no file.
+    Args:
+        folder: the folder to check.
+        recorded: the recorded files, as `hash_files` gave them.
+        optional: names or shell patterns ("history.*") of files that may be changed, missing or added.
+        contents: compare the hashes too; without it only names and sizes are compared, which reads no file.
+
+    Returns:
+        An empty list if the folder is as it was.
     """
 
-    def free(name: str) -> bool:
+    def is_optional(name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in optional)
 
-    there = _files(folder)
-    faults = [_file_fault(name, there.get(name), recorded[name], contents) for name in recorded if not free(name)]
-    foreign = [f"{name} is foreign" for name in sorted(there.keys() - recorded.keys()) if not free(name)]
+    found = _files(folder)
+    faults = [
+        _file_fault(name, found.get(name), recorded[name], contents) for name in recorded if not is_optional(name)
+    ]
+    foreign = [f"{name} is foreign" for name in sorted(found.keys() - recorded.keys()) if not is_optional(name)]
     return [fault for fault in faults if fault] + foreign
 
 
@@ -80,21 +92,21 @@ def _file_fault(name: str, path: Path | None, recorded: Mapping[str, Any], conte
     return None
 
 
-def _feed(digest: Any, part: Any) -> None:
-    kind, payload = _framed(part)
+def _update(digest: Any, part: Any) -> None:
+    kind, payload = _frame(part)
     digest.update(struct.pack(">cQ", kind, len(part) if kind in b"ld" else len(payload)))
     digest.update(payload)
     if kind == b"l":
         for item in part:
-            _feed(digest, item)
+            _update(digest, item)
     if kind == b"d":
         for key in sorted(part):
-            _feed(digest, key)
-            _feed(digest, part[key])
+            _update(digest, key)
+            _update(digest, part[key])
 
 
-def _framed(part: Any) -> tuple[bytes, Any]:
-    """A value's kind and bytes; those of a list or dict follow item by item."""
+def _frame(part: Any) -> tuple[bytes, Any]:
+    """Return a value's kind and bytes. Those of the items of a list or dict follow one by one, in `_update`."""
     match part:
         case None:
             return b"n", b""

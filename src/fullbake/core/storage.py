@@ -1,18 +1,13 @@
-"""Files that are either whole or not there: staged, synced, hashed, renamed.
+"""Files that are either whole or absent: staged, synced, hashed, renamed.
 
-Everything a user could lose goes through `staged` or `staged_file`: it is written in a hidden folder beside
-its target, `.NAME.<unique>.partial`, synced, and renamed into place, so a kill at any moment leaves the
-target as it was or complete. Content is safetensors and JSON, never pickle; no model class is known here.
+Everything that a user could lose is written in a hidden folder beside its target, `.NAME.<unique>.partial`, synced, and
+renamed into place. A kill at any moment leaves the target as it was, or complete. The hidden folder holds `lock` (a
+running process holds it, so that leftovers of dead processes can be recognized and removed), `new/NAME` and, during an
+overwrite, `old/NAME`. Trade-off: no portable call swaps two folders, so an overwrite is two renames. After a kill
+between them both versions are complete in the hidden folder, and `recover` moves the new one into place.
 
-The hidden folder holds `lock` (held while its process lives, so leftovers of dead ones are told apart and
-removed at the next start), `new/NAME` (what is being written) and, during an overwrite, `old/NAME`.
-Trade-off: no portable call swaps two folders at once, so an overwrite is two renames; killed between them,
-the old and the new are both complete in the hidden folder, and `recover` (which `staged` calls first) puts
-the new one in place.
-
-Every step that changes the disk is announced by one function, `_announce`, to the observers of `observed`: a
-test can stop the process before each step in turn, and there is no second code path for tests. Files that
-libraries write into a staging folder are announced when they are synced.
+Every step that changes the disk is reported to the observers of `observed`, so that a test can stop the process before
+each step. Content is safetensors and JSON, never pickle.
 """
 
 import errno
@@ -45,8 +40,9 @@ _observers: list[Observer] = []
 
 @contextmanager
 def observed(observer: Observer) -> Iterator[None]:
-    """Within the block, `observer` is called before every step that changes the disk and may raise to stop
-    it.
+    """Within the block, call `observer` before every step that changes the disk; it may raise to stop the step.
+
+    Files that libraries write into a staging folder are reported when they are synced.
     """
     _observers.append(observer)
     try:
@@ -65,14 +61,22 @@ def _notify_observers(operation: str, path: Path) -> None:
 
 @contextmanager
 def staged(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> Iterator[Path]:
-    """Yields an empty folder; when the block ends well, it becomes `target`.
+    """Provide an empty folder that becomes `target` when the block ends without an exception.
 
-    On any exception, KeyboardInterrupt too, the folder is removed and the target is as before. `needed` bytes
-    are asked of the disk first. With `overwrite` the old folder is moved aside only when the new one is
-    complete and synced, and removed after it stands in place.
+    On any exception, KeyboardInterrupt too, the folder is removed and the target is as before.
 
-    Raises OutputError where the target holds something (or is a file, a mount point, or contains the working
-    or the home folder), SpaceFault where the disk is full, before or while writing.
+    Args:
+        target: the folder to make.
+        overwrite: replace the old folder. It is moved aside only once the new one is complete and synced, and removed
+            after the new one is in place.
+        needed: bytes that the disk must have free at the start.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        OutputError: the target holds something, or is a file, a mount point, or contains the working or home folder.
+        SpaceFault: the disk is full, before or while writing.
     """
     require_vacant(target, overwrite=overwrite)
     place = Path(target).resolve()
@@ -85,15 +89,27 @@ def staged(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> I
 
 @contextmanager
 def staged_file(target: str | Path, *, overwrite: bool = False, needed: int = 0) -> Iterator[Path]:
-    """Yields a path that nothing stands at yet, named as the target; the file written there becomes it.
+    """Provide a path with the target's name; the file that the block writes there becomes the target.
 
-    Otherwise like `staged`; overwriting a file is a single rename. Raises Fault where the block wrote no
-    file.
+    Otherwise it is like `staged`. Overwriting a file is a single rename.
+
+    Args:
+        target: the file to make.
+        overwrite: replace the old file.
+        needed: bytes that the disk must have free at the start.
+
+    Yields:
+        The path to write to. There is no file yet.
+
+    Raises:
+        OutputError: the target is a folder, or a file while `overwrite` is false.
+        SpaceFault: the disk is full, before or while writing.
+        Fault: the block wrote no file.
     """
     place = Path(target).resolve()
     if place.is_dir() or (place.exists() and not overwrite):
         raise OutputError(
-            "a folder has this name" if place.is_dir() else "the file is there already",
+            "a folder has this name" if place.is_dir() else "the file exists already",
             where=str(target),
             remedy="Name another file." if place.is_dir() else "Name another file, or pass --overwrite.",
         )
@@ -107,10 +123,20 @@ def staged_file(target: str | Path, *, overwrite: bool = False, needed: int = 0)
 
 @contextmanager
 def hidden_folder(place: Path, needed: int = 0) -> Iterator[Path]:
-    """Yields `new/NAME` in a locked hidden folder beside `place`; that folder goes at the end.
+    """Provide `new/NAME` in a locked hidden folder beside `place`, and remove the hidden folder at the end.
 
-    What `staged` stands on; whoever uses it directly settles and renames on its own. A full disk within the
-    block becomes SpaceFault.
+    This is the lower half of `staged`; a direct caller has to sync and rename (`sync_tree`, `publish`).
+
+    Args:
+        place: the final path, resolved.
+        needed: bytes that the disk must have free at the start.
+
+    Yields:
+        The path to write to. There is nothing yet.
+
+    Raises:
+        OutputError: the folder of `place` cannot be made.
+        SpaceFault: the disk is full, before or while writing.
     """
     make_folder(place.parent)
     recover(place)
@@ -128,12 +154,12 @@ def hidden_folder(place: Path, needed: int = 0) -> Iterator[Path]:
 
 
 def recover(target: str | Path) -> None:
-    """Removes what dead processes left beside `target`, and finishes an overwrite that one had half done."""
+    """Remove what dead processes left beside `target`, and finish an overwrite that one of them had begun."""
     place = Path(target).resolve()
     pattern = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]{{16}}\.partial")
     for holder in [path for path in _listing(place.parent) if pattern.fullmatch(path.name)]:
         lock = FileLock(holder / "lock")
-        with suppress(Timeout, OSError):  # alive, or not ours to touch
+        with suppress(Timeout, OSError):  # its process still runs, or it belongs to another user
             lock.acquire(timeout=0)
             try:
                 _close(holder, place)
@@ -142,7 +168,7 @@ def recover(target: str | Path) -> None:
 
 
 def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
-    """Raises OutputError where `staged` would: ask before the work whose result is to lie there."""
+    """Raise the OutputError that `staged` would raise. Call it before long work whose result goes to `target`."""
     place = Path(target).resolve()
     if place.exists() and not place.is_dir():
         raise OutputError("a file has this name", where=str(target), remedy="Name another folder.")
@@ -160,19 +186,19 @@ def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
             where=str(target),
             expected="a new or an empty folder",
             got=f"{len(names)} entries, among them {min(names)!r}",
-            remedy="Name another folder, or pass --overwrite: this one goes once the new one is complete.",
+            remedy="Name another folder, or pass --overwrite: it is removed once the new one is complete.",
         )
 
 
 def recover_all(folder: str | Path) -> None:
-    """`recover` for every name in `folder`: for folders whose names change, such as caches and checkpoints."""
+    """Call `recover` for every name in `folder`, for folders whose names vary, such as caches and checkpoints."""
     matches = [re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.partial", path.name) for path in _listing(Path(folder))]
     for name in {match[1] for match in matches if match}:
         recover(Path(folder) / name)
 
 
 def require_space(folder: str | Path, needed: int, what: str) -> None:
-    """Raises SpaceFault where the disk of `folder` has less than `needed` bytes free for `what`."""
+    """Raise SpaceFault if the disk of `folder` has less than `needed` bytes free for `what`."""
     free = shutil.disk_usage(_nearest(Path(folder))).free
     if free < needed:
         raise SpaceFault(
@@ -185,8 +211,8 @@ def require_space(folder: str | Path, needed: int, what: str) -> None:
 
 
 def _hold(place: Path) -> tuple[Path, FileLock]:
-    """A new hidden folder and its lock. Until it is locked another process may remove it."""
-    while True:
+    """Make a hidden folder and return it with its lock."""
+    while True:  # another process may remove the folder as long as it is not locked
         holder = place.with_name(f".{place.name}.{uuid.uuid4().hex[:16]}.partial")
         make_folder(holder)
         lock = FileLock(holder / "lock")
@@ -196,9 +222,15 @@ def _hold(place: Path) -> tuple[Path, FileLock]:
 
 
 def publish(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
-    """Renames `new/NAME`, settled, to `place`; with `overwrite` what stood there goes to `old/NAME`.
+    """Rename `new/NAME`, which must be synced, to `place`.
 
-    Raises OutputError where a folder that holds something stands there and may not be overwritten.
+    Args:
+        fresh: the path of `new/NAME` in a hidden folder.
+        place: the final path.
+        overwrite: move what is at `place` to `old/NAME` first.
+
+    Raises:
+        OutputError: there is a folder with content at `place`, and it may not be overwritten.
     """
     aside = fresh.parent.with_name("old") / place.name
     try:
@@ -212,31 +244,32 @@ def publish(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
             _rename(aside, place)
         if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        remove_tree(aside)  # the old version was given up here, and another one stands in its place
+        remove_tree(aside)  # the old version was to be replaced anyway, and another process has replaced it
         raise OutputError(
-            "somebody else wrote here meanwhile", where=str(place), remedy="Name another folder."
+            "another process wrote here meanwhile", where=str(place), remedy="Name another folder."
         ) from error
 
 
 def _close(holder: Path, place: Path) -> None:
-    """Removes the hidden folder. With an old and a new version in it, the new one first gets its place."""
+    """Remove the hidden folder. If it holds an old and a new version, move the new one into place first."""
     fresh, aside = holder / "new" / place.name, holder / "old" / place.name
     if fresh.exists() and aside.exists():
         if place.exists():
-            return  # taken by somebody else since: both versions stay for their owner to look at
+            return  # another process has written there since: keep both versions for their owner to look at
         _rename(fresh, place)
     remove_tree(holder)
 
 
 def sync_tree(path: Path) -> None:
-    """Syncs a file or a tree, deepest first, and gives files the mode that a plainly written one would have.
+    """Sync a file or a folder with all that is in it, the deepest first.
 
-    safetensors 0.8 creates its files readable by their owner alone, whatever the umask.
+    Files also get the access bits of the folder around, because safetensors 0.8 makes its files readable by their owner
+    alone, whatever the umask.
     """
-    everyone = path.parent.stat().st_mode & 0o666
+    mode = path.parent.stat().st_mode & 0o666
     for file in sorted(path.rglob("*"), reverse=True) if path.is_dir() else ():
-        _sync(file, everyone)
-    _sync(path, everyone)
+        _sync(file, mode)
+    _sync(path, mode)
 
 
 def _sync(path: Path, mode: int = 0) -> None:
@@ -251,7 +284,7 @@ def _sync(path: Path, mode: int = 0) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder and those above it, where they are not there yet. Raises OutputError where that cannot be."""
+    """Make a folder and those above it, if they do not exist. Raise OutputError if that is not possible."""
     if folder.is_dir():
         return
     _notify_observers("make", folder)
@@ -274,7 +307,7 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a tree as far as it goes; whatever resists is left for the next start."""
+    """Remove a folder with all that is in it; what cannot be removed is left for the next start."""
     _notify_observers("remove", folder)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -292,8 +325,13 @@ def _nearest(folder: Path) -> Path:
 
 @contextmanager
 def translate_full_disk(holder: Path, place: Path, needed: int) -> Iterator[None]:
-    """A full disk within the block becomes SpaceFault. holder: where is written what becomes `place`, of `needed`
-    bytes."""
+    """Raise SpaceFault for whatever exception a full disk causes within the block.
+
+    Args:
+        holder: the folder that the block writes to.
+        place: the final path.
+        needed: expected size in bytes of all that the block writes.
+    """
     try:
         yield
     except Exception as error:
@@ -305,12 +343,15 @@ def translate_full_disk(holder: Path, place: Path, needed: int) -> Iterator[None
             where=str(place.parent),
             expected=f"room for {format_size(needed) if needed > written else f'more than {format_size(written)}'}",
             got=f"{format_size(shutil.disk_usage(place.parent).free)} free after writing {format_size(written)}",
-            remedy="What stood there before is untouched. Free some space, or name a folder on another disk.",
+            remedy="What was there before is untouched. Free some space, or name a folder on another disk.",
         ) from error
 
 
 def _means_full(error: BaseException | None) -> bool:
-    """Whether a full disk or quota is behind `error`; the Rust side of safetensors tells it in words only."""
+    """Return True if a full disk or quota caused `error`.
+
+    Errors from the Rust part of safetensors carry no errno, so that their text has to be searched.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -324,16 +365,24 @@ def _means_full(error: BaseException | None) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """UTF-8, two spaces, keys as given, a newline at the end. Raises Fault for NaN and infinities."""
+    """Write a JSON file: UTF-8, indented by two spaces, keys in the given order, a newline at the end.
+
+    Raises:
+        Fault: the value holds NaN or an infinity, which JSON cannot hold.
+    """
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     except ValueError as error:
-        raise Fault("a figure is not a finite number", where=str(path), expected="JSON", got=str(error)) from error
+        raise Fault("a value is not a finite number", where=str(path), expected="JSON", got=str(error)) from error
     write_bytes(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote. Raises OSError or ValueError bare: the caller knows whose file it is."""
+    """Read what `write_json` wrote.
+
+    Raises:
+        OSError, ValueError: the file is missing or damaged; the caller knows what it is and how to say so.
+    """
 
     def refuse(literal: str) -> None:
         raise ValueError(f"{literal} is not JSON")
@@ -342,22 +391,27 @@ def read_json(path: Path) -> Any:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """A file of these bytes."""
+    """Write a file of these bytes."""
     _notify_observers("write", path)
     path.write_bytes(content)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """A safetensors file of numpy arrays, of any shape and memory order."""
+    """Write a safetensors file of numpy arrays by name, of any shape and memory order."""
     from safetensors.numpy import save_file
 
     _notify_observers("write", path)
-    # safetensors copies an array's memory as it lies: transposed or strided ones would come back scrambled.
+    # safetensors copies an array's memory without a look at its strides: a transposed array would come back scrambled.
     save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, path)
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """What `write_tensors` wrote. Raises OSError where it is missing, ValueError where it is damaged."""
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        OSError: the file is missing.
+        ValueError: it is damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -368,16 +422,28 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def seal(folder: Path, about: Mapping[str, Any]) -> None:
-    """Writes the manifest, last: `about` (any JSON) and the files' sizes and hashes, itself under a hash."""
+    """Write the manifest of a folder: `about`, the sizes and hashes of all files, and the manifest's own hash.
+
+    Call it last, when all other files are written.
+
+    Args:
+        folder: the folder to seal.
+        about: JSON values by name, which `verify` gives back.
+    """
     files = hash_files(folder)
     manifest = {"about": dict(about), "files": files}
     write_json(folder / SEAL_FILE, manifest | {"sha256": fingerprint(_canonical(manifest))})
 
 
 def verify(folder: Path, *, contents: bool = True) -> dict[str, Any]:
-    """The `about` of a sealed folder. Raises Fault that names every missing, damaged or foreign file.
+    """Check a sealed folder and return its `about`.
 
-    Without `contents` the manifest itself and the other files' sizes are checked, not their hashes.
+    Args:
+        folder: the folder to check.
+        contents: check the hashes of all files; without it only the manifest's own hash and the files' sizes.
+
+    Raises:
+        Fault: names every file that is missing, damaged or foreign.
     """
     manifest = _read_manifest(folder)
     faults = _manifest_faults(manifest) or find_file_faults(

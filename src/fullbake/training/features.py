@@ -275,12 +275,12 @@ def _keep(
     fill: Callable[[Path], None],
 ) -> None:
     """Make the cache's entry by `fill`, unless the cache cannot hold it: the run can go on without."""
-    if not cache.holds(shape.size):
-        warn(f"{asked.title}: {console.amount(shape.size)} are more than the cache may hold")
+    if not cache.can_hold(shape.size):
+        warn(f"{asked.title}: {console.format_size(shape.size)} are more than the cache may hold")
         return
     about = f"{asked.title}: {shape.rows:,} x {shape.width}, {shape.precision}"
     try:
-        with cache.growing(asked.key, about, shape.size) as folder:
+        with cache.put_resumable(asked.key, about, shape.size) as folder:
             if folder is not None:
                 fill(folder)
                 storage.write_tensors(folder / "places.safetensors", places)
