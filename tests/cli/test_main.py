@@ -66,7 +66,7 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
         "train", rows, "--base", bases("bert"), "--way", way, *SHORT, "--test", "0.2", "--out", folder
     )
     assert code == 0, error
-    assert re.search(r"^validation .*\ntest .*\ncalibrated by temperature .*\nbundle: ", out, re.MULTILINE)
+    assert re.search(r"^validation .*\ntest .*\ntemperature .* validation calibration error .*\nbundle: ", out, re.MULTILINE)
     assert out.rstrip().endswith(f"bundle: {folder}")
     assert "epoch 1/1" in error
     code, out, error = run("evaluate", folder, rows, "--json")
@@ -82,11 +82,11 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
     np.testing.assert_allclose([float(row["score"]) for row in read], expected.max(axis=1), atol=1e-5)
 
 
-def test_without_a_test_part_it_says_so(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
+def test_output_warns_when_there_is_no_test_part(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
     _, out, _ = run(
         "train", rows, "--base", bases("bert"), "--way", "frozen", "--head", "linear", "--out", tmp_path / "m"
     )
-    assert "these validation scores also chose the epoch" in out
+    assert "validation also chose the epoch" in out
 
 
 def test_running_a_bundles_recipe_again(run: Run, bundle: Path, rows: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ BAD_FILES = {
     "one-class.csv": ("text,label\na,x\nb,x\nc,x\n", "only one class"),
     "single.csv": ("text,label\n" + "a,x\nb,x\nc,x\nd,y\ne,y\nf,z\n", "single row"),
     "unlabelled.csv": ("text,label\na,x\nb,\nc,y\n", "line 3: column 'label' is empty. Every row needs a label"),
-    "labels.csv": ("text,label\na,1\nb,2\nc,3\nd,4\n", "more labels than the rows could support"),
+    "labels.csv": ("text,label\na,1\nb,2\nc,3\nd,4\n", "too many classes for so few rows"),
     "width.csv": ("text,label\na,x\nb,y,z\n", "line 3"),
     "quote.csv": ('text,label\n"a,x\nb,y\n', "line 2"),
 }
@@ -267,7 +267,7 @@ def test_no_base(run: Run, rows: Path, tmp_path: Path) -> None:
         (("--head", "standard", "--pooling", "mean"), "leave pooling out"),
     ],
 )
-def test_near_misses_are_hinted_at(
+def test_mistyped_names_get_a_hint(
     run: Run, bases: Bases, rows: Path, tmp_path: Path, words: tuple[str, ...], hint: str
 ) -> None:
     assert hint in refusal(run, "train", rows, "--base", bases("bert"), "--out", tmp_path / "m", *words)
@@ -312,7 +312,7 @@ def test_debug_shows_where(run: Run) -> None:
     assert "error: nowhere: " in error
 
 
-def test_a_fault_of_ours_is_no_traceback(
+def test_an_internal_error_prints_no_traceback(
     run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Classifier, "predict_proba", lambda *_: 1 / 0)
@@ -349,7 +349,7 @@ def test_as_a_process(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing_half_written(bases: Bases, rows: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_incomplete_file(bases: Bases, rows: Path, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     words = ("train", rows, "--base", bases("bert"), "--max-length", "48", "--epochs", "5000", "--out", folder)
     with fullbake(*words) as process:
@@ -399,7 +399,7 @@ def test_many_labels_on_the_command_line(run: Run, bases: Bases, kinds: Path, tm
     )  # fmt: skip
     assert code == 0
     assert "Thresholds, fitted on validation" in out
-    assert "calibrated by temperature" in out
+    assert "validation calibration error" in out
     code, out, _ = run("evaluate", tmp_path / "m", kinds, "--json")
     scores = json.loads(out)
     assert scores["problem_type"] == "multi_label_classification"
@@ -420,7 +420,7 @@ def test_a_folder_of_packed_shards_is_scored(run: Run, bundle: Path, tmp_path: P
     assert [row["text"] for row in csv.DictReader(out.splitlines())] == ["text 0", "another", "text 1", "another"]
 
 
-def test_a_pipe_is_no_text(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_pipe_is_not_taken_for_a_text(run: Run, bundle: Path, tmp_path: Path) -> None:
     """A shell's <(...) names a pipe: it is pointed to stdin, not classified by its name."""
     os.mkfifo(tmp_path / "pipe")
     assert "fullbake predict BUNDLE <" in refusal(run, "predict", bundle, tmp_path / "pipe")

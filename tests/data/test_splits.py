@@ -1,4 +1,4 @@
-"""fullbake.data.splits: The partition: whole groups, every class on both sides, the share kept."""
+"""Splits and folds: groups stay whole, each class is on both sides, shares are kept, overlaps are found."""
 
 from pathlib import Path
 
@@ -30,7 +30,9 @@ def pure_groups(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(deadline=None)
 @given(pure_groups(), SHARES, st.integers(0, 99))
-def test_whole_groups_every_class_and_the_share(rows: tuple[np.ndarray, np.ndarray], share: float, seed: int) -> None:
+def test_groups_stay_whole_and_each_class_is_on_both_sides_near_its_share(
+    rows: tuple[np.ndarray, np.ndarray], share: float, seed: int
+) -> None:
     groups, labels = rows
     kept, held = split(groups, labels, share, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(groups)))
@@ -51,8 +53,8 @@ def test_whole_groups_every_class_and_the_share(rows: tuple[np.ndarray, np.ndarr
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), SHARES, st.integers(0, 99))
-def test_without_duplicates_the_share_is_exact(labels: list[int], share: float, seed: int) -> None:
-    """But where rounding would leave a class on one side."""
+def test_share_is_exact_without_duplicates(labels: list[int], share: float, seed: int) -> None:
+    """Except where rounding would leave a class on one side."""
     names, counts = np.unique(labels, return_counts=True)
     _, held = split(np.arange(len(labels)), np.array(labels), share, seed)
     if (counts * share >= 1).all() and (counts * (1 - share) >= 1).all():
@@ -72,7 +74,7 @@ def test_groups_of_several_classes_stay_whole(rows: list[tuple[int, int]], seed:
     assert len(kept) + len(held) == len(rows)
 
 
-def test_a_class_bound_to_another_finds_its_place_on_both_sides() -> None:
+def test_class_that_shares_groups_with_another_is_on_both_sides() -> None:
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 5])
     labels = np.array([0, 1, 0, 1, 2, 2, 2, 2])
     for seed in range(20):
@@ -80,7 +82,7 @@ def test_a_class_bound_to_another_finds_its_place_on_both_sides() -> None:
         assert set(labels[kept]) == set(labels[held]) == {0, 1, 2}
 
 
-def test_the_seed_alone_decides() -> None:
+def test_split_depends_on_its_seed_only() -> None:
     groups, labels = np.arange(200), np.arange(200) % 3
     first, again, other = (split(groups, labels, 0.2, seed)[1] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -89,21 +91,21 @@ def test_the_seed_alone_decides() -> None:
     np.testing.assert_array_equal(split(groups, labels, 0.2, 1)[1], first)
 
 
-def test_large_groups_are_held_as_often_as_their_share() -> None:
+def test_large_groups_are_held_out_as_often_as_their_share() -> None:
     groups = np.concatenate([np.repeat(np.arange(20), 3), np.arange(20, 160)])
     labels = np.zeros(200, dtype=np.int64)
     held = np.concatenate([split(groups, labels, 0.2, seed)[1] for seed in range(50)])
     assert 0.15 < (held < 60).sum() / (60 * 50) < 0.25
 
 
-def test_many_small_classes_keep_the_share_of_all() -> None:
+def test_many_small_classes_keep_the_share_of_all_rows() -> None:
     labels = np.repeat(np.arange(77), 7)
     _, held = split(np.arange(len(labels)), labels, 0.2, 0)
     assert len(held) == 108
     assert set(np.bincount(labels[held]).tolist()) == {1, 2}
 
 
-def test_several_labels_a_row() -> None:
+def test_each_of_several_labels_a_row_is_on_both_sides() -> None:
     random = np.random.Generator(np.random.PCG64(0))
     labels = (random.random((1000, 6)) < [0.5, 0.3, 0.1, 0.05, 0.01, 0.004]).astype(np.int64)
     kept, held = split(np.arange(1000), labels, 0.2, 0)
@@ -114,12 +116,12 @@ def test_several_labels_a_row() -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.2, 1.5])
-def test_a_share_is_between_0_and_1(share: float) -> None:
+def test_share_outside_0_and_1_is_refused(share: float) -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
         split(np.arange(4), np.array([0, 0, 1, 1]), share, 0)
 
 
-def test_rows_that_are_all_one_group() -> None:
+def test_rows_that_are_one_group_cannot_be_split() -> None:
     for groups in (np.zeros(5, dtype=np.int64), np.empty(0, dtype=np.int64)):
         with pytest.raises(DataError, match="all equal or nearly equal"):
             split(groups, np.zeros(len(groups), dtype=np.int64), 0.2, 0)
@@ -130,7 +132,7 @@ def test_rows_that_are_all_one_group() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), min_size=12, max_size=60), st.integers(2, 5))
 @settings(deadline=None)
-def test_every_row_is_held_out_once_and_groups_stay_whole(rows: list[tuple[int, int]], count: int) -> None:
+def test_each_row_is_in_one_fold_and_groups_stay_whole(rows: list[tuple[int, int]], count: int) -> None:
     groups, labels = np.array([group for group, _ in rows]), np.array([label for _, label in rows])
     if len(np.unique(groups)) < count:
         with pytest.raises(DataError, match="fewer different texts than folds"):
@@ -146,7 +148,7 @@ def test_every_row_is_held_out_once_and_groups_stay_whole(rows: list[tuple[int, 
         assert len({where[row] for row in np.flatnonzero(groups == group)}) == 1
 
 
-def test_eight_rows_a_class_are_spread_over_the_folds() -> None:
+def test_eight_rows_of_a_class_are_spread_over_five_folds() -> None:
     labels = np.repeat([0, 1, 2], 8)
     held = make_folds(np.arange(24), labels, 5, 3)
     counts = np.array([np.bincount(labels[fold], minlength=3) for fold in held])
@@ -154,8 +156,8 @@ def test_eight_rows_a_class_are_spread_over_the_folds() -> None:
     assert counts.max() <= 2
 
 
-def test_several_labels_a_row_keep_their_shares() -> None:
-    """By the library: every label's share within 1% of what was asked."""
+def test_shares_of_several_labels_a_row_are_kept() -> None:
+    """By iterative stratification each label is within 0.01 of the share."""
     random = np.random.default_rng(0)
     labels = (random.random((4000, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.3]).astype(np.uint8)
     _, held = split(np.arange(4000), labels, 0.2, 1)
@@ -168,8 +170,8 @@ def whole(texts: list[str], labels: list[int]) -> Dataset:
     return Dataset(column(texts), np.array(labels), ("no", "yes"), rows, "here.csv", Columns("text", "label"))
 
 
-def numbers(parts: Parts) -> dict[str, set[int]]:
-    return {name: set(part.indices.tolist()) for name, part in parts.named().items()}
+def row_sets(parts: Parts) -> dict[str, set[int]]:
+    return {name: set(part.indices.tolist()) for name, part in parts.by_name().items()}
 
 
 def given_file(folder: Path, texts: list[str], name: str = "given.csv") -> str:
@@ -177,48 +179,48 @@ def given_file(folder: Path, texts: list[str], name: str = "given.csv") -> str:
     return str(write_csv(folder / name, [(text, labels[i % 3]) for i, text in enumerate(texts)]))
 
 
-def test_shares_part_the_rows(tmp_path: Path) -> None:
+def test_shares_of_one_file_divide_its_rows(tmp_path: Path) -> None:
     parts = divide(dataset(tmp_path, 120), DataConfig(validation=0.25, test=0.25))
-    sets = numbers(parts)
+    sets = row_sets(parts)
     assert set.union(*sets.values()) == set(range(120))
     assert sum(map(len, sets.values())) == 120
     assert {name: len(rows) for name, rows in sets.items()} == {"train": 60, "validation": 30, "test": 30}
-    for part in parts.named().values():
+    for part in parts.by_name().values():
         assert np.bincount(part.labels).tolist() == [len(part) // 3] * 3
 
 
-def test_no_test_unless_asked(tmp_path: Path) -> None:
+def test_there_is_no_test_part_by_default(tmp_path: Path) -> None:
     parts = divide(dataset(tmp_path), DataConfig(folds=0))
     assert parts.test is None
-    assert set(parts.named()) == {"train", "validation"}
+    assert set(parts.by_name()) == {"train", "validation"}
     assert len(parts.validation) == 12
 
 
-def test_split_follows_its_seed_alone(tmp_path: Path) -> None:
+def test_parts_depend_on_the_split_seed_only(tmp_path: Path) -> None:
     data = dataset(tmp_path)
-    first, again, other = (numbers(divide(data, DataConfig(split_seed=seed, folds=0))) for seed in (0, 0, 1))
+    first, again, other = (row_sets(divide(data, DataConfig(split_seed=seed, folds=0))) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
 
-def test_equal_texts_stay_together() -> None:
-    """Promise 2: equal after NFKC, case folding and whitespace collapsing."""
+def test_equal_texts_stay_in_one_part() -> None:
+    """Equal means: after NFKC, case folding and whitespace collapsing."""
     texts = [f"row number {number} about nothing at all" for number in range(40)]
     twins = texts + [text.upper().replace(" ", "  ") for text in texts]
     for seed in range(5):
         parts = divide(
             whole(twins, [n % 2 for n in range(40)] * 2), DataConfig(validation=0.3, test=0.2, split_seed=seed)
         )
-        keys = {name: {normalize(t) for t in part.joined_texts.to_pylist()} for name, part in parts.named().items()}
+        keys = {name: {normalize(t) for t in part.joined_texts.to_pylist()} for name, part in parts.by_name().items()}
         assert not keys["train"] & keys["validation"]
         assert not keys["train"] & keys["test"]
         assert not keys["validation"] & keys["test"]
 
 
-def test_row_numbers_are_the_files(tmp_path: Path) -> None:
+def test_row_numbers_are_those_of_the_file(tmp_path: Path) -> None:
     data = dataset(tmp_path)
     parts = divide(data, DataConfig(folds=0))
-    for part in parts.named().values():
+    for part in parts.by_name().values():
         assert part.rows.tolist() == (part.indices + 1).tolist()
         assert part.joined_texts.to_pylist() == [make_rows()[row - 1][0] for row in part.rows]
 
@@ -237,7 +239,7 @@ def test_given_file_is_read_with_the_labels_of_training(tmp_path: Path) -> None:
     assert parts.validation.labels.tolist() == [0, 1, 2] * 3
 
 
-def test_label_that_training_never_saw_is_refused(tmp_path: Path) -> None:
+def test_given_file_with_an_unknown_label_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "given.csv", [("a text", "gaem")])
     with pytest.raises(
         DataError, match=r"given\.csv, line 2.*training did not have(?s:.*)'gaem'(?s:.*)Did you mean 'game'"
@@ -256,7 +258,7 @@ def test_overlap_is_refused_with_its_count(tmp_path: Path) -> None:
         divide(dataset(tmp_path), config)
 
 
-def test_overlap_is_left_out_of_training(tmp_path: Path) -> None:
+def test_overlap_is_dropped_from_training_by_permission(tmp_path: Path) -> None:
     parts = divide(dataset(tmp_path), DataConfig(validation=given_file(tmp_path, OVERLAPPING), drop_overlap=True))
     assert parts.overlap_dropped == 2
     assert parts.overlap_allowed == 0
@@ -264,14 +266,13 @@ def test_overlap_is_left_out_of_training(tmp_path: Path) -> None:
     assert set(range(60)) - set(parts.train.indices.tolist()) == {3, 7}
 
 
-def test_overlap_is_stamped_where_it_is_allowed(tmp_path: Path) -> None:
+def test_overlap_is_kept_and_counted_by_permission(tmp_path: Path) -> None:
     parts = divide(dataset(tmp_path), DataConfig(validation=given_file(tmp_path, OVERLAPPING), allow_overlap=True))
     assert (parts.overlap_allowed, parts.overlap_dropped) == (2, 0)
     assert len(parts.train) == 60
 
 
-def test_test_file_is_held_against_both_other_parts(tmp_path: Path) -> None:
-    """A row of the test file leaves training where it stands there, and validation where it stands there."""
+def test_rows_of_a_test_file_are_dropped_from_training_and_validation(tmp_path: Path) -> None:
     data = dataset(tmp_path)
     config = DataConfig(test=given_file(tmp_path, [row[0] for row in make_rows()[:9]]), folds=0)
     with pytest.raises(DataError, match=r"training rows .* and \d+ of 12 validation rows"):
@@ -282,7 +283,7 @@ def test_test_file_is_held_against_both_other_parts(tmp_path: Path) -> None:
     assert not {*parts.train.indices.tolist(), *parts.validation.indices.tolist()} & set(range(9))
 
 
-def test_validation_file_and_test_file_may_not_share_texts(tmp_path: Path) -> None:
+def test_validation_and_test_files_must_not_share_texts(tmp_path: Path) -> None:
     one, other = (
         given_file(tmp_path, ["a new text", "one more", "third"], "one.csv"),
         given_file(tmp_path, ["a new  TEXT"], "two.csv"),
@@ -291,7 +292,7 @@ def test_validation_file_and_test_file_may_not_share_texts(tmp_path: Path) -> No
         divide(dataset(tmp_path), DataConfig(validation=one, test=other))
 
 
-def test_part_without_rows() -> None:
+def test_part_without_some_of_its_rows() -> None:
     part = Part(whole(["a", "b", "c", "d"], [0, 1, 0, 1]), np.array([0, 2, 3]))
     assert part.without(np.array([1])).indices.tolist() == [0, 3]
     assert part.without(np.array([1])).labels.tolist() == [0, 1]
@@ -300,36 +301,37 @@ def test_part_without_rows() -> None:
 # Folds
 
 
-def test_folds_are_taken_where_validation_would_be_too_small(tmp_path: Path) -> None:
+def test_folds_replace_a_validation_part_that_would_be_too_small(tmp_path: Path) -> None:
     parts = divide(dataset(tmp_path, 24), DataConfig())
     assert parts.validation is None
     assert parts.selection_part is parts.train
     assert sorted(np.concatenate(parts.folds).tolist()) == list(range(24))
     assert len(parts.folds) == 5
-    assert set(parts.named()) == {"train"}
+    assert set(parts.by_name()) == {"train"}
 
 
-def test_five_rows_of_each_class_are_enough_for_a_part(tmp_path: Path) -> None:
+def test_five_rows_of_each_class_are_enough_for_a_validation_part(tmp_path: Path) -> None:
     assert divide(dataset(tmp_path, 75), DataConfig()).validation is not None
     assert divide(dataset(tmp_path, 66), DataConfig()).validation is None
     assert divide(dataset(tmp_path, 24), DataConfig(folds=0)).validation is not None
     assert len(divide(dataset(tmp_path, 75), DataConfig(folds=3)).folds) == 3
 
 
-def test_a_large_file_is_warned_of_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    monkeypatch.setattr("fullbake.data.splits.MAX_ROWS_FOR_FOLDS", 20)
-    assert divide(dataset(tmp_path, 24), DataConfig()).validation is not None
+def test_large_file_keeps_a_small_validation_part_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert divide(dataset(tmp_path, 24), DataConfig(), max_rows_for_folds=20).validation is not None
     assert any("--folds 5" in message for message in caplog.messages)
 
 
-def test_fewer_texts_than_folds(tmp_path: Path) -> None:
+def test_more_folds_than_different_texts_are_refused(tmp_path: Path) -> None:
     texts = ["one", "two", "three", "four"]
     assert len(divide(whole(texts, [0, 1, 0, 1]), DataConfig()).folds) == 4
     with pytest.raises(DataError, match="fewer different texts than folds"):
         divide(whole(texts, [0, 1, 0, 1]), DataConfig(folds=5))
 
 
-def test_folds_keep_their_rows_when_overlapping_ones_are_left_out(tmp_path: Path) -> None:
+def test_folds_keep_their_rows_when_overlapping_ones_are_dropped(tmp_path: Path) -> None:
     data = dataset(tmp_path, 24)
     test = given_file(tmp_path, [row[0] for row in make_rows()[:3]])
     parts = divide(data, DataConfig(test=test, drop_overlap=True))

@@ -1,18 +1,14 @@
-"""A seeded, stratified partition of rows in two, by whole groups.
+"""Splits the rows into training, validation and test parts, or folds; equal and near-equal texts stay on one side.
 
-Every class's held rows are a whole number near its share, and these numbers add up to the share of all rows
-(largest remainder). Groups come in seeded order and are held while that brings the classes nearer to their
-numbers; then each class that would stand on one side only gets a group moved. scikit-learn's
-StratifiedGroupKFold knows shares of 1/k alone and promises no class a place on both sides. With several
-labels a row the library iterative-stratification holds groups (each by the labels that any of its rows has): its
-label shares strayed 0.001 from what was asked on goemotions and jigsaw, ours 0.003 and 0.008. There, groups that
-bind classes together can make a place on both sides for each impossible.
+Shares of the training file are split by a seed, stratified by class. Where a validation share would be too small,
+folds of the training rows take its place. Texts that a given validation or test file shares with training are an error
+with their count, unless the recipe allows or drops them.
 
-Which rows train, which choose, which score.
-
-Shares of the training file are split by seed, stratified, with equal and near-equal texts on one side. Where a
-validation share would be too small to choose by, the training rows choose for each other, fold by fold. Files that are
-given are compared with it: equal texts on two sides are refused with their count, unless the recipe says otherwise.
+`split` assigns whole groups of rows. It sets for each class a whole number of held-out rows (largest remainder), holds
+groups in a seeded order while that brings the classes nearer to their numbers, then repairs classes that are on one
+side only. scikit-learn's StratifiedGroupKFold knows shares of 1/k only and does not promise each class a place on both
+sides. For several labels a row, the library iterative-stratification chooses the groups: there the shares of labels
+were off by at most 0.001 on goemotions and jigsaw, with our own method by 0.003 and 0.008.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fullbake.config.problems import Problem
+from fullbake.config.problems import Problem, problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError
@@ -34,205 +30,40 @@ from fullbake.data.labels import count_labels
 
 Ids = npt.NDArray[np.int64]
 
-_ROUNDS: Final = 3
-"""Passes of mending; with one class a group the first one mends all."""
-
-
-def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int) -> tuple[Ids, Ids]:
-    """(kept, held): sorted row positions; held has about `share` of the rows, of each class too.
-
-    groups: (rows,) numbers; rows of one group stay together. labels: (rows,) class numbers, or (rows,
-    classes) of 0 and 1. A class of two groups or more has a row on each side, as far as groups of several
-    classes let it; a class within one group stays in `kept`, unless other classes of that group need it held.
-    Same arguments, same answer.
-
-    Raises DataError where share is not between 0 and 1, or all rows are one group.
-    """
-    if not 0 < share < 1:
-        raise DataError(
-            "a share of the rows has to be between 0 and 1",
-            expected="such as 0.2",
-            got=f"{share:g}",
-            remedy="Give another share, or a file.",
-        )
-    _, members = np.unique(groups, return_inverse=True)
-    if not len(members) or members.max() == 0:
-        raise DataError(
-            "the rows cannot be split",
-            expected="two or more different texts",
-            got=f"{len(members):,} rows that are all equal or nearly equal",
-            remedy="Add rows, or give files for validation and test.",
-        )
-    random = np.random.Generator(np.random.PCG64(seed))
-    state = _start(*_count(members, labels), share, random)
-    if labels.ndim == 2:
-        _fill_by_library(state, share, seed)
-    if not state.held.any() or state.held.all():  # one label a row, or too few groups for the library
-        state.held[:], state.now[:] = False, 0
-        _fill(state, random)
-    _mend(state)
-    held = state.held[members]
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def make_folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: int) -> list[Ids]:
-    """The sorted row positions that each of `count` folds holds out; every row in one of them.
-
-    groups, labels, seed: as for `split`, which is taken again and again: of what is left, 1 over the folds left. A
-    class of as many groups as folds or more has a row in each, as far as groups of several classes let it. Raises
-    DataError where there are fewer groups than folds.
-    """
-    held, left = [], np.arange(len(groups))
-    if len(np.unique(groups)) < count:
-        raise DataError(
-            "there are fewer different texts than folds",
-            expected=f"{count} or more",
-            got=f"{len(np.unique(groups))}",
-            remedy="Lower --folds, or add rows.",
-        )
-    for number in range(count, 1, -1):
-        out = left[split(groups[left], labels[left], 1 / number, seed)[1]]
-        names, sizes = np.unique(groups[left], return_counts=True)
-        taken = np.unique(groups[out])[: len(names) - (number - 1)]  # the other folds need a group each
-        if not len(taken):  # every group is larger than a fold should be
-            taken = names[[sizes.argmin()]]
-        out = left[np.isin(groups[left], taken)]
-        held.append(out)
-        left = np.setdiff1d(left, out)
-    return [*held, left]
-
-
-@dataclass
-class _State:
-    """What is held so far.
-
-    owners, classes, rows: (entries,) each group's rows of each class it has, group after group; starts:
-    (groups + 1,) where each group's entries begin. totals, wanted, now: (classes,) rows in all, to be held,
-    held. held: (groups,).
-    """
-
-    owners: Ids
-    classes: Ids
-    rows: Ids
-    starts: Ids
-    totals: Ids
-    wanted: Ids
-    now: Ids
-    held: npt.NDArray[np.bool_]
-
-    def of(self, group: int) -> tuple[Ids, Ids]:
-        """(classes, rows of each) in a group."""
-        part = slice(self.starts[group], self.starts[group + 1])
-        return self.classes[part], self.rows[part]
-
-    def turn(self, group: int) -> None:
-        """Move a group to the other side."""
-        classes, rows = self.of(group)
-        self.now[classes] += rows * (-1 if self.held[group] else 1)
-        self.held[group] = not self.held[group]
-
-
-def _count(members: Ids, labels: npt.NDArray[np.integer]) -> tuple[Ids, Ids, Ids]:
-    """(groups, classes, rows) of each pair of group and class that occurs, sorted by group."""
-    if labels.ndim == 1:
-        at, codes = np.arange(len(labels)), np.unique(labels, return_inverse=True)[1]
-    else:
-        bare = labels.sum(axis=1, keepdims=True) == 0  # rows of no class get one of their own, to be split as well
-        at, codes = np.nonzero(np.concatenate([labels, bare], axis=1))
-    pairs, rows = np.unique(np.stack([members[at], codes]), axis=1, return_counts=True)
-    return pairs[0], pairs[1], rows
-
-
-def _start(owners: Ids, classes: Ids, rows: Ids, share: float, random: np.random.Generator) -> _State:
-    starts = np.searchsorted(owners, np.arange(owners[-1] + 2))
-    totals = np.bincount(classes, weights=rows).astype(np.int64)
-    spread = np.bincount(classes) > 1
-    wanted = np.where(spread, _whole_numbers(totals * share, random), 0)
-    wanted = np.where(spread, np.clip(wanted, 1, totals - 1), wanted)
-    held = np.zeros(len(starts) - 1, dtype=bool)
-    return _State(owners, classes, rows, starts, totals, wanted, np.zeros_like(totals), held)
-
-
-def _whole_numbers(exact: npt.NDArray[np.floating], random: np.random.Generator) -> Ids:
-    """Rounded so that the sum is the rounded sum: the largest remainders go up, equal ones by lot."""
-    floors = np.floor(exact)
-    order = np.lexsort((random.permutation(len(exact)), floors - exact))
-    floors[order[: round(exact.sum() - floors.sum())]] += 1
-    numbers: Ids = floors.astype(np.int64)
-    return numbers
-
-
-def _fill(state: _State, random: np.random.Generator) -> None:
-    for group in random.permutation(len(state.held)).tolist():
-        classes, rows = state.of(group)
-        if (rows * (2 * (state.now[classes] - state.wanted[classes]) + rows)).sum() < 0:
-            state.turn(group)
-
-
-def _fill_by_library(state: _State, share: float, seed: int) -> None:
-    """Hold groups by iterative stratification of their labels (Sechidis, Tsoumakas and Vlahavas 2011)."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-
-    groups = len(state.held)
-    marks = np.zeros((groups, len(state.totals)), dtype=np.int64)
-    marks[state.owners, state.classes] = 1
-    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
-    for group in next(splitter.split(marks, marks))[1].tolist():
-        state.turn(group)
-
-
-def _mend(state: _State) -> None:
-    """Give every class that could stand on both sides a group on the side where it has none."""
-    for _ in range(_ROUNDS):
-        lacking = np.flatnonzero(_one_sided(state))
-        if not len(lacking):
-            return
-        for kind in lacking.tolist():
-            groups = state.owners[state.classes == kind]
-            if _one_sided(state)[kind]:
-                state.turn(min(groups.tolist(), key=lambda group: _cost_of_turning(state, group)))
-
-
-def _one_sided(state: _State) -> npt.NDArray[np.bool_]:
-    lacking: npt.NDArray[np.bool_] = (state.wanted > 0) & ((state.now == 0) | (state.now == state.totals))
-    return lacking
-
-
-def _cost_of_turning(state: _State, group: int) -> tuple[int, int]:
-    """(classes on one side only, squared distance from the wanted numbers) if the group changed sides."""
-    state.turn(group)
-    cost = int(_one_sided(state).sum()), int(((state.now - state.wanted) ** 2).sum())
-    state.turn(group)
-    return cost
-
-
 MIN_VALIDATION_ROWS: Final = 5
-"""Rows of each class that a validation share has to hold to choose by."""
+"""Rows of each class that a validation part needs; with fewer, folds take its place."""
 
 DEFAULT_FOLDS: Final = 5
 
 MAX_ROWS_FOR_FOLDS: Final = 5000
-"""Above it folds are not taken unasked: they cost as many trainings, and only some rare class is in need of them."""
+"""With more training rows, folds are used only on request: each fold costs a training, and only some rare class needs
+them."""
+
+_REPAIR_PASSES: Final = 3
+"""If each group has one class, the first pass repairs everything."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of a source. indices: int64, sorted, into `source`."""
+    """Some rows of a data set."""
 
     source: Dataset
+    """The data set that the rows belong to."""
+
     indices: np.ndarray
+    """(rows,) sorted positions in `source`, int64."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def joined_texts(self) -> pa.ChunkedArray:
-        """What the part's rows are compared by: their texts, both of a pair in one."""
+        """(rows,) what rows are compared by: the texts, or the two texts of each pair joined into one."""
         return self.source.joined_texts.take(pa.array(self.indices))
 
     @property
     def labels(self) -> np.ndarray:
-        """The part's labels: ids int64 (rows,), or 0 and 1 as uint8 (rows, labels)."""
+        """Class ids int64 (rows,), or a label matrix of 0 and 1, uint8 (rows, labels)."""
         assert self.source.labels is not None
         labels: np.ndarray = self.source.labels[self.indices]
         return labels
@@ -244,142 +75,68 @@ class Part:
 
     @property
     def rows(self) -> np.ndarray:
-        """Row numbers in the source file, from 1."""
+        """(rows,) row numbers in the source file, from 1."""
         rows: np.ndarray = self.source.rows[self.indices]
         return rows
 
     def fingerprint(self) -> str:
-        """sha256 hex over the part's texts, labels, label names and places in its source."""
+        """Return a sha256, in hex, of the whole source (texts, labels, label names) and the positions in it."""
         return fingerprint(self.source.fingerprint(), self.indices)
 
     def without(self, positions: np.ndarray) -> "Part":
-        """This part less the rows at these positions within it."""
+        """Return this part without the rows at these positions in it."""
         return replace(self, indices=np.delete(self.indices, positions))
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of a run.
-
-    validation: None where folds choose. folds: the positions within `train` that each fold holds out, every position in
-    one. groups: which rows of the training file are equal or nearly so (`duplicate_groups`), None where no share of it
-    was split off. overlap_allowed: training or validation rows whose text stands in a later part, by permission.
-    """
+    """The rows that a run trains on, selects by and is tested on."""
 
     train: Part
+    """The rows that the weights are fitted to."""
+
     validation: Part | None
+    """The rows that select the epoch and the learning rate; None where folds of the training rows do."""
+
     test: Part | None
+    """The rows that are scored once, at the end."""
+
     folds: tuple[np.ndarray, ...] = ()
+    """For each fold the positions in `train` that it holds out; each position is in one fold."""
+
     groups: np.ndarray | None = None
+    """(rows of the training file,) the group of equal or near-equal texts of each row (`duplicate_groups`); None where
+    no share of the file was split off."""
+
     overlap_allowed: int = 0
+    """Training and validation rows that stay although their text is also in a later part."""
+
     overlap_dropped: int = 0
+    """Training and validation rows that were left out for that reason."""
 
     @property
     def selection_part(self) -> Part:
-        """The rows whose scores choose: validation, or under folds the training rows, each scored by a model that did
-        not see it."""
+        """The rows whose scores select: validation; under folds the training rows, each scored by a model that was not
+        trained on it."""
         return self.train if self.validation is None else self.validation
 
-    def named(self) -> dict[str, Part]:
-        """The parts there are, by name."""
+    def by_name(self) -> dict[str, Part]:
+        """Return the parts that exist, by "train", "validation" and "test"."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def divide(data: Dataset, config: DataConfig) -> Parts:
-    """Parts by the recipe: shares of `data`, or files of their own. Raises DataError where a part cannot be had."""
-    check_trainable(data)
-    groups = duplicate_groups(data.joined_texts) if not _all_given(config) else None
-    whole = Part(data, np.arange(len(data)))
-    rest, test = _part(whole, config.test, groups, config, 1.0)
-    left = len(rest) / len(whole)
-    count = _fold_count(rest, config, left)
-    if count:
-        assert groups is not None
-        if config.folds is None:  # unasked, as many as there can be
-            count = min(count, len(np.unique(groups[rest.indices])))
-        held = tuple(make_folds(groups[rest.indices], rest.labels, count, config.split_seed))
-        return _without_overlap(Parts(rest, None, test, held, groups), config)
-    train, validation = _part(rest, config.validation, groups, config, left)
-    return _without_overlap(Parts(train, validation, test, groups=groups), config)
-
-
-def divide_into_test_folds(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
-    """`count` times parts: each time another fold of the rows is test, and of the others a share validates.
-
-    Raises DataError where a class has fewer different texts than there are folds.
-    """
-    check_trainable(data)
-    groups, whole = duplicate_groups(data.joined_texts), Part(data, np.arange(len(data)))
-    _check_folds(whole, groups, count)
-    rotated = []
-    for held in make_folds(groups, whole.labels, count, config.split_seed):
-        test = replace(whole, indices=held)
-        rest, left = whole.without(held), 1 - len(held) / len(whole)
-        train, validation = _part(rest, config.validation, groups, config, left)
-        rotated.append(_without_overlap(Parts(train, validation, test, groups=groups), config))
-    return rotated
-
-
-def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
-    names = whole.source.label_names
-    marks = whole.labels == 1 if whole.labels.ndim == 2 else whole.labels[:, None] == np.arange(len(names))
-    texts = [len(np.unique(groups[own])) for own in marks.T]
-    rarest = int(np.argmin(texts))
-    if texts[rarest] < count:
-        raise DataError(
-            f"too few rows for {count} folds",
-            where=whole.source.source,
-            expected=f"{count} different texts or more of each label",
-            got=f"{texts[rarest]} of {names[rarest]!r}",
-            remedy=f"Pass --folds {texts[rarest]} or less, or leave --folds out."
-            if texts[rarest] > 1
-            else "Leave --folds out, or add rows.",
-        )
-
-
-def _fold_count(rest: Part, config: DataConfig, left: float) -> int:
-    """How many folds choose; 0 where a validation part does. left: share of the file that is in `rest`."""
-    if config.folds is not None or isinstance(config.validation, str):
-        return config.folds or 0
-    rarest = int(count_labels(rest.labels, len(rest.source.label_names)).min())
-    if round(rarest * config.validation / left) >= MIN_VALIDATION_ROWS:
-        return 0
-    expected = f"a validation share of {config.validation:g} would hold under {MIN_VALIDATION_ROWS} rows of a class"
-    if len(rest) > MAX_ROWS_FOR_FOLDS:
-        warn(f"{expected}; --folds {DEFAULT_FOLDS} would choose by all {len(rest):,} rows, at as many trainings more")
-        return 0
-    say(f"{expected}: {DEFAULT_FOLDS} folds of the training rows choose instead (--folds 0 for a single split)")
-    return DEFAULT_FOLDS
-
-
-def _all_given(config: DataConfig) -> bool:
-    return isinstance(config.validation, str) and not isinstance(config.test, float)
-
-
-def _part(
-    whole: Part, wanted: float | str | None, groups: np.ndarray | None, config: DataConfig, left: float
-) -> tuple[Part, Part | None]:
-    """(what stays, what was wanted): a share of the training file, or a file. left: share of the file that is in
-    `whole`."""
-    if wanted is None:
-        return whole, None
-    if isinstance(wanted, str):
-        return whole, _given(wanted, whole.source, config)
-    assert groups is not None
-    if wanted >= left:
-        raise DataError(
-            "the shares of validation and test leave nothing to train on",
-            expected=f"validation below {left:.2f}",
-            got=f"{wanted:g}",
-            remedy="Lower --validation or --test.",
-        )
-    kept, held = split(groups[whole.indices], whole.labels, wanted / left, config.split_seed)
-    return replace(whole, indices=whole.indices[kept]), replace(whole, indices=whole.indices[held])
-
-
 def read_labeled(source: str | Path, config: DataConfig, *, label_names: tuple[str, ...] | None = None) -> Dataset:
-    """A file or hub data set with its labels, by the recipe's `data` section; label_names: those that are allowed."""
+    """Read a file or hub data set with its labels.
+
+    Args:
+        source: a path or a hub id.
+        config: the recipe's `data` section; it names the columns.
+        label_names: the labels that are allowed; None allows all.
+
+    Raises:
+        DataError: what `read_dataset` raises.
+    """
     columns = config.columns
     return read_dataset(
         source,
@@ -395,63 +152,396 @@ def read_labeled(source: str | Path, config: DataConfig, *, label_names: tuple[s
     )
 
 
-def _given(source: str, train: Dataset, config: DataConfig) -> Part:
-    data = read_labeled(source, config, label_names=train.label_names)
-    return Part(data, np.arange(len(data)))
+def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_ROWS_FOR_FOLDS) -> Parts:
+    """Divide a data set into the parts of a run.
+
+    Args:
+        data: the training file, with labels.
+        config: the recipe's `data` section: `validation` and `test` are shares of `data`, or files.
+        max_rows_for_folds: with more rows, a validation share stays even if it is too small; a warning says so.
+
+    Returns:
+        The parts. Files that `config` names are read.
+
+    Raises:
+        DataError: the labels cannot be trained on, a part would be empty, or a text is in two parts and `config`
+            neither allows nor drops it.
+    """
+    check_trainable(data)
+    groups = None if _only_files_given(config) else duplicate_groups(data.joined_texts)
+    whole = Part(data, np.arange(len(data)))
+    rest, test = _take_part(whole, config.test, groups, config, 1.0)
+    share_left = len(rest) / len(whole)
+    count = _count_folds(rest, config, share_left, max_rows_for_folds)
+    if count:
+        assert groups is not None
+        if config.folds is None:  # the user did not ask for folds: make as many as there are different texts
+            count = min(count, len(np.unique(groups[rest.indices])))
+        held = tuple(make_folds(groups[rest.indices], rest.labels, count, config.split_seed))
+        return _resolve_overlap(Parts(rest, None, test, held, groups), config)
+    train, validation = _take_part(rest, config.validation, groups, config, share_left)
+    return _resolve_overlap(Parts(train, validation, test, groups=groups), config)
 
 
-def _without_overlap(parts: Parts, config: DataConfig) -> Parts:
-    """Deal with equal texts across parts: the rows of the earlier part go, stay by permission, or the run is
-    refused."""
+def divide_into_test_folds(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
+    """Divide a data set `count` times, each time with another fold of the rows as test (cross-validation).
+
+    Args:
+        data: the training file, with labels.
+        config: the recipe's `data` section; its validation share is taken from the rows outside the test fold.
+        count: the number of folds.
+
+    Raises:
+        DataError: a class has fewer different texts than there are folds, or what `divide` raises.
+    """
+    check_trainable(data)
+    groups, whole = duplicate_groups(data.joined_texts), Part(data, np.arange(len(data)))
+    _check_folds(whole, groups, count)
+    divided = []
+    for held in make_folds(groups, whole.labels, count, config.split_seed):
+        test = replace(whole, indices=held)
+        rest, share_left = whole.without(held), 1 - len(held) / len(whole)
+        train, validation = _take_part(rest, config.validation, groups, config, share_left)
+        divided.append(_resolve_overlap(Parts(train, validation, test, groups=groups), config))
+    return divided
+
+
+def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int) -> tuple[Ids, Ids]:
+    """Split rows in two, stratified by class, without splitting a group.
+
+    A class of two groups or more has a row on each side, as far as groups of several classes allow it. A class within
+    one group stays in the first side, unless other classes of that group need it in the second. The same arguments
+    give the same split.
+
+    Args:
+        groups: (rows,) the group of each row.
+        labels: class ids (rows,), or a label matrix of 0 and 1 (rows, classes).
+        share: how much of all rows, and of each class, the second side should have; between 0 and 1.
+        seed: of the random order of the groups.
+
+    Returns:
+        The sorted positions of the rows on the first side (1 - share), and on the second.
+
+    Raises:
+        DataError: the share is not between 0 and 1, or all rows are one group.
+    """
+    if not 0 < share < 1:
+        raise DataError(
+            "a share of the rows has to be between 0 and 1",
+            expected="such as 0.2",
+            got=f"{share:g}",
+            remedy="Give another share, or a file.",
+        )
+    _, group_of_row = np.unique(groups, return_inverse=True)
+    if not len(group_of_row) or group_of_row.max() == 0:
+        raise DataError(
+            "the rows cannot be split",
+            expected="two or more different texts",
+            got=f"{len(group_of_row):,} rows that are all equal or nearly equal",
+            remedy="Add rows, or give files for validation and test.",
+        )
+    random = np.random.Generator(np.random.PCG64(seed))
+    partition = _new_partition(*_count_entries(group_of_row, labels), share, random)
+    if not problem_of(labels).exclusive:
+        _hold_by_library(partition, share, seed)
+    if not partition.held.any() or partition.held.all():  # one label a row, or too few groups for the library
+        partition.held[:], partition.held_rows[:] = False, 0
+        _hold_greedily(partition, random)
+    _repair(partition)
+    held = partition.held[group_of_row]
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def make_folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: int) -> list[Ids]:
+    """Divide rows into folds, stratified by class, without splitting a group.
+
+    A class of at least as many groups as folds has a row in each fold, as far as groups of several classes allow it.
+
+    Args:
+        groups: (rows,) the group of each row.
+        labels: class ids (rows,), or a label matrix of 0 and 1 (rows, classes).
+        count: the number of folds.
+        seed: of the random order of the groups.
+
+    Returns:
+        The sorted row positions of each fold; each row is in one of them.
+
+    Raises:
+        DataError: there are fewer groups than folds.
+    """
+    held, left = [], np.arange(len(groups))
+    if len(np.unique(groups)) < count:
+        raise DataError(
+            "there are fewer different texts than folds",
+            expected=f"{count} or more",
+            got=f"{len(np.unique(groups))}",
+            remedy="Lower --folds, or add rows.",
+        )
+    # Take one fold after another from the rows that are left.
+    for folds_left in range(count, 1, -1):
+        fold = left[split(groups[left], labels[left], 1 / folds_left, seed)[1]]
+        names, sizes = np.unique(groups[left], return_counts=True)
+        taken = np.unique(groups[fold])[: len(names) - (folds_left - 1)]  # each other fold needs a group too
+        if not len(taken):  # every group is larger than a fold should be
+            taken = names[[sizes.argmin()]]
+        fold = left[np.isin(groups[left], taken)]
+        held.append(fold)
+        left = np.setdiff1d(left, fold)
+    return [*held, left]
+
+
+# How a share of the rows is chosen
+
+
+@dataclass
+class _Partition:
+    """Which groups are held out so far. An entry is a pair of a group and a class that it has."""
+
+    groups: Ids
+    """(entries,) sorted."""
+
+    classes: Ids
+    """(entries,)."""
+
+    rows: Ids
+    """(entries,) the number of the group's rows that have the class."""
+
+    starts: Ids
+    """(groups + 1,) where the entries of each group start."""
+
+    totals: Ids
+    """(classes,) rows of each class."""
+
+    wanted: Ids
+    """(classes,) rows of each class to hold out; 0 for a class within one group."""
+
+    held_rows: Ids
+    """(classes,) rows of each class that are held out."""
+
+    held: npt.NDArray[np.bool_]
+    """(groups,) whether each group is held out."""
+
+    def entries(self, group: int) -> tuple[Ids, Ids]:
+        """Return (classes, rows of each) of a group."""
+        part = slice(self.starts[group], self.starts[group + 1])
+        return self.classes[part], self.rows[part]
+
+    def move(self, group: int) -> None:
+        """Move a group to the other side."""
+        classes, rows = self.entries(group)
+        self.held_rows[classes] += rows * (-1 if self.held[group] else 1)
+        self.held[group] = not self.held[group]
+
+    def one_sided(self) -> npt.NDArray[np.bool_]:
+        """Return (classes,) whether a class that should be on both sides is on one only."""
+        lacking: npt.NDArray[np.bool_] = (self.wanted > 0) & ((self.held_rows == 0) | (self.held_rows == self.totals))
+        return lacking
+
+    def cost_of_moving(self, group: int) -> tuple[int, int]:
+        """Return (one-sided classes, squared distance from the wanted numbers) after moving a group."""
+        self.move(group)
+        cost = int(self.one_sided().sum()), int(((self.held_rows - self.wanted) ** 2).sum())
+        self.move(group)
+        return cost
+
+
+def _count_entries(group_of_row: Ids, labels: npt.NDArray[np.integer]) -> tuple[Ids, Ids, Ids]:
+    """Return (groups, classes, rows) of each entry, sorted by group. Rows without a label count as a class."""
+    rows, classes = problem_of(labels).strata(labels)
+    pairs, counts = np.unique(np.stack([group_of_row[rows], classes]), axis=1, return_counts=True)
+    return pairs[0], pairs[1], counts
+
+
+def _new_partition(groups: Ids, classes: Ids, rows: Ids, share: float, random: np.random.Generator) -> _Partition:
+    """Return a partition that holds out nothing yet, with the number of rows wanted of each class."""
+    starts = np.searchsorted(groups, np.arange(groups[-1] + 2))
+    totals = np.bincount(classes, weights=rows).astype(np.int64)
+    divisible = np.bincount(classes) > 1  # in more than one group
+    wanted = np.where(divisible, _round_to_sum(totals * share, random), 0)
+    wanted = np.where(divisible, np.clip(wanted, 1, totals - 1), wanted)
+    held = np.zeros(len(starts) - 1, dtype=bool)
+    return _Partition(groups, classes, rows, starts, totals, wanted, np.zeros_like(totals), held)
+
+
+def _round_to_sum(exact: npt.NDArray[np.floating], random: np.random.Generator) -> Ids:
+    """Round numbers so that they add up to their rounded sum: the largest remainders go up, equal ones at random."""
+    floors = np.floor(exact)
+    order = np.lexsort((random.permutation(len(exact)), floors - exact))
+    floors[order[: round(exact.sum() - floors.sum())]] += 1
+    numbers: Ids = floors.astype(np.int64)
+    return numbers
+
+
+def _hold_greedily(partition: _Partition, random: np.random.Generator) -> None:
+    """Hold out groups, in random order, that bring the classes nearer to their wanted numbers."""
+    for group in random.permutation(len(partition.held)).tolist():
+        classes, rows = partition.entries(group)
+        # the change of the squared distance, multiplied out: (now + rows - wanted)^2 - (now - wanted)^2
+        if (rows * (2 * (partition.held_rows[classes] - partition.wanted[classes]) + rows)).sum() < 0:
+            partition.move(group)
+
+
+def _hold_by_library(partition: _Partition, share: float, seed: int) -> None:
+    """Hold out groups by iterative stratification of their labels (Sechidis, Tsoumakas and Vlahavas 2011)."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+    matrix = np.zeros((len(partition.held), len(partition.totals)), dtype=np.int64)
+    matrix[partition.groups, partition.classes] = 1
+    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=share, random_state=seed)
+    for group in next(splitter.split(matrix, matrix))[1].tolist():
+        partition.move(group)
+
+
+def _repair(partition: _Partition) -> None:
+    """Give every class that can be on both sides a group on the side where it has none."""
+    for _ in range(_REPAIR_PASSES):
+        lacking = np.flatnonzero(partition.one_sided())
+        if not len(lacking):
+            return
+        for kind in lacking.tolist():
+            groups = partition.groups[partition.classes == kind]
+            if partition.one_sided()[kind]:  # still: an earlier move may have repaired it
+                partition.move(min(groups.tolist(), key=partition.cost_of_moving))
+
+
+# Which parts a recipe asks for
+
+
+def _only_files_given(config: DataConfig) -> bool:
+    """Return True if no share of the training file is needed."""
+    return isinstance(config.validation, str) and not isinstance(config.test, float)
+
+
+def _take_part(
+    whole: Part, wanted: float | str | None, groups: np.ndarray | None, config: DataConfig, share_left: float
+) -> tuple[Part, Part | None]:
+    """Take a validation or test part.
+
+    Args:
+        whole: the rows to take a share from.
+        wanted: a share of the training file, or a file, or None for no part.
+        groups: (rows of the training file,) its groups of equal texts.
+        config: the recipe's `data` section.
+        share_left: the share of the training file that is in `whole`.
+
+    Returns:
+        The rows that stay, and the part.
+    """
+    if wanted is None:
+        return whole, None
+    if isinstance(wanted, str):
+        data = read_labeled(wanted, config, label_names=whole.source.label_names)
+        return whole, Part(data, np.arange(len(data)))
+    assert groups is not None
+    if wanted >= share_left:
+        raise DataError(
+            "the shares of validation and test leave nothing to train on",
+            expected=f"validation below {share_left:.2f}",
+            got=f"{wanted:g}",
+            remedy="Lower --validation or --test.",
+        )
+    kept, held = split(groups[whole.indices], whole.labels, wanted / share_left, config.split_seed)
+    return replace(whole, indices=whole.indices[kept]), replace(whole, indices=whole.indices[held])
+
+
+def _count_folds(rest: Part, config: DataConfig, share_left: float, max_rows: int) -> int:
+    """Return the number of folds that take the place of a validation part, 0 for none; tell the user why.
+
+    Args:
+        rest: the rows without the test part.
+        config: the recipe's `data` section.
+        share_left: the share of the training file that is in `rest`.
+        max_rows: with more rows, warn instead of using folds.
+    """
+    if config.folds is not None or isinstance(config.validation, str):
+        return config.folds or 0
+    rarest = int(count_labels(rest.labels, len(rest.source.label_names)).min())
+    if round(rarest * config.validation / share_left) >= MIN_VALIDATION_ROWS:
+        return 0
+    reason = (
+        f"a validation share of {config.validation:g} has fewer than {MIN_VALIDATION_ROWS} rows of the smallest class"
+    )
+    if len(rest) > max_rows:
+        warn(
+            f"{reason}; --folds {DEFAULT_FOLDS} would validate on all {len(rest):,} rows, for {DEFAULT_FOLDS} more "
+            "trainings"
+        )
+        return 0
+    say(
+        f"{reason}, so {DEFAULT_FOLDS} folds of the training rows are used for validation "
+        "(--folds 0 keeps a single split)"
+    )
+    return DEFAULT_FOLDS
+
+
+def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
+    """Raise DataError if a class has fewer different texts than there are folds."""
+    names = whole.source.label_names
+    has_class = whole.problem.label_matrix(whole.labels, len(names))
+    texts = [len(np.unique(groups[rows])) for rows in has_class.T]
+    rarest = int(np.argmin(texts))
+    if texts[rarest] < count:
+        raise DataError(
+            f"too few rows for {count} folds",
+            where=whole.source.source,
+            expected=f"{count} different texts or more of each label",
+            got=f"{texts[rarest]} of {names[rarest]!r}",
+            remedy=f"Pass --folds {texts[rarest]} or less, or leave --folds out."
+            if texts[rarest] > 1
+            else "Leave --folds out, or add rows.",
+        )
+
+
+# Texts that are in two parts
+
+
+def _resolve_overlap(parts: Parts, config: DataConfig) -> Parts:
+    """Leave out, count or refuse rows whose text is also in a later part, as the recipe says."""
     later = {"train": (parts.validation, parts.test), "validation": (parts.test,)}
     found = {
-        name: _union([_shared(part, other) for other in later[name]])
-        for name, part in parts.named().items()
+        name: np.unique(np.concatenate([_overlap(part, other) for other in later[name]]))
+        for name, part in parts.by_name().items()
         if name in later
     }
     count = sum(map(len, found.values()))
     if not count or config.allow_overlap:
         return replace(parts, overlap_allowed=count)
     if not config.drop_overlap:
-        raise _overlapping(parts, found)
-    say(f"left out {count:,} rows whose text also stands in a later part (--drop-overlap)")
-    held = _rows_after_holding_out(parts.folds, found["train"], len(parts.train))
-    kept = replace(parts, train=parts.train.without(found["train"]), folds=held, overlap_dropped=count)
+        raise _overlap_error(parts, found)
+    say(f"left out {count:,} rows because their text is also in a validation or test part (--drop-overlap)")
+    folds = _folds_without(parts.folds, found["train"], len(parts.train))
+    kept = replace(parts, train=parts.train.without(found["train"]), folds=folds, overlap_dropped=count)
     if kept.validation is None:
         return kept
     return replace(kept, validation=kept.validation.without(found["validation"]))
 
 
-def _union(positions: list[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate(positions))
-
-
-def _rows_after_holding_out(held: tuple[np.ndarray, ...], gone: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
-    """The folds' positions once those that are `gone` have been left out."""
-    place = np.cumsum(~np.isin(np.arange(rows), gone)) - 1
-    return tuple(place[np.setdiff1d(fold, gone)] for fold in held)
-
-
-def _shared(part: Part, other: Part | None) -> np.ndarray:
-    """Positions within `part` of the texts that equal one of `other`."""
-    if other is None or other.source is part.source:  # shares of one file: split by groups of equal texts
+def _overlap(part: Part, other: Part | None) -> np.ndarray:
+    """Return the positions in `part` of texts that equal one of `other`."""
+    if other is None or other.source is part.source:  # shares of one file were split by groups of equal texts
         return np.empty(0, dtype=np.int64)
     return find_overlap(part.joined_texts, other.joined_texts, near=False)[0]
 
 
-def _overlapping(parts: Parts, found: dict[str, np.ndarray]) -> DataError:
-    told = [
+def _folds_without(folds: tuple[np.ndarray, ...], dropped: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
+    """Return the folds renumbered after the training rows at the positions `dropped` are left out."""
+    new_position = np.cumsum(~np.isin(np.arange(rows), dropped)) - 1
+    return tuple(new_position[np.setdiff1d(fold, dropped)] for fold in folds)
+
+
+def _overlap_error(parts: Parts, found: dict[str, np.ndarray]) -> DataError:
+    counts = [
         f"{len(positions):,} of {len(part):,} {'training' if name == 'train' else name} rows "
         f"(row {', '.join(map(str, part.rows[positions[:3]]))}{', ...' if len(positions) > 3 else ''} of "
         f"{part.source.source})"
         for name, positions in found.items()
-        for part in [parts.named()[name]]
+        for part in [parts.by_name()[name]]
         if len(positions)
     ]
     return DataError(
-        "texts stand on both sides of the splits that were given",
+        "the given files share texts",
         expected="no text in two parts (compared after NFKC, case folding and whitespace collapsing)",
-        got=f"{' and '.join(told)} whose text also stands in a part that chooses or scores",
-        remedy="Pass --drop-overlap to leave those rows out, or --allow-overlap to keep them and have every report "
-        "say so.",
+        got=f"{' and '.join(counts)} whose text is also in a later part (validation or test)",
+        remedy="Pass --drop-overlap to leave these rows out, or --allow-overlap to keep them; then every report says "
+        "so.",
     )
