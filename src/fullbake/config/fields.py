@@ -1,11 +1,13 @@
-"""TODO"""
+"""The types of recipe fields: the words a field may hold, number ranges, and lists as people type them.
+
+A type accepts both forms of a value: the Python or YAML form (`[5e-5, 4e-5]`) and the text of a command-line flag
+(`5e-5,4e-5`). That way a section is the only place where a field is described, and the command line needs no parsers
+of its own.
+"""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-from fullbake.config.problems import MULTI_LABEL_SELECTION, SELECTION
-from fullbake.core.errors import did_you_mean
 
 Way = Literal["finetune", "frozen"]
 HeadKind = Literal["standard", "linear", "mlp"]
@@ -22,35 +24,36 @@ CachePrecision = Literal["fp32", "fp16"]
 Thresholds = Literal["auto", "default", "f1"]
 
 
-def _parse_numbers(value: object) -> object:
-    """`5e-5,4e-5` from a command line, one number, or a list of them -> a list."""
+def parse_numbers(value: object) -> object:
+    """Split the text `5e-5,4e-5` into a list. A single number becomes a list of one; a list stays."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _parse_names(value: object) -> object:
-    """`toxic,insult` from a command line -> a list of column names; a YAML list may hold names with commas."""
+def parse_names(value: object) -> object:
+    """Split the text `toxic,insult` into a list of names. A list stays, so names in YAML may hold commas."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-def _parse_shares(value: object) -> object:
-    """`128:0.9,512:0.1` from a command line -> {"128": "0.9", "512": "0.1"}; mappings stay."""
+def parse_lengths(value: object) -> object:
+    """Split the text `128:0.9,512:0.1` into {"128": "0.9", "512": "0.1"}. A mapping stays."""
     if not isinstance(value, str):
         return value
     return {length.strip(): share.strip() for length, _, share in (part.partition(":") for part in value.split(","))}
 
 
-def _parse_amounts(value: object) -> object:
-    """`toxic=5,insult=2` from a command line -> {"toxic": "5", "insult": "2"}; other words and mappings stay."""
+def parse_amounts(value: object) -> object:
+    """Split the text `toxic=5,insult=2` into {"toxic": "5", "insult": "2"}. A mapping or another word stays."""
     if not isinstance(value, str) or "=" not in value:
         return value
+    # The last "=" of a part separates, because a label may contain one.
     pairs = [part.rpartition("=") for part in value.split(",")]
     return {name.strip(): amount.strip() for name, _, amount in pairs}
 
 
-def _parse_share_or_source(value: object) -> object:
-    """`0.2` from a command line is a share, anything that is no number a file or a hub id."""
+def parse_share_or_source(value: object) -> object:
+    """Turn the text of a number into a share. Any other text is a file or a hub id, and stays."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -59,28 +62,23 @@ def _parse_share_or_source(value: object) -> object:
     return value
 
 
-def _known_metric(value: object) -> object:
-    known = tuple(SELECTION | MULTI_LABEL_SELECTION)
-    if value not in known:
-        raise ValueError(did_you_mean(str(value), known))
-    return value
-
-
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Rates = Annotated[tuple[Rate, ...], BeforeValidator(_parse_numbers), Field(min_length=1)]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(parse_numbers), Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-PartSource = Annotated[Share | str, BeforeValidator(_parse_share_or_source)]
-MetricName = Annotated[str, BeforeValidator(_known_metric)]
-NameList = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_parse_names), Field(min_length=1)
+LengthShares = Annotated[
+    dict[Annotated[int, Field(ge=8)], Annotated[float, Field(gt=0, le=1)]], BeforeValidator(parse_lengths)
 ]
+PartSource = Annotated[Share | str, BeforeValidator(parse_share_or_source)]
+MetricName = Annotated[str, Field(min_length=1)]
+"""Any word: which metrics there are is known in `evaluation`, and `training.job.resolve_recipe` checks it."""
+NameList = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(parse_names), Field(min_length=1)]
 Amount = Annotated[float, Field(ge=0)]
-ClassWeights = Annotated[Literal["balanced"] | dict[str, Amount], BeforeValidator(_parse_amounts)]
-Costs = Annotated[dict[str, Amount], BeforeValidator(_parse_amounts), Field(min_length=1)]
+ClassWeights = Annotated[Literal["balanced"] | dict[str, Amount], BeforeValidator(parse_amounts)]
+Costs = Annotated[dict[str, Amount], BeforeValidator(parse_amounts), Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, no unknown fields, the line under a field is its help."""
+    """A section of a recipe: frozen, without unknown fields. The string under a field is its help text."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=False, allow_inf_nan=False
