@@ -15,9 +15,9 @@ from markupsafe import Markup
 from fullbake.comparison import report_figures, svg
 from fullbake.comparison.report_figures import MarkerStyle, RecipeEntry
 from fullbake.comparison.svg import Axis, Interval
-from fullbake.config.problems import metric_phrase
 from fullbake.core import console, storage
 from fullbake.core.errors import DataError
+from fullbake.evaluation.metrics import metric_phrase
 
 FORMAT = 1
 LEADERBOARD = "leaderboard.json"

@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.config.problems import problem_of
+from fullbake.config.problems import Problem, problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import warn
 from fullbake.evaluation import metrics
-from fullbake.evaluation.decisions import Decision, ThresholdAim, fit_decision, probabilities, row_losses
+from fullbake.evaluation.decisions import Decision, ThresholdAim, fit_decision
 
 PRIOR: Final = 0.7
 """Standard deviation of the temperature's logarithm before any row is seen: two thirds lie between 0.5 and 2."""
@@ -30,9 +30,11 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> 
     """
     from scipy.optimize import minimize_scalar
 
+    problem = problem_of(labels)
+
     def cost(log_temperature: float) -> float:
         # the labels of one row are far from independent: a row counts once, however many it has
-        losses = row_losses(logits / np.exp(log_temperature), labels)
+        losses = problem.row_losses(logits / np.exp(log_temperature), labels)
         return float(losses.sum()) + 0.5 * (log_temperature / PRIOR) ** 2
 
     found = minimize_scalar(cost, bounds=_LIMITS, method="bounded", options={"xatol": 1e-4})
@@ -49,7 +51,8 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: 
     with the first and last bins closed), the mean squared difference (Brier 1950; over all classes of a row), and of
     each bin that has scores {"low", "high", "count", "confidence", "accuracy"}.
     """
-    confidence, right, brier = _claims(probabilities, labels)
+    problem = problem_of(labels)
+    confidence, right = problem.confidences(probabilities, labels)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     counts = np.bincount(place, minlength=bins)
     claimed, held = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
@@ -63,21 +66,7 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: 
         }
         for number in np.flatnonzero(counts).tolist()
     ]
-    return {"ece": float(np.abs(claimed - held).sum() / counts.sum()), "brier": brier, "bins": shares}
-
-
-def _claims(
-    probabilities: NDArray[np.float64], labels: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """(what was claimed, whether it came true, the Brier score)."""
-    if labels.ndim == 2:
-        brier = float(((probabilities - labels) ** 2).mean())
-        return probabilities.ravel(), labels.ravel().astype(np.float64), brier
-    rows = np.arange(len(labels))
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    own = probabilities[rows, labels]
-    brier = float(((probabilities**2).sum(axis=1) - 2 * own + 1).mean())
-    return probabilities.max(axis=1), right, brier
+    return {"ece": float(np.abs(claimed - held).sum() / counts.sum()), "brier": problem.brier(probabilities, labels), "bins": shares}
 
 
 @dataclass(frozen=True)
@@ -94,12 +83,12 @@ class CalibratedDecision:
     thresholds: list[dict[str, Any]]
 
 
-def threshold_aim(config: DecisionConfig, *, multi_label: bool) -> ThresholdAim:
+def threshold_aim(config: DecisionConfig, problem: Problem) -> ThresholdAim:
     """What the thresholds are for; `auto` is best F1 where a row may have many labels, else none."""
     thresholds = config.thresholds
     if thresholds == "auto":
         other = config.at_recall, config.at_precision, config.costs
-        thresholds = "f1" if multi_label and other == (None, None, None) else "default"
+        thresholds = problem.default_thresholds if other == (None, None, None) else "default"
     return ThresholdAim(thresholds, config.at_recall, config.at_precision, config.costs, config.positive)
 
 
@@ -107,12 +96,12 @@ def fit_calibration(
     logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], config: DecisionConfig
 ) -> CalibratedDecision:
     """The temperature and the decision that suit logits (rows, classes), whatever they come from."""
-    problem_type = problem_of(labels)
-    before = reliability(probabilities(logits, problem_type), labels)
+    problem = problem_of(labels)
+    before = reliability(problem.probabilities(logits), labels)
     temperature = fit_temperature(logits, labels) if config.calibrate else 1.0
     logits = logits / np.float32(temperature)
-    chances = probabilities(logits, problem_type)
-    aim = threshold_aim(config, multi_label=labels.ndim == 2)
+    chances = problem.probabilities(logits)
+    aim = threshold_aim(config, problem)
     decision, thresholds = fit_decision(chances, labels, label_names, aim=aim)
     _warn_of_unreached(thresholds)
     calibration = {"temperature": temperature, "before": before, "after": reliability(chances, labels)}
@@ -121,7 +110,7 @@ def fit_calibration(
 
 def score_decision(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
     """Every figure of logits (rows, classes): of the labels that the decision makes of them, and of the scores."""
-    chances = probabilities(logits, problem_of(labels))
+    chances = decision.problem.probabilities(logits)
     scores = metrics.score(labels, chances, decision.label_names, decision.decide(chances))
     return scores | {"calibration": reliability(chances, labels)}
 

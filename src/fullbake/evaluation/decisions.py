@@ -12,36 +12,11 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, LabelArray, ProblemType, problem_of
+from fullbake.config.problems import LabelArray, Probabilities, Problem, problem_of
 from fullbake.core.errors import RecipeError, did_you_mean
 
-Probabilities = NDArray[np.float64]
-
 _OUTCOMES: Final = ("miss", "false_alarm")
-"""What costs are named by where a row may have many labels."""
-
-
-def probabilities(logits: NDArray[np.floating[Any]], problem_type: ProblemType) -> Probabilities:
-    """Softmax over classes, or the sigmoid of each label; float64, so that rows of a softmax sum to 1. Keeps the shape
-    (rows, classes)."""
-    exact = logits.astype(np.float64)
-    if problem_type == MULTI_LABEL:
-        chances: Probabilities = np.exp(-np.logaddexp(0, -exact))
-        return chances
-    exponentials = np.exp(exact - exact.max(axis=1, keepdims=True))
-    shares: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return shares
-
-
-def row_losses(logits: NDArray[np.floating[Any]], labels: LabelArray) -> Probabilities:
-    """Cross entropy of each row in nats, (rows,). logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows,
-    classes): then the mean over a row's labels."""
-    exact = logits.astype(np.float64)
-    if labels.ndim == 2:
-        spread: Probabilities = np.logaddexp(0, np.where(labels, -exact, exact)).mean(axis=1)
-        return spread
-    losses: Probabilities = np.logaddexp.reduce(exact, axis=1) - exact[np.arange(len(labels)), labels]
-    return losses
+"""The two mistakes that one threshold can make."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +27,7 @@ class Decision:
     predicted), of single labels. Neither: the likeliest class, or every label of 0.5 and more.
     """
 
-    problem_type: ProblemType
+    problem: Problem
     label_names: tuple[str, ...]
     thresholds: tuple[float, ...] | None = None
     positive: int | None = None
@@ -60,14 +35,13 @@ class Decision:
 
     def decide(self, probabilities: Probabilities) -> NDArray[Any]:
         """(rows, classes) -> ids int64 (rows,), or 0 and 1 as uint8 (rows, classes)."""
-        if self.problem_type == MULTI_LABEL:
-            return (probabilities >= np.array(self.thresholds or (0.5,))).astype(np.uint8)
         if self.costs is not None:
             cheapest: NDArray[np.int64] = (probabilities @ np.array(self.costs)).argmin(axis=1)
             return cheapest
-        if self.thresholds is None or self.positive is None:
-            likeliest: NDArray[np.int64] = probabilities.argmax(axis=1)
-            return likeliest
+        if self.thresholds is None:
+            return self.problem.decide(probabilities)
+        if self.positive is None:
+            return (probabilities >= np.array(self.thresholds)).astype(np.uint8)
         others = probabilities.copy()
         others[:, self.positive] = -1
         held = probabilities[:, self.positive] >= self.thresholds[0]
@@ -85,19 +59,19 @@ class Decision:
 
     @classmethod
     def from_json(
-        cls, values: Mapping[str, Any] | None, problem_type: ProblemType, label_names: Sequence[str]
+        cls, values: Mapping[str, Any] | None, problem: Problem, label_names: Sequence[str]
     ) -> "Decision":
         """What `to_json` gave."""
         names = tuple(label_names)
         if values is None:
-            return cls(problem_type, names)
+            return cls(problem, names)
         if "costs" in values:
-            return cls(problem_type, names, costs=_cost_matrix(values["costs"], names))
+            return cls(problem, names, costs=_cost_matrix(values["costs"], names))
         thresholds = values["thresholds"]
-        if problem_type == MULTI_LABEL:
-            return cls(problem_type, names, tuple(thresholds[name] for name in names))
+        if not problem.exclusive:
+            return cls(problem, names, tuple(thresholds[name] for name in names))
         (name,) = thresholds
-        return cls(problem_type, names, (thresholds[name],), names.index(name))
+        return cls(problem, names, (thresholds[name],), names.index(name))
 
 
 @dataclass(frozen=True)
@@ -121,9 +95,9 @@ class ThresholdAim:
         return self.thresholds == "default" and all(value is None for value in asked)
 
 
-def check_threshold_aim(aim: ThresholdAim, problem_type: ProblemType, label_names: Sequence[str]) -> None:
+def check_threshold_aim(aim: ThresholdAim, problem: Problem, label_names: Sequence[str]) -> None:
     """Raise RecipeError for an aim that these labels have no meaning for, or that names what there is not."""
-    if aim.positive is not None and problem_type == MULTI_LABEL:
+    if aim.positive is not None and not problem.exclusive:
         raise RecipeError(
             "positive is for exclusive classes; here every label has a threshold of its own", remedy="Leave it out."
         )
@@ -132,8 +106,8 @@ def check_threshold_aim(aim: ThresholdAim, problem_type: ProblemType, label_name
             f"positive: there is no class {aim.positive!r}", remedy=did_you_mean(aim.positive, tuple(label_names))
         )
     if aim.costs is not None:
-        _check_costs(aim.costs, problem_type, label_names)
-    elif not aim.plain and problem_type == SINGLE_LABEL and aim.positive is None and len(label_names) > 2:
+        _check_costs(aim.costs, problem, label_names)
+    elif not aim.plain and problem.exclusive and problem.positive_class(label_names, aim.positive) is None:
         raise RecipeError(
             "a threshold is one class's against the rest",
             expected="the name of that class",
@@ -142,13 +116,13 @@ def check_threshold_aim(aim: ThresholdAim, problem_type: ProblemType, label_name
         )
 
 
-def _check_costs(costs: Mapping[str, float], problem_type: ProblemType, label_names: Sequence[str]) -> None:
-    known = _OUTCOMES if problem_type == MULTI_LABEL else tuple(f"{a}>{b}" for a in label_names for b in label_names)
+def _check_costs(costs: Mapping[str, float], problem: Problem, label_names: Sequence[str]) -> None:
+    known = problem.cost_names(label_names)
     for name in costs:
         if name not in known:
             raise RecipeError(
                 f"costs: {name!r} is no mistake that can be made here",
-                expected="miss and false_alarm" if problem_type == MULTI_LABEL else '"true>predicted" of two labels',
+                expected=problem.cost_names_hint,
                 remedy=did_you_mean(name, known),
             )
 
@@ -166,26 +140,33 @@ def fit_decision(
     probabilities: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes). An entry: label, threshold,
     support, precision, recall, f1 (on these rows; null where undefined), reached, and the reason where it is not.
     """
-    problem_type, names = problem_of(labels), tuple(label_names)
+    problem, names = problem_of(labels), tuple(label_names)
     if aim.plain:
-        return Decision(problem_type, names), []
-    if problem_type == MULTI_LABEL:
+        return Decision(problem, names), []
+    if not problem.exclusive:
         fitted = [
             _fit(probabilities[:, place], labels[:, place] == 1, _goal(aim), name) for place, name in enumerate(names)
         ]
-        return Decision(problem_type, names, tuple(entry["threshold"] for entry in fitted)), fitted
+        return Decision(problem, names, tuple(entry["threshold"] for entry in fitted)), fitted
     if aim.costs is not None and len(names) > 2:
         # the expected cost of each label (Elkan 2001): no threshold to fit, as long as the scores are honest
-        return Decision(problem_type, names, costs=_cost_matrix(aim.costs, names)), []
+        return Decision(problem, names, costs=_cost_matrix(aim.costs, names)), []
     positive = len(names) - 1 if aim.positive is None else names.index(aim.positive)
     entry = _fit(probabilities[:, positive], labels == positive, _goal(_binary(aim, names, positive)), names[positive])
-    return Decision(problem_type, names, (entry["threshold"],), positive), [entry]
+    return Decision(problem, names, (entry["threshold"],), positive), [entry]
 
 
-def predict_at_best_f1(probabilities: Probabilities, labels: LabelArray) -> NDArray[Any]:
-    """0 and 1 as uint8 (rows, classes): every label from the threshold of its best F1 on these rows on."""
-    names = [str(place) for place in range(labels.shape[1])]
-    return fit_decision(probabilities, labels, names, aim=ThresholdAim("f1"))[0].decide(probabilities)
+def predict_by_default(probabilities: Probabilities, labels: LabelArray) -> LabelArray:
+    """Return the predictions of the problem's default decision on these rows: the likeliest class, or every label from
+    the threshold of its best F1 on these rows.
+
+    Args:
+        probabilities: (rows, classes).
+        labels: true labels, class ids (rows,) or 0 and 1 (rows, classes).
+    """
+    names = [str(label) for label in range(probabilities.shape[1])]
+    aim = ThresholdAim(problem_of(labels).default_thresholds)
+    return fit_decision(probabilities, labels, names, aim=aim)[0].decide(probabilities)
 
 
 def _binary(aim: ThresholdAim, names: Sequence[str], positive: int) -> ThresholdAim:

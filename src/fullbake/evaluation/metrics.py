@@ -1,37 +1,346 @@
-"""Labels and probabilities in, scores out: the figures of `evaluate`, and the one that chooses an epoch.
+"""Every metric as one record, and what the records serve: scoring, selection on validation, bootstrap, tables.
 
-Names and values are scikit-learn's, and higher is better for every name in `SELECTION` (so `neg_log_loss`, as
-its scorers spell it). The trade-off: where scikit-learn answers an undefined figure with 0 and a warning, a
-score here is null with its reason, and selecting by it is an error. Two conventions are kept from it, because
-they are limits and not guesses: Matthews' coefficient is 0 when every row got the same prediction, and a
-macro average runs over the classes that occur (`f1_macro`: among labels or predictions; `recall_macro`: among
-labels).
+Names and values are scikit-learn's. Higher is better for every metric that validation may choose by, so its name for log
+loss is `neg_log_loss`. Where a metric is undefined, a score is null with its reason and selecting by it is an error;
+scikit-learn answers 0 and a warning.
 
-Importing this module loads numpy only; scikit-learn and scipy come with the first figure.
+To add a metric, add a record to `METRICS`. Nothing else has to know its name. Its function may stand in
+`single_label_metrics`, `multilabel_metrics` or here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.config.problems import MULTI_LABEL, MULTI_LABEL_SELECTION, SELECTION, ProblemType, problem_of
-from fullbake.core.errors import DataError, DivergenceFault, RecipeError, did_you_mean
-from fullbake.evaluation.decisions import predict_at_best_f1, probabilities, row_losses
-from fullbake.evaluation.multilabel_metrics import make_label_matrices, multilabel_measure, score_multilabel
-from fullbake.evaluation.scores import ScoreValue, UndefinedScoreError, compute_score, f1_from_jaccard, proportion_score
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, problem_of
+from fullbake.core.errors import DataError, RecipeError, did_you_mean
+from fullbake.evaluation import multilabel_metrics as multi
+from fullbake.evaluation import resamplers as fast
+from fullbake.evaluation import single_label_metrics as single
+from fullbake.evaluation.decisions import predict_by_default
+from fullbake.evaluation.resamplers import Resampler, by_calling, by_counts, by_ranks, by_row_means
+from fullbake.evaluation.scores import Case, ScoreValue, UndefinedScoreError, as_held, compute_score, make_case
 
 
 @dataclass(frozen=True)
-class _Case:
-    """What a measure sees. labels, predicted: (rows,) int64. probabilities: (rows, classes) float64."""
+class Definition:
+    """What a metric is for one kind of problem."""
 
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    predicted: NDArray[np.int64]
-    names: Sequence[str]
+    meaning: str
+    """One phrase, for the docs."""
+
+    compute: Callable[[Case], float]
+    """The value on these rows. Raises UndefinedScoreError where there is none."""
+
+    resample: Resampler | None = None
+    """A fast way to compute all bootstrap draws. None calls `compute` for each draw: right, but slow."""
+
+    interval: Callable[[Case], ScoreValue] | None = None
+    """The value with a 95% interval in closed form; None where there is no such form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """All that fullbake knows of a metric."""
+
+    name: str
+    """scikit-learn's name."""
+
+    title: str
+    """Its name in tables: "F1, macro"."""
+
+    phrase: str
+    """Its name within a sentence: "macro F1"."""
+
+    definitions: Mapping[ProblemType, Definition]
+    """Its definition for each kind of problem that it has a meaning for."""
+
+    range: tuple[float, float] = (0.0, 1.0)
+    """The lowest and the highest value it can take."""
+
+    reads: Literal["predictions", "probabilities"] = "predictions"
+    """The arrays of a `Case` that it reads beside the labels."""
+
+    selects: bool = True
+    """Whether validation may choose by it. Only for metrics of which a higher value is better."""
+
+    reported: bool = True
+    """Whether `score` lists it; False where another metric says the same."""
+
+    higher_is_better: bool = True
+    """False for losses."""
+
+    one_vs_rest: bool = False
+    """Whether it scores one class against the rest. Of two classes only the last is scored, and tables name it."""
+
+    slow_bootstrap: bool = False
+    """Whether resampling takes long; then a leaderboard gives its interval only where it is the deciding metric."""
+
+    def __post_init__(self) -> None:
+        if self.selects and not self.higher_is_better:
+            raise ValueError(f"{self.name}: validation takes the highest value, so a loss cannot select")
+
+    def resampler(self, problem_type: ProblemType) -> Resampler:
+        """Return the fast resampler, or one that calls the plain function on each draw's rows."""
+        definition = self.definitions[problem_type]
+        return definition.resample or by_calling(partial(_value_or_nan, self, definition))
+
+
+def _value_or_nan(metric: Metric, definition: Definition, labels: NDArray[Any], own: NDArray[Any]) -> float:
+    """The plain function on a draw's rows. own: what the metric reads, (rows, ...); the rest of the case stays NaN."""
+    problem = problem_of(labels)
+    if metric.reads == "probabilities":
+        case = make_case(labels, own, [str(place) for place in range(own.shape[1])])
+    else:
+        classes = own.shape[1] if own.ndim == 2 else int(max(own.max(), labels.max())) + 1
+        unknown = np.broadcast_to(np.nan, (len(labels), classes))
+        names = [str(place) for place in range(classes)]
+        case = Case(problem, as_held(labels, problem), unknown, as_held(own, problem), names)
+    try:
+        return definition.compute(case)
+    except UndefinedScoreError:
+        return float("nan")
+
+
+def _minus(measure: Callable[[Case], float]) -> Callable[[Case], float]:
+    return lambda case: -measure(case)
+
+
+_RECORDS: Final = (
+    Metric(
+        name="accuracy",
+        title="accuracy",
+        phrase="accuracy",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "share of rows predicted right", single.accuracy, by_counts(fast.f1_micro), single.accuracy_score
+            ),
+            MULTI_LABEL: Definition(
+                "share of rows whose labels are all right",
+                multi.accuracy,
+                by_row_means(fast.all_right),
+                multi.accuracy_score,
+            ),
+        },
+    ),
+    Metric(
+        name="hamming_loss",
+        title="Hamming loss",
+        phrase="Hamming loss",
+        definitions={MULTI_LABEL: Definition("share of pairs of row and label predicted wrong", multi.hamming_loss)},
+        selects=False,
+        higher_is_better=False,
+    ),
+    Metric(
+        name="f1_macro",
+        title="F1, macro",
+        phrase="macro F1",
+        definitions={
+            SINGLE_LABEL: Definition("mean F1 over the classes", single.f1_macro, by_counts(fast.f1_macro)),
+            MULTI_LABEL: Definition("mean F1 over the labels", multi.f1_macro, by_counts(fast.f1_macro)),
+        },
+    ),
+    Metric(
+        name="f1_micro",
+        title="F1, micro",
+        phrase="micro F1",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "F1 over all rows (equals accuracy)", single.accuracy, by_counts(fast.f1_micro), single.accuracy_score
+            ),
+            MULTI_LABEL: Definition(
+                "F1 over all pairs of row and label", multi.f1_micro, by_counts(fast.f1_micro), multi.f1_micro_score
+            ),
+        },
+    ),
+    Metric(
+        name="f1_weighted",
+        title="F1, weighted",
+        phrase="weighted F1",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "mean F1 weighted by the classes' rows", single.f1_weighted, by_counts(fast.f1_weighted)
+            ),
+            MULTI_LABEL: Definition(
+                "mean F1 weighted by the labels' rows", multi.f1_weighted, by_counts(fast.f1_weighted)
+            ),
+        },
+    ),
+    Metric(
+        name="f1_samples",
+        title="F1, mean over rows",
+        phrase="mean F1 over rows",
+        definitions={MULTI_LABEL: Definition("mean F1 over the rows", multi.f1_samples, by_row_means(fast.f1_of_rows))},
+    ),
+    Metric(
+        name="recall_macro",
+        title="recall, macro",
+        phrase="macro recall",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "mean recall over the classes (balanced accuracy)", single.recall_macro, by_counts(fast.recall_macro)
+            ),
+            MULTI_LABEL: Definition("mean recall over the labels", multi.recall_macro, by_counts(fast.recall_macro)),
+        },
+    ),
+    Metric(
+        name="matthews_corrcoef",
+        title="MCC",
+        phrase="MCC",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "Matthews' correlation coefficient", single.matthews_corrcoef, by_counts(fast.matthews_corrcoef)
+            )
+        },
+        range=(-1.0, 1.0),
+    ),
+    Metric(
+        name="roc_auc",
+        title="ROC-AUC",
+        phrase="ROC-AUC",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "area under the ROC curve; of more than two classes the mean of each against the rest",
+                single.roc_auc,
+                by_ranks(fast.area_under_roc),
+            ),
+            MULTI_LABEL: Definition(
+                "mean area under the ROC curve over the labels", multi.roc_auc, by_ranks(fast.area_under_roc)
+            ),
+        },
+        reads="probabilities",
+        one_vs_rest=True,
+        slow_bootstrap=True,
+    ),
+    Metric(
+        name="average_precision",
+        title="PR-AUC",
+        phrase="PR-AUC",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "area under the precision-recall curve; of more than two classes the mean of each against the rest",
+                single.average_precision,
+                by_ranks(fast.average_precision),
+            ),
+            MULTI_LABEL: Definition(
+                "mean area under the precision-recall curve over the labels",
+                multi.average_precision,
+                by_ranks(fast.average_precision),
+            ),
+        },
+        reads="probabilities",
+        one_vs_rest=True,
+        slow_bootstrap=True,
+    ),
+    Metric(
+        name="log_loss",
+        title="log loss",
+        phrase="log loss",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "mean negative log-likelihood of a row, in nats", single.log_loss, by_row_means(fast.log_losses)
+            ),
+            MULTI_LABEL: Definition(
+                "mean binary negative log-likelihood of a label, in nats",
+                multi.log_loss,
+                by_row_means(fast.log_losses),
+            ),
+        },
+        range=(0.0, np.inf),
+        reads="probabilities",
+        selects=False,
+        higher_is_better=False,
+    ),
+    Metric(
+        name="neg_log_loss",
+        title="log loss, minus",
+        phrase="minus log loss",
+        definitions={
+            SINGLE_LABEL: Definition(
+                "minus the mean negative log-likelihood of a row, in nats",
+                _minus(single.log_loss),
+                by_row_means(fast.log_likelihoods),
+            ),
+            MULTI_LABEL: Definition(
+                "minus the mean binary negative log-likelihood of a label, in nats",
+                _minus(multi.log_loss),
+                by_row_means(fast.log_likelihoods),
+            ),
+        },
+        range=(-np.inf, 0.0),
+        reads="probabilities",
+        reported=False,
+    ),
+    Metric(
+        name="precision_micro",
+        title="precision, micro",
+        phrase="micro precision",
+        definitions={
+            MULTI_LABEL: Definition(
+                "share of the predicted labels that are right",
+                multi.precision_micro,
+                interval=multi.precision_micro_score,
+            )
+        },
+        selects=False,
+    ),
+    Metric(
+        name="recall_micro",
+        title="recall, micro",
+        phrase="micro recall",
+        definitions={
+            MULTI_LABEL: Definition(
+                "share of the rows' labels that were predicted", multi.recall_micro, interval=multi.recall_micro_score
+            )
+        },
+        selects=False,
+    ),
+)
+
+METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in _RECORDS}
+"""The registry: every metric by its name, in the order in which tables list them."""
+
+
+def metric_title(name: str) -> str:
+    """Return what tables call a metric; the name itself where it is not of `METRICS`."""
+    return METRICS[name].title if name in METRICS else name
+
+
+def metric_phrase(name: str) -> str:
+    """Return a metric's name within a sentence; the name itself where it is not of `METRICS`."""
+    return METRICS[name].phrase if name in METRICS else name
+
+
+def selection_metrics(problem_type: ProblemType | None = None) -> tuple[str, ...]:
+    """Return the names that validation may choose by, for one kind of problem or for any."""
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if metric.selects and (problem_type is None or problem_type in metric.definitions)
+    )
+
+
+def check_metric(name: str, problem_type: ProblemType | None = None) -> None:
+    """Raise RecipeError where validation cannot choose by this metric.
+
+    Args:
+        name: The recipe's `metric`.
+        problem_type: The kind of problem; None while the labels have not been read.
+    """
+    known = selection_metrics(problem_type)
+    if name in known:
+        return
+    remedy = "Pass --metric with one of these."
+    if name not in METRICS:
+        raise RecipeError(
+            "there is no such metric", where="metric", got=repr(name), remedy=f"{did_you_mean(name, known)} {remedy}"
+        )
+    fault = f"has no meaning for {problem_type}" if METRICS[name].selects else "is not one that validation chooses by"
+    raise RecipeError(f"{name} {fault}", where="metric", expected=f"one of {', '.join(known)}", remedy=remedy)
 
 
 def score(
@@ -40,62 +349,50 @@ def score(
     label_names: Sequence[str],
     predicted: NDArray[np.integer[Any]] | None = None,
 ) -> dict[str, Any]:
-    """Every figure of `evaluate`, ready for JSON.
+    """Return all that `evaluate` reports of these rows, as JSON values.
 
-    labels: (rows,) class ids. probabilities: (rows, classes), each row summing to 1. label_names: (classes,).
-    predicted: (rows,) class ids; the most probable class when not given (the lower id on a tie). Where a row may have
-    many labels: 0 and 1 (rows, classes), and probabilities of each label by itself (see `multilabel`).
+    Intervals, 95%: Wilson's score interval (1927) for accuracy, precision and recall; for F1 of a class "Wilson
+    indirect" (see `scores.f1_from_jaccard`).
 
-    Returns {"problem_type", "rows", "positive", "overall", "per_class", "confusion_matrix"}: `overall` maps a name to
-    its `Figure`: those of `SELECTION`, with `log_loss` in place of `neg_log_loss`. With two classes ROC-AUC and average
-    precision are those of the last class, named in `positive` (null otherwise); with more they are the unweighted mean
-    of one class against the rest. `per_class` lists, in the order of the ids, {"label", "support", "predicted",
-    "precision", "recall", "f1"}, the last three as `Figure`. `confusion_matrix[i][j]` counts rows of class i predicted
-    as j.
+    Args:
+        labels: Class ids (rows,), or a label matrix of 0 and 1 (rows, labels).
+        probabilities: (rows, classes). Each row sums to 1 where a row has one label.
+        label_names: (classes,).
+        predicted: What was decided, in the form of `labels`. None takes the most probable class (the lower id on a
+            tie), or every label with a probability of 0.5 or more.
 
-    Intervals, 95%: Wilson's score interval (1927) for accuracy, precision and recall; for F1 the "Wilson
-    indirect" interval of Lam, Gopal and Qian (2023, arXiv 2309.14621): F1 = 2J / (1 + J) where J = TP / (TP +
-    FP + FN) is a share of rows, so Wilson's bounds for J carry over.
+    Returns:
+        {"problem_type", "rows", "positive", "overall", "per_class", "confusion_matrix"}. `overall` maps each reported
+        metric of `METRICS` to its `ScoreValue`. With two classes ROC-AUC and average precision are those of the last
+        class, named in `positive` (null otherwise). `per_class` lists, in the order of the ids, {"label", "support",
+        "predicted", "precision", "recall", "f1"}, the last three as `ScoreValue`; where a row may have many labels also
+        "roc_auc", "average_precision" and the counts "tp", "fp", "fn", "tn". `confusion_matrix[i][j]` counts rows of
+        class i predicted as class j; null where a row may have many labels.
 
-    Raises DataError where the arrays do not fit together, DivergenceFault where a probability is not finite.
+    Raises:
+        DataError: The arrays do not fit together.
+        DivergenceFault: A probability is not finite.
     """
-    problem_type = problem_of(labels)
-    if problem_type == MULTI_LABEL:
-        chances = _checked(probabilities, len(labels), len(label_names))
-        return {
-            "problem_type": problem_type,
-            **score_multilabel(make_label_matrices(labels, chances, label_names, predicted)),
-        }
-    case = _case(labels, probabilities, label_names, predicted)
-    matrix = _confusion(case)
+    case = make_case(labels, probabilities, label_names, predicted)
+    one_label = case.problem.exclusive
+    class_score = single.class_score if one_label else multi.class_score
     return {
-        "problem_type": problem_type,
+        "problem_type": case.problem.name,
         "rows": len(case.labels),
-        "positive": label_names[-1] if len(label_names) == 2 else None,
+        "positive": label_names[-1] if one_label and len(label_names) == 2 else None,
         "overall": _overall(case),
-        "per_class": [_class_figures(matrix, index, name) for index, name in enumerate(label_names)],
-        "confusion_matrix": matrix.tolist(),
+        "per_class": [class_score(case, place) for place in range(len(label_names))],
+        "confusion_matrix": single.confusion_matrix(case).tolist() if one_label else None,
     }
 
 
-def selection_metrics(problem_type: ProblemType) -> tuple[str, ...]:
-    """The metrics that validation may choose by."""
-    return tuple(MULTI_LABEL_SELECTION if problem_type == MULTI_LABEL else SELECTION)
-
-
-def check_metric(name: str, problem_type: ProblemType) -> None:
-    """Raise RecipeError for a metric that there is not, or not for this problem."""
-    known = selection_metrics(problem_type)
-    if name in known:
-        return
-    if name in SELECTION or name in MULTI_LABEL_SELECTION:
-        raise RecipeError(
-            f"the metric {name} has no meaning for {problem_type}",
-            where="metric",
-            expected=f"one of {', '.join(known)}",
-            remedy="Pass --metric with one of these.",
-        )
-    raise RecipeError("there is no such metric", where="metric", got=repr(name), remedy=did_you_mean(name, known))
+def _overall(case: Case) -> dict[str, ScoreValue]:
+    scores = {}
+    for name, metric in METRICS.items():
+        definition = metric.definitions.get(case.problem.name)
+        if metric.reported and definition is not None:
+            scores[name] = definition.interval(case) if definition.interval else compute_score(definition.compute, case)
+    return scores
 
 
 def selection_score(
@@ -106,195 +403,49 @@ def selection_score(
     *,
     predicted: NDArray[np.integer[Any]] | None = None,
 ) -> float:
-    """The metric `name` of `SELECTION`, for choosing an epoch or a rate; higher is better.
+    """Return the metric that chooses an epoch or a learning rate; higher is better.
 
-    labels: (rows,) class ids, or 0 and 1 (rows, classes), of which those from 0.5 on are predicted. probabilities:
-    (rows, classes). label_names only serve the error's text. predicted: as for `score`. Raises RecipeError for a name
-    that does not fit, DataError where the metric is undefined on these rows, and what `score` raises for arrays that do
-    not fit together.
+    Args:
+        name: One of `selection_metrics`.
+        labels: As for `score`.
+        probabilities: As for `score`.
+        label_names: (classes,), for the text of an error; None takes the ids.
+        predicted: As for `score`.
+
+    Raises:
+        RecipeError: Validation cannot choose by this metric.
+        DataError: The metric is undefined on these rows, or the arrays do not fit together.
+        DivergenceFault: A probability is not finite.
     """
-    check_metric(name, problem_of(labels))
-    names = label_names or [str(index) for index in range(np.asarray(probabilities).shape[-1])]
+    check_metric(name, problem_of(labels).name)
+    names = label_names or [str(place) for place in range(np.asarray(probabilities).shape[-1])]
+    case = make_case(labels, probabilities, names, predicted)
     try:
-        if problem_of(labels) == MULTI_LABEL:
-            return multilabel_measure(name)(
-                make_label_matrices(labels, _checked(probabilities, len(labels), len(names)), names, predicted)
-            )
-        case = _case(labels, probabilities, names, predicted)
-        return -_log_loss(case) if name == "neg_log_loss" else _MEASURES[name](case)
+        return METRICS[name].definitions[case.problem.name].compute(case)
     except UndefinedScoreError as undefined:
         raise DataError(
             f"{name} is undefined on the validation rows: {undefined}",
             where="validation",
-            remedy="Choose another metric (f1_macro is always defined), or give more validation rows.",
+            remedy="Choose another --metric (f1_macro is always defined), or give more validation rows.",
         ) from None
 
 
-def _case(
-    labels: NDArray[np.integer[Any]],
-    probabilities: NDArray[np.floating[Any]],
-    names: Sequence[str],
-    predicted: NDArray[np.integer[Any]] | None,
-) -> _Case:
-    chances = _checked(probabilities, len(labels), len(names))
-    _check_sums(chances)
-    choice = chances.argmax(axis=1) if predicted is None else np.asarray(predicted)
-    for what, ids in (("labels", np.asarray(labels)), ("predictions", choice)):
-        _check_ids(what, ids, chances)
-    return _Case(np.asarray(labels, dtype=np.int64), chances, choice.astype(np.int64), names)
+def validation_scores(logits: NDArray[np.floating[Any]], labels: NDArray[Any], metric: str) -> dict[str, float]:
+    """Return {"validation_loss", metric}: what validation says of one epoch.
 
+    `validation_loss` is the mean cross entropy in nats, over rows, or over rows and labels; plain, whatever loss trains.
+    Where a row may have many labels, the metric reads predictions from each label's best threshold on these rows: at 0.5
+    no epoch would find a rare label, and all epochs would look alike.
 
-def _misfit(expected: str, got: str) -> DataError:
-    return DataError("labels and probabilities cannot be scored", expected=expected, got=got)
-
-
-def _checked(probabilities: NDArray[np.floating[Any]], rows: int, classes: int) -> NDArray[np.float64]:
-    chances = np.asarray(probabilities, dtype=np.float64)
-    if not rows:
-        raise _misfit("at least one row", "none")
-    if chances.shape != (rows, classes):
-        raise _misfit(f"probabilities of shape ({rows}, {classes})", f"shape {chances.shape}")
-    bad = np.flatnonzero(~np.isfinite(chances).all(axis=1))
-    if len(bad):
-        raise DivergenceFault(
-            "a probability is not a number",
-            where=f"row {bad[0]} of the scores",
-            got=f"{chances[bad[0]].tolist()}, and the like in {len(bad)} of {rows} rows",
-            remedy="The model has diverged: train again with a lower learning rate.",
-        )
-    if chances.min() < 0 or chances.max() > 1 + 1e-2:
-        raise _misfit("probabilities", f"values from {chances.min():g} to {chances.max():g}")
-    return chances
-
-
-def _check_sums(chances: NDArray[np.float64]) -> None:
-    # Half precision rounds to 1e-3; anything farther off holds logits, or sigmoids of another problem type.
-    off = float(np.abs(chances.sum(axis=1) - 1).max())
-    if off > 1e-2:
-        raise _misfit("rows of probabilities that sum to 1", f"sums off by {off:g}")
-
-
-def _check_ids(what: str, ids: NDArray[Any], chances: NDArray[np.float64]) -> None:
-    rows, classes = chances.shape
-    if ids.shape != (rows,) or ids.dtype.kind not in "iu":
-        raise _misfit(f"{what} as {rows} whole numbers", f"{ids.dtype} of shape {ids.shape}")
-    if ids.min() < 0 or ids.max() >= classes:
-        raise _misfit(f"{what} from 0 to {classes - 1}", f"{ids.min()} to {ids.max()}")
-
-
-def _overall(case: _Case) -> dict[str, ScoreValue]:
-    figures = {name: compute_score(measure, case) for name, measure in _MEASURES.items()}
-    right = int((case.labels == case.predicted).sum())
-    for name in ("accuracy", "f1_micro"):  # a row has one label, so both are the share of right rows
-        figures[name] |= proportion_score(right, len(case.labels), "")
-    return figures
-
-
-def _class_figures(matrix: NDArray[np.int64], index: int, name: str) -> dict[str, Any]:
-    hits, support = int(matrix[index, index]), int(matrix[index].sum())
-    predicted = int(matrix[:, index].sum())
-    absent, unpredicted = f"no row is labelled {name!r}", f"no row was predicted as {name!r}"
-    return {
-        "label": name,
-        "support": support,
-        "predicted": predicted,
-        "precision": proportion_score(hits, predicted, unpredicted),
-        "recall": proportion_score(hits, support, absent),
-        "f1": f1_from_jaccard(proportion_score(hits, support + predicted - hits, f"{absent} and {unpredicted}")),
-    }
-
-
-def _confusion(case: _Case) -> NDArray[np.int64]:
-    from sklearn.metrics import confusion_matrix
-
-    matrix: NDArray[np.int64] = confusion_matrix(case.labels, case.predicted, labels=np.arange(len(case.names)))
-    return matrix
-
-
-def _accuracy(case: _Case) -> float:
-    return float((case.labels == case.predicted).mean())
-
-
-def _f1_average(average: str) -> Callable[[_Case], float]:
-    def measure(case: _Case) -> float:
-        from sklearn.metrics import f1_score
-
-        return float(f1_score(case.labels, case.predicted, average=average))
-
-    return measure
-
-
-def _recall_macro(case: _Case) -> float:
-    from sklearn.metrics import recall_score
-
-    return float(recall_score(case.labels, case.predicted, average="macro", zero_division=np.nan))
-
-
-def _matthews(case: _Case) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    _require_two_classes(case)
-    return float(matthews_corrcoef(case.labels, case.predicted))
-
-
-def _log_loss(case: _Case) -> float:
-    """Mean negative log-likelihood in nats; as in scikit-learn, 0 counts as float64's epsilon."""
-    own = case.probabilities[np.arange(len(case.labels)), case.labels]
-    return float(-np.log(np.clip(own, np.finfo(np.float64).eps, 1)).mean())
-
-
-def _roc_auc(case: _Case) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return _one_vs_rest(case, roc_auc_score)
-
-
-def _average_precision(case: _Case) -> float:
-    from sklearn.metrics import average_precision_score
-
-    return _one_vs_rest(case, average_precision_score)
-
-
-def _one_vs_rest(case: _Case, curve: Callable[[NDArray[np.bool_], NDArray[np.float64]], float]) -> float:
-    """The last of two classes, or the mean over more of each class against the rest."""
-    _require_two_classes(case)
-    scored = [1] if len(case.names) == 2 else range(len(case.names))
-    absent = [case.names[index] for index in scored if index not in case.labels]
-    if absent:
-        more = f" (nor {len(absent) - 1} other classes)" if len(absent) > 1 else ""
-        raise UndefinedScoreError(f"no row is labelled {absent[0]!r}{more}")
-    values = [curve(case.labels == index, case.probabilities[:, index]) for index in scored]
-    return float(np.mean(values))
-
-
-def _require_two_classes(case: _Case) -> None:
-    if (case.labels == case.labels[0]).all():
-        raise UndefinedScoreError(f"every row is labelled {case.names[case.labels[0]]!r}")
-
-
-_MEASURES: dict[str, Callable[[_Case], float]] = {
-    "accuracy": _accuracy,
-    "f1_macro": _f1_average("macro"),
-    "f1_micro": _f1_average("micro"),
-    "f1_weighted": _f1_average("weighted"),
-    "recall_macro": _recall_macro,
-    "matthews_corrcoef": _matthews,
-    "roc_auc": _roc_auc,
-    "average_precision": _average_precision,
-    "log_loss": _log_loss,
-}
-
-
-def validation_scores(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
-    """What validation says of an epoch: validation_loss (mean cross entropy, over rows or over rows and labels; plain,
-    whatever loss trains) and the selecting metric.
-
-    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes): then labels are predicted from their best
-    thresholds on, since at 0.5 a rare label would be found by no epoch and every one look alike.
+    Args:
+        logits: (rows, classes).
+        labels: Class ids (rows,), or a label matrix of 0 and 1 (rows, labels).
+        metric: One of `selection_metrics`.
     """
-    chances = probabilities(logits, problem_of(labels))
-    predicted = None if labels.ndim == 1 else predict_at_best_f1(chances, labels)
+    problem = problem_of(labels)
+    chances = problem.probabilities(logits)
+    predicted = predict_by_default(chances, labels)
     return {
-        "validation_loss": float(row_losses(logits, labels).mean()),
+        "validation_loss": float(problem.row_losses(logits, labels).mean()),
         metric: selection_score(metric, labels, chances, predicted=predicted),
     }

@@ -1,108 +1,134 @@
-"""Scores where a row may have many labels, or none: each label is a yes or no of its own.
+"""Metrics where a row may have many labels, or none: each label is a yes or no of its own.
 
-Macro averages run over the labels that occur (`f1_macro`: among labels or predictions; `recall_macro`, `roc_auc`,
-`average_precision`: those that some rows have), as those of exclusive classes do; scikit-learn counts the others as 0.
-Accuracy is the share of rows whose labels are all right ("subset accuracy").
+`single_label_metrics` has the same functions, in the same order, for rows with exactly one label. Means over labels take
+the labels that occur (F1: among labels or predictions; the others: those that some rows have), where scikit-learn counts
+the rest as 0. An undefined metric raises UndefinedScoreError.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.core.errors import DataError
-from fullbake.evaluation.scores import ScoreValue, UndefinedScoreError, compute_score, f1_from_jaccard, proportion_score
+from fullbake.evaluation.scores import (
+    Case,
+    Floats,
+    ScoreValue,
+    UndefinedScoreError,
+    area_under_roc,
+    average_precision_of,
+    compute_score,
+    f1_from_jaccard,
+    f1_per_class,
+    negative_log,
+    proportion_score,
+)
 
-Matrix = NDArray[np.bool_]
-
-
-def _per_label(held: Matrix) -> NDArray[np.int64]:
-    counts: NDArray[np.int64] = held.sum(axis=0)
-    return counts
-
-
-@dataclass(frozen=True)
-class LabelMatrices:
-    """labels, predicted: (rows, labels) of yes and no. probabilities: (rows, labels) float64."""
-
-    labels: Matrix
-    probabilities: NDArray[np.float64]
-    predicted: Matrix
-    names: Sequence[str]
-
-    @property
-    def hits(self) -> NDArray[np.int64]:
-        """Rows rightly predicted, (labels,)."""
-        return _per_label(self.labels & self.predicted)
-
-    @property
-    def support(self) -> NDArray[np.int64]:
-        """Rows that have each label, (labels,)."""
-        return _per_label(self.labels)
-
-    @property
-    def claimed(self) -> NDArray[np.int64]:
-        """Rows predicted to have each label, (labels,)."""
-        return _per_label(self.predicted)
+_NO_LABEL = "no row has a label"
+_NONE_PREDICTED = "no label was predicted"
+_NEITHER = "no row has a label and none was predicted"
 
 
-MultilabelMeasure = Callable[[LabelMatrices], float]
+def accuracy(case: Case) -> float:
+    """Return the share of rows whose labels are all right ("subset accuracy")."""
+    return float((case.labels == case.predicted).all(axis=1).mean())
 
 
-def make_label_matrices(
-    labels: NDArray[Any], probabilities: NDArray[np.float64], names: Sequence[str], predicted: NDArray[Any] | None
-) -> LabelMatrices:
-    """The arrays as one value; a label is predicted from 0.5 on where `predicted` is not given. Raises DataError where
-    they do not fit together."""
-    decided = probabilities >= 0.5 if predicted is None else np.asarray(predicted)
-    for what, values in (("labels", np.asarray(labels)), ("predictions", decided)):
-        if values.shape != probabilities.shape or not np.isin(values, (0, 1)).all():
-            raise DataError(
-                "labels and probabilities cannot be scored",
-                expected=f"{what} of 0 and 1 of shape {probabilities.shape}",
-                got=f"{values.dtype} of shape {values.shape}",
-            )
-    return LabelMatrices(np.asarray(labels) == 1, probabilities, decided == 1, names)
+def accuracy_score(case: Case) -> ScoreValue:
+    """Return accuracy with its interval."""
+    return proportion_score(int((case.labels == case.predicted).all(axis=1).sum()), len(case.labels), "")
 
 
-def score_multilabel(case: LabelMatrices) -> dict[str, Any]:
-    """`metrics.score` for many labels a row; per_class has roc_auc, average_precision and the four counts besides."""
-    return {
-        "rows": len(case.labels),
-        "positive": None,
-        "overall": _overall(case),
-        "per_class": [_label_figures(case, place, name) for place, name in enumerate(case.names)],
-        "confusion_matrix": None,
-    }
+def hamming_loss(case: Case) -> float:
+    """Return the share of pairs of row and label that were predicted wrong."""
+    return float((case.labels != case.predicted).mean())
 
 
-def multilabel_measure(name: str) -> MultilabelMeasure:
-    """The measure that validation chooses by under this name (of `figures.MULTI_LABEL_SELECTION`)."""
-    return (lambda case: -_log_loss(case)) if name == "neg_log_loss" else MEASURES[name]
+def f1_macro(case: Case) -> float:
+    """Return the mean F1 over the labels that occur."""
+    scores = f1_per_class(case)
+    defined = scores[~np.isnan(scores)]
+    if not len(defined):
+        raise UndefinedScoreError(_NEITHER)
+    return float(defined.mean())
 
 
-def _overall(case: LabelMatrices) -> dict[str, ScoreValue]:
-    figures = {name: compute_score(measure, case) for name, measure in MEASURES.items()}
-    right = int((case.labels == case.predicted).all(axis=1).sum())
-    hits, support, claimed = (int(counts.sum()) for counts in (case.hits, case.support, case.claimed))
-    shares = {
-        "accuracy": proportion_score(right, len(case.labels), ""),
-        "precision_micro": proportion_score(hits, claimed, "no label was predicted"),
-        "recall_micro": proportion_score(hits, support, "no row has a label"),
-        "f1_micro": f1_from_jaccard(
-            proportion_score(hits, support + claimed - hits, "no row has a label and none was predicted")
-        ),
-    }
-    return figures | shares
+def f1_micro(case: Case) -> float:
+    """Return F1 over all pairs of row and label."""
+    return _ratio(2 * int(case.hits.sum()), int((case.support + case.claimed).sum()), _NEITHER)
 
 
-def _label_figures(case: LabelMatrices, place: int, name: str) -> dict[str, Any]:
+def f1_micro_score(case: Case) -> ScoreValue:
+    """Return micro F1 with its interval."""
+    hits, either = int(case.hits.sum()), int((case.support + case.claimed - case.hits).sum())
+    return f1_from_jaccard(proportion_score(hits, either, _NEITHER))
+
+
+def f1_weighted(case: Case) -> float:
+    """Return the mean F1 weighted by the labels' rows."""
+    if not case.support.sum():
+        raise UndefinedScoreError(_NO_LABEL)
+    return float(np.average(np.nan_to_num(f1_per_class(case)), weights=case.support))
+
+
+def f1_samples(case: Case) -> float:
+    """Return the mean F1 over the rows. A row without labels for which none was predicted counts as right."""
+    hits = (case.labels & case.predicted).sum(axis=1)
+    both = case.labels.sum(axis=1) + case.predicted.sum(axis=1)
+    return float(np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0).mean())
+
+
+def precision_micro(case: Case) -> float:
+    """Return the share of predicted labels that are right."""
+    return _ratio(int(case.hits.sum()), int(case.claimed.sum()), _NONE_PREDICTED)
+
+
+def precision_micro_score(case: Case) -> ScoreValue:
+    """Return micro precision with its interval."""
+    return proportion_score(int(case.hits.sum()), int(case.claimed.sum()), _NONE_PREDICTED)
+
+
+def recall_micro(case: Case) -> float:
+    """Return the share of the rows' labels that were predicted."""
+    return _ratio(int(case.hits.sum()), int(case.support.sum()), _NO_LABEL)
+
+
+def recall_micro_score(case: Case) -> ScoreValue:
+    """Return micro recall with its interval."""
+    return proportion_score(int(case.hits.sum()), int(case.support.sum()), _NO_LABEL)
+
+
+def recall_macro(case: Case) -> float:
+    """Return the mean recall over the labels that some rows have."""
+    held = case.support > 0
+    if not held.any():
+        raise UndefinedScoreError(_NO_LABEL)
+    return float((case.hits[held] / case.support[held]).mean())
+
+
+def roc_auc(case: Case) -> float:
+    """Return the mean area under the ROC curve over the labels that some rows have and some have not."""
+    return _mean_over_mixed(case, area_under_roc)
+
+
+def average_precision(case: Case) -> float:
+    """Return the mean area under the precision-recall curve, over labels as in `roc_auc`."""
+    return _mean_over_mixed(case, average_precision_of)
+
+
+def log_loss(case: Case) -> float:
+    """Return the mean binary negative log-likelihood over rows and labels, in nats."""
+    return float(negative_log(np.where(case.labels, case.probabilities, 1 - case.probabilities)).mean())
+
+
+def class_score(case: Case, place: int) -> dict[str, Any]:
+    """Return the entry of `metrics.score`'s "per_class" for the label at this place."""
+    name, column = case.names[place], [place]
     hits, support, claimed = (int(counts[place]) for counts in (case.hits, case.support, case.claimed))
     absent, unpredicted = f"no row has the label {name!r}", f"no row was predicted to have {name!r}"
-    own = [place]
-    alone = LabelMatrices(case.labels[:, own], case.probabilities[:, own], case.predicted[:, own], [name])
+    arrays = (case.labels[:, column], case.probabilities[:, column], case.predicted[:, column])
+    alone = Case(case.problem, *arrays, [name])
     return {
         "label": name,
         "support": support,
@@ -110,8 +136,8 @@ def _label_figures(case: LabelMatrices, place: int, name: str) -> dict[str, Any]
         "precision": proportion_score(hits, claimed, unpredicted),
         "recall": proportion_score(hits, support, absent),
         "f1": f1_from_jaccard(proportion_score(hits, support + claimed - hits, f"{absent} and {unpredicted}")),
-        "roc_auc": compute_score(_roc_auc, alone),
-        "average_precision": compute_score(_average_precision, alone),
+        "roc_auc": compute_score(roc_auc, alone),
+        "average_precision": compute_score(average_precision, alone),
         "tp": hits,
         "fp": claimed - hits,
         "fn": support - hits,
@@ -119,92 +145,14 @@ def _label_figures(case: LabelMatrices, place: int, name: str) -> dict[str, Any]
     }
 
 
-def _accuracy(case: LabelMatrices) -> float:
-    return float((case.labels == case.predicted).all(axis=1).mean())
-
-
-def _hamming_loss(case: LabelMatrices) -> float:
-    return float((case.labels != case.predicted).mean())
-
-
-def _f1(case: LabelMatrices) -> NDArray[np.float64]:
-    """F1 of each label, NaN where it is neither held nor predicted."""
-    both = (case.support + case.claimed).astype(np.float64)
-    scores: NDArray[np.float64] = np.divide(2 * case.hits, both, out=np.full(len(both), np.nan), where=both > 0)
-    return scores
-
-
-def _f1_macro(case: LabelMatrices) -> float:
-    return _mean(_f1(case), "no row has a label and none was predicted")
-
-
-def _f1_micro(case: LabelMatrices) -> float:
-    both = int((case.support + case.claimed).sum())
-    if not both:
-        raise UndefinedScoreError("no row has a label and none was predicted")
-    return float(2 * case.hits.sum() / both)
-
-
-def _f1_weighted(case: LabelMatrices) -> float:
-    if not case.support.sum():
-        raise UndefinedScoreError("no row has a label")
-    return float(np.average(np.nan_to_num(_f1(case)), weights=case.support))
-
-
-def _f1_samples(case: LabelMatrices) -> float:
-    """Mean over rows; a row without labels of which none is predicted is right."""
-    hits = (case.labels & case.predicted).sum(axis=1)
-    both = case.labels.sum(axis=1) + case.predicted.sum(axis=1)
-    return float(np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0).mean())
-
-
-def _recall_macro(case: LabelMatrices) -> float:
-    held = case.support > 0
-    return _mean(case.hits[held] / case.support[held], "no row has a label")
-
-
-def _mean(values: NDArray[np.float64], reason: str) -> float:
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        raise UndefinedScoreError(reason)
-    return float(defined.mean())
-
-
-def _log_loss(case: LabelMatrices) -> float:
-    """Mean over rows and labels, in nats; 0 counts as float64's epsilon."""
-    own = np.where(case.labels, case.probabilities, 1 - case.probabilities)
-    return float(-np.log(np.clip(own, np.finfo(np.float64).eps, 1)).mean())
-
-
-def _roc_auc(case: LabelMatrices) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return _over_mixed(case, roc_auc_score)
-
-
-def _average_precision(case: LabelMatrices) -> float:
-    from sklearn.metrics import average_precision_score
-
-    return _over_mixed(case, average_precision_score)
-
-
-def _over_mixed(case: LabelMatrices, curve: Callable[[Matrix, NDArray[np.float64]], float]) -> float:
-    """The mean over the labels that some rows have and some have not."""
+def _mean_over_mixed(case: Case, area: Callable[[NDArray[np.bool_], Floats], float]) -> float:
     mixed = np.flatnonzero((case.support > 0) & (case.support < len(case.labels))).tolist()
     if not mixed:
         raise UndefinedScoreError(f"there is no label that some rows have and some have not, as {case.names[0]!r}")
-    return float(np.mean([curve(case.labels[:, place], case.probabilities[:, place]) for place in mixed]))
+    return float(np.mean([area(case.labels[:, place], case.probabilities[:, place]) for place in mixed]))
 
 
-MEASURES: Mapping[str, MultilabelMeasure] = {
-    "accuracy": _accuracy,
-    "hamming_loss": _hamming_loss,
-    "f1_macro": _f1_macro,
-    "f1_micro": _f1_micro,
-    "f1_weighted": _f1_weighted,
-    "f1_samples": _f1_samples,
-    "recall_macro": _recall_macro,
-    "roc_auc": _roc_auc,
-    "average_precision": _average_precision,
-    "log_loss": _log_loss,
-}
+def _ratio(above: int, below: int, reason: str) -> float:
+    if not below:
+        raise UndefinedScoreError(reason)
+    return above / below

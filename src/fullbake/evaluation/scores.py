@@ -1,31 +1,164 @@
-"""What a score is: a value with its interval, or the reason why there is none; and the names scores go by.
+"""What is scored and what a score is: checked labels and probabilities in, a value with its interval or a reason out.
 
-Names are scikit-learn's, and higher is better for every one that validation may choose by (so `neg_log_loss`, as its
-scorers spell it). scipy comes with the first interval.
+Numpy alone computes here. The order of operations is scikit-learn's and scipy's, so that the values equal theirs bit for
+bit; both libraries serve as the reference of the tests and are never imported here, because prediction and `evaluate`
+have to start quickly.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+from typing import Any, Final
 
-Case = TypeVar("Case")
+import numpy as np
+from numpy.typing import NDArray
 
-CONFIDENCE = 0.95
+from fullbake.config.problems import Problem, problem_of
+from fullbake.core.errors import DataError, DivergenceFault
+
+CONFIDENCE: Final = 0.95
 """Coverage of every interval."""
+
+_NORMAL_QUANTILE: Final = 1.959963984540054
+"""The standard normal distribution's quantile at (1 + CONFIDENCE) / 2, as scipy.special.ndtri gives it."""
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 ScoreValue = dict[str, float | str | None]
 """{"value", "low", "high", "reason"}: all four keys always; numbers are finite or null.
 
-`value` is null where the figure is undefined, and `reason` says why; `low` and `high` bound its 95% interval
-and are null where none is stated.
+`value` is null where the metric is undefined, and `reason` says why. `low` and `high` bound the 95% interval and are
+null where none is given.
 """
 
 
 class UndefinedScoreError(Exception):
-    """The figure has no value on these rows; the message says why."""
+    """A metric has no value on these rows; the message says why."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """The checked arrays that a metric reads. Build one with `make_case`."""
+
+    problem: Problem
+
+    labels: NDArray[Any]
+    """Class ids int64 (rows,), or a label matrix of booleans (rows, labels)."""
+
+    probabilities: Floats
+    """(rows, classes)."""
+
+    predicted: NDArray[Any]
+    """What was decided for each row, in the form of `labels`."""
+
+    names: Sequence[str]
+    """Names of the classes, (classes,)."""
+
+    @cached_property
+    def hits(self) -> Counts:
+        """Rows of each class that were predicted as it, (classes,)."""
+        exclusive = self.problem.exclusive
+        right = self.labels[self.labels == self.predicted] if exclusive else self.labels & self.predicted
+        return self.problem.count_rows(right, len(self.names))
+
+    @cached_property
+    def support(self) -> Counts:
+        """Rows of each class, (classes,)."""
+        return self.problem.count_rows(self.labels, len(self.names))
+
+    @cached_property
+    def claimed(self) -> Counts:
+        """Rows that were predicted as each class, (classes,)."""
+        return self.problem.count_rows(self.predicted, len(self.names))
+
+
+# Checks
+
+
+def make_case(
+    labels: NDArray[Any],
+    probabilities: NDArray[np.floating[Any]],
+    names: Sequence[str],
+    predicted: NDArray[Any] | None = None,
+) -> Case:
+    """Check that the arrays fit together and return them as one value.
+
+    Args:
+        labels: Class ids (rows,), or a label matrix of 0 and 1 (rows, labels).
+        probabilities: (rows, classes). Each row sums to 1 where a row has one label.
+        names: Names of the classes, (classes,).
+        predicted: What was decided, in the form of `labels`. None takes the most probable class (the lower id on a
+            tie), or every label with a probability of 0.5 or more.
+
+    Raises:
+        DataError: The arrays do not fit together.
+        DivergenceFault: A probability is not finite.
+    """
+    problem, checked = problem_of(labels), _check_probabilities(probabilities, len(labels), len(names))
+    if problem.exclusive:
+        _check_sums(checked)
+    decided = problem.decide(checked) if predicted is None else np.asarray(predicted)
+    check = _check_ids if problem.exclusive else _check_matrix
+    check("labels", np.asarray(labels), checked)
+    check("predictions", decided, checked)
+    return Case(problem, as_held(np.asarray(labels), problem), checked, as_held(decided, problem), names)
+
+
+def as_held(labels: NDArray[Any], problem: Problem) -> NDArray[Any]:
+    """Labels in the type that a `Case` holds: int64 ids, or booleans."""
+    return labels.astype(np.int64) if problem.exclusive else labels == 1
+
+
+def _check_probabilities(probabilities: NDArray[np.floating[Any]], rows: int, classes: int) -> Floats:
+    exact = np.asarray(probabilities, dtype=np.float64)
+    if not rows:
+        raise _misfit("at least one row", "none")
+    if exact.shape != (rows, classes):
+        raise _misfit(f"probabilities of shape ({rows}, {classes})", f"shape {exact.shape}")
+    bad = np.flatnonzero(~np.isfinite(exact).all(axis=1))
+    if len(bad):
+        raise DivergenceFault(
+            "a probability is not a finite number",
+            where=f"row {bad[0]} of the scores",
+            got=f"{exact[bad[0]].tolist()}; {len(bad)} of {rows} rows have such values",
+            remedy="The model has diverged: train again with a lower --learning-rate.",
+        )
+    if exact.min() < 0 or exact.max() > 1 + 1e-2:
+        raise _misfit("probabilities", f"values from {exact.min():g} to {exact.max():g}")
+    return exact
+
+
+def _check_sums(probabilities: Floats) -> None:
+    # Half precision rounds to 1e-3. Sums farther from 1 mean logits, or sigmoids of another problem type.
+    off = float(np.abs(probabilities.sum(axis=1) - 1).max())
+    if off > 1e-2:
+        raise _misfit("rows of probabilities that sum to 1", f"sums off by {off:g}")
+
+
+def _check_ids(what: str, ids: NDArray[Any], probabilities: Floats) -> None:
+    rows, classes = probabilities.shape
+    if ids.shape != (rows,) or ids.dtype.kind not in "iu":
+        raise _misfit(f"{what} as {rows} whole numbers", f"{ids.dtype} of shape {ids.shape}")
+    if ids.min() < 0 or ids.max() >= classes:
+        raise _misfit(f"{what} from 0 to {classes - 1}", f"{ids.min()} to {ids.max()}")
+
+
+def _check_matrix(what: str, matrix: NDArray[Any], probabilities: Floats) -> None:
+    if matrix.shape != probabilities.shape or not np.isin(matrix, (0, 1)).all():
+        raise _misfit(f"{what} of 0 and 1 of shape {probabilities.shape}", f"{matrix.dtype} of shape {matrix.shape}")
+
+
+def _misfit(expected: str, got: str) -> DataError:
+    return DataError("labels and probabilities cannot be scored", expected=expected, got=got)
+
+
+# Values with their intervals
 
 
 def compute_score(measure: Callable[[Case], float], case: Case) -> ScoreValue:
-    """What a measure says of a case, without an interval; null where it raises UndefinedError."""
+    """Return a metric's value without an interval, or null with the reason where it raises UndefinedScoreError."""
     try:
         return {"value": measure(case), "low": None, "high": None, "reason": None}
     except UndefinedScoreError as undefined:
@@ -33,28 +166,84 @@ def compute_score(measure: Callable[[Case], float], case: Case) -> ScoreValue:
 
 
 def missing_score(reason: str) -> ScoreValue:
-    """No value, and why."""
+    """Return a score without a value, and why it has none."""
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
 def proportion_score(hits: int, trials: int, reason: str) -> ScoreValue:
-    """hits / trials with Wilson's interval; null with `reason` when there was no trial."""
+    """Return hits / trials with Wilson's score interval (1927), or null with `reason` where there was no trial."""
     if not trials:
         return missing_score(reason)
-    from scipy.stats import binomtest  # type: ignore[attr-defined]  # its untyped __init__ re-exports
-
-    interval = binomtest(hits, trials).proportion_ci(CONFIDENCE, method="wilson")
-    # Rounding puts the bound of a perfect share a few 1e-17 beside it.
-    low, high = min(interval.low, hits / trials), max(interval.high, hits / trials)
-    return {"value": hits / trials, "low": float(low), "high": float(high), "reason": None}
+    share, squared = hits / trials, _NORMAL_QUANTILE**2
+    # The formula as Newcombe 1998 (Statistics in Medicine 17) writes it, in scipy's order of operations.
+    width = 2 * (trials + squared)
+    center = (2 * trials * share + squared) / width
+    reach = _NORMAL_QUANTILE / width * sqrt(4 * trials * share * (1 - share) + squared)
+    low = 0.0 if hits == 0 else center - reach
+    high = 1.0 if hits == trials else center + reach
+    # Rounding can put a bound a few 1e-17 on the wrong side of a share of 0 or 1.
+    return {"value": share, "low": min(low, share), "high": max(high, share), "reason": None}
 
 
 def f1_from_jaccard(jaccard: ScoreValue) -> ScoreValue:
-    """F1 with its interval out of J = TP / (TP + FP + FN), a share of rows: F1 = 2J / (1 + J), so the bounds carry over
-    ("Wilson indirect", Lam, Gopal and Qian 2023, arXiv 2309.14621)."""
+    """Return F1 and its interval from J = TP / (TP + FP + FN).
 
-    def carried(share: float | str | None) -> float | None:
+    J is a share of rows and F1 = 2J / (1 + J), so Wilson's bounds for J give bounds for F1 ("Wilson indirect", Lam,
+    Gopal and Qian 2023, arXiv 2309.14621).
+    """
+
+    def converted(share: float | str | None) -> float | None:
         return 2 * share / (1 + share) if isinstance(share, float) else None
 
-    bounds: ScoreValue = {key: carried(jaccard[key]) for key in ("value", "low", "high")}
+    bounds: ScoreValue = {key: converted(jaccard[key]) for key in ("value", "low", "high")}
     return {**bounds, "reason": jaccard["reason"]}
+
+
+# Parts of metrics
+
+
+def f1_per_class(case: Case) -> Floats:
+    """Return each class's F1, (classes,); NaN where no row has the class and none was predicted as it."""
+    both = (case.support + case.claimed).astype(np.float64)
+    scores: Floats = np.divide(2 * case.hits, both, out=np.full(len(both), np.nan), where=both > 0)
+    return scores
+
+
+def negative_log(probabilities: Floats) -> Floats:
+    """Return -log of each probability, in nats. A probability of 0 counts as float64's epsilon, as in scikit-learn."""
+    losses: Floats = -np.log(np.clip(probabilities, np.finfo(np.float64).eps, 1))
+    return losses
+
+
+def area_under_roc(positive: NDArray[np.bool_], scores: Floats) -> float:
+    """Return the area under the ROC curve of one class, by trapezoids.
+
+    Args:
+        positive: Whether each row is of the class, (rows,). Both answers must occur.
+        scores: (rows,), higher for rows that are more likely of the class.
+    """
+    hits, alarms = _cumulative_counts(positive, scores)
+    if len(hits) > 2:
+        # Points on a straight line do not change the area, but they change its last bits: drop them as scikit-learn.
+        corner = (np.diff(alarms, 2) != 0) | (np.diff(hits, 2) != 0)
+        kept = np.concatenate(([True], corner, [True]))
+        hits, alarms = hits[kept], alarms[kept]
+    recall = np.concatenate(([0.0], hits)) / hits[-1]
+    fallout = np.concatenate(([0.0], alarms)) / alarms[-1]
+    return float((np.diff(fallout) * (recall[1:] + recall[:-1]) / 2.0).sum())
+
+
+def average_precision_of(positive: NDArray[np.bool_], scores: Floats) -> float:
+    """Return the area under the precision-recall curve of one class, by steps. Arguments as for `area_under_roc`."""
+    hits, alarms = _cumulative_counts(positive, scores)
+    precision = np.flip(hits / (hits + alarms))
+    recall = np.concatenate((np.flip(hits / hits[-1]), [0.0]))
+    return float(max(0.0, -np.sum(np.diff(recall) * precision)))
+
+
+def _cumulative_counts(positive: NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
+    """Rows of the class and other rows that reach each distinct score, the highest first: both (distinct scores,)."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of each run of equal scores
+    hits = np.cumsum(positive[order], dtype=np.float64)[last]
+    return hits, 1 + last.astype(np.float64) - hits

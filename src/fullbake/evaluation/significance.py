@@ -44,6 +44,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.config.problems import problem_of
 from fullbake.core.errors import DataError
 from fullbake.evaluation.bootstrap import DRAWS, BootstrapScores, Statistic, resample
 from fullbake.evaluation.scores import CONFIDENCE
@@ -265,12 +266,8 @@ def class_recalls(
 
 def _found(predictions: NDArray[Any], labels: NDArray[Any], place: int) -> NDArray[np.float64]:
     """Whether each seed found each row of the class, (seeds, rows of the class)."""
-    if labels.ndim == 2:
-        found = predictions[:, labels[:, place] == 1, place] == 1
-    else:
-        found = predictions[:, labels == place] == place
-    shares: NDArray[np.float64] = found.astype(np.float64)
-    return shares
+    problem = problem_of(labels)
+    return problem.has_label(predictions, place)[:, problem.has_label(labels, place)].astype(np.float64)
 
 
 def _recall(found: NDArray[np.float64], name: str) -> dict[str, float | int | str | None]:

@@ -8,7 +8,6 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake.config.fields import Truncation
-from fullbake.config.problems import problem_of
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TokensConfig
 from fullbake.core import rng, runtime
@@ -43,9 +42,9 @@ def feature_cache(folder: str | Path | None = None) -> Cache:
 def check_problem(recipe: Recipe, parts: Parts) -> None:
     """What the labels have to be known for: refused before the hours of work."""
     labels, names = parts.train.labels, parts.train.source.label_names
-    problem_type = problem_of(labels)
-    metrics.check_metric(recipe.training.metric, problem_type)
-    check_threshold_aim(threshold_aim(recipe.decision, multi_label=labels.ndim == 2), problem_type, names)
+    problem = parts.train.problem
+    metrics.check_metric(recipe.training.metric, problem.name)
+    check_threshold_aim(threshold_aim(recipe.decision, problem), problem, names)
     make_training_loss(recipe.training, labels, names)
 
 
@@ -53,8 +52,9 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     """The recipe with what depends on its base written out: max_length, the stride of windows and, under heads of ours,
     pooling and width.
 
-    Raises RecipeError where max_length is beyond the base.
+    Raises RecipeError where max_length is beyond the base, or where no metric has the recipe's name.
     """
+    metrics.check_metric(recipe.training.metric)
     config = load_config(recipe.base)
     limit = max_positions(config)
     wanted = recipe.tokens.max_length
@@ -208,6 +208,6 @@ def initial_network(job: Job) -> PreTrainedModel:
         job.weights,
         recipe.head,
         train.source.label_names,
-        problem_type=problem_of(train.labels),
+        problem_type=train.problem.name,
         seed=recipe.training.seed,
     )
