@@ -23,7 +23,7 @@ from fullbake.pretraining.data_loader import (
     masked_batch,
     row_lengths,
 )
-from fullbake.pretraining.examples import FALSE, NO_PAIR, TRUE
+from fullbake.pretraining.examples import FALSE_PAIR, NO_PAIR, TRUE_PAIR
 
 TEXTS = make_documents(80)
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -45,7 +45,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def order(objective: str = "mlm", **fields: Any) -> ReadingOrder:
-    settings = {"batch_size": 4, "batch_tokens": None, "token_budget": 128, "short": 0.1, "seed": 0} | fields
+    settings = {
+        "batch_size": 4,
+        "batch_tokens": None,
+        "token_budget": 128,
+        "short_probability": 0.1,
+        "seed": 0,
+    } | fields
     return ReadingOrder(objective, **settings)  # type: ignore[arg-type]
 
 
@@ -85,7 +91,7 @@ def _same(one: list[Any], two: list[Any]) -> bool:
 
 def test_a_pass_reads_every_token_once_and_the_next_in_another_order(corpus: Corpus, tokenizer: Any) -> None:
     of = stream(corpus, [phase(tokenizer, 32, 10**6)])
-    size = of.steps_of_pass(0)
+    size = of.steps_per_epoch(0)
     how = masking(tokenizer, probability=0.0)
     expected = np.sort(np.concatenate([shard.input_ids for shard in corpus.shards]))
     passes = [of.plan(turn * size, (turn + 1) * size) for turn in range(2)]
@@ -106,7 +112,7 @@ def test_masks_are_fresh_in_every_pass_and_the_same_in_every_run(corpus: Corpus,
 
     def seen() -> list[tuple[bytes, bytes]]:
         of = stream(corpus, phases)
-        batches = [of.batch(step, how) for step in of.plan(0, 2 * of.steps_of_pass(0))]
+        batches = [of.batch(step, how) for step in of.plan(0, 2 * of.steps_per_epoch(0))]
         return [(row.tobytes(), mask.tobytes()) for batch in batches for row, mask in _rows(batch)]
 
     first = seen()
@@ -166,7 +172,7 @@ def test_rows_are_what_the_tokenizer_makes_of_these_segments(family: str, object
     batch = masked_batch(shard, examples, how, rows, masking(own), rng_stream(1))
     assert (batch.encoded.lengths == row_lengths(examples, how)).all()
     assert batch.encoded.lengths.max() <= 40
-    assert (batch.encoded.token_type_ids is not None) == how.segments
+    assert (batch.encoded.token_type_ids is not None) == how.has_token_type_ids
     for row, (spans, label) in enumerate(zip(examples.spans.tolist(), examples.labels.tolist(), strict=True)):
         segments = [shard.input_ids[start:end].tolist() for start, end in spans if end]
         assert len(segments) == (1 if label == NO_PAIR else 2)
@@ -241,8 +247,8 @@ def test_how_many_pairs_there_are_of_each_kind(corpus: Corpus, tokenizer: Any) -
     of = stream(corpus, [phase(tokenizer, 32, 10)], "mlm+nsp")
     labels = np.concatenate([found.labels for found in of.examples(0)])
     assert count_pairs(of.examples(0)) == {
-        "true_pairs": (labels == TRUE).sum(),
-        "false_pairs": (labels == FALSE).sum(),
+        "true_pairs": (labels == TRUE_PAIR).sum(),
+        "false_pairs": (labels == FALSE_PAIR).sum(),
         "rows_without_partner": (labels == NO_PAIR).sum(),
     }
 
@@ -302,5 +308,5 @@ def test_pairs_of_reviews_are_balanced(imdb: tuple[Any, Any], objective: str) ->
     edges = shard.sentence_ends[shard.document_ends]
     owners = np.searchsorted(edges, examples.spans[paired][:, :, 0], side="right")
     same = owners[:, 0] == owners[:, 1]
-    expected = examples.labels[paired] == TRUE if objective == "mlm+nsp" else np.ones(paired.sum(), bool)
+    expected = examples.labels[paired] == TRUE_PAIR if objective == "mlm+nsp" else np.ones(paired.sum(), bool)
     assert (same == expected).all()

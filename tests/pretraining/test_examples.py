@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fullbake.core.rng import rng_stream
 from fullbake.pretraining.examples import (
-    FALSE,
+    FALSE_PAIR,
     NO_PAIR,
-    TRUE,
+    TRUE_PAIR,
     Examples,
     MaskedTokens,
     Masking,
@@ -189,7 +189,7 @@ def test_only_the_named_sentences_are_read() -> None:
 @given(DOCUMENTS, st.integers(2, 30), st.sampled_from(["nsp", "sop"]), st.integers(0, 99), st.sampled_from([0, 0.1, 1]))
 def test_what_every_pair_is(documents: list[list[int]], room: int, objective: str, seed: int, short: float) -> None:
     ends, spans = laid(documents)
-    found = make_pair_examples(ends, spans, room, objective=objective, short=short, random=rng_stream(seed))  # type: ignore[arg-type]
+    found = make_pair_examples(ends, spans, room, objective=objective, short_probability=short, random=rng_stream(seed))  # type: ignore[arg-type]
     assert (found.lengths <= room).all()
     for head, tail, label in rows(found):
         assert head[0] < head[1]
@@ -199,27 +199,27 @@ def test_what_every_pair_is(documents: list[list[int]], room: int, objective: st
         assert tail[0] < tail[1]
         same = owner(documents, head[0]) == owner(documents, tail[0])
         if objective == "nsp":
-            assert same == (label == TRUE)
-            assert label == FALSE or head[1] <= tail[0]
+            assert same == (label == TRUE_PAIR)
+            assert label == FALSE_PAIR or head[1] <= tail[0]
         else:
             assert same
-            assert (head[1] <= tail[0]) == (label == TRUE)
-            assert (tail[1] <= head[0]) == (label == FALSE)
+            assert (head[1] <= tail[0]) == (label == TRUE_PAIR)
+            assert (tail[1] <= head[0]) == (label == FALSE_PAIR)
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=10), st.integers(2, 20), st.integers(0, 99))
 def test_what_a_random_partner_displaced_is_used_again(sizes: list[int], room: int, seed: int) -> None:
     documents = [[1] * size for size in sizes]
     ends, spans = laid(documents)
-    found = make_pair_examples(ends, spans, room, objective="nsp", short=0.1, random=rng_stream(seed))
-    read = [span for head, tail, label in rows(found) for span in ([head, tail] if label == TRUE else [head])]
+    found = make_pair_examples(ends, spans, room, objective="nsp", short_probability=0.1, random=rng_stream(seed))
+    read = [span for head, tail, label in rows(found) for span in ([head, tail] if label == TRUE_PAIR else [head])]
     assert [place for span in read for place in range(*span)] == list(range(ends[-1]))
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=10), st.integers(2, 20), st.integers(0, 99))
 def test_swapped_pairs_hold_every_token_once(sizes: list[int], room: int, seed: int) -> None:
     ends, spans = laid([[1] * size for size in sizes])
-    found = make_pair_examples(ends, spans, room, objective="sop", short=0.1, random=rng_stream(seed))
+    found = make_pair_examples(ends, spans, room, objective="sop", short_probability=0.1, random=rng_stream(seed))
     for head, tail, label in rows(found):
         assert label == NO_PAIR or {head[1] == tail[0], tail[1] == head[0]} == {True, False}
     assert sorted(place for head, tail, _ in rows(found) for span in (head, tail) for place in range(*span)) == list(
@@ -231,7 +231,7 @@ def test_swapped_pairs_hold_every_token_once(sizes: list[int], room: int, seed: 
 def test_half_of_the_pairs_are_false_whatever_the_documents(objective: str) -> None:
     for documents in ([[1] * 40] * 600, [[5, 4]] * 6000, [[9]] * 3000 + [[2, 3, 4]] * 4000):
         ends, spans = laid(documents)
-        found = make_pair_examples(ends, spans, 16, objective=objective, short=0.1, random=rng_stream(1))  # type: ignore[arg-type]
+        found = make_pair_examples(ends, spans, 16, objective=objective, short_probability=0.1, random=rng_stream(1))  # type: ignore[arg-type]
         count = int((found.labels != NO_PAIR).sum())
         assert count > 1500
         assert found.random_share == binomial(0.5, count)
@@ -240,12 +240,14 @@ def test_half_of_the_pairs_are_false_whatever_the_documents(objective: str) -> N
 def test_random_partners_are_of_any_other_document() -> None:
     documents = [[1] * 300] * 20
     ends, spans = laid(documents)
-    found = make_pair_examples(ends, spans, 10, objective="nsp", short=0, random=rng_stream(2))
+    found = make_pair_examples(ends, spans, 10, objective="nsp", short_probability=0, random=rng_stream(2))
     partners = [
-        (owner(documents, head[0]), owner(documents, tail[0])) for head, tail, label in rows(found) if label == FALSE
+        (owner(documents, head[0]), owner(documents, tail[0]))
+        for head, tail, label in rows(found)
+        if label == FALSE_PAIR
     ]
     assert {other for _, other in partners} == set(range(20))
-    starts = [tail[0] // 30 % 10 for _, tail, label in rows(found) if label == FALSE]
+    starts = [tail[0] // 30 % 10 for _, tail, label in rows(found) if label == FALSE_PAIR]
     assert set(starts) == set(range(10))
 
 
@@ -253,7 +255,7 @@ def test_random_partners_are_of_any_other_document() -> None:
 def test_a_share_of_the_pairs_aims_at_a_shorter_length(short: float) -> None:
     room, documents = 40, [[1] * 4000] * 40
     ends, spans = laid(documents)
-    found = make_pair_examples(ends, spans, room, objective="sop", short=short, random=rng_stream(3))
+    found = make_pair_examples(ends, spans, room, objective="sop", short_probability=short, random=rng_stream(3))
     shorter = found.lengths < room
     expected = short * (room - 2) / (room - 1)  # one of the lengths drawn is the full one
     assert shorter.mean() == binomial(expected, len(found)) if short else shorter.sum() <= len(documents)
@@ -263,7 +265,7 @@ def test_a_share_of_the_pairs_aims_at_a_shorter_length(short: float) -> None:
 
 def test_of_a_pair_that_is_too_long_the_longer_segment_gives_way_at_both_ends() -> None:
     ends, spans = laid([[30, 4]] * 200)
-    found = make_pair_examples(ends, spans, 20, objective="sop", short=0, random=rng_stream(4))
+    found = make_pair_examples(ends, spans, 20, objective="sop", short_probability=0, random=rng_stream(4))
     assert (found.lengths == 20).all()
     lost = [(min(head, tail)[0] % 34, max(head, tail)) for head, tail, _ in rows(found)]
     assert all(end - start == 4 for _, (start, end) in lost)
@@ -273,7 +275,7 @@ def test_of_a_pair_that_is_too_long_the_longer_segment_gives_way_at_both_ends() 
 
 def test_a_lone_sentence_is_a_row_without_a_partner() -> None:
     ends, spans = laid([[3], [3], [25]])
-    found = make_pair_examples(ends, spans, 10, objective="nsp", short=0, random=rng_stream(0))
+    found = make_pair_examples(ends, spans, 10, objective="nsp", short_probability=0, random=rng_stream(0))
     assert (found.labels == NO_PAIR).all()
     assert found.lengths.tolist() == [3, 3, 10, 10, 5]
     assert np.isnan(found.random_share)
@@ -282,7 +284,7 @@ def test_a_lone_sentence_is_a_row_without_a_partner() -> None:
 def test_the_same_stream_gives_the_same_rows() -> None:
     ends, spans = laid([[1, 2, 3, 4]] * 20)
     one, two, other = (
-        rows(make_pair_examples(ends, spans, 8, objective="nsp", short=0.1, random=rng_stream(seed)))
+        rows(make_pair_examples(ends, spans, 8, objective="nsp", short_probability=0.1, random=rng_stream(seed)))
         for seed in (1, 1, 2)
     )
     assert one == two != other

@@ -149,8 +149,8 @@ def test_what_is_read_off_a_tokenizer(bases: Bases, family: str) -> None:
     assert own.convert_ids_to_tokens(how.mask_id) == own.mask_token
     assert corpus_tokenizer_of(own, "de").language == "de"
     found = make_phase(own, 7, 64)
-    assert (found.steps, found.alone.room, found.segments) == (7, 62, family == "bert")
-    assert found.paired.room == 64 - (4 if family == "roberta" else 3)
+    assert (found.steps, found.single.room, found.has_token_type_ids) == (7, 62, family == "bert")
+    assert found.pair.room == 64 - (4 if family == "roberta" else 3)
 
 
 def test_the_length_is_bounded_by_the_bases_positions(tmp_path: Path, text: str) -> None:

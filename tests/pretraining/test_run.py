@@ -66,7 +66,9 @@ def test_held_back_texts_are_counted_and_left_out(bases: Bases, tmp_path: Path) 
     again = make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5]))
     assert made.facts["held_back_documents"] == again.facts["held_back_documents"] == 5
     assert made.facts["documents"] == 35
-    assert make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5], count_only=True)).facts["documents"] == 40
+    assert (
+        make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5], count_only=True)).facts["documents"] == 40
+    )
 
 
 @pytest.mark.parametrize(

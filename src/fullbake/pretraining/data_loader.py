@@ -1,16 +1,18 @@
-"""The order in which a corpus is read: phases, passes, shards, steps; all a pure function of the seed.
+"""Decide in which order a corpus is read: phases, epochs, shards, steps, all a pure function of the seed.
 
-A lot is what one pass of one phase makes of one shard: its examples, drawn anew in every pass, and its steps by the
-batch plan. Lots are built when their turn comes and forgotten afterwards, so memory does not grow with the corpus;
-going to step k means counting the lots before it. A row's number carries its lot's, so a step tells what it reads.
+A shard epoch is one reading of one shard in one epoch of one phase: its rows, drawn anew each time, and its steps from
+the batch plan. Shard epochs are built when they are needed and then forgotten, so memory does not grow with the corpus;
+to find step k, the steps of the shard epochs before it are counted. A row's number contains that of its shard epoch, so
+a step alone says what it reads.
 
-The trade-off: rows are shuffled within a shard (32 million characters) and shards within a pass, not all rows of a
+The trade-off: rows are shuffled within a shard (32 million characters) and shards within an epoch, not all rows of a
 corpus at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +23,9 @@ from fullbake.models.batching import Step, training_plan
 from fullbake.models.encoding import Encoded, SpecialTokenTemplate, row_offsets, span_positions, with_specials
 from fullbake.pretraining.corpus import Corpus, Shard
 from fullbake.pretraining.examples import (
-    FALSE,
+    FALSE_PAIR,
     NO_PAIR,
-    TRUE,
+    TRUE_PAIR,
     Examples,
     Masking,
     Span,
@@ -35,45 +37,71 @@ from fullbake.pretraining.examples import (
 Ids = npt.NDArray[np.int64]
 PairObjective = Literal["mlm", "mlm+nsp", "mlm+sop"]
 
-_ROW_BITS, _SHARD_BITS, _PASS_BITS = 27, 12, 20
+_ROW_BITS, _SHARD_BITS, _EPOCH_BITS = 27, 12, 20
+"""A row's number is: phase, epoch (20 bits), shard (12 bits), row (27 bits)."""
+
 _EXAMPLES, _SHUFFLE, _STEPS, _MASKS = range(4)
-"""What a random stream is for, so that no two share one."""
+"""What a random stream is for, so that no two uses share one."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on rows of one length. alone, paired: templates of rows with one segment and with two.
-    segments: whether the base takes token_type_ids."""
+    """A number of training steps on rows of one length."""
 
     steps: int
-    alone: SpecialTokenTemplate
-    paired: SpecialTokenTemplate
-    segments: bool
+    """How many steps; 0 while they are not counted yet."""
+
+    single: SpecialTokenTemplate
+    """The special tokens of rows with one segment."""
+
+    pair: SpecialTokenTemplate
+    """The special tokens of rows with two segments."""
+
+    has_token_type_ids: bool
+    """True if the base takes token_type_ids."""
 
 
 @dataclass(frozen=True)
 class ReadingOrder:
-    """batch_size: rows of a step; with batch_tokens as many as hold that many tokens on average. token_budget: of a
-    cut. short: chance of a pair to aim at a shorter length."""
+    """The settings that decide which rows a step has."""
 
     objective: PairObjective
+    """What is predicted: masked tokens alone, or also pairs."""
+
     batch_size: int
+    """Rows of a step; ignored if `batch_tokens` is set."""
+
     batch_tokens: int | None
+    """Mean tokens of a step; None uses `batch_size`."""
+
     token_budget: int
-    short: float
+    """Padded tokens of a micro-batch at most."""
+
+    short_probability: float
+    """Chance of a pair to aim at a shorter length."""
+
     seed: int
+    """Decides all random draws."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedBatch:
-    """A whole step, masked. encoded: rows in ascending order of `rows`; targets: (tokens,) what stood there; chosen:
-    (tokens,) where the model has to guess; pair_labels: (rows,)."""
+    """All rows of a step, masked."""
 
     rows: Ids
+    """(rows,) numbers of the rows, ascending."""
+
     encoded: Encoded
+    """The rows in the order of `rows`, as the model reads them."""
+
     targets: npt.NDArray[np.int32]
+    """(tokens,) ids before masking, of all tokens."""
+
     chosen: npt.NDArray[np.bool_]
+    """(tokens,) True where the model must predict the id before masking."""
+
     pair_labels: Ids
+    """(rows,) TRUE_PAIR, FALSE_PAIR or NO_PAIR."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,91 +113,95 @@ class _ShardEpoch:
 
 
 class CorpusLoader:
-    """Steps of a corpus, from the first to the last."""
+    """Gives the steps of a corpus in order, and the masked rows of each step."""
 
     def __init__(
         self, corpus: Corpus, documents: Sequence[Sequence[Span]], phases: Sequence[Phase], order: ReadingOrder
     ) -> None:
-        """documents: of each shard, those that are read."""
-        self.corpus, self.phases, self.order = corpus, tuple(phases), order
-        self.read = [number for number, spans in enumerate(documents) if spans]
-        self.documents = documents
-        self._lot = lru_cache(maxsize=2)(self._build)
-        self._counts: dict[int, int] = {}
+        """Take a corpus and what to read of it.
+
+        Args:
+            corpus: all shards.
+            documents: for each shard the sentences of the documents that are read; the others are skipped.
+            phases: in the order of training.
+            order: the settings of batches and draws.
+        """
+        self.corpus, self.documents = corpus, documents
+        self.phases, self.order = tuple(phases), order
+        self._shards = [number for number, spans in enumerate(documents) if spans]
+        self._shard_epoch = lru_cache(maxsize=2)(self._build_shard_epoch)
+        self._step_counts: dict[int, int] = {}
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
+        """Return the number of steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     def plan(self, start: int, stop: int) -> list[Step]:
-        """Steps `start` to `stop` (counted over all phases)."""
+        """Return the steps `start` to `stop` (without it), counted from 0 over all phases."""
         found: list[Step] = []
         before = 0
         for number, phase in enumerate(self.phases):
             low, high = max(start - before, 0), min(stop - before, phase.steps)
             if low < high:
-                found.extend(self._of_phase(number, low, high))
+                found.extend(self._steps_of_phase(number, low, high))
             before += phase.steps
         return found
 
-    def steps_of_pass(self, phase: int) -> int:
-        """Steps that one pass over the corpus takes in a phase, as its first pass has them."""
-        return sum(self._count(lot) for lot in self._lots_of_pass(phase, 0))
+    def steps_per_epoch(self, phase: int) -> int:
+        """Return how many steps the first epoch of a phase has (reading the corpus once)."""
+        return sum(self._count_steps(key) for key in self._shard_epochs(phase, 0))
 
     def examples(self, phase: int) -> Iterator[Examples]:
-        """The examples of a phase's first pass, shard by shard."""
-        return (self._lot(lot).examples for lot in self._lots_of_pass(phase, 0))
+        """Yield the rows of a phase's first epoch, shard by shard."""
+        return (self._shard_epoch(key).examples for key in self._shard_epochs(phase, 0))
 
     def batch(self, step: Step, masking: Masking) -> MaskedBatch:
-        """What a step reads. Which tokens are masked depends on the seed and the rows of the step, not on its cuts."""
+        """Return the masked rows of a step.
+
+        The masks depend on the seed and the rows of the step, not on how it is cut into micro-batches.
+        """
         rows = np.sort(step.rows)
-        lot = self._lot(int(rows[0]) >> _ROW_BITS)
+        shard_epoch = self._shard_epoch(int(rows[0]) >> _ROW_BITS)
         places = rows & ((1 << _ROW_BITS) - 1)
         random = rng_stream(self.order.seed, _MASKS, int(rows[0]), len(rows))
-        return masked_batch(lot.shard, lot.examples, lot.phase, places, masking, random, rows=rows)
+        return masked_batch(
+            shard_epoch.shard, shard_epoch.examples, shard_epoch.phase, places, masking, random, rows=rows
+        )
 
-    def _of_phase(self, phase: int, low: int, high: int) -> Iterator[Step]:
+    def _steps_of_phase(self, phase: int, low: int, high: int) -> Iterator[Step]:
         before = 0
-        for lot in self._lots(phase):
-            count = self._count(lot)
-            if before + count > low:
-                yield from self._lot(lot).steps[max(0, low - before) : high - before]
-            before += count
-            if before >= high:
-                return
+        for epoch in count():
+            for key in self._shard_epochs(phase, epoch):
+                size = self._count_steps(key)
+                if before + size > low:
+                    yield from self._shard_epoch(key).steps[max(0, low - before) : high - before]
+                before += size
+                if before >= high:
+                    return
 
-    def _lots(self, phase: int) -> Iterator[int]:
-        number = 0
-        while True:
-            yield from self._lots_of_pass(phase, number)
-            number += 1
+    def _shard_epochs(self, phase: int, epoch: int) -> list[int]:
+        """Return the numbers of the shard epochs of one epoch, shuffled."""
+        first = (phase << _EPOCH_BITS | epoch) << _SHARD_BITS
+        order = random_permutation(rng_stream(self.order.seed, _SHUFFLE, phase, epoch), len(self._shards))
+        return [first | self._shards[place] for place in order.tolist()]
 
-    def _lots_of_pass(self, phase: int, number: int) -> list[int]:
-        first = (phase << _PASS_BITS | number) << _SHARD_BITS
-        order = random_permutation(rng_stream(self.order.seed, _SHUFFLE, phase, number), len(self.read))
-        return [first | self.read[place] for place in order.tolist()]
+    def _count_steps(self, key: int) -> int:
+        if key not in self._step_counts:
+            self._step_counts[key] = len(self._shard_epoch(key).steps)
+        return self._step_counts[key]
 
-    def _count(self, lot: int) -> int:
-        if lot not in self._counts:
-            self._counts[lot] = len(self._lot(lot).steps)
-        return self._counts[lot]
-
-    def _build(self, lot: int) -> _ShardEpoch:
-        shard = lot & ((1 << _SHARD_BITS) - 1)
-        phase = self.phases[lot >> (_SHARD_BITS + _PASS_BITS)]
+    def _build_shard_epoch(self, key: int) -> _ShardEpoch:
+        shard = key & ((1 << _SHARD_BITS) - 1)
+        phase = self.phases[key >> (_SHARD_BITS + _EPOCH_BITS)]
         examples = build_examples(
             self.corpus.shards[shard],
             self.documents[shard],
             phase,
             self.order.objective,
-            self.order.short,
-            rng_stream(self.order.seed, _EXAMPLES, lot),
+            self.order.short_probability,
+            rng_stream(self.order.seed, _EXAMPLES, key),
         )
-        steps = self._steps(examples, phase, lot)
-        return _ShardEpoch(self.corpus.shards[shard], examples, phase, steps)
-
-    def _steps(self, examples: Examples, phase: Phase, lot: int) -> list[Step]:
         lengths = row_lengths(examples, phase)
         size = self.order.batch_size
         if self.order.batch_tokens is not None:
@@ -178,11 +210,12 @@ class CorpusLoader:
             lengths,
             batch_size=size,
             seed=self.order.seed,
-            epoch=_STEPS << 60 | lot,
+            epoch=_STEPS << 60 | key,
             token_budget=self.order.token_budget,
             merge_last_single=False,
         )
-        return [Step(tuple(cut | lot << _ROW_BITS for cut in step.cuts)) for step in plan]
+        steps = [Step(tuple(rows | key << _ROW_BITS for rows in step.cuts)) for step in plan]
+        return _ShardEpoch(self.corpus.shards[shard], examples, phase, steps)
 
 
 def build_examples(
@@ -190,25 +223,30 @@ def build_examples(
     documents: Sequence[Span],
     phase: Phase,
     objective: PairObjective,
-    short: float,
+    short_probability: float,
     random: np.random.PCG64,
 ) -> Examples:
-    """The rows that one phase makes of a shard's documents.
+    """Make the rows that one phase reads of a shard's documents.
 
-    A shard with one document only has no other one to draw from: its rows have no partner under `mlm+nsp`.
+    A shard with a single document has no other document to draw from, so its rows have no partner under `mlm+nsp`.
     """
     if objective == "mlm" or (objective == "mlm+nsp" and len(documents) < 2):
-        return make_chunk_examples(shard.sentence_ends, documents, phase.alone.room)
+        return make_chunk_examples(shard.sentence_ends, documents, phase.single.room)
     kind: Literal["nsp", "sop"] = "nsp" if objective == "mlm+nsp" else "sop"
     return make_pair_examples(
-        shard.sentence_ends, documents, phase.paired.room, objective=kind, short=short, random=random
+        shard.sentence_ends,
+        documents,
+        phase.pair.room,
+        objective=kind,
+        short_probability=short_probability,
+        random=random,
     )
 
 
 def row_lengths(examples: Examples, phase: Phase) -> Ids:
-    """Tokens of each row, special ones included, (rows,)."""
-    around: Ids = np.where(examples.labels == NO_PAIR, phase.alone.around, phase.paired.around)
-    return examples.lengths + around
+    """Return the tokens of each row with special ones, (rows,)."""
+    special: Ids = np.where(examples.labels == NO_PAIR, phase.single.around, phase.pair.around)
+    return examples.lengths + special
 
 
 def masked_batch(
@@ -221,19 +259,29 @@ def masked_batch(
     *,
     rows: Ids | None = None,
 ) -> MaskedBatch:
-    """These examples as token ids, masked. rows: the numbers they go by, None for their places."""
-    alone = examples.labels[places] == NO_PAIR
-    order = np.concatenate([np.flatnonzero(alone), np.flatnonzero(~alone)])
+    """Return some rows of a shard as token ids, masked.
+
+    Args:
+        shard: the tokens.
+        examples: rows of this shard.
+        phase: its templates give the special tokens.
+        places: (rows,) which of the examples.
+        masking: the probabilities.
+        random: the random stream of the masks.
+        rows: (rows,) the numbers of the rows in the batch; None uses `places`.
+    """
+    single = examples.labels[places] == NO_PAIR
+    order = np.concatenate([np.flatnonzero(single), np.flatnonzero(~single)])
     back = np.argsort(order, kind="stable")
     parts = [
-        _laid(shard, examples.spans[places[which]], template)
-        for which, template in ((alone, phase.alone), (~alone, phase.paired))
+        _encode_rows(shard, examples.spans[places[which]], template)
+        for which, template in ((single, phase.single), (~single, phase.pair))
     ]
-    encoded, marks = (_stacked([part[side] for part in parts]).take(back) for side in (0, 1))
-    if not phase.segments:
+    encoded, kinds = (_concatenate([part[side] for part in parts]).take(back) for side in (0, 1))
+    if not phase.has_token_type_ids:
         encoded = replace(encoded, token_type_ids=None)
     masked = mask_tokens(
-        encoded.input_ids, marks.input_ids == _WORD_START, marks.input_ids == _SPECIAL, masking, random
+        encoded.input_ids, kinds.input_ids == _WORD_START, kinds.input_ids == _SPECIAL, masking, random
     )
     return MaskedBatch(
         places if rows is None else rows,
@@ -245,34 +293,34 @@ def masked_batch(
 
 
 _WORD_START, _SPECIAL = 1, 2
+"""The kind of a token: 0 continues a word, 1 starts one, 2 is special."""
 
 
-def _laid(shard: Shard, spans: Ids, template: SpecialTokenTemplate) -> tuple[Encoded, Encoded]:
-    """(rows of ids, the same rows of marks: within a word, the start of one, or special)."""
-    segments = len(template.text_types)
+def _encode_rows(shard: Shard, spans: Ids, template: SpecialTokenTemplate) -> tuple[Encoded, Encoded]:
+    """Return the rows' ids with special tokens, and in the same layout each token's kind in place of its id."""
     ids: list[Any] = []
-    marks: list[Any] = []
-    for segment in range(segments):
+    kinds: list[Any] = []
+    for segment in range(len(template.text_types)):
         starts, lengths = spans[:, segment, 0], spans[:, segment, 1] - spans[:, segment, 0]
         flat = span_positions(starts, lengths)
-        signs = shard.word_starts[flat].astype(np.int32)
-        signs[row_offsets(lengths)[:-1]] = _WORD_START  # a word that a cut goes through starts anew
+        word_starts = shard.word_starts[flat].astype(np.int32)
+        word_starts[row_offsets(lengths)[:-1]] = _WORD_START  # a segment may begin inside a word
         ids.append((shard.input_ids[flat].astype(np.int32), lengths))
-        marks.append((signs, lengths))
-    marked = replace(template, specials=tuple((_SPECIAL,) * len(run) for run in template.specials))
-    return with_specials(template, ids), with_specials(marked, marks)
+        kinds.append((word_starts, lengths))
+    special = replace(template, specials=tuple((_SPECIAL,) * len(run) for run in template.specials))
+    return with_specials(template, ids), with_specials(special, kinds)
 
 
-def _stacked(parts: list[Encoded]) -> Encoded:
+def _concatenate(parts: list[Encoded]) -> Encoded:
     offsets = np.concatenate([parts[0].offsets, parts[0].offsets[-1] + parts[1].offsets[1:]])
     types = [part.token_type_ids for part in parts if part.token_type_ids is not None]
     return Encoded(np.concatenate([part.input_ids for part in parts]), offsets, np.concatenate(types))
 
 
 def count_pairs(examples: Iterable[Examples]) -> dict[str, int]:
-    """How many rows are true pairs, false ones, and without a partner."""
-    names = {"true_pairs": TRUE, "false_pairs": FALSE, "rows_without_partner": NO_PAIR}
+    """Count the true pairs, the false ones and the rows without a partner."""
+    names = {"true_pairs": TRUE_PAIR, "false_pairs": FALSE_PAIR, "rows_without_partner": NO_PAIR}
     counts = dict.fromkeys(names, 0)
     for part in examples:
-        counts = {name: count + int((part.labels == names[name]).sum()) for name, count in counts.items()}
+        counts = {name: total + int((part.labels == names[name]).sum()) for name, total in counts.items()}
     return counts

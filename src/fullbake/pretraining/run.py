@@ -216,7 +216,7 @@ def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage
         counts = np.diff([0, *ends[:-1], stage.steps]).tolist()
     else:
         epochs = stage.epochs or DEFAULT_EPOCHS
-        counts = [round(epochs * share * stream.steps_of_pass(phase)) for phase, share in enumerate(shares)]
+        counts = [round(epochs * share * stream.steps_per_epoch(phase)) for phase, share in enumerate(shares)]
     _check_steps(counts, stage)
     return CorpusLoader(corpus, kept, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order)
 
