@@ -1,5 +1,6 @@
 """What the docs claim is executed: blocks run, links resolve, commands parse, generated pages are up to date."""
 
+import ast
 import csv
 import importlib.util
 import json
@@ -109,6 +110,16 @@ def test_relative_links_resolve(page: Path) -> None:
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), f"{target} leads nowhere"
         assert not anchor or anchor in anchors(file), f"{target} names no heading"
+
+
+@pytest.mark.parametrize("page", ALL, ids=name_of)
+def test_names_in_links_to_code_exist(page: Path) -> None:
+    """A link such as [`file.py: name`](.../file.py) or [`name`](.../file.py) names something that the file defines."""
+    for text, target in re.findall(r"\[`([^`\]]+)`\]\(([^)\s]+\.py)\)", page.read_text("utf-8")):
+        name = text.split(": ")[-1]
+        if not name.endswith(".py"):
+            tree = ast.parse((page.parent / target).resolve().read_text("utf-8"))
+            assert name in {getattr(node, "name", None) for node in tree.body}, f"{target} defines no {name}"
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

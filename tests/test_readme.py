@@ -73,7 +73,7 @@ def test_the_demo_gives_what_the_readme_shows(ci: ModuleType, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     shown = README.read_text("utf-8")
     assert len(predicted(shown)) == len(predicted(done.stdout)) == 3
-    for words in ("scored highest", "Recommended: ", "page: fullbake-demo/report.html", "bundle: fullbake-demo/best"):
+    for words in ("scored highest", "Recommended: ", "report: fullbake-demo/report.html", "bundle: fullbake-demo/best"):
         assert words in shown
         assert words in done.stdout
     assert (tmp_path / "fullbake-demo" / "best" / "model.safetensors").is_file()

@@ -25,7 +25,7 @@ def test_compare_then_again_then_predict(run: Run, bases: Bases, rows: Path, tmp
     assert code == 0, told
     board = json.loads((out / "leaderboard.json").read_text("utf-8"))
     assert board["verdict"]["words"][0] in shown
-    for line in (f"page: {out / 'report.html'}", f"bundle: {out / 'best'}", "F1, macro on test"):
+    for line in (f"report: {out / 'report.html'}", f"bundle: {out / 'best'}", "F1, macro on test"):
         assert line in shown
     assert "frozen-mlp/0.01/0" in told
     assert "validation macro F1" in told
@@ -40,7 +40,7 @@ def test_compare_then_again_then_predict(run: Run, bases: Bases, rows: Path, tmp
     assert any(label in shown for label in ("food", "game", "money"))
 
 
-def test_what_a_budget_leaves_out_is_told_once(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
+def test_output_says_once_what_the_budget_left_out(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
     words = ("compare", rows, "--base", bases("bert"), "--recipes", "frozen-mlp,tfidf", *SHORT, "--budget", "30s")
     code, shown, told = run(*words, "--out", tmp_path / "out", "--cache-dir", tmp_path / "cache")
     assert code == 0, told
@@ -55,13 +55,13 @@ def test_what_a_budget_leaves_out_is_told_once(run: Run, bases: Bases, rows: Pat
     [
         (("--recipes", "finetun"), "Did you mean 'finetune'"),
         (("--recipes", "majority"), "there is no recipe to compare"),
-        (("--rates", "5e-5;3e-5"), "rates are numbers with commas between"),
+        (("--rates", "5e-5;3e-5"), "learning rates must be numbers with commas between them"),
         (("--budget", "soon"), "such as 90s, 10m or 1h"),
         (("--metric", "f1_makro"), "f1_macro"),
         (("--label", "lable"), "label"),
     ],
 )
-def test_what_makes_no_sense_is_told(
+def test_impossible_options_are_refused(
     run: Run, bases: Bases, rows: Path, tmp_path: Path, words: tuple[str, ...], told: str
 ) -> None:
     code, shown, said = run("compare", rows, "--base", bases("bert"), "--out", tmp_path / "out", *words)

@@ -22,13 +22,13 @@ def test_every_field_is_a_flag_with_its_line_as_help() -> None:
     assert set(TextOptions.model_fields) == set(TEXT_FIELDS)
 
 
-def test_the_stage_has_flags_but_for_its_corpus() -> None:
+def test_further_pretraining_fields_are_flags_except_corpus() -> None:
     assert set(StageOptions.model_fields) == set(PretrainingConfig.model_fields) - {"corpus"}
     assert "One of: mlm, mlm+nsp, mlm+sop." in helps(StageOptions)["objective"]
     assert bool in get_args(StageOptions.model_fields["whole_words"].annotation)
 
 
-def test_one_word_for_three_flags() -> None:
+def test_three_resume_flags_give_one_mode() -> None:
     assert resume_mode(False, False, False) == "auto"
     assert [resume_mode(*flags) for flags in ((True, False, False), (False, True, False), (False, False, True))] == [
         "require",

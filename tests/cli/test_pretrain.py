@@ -38,7 +38,7 @@ def test_pretrain_then_probe(run: Run, bases: Bases, corpus: Path, tmp_path: Pat
 def test_pilot(run: Run, bases: Bases, corpus: Path) -> None:
     code, shown, told = run("pilot", corpus, "--base", bases("bert"), "--objective", "mlm", *SHORT)
     assert code == 0, told
-    assert "pieces per word" in shown
+    assert "tokens per word" in shown
     assert "One pass over all" in shown
 
 
@@ -46,14 +46,14 @@ def test_pilot(run: Run, bases: Bases, corpus: Path) -> None:
     ("flags", "told"),
     [
         (("--objective", "nsp"), "Did you mean 'mlm"),
-        (("--phases", "16:0.9,32:0.2"), "their shares add up to 1.1"),
+        (("--phases", "16:0.9,32:0.2"), "the shares have to add up to 1, not to 1.1"),
         (("--steps", "5", "--epochs", "2"), "exclude each other"),
         (("--recipe", "finetune"), "has no section further_pretraining"),
         (("--mask-probability", "1.5"), "mask_probability"),
         (("--max-length", "100000"), "longer than the base can take"),
     ],
 )
-def test_bad_flags_are_told_before_anything_is_read(
+def test_wrong_flags_are_refused_before_anything_is_read(
     run: Run, bases: Bases, corpus: Path, tmp_path: Path, flags: tuple[str, ...], told: str
 ) -> None:
     code, _, error = run("pretrain", corpus, "--base", bases("bert"), "--out", tmp_path / "new", *flags)

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from fullbake.cli import tables
 from fullbake.cli.tables import facts_sheet
 from fullbake.config import problems
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.config.sections import DataConfig, HeadConfig
 from fullbake.core.cache import Cache
 from fullbake.data.inspection import inspect_file
@@ -27,7 +27,7 @@ def shown(path: Path) -> str:
     return console.export_text()
 
 
-def test_it_shows_what_there_is_to_know(tmp_path: Path) -> None:
+def test_facts_sheet_shows_labels_lengths_and_findings(tmp_path: Path) -> None:
     rows = [*make_rows(60), ("[red]not markup[/red]", "[bold]"), ("again", "[bold]"), ("Again", " game")]
     text = shown(write_csv(tmp_path / "rows.csv", rows))
     for part in ("63 rows", "[bold]", "' game'", "characters", "Latin 100.0%", "warning: ", "note: "):
@@ -35,9 +35,9 @@ def test_it_shows_what_there_is_to_know(tmp_path: Path) -> None:
     assert "tokens" not in text.split("scripts of")[0]
 
 
-def test_it_says_that_nothing_is_to_be_known(tmp_path: Path) -> None:
+def test_facts_sheet_says_when_there_are_no_findings(tmp_path: Path) -> None:
     rows = [(f"{number} {number * 7919 % 1013} word", "ab"[number % 2]) for number in range(100)]
-    assert "nothing else to be known" in shown(write_csv(tmp_path / "rows.csv", rows))
+    assert "no findings" in shown(write_csv(tmp_path / "rows.csv", rows))
 
 
 def printed(result: RenderableType, width: int = 120) -> str:
@@ -104,7 +104,9 @@ def test_headline_is_one_line() -> None:
 def test_predictions() -> None:
     text = printed(
         tables.predictions_table(
-            Decision(SINGLE_LABEL, ("no", "[b]yes")), ["a [i]text", "another"], np.array([[0.2, 0.8], [0.9, 0.1]])
+            Decision(problem_named(SINGLE_LABEL), ("no", "[b]yes")),
+            ["a [i]text", "another"],
+            np.array([[0.2, 0.8], [0.9, 0.1]]),
         )
     )
     assert "[b]yes" in text
@@ -152,16 +154,18 @@ def test_thresholds_and_calibration() -> None:
     assert "0.2500" in text
     assert "[b]" in text
     line = tables.calibration_line({"temperature": 1.5, "before": {"ece": 0.2}, "after": {"ece": 0.1}})
-    assert line == "calibrated by temperature 1.500: expected calibration error 0.2000 to 0.1000"
+    assert line == "temperature 1.500: validation calibration error 0.2000 before, 0.1000 after"
 
 
 def test_predictions_of_many_labels_and_of_a_pair() -> None:
-    rule = Decision(MULTI_LABEL, ("a", "[b]"), (0.3, 0.5))
+    rule = Decision(problem_named(MULTI_LABEL), ("a", "[b]"), (0.3, 0.5))
     text = printed(tables.predictions_table(rule, ["one", "two"], np.array([[0.4, 0.9], [0.1, 0.2]])))
     assert "a, [b]" in text
     assert "0.400, 0.900" in text
     assert "none" in text
     pair = printed(
-        tables.predictions_table(Decision(SINGLE_LABEL, ("no", "yes")), ["one", "two"], np.array([[0.2, 0.8]]))
+        tables.predictions_table(
+            Decision(problem_named(SINGLE_LABEL), ("no", "yes")), ["one", "two"], np.array([[0.2, 0.8]])
+        )
     )
     assert "one | two" in pair
