@@ -1,6 +1,7 @@
-"""Which texts are the same: the definition by plain sets is the reference, the fast way has to agree."""
+"""Equal and near-equal texts; the definition in plain sets is the reference for the fast code."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def shingles(text: str) -> set[str]:
 
 
 def are_near(one: str, two: str) -> bool:
-    """The definition, word for word."""
+    """The definition of near-equal texts, in plain sets."""
     if normalize(one) == normalize(two):
         return True
     left, right = shingles(one), shingles(two)
@@ -66,7 +67,7 @@ def together(one: str, two: str) -> bool:
         ("", " \t"),
     ],
 )
-def test_equal_texts(one: str, two: str) -> None:
+def test_texts_are_equal_after_normalizing(one: str, two: str) -> None:
     assert normalize(one) == normalize(two)
     assert together(one, two)
     np.testing.assert_array_equal(*text_hashes([one, two]))
@@ -97,12 +98,12 @@ CHINESE += "超市、摊位一应俱全。酒店装修一般，但还算整洁�
         ("I want to close my account", "I want to open my account", False),
     ],
 )
-def test_near_texts(one: str, two: str, same: bool) -> None:
+def test_near_equal_texts_share_a_group(one: str, two: str, same: bool) -> None:
     assert are_near(one, two) == same
     assert together(one, two) == same
 
 
-def test_agrees_with_the_definition_on_many_texts() -> None:
+def test_groups_agree_with_the_definition_on_many_texts() -> None:
     texts = sentences(150, 14, seed=0) + [text.replace("river", "rivers") for text in sentences(75, 14, seed=0)]
     groups = duplicate_groups(texts)
     for one in range(len(texts)):
@@ -123,7 +124,7 @@ def components(texts: list[str]) -> set[frozenset[int]]:
     return {frozenset(rows) for rows in group.values()}
 
 
-def test_groups_go_by_way_of_others_and_are_numbered_by_first_occurrence() -> None:
+def test_chains_of_near_equal_texts_are_one_group_numbered_by_first_occurrence() -> None:
     words = sentences(1, 40, seed=3)[0].split()
     steps = [" ".join(words[at : at + 30]) for at in range(0, 9, 2)]
     assert not are_near(steps[0], steps[-1])
@@ -132,7 +133,7 @@ def test_groups_go_by_way_of_others_and_are_numbered_by_first_occurrence() -> No
     assert groups.dtype == np.int64
 
 
-def test_almost_all_pairs_well_over_the_threshold_are_found() -> None:
+def test_pairs_well_over_the_threshold_are_found() -> None:
     originals = sentences(400, 25, seed=1)
     changed = [f"{text} {WORDS[at % len(WORDS)]}" for at, text in enumerate(originals)]
     assert all(are_near(one, two) for one, two in zip(originals, changed, strict=True))
@@ -140,7 +141,7 @@ def test_almost_all_pairs_well_over_the_threshold_are_found() -> None:
     assert (groups[:400] == groups[400:]).mean() == 1
 
 
-def test_arrow_and_lists_and_emptiness() -> None:
+def test_arrow_columns_lists_and_empty_texts_are_accepted() -> None:
     texts = ["a", "A", LONG, LONG + "!"]
     column = pa.chunked_array([texts[:1], texts[1:]], pa.large_string())
     assert duplicate_groups(column).tolist() == duplicate_groups(texts).tolist() == [0, 0, 1, 1]
@@ -151,17 +152,21 @@ def test_arrow_and_lists_and_emptiness() -> None:
     assert duplicate_groups(["", "\n", LONG * 20_000]).tolist() == [0, 0, 1]
 
 
-def test_the_same_in_another_process() -> None:
-    code = (
-        "import sys; sys.path.insert(0, 'tests'); from test_duplicates import *; import hashlib\n"
-        "texts = sentences(60, 12, 5) + [t + '.' for t in sentences(30, 12, 5)]\n"
-        "print(duplicate_groups(texts).tolist(), hashlib.sha256(text_hashes(texts).tobytes()).hexdigest())"
-    )
+HASH_LINES = """
+import hashlib, json, sys
+from fullbake.data.duplicates import duplicate_groups, text_hashes
+texts = json.load(sys.stdin)
+print(duplicate_groups(texts).tolist(), hashlib.sha256(text_hashes(texts).tobytes()).hexdigest())
+"""
+
+
+def test_groups_and_hashes_are_the_same_in_every_process() -> None:
+    texts = sentences(60, 12, 5) + [f"{text}." for text in sentences(30, 12, 5)]
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", HASH_LINES],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parents[2],
+            input=json.dumps(texts),
             check=True,
             capture_output=True,
             text=True,
@@ -172,7 +177,7 @@ def test_the_same_in_another_process() -> None:
     assert len(outputs.pop()) > 64
 
 
-def test_overlap_of_two_parts() -> None:
+def test_overlap_of_two_collections() -> None:
     train = ["one text", LONG, "another", "ONE  text", CHINESE]
     held = ["nothing", "One text", LONG + " Twice."]
     rows, others = find_overlap(train, held, near=False)
@@ -182,7 +187,7 @@ def test_overlap_of_two_parts() -> None:
     assert [found.tolist() for found in find_overlap(train, ["new"])] == [[], []]
 
 
-def test_time_grows_with_the_number_of_texts_and_not_its_square() -> None:
+def test_time_is_linear_in_the_number_of_texts() -> None:
     vocabulary = ["".join(one) + two for one in itertools.permutations("abcdefg", 3) for two in ("hi", "jk", "lm")]
     took = []
     for count in (1_000, 8_000):
@@ -204,7 +209,7 @@ def test_time_grows_with_the_number_of_texts_and_not_its_square() -> None:
         ("imdb_train.parquet", "imdb_test.parquet", "text", 123),
     ],
 )
-def test_known_overlaps(train: str, held: str, column: str, count: int) -> None:
+def test_known_overlaps_of_public_data_sets_are_found(train: str, held: str, column: str, count: int) -> None:
     from fullbake.data.dataset import read_dataset
 
     one, two = (read_dataset(SHARED / name, text=column).texts for name in (train, held))

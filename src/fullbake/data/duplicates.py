@@ -1,16 +1,14 @@
-"""Which texts are the same: equal after NFKC, case folding and whitespace collapsing, or nearly so.
+"""Finds texts that are the same: equal after NFKC, case folding and whitespace collapsing, or nearly equal.
 
-Near means: the sets of 5-character shingles of the two normalized texts have a Jaccard similarity of NEAR or
-more, and both have at least FEWEST shingles; shorter texts ("ok thanks", "What is radiation ?") are the same
-only when equal. Under 50 characters a single changed letter within a text makes it another one. Characters
-and not words, so that scripts without spaces need no rule of their own.
+Two texts are near-equal if the sets of 5-character shingles of their normalized forms have a Jaccard similarity of
+NEAR_DUPLICATE_SIMILARITY or more, and both have at least MIN_SHINGLES. Shorter texts ("ok thanks") are the same only if
+equal: under 50 characters one changed letter makes another text. Shingles are characters, not words, so scripts without
+spaces need no rule of their own.
 
-Candidates come from MinHash signatures (Broder 1997) cut into bands (Leskovec, Rajaraman and Ullman, Mining
-of Massive Datasets, 3.4), and each is verified by the exact similarity, so that no pair is called near by
-chance; with 20 bands of 6 a pair at 0.8 is missed once in 430, at 0.9 never in practice. In a bucket every
-row is compared with its first and with the one before it, not with all: linear, and groups join what
-overlapping buckets share. Ours and not datasketch, which takes a Python call and a set of strings for each
-text: on 8,322 comments 5.6 s, where this takes 0.3.
+Candidates come from MinHash signatures (Broder 1997) in bands (Leskovec, Rajaraman and Ullman, Mining of Massive
+Datasets, 3.4). The exact similarity of each is computed, so there are no false matches. With 20 bands of 6 a pair at
+0.8 is missed once in 430, at 0.9 practically never. The code is our own: datasketch takes 5.6 s for 8,322 comments,
+this module 0.3.
 """
 
 import hashlib
@@ -25,27 +23,37 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NEAR_DUPLICATE_SIMILARITY: Final = 0.8
+"""Jaccard similarity from which on two texts are near-equal."""
+
 MIN_SHINGLES: Final = 20
+"""Texts with fewer different shingles are never near-equal to another one."""
+
 SHINGLE_LENGTH: Final = 5
+"""Characters of a shingle."""
+
 BANDS: Final = 20
 BAND_ROWS: Final = 6
+"""Hashes of a band."""
 
 TextSequence: TypeAlias = Sequence[str] | pa.ChunkedArray
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
-_BLOCK: Final = 32_768
-"""Characters hashed at a time: the arrays of one block stay in the processor's cache."""
-_VERIFIED: Final = 1_000_000
-"""Characters of the pairs verified at a time."""
+_BLOCK_CHARACTERS: Final = 32_768
+"""Characters that are hashed at a time: the arrays of one block stay in the processor's cache."""
+
+_VERIFIED_CHARACTERS: Final = 1_000_000
+"""Characters of the pairs whose similarity is computed at a time."""
+
 _SLACK: Final = 0.15
-"""Four standard errors of the similarity that 120 hashes tell, at NEAR."""
+"""Four standard errors, at NEAR_DUPLICATE_SIMILARITY, of the similarity that is estimated from 120 hashes."""
+
 _SET_BITS: Final = np.uint64(48)
 _SET_MASK: Final = np.uint64(2**48 - 1)
 
 
 def normalize(text: str) -> str:
-    """The form in which texts are compared: NFKC, case folded, NFKC again, whitespace collapsed."""
+    """Return the form in which texts are compared: NFKC, case folded, NFKC again, whitespace collapsed."""
     if text.isascii():
         return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -53,35 +61,54 @@ def normalize(text: str) -> str:
 
 
 def text_hashes(texts: TextSequence) -> npt.NDArray[np.uint8]:
-    """(rows, 16): BLAKE2b of each normalized text; equal rows are equal texts."""
-    digests = b"".join(_digest(normalize(text)) for text in _each(texts))
+    """Hash each normalized text with BLAKE2b.
+
+    Args:
+        texts: (rows,) texts.
+
+    Returns:
+        (rows, 16) bytes; equal rows are equal texts.
+    """
+    digests = b"".join(_digest(normalize(text)) for text in _iterate(texts))
     return np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
 
 
 def duplicate_groups(texts: TextSequence) -> Ids:
-    """(rows,) group numbers, from 0 by first occurrence: equal and near-equal texts share one, also by way of
-    others.
+    """Number the groups of equal and near-equal texts.
 
-    The same texts in the same order give the same numbers on any machine.
+    Two texts are also in one group if both are near-equal to a third one. The same texts in the same order give the
+    same numbers on any machine.
+
+    Args:
+        texts: (rows,) texts.
+
+    Returns:
+        (rows,) group numbers, from 0 by first occurrence.
     """
-    normalized = [normalize(text) for text in _each(texts)]
+    normalized = [normalize(text) for text in _iterate(texts)]
     firsts, group_of = _equal_groups(normalized)
-    joined = _join_near([normalized[row] for row in firsts])
-    return _renumber(joined[group_of])
+    near_groups = _near_groups([normalized[row] for row in firsts])
+    return _renumber(near_groups[group_of])
 
 
 def find_overlap(texts: TextSequence, others: TextSequence, *, near: bool = True) -> tuple[Ids, Ids]:
-    """(rows of `texts`, rows of `others`) whose text stands on both sides: sorted positions from 0.
+    """Find the texts that two collections share.
 
-    near: near-equal counts too, also by way of a third text; otherwise only equal does.
+    Args:
+        texts: (rows,) texts.
+        others: (other rows,) texts.
+        near: also find near-equal texts, as `duplicate_groups` does; otherwise equal ones only.
+
+    Returns:
+        The sorted positions in `texts` and those in `others` of the shared texts.
     """
-    both = [*_each(texts), *_each(others)]
+    both = [*_iterate(texts), *_iterate(others)]
     groups = duplicate_groups(both) if near else _equal_groups([normalize(text) for text in both])[1]
     one, two = groups[: len(texts)], groups[len(texts) :]
     return np.flatnonzero(np.isin(one, two)), np.flatnonzero(np.isin(two, one))
 
 
-def _each(texts: TextSequence) -> Iterator[str]:
+def _iterate(texts: TextSequence) -> Iterator[str]:
     if not isinstance(texts, pa.ChunkedArray):
         yield from texts
         return
@@ -95,7 +122,7 @@ def _digest(text: str) -> bytes:
 
 
 def _equal_groups(normalized: list[str]) -> tuple[list[int], Ids]:
-    """(first row of each group of equal texts, each row's group)."""
+    """Return the first row of each group of equal texts, and (rows,) the group of each row."""
     numbers: dict[str, int] = {}
     firsts: list[int] = []
     groups = np.empty(len(normalized), dtype=np.int64)
@@ -108,21 +135,23 @@ def _equal_groups(normalized: list[str]) -> tuple[list[int], Ids]:
 
 
 def _renumber(groups: Ids) -> Ids:
+    """Number groups by their first occurrence."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
 
 
-def _join_near(texts: list[str]) -> Ids:
-    """(texts,) component numbers of distinct normalized texts under "near"."""
+def _near_groups(texts: list[str]) -> Ids:
+    """Return (texts,) the group of near-equal texts of each distinct normalized text."""
     rows = np.flatnonzero([len(text) >= MIN_SHINGLES + SHINGLE_LENGTH - 1 for text in texts])
     long_enough = [texts[row] for row in rows]
-    signatures = _sign(long_enough)
+    signatures = _all_signatures(long_enough)
     groups = np.arange(len(texts))
     edges = np.empty((0, 2), dtype=np.int64)
     for band in range(BANDS):
         pairs = _bucket_pairs(_band_keys(signatures, band))
+        # the exact similarity is the slow step: skip pairs that are in one group already, or whose signatures differ
         pairs = pairs[groups[rows[pairs[:, 0]]] != groups[rows[pairs[:, 1]]]]
         pairs = pairs[_may_be_near(signatures, pairs)]
         edges = np.concatenate([edges, rows[pairs[_are_near(long_enough, pairs)]]])
@@ -131,22 +160,23 @@ def _join_near(texts: list[str]) -> Ids:
 
 
 def _components(size: int, edges: Ids) -> Ids:
+    """Return (size,) the connected component of each node of a graph."""
     ones = np.ones(len(edges), dtype=bool)
     graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(size, size))
     groups: Ids = connected_components(graph, directed=False)[1].astype(np.int64)
     return groups
 
 
-def _sign(texts: list[str]) -> npt.NDArray[np.uint32]:
-    """(texts, BANDS * BAND_ROWS): the MinHash signatures, 480 bytes a text."""
+def _all_signatures(texts: list[str]) -> npt.NDArray[np.uint32]:
+    """Return the MinHash signatures (texts, BANDS * BAND_ROWS), 480 bytes a text, computed block by block."""
     signatures = np.empty((len(texts), BANDS * BAND_ROWS), dtype=np.uint32)
-    for start, stop in _spans([len(text) for text in texts], _BLOCK):
+    for start, stop in _spans([len(text) for text in texts], _BLOCK_CHARACTERS):
         signatures[start:stop] = _signatures(*_shingles(texts[start:stop])).T
     return signatures
 
 
 def _band_keys(signatures: npt.NDArray[np.uint32], band: int) -> Hashes:
-    """(texts,): a band of the signatures as one number each."""
+    """Return (texts,) one band of each signature as a single number."""
     keys = np.zeros(len(signatures), dtype=np.uint64)
     for column in range(band * BAND_ROWS, (band + 1) * BAND_ROWS):
         keys = _mix(keys * _ODD + signatures[:, column])
@@ -154,7 +184,7 @@ def _band_keys(signatures: npt.NDArray[np.uint32], band: int) -> Hashes:
 
 
 def _may_be_near(signatures: npt.NDArray[np.uint32], pairs: Ids) -> npt.NDArray[np.bool_]:
-    """(pairs,) whether the similarity that the signatures tell is at most _SLACK short of NEAR."""
+    """Return (pairs,) whether the similarity estimated from the signatures is high enough to compute the exact one."""
     answers = np.empty(len(pairs), dtype=bool)
     for start in range(0, len(pairs), 2**14):
         one, two = pairs[start : start + 2**14].T
@@ -165,7 +195,7 @@ def _may_be_near(signatures: npt.NDArray[np.uint32], pairs: Ids) -> npt.NDArray[
 
 
 def _spans(lengths: list[int], budget: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of spans of items that are about `budget` long together, 2**15 items at most, 1 at least."""
+    """Yield (start, stop) of spans of items whose lengths sum to about `budget`; each has 1 to 2**15 items."""
     ends = np.cumsum(lengths)
     start = 0
     while start < len(lengths):
@@ -177,7 +207,11 @@ def _spans(lengths: list[int], budget: int) -> Iterator[tuple[int, int]]:
 
 
 def _shingles(texts: list[str]) -> tuple[Hashes, Ids]:
-    """(every shingle's hash, text after text; where each text's begin). None is below SHINGLE characters."""
+    """Hash the shingles of texts of SHINGLE_LENGTH characters or more.
+
+    Returns:
+        The hash of every shingle, text after text; and (texts,) where the hashes of each text start.
+    """
     lengths = np.array([len(text) for text in texts])
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     last = len(codes) - SHINGLE_LENGTH + 1
@@ -186,11 +220,11 @@ def _shingles(texts: list[str]) -> tuple[Hashes, Ids]:
         hashes *= _ODD
         hashes += codes[offset : offset + last]
     starts = np.cumsum(lengths) - lengths
-    return _mix(_leave_out_seams(hashes, starts[1:])), starts - (SHINGLE_LENGTH - 1) * np.arange(len(texts))
+    return _mix(_without_seams(hashes, starts[1:])), starts - (SHINGLE_LENGTH - 1) * np.arange(len(texts))
 
 
-def _leave_out_seams(hashes: Hashes, seams: Ids) -> Hashes:
-    """Drop the shingles that reach over from one text into the next."""
+def _without_seams(hashes: Hashes, seams: Ids) -> Hashes:
+    """Drop the shingles that begin in one text and end in the next."""
     keep = np.ones(len(hashes), dtype=bool)
     for offset in range(1, SHINGLE_LENGTH):
         keep[seams - offset] = False
@@ -198,7 +232,8 @@ def _leave_out_seams(hashes: Hashes, seams: Ids) -> Hashes:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """The finalizer of splitmix64 (Steele, Lea and Flood 2014): every bit depends on every bit."""
+    """Mix the bits of each value, so that every bit depends on every bit: the finalizer of splitmix64 (Steele, Lea and
+    Flood 2014)."""
     values = values ^ (values >> np.uint64(30))
     values = values * np.uint64(0xBF58476D1CE4E5B9)
     values = values ^ (values >> np.uint64(27))
@@ -212,7 +247,7 @@ _FACTORS: Final = _mix(_COUNTS * _ODD).astype(np.uint32) | np.uint32(1)
 
 
 def _signatures(hashes: Hashes, starts: Ids) -> npt.NDArray[np.uint32]:
-    """(BANDS * BAND_ROWS, texts): least value of each text's shingles under each of the hash functions."""
+    """Return (BANDS * BAND_ROWS, texts), the least value of each text's shingles under each of the hash functions."""
     short = (hashes >> np.uint64(32)).astype(np.uint32)
     signatures = np.empty((len(_FACTORS), len(starts)), dtype=np.uint32)
     scratch = np.empty_like(short)
@@ -223,7 +258,14 @@ def _signatures(hashes: Hashes, starts: Ids) -> npt.NDArray[np.uint32]:
 
 
 def _bucket_pairs(keys: Hashes) -> Ids:
-    """(pairs, 2): every row of a bucket with the bucket's first row and with the row before it."""
+    """Pair the texts of each bucket, a bucket being the texts with the same key.
+
+    Each text is paired with the first one of its bucket and with the one before it, not with all: the number of pairs
+    stays linear, and the groups join what overlapping buckets share.
+
+    Returns:
+        (pairs, 2) positions of texts.
+    """
     order = np.argsort(keys, kind="stable")
     same = keys[order][1:] == keys[order][:-1]
     later = np.flatnonzero(same) + 1
@@ -235,15 +277,16 @@ def _bucket_pairs(keys: Hashes) -> Ids:
 
 
 def _are_near(texts: list[str], pairs: Ids) -> npt.NDArray[np.bool_]:
-    """(pairs,) whether the exact similarity is NEAR or more and both texts have FEWEST shingles."""
+    """Return (pairs,) whether the exact similarity of the two texts makes them near-equal."""
     lengths = [len(texts[one]) + len(texts[two]) for one, two in pairs.tolist()]
-    batches = [_are_near_batch(texts, pairs[start:stop]) for start, stop in _spans(lengths, _VERIFIED)]
+    batches = [_are_near_batch(texts, pairs[start:stop]) for start, stop in _spans(lengths, _VERIFIED_CHARACTERS)]
     return np.concatenate([np.empty(0, dtype=bool), *batches])
 
 
 def _are_near_batch(texts: list[str], pairs: Ids) -> npt.NDArray[np.bool_]:
+    # Many pairs at once: sort the shingles of both texts of each pair; those that occur twice are shared.
     rows, places = np.unique(pairs, return_inverse=True)
-    keys, starts, sizes = _sets([texts[row] for row in rows.tolist()])
+    keys, starts, sizes = _shingle_sets([texts[row] for row in rows.tolist()])
     members = places.ravel()  # the two texts of the first pair, of the second, ...
     pair_of = np.repeat(np.arange(len(members)) // 2, sizes[members])
     ends = np.cumsum(sizes[members])
@@ -258,14 +301,15 @@ def _are_near_batch(texts: list[str], pairs: Ids) -> npt.NDArray[np.bool_]:
     return answers
 
 
-def _sets(texts: list[str]) -> tuple[Hashes, Ids, Ids]:
-    """(keys, starts, sizes): the distinct shingles of each text, text after text, as 48 bits of their hashes.
+def _shingle_sets(texts: list[str]) -> tuple[Hashes, Ids, Ids]:
+    """Return the distinct shingles of each text as 48 bits of their hashes, text after text; where each text's start;
+    and how many each text has.
 
     Two different shingles of a pair share these bits once in 2**48 / (its shingles)**2 pairs.
     """
     hashes, starts = _shingles(texts)
     owner = np.repeat(np.arange(len(texts)), np.diff(np.append(starts, len(hashes))))
     keys = np.sort((owner.astype(np.uint64) << _SET_BITS) | (hashes & _SET_MASK))
-    keys = keys[np.append(True, keys[1:] != keys[:-1])]  # np.unique hashes these badly: ten times slower
+    keys = keys[np.append(True, keys[1:] != keys[:-1])]  # np.unique is ten times slower on these
     sizes = np.bincount((keys >> _SET_BITS).astype(np.int64), minlength=len(texts))
     return keys, np.cumsum(sizes) - sizes, sizes
