@@ -375,9 +375,9 @@ def _work(course: PretrainingRun, start: Mapping[str, float]) -> TrainingWork:
         rows=sum(len(step.rows) for step in plan(0)),
         steps=stream.steps,
         epoch_name="evaluation",
-        told=lambda entry: _told(entry, stream.steps),
+        describe=lambda entry: _told(entry, stream.steps),
         watch=lambda history: _watch(history, start, _warmed(course)),
-        salvage=True,
+        keep_best_on_divergence=True,
     )
 
 

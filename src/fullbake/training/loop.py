@@ -1,14 +1,12 @@
-"""The one training loop: encoders, heads and the masked LM all train here.
+"""The one training loop: encoders, heads and masked language models all train here.
 
-A step is one optimizer step over the rows that the batch plan gave it. The loss function yields its parts cut by cut,
-each divided by the count of the whole step (rows, or masked tokens), so that neither cuts nor processes change
-anything but rounding. Everything random is a pure function of (seed, step, rank), so going on after a kill is: load
-the newest checkpoint and take the next step. The best epoch's weights are held in memory (one more copy of the
-trained weights).
+A step is one optimizer step over the rows that the batch plan gives it. The loss function yields the loss of one
+micro-batch after another, each divided by the count of the whole step (rows, or masked tokens), so that micro-batches
+and processes change only the rounding. Everything random is a pure function of (seed, step, rank): to resume, load the
+newest checkpoint and take the next step. The best epoch's weights are held in memory, one more copy of what trains.
 
-Of accelerate we use devices, precision and the meeting of processes. Not its data-parallel wrap: it averages over
-processes that all ran the same number of equal batches, and ours take unequal shares in several cuts; one sum of the
-gradients at the end of the step is plainer and exact.
+torch's DistributedDataParallel is not used: it averages over processes that all run the same number of equal batches,
+but here processes take unequal shares of a step. One sum of the gradients at the end of the step is simpler and exact.
 """
 
 import math
@@ -30,54 +28,84 @@ from fullbake.models.batching import Step
 from fullbake.training.checkpoints import Checkpoint, Checkpoints
 
 EpochPlan = Callable[[int], Sequence[Step]]
-"""Epoch, from 0 -> its steps; as many in every epoch, unless `Work.steps` says otherwise."""
+"""Epoch (from 0) -> its steps. Every epoch has the same number of steps, unless `TrainingWork.steps` is given."""
 
 StepLoss = Callable[[nn.Module, Step, Step], Iterator[Tensor]]
-"""(module, step, this process's share of it) -> parts of the step's mean loss, a scalar for each cut of the share, to
-be run backward before the next is asked for. Over all cuts of all shares they add up to the mean over the step."""
+"""(module, step, this process's share of it) -> parts of the step's mean loss, a scalar for each micro-batch.
+
+The loop runs each one backward before it asks for the next. Over all micro-batches of all shares they add up to the
+mean over the step."""
 
 ValidateFunction = Callable[[nn.Module, int], dict[str, Any]]
-"""(module in eval mode, epoch from 0) -> figures that choose, among them `validation_loss` and the selecting metric;
-JSON values, kept in the history."""
+"""(module in eval mode, epoch from 0) -> validation scores, among them `validation_loss` and the metric that selects.
+
+They are JSON values and become part of the history."""
 
 StepWatcher = Callable[[Sequence[dict[str, Any]]], str | None]
-"""The history so far -> why training has to end here, None to go on. The reason is kept in its last entry, as
-`diverged`."""
+"""The history so far -> the reason why training must end now, None to continue.
+
+The reason is kept in the last entry as `diverged`."""
 
 
 @dataclass(frozen=True)
 class TrainingWork:
-    """What one call of `fit` trains on.
-
-    plan, loss_fn, validate: see the types. groups: torch parameter groups with their own `lr` and `weight_decay`.
-    rows: how many there are. tokens: in all rows together, None where rows are features. penalty: module -> scalar
-    added to the mean loss of every step, or None. shared: whether processes take shares of each step; if not, each
-    does all of it. last_epoch: stop after this one (from 1) on the way to all of them, None to go on. steps: of all
-    epochs together, None where each has as many as the first. told: entry of the history -> its line, None for
-    `describe`. epoch_name: what an epoch is called. watch: see the type. salvage: where the loss goes bad, stop and
-    keep the best weights so far in place of raising.
-    """
+    """What one call of `fit` trains on."""
 
     plan: EpochPlan
+    """The steps of each epoch."""
+
     loss_fn: StepLoss
+    """The loss of a step."""
+
     validate: ValidateFunction
+    """The validation scores after each epoch."""
+
     groups: list[dict[str, Any]]
+    """torch parameter groups, each with its own `lr` and `weight_decay`."""
+
     rows: int
+    """Rows of an epoch."""
+
     tokens: int | None = None
+    """Tokens of all rows together, None if the rows are features."""
+
     penalty: Callable[[nn.Module], Tensor] | None = None
+    """Module -> scalar that is added to the mean loss of every step."""
+
     shared: bool = True
+    """Whether each process takes a share of each step. If not, every process does the whole step."""
+
     last_epoch: int | None = None
+    """Stop after this epoch (from 1), although the schedule is that of all epochs. None runs all of them."""
+
     steps: int | None = None
-    told: Callable[[dict[str, Any]], str] | None = None
+    """Steps of all epochs together, None if each epoch has as many as the first."""
+
+    describe: Callable[[dict[str, Any]], str] | None = None
+    """Entry of the history -> its line in the log, None for `describe_epoch`."""
+
     epoch_name: str = "epoch"
+    """What the progress bar calls an epoch."""
+
     watch: StepWatcher = lambda _: None
-    salvage: bool = False
+    """Looks at the history after each epoch and may end the training."""
+
+    keep_best_on_divergence: bool = False
+    """If the loss is no longer finite, stop and keep the best weights so far, in place of raising."""
 
 
 @dataclass
 class _State:
-    """Where the loop stands, apart from arrays. epoch, step: the next to run. taken: optimizer steps in all. The sums
-    are of the epoch under way."""
+    """The position of the loop, apart from arrays. Its field names are the keys of a checkpoint's state.json.
+
+    Attributes:
+        epoch, step: the next to run, both from 0.
+        taken: optimizer steps taken so far, over all epochs.
+        loss_sum, row_sum, norm_sum, seconds: sums over the steps of the current epoch.
+        best_metric, best_epoch: of the best epoch (from 1) so far; 0 before the first.
+        history: an entry for each finished epoch.
+        finished: whether training has ended.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -93,11 +121,11 @@ class _State:
 
 
 COOLDOWN = 0.2
-"""Share of the steps after warm-up in which `1-sqrt` takes the rate down."""
+"""Share of the steps after warm-up over which the schedule `1-sqrt` decays the rate."""
 
 
 class _Training:
-    """A module, its optimizer and where they stand."""
+    """A module, its optimizer, and the position of the loop."""
 
     def __init__(
         self, module: nn.Module, work: TrainingWork, config: TrainingConfig, checkpoints: Checkpoints | None
@@ -111,7 +139,11 @@ class _Training:
         self.state = _State()
 
     def run(self, stopped: Callable[[], int]) -> None:
-        """Train to the end, from where the state stands. stopped: gives the signal that asks to stop, 0 for none."""
+        """Train from the current position to the end.
+
+        Args:
+            stopped: returns the number of the signal that asks to stop, 0 if there was none.
+        """
         while not self.state.finished:
             self._train_epoch(stopped)
             self._close_epoch()
@@ -135,7 +167,7 @@ class _Training:
                     self._maybe_save(_agreed_signal(stopped()))
 
     def _take_step(self, step: Step) -> float:
-        """One optimizer step. Returns the step's mean loss."""
+        """Take one optimizer step and return the mean loss over its rows."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self._factor(self.state.taken)
         rank, ranks = (runtime.rank(), runtime.world_size()) if self.work.shared else (0, 1)
@@ -153,12 +185,12 @@ class _Training:
         return loss
 
     def _backward(self, step: Step, share: Step, *, penalized: bool) -> float:
-        """Gradients of the step's mean loss, as far as this share goes. Returns its part of that loss."""
+        """Add this share's part of the gradients of the step's mean loss, and return its part of that loss."""
         total = 0.0
         with runtime.autocast(self.config.precision):
             for loss in self.work.loss_fn(self.module, step, share):
                 loss.backward()
-                _fill_gradients(self.parameters)
+                _make_gradients_dense(self.parameters)
                 total += loss.item()
             if self.work.penalty is not None and penalized:
                 self.work.penalty(self.module).backward()
@@ -168,7 +200,7 @@ class _Training:
         return rate_factor(step, self.steps, self.config.schedule, self.config.warmup)
 
     def _close_epoch(self) -> None:
-        """Validate, note the epoch, keep its weights if they are the best, and move to the next."""
+        """Validate, record the epoch, keep its weights if they are the best so far, and move to the next epoch."""
         state, metric = self.state, self.config.metric
         self.module.eval()
         entry = self._entry() | self.work.validate(self.module, state.epoch)
@@ -179,8 +211,9 @@ class _Training:
         if entry[metric] > state.best_metric:
             state.best_metric, state.best_epoch = entry[metric], state.epoch + 1
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        told = self.work.told(entry) if self.work.told else describe_epoch(entry, self.config.epochs, metric)
-        say(f"{told}{' *' if state.best_epoch == state.epoch + 1 else ''}")
+        describe = self.work.describe
+        line = describe(entry) if describe else describe_epoch(entry, self.config.epochs, metric)
+        say(f"{line}{' *' if state.best_epoch == state.epoch + 1 else ''}")
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum, state.row_sum, state.norm_sum, state.seconds = 0.0, 0, 0.0, 0.0
         last = self.work.last_epoch or self.config.epochs
@@ -205,31 +238,32 @@ class _Training:
         patience = self.config.patience
         if patience is None or self.state.epoch - self.state.best_epoch < patience:
             return False
-        say(f"stopped early: no better {self.config.metric} for {patience} epochs")
+        say(f"stopped early: {self.config.metric} has not improved for {patience} epochs")
         return True
 
-    def _maybe_save(self, asked: int, *, force: bool = False) -> None:
-        """Save where it is time to, or where a signal asks to stop; then stop."""
-        if self.checkpoints is not None and (asked or force or self._agreed(self.checkpoints.due(self.state.taken))):
+    def _maybe_save(self, signal_number: int, *, force: bool = False) -> None:
+        """Save a checkpoint if it is time to. If a signal asks to stop, save and raise Interrupted."""
+        if self.checkpoints is not None and (signal_number or force or self._save_is_due(self.checkpoints)):
             self.checkpoints.save(
                 Checkpoint(self.state.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()})
             )
             runtime.wait_for_ranks()
-        if asked:
-            raise Interrupted(asked, self.state.taken, str(self.checkpoints.folder) if self.checkpoints else None)
+        if signal_number:
+            saved = str(self.checkpoints.folder) if self.checkpoints else None
+            raise Interrupted(signal_number, self.state.taken, saved)
 
-    def _agreed(self, due: bool) -> bool:
-        """Rank 0's clock decides for all."""
+    def _save_is_due(self, checkpoints: Checkpoints) -> bool:
+        """Return the answer of rank 0, whose clock decides for all processes."""
+        due = checkpoints.due(self.state.taken)
         if runtime.world_size() == 1:
             return due
-        mine = due and runtime.rank() == 0
-        return bool(runtime.sum_over_ranks(torch.tensor(int(mine))))
+        return bool(runtime.sum_over_ranks(torch.tensor(int(due and runtime.rank() == 0))))
 
     def _best(self) -> float | None:
         return self.state.best_metric if self.state.best_epoch else None
 
     def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        """What a checkpoint holds: weights, optimizer moments, and the best epoch's weights."""
+        """Return the arrays of a checkpoint: weights, optimizer moments, and the best epoch's weights."""
         moments = {
             f"{number}.{name}": tensor
             for number, values in self.optimizer.state_dict()["state"].items()
@@ -241,7 +275,7 @@ class _Training:
         }
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Stand where the checkpoint was made."""
+        """Restore the position, the weights and the optimizer of a checkpoint."""
         facts = dict(checkpoint.facts)
         if facts["best_metric"] is None:
             facts["best_metric"] = -math.inf
@@ -253,21 +287,31 @@ class _Training:
             number, moment = name.split(".")
             moments.setdefault(int(number), {})[moment] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        say(f"going on after step {checkpoint.step:,} of {self.steps:,}")
+        say(f"resumed after step {checkpoint.step:,} of {self.steps:,}")
 
 
 def fit(
     module: nn.Module, work: TrainingWork, config: TrainingConfig, checkpoints: Checkpoints | None = None
 ) -> list[dict[str, Any]]:
-    """Train `module` in place and leave it, in eval mode, with the weights of the epoch that validation liked best.
+    """Train `module` in place and leave it, in eval mode, with the weights of the epoch of the best validation score.
 
-    checkpoints: where to save and go on from; None saves nothing. With it, SIGINT and SIGTERM end the step, save, and
-    raise Interrupted.
+    Args:
+        module: what trains, on its device.
+        work: its rows, loss and validation.
+        config: the training section of the recipe, with one learning rate.
+        checkpoints: where to save and to resume from; None saves nothing. With it, SIGINT and SIGTERM let the current
+            step finish, save, and raise Interrupted.
 
-    Returns the history, an entry an epoch: epoch (from 1), train_loss (mean over rows, penalty left out), gradient_norm
-    (mean over steps, before clipping), learning_rate (the first group's, at the end), seconds, rows_per_second,
-    tokens_per_second where rows are texts, and what `work.validate` gave. The chosen epoch's entry has `best` true.
-    Raises DivergenceFault where the loss is no finite number, SpaceFault where a checkpoint finds no space.
+    Returns:
+        The history, one entry for each epoch: epoch (from 1), train_loss (mean over rows, without the penalty),
+        gradient_norm (mean over steps, before clipping), learning_rate (of the first group, at the end), seconds,
+        rows_per_second, tokens_per_second if the rows are texts, and what `work.validate` gave. The entry of the best
+        epoch has `best` true.
+
+    Raises:
+        DivergenceFault: the loss is not a finite number.
+        SpaceFault: there is no space for a checkpoint.
+        Interrupted: a signal asked to stop.
     """
     runtime.keep_freed_memory()
     training = _Training(module, work, config, checkpoints)
@@ -275,9 +319,13 @@ def fit(
     if newest is not None:
         training.resume(newest)
     try:
-        _run(training)
+        if checkpoints is None:
+            training.run(lambda: 0)
+        else:  # a signal ends the step, not the process, so that it can save
+            with runtime.deferred_signals() as stopped:
+                training.run(stopped)
     except DivergenceFault as fault:
-        if not (work.salvage and training.best_weights):
+        if not (work.keep_best_on_divergence and training.best_weights):
             raise
         training.state.history[-1]["diverged"] = str(fault)
     module.load_state_dict(training.best_weights)
@@ -286,33 +334,44 @@ def fit(
     return [entry | {"best": entry["epoch"] == state.best_epoch} for entry in state.history]
 
 
-def _run(training: _Training) -> None:
-    """Where there are checkpoints, a signal ends a step and not the process."""
-    if training.checkpoints is None:
-        training.run(lambda: 0)
-        return
-    with runtime.deferred_signals() as stopped:
-        training.run(stopped)
-
-
 def divergence_fault(epoch: int, step: int, loss: float, rate: float) -> DivergenceFault:
-    """The fault of a loss that is no finite number. epoch, step: from 0. rate: what it stood at."""
+    """Return the fault to raise for a loss that is not a finite number.
+
+    Args:
+        epoch, step: where it happened, both from 0.
+        loss: its value.
+        rate: the learning rate at that step.
+    """
     return DivergenceFault(
         "the training loss is no longer a finite number",
         where=f"epoch {epoch + 1}, step {step + 1}",
         got=str(loss),
-        remedy=f"Lower --learning-rate (it stood at {rate:.1e}) or raise --warmup.",
+        remedy=f"Lower --learning-rate (it was {rate:.1e} at that step) or raise --warmup.",
     )
 
 
 def make_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) over groups that carry their own rate and decay."""
+    """Return Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), as the training section says.
+
+    Args:
+        config: the training section.
+        groups: torch parameter groups, each with its own `lr` and `weight_decay`.
+    """
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, fused=True)
 
 
 def rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
-    """Share of the peak rate at an optimizer step (from 0): rises through the warm-up, then decays to 0 at `steps`."""
+    """Return the learning rate of an optimizer step as a share of the peak rate.
+
+    It rises during the warm-up, then decays to 0 at `steps`.
+
+    Args:
+        step: the optimizer step, from 0.
+        steps: all optimizer steps of the training.
+        schedule: `linear`, `cosine`, `constant` or `1-sqrt`.
+        warmup: share of the steps that the warm-up takes.
+    """
     rising = math.ceil(warmup * steps)
     if step < rising:
         return (step + 1) / (rising + 1)
@@ -324,7 +383,13 @@ def rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
 
 
 def describe_epoch(entry: dict[str, Any], epochs: int, metric: str) -> str:
-    """An epoch's line: losses, metric, rate, speed."""
+    """Return the line in the log for an epoch: losses, metric, learning rate, speed.
+
+    Args:
+        entry: the epoch's entry of the history.
+        epochs: how many epochs there are.
+        metric: the metric that selects.
+    """
     losses = f"train loss {entry['train_loss']:.4f}  validation loss {entry['validation_loss']:.4f}"
     unit = "tokens" if "tokens_per_second" in entry else "rows"
     speed = f"{entry[f'{unit}_per_second']:,.0f} {unit}/s"
@@ -335,22 +400,21 @@ def describe_epoch(entry: dict[str, Any], epochs: int, metric: str) -> str:
 
 
 def _agreed_signal(noted: int) -> int:
-    """The signal that asks to stop, known to all processes where one of them noted it; 0 for none."""
+    """Return the signal that asks to stop if any process has noted one, so that all of them stop; 0 for none."""
     anywhere = runtime.sum_over_ranks(torch.tensor(float(noted)))
     return noted or (signal.SIGTERM if anywhere else 0)
 
 
-def _fill_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Gradients of some rows alone become whole ones, which clipping and optimizers ask for; the next cut's rows are
-    then added in place."""
+def _make_gradients_dense(parameters: Sequence[nn.Parameter]) -> None:
+    """Make the sparse gradients of embedding tables dense, which clipping and the optimizers need; those of the next
+    micro-batch are then added in place."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Each parameter's gradient becomes the sum over all processes, in one message; a process with no rows adds
-    zeros."""
+    """Replace each gradient by its sum over all processes, in one message. A process without rows adds zeros."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
