@@ -109,7 +109,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (
+    formats = (
         console.format_score,
         console.format_interval,
         console.format_difference,
@@ -120,7 +120,7 @@ def _environment() -> Environment:
         console.format_estimate,
         console.format_time,
     )
-    environment.filters |= {word.__name__: word for word in words}
+    environment.filters |= {format_.__name__.removeprefix("format_"): format_ for format_ in formats}
     environment.filters |= {"name": lambda value: svg.isolate_text(str(value)), "text": svg.escape_text}
     return environment
 
@@ -137,7 +137,7 @@ def _view(board: Leaderboard) -> dict[str, Any]:
     metric = str(board["metric"])
     title = metric_phrase(metric)
     done = _ranked(board)
-    look = report_figures.marker_styles(board["recipes"])
+    styles = report_figures.marker_styles(board["recipes"])
     return {
         "board": board,
         "source": _source(board["data"]["source"]),
@@ -145,24 +145,24 @@ def _view(board: Leaderboard) -> dict[str, Any]:
         "metric_title": title,
         "metric_titles": {name: metric_phrase(name) for recipe in done for name in recipe["test"]},
         "done": done,
-        "look": look,
+        "styles": styles,
         "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
-        "leaders": _leaders(done, board, look),
+        "leaders": _leaders(done, board, styles),
         "pairs": _pairs(board),
         "searched": any("search_seconds" in (recipe.get("cost") or {}) for recipe in done),
         "undone": [recipe for recipe in board["recipes"] if recipe["status"] != "done"],
         "collapses": [
             (recipe["name"], entry, what)
             for recipe in board["recipes"]
-            for key, what in (("restarts", "restarted with another seed"), ("collapses", "so again, and kept"))
+            for key, what in (("restarts", "restarted with another seed"), ("collapses", "collapsed again, and kept"))
             for entry in recipe.get(key) or ()
         ],
-        "cost_figure": report_figures.quality_against_cost(done, look, metric, title),
-        "recall_figure": report_figures.recall_by_class(done, look),
-        "threshold_figure": report_figures.threshold_curves(done, look),
-        "rate_figure": report_figures.rate_curves(done, look, title),
-        "history_figure": report_figures.histories(done, look, metric, title),
-        "calibration_figure": report_figures.calibrations(done, look),
+        "cost_figure": report_figures.quality_against_cost(done, styles, metric, title),
+        "recall_figure": report_figures.recall_by_class(done, styles),
+        "threshold_figure": report_figures.threshold_curves(done, styles),
+        "rate_figure": report_figures.rate_curves(done, styles, title),
+        "history_figure": report_figures.histories(done, styles, metric, title),
+        "calibration_figure": report_figures.calibrations(done, styles),
         "matrices": [(recipe, _matrix(recipe["confusion"])) for recipe in done if recipe.get("confusion")],
         "matrix_fits": len(board["label_names"]) <= LARGEST_MATRIX,
         "confusions": {recipe["name"]: _confusions(recipe, board["label_names"]) for recipe in done},
@@ -189,7 +189,7 @@ def _figure(recipe: RecipeEntry, metric: str) -> dict[str, Any]:
 # Tables
 
 
-def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, look: Mapping[str, MarkerStyle]) -> dict[str, Any]:
+def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, styles: Mapping[str, MarkerStyle]) -> dict[str, Any]:
     """The leaderboard's rows, and the axis that their intervals share (None where no figure is known)."""
     figures = {recipe["name"]: _figure(recipe, board["metric"]) for recipe in done}
     known = any("mean" in figure for figure in figures.values())
@@ -198,8 +198,8 @@ def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, look: Mapping[str,
         {
             "recipe": recipe,
             "figure": figures[recipe["name"]],
-            "sign": look[recipe["name"]].sign,
-            "drawing": _interval(recipe["name"], figures[recipe["name"]], look[recipe["name"]], axis),
+            "sign": styles[recipe["name"]].sign,
+            "drawing": _interval(recipe["name"], figures[recipe["name"]], styles[recipe["name"]], axis),
             "standing": _standing(recipe["name"], board),
         }
         for recipe in done
@@ -207,10 +207,10 @@ def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, look: Mapping[str,
     return {"rows": rows, "scale": svg.axis_cell(axis) if axis else ""}
 
 
-def _interval(name: str, figure: Mapping[str, Any], look: MarkerStyle, axis: Axis | None) -> Markup | str:
+def _interval(name: str, figure: Mapping[str, Any], style: MarkerStyle, axis: Axis | None) -> Markup | str:
     if axis is None or "mean" not in figure:
         return ""
-    row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), look.color, look.marker)
+    row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), style.color, style.marker)
     return svg.interval_cell(row, axis)
 
 
