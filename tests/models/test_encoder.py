@@ -1,4 +1,4 @@
-"""fullbake.models.encoder: loading, pooling, freezing and rates by depth, for every family."""
+"""Encoders load whole, pool by definition, and freeze and learn by depth, for every family."""
 
 import json
 import shutil
@@ -34,11 +34,11 @@ IDS = torch.arange(5, 15).reshape(2, 5)
 LAYERED = tuple(family for family in FAMILIES if family != "albert")
 
 
-def copied(folder: Path, target: Path) -> Path:
+def copy_base(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target / "base"))
 
 
-def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> Path:
+def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> Path:
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -49,7 +49,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> P
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_encoder_is_what_transformers_loads(family: str, bases: Bases) -> None:
+def test_encoder_equals_what_transformers_loads(family: str, bases: Bases) -> None:
     reference = transformers.AutoModel.from_pretrained(bases(family))
     encoder = load_encoder(bases(family))
     assert type(encoder) is type(reference)
@@ -67,14 +67,14 @@ def test_weights_become_fp32(dtype: torch.dtype, bases: Bases, tmp_path: Path) -
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_pooler_on_request(bases: Bases) -> None:
+def test_pooler_is_kept_on_request(bases: Bases) -> None:
     assert load_encoder(bases("bert"), pooler=True).pooler is not None
     assert load_encoder(bases("distilbert"), pooler=True).base_model_prefix == "distilbert"
 
 
 def test_missing_weights_are_named(bases: Bases, tmp_path: Path) -> None:
     name = "encoder.layer.1.output.dense.weight"
-    folder = rewrite(copied(bases("bert"), tmp_path), lambda weights: weights.pop(name))
+    folder = rewrite_weights(copy_base(bases("bert"), tmp_path), lambda weights: weights.pop(name))
     for load in (load_encoder, lambda base: load_standard(base, ["a", "b"], seed=0)):
         with pytest.raises(BaseModelError, match=name):
             load(folder)
@@ -82,22 +82,22 @@ def test_missing_weights_are_named(bases: Bases, tmp_path: Path) -> None:
 
 def test_weights_of_another_size_are_named(bases: Bases, tmp_path: Path) -> None:
     name = "encoder.layer.1.output.dense.weight"
-    folder = copied(bases("bert"), tmp_path)
-    rewrite(folder, lambda weights: weights.update({name: torch.zeros(32, 60)}))
+    folder = copy_base(bases("bert"), tmp_path)
+    rewrite_weights(folder, lambda weights: weights.update({name: torch.zeros(32, 60)}))
     with pytest.raises(BaseModelError, match=r"layer\.1\.output.*\n.*\(32, 64\); got \(32, 60\)"):
         load_encoder(folder)
 
 
-def test_a_deeper_config_than_the_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
-    folder = copied(bases("roberta"), tmp_path)
+def test_config_deeper_than_the_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
+    folder = copy_base(bases("roberta"), tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(BaseModelError, match="lacks 16 of the weights"):
         load_encoder(folder)
 
 
-def test_pickles_are_refused_with_the_way_to_convert_them(bases: Bases, tmp_path: Path) -> None:
-    folder = copied(bases("bert"), tmp_path)
+def test_pickle_error_says_how_to_convert(bases: Bases, tmp_path: Path) -> None:
+    folder = copy_base(bases("bert"), tmp_path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(BaseModelError, match=r"holds no weights"):
         load_encoder(folder)
@@ -106,8 +106,8 @@ def test_pickles_are_refused_with_the_way_to_convert_them(bases: Bases, tmp_path
         load_encoder(folder)
 
 
-def test_a_cut_off_file_is_refused(bases: Bases, tmp_path: Path) -> None:
-    folder = copied(bases("bert"), tmp_path)
+def test_truncated_weights_file_is_refused(bases: Bases, tmp_path: Path) -> None:
+    folder = copy_base(bases("bert"), tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BaseModelError, match="cannot be read"):
@@ -115,7 +115,7 @@ def test_a_cut_off_file_is_refused(bases: Bases, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_standard_is_the_base_under_a_new_head(family: str, bases: Bases) -> None:
+def test_standard_model_has_the_bases_encoder_and_the_labels(family: str, bases: Bases) -> None:
     model = load_standard(bases(family), ["no", "yes", "maybe"], seed=3)
     reference = transformers.AutoModelForSequenceClassification.from_pretrained(bases(family), num_labels=3)
     assert type(model) is type(reference)
@@ -128,7 +128,7 @@ def test_standard_is_the_base_under_a_new_head(family: str, bases: Bases) -> Non
     assert model.config.problem_type == "single_label_classification"
 
 
-def test_the_head_is_drawn_from_the_seed_alone(bases: Bases) -> None:
+def test_standard_head_depends_on_the_seed_alone(bases: Bases) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (load_standard(bases("roberta"), ["a", "b"], seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -137,7 +137,7 @@ def test_the_head_is_drawn_from_the_seed_alone(bases: Bases) -> None:
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "c"]])
-def test_a_classifier_in_the_base_is_not_taken_over(labels: list[str], bases: Bases, tmp_path: Path) -> None:
+def test_classifier_in_the_base_is_replaced(labels: list[str], bases: Bases, tmp_path: Path) -> None:
     theirs = load_standard(bases("roberta"), ["old", "older"], seed=1)
     with torch.no_grad():
         theirs.classifier.out_proj.bias.fill_(9.0)
@@ -149,7 +149,7 @@ def test_a_classifier_in_the_base_is_not_taken_over(labels: list[str], bases: Ba
     )
 
 
-def test_a_base_without_its_pooler_is_said(bases: Bases) -> None:
+def test_base_without_pooler_gives_a_warning(bases: Bases) -> None:
     folder = bases("bert", pooler=False)
     assert load_encoder(folder).pooler is None
     with pytest.warns(UserWarning, match="holds no pooler"):
@@ -162,8 +162,8 @@ def test_a_base_without_its_pooler_is_said(bases: Bases) -> None:
 # Pooling
 
 
-def plain_pool(hidden: torch.Tensor, lengths: list[int], kind: str) -> torch.Tensor:
-    """The definition, a text at a time without its padding."""
+def reference_pool(hidden: torch.Tensor, lengths: list[int], kind: str) -> torch.Tensor:
+    """Pool one text at a time, without its padding."""
     rows = []
     for vectors, length in zip(hidden, lengths, strict=True):
         words = vectors[:length]
@@ -177,22 +177,22 @@ def plain_pool(hidden: torch.Tensor, lengths: list[int], kind: str) -> torch.Ten
     kind=st.sampled_from(POOLINGS),
     seed=st.integers(0, 99),
 )
-def test_pool_is_its_definition_whatever_the_padding(lengths: list[int], kind: str, seed: int) -> None:
+def test_pool_ignores_padding(lengths: list[int], kind: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn((len(lengths), 10, 4), generator=generator)
     mask = (torch.arange(10) < torch.tensor(lengths)[:, None]).long()
     pooled = pool(hidden, mask, kind)
     assert pooled.shape == (len(lengths), pooled_width(4, kind))
-    torch.testing.assert_close(pooled, plain_pool(hidden, lengths, kind))
+    torch.testing.assert_close(pooled, reference_pool(hidden, lengths, kind))
 
 
 @pytest.mark.parametrize("kind", POOLINGS)
-def test_no_mask_is_no_padding(kind: str) -> None:
+def test_pool_without_mask_reads_all_tokens(kind: str) -> None:
     hidden = torch.randn((3, 6, 4), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(pool(hidden, None, kind), pool(hidden, torch.ones(3, 6), kind))
 
 
-def name_pooling(folder: Path, settings: dict[str, Any]) -> Path:
+def write_pooling_settings(folder: Path, settings: dict[str, Any]) -> Path:
     modules = [
         {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -214,28 +214,26 @@ def name_pooling(folder: Path, settings: dict[str, Any]) -> Path:
         ({"pooling_mode": ["mean", "cls"]}, "cls+mean"),
     ],
 )
-def test_a_sentence_transformers_base_names_its_pooling(
-    settings: dict[str, Any], expected: str, tmp_path: Path
-) -> None:
-    assert default_pooling(name_pooling(tmp_path, settings)) == expected
+def test_sentence_transformers_base_names_its_pooling(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    assert default_pooling(write_pooling_settings(tmp_path, settings)) == expected
 
 
 @pytest.mark.parametrize("settings", [{"pooling_mode": "weightedmean"}, {"pooling_mode_lasttoken": True}, {}], ids=str)
-def test_a_pooling_that_is_not_offered_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_unknown_pooling_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="--pooling"):
-        default_pooling(name_pooling(tmp_path, settings))
+        default_pooling(write_pooling_settings(tmp_path, settings))
 
 
-def test_other_bases_pool_by_cls(bases: Bases) -> None:
+def test_default_pooling_of_other_bases_is_cls(bases: Bases) -> None:
     assert default_pooling(bases("bert")) == "cls"
     assert default_pooling("no-such-hub-id") == "cls"
 
 
-def test_demo_pools_by_mean() -> None:
+def test_default_pooling_of_demo_is_mean() -> None:
     assert default_pooling("demo") == "mean"
 
 
-def test_what_standard_heads_read() -> None:
+def test_standard_pooling_is_cls_unless_the_config_names_one() -> None:
     assert standard_pooling(transformers.BertConfig()) == "cls"
     assert standard_pooling(transformers.ModernBertConfig(classifier_pooling="mean")) == "mean"
 
@@ -245,7 +243,7 @@ def test_what_standard_heads_read() -> None:
 
 @pytest.mark.parametrize("family", LAYERED)
 def test_depths_follow_the_forward_pass(family: str, bases: Bases) -> None:
-    """Noise put into what lies at depth d shows at the output of layer d, and not below it."""
+    """A change of the parameters at depth d changes the output of layer d and above, and nothing below."""
     model = load_encoder(bases(family, layers=3))
     depths = parameter_depths(model)
     assert set(depths.values()) >= {0, 1, 2, 3}
@@ -262,7 +260,7 @@ def test_depths_follow_the_forward_pass(family: str, bases: Bases) -> None:
 
 
 @pytest.mark.parametrize("family", LAYERED)
-def test_freezing_holds_the_lowest_layers(family: str, bases: Bases) -> None:
+def test_freeze_lowest_stops_embeddings_and_lowest_layers(family: str, bases: Bases) -> None:
     model = load_standard(bases(family), ["a", "b"], seed=0)
     depths = parameter_depths(model)
     for layers in (0, 1, 2):
@@ -272,29 +270,29 @@ def test_freezing_holds_the_lowest_layers(family: str, bases: Bases) -> None:
     assert not model.get_input_embeddings().weight.requires_grad
 
 
-def test_freezing_more_layers_than_there_are_is_refused(bases: Bases) -> None:
+def test_freezing_too_many_layers_is_refused(bases: Bases) -> None:
     with pytest.raises(BaseModelError, match="0 to 2; got 3"):
         freeze_lowest(load_encoder(bases("bert")), 3)
 
 
-def test_albert_has_no_layers_to_tell_apart(bases: Bases) -> None:
+def test_albert_refuses_freezing_and_layer_decay(bases: Bases) -> None:
     model = load_standard(bases("albert"), ["a", "b"], seed=0)
-    with pytest.raises(BaseModelError, match="cannot be told apart"):
+    with pytest.raises(BaseModelError, match="share their weights"):
         freeze_lowest(model, 1)
-    with pytest.raises(BaseModelError, match="layer_decay"):
+    with pytest.raises(BaseModelError, match="--layer-decay"):
         parameter_groups(model, learning_rate=1e-3, weight_decay=0.1, layer_decay=0.9)
     assert len(parameter_groups(model, learning_rate=1e-3, weight_decay=0.1)) == 2
 
 
-def test_freeze_all(bases: Bases) -> None:
+def test_freeze_all_leaves_nothing_to_train(bases: Bases) -> None:
     model = load_standard(bases("bert"), ["a", "b"], seed=0)
     freeze_all(model)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert parameter_groups(model, learning_rate=1e-3, weight_decay=0.1) == []
 
 
-def undecayed(model: nn.Module) -> set[int]:
-    """Biases and the parameters of norms, by the types of the modules."""
+def biases_and_norms(model: nn.Module) -> set[int]:
+    """Return the ids of biases and of norms' parameters, found by the modules' types."""
     found = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -308,12 +306,12 @@ def test_biases_and_norms_are_not_decayed(family: str, bases: Bases) -> None:
     model = load_standard(bases(family), ["a", "b"], seed=0)
     groups = parameter_groups(model, learning_rate=1e-3, weight_decay=0.1)
     by_decay = {group["weight_decay"]: {id(parameter) for parameter in group["params"]} for group in groups}
-    assert by_decay[0.0] == undecayed(model)
+    assert by_decay[0.0] == biases_and_norms(model)
     assert by_decay[0.0] | by_decay[0.1] == {id(parameter) for parameter in model.parameters()}
     assert {group["lr"] for group in groups} == {1e-3}
 
 
-def test_rates_fall_layer_by_layer(bases: Bases) -> None:
+def test_layer_decay_lowers_the_rate_layer_by_layer(bases: Bases) -> None:
     model = load_standard(bases("bert", layers=3), ["a", "b"], seed=0)
     groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
@@ -326,7 +324,7 @@ def test_rates_fall_layer_by_layer(bases: Bases) -> None:
     torch.optim.AdamW(groups)
 
 
-def test_groups_of_a_bare_head() -> None:
+def test_parameter_groups_of_a_head_without_encoder() -> None:
     head = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     groups = parameter_groups(head, learning_rate=1e-2, weight_decay=0.1)
     assert {group["weight_decay"]: len(group["params"]) for group in groups} == {0.1: 2, 0.0: 4}

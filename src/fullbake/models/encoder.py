@@ -1,12 +1,11 @@
-"""A base at work: load its weights, know its pooling, freeze it, and give its parameters rates by depth.
+"""Load a base's weights, find its pooling, freeze it, and group its parameters by depth.
 
-transformers does the loading; this module holds it to three rules that it does not keep by itself. Every
-weight of the encoder comes from the base: what is missing or of another size is an error, never a random
-tensor and a line in a log. Weights are fp32, whatever the checkpoint was stored in, and never pickles. And
-the head of a `standard` model is always new, also when the base carries a classifier of somebody else's.
+transformers does the loading; this module adds three rules that it does not keep by itself. Every weight of the encoder
+comes from the base: a missing or mismatched weight is an error, never a random tensor. Weights are fp32, whatever type
+they were stored in, and never pickles. The head of a `standard` model is always new, also where the base has one.
 
-Layers are found by structure (the list of `num_hidden_layers` blocks), not by a table of families: a family
-nobody thought of works, or is refused with a reason.
+Layers are found by structure (the list of `num_hidden_layers` blocks), not by a table of families, so a family that
+nobody thought of works or is refused with a reason.
 """
 
 import inspect
@@ -25,6 +24,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
 from fullbake.core.errors import BaseModelError
+from fullbake.models.families import family_of
 from fullbake.models.heads import POOLINGS
 from fullbake.models.pretrained import explain_load_errors, list_folder, load_config, quiet_transformers, resolve_base
 
@@ -35,15 +35,22 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-# Loading its weights
+# Loading weights
 
 
 def load_encoder(base: str | Path, *, pooler: bool = False) -> PreTrainedModel:
-    """The base as `AutoModel` has it, in fp32 and eval mode, every weight from the base.
+    """Load a base as `AutoModel` does, with every weight from the base.
 
-    pooler: whether to keep a pooler where the family's base has one; features are taken before it, so only
-    `standard` heads ask for it. Raises BaseModelError when weights are missing, of another size, unreadable,
-    or pickles.
+    Args:
+        base: `demo`, a folder, or a hub id.
+        pooler: Whether to keep the pooler, if the family's base has one. Features are taken before it, so only
+            `standard` heads need it.
+
+    Returns:
+        The encoder, in fp32 and eval mode.
+
+    Raises:
+        BaseModelError: Weights are missing, of another size, unreadable, or pickles.
     """
     place, config = resolve_base(base), load_config(base)
     encoder, missing = load_encoder_and_missing(place, config, pooler=pooler)
@@ -52,49 +59,70 @@ def load_encoder(base: str | Path, *, pooler: bool = False) -> PreTrainedModel:
 
 
 def load_standard(base: str | Path, label_names: Sequence[str], *, seed: int) -> PreTrainedModel:
-    """The base under its architecture's own classifier head, as AutoModelForSequenceClassification has it.
+    """Load a base under a new classifier head of its own architecture (AutoModelForSequenceClassification).
 
-    In eval mode. The head is new and drawn from `seed`; a pooler belongs to the head: the base's own is the
-    start where it has one, and a UserWarning says so where it has not.
+    A pooler belongs to the head. It starts from the base's pooler; where the base holds none, it starts from random
+    weights and a UserWarning says so.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+        label_names: In the order of their ids.
+        seed: The new head is drawn from it.
+
+    Returns:
+        The classifier, in fp32 and eval mode.
+
+    Raises:
+        BaseModelError: As for `load_encoder`.
     """
     place, config = resolve_base(base), load_config(base)
-    family: Any = _classes.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    model_class: Any = _classes.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with torch.device("meta"), quiet_transformers():
-        pooled = getattr(family(config).base_model, "pooler", None) is not None
+        pooled = getattr(model_class(config).base_model, "pooler", None) is not None
     with seeded_initialization(seed):
         encoder, missing = load_encoder_and_missing(place, config, pooler=pooled)
         refuse_missing(place, {name for name in missing if not name.startswith("pooler.")})
         if missing:
             warnings.warn(f"{place} holds no pooler; the standard head's starts from random weights", stacklevel=2)
-        return model_around_encoder(encoder, family, config_with_labels(config, label_names))
+        return model_around_encoder(encoder, model_class, config_with_labels(config, label_names))
 
 
 @contextmanager
 def seeded_initialization(seed: int) -> Iterator[None]:
-    """New weights inside are drawn from `seed`; torch's own generator is as before afterwards."""
+    """Draw new weights within the block from `seed`, and restore torch's generator afterwards.
+
+    Yields:
+        Nothing.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reach every GPU
         yield
 
 
 def config_with_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> PreTrainedConfig:
-    """The same config, told the label names in the order of their ids, and that a text has exactly one."""
+    """Write label names, in the order of their ids, and the problem type into a config, and return it."""
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
     config.problem_type = "single_label_classification"
     return config
 
 
-def model_around_encoder(encoder: PreTrainedModel, family: Any, config: PreTrainedConfig) -> PreTrainedModel:
-    """A model of the class `family` over the encoder's weights; the rest is new, from torch's current seed.
+def model_around_encoder(encoder: PreTrainedModel, model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model that has the encoder's weights; the rest is drawn from torch's current seed.
 
-    family: a PreTrainedModel class that keeps the encoder under its `base_model_prefix`.
+    Args:
+        encoder: The encoder whose weights are taken.
+        model_class: A PreTrainedModel class that keeps its encoder under its `base_model_prefix`.
+        config: Of the new model.
+
+    Raises:
+        BaseModelError: The class asks for encoder weights that the encoder does not have.
     """
-    prefix = family.base_model_prefix
+    prefix = model_class.base_model_prefix
     state = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
     model: PreTrainedModel
     with quiet_transformers():
-        model, info = family.from_pretrained(
+        model, info = model_class.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
     refuse_missing(str(config.name_or_path), {key for key in info["missing_keys"] if key.startswith(f"{prefix}.")})
@@ -104,7 +132,19 @@ def model_around_encoder(encoder: PreTrainedModel, family: Any, config: PreTrain
 def load_encoder_and_missing(
     place: Path | str, config: PreTrainedConfig, *, pooler: bool
 ) -> tuple[PreTrainedModel, set[str]]:
-    """The encoder, and the names of weights that the base does not hold."""
+    """Load an encoder whose base may lack weights.
+
+    Args:
+        place: The base, as `resolve_base` returns it.
+        config: As `load_config` returns it.
+        pooler: Whether to keep the pooler, if the family's base has one.
+
+    Returns:
+        The encoder in fp32, and the names of the weights that the base does not hold.
+
+    Raises:
+        BaseModelError: Weights are of another size, unreadable, or pickles.
+    """
     if isinstance(place, Path):
         check_weights(place)
     with explain_load_errors(place), quiet_transformers():
@@ -123,13 +163,13 @@ def load_encoder_and_missing(
 
 
 def pooler_kwargs(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
-    """What the family's base class is told about its pooler: nothing, where it has none to leave out."""
+    """Return the keyword arguments that give the family's base class a pooler or none; {} if it has no choice."""
     options = inspect.signature(_classes.MODEL_MAPPING[type(config)].__init__).parameters
     return {"add_pooling_layer": pooler} if "add_pooling_layer" in options else {}
 
 
 def check_weights(folder: Path) -> None:
-    """Raise BaseModelError where a folder holds no safetensors weights."""
+    """Raise BaseModelError if a folder holds no safetensors weights."""
     if any((folder / name).is_file() for name in _WEIGHTS):
         return
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
@@ -147,7 +187,7 @@ def check_weights(folder: Path) -> None:
 
 
 def refuse_missing(place: Path | str, missing: set[str]) -> None:
-    """Raise BaseModelError where any weight is missing."""
+    """Raise BaseModelError if the set of missing weights is not empty."""
     if missing:
         raise BaseModelError(
             f"the base lacks {len(missing)} of the weights that its config.json asks for",
@@ -169,18 +209,22 @@ def _refuse_mismatched(place: Path | str, mismatched: Any) -> None:
         )
 
 
-# Which pooling
+# Finding the pooling
 
 
 def standard_pooling(config: PreTrainedConfig) -> str:
-    """What the architecture's own head reads: the first token, or what a ModernBERT's config says."""
-    return str(getattr(config, "classifier_pooling", "cls"))
+    """Return the pooling that the architecture's own head reads: `cls`, unless the config names another one."""
+    return str(getattr(config, family_of(config.model_type).pooling_field, "cls"))
 
 
 def default_pooling(base: str | Path) -> str:
-    """The pooling that a sentence-transformers base names, else `cls`.
+    """Return the pooling that a sentence-transformers base names, or `cls` for other bases.
 
-    Raises BaseModelError when it names one that is not offered here (weighted mean, last token).
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Raises:
+        BaseModelError: The base names a pooling that fullbake does not offer (weighted mean, last token).
     """
     place = resolve_base(base)
     modules = read_json_settings(place, "modules.json") or []
@@ -209,7 +253,15 @@ def _named_poolings(settings: dict[str, Any]) -> Iterable[str]:
 
 
 def read_json_settings(place: Path | str, name: str) -> Any:
-    """A JSON file of a base, None where it has no such file."""
+    """Return the contents of a JSON file of a base, or None if it has no such file.
+
+    Args:
+        place: The base, as `resolve_base` returns it.
+        name: Path of the file within the base.
+
+    Raises:
+        BaseModelError: The file is not valid JSON.
+    """
     path: str | Path | None = place / name if isinstance(place, Path) else None
     if path is None:
         path = cached_file(
@@ -227,19 +279,49 @@ def read_json_settings(place: Path | str, name: str) -> Any:
         raise BaseModelError("no valid JSON", where=str(path), got=str(error)) from error
 
 
-# Depth: freezing and learning rates by layer
+# Comparing two ways to compute the same
+
+
+def probe_inputs(model: Any) -> dict[str, Tensor]:
+    """Return a batch of 2 x 4 tokens, one of them padding, on the model's device."""
+    place = next(model.parameters()).device
+    ids = torch.arange(5, 13, device=place).reshape(2, 4) % model.config.vocab_size
+    return {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=place)}
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode within the block, and restore every part's mode afterwards.
+
+    Yields:
+        Nothing.
+    """
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+# Freezing, and learning rates by depth
 
 
 def freeze_all(model: nn.Module) -> None:
-    """No parameter trains. Dropout stays as it is: eval mode is the caller's."""
+    """Stop every parameter from training. Dropout is not changed: use `model.eval()` for that."""
     model.requires_grad_(False)
 
 
 def freeze_lowest(model: nn.Module, layers: int) -> None:
-    """Hold the embeddings and the lowest `layers` layers of a model's encoder fixed (0: the embeddings
-    alone).
+    """Stop the embeddings and the lowest layers of a model's encoder from training.
 
-    Raises BaseModelError for ALBERT, whose layers are one, and for more layers than there are.
+    Args:
+        model: An encoder, or a model with one.
+        layers: How many layers to freeze; 0 freezes the embeddings alone.
+
+    Raises:
+        BaseModelError: The family shares one group of weights between its layers (ALBERT), or has fewer layers.
     """
     _, count = _find_layers(_encoder_of(model))
     _check_count(layers, count)
@@ -250,9 +332,17 @@ def freeze_lowest(model: nn.Module, layers: int) -> None:
 
 
 def lowest_layers(model: nn.Module, layers: int | None) -> tuple[list[nn.Module], list[nn.Module]]:
-    """(what comes before the layers of a model's encoder, the lowest `layers` of them; None: all), in their order.
+    """Return the lower part of a model's encoder.
 
-    Raises BaseModelError as `freeze_lowest` does.
+    Args:
+        model: An encoder, or a model with one.
+        layers: How many layers to return; None returns all.
+
+    Returns:
+        The modules before the layers (embeddings), and the lowest layers, both in the order in which they run.
+
+    Raises:
+        BaseModelError: As for `freeze_lowest`.
     """
     encoder = _encoder_of(model)
     path, count = _find_layers(encoder)
@@ -265,37 +355,21 @@ def lowest_layers(model: nn.Module, layers: int | None) -> tuple[list[nn.Module]
 def _check_count(layers: int, count: int) -> None:
     if not 0 <= layers <= count:
         raise BaseModelError(
-            "there are fewer layers than are to be frozen",
-            where="freeze_layers",
+            "the base has fewer layers than are to be frozen",
+            where="--freeze-layers",
             expected=f"0 to {count}",
             got=str(layers),
         )
 
 
-def probe_inputs(model: Any) -> dict[str, Tensor]:
-    """A batch of 2 x 4 tokens, one of them padding, for comparing two ways to compute the same."""
-    place = next(model.parameters()).device
-    ids = torch.arange(5, 13, device=place).reshape(2, 4) % model.config.vocab_size
-    return {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=place)}
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Within the block the model is in eval mode; afterwards each part is as it was."""
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-
-
 def parameter_depths(model: nn.Module) -> dict[str, int]:
-    """Parameter name -> depth: 0 embeddings, 1 to L the layers from below, L + 1 what lies above (pooler,
-    head).
+    """Return the depth of every parameter, by its name.
 
-    What all layers share (relative position embeddings) counts as embeddings.
+    Depth 0 is the embeddings and what all layers share (relative position embeddings), 1 to L are the layers from
+    below, and L + 1 is what lies above them (pooler, head).
+
+    Raises:
+        BaseModelError: The family shares one group of weights between its layers (ALBERT).
     """
     encoder = _encoder_of(model)
     path, count = _find_layers(encoder)
@@ -309,6 +383,7 @@ def parameter_depths(model: nn.Module) -> dict[str, int]:
         inner = name.removeprefix(f"{prefix}.") if prefix else name
         if inner.startswith(f"{path}."):
             return int(inner.removeprefix(f"{path}.").split(".")[0]) + 1
+        # a part of the encoder beside the layers: above them if it comes after them
         child = inner.split(".")[0]
         return count + 1 if child in order and order.index(child) > order.index(holder) else 0
 
@@ -320,30 +395,41 @@ def _encoder_of(model: nn.Module) -> Any:
 
 
 def _find_layers(encoder: Any) -> tuple[str, int]:
-    """Name of the list of layers within the encoder, and how many there are."""
+    """Return the name of the list of layers within the encoder, and how many layers there are."""
     config = encoder.config
     count = config.num_hidden_layers
-    if not hasattr(config, "num_hidden_groups"):  # ALBERT's: one group of weights runs as every layer
+    if not family_of(config.model_type).shares_layers:
         for name, module in encoder.named_modules():
             if isinstance(module, nn.ModuleList) and len(module) == count:
                 return name, count
     raise BaseModelError(
-        "the base's layers cannot be told apart",
+        "the base's layers share their weights, or cannot be found",
         where=f"model type {config.model_type!r}",
         expected=f"{count} layers with weights of their own",
-        remedy="Leave out freeze_layers and layer_decay for this base.",
+        remedy="Leave out --freeze-layers and --layer-decay for this base.",
     )
 
 
 def parameter_groups(
     model: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Optimizer groups over the parameters that train: `params`, `lr`, `weight_decay`.
+    """Group the parameters that train, for an optimizer.
 
-    Biases and norms (every parameter of one dimension) are not decayed. Head, pooler and top layer have the
-    full rate, each layer below `layer_decay` times that of the layer above it, the embeddings that of the
-    lowest layer times `layer_decay` (Sun et al. 2019, section 5.3.3). Raises BaseModelError for ALBERT when
-    layer_decay is not 1.
+    Biases and norms (every parameter of one dimension) get no weight decay. Head, pooler and top layer get the full
+    rate, each layer below `layer_decay` times the rate of the layer above it, and the embeddings `layer_decay` times
+    that of the lowest layer (Sun et al. 2019, section 5.3.3).
+
+    Args:
+        model: Any module; only layer_decay other than 1 needs an encoder in it.
+        learning_rate: Peak rate of the top.
+        weight_decay: Of all parameters with more than one dimension.
+        layer_decay: Above 0, at most 1.
+
+    Returns:
+        Groups with `params`, `lr` and `weight_decay`.
+
+    Raises:
+        BaseModelError: layer_decay is not 1 and the family shares one group of weights between its layers (ALBERT).
     """
     depths = parameter_depths(model) if layer_decay != 1 else {}
     top = _find_layers(_encoder_of(model))[1] if depths else 0
