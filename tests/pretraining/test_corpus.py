@@ -1,4 +1,4 @@
-"""A corpus: built once, in shards, the same whoever builds it and however often it is broken off."""
+"""A corpus is built once, in shards, with the same content after any interruption and for any number of processes."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,27 +13,22 @@ from hypothesis import strategies as st
 
 from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError, SpaceFault
-from fullbake.pretraining import corpus as corpora
 from fullbake.pretraining.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
 from fullbake.pretraining.documents import Document, DocumentSource, file_source
 
 TEXTS = make_documents(60)
 
 
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards of some ten documents each, in portions of two or three."""
-    monkeypatch.setattr(corpora, "SHARD_CHARACTERS", 1500)
-    monkeypatch.setattr("fullbake.pretraining.corpus_tokens.CHUNK_CHARACTERS", 400)
+SMALL: Any = {"shard_characters": 1500, "chunk_characters": 400}
+"""Shards of about ten documents each, tokenized in chunks of two or three."""
 
 
 def arrays(corpus: Corpus) -> list[dict[str, list[Any]]]:
     return [{name: getattr(shard, name).tolist() for name in ARRAYS} for shard in corpus.shards]
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_what_a_corpus_is(tmp_path: Path) -> None:
-    corpus = build(tmp_path, TEXTS)
+def test_shards_and_counts_of_a_corpus(tmp_path: Path) -> None:
+    corpus = build(tmp_path, TEXTS, **SMALL)
     assert len(corpus.shards) > 5
     sentences = sum(len(shard.sentence_ends) - 1 for shard in corpus.shards)
     tokens = sum(len(shard.input_ids) for shard in corpus.shards)
@@ -50,34 +45,29 @@ def test_what_a_corpus_is(tmp_path: Path) -> None:
         assert (np.diff(shard.sentence_ends) > 0).all()
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_one_process_and_two_build_the_same(tmp_path: Path) -> None:
-    alone = build(tmp_path / "one", TEXTS, processes=1)
-    both = build(tmp_path / "two", TEXTS, processes=2)
+def test_one_process_and_two_build_the_same_corpus(tmp_path: Path) -> None:
+    alone = build(tmp_path / "one", TEXTS, processes=1, **SMALL)
+    both = build(tmp_path / "two", TEXTS, processes=2, **SMALL)
     assert arrays(alone) == arrays(both)
     assert (alone.fingerprint, alone.facts) == (both.fingerprint, both.facts)
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_a_build_that_is_broken_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = build(tmp_path / "whole", TEXTS)
+def test_interrupted_build_continues_with_the_first_missing_shard(tmp_path: Path) -> None:
+    whole = build(tmp_path / "whole", TEXTS, **SMALL)
+    cache = Cache(tmp_path / "c", LIMIT)
     with pytest.raises(KeyboardInterrupt):
-        build_corpus([_broken(source_of(TEXTS), 40)], reading(load_tokenizer("bert")), Cache(tmp_path / "c", LIMIT))
+        build_corpus([interrupted(source_of(TEXTS), 40)], reading(load_tokenizer("bert")), cache, **SMALL)
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "c").iterdir() if path.is_dir()}
     assert 2 < len(kept) < len(whole.shards)
-    put: list[str] = []
-    original = corpora._store_shard
-    monkeypatch.setattr(
-        corpora, "_store_shard", lambda cache, key, *rest: put.append(key) or original(cache, key, *rest)
-    )
-    again = build(tmp_path / "c", TEXTS)
-    assert len(put) == len(whole.shards) - len(kept)
+    again = build(tmp_path / "c", TEXTS, **SMALL)
     assert all((tmp_path / "c" / name).stat().st_ino == inode for name, inode in kept.items())
     assert arrays(again) == arrays(whole)
     assert again.facts == whole.facts
 
 
-def _broken(source: DocumentSource, after: int) -> DocumentSource:
+def interrupted(source: DocumentSource, after: int) -> DocumentSource:
+    """Return a source that raises KeyboardInterrupt after so many documents."""
+
     def read() -> Iterator[Document]:
         for number, document in enumerate(source.read()):
             if number == after:
@@ -87,8 +77,7 @@ def _broken(source: DocumentSource, after: int) -> DocumentSource:
     return replace(source, read=read)
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_text_of_one_shard_is_held_at_a_time(tmp_path: Path) -> None:
+def test_only_one_shard_of_text_is_in_memory(tmp_path: Path) -> None:
     ahead: list[int] = []
 
     def read() -> Iterator[Document]:
@@ -99,28 +88,27 @@ def test_text_of_one_shard_is_held_at_a_time(tmp_path: Path) -> None:
             yield Document("here", (text,))
 
     read.done = 0  # type: ignore[attr-defined]
-    build_corpus([DocumentSource("x", "x", read)], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
+    source = DocumentSource("x", "x", read)
+    build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT), **SMALL)
     assert max(ahead) < 1500 + max(map(len, TEXTS))
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_a_corpus_that_is_there_is_not_read_again(tmp_path: Path) -> None:
-    first = build(tmp_path, TEXTS)
+def test_cached_corpus_is_not_read_again(tmp_path: Path) -> None:
+    first = build(tmp_path, TEXTS, **SMALL)
     source = replace(source_of(TEXTS), read=lambda: pytest.fail("read again"))
-    again = build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
+    again = build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT), **SMALL)
     assert arrays(again) == arrays(first)
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
-    first = build(tmp_path, TEXTS)
+def test_damaged_shard_is_built_again(tmp_path: Path) -> None:
+    first = build(tmp_path, TEXTS, **SMALL)
     expected = arrays(first)
     place = tmp_path / f"{first.fingerprint}-00002" / "input_ids.npy"
     place.write_bytes(place.read_bytes()[:-1] + b"\x01")
-    assert arrays(build(tmp_path, TEXTS)) == expected
+    assert arrays(build(tmp_path, TEXTS, **SMALL)) == expected
 
 
-def test_the_fingerprint_is_of_all_that_it_depends_on(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_sources_tokenizer_language_and_shard_size(tmp_path: Path) -> None:
     cache, how = Cache(tmp_path, LIMIT), reading(load_tokenizer("bert"))
     other = reading(load_tokenizer("albert"))
     found = [
@@ -133,10 +121,11 @@ def test_the_fingerprint_is_of_all_that_it_depends_on(tmp_path: Path) -> None:
             ([source_of(TEXTS[:1]), source_of(TEXTS[1:])], how),
         ]
     ]
+    found.append(build_corpus([source_of(TEXTS)], how, cache, shard_characters=1500).fingerprint)
     assert len(set(found)) == len(found)
 
 
-def test_what_sources_count_stays_with_the_corpus(tmp_path: Path) -> None:
+def test_counts_of_the_sources_stay_with_the_corpus(tmp_path: Path) -> None:
     sources = [replace(source_of(TEXTS[:9]), counts=lambda: {"odd": 3}), source_of(TEXTS[9:])]
     sources.append(replace(source_of(["more text"]), counts=lambda: {"odd": 4}))
     cache, how = Cache(tmp_path, LIMIT), reading(load_tokenizer("bert"))
@@ -145,14 +134,14 @@ def test_what_sources_count_stays_with_the_corpus(tmp_path: Path) -> None:
     assert build_corpus(fresh, how, cache).facts["odd"] == 7
 
 
-def test_parts_of_a_document_are_one(tmp_path: Path) -> None:
+def test_parts_of_a_document_count_as_one(tmp_path: Path) -> None:
     parts = [Document("x", ("One.",)), Document("x", ("Two.",), continues=True), Document("x", ("Three.",))]
     source = DocumentSource("x", "x", lambda: iter(parts))
     corpus = build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
     assert corpus.facts["documents"] == 2
 
 
-def test_large_vocabularies_have_wider_ids(tmp_path: Path) -> None:
+def test_large_vocabularies_get_wider_ids(tmp_path: Path) -> None:
     tokenizer = load_tokenizer("bert")
     tokenizer.add_tokens([f"new{number}" for number in range(70_000)])
     shard, _ = read_shard(source_of(["new69999 good"]), reading(tokenizer))
@@ -160,7 +149,7 @@ def test_large_vocabularies_have_wider_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n\n \n"])
-def test_a_corpus_without_text_is_refused(tmp_path: Path, content: str) -> None:
+def test_corpus_without_text_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "empty.txt"
     path.write_text(content)
     how = reading(load_tokenizer("bert"))
@@ -170,9 +159,8 @@ def test_a_corpus_without_text_is_refused(tmp_path: Path, content: str) -> None:
         read_shard(file_source(path), how)
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_a_corpus_beyond_its_cache_is_refused_as_soon_as_it_is(tmp_path: Path) -> None:
-    whole = build(tmp_path / "whole", TEXTS)
+def test_corpus_larger_than_its_cache_is_refused_before_all_is_read(tmp_path: Path) -> None:
+    whole = build(tmp_path / "whole", TEXTS, **SMALL)
     one = max(entry.size for entry in Cache(tmp_path / "whole", LIMIT).entries())
     read: list[int] = []
 
@@ -183,27 +171,29 @@ def test_a_corpus_beyond_its_cache_is_refused_as_soon_as_it_is(tmp_path: Path) -
 
     source = replace(source_of(TEXTS), read=counted)
     with pytest.raises(SpaceFault, match="does not fit into its cache"):
-        build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path / "c", 2 * one))
+        build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path / "c", 2 * one), **SMALL)
     assert len(whole.shards) > 4
     assert len(read) < len(TEXTS) * 0.8
 
 
-def test_a_bad_byte_far_down_is_told_and_what_was_built_before_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corpora, "SHARD_CHARACTERS", 100_000)
+def test_bad_byte_far_down_is_an_error_with_its_place_and_earlier_shards_stay(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(b"A fine line.\n\n" * 20_000 + b"caf\xe9\n")
     with pytest.raises(DataError, match=r"x\.txt, line 40001, byte 280003"):
-        build_corpus([file_source(path)], reading(load_tokenizer("bert")), Cache(tmp_path / "c", LIMIT))
+        build_corpus(
+            [file_source(path)],
+            reading(load_tokenizer("bert")),
+            Cache(tmp_path / "c", LIMIT),
+            shard_characters=100_000,
+        )
     assert sum(folder.is_dir() for folder in (tmp_path / "c").iterdir()) == 2
 
 
-# What is held out
+# Holding out documents
 
 
 def corpus_of(documents: list[list[int]], hashes: list[int] | None = None) -> Corpus:
-    """Documents as lists of the tokens of their sentences."""
+    """Return a corpus of documents, each given as the numbers of tokens of its sentences."""
     lengths = [length for document in documents for length in document]
     counts = [len(document) for document in documents]
     ends = np.cumsum([0, *lengths])
@@ -229,9 +219,7 @@ def size(corpus: Corpus, spans: list[tuple[int, int]]) -> int:
     st.floats(0.01, 0.9),
     st.integers(0, 10),
 )
-def test_no_sentence_stands_on_both_sides_and_none_is_lost(
-    documents: list[list[int]], share: float, distinct: int
-) -> None:
+def test_each_sentence_is_on_exactly_one_side(documents: list[list[int]], share: float, distinct: int) -> None:
     hashes = [number % (distinct + 1) for number in range(len(documents))] if distinct else None
     corpus = corpus_of(documents, hashes)
     ((kept,), (held,)) = hold_out(corpus, share)
@@ -241,20 +229,19 @@ def test_no_sentence_stands_on_both_sides_and_none_is_lost(
     assert held
 
 
-def test_the_share_is_about_what_was_asked_and_never_more() -> None:
+def test_held_out_share_is_close_to_the_requested_one_and_never_more() -> None:
     corpus = corpus_of([[10] * 5] * 400)
     for share in (0.01, 0.05, 0.3):
         assert share * 0.9 < size(corpus, hold_out(corpus, share)[1][0]) / 20_000 <= share
 
 
-def test_at_most_so_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpora, "HELD_OUT_TOKENS", 300)
+def test_held_out_tokens_are_limited() -> None:
     many, book = corpus_of([[10] * 5] * 400), corpus_of([[10] * 2000])
-    assert 200 < size(many, hold_out(many, 0.3)[1][0]) <= 300
-    assert 200 < size(book, hold_out(book, 0.3)[1][0]) <= 300
+    assert 200 < size(many, hold_out(many, 0.3, max_tokens=300)[1][0]) <= 300
+    assert 200 < size(book, hold_out(book, 0.3, max_tokens=300)[1][0]) <= 300
 
 
-def test_equal_texts_stand_on_one_side_and_many_of_them_are_not_held_out() -> None:
+def test_equal_texts_are_on_one_side_and_frequent_ones_are_not_held_out() -> None:
     hashes = [number // 2 for number in range(600)] + [0] * 400
     corpus = corpus_of([[10]] * 1000, hashes)
     ((kept,), (held,)) = hold_out(corpus, 0.1)
@@ -262,26 +249,26 @@ def test_equal_texts_stand_on_one_side_and_many_of_them_are_not_held_out() -> No
     assert 80 <= len(held) <= 100
 
 
-def test_the_order_of_the_corpus_does_not_matter() -> None:
+def test_order_of_the_corpus_does_not_change_what_is_held_out() -> None:
     documents, hashes = [[number % 7 + 1] for number in range(200)], [number * 7919 % 1009 for number in range(200)]
     ((_,), (held,)) = hold_out(corpus_of(documents, hashes), 0.1)
     ((_,), (other,)) = hold_out(corpus_of(documents[::-1], hashes[::-1]), 0.1)
     assert {hashes[first] for first, _ in held} == {hashes[::-1][first] for first, _ in other}
 
 
-def test_of_a_single_book_the_end_is_held_out() -> None:
+def test_end_of_a_single_book_is_held_out() -> None:
     assert hold_out(corpus_of([[10] * 100]), 0.05) == ([[(0, 95)]], [[(95, 100)]])
     assert hold_out(corpus_of([[10] * 2]), 0.9) == ([[(0, 1)]], [[(1, 2)]])
     twice = hold_out(corpus_of([[10] * 100, [30], [10] * 100], [7, 8, 7]), 0.005)
     assert twice == ([[(0, 99), (100, 101), (101, 200)]], [[(99, 100), (200, 201)]])
 
 
-def test_of_a_handful_of_posts_one_is_held_out() -> None:
+def test_one_of_a_handful_of_posts_is_held_out() -> None:
     ((kept,), (held,)) = hold_out(corpus_of([[5]] * 8), 0.05)
     assert (len(kept), len(held)) == (7, 1)
 
 
 @pytest.mark.parametrize(("documents", "hashes"), [([[5]], [1]), ([[5], [5], [5]], [1, 1, 1])])
-def test_one_sentence_is_too_little(documents: list[list[int]], hashes: list[int]) -> None:
+def test_one_sentence_is_too_little_to_hold_out_from(documents: list[list[int]], hashes: list[int]) -> None:
     with pytest.raises(DataError, match="the corpus is too small"):
         hold_out(corpus_of(documents, hashes), 0.05)

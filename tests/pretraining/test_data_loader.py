@@ -11,7 +11,6 @@ from helpers.corpora import binomial, build, load_tokenizer, make_documents, mas
 
 from fullbake.core.rng import rng_stream
 from fullbake.models.batching import Step
-from fullbake.pretraining import corpus as corpora
 from fullbake.pretraining.corpus import Corpus
 from fullbake.pretraining.data_loader import (
     CorpusLoader,
@@ -37,9 +36,7 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Of several shards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpora, "SHARD_CHARACTERS", 2500)
-        built = build(tmp_path_factory.mktemp("cache"), TEXTS)
+    built = build(tmp_path_factory.mktemp("cache"), TEXTS, shard_characters=2500)
     assert len(built.shards) > 3
     return built
 

@@ -1,9 +1,9 @@
-"""A corpus: documents as tokenized sentences, in memory-mapped shards that are built once.
+"""Build a corpus: documents as tokenized sentences, in memory-mapped shards that are built once and cached.
 
-Streamed: text of one shard (32 million characters) is in memory at a time, however large the corpus. Each finished
-shard is a cache entry of its own under a key of all it depends on (the sources' bytes, the tokenizer, the language, the
-libraries), so a build that was killed goes on with the first shard that is missing. Which objective will read it plays
-no part: one build serves them all.
+Text is streamed: only one shard (32 million characters) is in memory at a time. Each finished shard is a cache entry
+under a key of everything that it depends on (the sources' bytes, the tokenizer, the language, the libraries), so a
+build that was killed continues with the first missing shard. The objective is not part of the key: one build serves
+all objectives.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,94 +21,148 @@ from fullbake.core.cache import Cache
 from fullbake.core.console import bar
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.core.hashing import fingerprint
-from fullbake.pretraining.corpus_tokens import CorpusTokenizer, TokenizedDocuments, open_tokenizers, tokenize_documents
+from fullbake.pretraining.corpus_tokens import (
+    CHUNK_CHARACTERS,
+    PARALLEL_CHARACTERS,
+    CorpusTokenizer,
+    TokenizedDocuments,
+    open_tokenizers,
+    tokenize_documents,
+)
 from fullbake.pretraining.documents import Document, DocumentSource
 from fullbake.pretraining.examples import Span
 
 Ids = npt.NDArray[np.int64]
 
 SHARD_CHARACTERS: Final = 32_000_000
+"""How many characters of text a shard holds, about."""
+
 HELD_OUT_TOKENS: Final = 50_000
-"""At most so many are held out: enough for a loss to the second decimal, and cheap to score."""
+"""How many tokens are held out at most: enough for a loss to the second decimal, and cheap to evaluate."""
 
 CORPUS_FORMAT: Final = 1
+"""Part of the cache key: raise it when a shard's content changes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Some documents (of a very long one its parts), memory-mapped.
-
-    input_ids: (tokens,). word_starts: (tokens,) True on the first token of each word. sentence_ends: (sentences + 1,)
-    where sentences start in the tokens, and the end. document_ends: (documents + 1,) where documents start in the
-    sentences, and the end. hashes: (documents,) of each normalized text.
-    """
+    """Some documents (or parts of a very long one) as memory-mapped arrays."""
 
     input_ids: npt.NDArray[Any]
+    """(tokens,) without special tokens."""
+
     word_starts: npt.NDArray[np.bool_]
+    """(tokens,) True on the first token of each word."""
+
     sentence_ends: Ids
+    """(sentences + 1,) where each sentence starts in the tokens, and the end of the last."""
+
     document_ends: Ids
+    """(documents + 1,) where each document starts in the sentences, and the end of the last."""
+
     hashes: npt.NDArray[np.uint64]
+    """(documents,) hash of each normalized text."""
 
     def documents(self) -> list[Span]:
-        """The sentences of each document."""
+        """Return the sentences of each document."""
         ends = self.document_ends.tolist()
         return list(pairwise(ends))
 
 
 ARRAYS: Final = ("input_ids", "word_starts", "sentence_ends", "document_ends", "hashes")
+"""The arrays of a shard; each is a file in its folder."""
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """fingerprint: of all it depends on. facts: documents, sentences, tokens, single_sentence_documents,
-    unknown_tokens, words, and what the sources counted."""
+    """All shards of some sources."""
 
     shards: tuple[Shard, ...]
+    """In the order of the text."""
+
     fingerprint: str
+    """Hash of everything that the corpus depends on."""
+
     facts: dict[str, int]
+    """Numbers of documents, sentences, tokens, words, single_sentence_documents and unknown_tokens, and the sources'
+    own counts."""
 
 
 def build_corpus(
-    sources: Sequence[DocumentSource], reading: CorpusTokenizer, cache: Cache, *, processes: int | None = None
+    sources: Sequence[DocumentSource],
+    tokenizer: CorpusTokenizer,
+    cache: Cache,
+    *,
+    processes: int | None = None,
+    shard_characters: int = SHARD_CHARACTERS,
+    chunk_characters: int = CHUNK_CHARACTERS,
 ) -> Corpus:
-    """The corpus of these sources, from the cache as far as it is there.
+    """Return the corpus of some sources; shards that are in the cache are not built again.
 
-    processes: how many tokenize; None: one a processor where there is much to do. Raises DataError where there is no
-    text, or what stands in a source cannot be read; SpaceFault where the cache cannot hold it.
+    Args:
+        sources: read one after another.
+        tokenizer: how to tokenize.
+        cache: where the shards are kept.
+        processes: how many processes tokenize; None starts one per processor if there is much text.
+        shard_characters: how many characters of text a shard holds, about.
+        chunk_characters: how many characters are tokenized at once; it changes no result.
+
+    Raises:
+        DataError: there is no text, or a source cannot be read.
+        SpaceFault: the corpus is larger than the cache may be.
     """
     key = fingerprint(
-        CORPUS_FORMAT, [source.fingerprint for source in sources], reading.tokenizer, reading.language, _versions()
+        CORPUS_FORMAT,
+        [source.fingerprint for source in sources],
+        tokenizer.tokenizer,
+        tokenizer.language,
+        {name: metadata.version(name) for name in ("tokenizers", "sentencex")},
+        *([] if shard_characters == SHARD_CHARACTERS else [shard_characters]),
     )
-    if runtime.rank() == 0 and _known(cache, key) is None:
-        _build(sources, reading, cache, key, processes)
+    if runtime.rank() == 0 and _read_corpus(cache, key) is None:
+        count, parallel_from = (
+            (runtime.count_processors(), PARALLEL_CHARACTERS) if processes is None else (processes, 0)
+        )
+        with open_tokenizers(
+            tokenizer, count, parallel_from=parallel_from, chunk_characters=chunk_characters
+        ) as tokenize:
+            _build(sources, tokenize, cache, key, shard_characters)
     runtime.wait_for_ranks()
-    corpus = _known(cache, key)
+    corpus = _read_corpus(cache, key)
     if corpus is None:
-        raise _no_room(cache)
+        raise _too_large(cache)
     return corpus
 
 
-def _no_room(cache: Cache) -> SpaceFault:
-    return SpaceFault(
-        "the corpus does not fit into its cache",
-        where=str(cache.root),
-        expected=f"less than {console.format_size(cache.limit_bytes)}",
-        remedy="Name another cache folder by --cache-dir, or take a smaller corpus.",
-    )
+def read_shard(source: DocumentSource, tokenizer: CorpusTokenizer) -> tuple[Shard, dict[str, int]]:
+    """Tokenize a small source into one shard in memory.
+
+    Returns:
+        The shard, and its counts as in `Corpus.facts`.
+
+    Raises:
+        DataError: the source holds no text.
+    """
+    arrays, facts = _join_chunks(tokenize_documents(list(source.read()), tokenizer))
+    if not facts["tokens"]:
+        raise _no_text([source])
+    return Shard(**arrays), facts
 
 
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("tokenizers", "sentencex")}
+# Reading and building shards
 
 
-def _known(cache: Cache, key: str) -> Corpus | None:
-    """The whole corpus, None where a part of it is missing."""
+_Tokenize = Callable[[list[Document]], Iterator[TokenizedDocuments]]
+
+
+def _read_corpus(cache: Cache, key: str) -> Corpus | None:
+    """Return the whole corpus from the cache, None if a part of it is missing."""
     index = cache.get(f"{key}-index")
     if index is None:
         return None
     facts = storage.read_json(index / "facts.json")
     folders = [cache.get(_shard_key(key, number)) for number in range(facts.pop("shards"))]
-    shards = tuple(_load(folder) for folder in folders if folder is not None)
+    shards = tuple(_load_shard(folder) for folder in folders if folder is not None)
     return Corpus(shards, key, facts) if len(shards) == len(folders) else None
 
 
@@ -116,69 +170,56 @@ def _shard_key(key: str, number: int) -> str:
     return f"{key}-{number:05d}"
 
 
-def _load(folder: Path) -> Shard:
+def _load_shard(folder: Path) -> Shard:
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
     return Shard(**arrays)
 
 
 def _build(
-    sources: Sequence[DocumentSource], reading: CorpusTokenizer, cache: Cache, key: str, processes: int | None
+    sources: Sequence[DocumentSource], tokenize: _Tokenize, cache: Cache, key: str, shard_characters: int
 ) -> None:
-    """Every shard that is not there yet, then the index."""
+    """Build each shard that is missing in the cache, then the index."""
     sizes = [source.size for source in sources]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     documents = chain.from_iterable(source.read() for source in sources)
     counts: list[dict[str, int]] = []
-    with open_tokenizers(reading, processes) as tokenized, bar("building the corpus", total, "characters") as advance:
-        for number, lot in enumerate(_document_groups(documents)):
+    with bar("building the corpus", total, "characters") as advance:
+        for number, group in enumerate(_group_documents(documents, shard_characters)):
             folder = cache.get(_shard_key(key, number))
-            counts.append(_counted(folder) if folder else _store_shard(cache, _shard_key(key, number), lot, tokenized))
-            if not (cache.root / _shard_key(key, 0)).is_dir():  # the first of them had to make room for the last
-                raise _no_room(cache)
-            advance(sum(document.characters for document in lot))
-    facts = _added_up(counts)
+            counts.append(
+                storage.read_json(folder / "facts.json")
+                if folder
+                else _store_shard(cache, _shard_key(key, number), group, tokenize)
+            )
+            if not (cache.root / _shard_key(key, 0)).is_dir():  # the cache dropped the first to make room for the last
+                raise _too_large(cache)
+            advance(sum(document.characters for document in group))
+    facts = _add_counts(counts)
     if not facts.get("tokens"):
         raise _no_text(sources)
-    facts |= _added_up([source.counts() for source in sources])
+    facts |= _add_counts([source.counts() for source in sources])
     with cache.put(f"{key}-index", f"corpus of {facts['documents']:,} documents") as folder:
         storage.write_json(folder / "facts.json", facts | {"shards": len(counts)})
 
 
-def _added_up(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    facts: dict[str, int] = {}
-    for counted in counts:
-        facts |= {name: facts.get(name, 0) + count for name, count in counted.items()}
-    return facts
+def _group_documents(documents: Iterator[Document], shard_characters: int) -> Iterator[list[Document]]:
+    """Yield the documents of each shard."""
+    group: list[Document] = []
+    size = 0
+    for document in documents:
+        group.append(document)
+        size += document.characters
+        if size >= shard_characters:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
-def _counted(folder: Path) -> dict[str, int]:
-    counted: dict[str, int] = storage.read_json(folder / "facts.json")
-    return counted
-
-
-def read_shard(source: DocumentSource, reading: CorpusTokenizer) -> tuple[Shard, dict[str, int]]:
-    """A small source as one shard in memory, and its counts. Raises DataError where it holds no text."""
-    arrays, facts = _joined(tokenize_documents(list(source.read()), reading))
-    if not facts["tokens"]:
-        raise _no_text([source])
-    return Shard(**arrays), facts
-
-
-def _no_text(sources: Sequence[DocumentSource]) -> DataError:
-    return DataError(
-        "there is no text",
-        where=", ".join(source.name for source in sources),
-        expected="at least one sentence",
-        remedy="Check that the files were written whole, and that --text names the column of the texts.",
-    )
-
-
-def _store_shard(
-    cache: Cache, key: str, lot: list[Document], tokenized: Callable[[list[Document]], Iterator[TokenizedDocuments]]
-) -> dict[str, int]:
-    """Write a shard; returns its counts."""
-    arrays, facts = _joined(tokenized(lot))
-    facts["documents"] -= sum(document.continues for document in lot)
+def _store_shard(cache: Cache, key: str, documents: list[Document], tokenize: _Tokenize) -> dict[str, int]:
+    """Tokenize documents, write them as a shard, and return its counts."""
+    arrays, facts = _join_chunks(tokenize(documents))
+    facts["documents"] -= sum(document.continues for document in documents)
     with cache.put(key, f"shard of {facts['documents']:,} documents") as folder:
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", arrays[name])
@@ -186,93 +227,119 @@ def _store_shard(
     return facts
 
 
-def _joined(parts: Iterable[TokenizedDocuments]) -> tuple[dict[str, Any], dict[str, int]]:
-    """The arrays of a shard, and its counts."""
-    tokenized = list(parts)
+def _join_chunks(chunks: Iterable[TokenizedDocuments]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the arrays of a shard, and its counts."""
+    tokenized = list(chunks)
     names = ("input_ids", "word_starts", "hashes", "lengths", "sentences")
-    arrays = {name: np.concatenate([getattr(part, name) for part in tokenized]) for name in names}
+    arrays = {name: np.concatenate([getattr(chunk, name) for chunk in tokenized]) for name in names}
     counts, lengths = arrays.pop("sentences"), arrays.pop("lengths")
-    arrays["sentence_ends"], arrays["document_ends"] = _ends(lengths), _ends(counts)
+    arrays["sentence_ends"], arrays["document_ends"] = _cumulate(lengths), _cumulate(counts)
     facts = {
         "documents": len(counts),
         "sentences": len(lengths),
         "tokens": len(arrays["input_ids"]),
         "words": int(arrays["word_starts"].sum()),
         "single_sentence_documents": int((counts == 1).sum()),
-        "unknown_tokens": sum(part.unknown for part in tokenized),
+        "unknown_tokens": sum(chunk.unknown for chunk in tokenized),
     }
     return arrays, facts
 
 
-def _ends(lengths: npt.NDArray[Any]) -> Ids:
+def _cumulate(lengths: npt.NDArray[Any]) -> Ids:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _document_groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Documents in lists of about a shard's characters."""
-    held: list[Document] = []
-    size = 0
-    for document in documents:
-        held.append(document)
-        size += document.characters
-        if size >= SHARD_CHARACTERS:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+def _add_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    facts: dict[str, int] = {}
+    for part in counts:
+        facts |= {name: facts.get(name, 0) + count for name, count in part.items()}
+    return facts
 
 
-# What is held out
+def _too_large(cache: Cache) -> SpaceFault:
+    return SpaceFault(
+        "the corpus does not fit into its cache",
+        where=str(cache.root),
+        expected=f"less than {console.format_size(cache.limit_bytes)}",
+        remedy="Use a smaller corpus, or another cache folder: --cache-dir.",
+    )
 
 
-def hold_out(corpus: Corpus, share: float) -> tuple[list[list[Span]], list[list[Span]]]:
-    """(documents to train on, documents held out), for each shard their sentences.
+def _no_text(sources: Sequence[DocumentSource]) -> DataError:
+    return DataError(
+        "there is no text",
+        where=", ".join(source.name for source in sources),
+        expected="at least one sentence",
+        remedy="Check that the files are complete, and that --text names the column with the texts.",
+    )
 
-    Whole documents of about that share of all tokens, at most HELD_OUT_TOKENS, by the order of their hashes: the same
-    ones in any order of the corpus, and equal texts stand on one side. Where no document is small enough (a single
-    book, a handful of posts), the last sentences of the one that has most; where all are of one sentence, one of them.
-    Raises DataError for a corpus of one sentence, however often it stands there.
+
+# Holding out documents for evaluation
+
+
+def hold_out(
+    corpus: Corpus, share: float, max_tokens: int = HELD_OUT_TOKENS
+) -> tuple[list[list[Span]], list[list[Span]]]:
+    """Divide a corpus into documents to train on and documents to evaluate on.
+
+    Whole documents are held out, in the order of their hashes: the same documents in any order of the corpus, and equal
+    texts are on the same side. If every document is too large for that (a single book, a handful of posts), the last
+    sentences of the document with the most sentences are held out; if each document is one sentence, one of them.
+
+    Args:
+        corpus: the corpus.
+        share: which share of all tokens to hold out, about.
+        max_tokens: how many tokens to hold out at most.
+
+    Returns:
+        (to train on, held out), each with the documents' sentences for every shard.
+
+    Raises:
+        DataError: the corpus is a single sentence, or the same sentence several times.
     """
     spans = [(number, span) for number, shard in enumerate(corpus.shards) for span in shard.documents()]
     hashes = np.concatenate([shard.hashes for shard in corpus.shards])
     sizes = np.concatenate([np.diff(shard.sentence_ends[shard.document_ends]) for shard in corpus.shards])
     sentences = np.array([last - first for _, (first, last) in spans])
-    budget = min(share * corpus.facts["tokens"], HELD_OUT_TOKENS)
-    out = _whole_documents(hashes, sizes, budget)
-    edges = np.where(out, 0, sentences)
-    if not out.any():
+    budget = min(share * corpus.facts["tokens"], max_tokens)
+    held_out = _choose_documents(hashes, sizes, budget)
+    train_sentences = np.where(held_out, 0, sentences)
+    if not held_out.any():
         number, span = spans[int(sentences.argmax())]
-        longest = hashes == hashes[sentences.argmax()]
-        tail = _tail_sentences(corpus.shards[number], span, share, budget)
-        edges[longest] = np.maximum(0, sentences[longest] - tail)
+        longest = hashes == hashes[sentences.argmax()]  # equal texts are cut alike
+        tail = _count_tail_sentences(corpus.shards[number], span, share, budget)
+        train_sentences[longest] = np.maximum(0, sentences[longest] - tail)
     sides: tuple[list[list[Span]], list[list[Span]]] = ([[] for _ in corpus.shards], [[] for _ in corpus.shards])
-    for (number, (first, last)), kept in zip(spans, edges.tolist(), strict=True):
-        for side, span in zip(sides, ((first, first + kept), (first + kept, last)), strict=True):
+    for (number, (first, last)), train in zip(spans, train_sentences.tolist(), strict=True):
+        for side, span in zip(sides, ((first, first + train), (first + train, last)), strict=True):
             if span[0] < span[1]:
                 side[number].append(span)
     if not any(sides[0]):
         raise DataError(
             "the corpus is too small",
-            expected="two sentences at least: one to learn from, one to measure by",
-            got="a single one" if len(spans) == 1 else f"{len(spans):,} times the same one",
+            expected="at least two different sentences: one to train on, one to evaluate on",
+            got="a single sentence" if len(spans) == 1 else f"the same sentence {len(spans):,} times",
         )
     return sides
 
 
-def _tail_sentences(shard: Shard, span: Span, share: float, budget: float) -> int:
-    """How many sentences at a document's end are held out: one at least, and not all where it has several."""
-    ends = shard.sentence_ends[span[0] : span[1] + 1]
-    tail = min(share * float(ends[-1] - ends[0]), budget)
-    return int(np.clip((ends[:-1] >= ends[-1] - tail).sum(), 1, max(1, len(ends) - 2)))
+def _choose_documents(hashes: npt.NDArray[np.uint64], sizes: Ids, budget: float) -> npt.NDArray[np.bool_]:
+    """Return (documents,) True for each document that is held out as a whole; equal documents have the same value.
 
-
-def _whole_documents(hashes: npt.NDArray[np.uint64], sizes: Ids, budget: float) -> npt.NDArray[np.bool_]:
-    """(documents,) which are held out whole: equal ones together, none where the first would take half of the budget.
-
-    sizes: tokens of each.
+    Args:
+        hashes: (documents,) of the texts.
+        sizes: (documents,) tokens of each.
+        budget: tokens in all; texts of more than half of it are not chosen.
     """
     _, group_of = np.unique(hashes, return_inverse=True)
     totals = np.bincount(group_of, sizes)
     small = totals <= budget / 2
     chosen = small & (np.where(small, totals, 0).cumsum() <= budget)
     return chosen[group_of]
+
+
+def _count_tail_sentences(shard: Shard, span: Span, share: float, budget: float) -> int:
+    """Return how many sentences at a document's end are held out: at least one, and not all if it has several."""
+    ends = shard.sentence_ends[span[0] : span[1] + 1]
+    tail = min(share * float(ends[-1] - ends[0]), budget)
+    return int(np.clip((ends[:-1] >= ends[-1] - tail).sum(), 1, max(1, len(ends) - 2)))

@@ -1,12 +1,13 @@
-"""Documents to tokens in plain arrays, a portion at a time, in this process or in several.
+"""Tokenize documents into plain arrays, one chunk at a time, in this process or in several.
 
-Imports neither torch nor transformers, since every process that tokenizes would. What the tokenizer returns is some
-fifty times as large as its ids, so few sentences go through it at once and only arrays are kept.
+This module imports neither torch nor transformers, because each tokenizing process would pay for the import. What the
+tokenizer returns takes about fifty times the memory of its ids, so few sentences are tokenized at once and only arrays
+are kept.
 
-Words are the tokenizer's own, with two exceptions. Where a script sets no spaces between words (Chinese, Japanese,
-Thai, Lao, Khmer, Burmese, Tibetan), a pre-tokenizer that splits at white space takes a whole clause for a word: there
-each character, or each token where one holds several, is a word. And whatever is longer than `LONGEST_WORD` tokens (an
-address, a script not listed) is none: each of its tokens counts as a word.
+Words are the tokenizer's own, with two exceptions. Scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer,
+Burmese, Tibetan) would give one word per clause where the tokenizer splits at white space, so there each character is a
+word (or each token, if it holds several characters). And a word of more than `LONGEST_WORD` tokens (a URL, a script not
+listed) is split: each of its tokens counts as a word.
 """
 
 import hashlib
@@ -32,10 +33,10 @@ from fullbake.pretraining.documents import Document, split_sentences
 Paragraphs = tuple[str, ...]
 
 CHUNK_CHARACTERS: Final = 500_000
-"""What goes to a process, and through the tokenizer, at once."""
+"""How many characters are tokenized at once."""
 
-PARALLEL_CHUNKS: Final = 16_000_000
-"""Characters from which on it pays to start processes, unless their number is given."""
+PARALLEL_CHARACTERS: Final = 16_000_000
+"""From so many characters on it is faster to start processes."""
 
 LONGEST_WORD: Final = 10
 """Tokens."""
@@ -47,162 +48,189 @@ _UNSPACED = re.compile(
 
 @dataclass(frozen=True)
 class CorpusTokenizer:
-    """How text becomes tokens: the tokenizer's own JSON, the id of its unknown token, the sentences' language."""
+    """A tokenizer as plain values, so that it can be sent to other processes."""
 
     tokenizer: str
+    """The content of tokenizer.json."""
+
     unknown_id: int | None
+    """The id of the unknown token; None if there is none."""
+
     language: str
+    """ISO 639-1 code, for splitting sentences."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedDocuments:
-    """A portion of documents; those without a token are left out.
-
-    input_ids: (tokens,). word_starts: (tokens,) True on the first token of each word. hashes: (documents,) of each
-    normalized text. lengths: (sentences,) tokens of each; none has 0. sentences: (documents,) of each; none has 0.
-    unknown: how many tokens stand for what the tokenizer does not know.
-    """
+    """A chunk of documents as arrays; documents and sentences without any token are left out."""
 
     input_ids: npt.NDArray[Any]
+    """(tokens,) without special tokens."""
+
     word_starts: npt.NDArray[np.bool_]
+    """(tokens,) True on the first token of each word."""
+
     hashes: npt.NDArray[np.uint64]
+    """(documents,) hash of each normalized text."""
+
     lengths: npt.NDArray[np.int32]
+    """(sentences,) tokens of each sentence, at least 1."""
+
     sentences: npt.NDArray[np.int32]
+    """(documents,) sentences of each document, at least 1."""
+
     unknown: int
+    """How many tokens are the unknown token."""
 
 
 @contextmanager
 def open_tokenizers(
-    reading: CorpusTokenizer, processes: int | None
+    tokenizer: CorpusTokenizer, processes: int, *, parallel_from: int = 0, chunk_characters: int = CHUNK_CHARACTERS
 ) -> Iterator[Callable[[Sequence[Document]], Iterator[TokenizedDocuments]]]:
-    """Yields a function: documents -> their tokenized portions, in order.
+    """Give a function that tokenizes documents, and stop its processes at the end of the block.
 
-    processes: how many; None: one a processor once there is much to do, and this one until then.
+    Args:
+        tokenizer: how to tokenize.
+        processes: how many processes; 1 does all work in this one.
+        parallel_from: characters of one call from which on the processes are started.
+        chunk_characters: how many characters are tokenized at once.
+
+    Yields:
+        A function from documents to their tokenized chunks, in order. Its iterator raises Fault if a process dies.
     """
     with ExitStack() as stack:
-        pool: list[ProcessPoolExecutor] = []
+        pool: ProcessPoolExecutor | None = None
 
         def tokenize_all(documents: Sequence[Document]) -> Iterator[TokenizedDocuments]:
-            count = runtime.count_processors() if processes is None else processes
-            little = processes is None and sum(document.characters for document in documents) < PARALLEL_CHUNKS
-            if count == 1 or (little and not pool):
-                return tokenize_documents(documents, reading)
-            if not pool:
-                workers = ProcessPoolExecutor(count, get_context("spawn"), _start_apart, (reading,))
-                pool.append(stack.enter_context(workers))
-            return _in_order(pool[0], _document_chunks(documents), 2 * count)
+            nonlocal pool
+            much = pool is not None or sum(document.characters for document in documents) >= parallel_from
+            if processes == 1 or not much:
+                return tokenize_documents(documents, tokenizer, chunk_characters=chunk_characters)
+            if pool is None:
+                pool = stack.enter_context(
+                    ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (tokenizer, chunk_characters))
+                )
+            return _map_in_order(pool, _chunk_documents(documents, chunk_characters), 2 * processes)
 
         yield tokenize_all
 
 
-def tokenize_documents(documents: Sequence[Document], reading: CorpusTokenizer) -> Iterator[TokenizedDocuments]:
-    """The portions of these documents, tokenized in this process."""
-    _start(reading)
-    return map(_tokenize, _document_chunks(documents) if documents else [[]])
-
-
-def _in_order(
-    pool: ProcessPoolExecutor, portions: Iterator[list[Paragraphs]], ahead: int
+def tokenize_documents(
+    documents: Sequence[Document], tokenizer: CorpusTokenizer, *, chunk_characters: int = CHUNK_CHARACTERS
 ) -> Iterator[TokenizedDocuments]:
-    """Results in order, with a bounded number under way: text waits in one place only."""
+    """Tokenize documents chunk by chunk in this process; no document gives one empty chunk."""
+    _load_tokenizer(tokenizer, chunk_characters)
+    return map(_tokenize_chunk, _chunk_documents(documents, chunk_characters) if documents else [[]])
+
+
+def _map_in_order(
+    pool: ProcessPoolExecutor, chunks: Iterator[list[Paragraphs]], ahead: int
+) -> Iterator[TokenizedDocuments]:
+    """Yield the results in order; at most `ahead` chunks are waiting at any time, so that memory stays bounded."""
     try:
-        pending = [pool.submit(_tokenize, portion) for portion in islice(portions, ahead)]
+        pending = [pool.submit(_tokenize_chunk, chunk) for chunk in islice(chunks, ahead)]
         while pending:
             yield pending.pop(0).result()
-            pending.extend(pool.submit(_tokenize, portion) for portion in islice(portions, 1))
+            pending.extend(pool.submit(_tokenize_chunk, chunk) for chunk in islice(chunks, 1))
     except BrokenProcessPool as error:
         raise Fault(
-            "a process that tokenizes has ended",
-            remedy="Was memory short? Then take fewer of them. A script of your own starts processes only where its "
-            "work stands under `if __name__ == '__main__':`.",
+            "a tokenizing process has died",
+            remedy="If memory was short, use fewer processes. A script of yours that calls fullbake must do so under "
+            "`if __name__ == '__main__':`, because each new process imports it.",
         ) from error
 
 
-def _document_chunks(documents: Sequence[Document]) -> Iterator[list[Paragraphs]]:
-    held: list[Paragraphs] = []
+def _chunk_documents(documents: Sequence[Document], chunk_characters: int) -> Iterator[list[Paragraphs]]:
+    chunk: list[Paragraphs] = []
     size = 0
     for document in documents:
-        held.append(document.paragraphs)
+        chunk.append(document.paragraphs)
         size += document.characters
-        if size >= CHUNK_CHARACTERS:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+        if size >= chunk_characters:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
-# What a tokenizing process does
+# What runs in a tokenizing process
 
 
-_at_work: dict[str, Any] = {}
-"""What it holds: set when it starts."""
+_worker: dict[str, Any] = {}
+"""The tokenizer of this process and its settings; a process pool has no other place for them."""
 
 
-def _start_apart(reading: CorpusTokenizer) -> None:
+def _start_worker(tokenizer: CorpusTokenizer, chunk_characters: int) -> None:
     runtime.disable_tokenizer_threads()
-    _start(reading)
+    _load_tokenizer(tokenizer, chunk_characters)
 
 
-def _start(reading: CorpusTokenizer) -> None:
-    if _at_work.get("reading") == reading:
-        return
-    tokenizer = Tokenizer.from_str(reading.tokenizer)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    _at_work.update(tokenizer=tokenizer, reading=reading)
+def _load_tokenizer(tokenizer: CorpusTokenizer, chunk_characters: int) -> None:
+    if _worker.get("settings") != tokenizer:
+        backend = Tokenizer.from_str(tokenizer.tokenizer)
+        backend.no_truncation()
+        backend.no_padding()
+        _worker.update(backend=backend, settings=tokenizer)
+    _worker["chunk_characters"] = chunk_characters
 
 
-def _tokenize(portion: list[Paragraphs]) -> TokenizedDocuments:
-    reading: CorpusTokenizer = _at_work["reading"]
+def _tokenize_chunk(chunk: list[Paragraphs]) -> TokenizedDocuments:
+    settings: CorpusTokenizer = _worker["settings"]
     split = [
-        [s for paragraph in paragraphs for s in split_sentences(paragraph, reading.language)] for paragraphs in portion
+        [sentence for paragraph in paragraphs for sentence in split_sentences(paragraph, settings.language)]
+        for paragraphs in chunk
     ]
-    encoded = [_encode(some) for some in _little(list(chain.from_iterable(split)))]
+    encoded = [_encode(sentences) for sentences in _batch_sentences(list(chain.from_iterable(split)))]
     ids, starts, lengths = (np.concatenate(parts) for parts in zip(_NOTHING, *encoded, strict=True))
     owners = np.repeat(np.arange(len(split)), np.array([len(sentences) for sentences in split], np.int64))
     counts = np.bincount(owners[lengths > 0], minlength=len(split)).astype(np.int32)
-    hashes = np.array([_hash(paragraphs) for paragraphs in portion], np.uint64)
-    small = _at_work["tokenizer"].get_vocab_size() <= 1 << 16
+    hashes = np.array([_hash_text(paragraphs) for paragraphs in chunk], np.uint64)
+    small = _worker["backend"].get_vocab_size() <= 1 << 16
     return TokenizedDocuments(
         ids.astype(np.uint16) if small else ids,
         starts,
         hashes[counts > 0],
         lengths[lengths > 0],
         counts[counts > 0],
-        0 if reading.unknown_id is None else int((ids == reading.unknown_id).sum()),
+        0 if settings.unknown_id is None else int((ids == settings.unknown_id).sum()),
     )
 
 
 _NOTHING = (np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int32))
 
 
-def _little(sentences: list[str]) -> Iterator[list[str]]:
-    """So many sentences at a time as go through the tokenizer at once."""
+def _batch_sentences(sentences: list[str]) -> Iterator[list[str]]:
+    """Group the sentences of a chunk into batches for the tokenizer: one document may be longer than a chunk."""
+    limit = _worker["chunk_characters"]
     sizes = np.fromiter(map(len, sentences), np.int64, len(sentences)).cumsum()
-    edges = np.searchsorted(sizes, np.arange(0, sizes[-1:].sum() + CHUNK_CHARACTERS, CHUNK_CHARACTERS)).tolist()
+    edges = np.searchsorted(sizes, np.arange(0, sizes[-1:].sum() + limit, limit)).tolist()
     return (sentences[start:end] for start, end in zip(edges, [*edges[1:], len(sentences)], strict=True) if end > start)
 
 
 def _encode(sentences: list[str]) -> tuple[npt.NDArray[Any], ...]:
-    """(ids (tokens,), word starts (tokens,), tokens of each sentence)."""
-    encodings = _at_work["tokenizer"].encode_batch(sentences, add_special_tokens=False)
+    """Return ids (tokens,), word starts (tokens,) and the tokens of each sentence (sentences,)."""
+    encodings = _worker["backend"].encode_batch(sentences, add_special_tokens=False)
     lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
     ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, int(lengths.sum()))
     words = np.fromiter(
         (-1 if word is None else word for encoding in encodings for word in encoding.word_ids), np.int32, len(ids)
     )
-    starts = _word_starts(words, lengths)
+    starts = _find_word_starts(words, lengths)
     ends = lengths.cumsum()
     for number, sentence in enumerate(sentences):
         if not sentence.isascii() and _UNSPACED.search(sentence):
             span = slice(int(ends[number] - lengths[number]), int(ends[number]))
-            starts[span] |= _character_starts(sentence, encodings[number].offsets)
+            starts[span] |= _find_character_starts(sentence, encodings[number].offsets)
     return ids, starts, lengths
 
 
-def _word_starts(words: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """(tokens,). words: number of each token's word within its sentence, (tokens,). lengths: tokens of each
-    sentence."""
+def _find_word_starts(words: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Return (tokens,) True on the first token of each word.
+
+    Args:
+        words: (tokens,) number of each token's word within its sentence.
+        lengths: (sentences,) tokens of each sentence.
+    """
     starts = np.ones(len(words), bool)
     starts[1:] = words[1:] != words[:-1]
     starts[(lengths.cumsum() - lengths)[lengths > 0]] = True
@@ -211,20 +239,22 @@ def _word_starts(words: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -
     return starts
 
 
-def _character_starts(sentence: str, offsets: list[tuple[int, int]]) -> npt.NDArray[np.bool_]:
-    """(tokens,) True where a character of a script without spaces begins, or another one after it.
+def _find_character_starts(sentence: str, offsets: list[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Return (tokens,) True where a character of a script without spaces begins, or the character after it.
 
-    offsets: start and end of each token in the sentence; the bytes of one character have the same.
+    Args:
+        sentence: the text.
+        offsets: start and end of each token in the text; the bytes of one character have the same.
     """
-    holds = [_UNSPACED.search(sentence, *place) is not None for place in offsets]
-    before = zip([(-1, -1), *offsets], [False, *holds], strict=True)
+    unspaced = [_UNSPACED.search(sentence, *place) is not None for place in offsets]
+    before = zip([(-1, -1), *offsets], [False, *unspaced], strict=True)
     flags = [
-        place != last and (held or held_last)
-        for place, held, (last, held_last) in zip(offsets, holds, before, strict=False)
+        place != last and (is_unspaced or last_is_unspaced)
+        for place, is_unspaced, (last, last_is_unspaced) in zip(offsets, unspaced, before, strict=False)
     ]
     return np.array(flags, bool)
 
 
-def _hash(paragraphs: Paragraphs) -> int:
+def _hash_text(paragraphs: Paragraphs) -> int:
     digest = hashlib.blake2b(normalize(" ".join(paragraphs)).encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little")

@@ -4,9 +4,9 @@ Rows are positions in one flat array of tokens, alone or in pairs:
 
 - `make_chunk_examples`: whole sentences of one document fill a row. No row crosses the end of a document (RoBERTa's
   DOC-SENTENCES). Short rows cost no padding, because the batch plan sorts rows by length.
-- `make_pair_examples`: pairs as in Devlin et al. 2019, appendix A.2, with one difference. There a single sentence always
-  gets a random partner, so a corpus of short texts has almost no true pairs. Here it is a row without a partner, and
-  half of the pairs are random in any corpus.
+- `make_pair_examples`: pairs as in Devlin et al. 2019, appendix A.2, with one difference. There a single sentence
+  always gets a random partner, so a corpus of short texts has almost no true pairs. Here it is a row without a partner,
+  and half of the pairs are random in any corpus.
 
 Masking follows Devlin et al. 2019, section 3.1, but each token (or word) is drawn independently, so the masked share
 varies as a binomial does; Google's script masks an exact share of each text.
