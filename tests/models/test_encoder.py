@@ -10,8 +10,6 @@ import pytest
 import torch
 import transformers
 from helpers.bases import FAMILIES
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -26,7 +24,6 @@ from fullbake.models.encoder import (
     parameter_groups,
     standard_pooling,
 )
-from fullbake.models.heads import POOLINGS, pool, pooled_width
 from fullbake.models.pretrained import load_config
 
 Bases = Callable[..., Path]
@@ -160,36 +157,6 @@ def test_base_without_pooler_gives_a_warning(bases: Bases) -> None:
 
 
 # Pooling
-
-
-def reference_pool(hidden: torch.Tensor, lengths: list[int], kind: str) -> torch.Tensor:
-    """Pool one text at a time, without its padding."""
-    rows = []
-    for vectors, length in zip(hidden, lengths, strict=True):
-        words = vectors[:length]
-        parts = {"cls": words[0], "mean": words.mean(0), "max": words.max(0).values}
-        rows.append(torch.cat([parts[part] for part in kind.split("+")]))
-    return torch.stack(rows)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
-    kind=st.sampled_from(POOLINGS),
-    seed=st.integers(0, 99),
-)
-def test_pool_ignores_padding(lengths: list[int], kind: str, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    hidden = torch.randn((len(lengths), 10, 4), generator=generator)
-    mask = (torch.arange(10) < torch.tensor(lengths)[:, None]).long()
-    pooled = pool(hidden, mask, kind)
-    assert pooled.shape == (len(lengths), pooled_width(4, kind))
-    torch.testing.assert_close(pooled, reference_pool(hidden, lengths, kind))
-
-
-@pytest.mark.parametrize("kind", POOLINGS)
-def test_pool_without_mask_reads_all_tokens(kind: str) -> None:
-    hidden = torch.randn((3, 6, 4), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(pool(hidden, None, kind), pool(hidden, torch.ones(3, 6), kind))
 
 
 def write_pooling_settings(folder: Path, settings: dict[str, Any]) -> Path:

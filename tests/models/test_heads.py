@@ -1,4 +1,4 @@
-"""fullbake.models.heads: what the heads compute, how they start, and what is done to output layers."""
+"""Heads compute their definition and start as stated; output layers are found, penalized and divided."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +15,61 @@ from torch import nn
 from torch.nn import functional
 
 from fullbake.models.encoder import load_standard
-from fullbake.models.heads import build_head, fold_scaler, l2_penalty, output_layer
+from fullbake.models.heads import (
+    POOLINGS,
+    build_head,
+    divide_logits,
+    fold_scaler,
+    l2_penalty,
+    output_layer,
+    pool,
+    pooled_width,
+)
 
 
-def head(kind: str = "mlp", *, layers: int = 2, dropout: float = 0.15) -> nn.Sequential:
+# Pooling
+
+
+def reference_pool(hidden: torch.Tensor, lengths: list[int], kind: str) -> torch.Tensor:
+    """Pool one text at a time, without its padding."""
+    rows = []
+    for vectors, length in zip(hidden, lengths, strict=True):
+        words = vectors[:length]
+        parts = {"cls": words[0], "mean": words.mean(0), "max": words.max(0).values}
+        rows.append(torch.cat([parts[part] for part in kind.split("+")]))
+    return torch.stack(rows)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    kind=st.sampled_from(POOLINGS),
+    seed=st.integers(0, 99),
+)
+def test_pool_ignores_padding(lengths: list[int], kind: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn((len(lengths), 10, 4), generator=generator)
+    mask = (torch.arange(10) < torch.tensor(lengths)[:, None]).long()
+    pooled = pool(hidden, mask, kind)
+    assert pooled.shape == (len(lengths), pooled_width(4, kind))
+    torch.testing.assert_close(pooled, reference_pool(hidden, lengths, kind))
+
+
+@pytest.mark.parametrize("kind", POOLINGS)
+def test_pool_without_mask_reads_all_tokens(kind: str) -> None:
+    hidden = torch.randn((3, 6, 4), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pool(hidden, None, kind), pool(hidden, torch.ones(3, 6), kind))
+
+
+# Heads
+
+
+def make_head(kind: str = "mlp", *, layers: int = 2, dropout: float = 0.15) -> nn.Sequential:
     torch.manual_seed(0)
     return build_head(kind, 24, 3, dropout=dropout, layers=layers, width=16)
 
 
-def test_mlp_is_dropout_once_then_blocks_then_output() -> None:
-    kinds = [(name, type(part).__name__) for name, part in head().named_children()]
+def test_mlp_has_dropout_once_then_blocks_then_output() -> None:
+    kinds = [(name, type(part).__name__) for name, part in make_head().named_children()]
     assert kinds == [
         ("dropout", "Dropout"),
         ("dense_1", "Linear"),
@@ -35,16 +80,16 @@ def test_mlp_is_dropout_once_then_blocks_then_output() -> None:
         ("relu_2", "ReLU"),
         ("output", "Linear"),
     ]
-    assert head().dropout.p == 0.15
+    assert make_head().dropout.p == 0.15
 
 
-def test_linear_is_one_dense_layer() -> None:
-    assert [name for name, _ in head("linear").named_children()] == ["output"]
-    assert head("linear").output.weight.shape == (3, 24)
+def test_linear_has_one_dense_layer() -> None:
+    assert [name for name, _ in make_head("linear").named_children()] == ["output"]
+    assert make_head("linear").output.weight.shape == (3, 24)
 
 
-def test_mlp_computes_its_definition() -> None:
-    module = head().eval()
+def test_mlp_logits_equal_the_formula() -> None:
+    module = make_head().eval()
     for norm in (module.norm_1, module.norm_2):
         norm.running_mean.uniform_(-1, 1)
         norm.running_var.uniform_(0.5, 2)
@@ -70,12 +115,12 @@ def test_dense_layers_start_glorot_uniform(kind: str) -> None:
             assert not part.bias.any()
 
 
-def test_the_seed_decides() -> None:
-    assert torch.equal(head().output.weight, head().output.weight)
+def test_same_seed_gives_the_same_head() -> None:
+    assert torch.equal(make_head().output.weight, make_head().output.weight)
 
 
-def test_l2_is_the_sum_of_squared_output_weights_alone() -> None:
-    module = head()
+def test_l2_penalty_is_the_sum_of_squared_output_weights_alone() -> None:
+    module = make_head()
     penalty = l2_penalty(module)
     assert penalty.item() == pytest.approx((module.output.weight.detach().numpy() ** 2).sum(), rel=1e-6)
     penalty.backward()
@@ -90,7 +135,7 @@ def test_l2_is_the_sum_of_squared_output_weights_alone() -> None:
     seed=st.integers(0, 999),
     scale=st.floats(1e-3, 1e3),
 )
-def test_fold_scaler_gives_the_same_scores(classes: int, width: int, seed: int, scale: float) -> None:
+def test_folded_layer_gives_the_same_scores(classes: int, width: int, seed: int, scale: float) -> None:
     draw = np.random.default_rng(seed)
     weight, bias = draw.normal(size=(classes, width)), draw.normal(size=classes)
     mean, spread = draw.normal(size=width) * scale, (draw.random(width) + 0.1) * scale
@@ -100,7 +145,7 @@ def test_fold_scaler_gives_the_same_scores(classes: int, width: int, seed: int, 
     np.testing.assert_allclose(features @ folded_weight.T + folded_bias, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_fold_scaler_matches_scikit_learn() -> None:
+def test_folded_layer_equals_scikit_learns_pipeline() -> None:
     draw = np.random.default_rng(0)
     features, labels = draw.normal(3, 5, size=(60, 4)), np.arange(60) % 3
     scaler = StandardScaler().fit(features)
@@ -110,19 +155,16 @@ def test_fold_scaler_matches_scikit_learn() -> None:
     np.testing.assert_allclose(features @ weight.T + bias, expected)
 
 
-def test_output_layer_of_our_heads() -> None:
-    module = head()
+def test_output_layer_of_a_head_is_its_last() -> None:
+    module = make_head()
     assert output_layer(module) is module.output
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_output_layer_of_standard_models(family: str, bases: Callable[..., Path]) -> None:
-    """Dividing that layer by a temperature divides the logits."""
+def test_dividing_the_output_layer_divides_the_logits(family: str, bases: Callable[..., Path]) -> None:
     model = load_standard(bases(family), ["a", "b", "c"], seed=0)
     ids = torch.arange(5, 15).reshape(2, 5)
     with torch.no_grad():
         before = model(ids).logits
-        layer = output_layer(model)
-        for parameter in layer.parameters():
-            parameter.div_(2.5)
+        divide_logits(model, 2.5)
         torch.testing.assert_close(model(ids).logits, before / 2.5)

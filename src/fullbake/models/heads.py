@@ -1,11 +1,9 @@
-"""Heads of ours: `linear` and `mlp`, and what is done to any head's output layer.
+"""Pool token vectors into one vector per text, and build the heads `linear` and `mlp` on top of them.
 
-The `mlp` head is a Keras recipe in torch: dropout once, blocks of [dense, batch norm, ReLU], an output layer
-whose kernel is penalized. Dense weights start Glorot-uniform with zero biases as there (Glorot and Bengio
-2010); batch norm has torch's defaults (eps 1e-5, momentum 0.1), which are not Keras's. Heads are plain
-`nn.Sequential`s with named parts: no class of ours is needed to read, print or save one.
-
-Token vectors to one vector a text.
+The `mlp` head is a Keras recipe in torch: dropout once, blocks of [dense, batch norm, ReLU], and an output layer with
+an L2 penalty. Dense weights start Glorot-uniform with zero biases as in Keras (Glorot and Bengio 2010); batch norm has
+torch's defaults (eps 1e-5, momentum 0.1), which are not those of Keras. Heads are plain `nn.Sequential`s with named
+parts, so no class of ours is needed to read, print or save one.
 """
 
 from collections import OrderedDict
@@ -15,72 +13,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
-def build_head(
-    kind: str, in_features: int, num_labels: int, *, dropout: float, layers: int, width: int
-) -> nn.Sequential:
-    """A new head: (rows, in_features) -> logits (rows, num_labels), drawn from torch's current seed.
-
-    kind: `linear` (one dense layer) or `mlp`. dropout, layers, width: of the `mlp` head: the share dropped of
-    the input, the number of blocks, the units of each.
-    """
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    size = in_features
-    if kind == "mlp":
-        parts["dropout"] = nn.Dropout(dropout)
-        for number in range(1, layers + 1):
-            parts[f"dense_{number}"] = nn.Linear(size, width)
-            parts[f"norm_{number}"] = nn.BatchNorm1d(width)
-            parts[f"relu_{number}"] = nn.ReLU()
-            size = width
-    parts["output"] = nn.Linear(size, num_labels)
-    head = nn.Sequential(parts)
-    return head.apply(init_dense)
-
-
-def init_dense(module: nn.Module) -> None:
-    """Glorot-uniform weights and zero biases for a dense layer; other modules stay as they are."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-
-
-def output_layer(module: nn.Module) -> nn.Linear:
-    """The dense layer that gives the logits: the last of a head, or of a model outside its encoder."""
-    encoder = getattr(module, "base_model", None)
-    inside = set() if encoder is None else set(encoder.modules())
-    dense = [part for part in module.modules() if isinstance(part, nn.Linear) and part not in inside]
-    return dense[-1]
-
-
-def l2_penalty(head: nn.Module) -> Tensor:
-    """Sum of the squared weights of the output layer, bias left out; a scalar. The caller multiplies and adds
-    it.
-    """
-    return output_layer(head).weight.square().sum()
-
-
-def fold_scaler(
-    weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """One linear layer that does what standardizing and then a linear layer did.
-
-    weight: (classes, width), bias: (classes,), fitted on (features - mean) / scale. Returns weight and bias
-    for the features as they are: W (x - m) / s + b = (W / s) x + (b - (W / s) m).
-    """
-    folded = weight / scale
-    return folded, bias - folded @ mean
-
+# Pooling
 
 POOLINGS = ("cls", "mean", "max", "cls+mean")
+"""Ways to make one vector per text: first token, mean, maximum, or first token and mean side by side."""
 
 
 def pool(hidden: Tensor, mask: Tensor | None, kind: str) -> Tensor:
-    """One vector a text. hidden: (batch, tokens, width). mask: (batch, tokens), 1 on text; None: no padding.
+    """Make one vector per text of its token vectors.
 
-    kind: one of POOLINGS. Returns (batch, width), for `cls+mean` (batch, 2 * width).
+    Args:
+        hidden: Token vectors, (batch, tokens, width).
+        mask: (batch, tokens), 1 on text and 0 on padding; None means that there is no padding.
+        kind: One of POOLINGS.
+
+    Returns:
+        (batch, width), or (batch, 2 * width) for `cls+mean`.
     """
     return torch.cat([_POOLERS[part](hidden, mask) for part in kind.split("+")], dim=-1)
+
+
+def pooled_width(hidden_size: int, kind: str) -> int:
+    """Return the width of what `pool` returns for token vectors of width `hidden_size`."""
+    return hidden_size * len(kind.split("+"))
 
 
 def _pool_cls(hidden: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
@@ -106,14 +61,84 @@ _POOLERS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "max": _pool_max,
 }
 
+# Heads
 
-def pooled_width(hidden_size: int, kind: str) -> int:
-    """Width of what `pool` returns for token vectors of `hidden_size`."""
-    return hidden_size * len(kind.split("+"))
+
+def build_head(
+    kind: str, in_features: int, num_labels: int, *, dropout: float, layers: int, width: int
+) -> nn.Sequential:
+    """Build a new head, drawn from torch's current seed. It maps (rows, in_features) to logits (rows, num_labels).
+
+    Args:
+        kind: `linear` (one dense layer) or `mlp`.
+        in_features: Width of the pooled vectors.
+        num_labels: Number of classes.
+        dropout: Share of the input that the `mlp` head drops in training.
+        layers: Number of blocks of the `mlp` head.
+        width: Units of each block of the `mlp` head.
+    """
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    size = in_features
+    if kind == "mlp":
+        parts["dropout"] = nn.Dropout(dropout)
+        for number in range(1, layers + 1):
+            parts[f"dense_{number}"] = nn.Linear(size, width)
+            parts[f"norm_{number}"] = nn.BatchNorm1d(width)
+            parts[f"relu_{number}"] = nn.ReLU()
+            size = width
+    parts["output"] = nn.Linear(size, num_labels)
+    head = nn.Sequential(parts)
+    return head.apply(init_dense)
+
+
+def init_dense(module: nn.Module) -> None:
+    """Give a dense layer Glorot-uniform weights and zero biases; leave any other module as it is."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+# Output layers
+
+
+def output_layer(module: nn.Module) -> nn.Linear:
+    """Return the dense layer that gives the logits: the last one of a head, or of a model outside its encoder."""
+    encoder = getattr(module, "base_model", None)
+    inside = set() if encoder is None else set(encoder.modules())
+    dense = [part for part in module.modules() if isinstance(part, nn.Linear) and part not in inside]
+    return dense[-1]
+
+
+def l2_penalty(head: nn.Module) -> Tensor:
+    """Return the sum of the squared weights of the output layer, without its bias: a scalar.
+
+    The caller multiplies it by the penalty's factor and adds it to the loss.
+    """
+    return output_layer(head).weight.square().sum()
+
+
+def fold_scaler(
+    weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Merge a standardization and the linear layer after it into one linear layer.
+
+    W (x - m) / s + b = (W / s) x + (b - (W / s) m).
+
+    Args:
+        weight: (classes, width), fitted on (features - mean) / scale.
+        bias: (classes,).
+        mean: (width,).
+        scale: (width,).
+
+    Returns:
+        Weight and bias for the features themselves, of the same shapes.
+    """
+    folded = weight / scale
+    return folded, bias - folded @ mean
 
 
 def divide_logits(network: nn.Module, temperature: float) -> None:
-    """Make every logit of a network 1/temperature of what it was."""
+    """Divide every logit of a network by `temperature`, by changing its output layer in place."""
     layer = output_layer(network)
     with torch.no_grad():
         layer.weight.div_(temperature)
