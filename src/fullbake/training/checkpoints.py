@@ -1,18 +1,16 @@
-"""Checkpoints of a training loop: sealed folders of arrays and JSON, the newest that verifies wins.
+"""Checkpoints of a training loop, and the folder beside the output that holds them until the run is done.
 
-A checkpoint is staged, synced, sealed with the sizes and hashes of its files, renamed, and read back before an older
-one goes; two are kept. Reading back costs about as much as hashing (0.3 s for 360 MB), against finding out after the
-crash. A damaged checkpoint is named and left out, never used: each one can be read whole or not at all.
+A checkpoint is a sealed folder of arrays and JSON. It is staged, synced, sealed with the sizes and hashes of its files,
+renamed, and verified before an older one is removed; two are kept. Verifying takes about as long as hashing (0.3 s for
+360 MB), in return damage is found while an older checkpoint exists. A damaged one is reported and never used.
 
-The folder beside the output that holds a run until it is done: `NAME.unfinished`.
-
-Nothing half-made ever stands under the output's own name. `run.json` says what the run is (recipe, data, processes,
-threads, library versions); going on from its checkpoints is refused where any of that differs, naming what does.
+The folder is `NAME.unfinished`, so that nothing incomplete is ever found under the output's own name. Its `run.json`
+says what the run is (recipe, data, processes, threads, library versions). To resume is refused if any of that differs.
 """
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,19 +23,28 @@ from fullbake.core.errors import Fault, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 
 CHECKPOINTS_KEPT = 2
+"""Checkpoints of one loop that are kept, the newest ones."""
+
 _NAME = re.compile(r"step-(\d{9})")
 
 
 @dataclass(frozen=True)
 class CheckpointInterval:
-    """How often to save: every so many steps, or every so many seconds (the other is None)."""
+    """How often to save: every `steps` optimizer steps, or every `seconds`. The other one is None."""
 
     steps: int | None = None
     seconds: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "CheckpointInterval":
-        """`50` is steps; `30s`, `5m`, `1h` are times. Raises RecipeError for anything else."""
+        """Read the value of --checkpoint-every.
+
+        Args:
+            text: a number of steps such as `50`, or a duration such as `30s`, `5m`, `1h`.
+
+        Raises:
+            RecipeError: it is neither.
+        """
         if re.fullmatch(r"\d*[1-9]\d*", text.strip()):
             return cls(steps=int(text))
         try:
@@ -53,7 +60,13 @@ class CheckpointInterval:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One state of a loop. arrays: file stem -> its arrays by name. facts: JSON values. step: steps taken in all."""
+    """The state of a loop after a step.
+
+    Attributes:
+        step: optimizer steps taken so far.
+        arrays: file stem -> arrays by name, such as `model` -> weights.
+        facts: JSON values by name.
+    """
 
     step: int
     arrays: Mapping[str, Mapping[str, np.ndarray]]
@@ -64,25 +77,37 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one loop in one folder.
 
-    identity: what a run must share to go on from them; stands in every manifest. writes: whether this process is the
-    one that writes (rank 0).
+    Attributes:
+        folder: where they are.
+        every: how often to save.
+        identity: fingerprint of the run, which is part of every manifest; only a run of the same identity may resume.
+        writes: whether this process is the one that writes (rank 0).
+        clock: returns the time in seconds.
     """
 
     folder: Path
     every: CheckpointInterval
     identity: str
     writes: bool = True
-    _saved_at: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    _saved_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._saved_at = self.clock()
 
     def due(self, step: int) -> bool:
-        """Whether it is time to save after so many steps."""
+        """Return True if it is time to save after this number of steps."""
         if self.every.steps is not None:
             return step % self.every.steps == 0
         assert self.every.seconds is not None
-        return time.monotonic() - self._saved_at >= self.every.seconds
+        return self.clock() - self._saved_at >= self.every.seconds
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write, read back, and let the oldest go. Raises SpaceFault; what was saved before then still stands."""
+        """Write a checkpoint, verify it, and remove the oldest.
+
+        Raises:
+            SpaceFault: the disk is full. The earlier checkpoints are still there.
+        """
         if self.writes:
             place = self.folder / f"step-{checkpoint.step:09d}"
             size = sum(array.nbytes for arrays in checkpoint.arrays.values() for array in arrays.values())
@@ -91,12 +116,15 @@ class Checkpoints:
             storage.verify(place)
             for old in self._folders()[:-CHECKPOINTS_KEPT]:
                 storage.remove_tree(old)
-        self._saved_at = time.monotonic()
+        self._saved_at = self.clock()
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies, None where there is none. Each one passed over is named with its fault.
+        """Return the newest checkpoint that is not damaged, None if there are no checkpoints.
 
-        Raises Fault where there are checkpoints and none of them can be used.
+        Each damaged one is reported in a warning.
+
+        Raises:
+            Fault: there are checkpoints, but all are damaged or of another run.
         """
         if self.writes:
             storage.recover_all(self.folder)
@@ -106,10 +134,10 @@ class Checkpoints:
                 checkpoint = self._read(place)
             except (Fault, OSError, ValueError, KeyError) as error:
                 faults.append(f"{place.name}: {error}")
-                warn(f"checkpoint {place} cannot be used, trying the one before it: {error}")
+                warn(f"checkpoint {place} cannot be used, the one before it is tried: {error}")
                 continue
             if faults:
-                say(f"fell back to the checkpoint at step {checkpoint.step:,}")
+                say(f"using the older checkpoint of step {checkpoint.step:,}")
             return checkpoint
         if faults:
             raise Fault(
@@ -134,22 +162,29 @@ class Checkpoints:
         return Checkpoint(about["step"], arrays, storage.read_json(place / "state.json"))
 
     def _folders(self) -> list[Path]:
-        """The checkpoints' folders, oldest first."""
+        """Return the folders of the checkpoints, the oldest first."""
         found = self.folder.iterdir() if self.folder.is_dir() else []
         return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
 RUN_FILE = "run.json"
-
+"""The file of an unfinished run that says what the run is."""
 
 ResumeMode = Literal["auto", "require", "anyway", "restart"]
-"""What to do about an unfinished run: go on if it is the same, refuse to start anew, go on though something differs, or
-throw it away."""
+"""What to do about an unfinished run: resume it if it is the same run (`auto`), refuse to start a new one (`require`),
+resume it although something differs (`anyway`), or delete it and start again (`restart`)."""
 
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """A run under way. folder: where its checkpoints lie. identity: what they must belong to."""
+    """A run that is not done yet.
+
+    Attributes:
+        folder: holds its checkpoints.
+        identity: fingerprint of what the run is.
+        every: how often to save.
+        writes: whether this process is the one that writes.
+    """
 
     folder: Path
     identity: str
@@ -157,41 +192,53 @@ class UnfinishedRun:
     writes: bool
 
     def checkpoints(self, name: str) -> Checkpoints:
-        """The checkpoints of one loop of the run. name: which loop, such as `rate-5e-05`."""
+        """Return the checkpoints of one loop of the run.
+
+        Args:
+            name: which loop, such as `rate-5e-05`; also the name of its folder.
+        """
         return Checkpoints(self.folder / name, self.every, self.identity, self.writes)
 
     def close(self) -> None:
-        """The run is done and its result saved: remove what was kept for going on."""
+        """Remove the folder. Call this when the run is done and its result is saved."""
         if self.writes:
             storage.remove_tree(self.folder)
 
 
 def unfinished_folder(out: str | Path) -> Path:
-    """Where a run that will be saved as `out` is kept until then."""
+    """Return the folder that holds the run of `out` until it is done: `OUT.unfinished`."""
     out = Path(out).resolve()
     return out.with_name(f"{out.name}.unfinished")
 
 
 def is_saved(out: str | Path) -> bool:
-    """Whether `out` holds the finished bundle of the very run that still lies beside it: only cleaning was left to
-    do."""
+    """Return True if `out` is the finished result of the unfinished run beside it, which was only not removed yet."""
     try:
-        bundle, run = (
-            storage.read_json(Path(out) / "fullbake.json"),
-            storage.read_json(unfinished_folder(out) / RUN_FILE),
-        )
+        bundle = storage.read_manifest_file(out)
+        run = storage.read_json(unfinished_folder(out) / RUN_FILE)
     except (OSError, ValueError):
         return False
-    return isinstance(bundle, dict) and bundle.get("run") == fingerprint(run)
+    return bundle is not None and bundle.get("run") == fingerprint(run)
 
 
 def only_cleanup_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
-    """Whether that is so for the run that is asked for now."""
+    """Return True if `out` already holds the finished result of this exact run, so that only the unfinished run beside
+    it must be removed.
+
+    Args:
+        out: the output folder.
+        facts: what the run of now is, JSON values by name.
+    """
     return is_saved(out) and not list_differences(_read(unfinished_folder(out)), facts)
 
 
 def remove_unfinished(out: str | Path, *, writes: bool) -> None:
-    """Remove the folder of a run whose bundle is saved."""
+    """Remove the unfinished run of `out`, whose result is saved.
+
+    Args:
+        out: the output folder.
+        writes: whether this process is the one that writes; others do nothing.
+    """
     if writes:
         storage.remove_tree(unfinished_folder(out))
 
@@ -199,11 +246,17 @@ def remove_unfinished(out: str | Path, *, writes: bool) -> None:
 def open_unfinished_run(
     out: str | Path, facts: Mapping[str, Any], every: CheckpointInterval, resume: ResumeMode, *, writes: bool
 ) -> UnfinishedRun:
-    """The unfinished run of `out`: the one that lies there, or a new one.
+    """Open the unfinished run of `out`: the one that is there, or a new one.
 
-    facts: what the run is, JSON values by name. every: how often to save. writes: whether this process is the one
-    that writes. Raises OutputError where the run that lies there is another one, or where one is required and there
-    is none.
+    Args:
+        out: the output folder.
+        facts: what the run is, JSON values by name; see `Job.facts`.
+        every: how often to save.
+        resume: what to do about an unfinished run that is there.
+        writes: whether this process is the one that writes.
+
+    Raises:
+        OutputError: the run that is there is another one, or one is required and there is none.
     """
     folder = unfinished_folder(out)
     if resume == "restart" and writes:
@@ -211,26 +264,22 @@ def open_unfinished_run(
     known = None if resume == "restart" or not _has_checkpoints(folder) else _read(folder)
     if known is None and resume == "require":
         raise OutputError(
-            "there is no unfinished run to go on with", where=str(folder), remedy="Leave --resume out to start one."
+            "there is no unfinished run to resume", where=str(folder), remedy="Leave out --resume to start a new one."
         )
     if known is None:
         known = dict(facts)
-        _begin(folder, known, writes)
+        if writes:
+            with storage.staged_file(folder / RUN_FILE, overwrite=True) as fresh:
+                storage.write_json(fresh, known)
     else:
-        _compare(folder, known, facts, resume == "anyway")
-        say(f"going on with the unfinished run in {folder}")
+        _check_same_run(folder, known, facts, resume == "anyway")
+        say(f"resuming the unfinished run in {folder}")
     return UnfinishedRun(folder, fingerprint(known), every, writes)
 
 
 def _has_checkpoints(folder: Path) -> bool:
-    """Whether there is anything to go on from; a run that ended before its first save (or diverged) is no hindrance."""
+    """Return True if there is anything to resume from. A run that ended before its first save may be replaced."""
     return next(folder.glob("*/step-*"), None) is not None
-
-
-def _begin(folder: Path, facts: Mapping[str, Any], writes: bool) -> None:
-    if writes:
-        with storage.staged_file(folder / RUN_FILE, overwrite=True) as fresh:
-            storage.write_json(fresh, facts)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
@@ -247,31 +296,37 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 def _unreadable(folder: Path, got: str) -> OutputError:
     return OutputError(
-        "the unfinished run's own description is damaged",
+        "the file that describes the unfinished run is damaged",
         where=str(folder / RUN_FILE),
         got=got,
-        remedy="Pass --restart to throw that run away and train from the start.",
+        remedy="Pass --restart to delete that run and train from the start.",
     )
 
 
-def _compare(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
+def _check_same_run(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
     found = list_differences(known, facts)
     if not found:
         return
     if anyway:
-        warn(f"going on although this differs (--resume-anyway): {'; '.join(found)}")
+        warn(f"resuming although this differs (--resume-anyway): {'; '.join(found)}")
         return
     raise OutputError(
-        "an unfinished run of something else lies beside the output",
+        "there is an unfinished run of something else beside the output",
         where=str(folder),
         got="; ".join(found),
-        remedy="Pass --restart to throw it away, --resume-anyway to go on with its weights all the same, or name "
-        "another --out. Set back what differs and it goes on by itself.",
+        remedy="Undo what differs to resume that run. Or pass --restart to delete it, --resume-anyway to resume it "
+        "nevertheless, or another --out.",
     )
 
 
 def list_differences(known: Any, now: Any, place: str = "") -> list[str]:
-    """What differs, as `recipe.training.epochs: 3 there, 5 now`."""
+    """Return what differs between two JSON values, such as `recipe.training.epochs: 3 there, 5 now`.
+
+    Args:
+        known: the value of the earlier run.
+        now: the value of this run.
+        place: the dotted name of the value, empty for the whole.
+    """
     if isinstance(known, Mapping) and isinstance(now, Mapping):
         names = [*known, *(name for name in now if name not in known)]
         return [
