@@ -1,4 +1,4 @@
-"""The recipe: its fields, their words, and the kinds of problem it may describe.
+"""The recipe: its fields, the words they take, and the kinds of problem it may describe.
 
-Faces: `recipe.Recipe`, the sections in `sections` and `pretraining`, `problems.Problem`.
+Other folders use `recipe.Recipe`, the sections in `sections` and `pretraining`, and `problems.Problem`.
 """

@@ -1,6 +1,8 @@
-"""What a run is: a recipe of sections, read from YAML and overridden field by field, every fault told at once.
+"""The recipe: the whole configuration of a run, read from YAML, with single fields set by flags or keywords.
 
-Imports no torch, so that `fullbake --help` stays quick.
+All errors of a recipe are collected and raised at once, so that a user fixes them in one round. The trade-off: the
+messages of pydantic are translated here into the form that all errors of fullbake have. Nothing heavy is imported,
+because `fullbake --help` loads this module.
 """
 
 from collections.abc import Mapping
@@ -16,33 +18,38 @@ from pydantic.fields import FieldInfo
 from fullbake.config.fields import HeadKind, Section, Way
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import DataConfig, DecisionConfig, HeadConfig, TokensConfig, TrainingConfig
+from fullbake.core import storage
 from fullbake.core.errors import RecipeError, did_you_mean
 
 
-def _stage(value: object) -> object:
-    """`tapt` from a command line -> that recipe's stage; `objective=mlm;steps=200` -> {"objective": "mlm", ...}."""
+def _parse_stage(value: object) -> object:
+    """Turn the text of a flag into the fields of further pretraining; a mapping stays.
+
+    `tapt` gives the fields of that recipe's section; `objective=mlm;steps=200` gives these two fields.
+    """
     if not isinstance(value, str):
         return value
     if "=" in value:
         return {name.strip(): word.strip() for name, _, word in (part.partition("=") for part in value.split(";"))}
     found = _read_recipe(value).get("further_pretraining")
     if found is None:
-        raise ValueError(f"recipe {value!r} has no further pretraining")
+        raise ValueError(f"recipe {value!r} has no section further_pretraining")
     return found
 
 
 class Recipe(Section):
-    """One run's whole configuration: base, way, head, training, data handling."""
+    """The whole configuration of one run."""
 
     base: str
-    """Pretrained encoder: a folder in Hugging Face format, a hub id, or `demo` (all-MiniLM-L6-v2, packaged)."""
+    """The pretrained encoder: a folder in Hugging Face format, a hub id, or `demo` (the packaged all-MiniLM-L6-v2)."""
 
     way: Way = "finetune"
-    """`finetune` trains the base's weights; `frozen` computes its features once and trains a head alone."""
+    """`finetune` trains the weights of the base and a head. `frozen` computes the features of the base once and trains
+    only a head on them."""
 
-    further_pretraining: Annotated[PretrainingConfig | None, BeforeValidator(_stage)] = None
-    """Let the base learn from raw text first (way 1): a recipe whose stage is taken (`tapt`), or single fields of it as
-    in "objective=mlm;steps=200". Default: no such stage."""
+    further_pretraining: Annotated[PretrainingConfig | None, BeforeValidator(_parse_stage)] = None
+    """Train the base on raw text first: the name of a recipe whose fields are taken (`tapt`), or single fields such as
+    "objective=mlm;steps=200". Default: no further pretraining."""
 
     head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
@@ -51,20 +58,23 @@ class Recipe(Section):
     decision: DecisionConfig = DecisionConfig()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Recipe":
-        faults = list(_misfits(self))
-        if faults:
-            raise ValueError("; ".join(faults))
+    def _check_sections(self) -> "Recipe":
+        conflicts = _conflicts(self)
+        if conflicts:
+            raise ValueError("; ".join(conflicts))
         return self
 
     @classmethod
     def load(cls, source: str | Path | None = None, /, **overrides: Any) -> "Recipe":
-        """A shipped recipe by name, a YAML file, or the recipe that a bundle was made by, with single fields set
-        otherwise.
+        """Read a recipe and replace single fields.
 
-        source: name, file, folder of a bundle, or None for the shipped recipe that fits the `way` and `head` among
-        the overrides. overrides: any leaf field by its own name (`learning_rate=3e-5`, `head="mlp"`); None leaves it
-        as it is. Raises RecipeError that lists every fault at once.
+        Args:
+            source: The name of a shipped recipe, a YAML file, or the folder of a bundle, whose recipe is taken. None
+                takes the shipped recipe for the `way` and `head` among the overrides.
+            **overrides: New values by field name, such as `learning_rate=3e-5` or `head="mlp"`. None changes nothing.
+
+        Raises:
+            RecipeError: There is no such recipe, or fields are wrong; all wrong fields are listed.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         name = source if source is not None else default_recipe(given.get("way"), given.get("head"))
@@ -79,8 +89,16 @@ class Recipe(Section):
 
     @classmethod
     def load_stage(cls, source: str | Path | None = None, /, **overrides: Any) -> PretrainingConfig:
-        """The further pretraining of a recipe (None: every default), with single fields of it set otherwise. Raises
-        RecipeError."""
+        """Read the section further_pretraining of a recipe and replace single fields.
+
+        Args:
+            source: As for `load`, but None takes the default of every field.
+            **overrides: New values by field name. A field also replaces those that exclude it: `steps=200` removes
+                `epochs`. None changes nothing.
+
+        Raises:
+            RecipeError: There is no such recipe, it has no such section, or fields are wrong.
+        """
         values = {} if source is None else _read_recipe(source).get("further_pretraining")
         if values is None:
             raise RecipeError(f"recipe {str(source)!r} has no section further_pretraining")
@@ -91,19 +109,19 @@ class Recipe(Section):
 
     @property
     def stage(self) -> PretrainingConfig:
-        """The further pretraining; ask only where there is one."""
+        """The section further_pretraining of a recipe that has one."""
         assert self.further_pretraining is not None
         return self.further_pretraining
 
     def with_fields(self, **overrides: Any) -> "Recipe":
-        """This recipe with some leaf fields set otherwise (None too sets)."""
+        """Return a copy with new values for some fields, by field name. Unlike in `load`, None is a value."""
         values = self.model_dump()
         for field, value in overrides.items():
             _put(values, FIELDS[field], value)
         return _validated(values, [], where="recipe")
 
     def to_yaml(self) -> str:
-        """Every field, in the form that `load` reads back to an equal recipe."""
+        """Return YAML with every field, which `load` reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -116,57 +134,71 @@ _EXCLUDED = {
     "batch_tokens": ("batch_size",),
     "warmup": ("warmup_steps",),
 }
-"""Fields of further pretraining that give way to one that is set over a recipe's."""
+"""Field of further pretraining -> the recipe's fields that it replaces when a user sets it."""
 
 
-def _misfits(recipe: Recipe) -> list[str]:
-    head, training = recipe.head, recipe.training
-    frozen = recipe.way == "frozen"
-    rules = {
-        "pooling: the standard head reads what its architecture reads; leave pooling out, or take head linear or mlp": (
-            head.kind == "standard" and head.pooling is not None
+def _conflicts(recipe: Recipe) -> list[str]:
+    """Return a sentence for each rule between fields of different sections that the recipe breaks."""
+    head, training, tokens = recipe.head, recipe.training, recipe.tokens
+    frozen, lbfgs = recipe.way == "frozen", training.optimizer == "lbfgs"
+    rules = [
+        (
+            head.kind == "standard" and head.pooling is not None,
+            "pooling: the standard head has the pooling of its architecture; leave it out, or take head linear or mlp",
         ),
-        "optimizer: lbfgs fits way frozen with head linear alone; take adamw": (
-            training.optimizer == "lbfgs" and not (frozen and head.kind == "linear")
+        (
+            lbfgs and not (frozen and head.kind == "linear"),
+            "optimizer: lbfgs works with way frozen and head linear only; take adamw",
         ),
-        "freeze_layers: way frozen holds every layer fixed; take way finetune or leave it out": (
-            frozen and training.freeze_layers is not None
+        (
+            frozen and training.freeze_layers is not None,
+            "freeze_layers: way frozen trains no layer of the base; take way finetune, or leave freeze_layers out",
         ),
-        "layer_decay: way frozen trains no layer of the base; take way finetune or leave it out": (
-            frozen and training.layer_decay != 1
+        (
+            frozen and training.layer_decay != 1,
+            "layer_decay: way frozen trains no layer of the base; take way finetune, or leave layer_decay out",
         ),
-        "loss: lbfgs fits plain cross entropy; take optimizer adamw for focal": (
-            training.optimizer == "lbfgs" and training.loss != "cross_entropy"
+        (
+            lbfgs and training.loss != "cross_entropy",
+            "loss: lbfgs minimizes plain cross entropy; take optimizer adamw for focal",
         ),
-        "label_smoothing: lbfgs fits plain cross entropy; take optimizer adamw for smoothing": (
-            training.optimizer == "lbfgs" and training.label_smoothing > 0
+        (
+            lbfgs and training.label_smoothing > 0,
+            "label_smoothing: lbfgs minimizes plain cross entropy; take optimizer adamw for smoothing",
         ),
-        "label_smoothing: it has no meaning together with focal; take one of the two": (
-            training.loss == "focal" and training.label_smoothing > 0
+        (
+            training.loss == "focal" and training.label_smoothing > 0,
+            "label_smoothing: it has no meaning together with focal loss; take one of the two",
         ),
-        "sampling: lbfgs sees all rows at once; take class_weights balanced": (
-            training.optimizer == "lbfgs" and training.sampling != "shuffle"
+        (
+            lbfgs and training.sampling != "shuffle",
+            "sampling: lbfgs reads all rows at once; take class_weights balanced",
         ),
-        "truncation: of a pair of texts the longer one is cut at its end; take head or leave it out": (
-            recipe.data.text_pair is not None and recipe.tokens.truncation != "head"
+        (
+            recipe.data.text_pair is not None and tokens.truncation != "head",
+            "truncation: in a pair of texts the longer one is cut at its end; take head, or leave truncation out",
         ),
-        "stride: it is for truncation windows (or auto)": (
-            recipe.tokens.stride is not None and recipe.tokens.truncation not in ("windows", "auto")
+        (
+            tokens.stride is not None and tokens.truncation not in ("windows", "auto"),
+            "stride: it needs truncation windows or auto",
         ),
-        "batch_size: the mlp head's batch norm needs at least 2 rows": head.kind == "mlp" and training.batch_size < 2,
-    }
-    return [fault for fault, broken in rules.items() if broken]
+        (
+            head.kind == "mlp" and training.batch_size < 2,
+            "batch_size: the batch norm of an mlp head needs at least 2 rows",
+        ),
+    ]
+    return [sentence for broken, sentence in rules if broken]
 
 
 def default_recipe(way: str | None, head: str | None) -> str:
-    """Name of the shipped recipe whose defaults suit a way and a head."""
+    """Return the name of the shipped recipe for a way and a head, None where the user named none."""
     if way == "frozen":
         return f"frozen-{head}" if head in get_args(HeadKind) else "frozen-mlp"
     return "finetune"
 
 
 def recipe_names() -> dict[str, str]:
-    """The shipped recipes: name -> the one-line description at the head of its file."""
+    """Return the shipped recipes: name -> the description in the first line of its file."""
     folder = resources.files("fullbake") / "resources" / "recipes"
     files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
     return {
@@ -179,58 +211,76 @@ def _read_recipe(source: str | Path) -> dict[str, Any]:
     if isinstance(source, str) and source in recipe_names():
         return _parsed(shipped.read_text("utf-8"), str(source))
     path = Path(source)
-    if (path / "fullbake.json").is_file():
-        return dict(_parsed((path / "fullbake.json").read_text("utf-8"), str(path))["recipe"])
+    if (path / storage.MANIFEST_FILE).is_file():
+        return _read_recipe_of_bundle(path)
     if not path.is_file():
         raise RecipeError(
             f"no recipe {str(source)!r}",
-            expected="the name of a shipped recipe, a YAML file, or a bundle",
+            expected="the name of a shipped recipe, a YAML file, or the folder of a bundle",
             remedy=did_you_mean(str(source), recipe_names()),
         )
     return _parsed(path.read_text("utf-8"), str(path))
+
+
+def _read_recipe_of_bundle(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = storage.read_manifest_file(folder) or {}
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{storage.MANIFEST_FILE} is damaged", where=str(folder), got=str(error), remedy="Copy the bundle again."
+        ) from error
+    if "recipe" not in manifest:
+        raise RecipeError(
+            f"{storage.MANIFEST_FILE} holds no recipe",
+            where=str(folder),
+            expected="the folder of a bundle, as `fullbake train --out` writes it",
+            got=f"a {manifest.get('kind', 'folder of another kind')}",
+        )
+    return dict(manifest["recipe"])
 
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError("this is not YAML", where=where, got=" ".join(str(error).split())) from error
+        raise RecipeError("the file is not valid YAML", where=where, got=" ".join(str(error).split())) from error
     if not isinstance(values, dict):
-        raise RecipeError("a recipe maps fields to values", where=where, got=type(values).__name__)
+        raise RecipeError("a recipe has to be a mapping of fields to values", where=where, got=type(values).__name__)
     return values
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    """Set the field at this path, without changing the inner mappings of the source."""
     for key in path[:-1]:
         inner = values.get(key)
+        # `head: mlp` is short for `head: {kind: mlp}`.
         values[key] = {"kind": inner} if isinstance(inner, str) else dict(inner or {})
         values = values[key]
     values[path[-1]] = value
 
 
 def _validated(values: dict[str, Any], faults: list[str], where: str) -> Recipe:
+    """Return the recipe of these values, or raise RecipeError with these faults and all that pydantic finds."""
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        faults = faults + [_explained(fault) for fault in error.errors()]
+        faults = faults + [_explain(fault) for fault in error.errors()]
     if faults:
-        raise RecipeError(_counted(faults), where=where, remedy="\n".join(f"- {fault}" for fault in faults))
+        count = "one field is wrong" if len(faults) == 1 else f"{len(faults)} fields are wrong"
+        raise RecipeError(count, where=where, remedy="\n".join(f"- {fault}" for fault in faults))
     return recipe
 
 
-def _counted(faults: list[str]) -> str:
-    return "one field is wrong" if len(faults) == 1 else f"{len(faults)} fields are wrong"
-
-
-def _explained(fault: Mapping[str, Any]) -> str:
-    """One pydantic fault as `section.field: expected ..., got ...`, with the fix where a name was mistyped."""
+def _explain(fault: Mapping[str, Any]) -> str:
+    """Return a pydantic error as one line: section.field, what was expected, what was given, and a near name."""
+    # pydantic names the branch of a union ("dict[str,...]") within the place; a user has no use for it
     place = ".".join(str(part) for part in fault["loc"] if not (isinstance(part, str) and "[" in part))
     if fault["type"] == "extra_forbidden":
         return f"{place}: there is no such field. {did_you_mean(str(fault['loc'][-1]), FIELDS)}"
     if fault["type"] == "missing":
         return f"{place}: missing. Name it in the recipe, or pass --{place} (`demo` is the packaged base)."
     if fault["type"] == "literal_error":
-        return f"{place}: {did_you_mean(str(fault['input']), _choices(fault))} Got {fault['input']!r}."
+        return f"{place}: {did_you_mean(str(fault['input']), _words_of(fault))} Got {fault['input']!r}."
     message = (
         fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1).removesuffix(".") + "."
     )
@@ -238,17 +288,18 @@ def _explained(fault: Mapping[str, Any]) -> str:
     return f"{place}: {message}{got}" if place else message
 
 
-def _choices(fault: Mapping[str, Any]) -> list[str]:
+def _words_of(fault: Mapping[str, Any]) -> list[str]:
+    """Return the words that a Literal field takes, from pydantic's "'a', 'b' or 'c'"."""
     return [part.strip(" '") for part in fault["ctx"]["expected"].replace(" or ", ",").split(",")]
 
 
 def leaf_fields() -> dict[str, tuple[str, FieldInfo]]:
-    """Every leaf field by its flag name: (section title, pydantic's field). `head.kind` goes by the name `head`."""
+    """Return flag name -> (section title, pydantic's field) of every field. `head.kind` has the name `head`."""
     return {name: (_section_title(path), _field_at(path)) for name, path in FIELDS.items()}
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
-    """The words a Literal field takes, () where the field is free."""
+    """Return the words that a field of this type takes; () where it is not a Literal."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
@@ -257,6 +308,7 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
 
 
 def _paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    """Return flag name -> path of every field of a model and its sections."""
     found = {}
     for name, field in model.model_fields.items():
         path = (*prefix, name)
@@ -281,4 +333,4 @@ def _section_title(path: tuple[str, ...]) -> str:
 
 
 FIELDS: dict[str, tuple[str, ...]] = _paths(Recipe)
-"""Flag name of every leaf field -> where it stands in a recipe."""
+"""Flag name of every field -> its path in a recipe, such as ("training", "epochs")."""

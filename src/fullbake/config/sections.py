@@ -267,8 +267,8 @@ class TrainingConfig(Section):
     """Share of the target probability that is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
 
     class_weights: ClassWeights | None = None
-    """Weight of each class in the loss: `balanced` gives all classes the same total weight; toxic=5,insult=2 names some,
-    and the others weigh 1. Default: each row weighs the same."""
+    """Weight of each class in the loss: `balanced` gives all classes the same total weight; toxic=5,insult=2 names
+    some, and the others weigh 1. Default: each row weighs the same."""
 
     sampling: Sampling = "shuffle"
     """`shuffle` reads every row once per epoch. `balanced` draws rows with replacement, each class equally often."""
