@@ -19,12 +19,14 @@ from machine import keep
 
 LOOK = """
 import json, resource, sys, time
+from functools import partial
 from fullbake.data.inspection import inspect_file
 from fullbake.config.sections import DataConfig
+from fullbake.models.encoding import count_tokens
 from fullbake.models.tokenizer import load_tokenizer
-tokenizer = load_tokenizer("demo")
+counter = partial(count_tokens, load_tokenizer("demo"))
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-facts = inspect_file(sys.argv[1], DataConfig(), tokenizer, 512)
+facts = inspect_file(sys.argv[1], DataConfig(), counter, 512)
 seconds = time.perf_counter() - started
 print(json.dumps([facts.rows, seconds, before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """

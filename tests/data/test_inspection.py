@@ -1,16 +1,17 @@
+"""Facts and findings about labeled texts."""
+
 import json
 import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pytest
 from helpers.rows import make_rows, write_csv
 
 from fullbake.config.sections import DataConfig, TokensConfig
-from fullbake.data import inspection
 from fullbake.data.dataset import read_dataset
-from fullbake.data.inspection import Facts, describe_finding, headlines, inspect_file, inspect_parts
+from fullbake.data.inspection import Facts, Finding, describe_finding, headlines, inspect_file, inspect_parts
 from fullbake.data.splits import divide
 from fullbake.models.encoding import count_tokens
 from fullbake.models.tokenizer import load_tokenizer
@@ -20,89 +21,89 @@ WORDS = "the a and we they new old last little long very never think see people 
 
 
 def honest(count: int = 200, seed: int = 0) -> list[tuple[str, str]]:
-    """Texts that tell nothing of their label."""
+    """Texts that do not depend on their labels."""
     drawn = random.Random(seed)
     return [(" ".join(drawn.choices(WORDS, k=drawn.randint(8, 20))), drawn.choice(["x", "y"])) for _ in range(count)]
 
 
-def look(folder: Path, rows: list[tuple[str, str]], **fields: object) -> Facts:
-    return inspect_file(write_csv(folder / "rows.csv", rows), DataConfig(**fields))  # type: ignore[arg-type]
+def inspect_rows(folder: Path, rows: list[tuple[str, str]], **fields: Any) -> Facts:
+    return inspect_file(write_csv(folder / "rows.csv", rows), DataConfig(**fields))
 
 
-def found(facts: Facts, kind: str) -> inspection.Finding:
+def found(facts: Facts, kind: str) -> Finding:
     return next(finding for finding in facts.findings if finding.kind == kind)
 
 
 def test_honest_rows_raise_no_warning(tmp_path: Path) -> None:
     for seed in range(5):
-        facts = look(tmp_path, honest(seed=seed))
+        facts = inspect_rows(tmp_path, honest(seed=seed))
         assert [describe_finding(one) for one in facts.findings if one.severity == "warning"] == []
         assert (facts.rows, sum(facts.labels.values()), facts.sampled) == (200, 200, 200)
 
 
 def test_equal_and_contradicting_texts_are_counted_with_their_rows(tmp_path: Path) -> None:
     rows = [*honest(), ("The Same  text here", "x"), ("the same text here", "x"), ("THE same text here", "y")]
-    facts = look(tmp_path, rows)
+    facts = inspect_rows(tmp_path, rows)
     assert found(facts, "equal texts").count == 2
     assert found(facts, "equal texts").rows == (202,)
-    torn = found(facts, "contradicting labels")
-    assert (torn.count, torn.severity) == (3, "warning")
-    assert set(torn.rows) <= {201, 202, 203}
+    contradicting = found(facts, "contradicting labels")
+    assert (contradicting.count, contradicting.severity) == (3, "warning")
+    assert set(contradicting.rows) <= {201, 202, 203}
 
 
-def test_near_texts(tmp_path: Path) -> None:
+def test_nearly_equal_texts_are_counted(tmp_path: Path) -> None:
     long = " ".join(str(number) for number in range(60))
-    facts = look(tmp_path, [*honest(), (long, "x"), (long + " more", "x")])
+    facts = inspect_rows(tmp_path, [*honest(), (long, "x"), (long + " more", "x")])
     assert found(facts, "near duplicates").count == 2
 
 
-def test_a_word_that_decides_and_a_name_in_the_text(tmp_path: Path) -> None:
+def test_word_that_gives_the_label_away_and_name_in_the_text_are_found(tmp_path: Path) -> None:
     rows = [(f"{text} VIA-WEB" if label == "x" else text, label) for text, label in honest()]
-    leak = found(look(tmp_path, rows), "leakage")
+    leak = found(inspect_rows(tmp_path, rows), "leakage")
     assert leak.severity == "warning"
     assert "'x'" in leak.message
     named = [(f"{text} Category: complaint" if label == "x" else text, label) for text, label in honest()]
-    facts = look(tmp_path, [(text, "complaint" if label == "x" else label) for text, label in named])
-    assert "'complaint' stands by name" in found(facts, "named label").message
+    facts = inspect_rows(tmp_path, [(text, "complaint" if label == "x" else label) for text, label in named])
+    assert "name of the label 'complaint' is in" in found(facts, "named label").message
 
 
-def test_labels_that_look_alike_and_rare_ones(tmp_path: Path) -> None:
+def test_labels_that_look_alike_and_rare_labels_are_found(tmp_path: Path) -> None:
     rows = [*honest(), ("one more", "X"), ("and another", " x")]
-    facts = look(tmp_path, rows)
+    facts = inspect_rows(tmp_path, rows)
     assert "' x', 'X', 'x'" in found(facts, "labels alike").message
     assert found(facts, "rare labels").count == 2
 
 
-def test_marks_of_a_wrong_encoding_and_blank_texts(tmp_path: Path) -> None:
+def test_signs_of_a_wrong_encoding_and_blank_texts_are_found(tmp_path: Path) -> None:
     rows = [*honest(), ("GrÃ¼ÃŸe", "x"), ("broken \ufffd", "y"), ("   ", "x"), ("<b>bold</b> &amp; more", "y")]
-    messages = " / ".join(describe_finding(one) for one in look(tmp_path, rows).findings)
-    for part in ("read as Latin-1", "U+FFFD", "spaces alone", "markup", "(row 201)", "(row 203)"):
+    messages = " / ".join(describe_finding(one) for one in inspect_rows(tmp_path, rows).findings)
+    for part in ("read as Latin-1", "U+FFFD", "nothing but white space", "markup", "(row 201)", "(row 203)"):
         assert part in messages
 
 
-def test_unlabelled_rows_are_a_finding_not_an_end(tmp_path: Path) -> None:
-    facts = look(tmp_path, [*honest(), ("no label", "")])
+def test_rows_without_a_label_are_a_finding_not_an_error(tmp_path: Path) -> None:
+    facts = inspect_rows(tmp_path, [*honest(), ("no label", "")])
     assert (facts.unlabelled, found(facts, "unlabelled").count) == (1, 1)
 
 
-def test_what_given_files_share(tmp_path: Path) -> None:
+def test_texts_that_given_files_share_with_training_are_found(tmp_path: Path) -> None:
     rows = honest()
     test = write_csv(tmp_path / "test.csv", [(rows[3][0].upper(), "x"), ("a new text", "y")])
-    facts = look(tmp_path, rows, test=str(test))
+    facts = inspect_rows(tmp_path, rows, test=str(test))
     assert found(facts, "overlap with test").count == 1
     assert "--drop-overlap" in found(facts, "overlap with test").message
 
 
-def test_chinese_goes_through_whole(tmp_path: Path) -> None:
+def test_chinese_texts_are_inspected(tmp_path: Path) -> None:
     drawn = random.Random(0)
     rows = [("".join(drawn.choices("房间很小位置好交通方便", k=12)), "差" if n % 2 else "好") for n in range(80)]
     leaked = [(f"{text}退款" if label == "差" else text, label) for text, label in rows]
-    facts = look(tmp_path, leaked)
+    facts = inspect_rows(tmp_path, leaked)
     assert facts.scripts == {"Han": 1.0}
-    assert "'退款' decides '差'" in found(facts, "leakage").message
+    assert "'退款' gives away the label '差'" in found(facts, "leakage").message
 
 
-def test_many_labels(tmp_path: Path) -> None:
+def test_rows_with_several_labels_are_inspected(tmp_path: Path) -> None:
     lines = [json.dumps({"text": text, "label": [label] if label == "x" else []}) for text, label in honest()]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     facts = inspect_file(tmp_path / "rows.jsonl", DataConfig())
@@ -111,19 +112,18 @@ def test_many_labels(tmp_path: Path) -> None:
     assert found(facts, "no label holds").count == 200 - facts.labels["x"]
 
 
-def test_a_large_file_is_sampled_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "SAMPLE", 50)
-    monkeypatch.setattr(inspection, "MOST_HASHES", 64)
+def test_facts_of_a_large_file_say_that_they_come_from_a_sample(tmp_path: Path) -> None:
     rows = [(f"{text} {place}", label) for place, (text, label) in enumerate(honest(400))]
-    facts = look(tmp_path, rows + rows)
+    path = write_csv(tmp_path / "rows.csv", rows + rows)
+    facts, again = (inspect_file(path, DataConfig(), sample_rows=50, max_hashes=64) for _ in range(2))
     assert (facts.rows, facts.sampled) == (800, 50)
-    again = found(facts, "equal texts")
-    assert "estimated from 1 text in" in again.message
-    assert 200 < again.count < 700
-    assert facts.to_json() == look(tmp_path, rows + rows).to_json()
+    equal = found(facts, "equal texts")
+    assert "estimated from 1 text in" in equal.message
+    assert 200 < equal.count < 700
+    assert facts.to_json() == again.to_json()
 
 
-def test_the_head_of_a_run(bases: Bases, tmp_path: Path) -> None:
+def test_run_prints_labels_and_lengths_when_it_starts(bases: Bases, tmp_path: Path) -> None:
     data = read_dataset(write_csv(tmp_path / "rows.csv", make_rows()), text="text", label="label")
     config, tokens = DataConfig(folds=0), TokensConfig(max_length=20)
     facts = inspect_parts(
@@ -134,4 +134,4 @@ def test_the_head_of_a_run(bases: Bases, tmp_path: Path) -> None:
     assert 0 < facts.tokens.over < 1  # type: ignore[operator]
     labels, lengths = headlines(facts)
     assert labels == "labels: food 33.3%, game 33.3%, money 33.3%"
-    assert "over the limit of 20" in lengths
+    assert "longer than the limit of 20" in lengths

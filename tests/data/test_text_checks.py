@@ -1,4 +1,4 @@
-"""fullbake.data.text_checks: ."""
+"""Scripts, suspect texts, and words that give labels away."""
 
 import random
 
@@ -12,7 +12,7 @@ from fullbake.data.text_checks import (
     find_matching_texts,
     find_named_labels,
     script_shares,
-    words_of,
+    split_words,
 )
 
 
@@ -27,16 +27,16 @@ def test_scripts_are_shares_of_letters() -> None:
 @pytest.mark.parametrize(
     ("part", "texts", "places"),
     [
-        ("spaces alone", ["", "  \n", "a"], [0, 1]),
+        ("white space", ["", "  \n", "a"], [0, 1]),
         ("U+FFFD", ["ok", "a\ufffdb"], [1]),
-        ("read as", ["café", "cafÃ©", "donâ€™t", "itâs", "20 µm"], [1, 2]),
+        ("was read as", ["café", "cafÃ©", "donâ€™t", "itâs", "20 µm"], [1, 2]),
         ("control", ["a\tb\nc", "a\x07b"], [1]),
         ("markup", ["a < b > c", "<br />", "x &amp; y", "AT&T", "if a < b and b>c"], [1, 2]),
     ],
 )
-def test_marks(part: str, texts: list[str], places: list[int]) -> None:
-    (pattern,) = [pattern for name, pattern in SUSPECT_PATTERNS.items() if part in name]
-    assert find_matching_texts(pa.array(texts), pattern) == places
+def test_suspect_texts_are_found(part: str, texts: list[str], places: list[int]) -> None:
+    (suspect,) = [suspect for suspect in SUSPECT_PATTERNS if part in suspect.description]
+    assert find_matching_texts(pa.array(texts), suspect.pattern) == places
 
 
 DRAWN = random.Random(0)
@@ -44,7 +44,7 @@ TEXTS = [" ".join(DRAWN.choices("a b c d e f g h".split(), k=6)) for _ in range(
 LABELS = np.array([DRAWN.randint(0, 1) for _ in TEXTS])
 
 
-def test_chance_raises_no_alarm() -> None:
+def test_random_labels_give_no_clue() -> None:
     assert find_label_clues(TEXTS, LABELS, ("no", "yes")) == []
 
 
@@ -53,11 +53,11 @@ def test_one_exception_in_a_hundred_does_not_hide_a_clue() -> None:
     texts[int(np.flatnonzero(LABELS == 0)[0])] += " marker"
     (clue,) = find_label_clues(texts, LABELS, ("no", "yes"))
     assert (clue.word, clue.label) == ("marker", "yes")
-    assert (clue.rows, clue.right) == (int(LABELS.sum()) + 1, int(LABELS.sum()))
-    assert clue.covered == 1
+    assert (clue.rows, clue.rows_with_label) == (int(LABELS.sum()) + 1, int(LABELS.sum()))
+    assert clue.coverage == 1
 
 
-def test_each_of_many_labels_is_looked_at() -> None:
+def test_each_of_several_labels_a_row_gets_its_clue() -> None:
     labels = np.stack([LABELS, 1 - LABELS], axis=1)
     texts = [f"{text} {'one' if label else 'two'}" for text, label in zip(TEXTS, LABELS, strict=True)]
     assert {(clue.word, clue.label) for clue in find_label_clues(texts, labels, ("x", "y"))} == {
@@ -66,13 +66,13 @@ def test_each_of_many_labels_is_looked_at() -> None:
     }
 
 
-def test_a_label_that_nearly_all_have_is_decided_by_nothing() -> None:
+def test_label_of_nearly_all_rows_gets_no_clue() -> None:
     labels = np.zeros(300, dtype=np.int64)
     labels[:5] = 1
     assert find_label_clues(TEXTS, labels, ("no", "yes")) == []
 
 
-def test_names_of_numbers_are_not_looked_for() -> None:
+def test_label_names_are_looked_for_unless_they_are_numbers() -> None:
     texts = [f"{text} {label}" for text, label in zip(TEXTS, LABELS, strict=True)]
     assert find_named_labels(texts, LABELS, ("0", "1")) == []
     named = [
@@ -81,6 +81,6 @@ def test_names_of_numbers_are_not_looked_for() -> None:
     assert {clue.label for clue in find_named_labels(named, LABELS, ("fine", "very_toxic"))} == {"fine", "very_toxic"}
 
 
-def test_words() -> None:
-    assert words_of("Don't SHOUT, Straße!") == {"don", "t", "shout", "strasse"}
-    assert words_of("房间小") == {"房间小", "房间", "间小"}
+def test_words_are_case_folded_and_unspaced_scripts_give_pairs() -> None:
+    assert split_words("Don't SHOUT, Straße!") == {"don", "t", "shout", "strasse"}
+    assert split_words("房间小") == {"房间小", "房间", "间小"}

@@ -1,14 +1,10 @@
-"""One pass over labelled rows, in memory that does not grow with them.
+"""Facts and warnings about labeled texts, before anything is trained on them.
 
-Counts are of all rows; a random sample of rows is kept whole; and beyond a million rows hashes are kept of those texts
-whose hash falls into a share of all hashes, so that whole groups of equal texts are in it or out.
-
-Facts and warnings about labelled texts before anything is trained on them.
-
-One pass over the rows, in memory that does not grow with them: counts are of all rows; words, scripts, token lengths
-and near duplicates of a random sample; and beyond a million rows equal texts of those whose hash falls into a share of
-all hashes, so that whole groups of equal texts are in it or out. Every figure that is of a sample says so. The same
-code looks at a file (`inspect_file`) and at the head of every run (`inspect_parts`).
+The rows are read once, in memory that does not grow with them. Counts are of all rows. Words, scripts, token lengths
+and near duplicates are of a random sample. Equal texts are found by hashes; when there are too many, only texts whose
+hash is a multiple of some number are counted, so all rows of a text count or none. Every figure that comes from a
+sample says so. The same code looks at a file (`inspect_file`) and at the training rows when a run starts
+(`inspect_parts`).
 """
 
 from collections import Counter
@@ -32,147 +28,113 @@ from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATI
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
     LabelClue,
+    SuspectPattern,
     find_label_clues,
     find_matching_texts,
     find_named_labels,
     script_shares,
 )
 
-MOST_HASHES: Final = 1_000_000
-"""Hashes of texts held at a time."""
+SAMPLE_ROWS: Final = 20_000
+"""Rows of a file in which words, scripts, near duplicates and token lengths are looked for."""
 
-MOST_EXAMPLES: Final = 5
-"""Row numbers that a finding names."""
+QUICK_SAMPLE_ROWS: Final = 3_000
+"""The same when a run starts, because training should not wait for it."""
 
+MAX_HASHES: Final = 1_000_000
+"""Hashes of texts that are held at a time."""
 
-Named = Sequence[tuple[str, ...] | None]
-"""The labels of each row by name, None where the row has no mark of any."""
+MAX_EXAMPLES: Final = 5
+"""Rows or labels that a finding names."""
 
+MIN_ROWS_PER_LABEL: Final = 8
+"""A label with fewer rows gets a warning."""
 
-def named_labels(rows: int, names: tuple[str, ...], labels: np.ndarray, labelled: np.ndarray) -> Named:
-    """Labels by name. labels: of the rows at the positions `labelled`, as `LabelReader.finish` gives them."""
-    named: list[tuple[str, ...] | None] = [None] * rows
-    for position, held in zip(labelled.tolist(), labels.tolist(), strict=True):
-        places = [place for place, mark in enumerate(held) if mark] if isinstance(held, list) else [held]
-        named[position] = tuple(names[place] for place in places)
-    return named
-
-
-@dataclass
-class Survey:
-    """What one pass gathers. sample: (key, row, text, labels) of the rows with the lowest random keys. prints: hash,
-    label and row of the texts whose hash is a multiple of `share`, in arrays a chunk."""
-
-    source: str
-    size: int
-    problem: Problem = field(default_factory=lambda: problem_named(SINGLE_LABEL))
-    rows: int = 0
-    unlabelled: int = 0
-    bare: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-    lengths: Counter[int] = field(default_factory=Counter)
-    marked: Counter[str] = field(default_factory=Counter)
-    marked_first: dict[str, list[int]] = field(default_factory=dict)
-    sample: list[tuple[float, int, str, tuple[str, ...]]] = field(default_factory=list)
-    prints: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
-    share: int = 1
-
-    def add(self, texts: list[str], named: Named, numbers: Sequence[int] | None = None) -> None:
-        """Take rows; numbers: theirs in the file, None where they go on from the last."""
-        rows = list(numbers) if numbers is not None else list(range(self.rows + 1, self.rows + 1 + len(texts)))
-        keys = np.random.Generator(np.random.PCG64([self.rows, 1])).random(len(texts)).tolist()
-        self.rows += len(texts)
-        self.unlabelled += sum(labels is None for labels in named)
-        self.bare += sum(labels == () for labels in named)
-        self.labels.update(label for labels in named for label in labels or ())
-        self.lengths.update(map(len, texts))
-        self._mark(pa.array(texts, pa.large_string()), rows)
-        self._print(texts, named, rows)
-        taken = [(key, row, text, held or ()) for key, row, text, held in zip(keys, rows, texts, named, strict=True)]
-        limit = self.sample[-1][0] if len(self.sample) >= self.size else 2.0
-        self.sample = sorted([*self.sample, *(one for one in taken if one[0] < limit)])[: self.size]
-
-    def _mark(self, texts: pa.Array, rows: list[int]) -> None:
-        for name, pattern in SUSPECT_PATTERNS.items():
-            found = find_matching_texts(texts, pattern)
-            first = self.marked_first.setdefault(name, [])
-            first.extend(rows[position] for position in found[: MOST_EXAMPLES - len(first)])
-            self.marked[name] += len(found)
-
-    def _print(self, texts: list[str], named: Named, rows: list[int]) -> None:
-        """Keep hashes, and half as many whenever there are too many: those of a text are kept together or not at
-        all."""
-        whole = text_hashes(texts).view("<u8")[:, 0]
-        own = np.array([crc32("\x1f".join(sorted(labels or ())).encode()) for labels in named], dtype=np.uint32)
-        self.prints.append(_every(self.share, (whole, own, np.array(rows))))
-        while sum(len(hashes) for hashes, _, _ in self.prints) > MOST_HASHES:
-            self.share *= 2
-            self.prints = [_every(self.share, arrays) for arrays in self.prints]
-
-
-def _every(share: int, arrays: tuple[np.ndarray, ...]) -> Any:
-    kept = arrays[0] % np.uint64(share) == 0
-    return tuple(array[kept] for array in arrays)
-
+_SERIOUS_SHARE: Final = 0.01
+"""Suspect texts are a warning, not a note, if they are more than this share of the rows."""
 
 TokenCounter = Callable[[Sequence[str]], npt.NDArray[np.int64]]
-"""Texts to the number of tokens of each, (texts,), special ones included."""
+"""Called with texts; returns (texts,) the number of tokens of each, special ones included."""
 
-SAMPLE: Final = 20_000
-"""Rows of a file that words, scripts, near duplicates and token lengths are looked for in."""
+LabelsByRow = Sequence[tuple[str, ...] | None]
+"""(rows,) the label names of each row; None for a row whose label is missing."""
 
-QUICK_SAMPLE: Final = 3_000
-"""The same at the head of a run, which should not wait for it."""
-
-FEWEST_TO_LEARN: Final = 8
-"""Rows a class should have."""
+# What is returned: the names of these fields are those of `fullbake inspect --json`
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know. severity: `warning` where something should be done, else `note`. count: rows, labels or words
-    it is about. rows: numbers of the first of them, from 1 without the header."""
+    """Something about the data that the user should know."""
 
     kind: str
+    """What is found, for programs."""
+
     severity: Literal["warning", "note"]
+    """`warning` where the user should do something, else `note`."""
+
     message: str
+    """What is found, for people."""
+
     count: int
+    """The number of rows, labels or words concerned."""
+
     rows: tuple[int, ...] = ()
+    """Numbers of some of the rows, from 1 without the header."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long texts are. over: share of the texts beyond `limit`; lost: share of all units that the limit cuts off."""
+    """How long texts are, in characters or tokens."""
 
     median: int
     p90: int
+    """90% of the texts are no longer than this."""
+
     p99: int
     longest: int
     limit: int | None = None
+    """The longest input that the base accepts."""
+
     over: float | None = None
+    """Share of the texts that are longer than the limit."""
+
     lost: float | None = None
+    """Share of all tokens that the limit cuts off."""
+
     counts: tuple[tuple[int, int], ...] = ()
-    """Histogram: (upper end, texts)."""
+    """Histogram: (longest length of the bin, number of texts)."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is to know of labelled texts. labels: rows by name. sampled: rows in the sample. scripts: shares of
-    letters."""
+    """What is known about labeled texts."""
 
     source: str
     rows: int
     labels: dict[str, int]
+    """Label name to number of rows."""
+
     multi_label: bool
+    """Whether a row may have several labels."""
+
     unlabelled: int
+    """Rows without a label."""
+
     characters: Lengths
     tokens: Lengths | None
+    """None where no base was named."""
+
     scripts: dict[str, float]
+    """Script to its share of all letters."""
+
     sampled: int
+    """Rows in the sample."""
+
     findings: tuple[Finding, ...]
+    """The warnings first."""
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the facts as JSON values."""
         return asdict(self)
 
 
@@ -181,78 +143,197 @@ def inspect_file(
     data: DataConfig,
     count_tokens: TokenCounter | None = None,
     max_length: int | None = None,
+    *,
+    sample_rows: int = SAMPLE_ROWS,
+    max_hashes: int = MAX_HASHES,
 ) -> Facts:
-    """The facts of a file of any size, or hub data set, read by the recipe's `data` section.
+    """Inspect a file of any size, or a hub data set.
 
-    count_tokens: texts -> tokens of each, by the base's tokenizer; max_length: the most tokens that the base takes.
-    Without them token lengths are left out. Where `data` names files for validation
-    or test, these are read too, and what they share with it is told. Raises DataError for rows that cannot be read.
+    Args:
+        source: a path or a hub id.
+        data: the recipe's `data` section. Files that it names for validation and test are read too, and texts that they
+            share with `source` are reported.
+        count_tokens: counts tokens by the base's tokenizer; None leaves token lengths out.
+        max_length: the longest input that the base accepts, in tokens.
+        sample_rows: the number of rows in the sample.
+        max_hashes: the number of hashes held at a time.
+
+    Raises:
+        DataError: a row cannot be read.
     """
     columns = data.columns
-    look = Survey(str(source), SAMPLE)
+    survey = _Survey(str(source), sample_rows, max_hashes=max_hashes)
     form: LabelForm | None = None
     with bar("reading", None, "rows") as advance:
         for chunk in open_source(source, columns, data.delimiter, data.encoding).chunks():
+            # A reader for each chunk, because it holds the labels of all rows it has read.
             reader = LabelReader(columns, form=form)
             reader.add(chunk.columns, chunk.where)
             form = reader.form
             texts = [chunk.columns[name] for name in columns.of_texts]
-            look.add(texts[0] if len(texts) == 1 else join_pairs(*texts), named_labels(len(chunk), *reader.finish()))
+            joined = texts[0] if len(texts) == 1 else join_pairs(*texts)
+            survey.add(joined, _name_labels(len(chunk), *reader.finish()))
             advance(len(chunk))
-    look.problem = problem_named(SINGLE_LABEL if form == "single" else MULTI_LABEL)
-    return _facts(look, count_tokens, max_length, data, _shared_with_given(source, data))
+    survey.problem = problem_named(SINGLE_LABEL if form == "single" else MULTI_LABEL)
+    return _conclude(survey, count_tokens, max_length, data, _find_shared_texts(source, data))
 
 
 def inspect_parts(parts: Parts, data: DataConfig, count_tokens: TokenCounter, max_length: int | None) -> Facts:
-    """The facts of a run's training file, quickly: from a smaller sample."""
+    """Inspect the training file of a run, quickly: from a smaller sample.
+
+    Args:
+        parts: the run's parts; their whole source file is inspected.
+        data: the recipe's `data` section.
+        count_tokens: counts tokens by the base's tokenizer.
+        max_length: the longest input that the base accepts, in tokens.
+    """
     source = parts.train.source
     assert source.labels is not None
-    look = Survey(source.source, QUICK_SAMPLE, source.problem)
-    named = named_labels(len(source), source.label_names, source.labels, np.arange(len(source)))
-    look.add(source.joined_texts.to_pylist(), named, source.rows.tolist())
-    return _facts(look, count_tokens, max_length, data, [])
+    survey = _Survey(source.source, QUICK_SAMPLE_ROWS, source.problem)
+    labels = _name_labels(len(source), source.label_names, source.labels, np.arange(len(source)))
+    survey.add(source.joined_texts.to_pylist(), labels, source.rows.tolist())
+    return _conclude(survey, count_tokens, max_length, data, [])
 
 
 def headlines(facts: Facts) -> list[str]:
-    """What a run says at its head: the labels, the lengths, and a line for each warning."""
+    """Return the lines that a run prints when it starts: the shares of the labels, and the lengths in tokens."""
     counts = sorted(facts.labels.items(), key=lambda item: -item[1])
-    rates = ", ".join(f"{name} {count / max(1, facts.rows):.1%}" for name, count in counts[:6])
+    shares = ", ".join(f"{name} {count / max(1, facts.rows):.1%}" for name, count in counts[:6])
     more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
-    lines = [f"labels: {rates}{more}"]
+    lines = [f"labels: {shares}{more}"]
     if facts.tokens is not None and facts.tokens.over is not None:
         lines.append(
-            f"tokens a text: median {facts.tokens.median}, 99% within {facts.tokens.p99}; {facts.tokens.over:.1%} of "
-            f"the texts are over the limit of {facts.tokens.limit}"
+            f"tokens per text: median {facts.tokens.median}, 99% have at most {facts.tokens.p99}; "
+            f"{facts.tokens.over:.1%} of the texts are longer than the limit of {facts.tokens.limit}"
         )
     return lines
 
 
-def describe_finding(found: Finding) -> str:
-    """A finding as one line."""
-    rows = f" (row {', '.join(map(str, found.rows))}{', ...' if found.count > len(found.rows) else ''})"
-    return f"{found.message}{rows if found.rows else ''}"
+def describe_finding(finding: Finding) -> str:
+    """Return a finding as one line, with the row numbers."""
+    rows = f" (row {', '.join(map(str, finding.rows))}{', ...' if finding.count > len(finding.rows) else ''})"
+    return f"{finding.message}{rows if finding.rows else ''}"
 
 
-def _facts(
-    look: Survey,
+# One pass over the rows
+
+
+@dataclass
+class _Survey:
+    """Gathers counts, a sample and hashes of the rows."""
+
+    source: str
+    sample_rows: int
+    """Rows to keep in the sample."""
+
+    problem: Problem = field(default_factory=lambda: problem_named(SINGLE_LABEL))
+    max_hashes: int = MAX_HASHES
+    rows: int = 0
+    unlabeled: int = 0
+    """Rows whose label is missing."""
+
+    without_labels: int = 0
+    """Rows that have none of several possible labels."""
+
+    label_counts: Counter[str] = field(default_factory=Counter)
+    length_counts: Counter[int] = field(default_factory=Counter)
+    """Characters of a text to number of texts."""
+
+    suspect_counts: Counter[SuspectPattern] = field(default_factory=Counter)
+    suspect_rows: dict[SuspectPattern, list[int]] = field(default_factory=dict)
+    """The first rows with each pattern."""
+
+    sample: list[tuple[float, int, str, tuple[str, ...]]] = field(default_factory=list)
+    """(random key, row, text, labels) of the rows with the lowest keys, sorted."""
+
+    hashes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    """For each chunk (texts,) arrays of the hash, the labels' hash and the row of each text whose hash is kept."""
+
+    hash_step: int = 1
+    """Hashes that are multiples of it are kept: one text in so many."""
+
+    def add(self, texts: list[str], labels: LabelsByRow, row_numbers: Sequence[int] | None = None) -> None:
+        """Add some rows.
+
+        Args:
+            texts: (rows,) texts, or joined pairs.
+            labels: (rows,) their labels.
+            row_numbers: (rows,) their numbers in the file; None continues from the last row.
+        """
+        rows = list(range(self.rows + 1, self.rows + 1 + len(texts))) if row_numbers is None else list(row_numbers)
+        keys = np.random.Generator(np.random.PCG64([self.rows, 1])).random(len(texts)).tolist()
+        self.rows += len(texts)
+        self.unlabeled += sum(names is None for names in labels)
+        self.without_labels += sum(names == () for names in labels)
+        self.label_counts.update(name for names in labels for name in names or ())
+        self.length_counts.update(map(len, texts))
+        self._find_suspect_texts(pa.array(texts, pa.large_string()), rows)
+        self._add_hashes(texts, labels, rows)
+        added = [(key, row, text, names or ()) for key, row, text, names in zip(keys, rows, texts, labels, strict=True)]
+        limit = self.sample[-1][0] if len(self.sample) >= self.sample_rows else 2.0  # keys are below 1
+        self.sample = sorted([*self.sample, *(one for one in added if one[0] < limit)])[: self.sample_rows]
+
+    def _find_suspect_texts(self, texts: pa.Array, rows: list[int]) -> None:
+        for suspect in SUSPECT_PATTERNS:
+            found = find_matching_texts(texts, suspect.pattern)
+            first = self.suspect_rows.setdefault(suspect, [])
+            first.extend(rows[position] for position in found[: MAX_EXAMPLES - len(first)])
+            self.suspect_counts[suspect] += len(found)
+
+    def _add_hashes(self, texts: list[str], labels: LabelsByRow, rows: list[int]) -> None:
+        """Keep the hashes of texts; whenever there are too many, keep those of half of the texts."""
+        of_texts = text_hashes(texts).view("<u8")[:, 0]
+        of_labels = np.array([crc32("\x1f".join(sorted(names or ())).encode()) for names in labels], dtype=np.uint32)
+        self.hashes.append(_keep_multiples(self.hash_step, (of_texts, of_labels, np.array(rows))))
+        while sum(len(kept) for kept, _, _ in self.hashes) > self.max_hashes:
+            self.hash_step *= 2
+            self.hashes = [_keep_multiples(self.hash_step, arrays) for arrays in self.hashes]
+
+
+def _keep_multiples(step: int, arrays: tuple[np.ndarray, ...]) -> Any:
+    """Keep the entries of parallel arrays where the first one, a hash, is a multiple of `step`."""
+    kept = arrays[0] % np.uint64(step) == 0
+    return tuple(array[kept] for array in arrays)
+
+
+def _name_labels(rows: int, names: tuple[str, ...], labels: np.ndarray, labeled_rows: np.ndarray) -> LabelsByRow:
+    """Return the labels of all rows by name, from the number of rows and what `LabelReader.finish` returns."""
+    by_row: list[tuple[str, ...] | None] = [None] * rows
+    for position, row in zip(labeled_rows.tolist(), labels.tolist(), strict=True):
+        ids = [label for label, bit in enumerate(row) if bit] if isinstance(row, list) else [row]
+        by_row[position] = tuple(names[label] for label in ids)
+    return by_row
+
+
+# From what was gathered to facts
+
+
+def _conclude(
+    survey: _Survey,
     count_tokens: TokenCounter | None,
     max_length: int | None,
     data: DataConfig,
     findings: list[Finding],
 ) -> Facts:
-    look.sample.sort(key=lambda one: one[1])
-    texts = [text for _, _, text, _ in look.sample]
+    survey.sample.sort(key=lambda one: one[1])
+    texts = [text for _, _, text, _ in survey.sample]
     tokens = None
     if count_tokens is not None:
         tokens = _lengths(Counter(count_tokens(texts).tolist()), max_length)
-    found = [*findings, *_of_labels(look, data), *_of_texts(look), *_of_equal_texts(look), *_of_sample(look)]
+    found = [
+        *findings,
+        *_check_labels(survey, data),
+        *_check_texts(survey),
+        *_check_equal_texts(survey),
+        *_check_sample(survey),
+    ]
     return Facts(
-        source=look.source,
-        rows=look.rows,
-        labels=dict(sorted(look.labels.items())),
-        multi_label=not look.problem.exclusive,
-        unlabelled=look.unlabelled,
-        characters=_lengths(look.lengths, None),
+        source=survey.source,
+        rows=survey.rows,
+        labels=dict(sorted(survey.label_counts.items())),
+        multi_label=not survey.problem.exclusive,
+        unlabelled=survey.unlabeled,
+        characters=_lengths(survey.length_counts, None),
         tokens=tokens,
         scripts=script_shares(texts),
         sampled=len(texts),
@@ -261,132 +342,146 @@ def _facts(
 
 
 def _lengths(counts: Counter[int], limit: int | None) -> Lengths:
+    """Summarize lengths. counts: length to number of texts."""
     values = np.array(sorted(counts) or [0])
     numbers = np.array([counts[value] for value in sorted(counts)] or [1])
-    upto = np.cumsum(numbers)
-    median, p90, p99 = (int(values[np.searchsorted(upto, share * upto[-1])]) for share in (0.5, 0.9, 0.99))
-    ends = np.unique(np.geomspace(4, max(8, int(values[-1])), 24).astype(int))
-    place = np.searchsorted(ends, values)
-    shown = tuple((int(end), int(numbers[place == number].sum())) for number, end in enumerate(ends))
+    cumulative = np.cumsum(numbers)
+    median, p90, p99 = (int(values[np.searchsorted(cumulative, share * cumulative[-1])]) for share in (0.5, 0.9, 0.99))
+    bin_ends = np.unique(np.geomspace(4, max(8, int(values[-1])), 24).astype(int))
+    bins = np.searchsorted(bin_ends, values)
+    histogram = tuple((int(end), int(numbers[bins == number].sum())) for number, end in enumerate(bin_ends))
     over = lost = None
     if limit is not None:
-        over = float(numbers[values > limit].sum() / upto[-1])
+        over = float(numbers[values > limit].sum() / cumulative[-1])
         lost = float((np.maximum(values - limit, 0) * numbers).sum() / max(1, (values * numbers).sum()))
-    return Lengths(median, p90, p99, int(values[-1]), limit, over, lost, shown)
+    return Lengths(median, p90, p99, int(values[-1]), limit, over, lost, histogram)
 
 
-# Findings
-
-
-def _of_labels(look: Survey, data: DataConfig) -> Iterator[Finding]:
-    if look.unlabelled:
-        share = f"{look.unlabelled:,} of {look.rows:,} rows have no label"
-        yield Finding("unlabelled", "warning", f"{share}; --drop-unlabelled leaves them out", look.unlabelled)
-    if look.bare:
-        yield Finding("no label holds", "note", f"{look.bare:,} rows have none of the labels", look.bare)
-    rare = [name for name, count in sorted(look.labels.items()) if count < FEWEST_TO_LEARN]
+def _check_labels(survey: _Survey, data: DataConfig) -> Iterator[Finding]:
+    if survey.unlabeled:
+        message = f"{survey.unlabeled:,} of {survey.rows:,} rows have no label; --drop-unlabelled leaves them out"
+        yield Finding("unlabelled", "warning", message, survey.unlabeled)
+    if survey.without_labels:
+        message = f"{survey.without_labels:,} rows have none of the labels"
+        yield Finding("no label holds", "note", message, survey.without_labels)
+    rare = [name for name, count in sorted(survey.label_counts.items()) if count < MIN_ROWS_PER_LABEL]
     if rare:
-        told = f"{_counted(rare, 'label')} under {FEWEST_TO_LEARN} rows, too few to learn: {_some(rare)}"
-        yield Finding("rare labels", "warning", told, len(rare))
+        message = f"{_labels_have(rare)} fewer than {MIN_ROWS_PER_LABEL} rows, too few to learn from: {_list(rare)}"
+        yield Finding("rare labels", "warning", message, len(rare))
     alike: dict[str, list[str]] = {}
-    for name in sorted(look.labels):
+    for name in sorted(survey.label_counts):
         alike.setdefault(normalize(name), []).append(name)
     for names in alike.values():
         if len(names) > 1:
-            told = f"labels that differ in case, spaces or Unicode form alone: {', '.join(map(repr, names))}"
-            yield Finding("labels alike", "warning", f"{told}; they are kept as different labels", len(names))
-    yield from _of_validation(look, data)
+            message = (
+                f"these labels differ only in case, spaces or Unicode form: {', '.join(map(repr, names))}; "
+                "they are treated as different labels"
+            )
+            yield Finding("labels alike", "warning", message, len(names))
+    yield from _check_validation_share(survey, data)
 
 
-def _of_validation(look: Survey, data: DataConfig) -> Iterator[Finding]:
-    if isinstance(data.validation, str) or data.folds or not look.labels:
+def _check_validation_share(survey: _Survey, data: DataConfig) -> Iterator[Finding]:
+    if isinstance(data.validation, str) or data.folds or not survey.label_counts:
         return
-    small = [name for name, count in sorted(look.labels.items()) if count * data.validation < MIN_VALIDATION_ROWS]
+    small = [
+        name for name, count in sorted(survey.label_counts.items()) if count * data.validation < MIN_VALIDATION_ROWS
+    ]
     if small:
-        told = (
-            f"{_counted(small, 'label')} under {MIN_VALIDATION_ROWS} rows in a validation share of {data.validation:g}"
+        message = (
+            f"{_labels_have(small)} fewer than {MIN_VALIDATION_ROWS} rows in a validation share of "
+            f"{data.validation:g} ({_list(small)})"
         )
-        folds = look.rows <= MAX_ROWS_FOR_FOLDS and data.folds is None
-        then = f"a run takes {DEFAULT_FOLDS} folds" if folds else f"--folds {DEFAULT_FOLDS} would choose by all rows"
-        yield Finding("small validation", "note", f"{told} ({_some(small)}); {then}", len(small))
+        uses_folds = survey.rows <= MAX_ROWS_FOR_FOLDS and data.folds is None
+        consequence = (
+            f"a run uses {DEFAULT_FOLDS} folds instead"
+            if uses_folds
+            else f"--folds {DEFAULT_FOLDS} would validate on all rows"
+        )
+        yield Finding("small validation", "note", f"{message}; {consequence}", len(small))
 
 
-def _of_texts(look: Survey) -> Iterator[Finding]:
-    for name, count in look.marked.items():
-        grave = count > 0.01 * look.rows or "U+FFFD" in name or "read as" in name
+def _check_texts(survey: _Survey) -> Iterator[Finding]:
+    for suspect, count in survey.suspect_counts.items():
         if count:
-            message = f"{count:,} texts hold {name}"
-            yield Finding("texts", "warning" if grave else "note", message, count, tuple(look.marked_first[name]))
+            serious = suspect.damaged or count > _SERIOUS_SHARE * survey.rows
+            message = f"{count:,} texts contain {suspect.description}"
+            rows = tuple(survey.suspect_rows[suspect])
+            yield Finding("texts", "warning" if serious else "note", message, count, rows)
 
 
-def _of_equal_texts(look: Survey) -> Iterator[Finding]:
-    hashes, labels, rows = (np.concatenate(column) for column in zip(*look.prints, strict=True))
+def _check_equal_texts(survey: _Survey) -> Iterator[Finding]:
+    hashes, labels, rows = (np.concatenate(column) for column in zip(*survey.hashes, strict=True))
     order = np.lexsort((rows, hashes))
     hashes, labels, rows = hashes[order], labels[order], rows[order]
+    # Runs of equal hashes are the groups of equal texts.
     starts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])) if len(hashes) else np.empty(0, np.int64)
     sizes = np.diff(np.append(starts, len(hashes)))
-    again = int((sizes - 1).sum())
-    estimated = "" if look.share == 1 else f" (estimated from 1 text in {look.share})"
-    if again:
+    repeated = int((sizes - 1).sum())
+    estimated = "" if survey.hash_step == 1 else f" (estimated from 1 text in {survey.hash_step})"
+    if repeated:
+        count = repeated * survey.hash_step
+        message = f"{count:,} rows repeat the text of another row{estimated}; splits keep such rows together"
         first = rows[starts[sizes > 1] + 1]
-        told = f"{again * look.share:,} rows repeat the text of another row{estimated}; splits keep such rows together"
-        yield Finding("equal texts", "note", told, again * look.share, tuple(first[:MOST_EXAMPLES].tolist()))
+        yield Finding("equal texts", "note", message, count, tuple(first[:MAX_EXAMPLES].tolist()))
     differing = np.maximum.reduceat(labels, starts) != np.minimum.reduceat(labels, starts) if len(starts) else starts
-    torn = np.flatnonzero(differing)
-    if len(torn):
-        count = int(sizes[torn].sum()) * look.share
-        told = f"{count:,} rows have a text that stands elsewhere under another label{estimated}: which is right?"
-        pairs = [int(row) for group in torn[:2] for row in rows[starts[group] : starts[group] + 2]]
-        yield Finding("contradicting labels", "warning", told, count, tuple(pairs))
+    contradicting = np.flatnonzero(differing)
+    if len(contradicting):
+        count = int(sizes[contradicting].sum()) * survey.hash_step
+        message = f"{count:,} rows have the same text as a row with another label{estimated}; check which is right"
+        examples = [int(row) for group in contradicting[:2] for row in rows[starts[group] : starts[group] + 2]]
+        yield Finding("contradicting labels", "warning", message, count, tuple(examples))
 
 
-def _of_sample(look: Survey) -> Iterator[Finding]:
-    rows = [row for _, row, _, _ in look.sample]
-    texts = [text for _, _, text, _ in look.sample]
-    within = "" if len(texts) == look.rows else f" among {len(texts):,} sampled rows"
-    yield from _of_near_texts(texts, rows, within)
-    names = sorted(look.labels)
-    if len(names) > 1 and not look.unlabelled:
-        labels = look.problem.encode([held for _, _, _, held in look.sample], names)
-        yield from (_named_clue(clue, rows, within) for clue in find_named_labels(texts, labels, names))
-        yield from (_word_clue(clue, rows, within) for clue in find_label_clues(texts, labels, names))
+def _check_sample(survey: _Survey) -> Iterator[Finding]:
+    rows = [row for _, row, _, _ in survey.sample]
+    texts = [text for _, _, text, _ in survey.sample]
+    within = "" if len(texts) == survey.rows else f" among {len(texts):,} sampled rows"
+    yield from _check_near_texts(texts, rows, within)
+    names = sorted(survey.label_counts)
+    if len(names) > 1 and not survey.unlabeled:
+        labels = survey.problem.encode([of_row for _, _, _, of_row in survey.sample], names)
+        yield from (_name_finding(clue, rows, within) for clue in find_named_labels(texts, labels, names))
+        yield from (_word_finding(clue, rows, within) for clue in find_label_clues(texts, labels, names))
 
 
-def _of_near_texts(texts: list[str], rows: list[int], within: str) -> Iterator[Finding]:
+def _check_near_texts(texts: list[str], rows: list[int], within: str) -> Iterator[Finding]:
     if not texts:
         return
     normalized = [normalize(text) for text in texts]
     _, distinct = np.unique(np.array(normalized, dtype=object), return_index=True)
-    groups = duplicate_groups([texts[place] for place in distinct])
+    groups = duplicate_groups([texts[position] for position in distinct])
     near = np.flatnonzero(np.bincount(groups)[groups] > 1)
     if len(near):
-        first = sorted(rows[distinct[place]] for place in near)[:MOST_EXAMPLES]
-        told = f"{len(near):,} different texts{within} are nearly equal to another one; splits keep them together"
-        yield Finding("near duplicates", "note", told, len(near), tuple(first))
+        first = sorted(rows[distinct[position]] for position in near)[:MAX_EXAMPLES]
+        message = f"{len(near):,} different texts{within} are nearly equal to another text; splits keep them together"
+        yield Finding("near duplicates", "note", message, len(near), tuple(first))
 
 
-def _named_clue(clue: LabelClue, rows: list[int], within: str) -> Finding:
-    told = f"the label {clue.label!r} stands by name in {clue.covered:.0%} of its texts{within} and hardly in others"
-    return Finding("named label", "note", f"{told}: is it part of the text?", clue.right, _first(clue, rows))
-
-
-def _word_clue(clue: LabelClue, rows: list[int], within: str) -> Finding:
-    severity: Literal["warning", "note"] = "warning" if clue.covered >= 0.5 else "note"
-    told = (
-        f"the word {clue.word!r} decides {clue.label!r}: {clue.right:,} of the {clue.rows:,} rows with it{within}, "
-        f"{clue.covered:.0%} of that label's"
+def _name_finding(clue: LabelClue, rows: list[int], within: str) -> Finding:
+    message = (
+        f"the name of the label {clue.label!r} is in {clue.coverage:.0%} of its texts{within}, but in few others: "
+        "check whether the texts contain their label"
     )
-    return Finding(
-        "leakage", severity, f"{told}; does it leak how the data were gathered?", clue.rows, _first(clue, rows)
+    return Finding("named label", "note", message, clue.rows_with_label, _examples(clue, rows))
+
+
+def _word_finding(clue: LabelClue, rows: list[int], within: str) -> Finding:
+    severity: Literal["warning", "note"] = "warning" if clue.coverage >= 0.5 else "note"
+    message = (
+        f"the word {clue.word!r} gives away the label {clue.label!r}: {clue.rows_with_label:,} of the {clue.rows:,} "
+        f"rows with the word{within} have the label, and {clue.coverage:.0%} of the label's rows have the word; check "
+        "whether the word comes from how the data was collected"
     )
+    return Finding("leakage", severity, message, clue.rows, _examples(clue, rows))
 
 
-def _first(clue: LabelClue, rows: list[int]) -> tuple[int, ...]:
-    return tuple(rows[place] for place in clue.first[:MOST_EXAMPLES])
+def _examples(clue: LabelClue, rows: list[int]) -> tuple[int, ...]:
+    return tuple(rows[position] for position in clue.examples[:MAX_EXAMPLES])
 
 
-def _shared_with_given(source: str | Path, data: DataConfig) -> list[Finding]:
-    """What the training file shares with files that are given for validation and test."""
+def _find_shared_texts(source: str | Path, data: DataConfig) -> list[Finding]:
+    """Report the texts that a training file shares with the files that are given for validation and test."""
     given = {name: path for name in ("validation", "test") if isinstance(path := getattr(data, name), str)}
     if not given:
         return []
@@ -394,29 +489,32 @@ def _shared_with_given(source: str | Path, data: DataConfig) -> list[Finding]:
     findings: list[Finding] = []
     for name, path in given.items():
         other = read_labeled(path, data, label_names=train.label_names)
-        findings += _overlap_of(train, other, name)
+        findings += _check_overlap(train, other, name)
     return findings
 
 
-def _overlap_of(train: Dataset, other: Dataset, name: str) -> Iterator[Finding]:
-    equal = find_overlap(train.joined_texts, other.joined_texts, near=False)
-    near = find_overlap(train.joined_texts, other.joined_texts, near=True)
-    if len(equal[1]):
-        told = f"{len(equal[1]):,} of {len(other):,} {name} rows have a text that also stands in training"
-        rows = tuple(other.rows[equal[1][:MOST_EXAMPLES]].tolist())
-        then = "a run refuses this without --drop-overlap or --allow-overlap"
-        yield Finding(f"overlap with {name}", "warning", f"{told}; {then}", len(equal[1]), rows)
-    more = np.setdiff1d(near[1], equal[1])
-    if len(more):
-        told = f"{len(more):,} more {name} rows are nearly equal to a training text"
-        yield Finding(
-            f"near overlap with {name}", "warning", told, len(more), tuple(other.rows[more[:MOST_EXAMPLES]].tolist())
+def _check_overlap(train: Dataset, other: Dataset, name: str) -> Iterator[Finding]:
+    equal = find_overlap(train.joined_texts, other.joined_texts, near=False)[1]
+    near = find_overlap(train.joined_texts, other.joined_texts, near=True)[1]
+    if len(equal):
+        message = (
+            f"{len(equal):,} of {len(other):,} {name} rows have a text that is also in the training file; a run "
+            "refuses this unless you pass --drop-overlap or --allow-overlap"
         )
+        yield Finding(f"overlap with {name}", "warning", message, len(equal), _first_rows(other, equal))
+    only_near = np.setdiff1d(near, equal)
+    if len(only_near):
+        message = f"{len(only_near):,} more {name} rows are nearly equal to a training text"
+        yield Finding(f"near overlap with {name}", "warning", message, len(only_near), _first_rows(other, only_near))
 
 
-def _counted(names: list[str], noun: str) -> str:
-    return f"one {noun} has" if len(names) == 1 else f"{len(names):,} {noun}s have"
+def _first_rows(dataset: Dataset, positions: np.ndarray) -> tuple[int, ...]:
+    return tuple(dataset.rows[positions[:MAX_EXAMPLES]].tolist())
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:MOST_EXAMPLES])) + (", ..." if len(names) > MOST_EXAMPLES else "")
+def _labels_have(names: list[str]) -> str:
+    return "one label has" if len(names) == 1 else f"{len(names):,} labels have"
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:MAX_EXAMPLES])) + (", ..." if len(names) > MAX_EXAMPLES else "")

@@ -1,13 +1,11 @@
-"""How texts are written: their scripts, and marks of a wrong encoding or of markup left over.
+"""Checks of texts: their scripts, signs of a wrong encoding or left-over markup, and words that give the label away.
 
-A character's script is the first word of its Unicode name (LATIN, CYRILLIC, CJK, ...): the standard library has no
-script property, and for a share of letters that is near enough.
+The script of a character is the first word of its Unicode name (LATIN, CYRILLIC, CJK, ...): the standard library has no
+script property, and for shares of letters that is close enough.
 
-Words that give the label away: its own name in the text, or one word that decides it.
-
-Thresholds are set so that they keep still on honest data: a deciding word has to stand in many rows, to be right nearly
-always, and to cover a good part of its class. Words are runs of letters and digits; of a script without spaces every
-pair of neighboring characters is a word.
+The thresholds for words that give a label away are set so that honest data raises no finding: such a word has to be
+in many rows, nearly always with the label, and in a good part of the label's rows. Words are runs of letters and
+digits; in scripts without spaces every pair of neighboring characters is a word.
 """
 
 import re
@@ -21,43 +19,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fullbake.config.problems import problem_of
 from fullbake.data.labels import count_labels
 
-SUSPECT_PATTERNS: Final = {
-    "nothing, or spaces alone": r"^\s*$",
-    "replacement characters (U+FFFD)": "\ufffd",
-    "UTF-8 read as Latin-1 or cp1252 (such as Ã© or â€™)": "Ã[\u0080-\u00bf]|â€[™œ“”\u0099\u009d]|Â[\u00a0-\u00bf]",
-    "control characters": "[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f]",
-    "markup (tags or entities such as &amp;)": r"</?[A-Za-z][A-Za-z0-9]*( [^<>]*)?/?>|&(amp|lt|gt|quot|nbsp|#[0-9]+);",
-}
-"""What a text should hardly hold -> the regular expression (RE2) that finds it."""
+MIN_WORD_ROWS: Final = 20
+"""Rows that must hold a word before it counts."""
 
+MIN_PRECISION: Final = 0.98
+"""Share of a word's rows that must have the label."""
 
-def script_shares(texts: Iterable[str]) -> dict[str, float]:
-    """Share of the letters in each script, the commonest first; {} where there is no letter."""
-    counts: Counter[str] = Counter()
-    for character, count in Counter("".join(texts)).items():
-        if character.isalpha():
-            counts[unicodedata.name(character, "UNNAMED").split()[0].removesuffix("-COMPATIBILITY")] += count
-    total = sum(counts.values())
-    return {name.capitalize() if name != "CJK" else "Han": count / total for name, count in counts.most_common()}
+MIN_COVERAGE: Final = 0.3
+"""Share of the label's rows that must hold the word."""
 
-
-def find_matching_texts(texts: pa.Array, pattern: str) -> list[int]:
-    """Positions of the texts that hold a match of `pattern`."""
-    found = pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(pattern))
-    positions: list[int] = pc.call_function("indices_nonzero", [found]).to_pylist()
-    return positions
-
-
-LEAST_ROWS: Final = 20
-"""Rows that a word has to stand in before it is looked at."""
-
-PRECISION: Final = 0.98
-"""Share of a word's rows that have the label."""
-
-COVERAGE: Final = 0.3
-"""Share of the label's rows that hold the word."""
+_MAX_SHARE: Final = 0.9
+"""A word, or a label, of more than this share of all rows says nothing."""
 
 _WORD: Final = re.compile(r"\w+")
 _UNSPACED: Final = re.compile(
@@ -67,65 +42,139 @@ _UNSPACED: Final = re.compile(
 
 
 @dataclass(frozen=True)
+class SuspectPattern:
+    """Something that a text rarely holds on purpose."""
+
+    description: str
+    """What such a text contains."""
+
+    pattern: str
+    """Regular expression (RE2) that finds it."""
+
+    damaged: bool = False
+    """Whether a single such text means that the file was damaged on its way."""
+
+
+SUSPECT_PATTERNS: Final = (
+    SuspectPattern("nothing but white space", r"^\s*$"),
+    SuspectPattern("replacement characters (U+FFFD)", "\ufffd", damaged=True),
+    SuspectPattern(
+        "UTF-8 that was read as Latin-1 or cp1252 (such as Ã© or â€™)",
+        "Ã[\u0080-\u00bf]|â€[™œ“”\u0099\u009d]|Â[\u00a0-\u00bf]",
+        damaged=True,
+    ),
+    SuspectPattern("control characters", "[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f]"),
+    SuspectPattern(
+        "markup (tags, or entities such as &amp;)",
+        r"</?[A-Za-z][A-Za-z0-9]*( [^<>]*)?/?>|&(amp|lt|gt|quot|nbsp|#[0-9]+);",
+    ),
+)
+
+
+@dataclass(frozen=True)
 class LabelClue:
-    """A word and the label it gives away. rows: that hold the word. right: of those, that have the label. covered:
-    share of the label's rows that hold the word. first: positions of some of the rows."""
+    """A word that gives a label away."""
 
     word: str
+    """The word, or the label's name as texts spell it."""
+
     label: str
+    """The label's name."""
+
     rows: int
-    right: int
-    covered: float
-    first: tuple[int, ...]
+    """The number of rows that hold the word."""
+
+    rows_with_label: int
+    """How many of them have the label."""
+
+    coverage: float
+    """Share of the label's rows that hold the word."""
+
+    examples: tuple[int, ...]
+    """Positions of some of these rows."""
 
 
-def words_of(text: str) -> set[str]:
-    """The different words of a text, case folded."""
+def script_shares(texts: Iterable[str]) -> dict[str, float]:
+    """Return the share of letters in each script, the most frequent one first; {} if there is no letter."""
+    counts: Counter[str] = Counter()
+    for character, count in Counter("".join(texts)).items():
+        if character.isalpha():
+            counts[unicodedata.name(character, "UNNAMED").split()[0].removesuffix("-COMPATIBILITY")] += count
+    total = sum(counts.values())
+    return {name.capitalize() if name != "CJK" else "Han": count / total for name, count in counts.most_common()}
+
+
+def find_matching_texts(texts: pa.Array, pattern: str) -> list[int]:
+    """Return the positions of the texts in which a regular expression (RE2) matches."""
+    found = pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(pattern))
+    positions: list[int] = pc.call_function("indices_nonzero", [found]).to_pylist()
+    return positions
+
+
+def split_words(text: str) -> set[str]:
+    """Return the different words of a text, case folded; of unspaced scripts also each pair of characters."""
     words = set(_WORD.findall(text.casefold()))
     for run in [found for word in words for found in _UNSPACED.findall(word)]:
-        words.update(run[place : place + 2] for place in range(len(run) - 1))
+        words.update(run[start : start + 2] for start in range(len(run) - 1))
     return words
 
 
 def find_label_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[LabelClue]:
-    """Words that decide a label, those that cover most of it first; one a label.
+    """Find words that give a label away.
 
-    labels: ids (rows,), or 0 and 1 (rows, classes).
+    Args:
+        texts: (rows,) texts.
+        labels: class ids (rows,), or a label matrix of 0 and 1 (rows, classes).
+        label_names: (classes,) names.
+
+    Returns:
+        At most one word for each label, the one in most of its rows; the highest coverage first.
     """
-    holders: dict[str, list[int]] = {}
-    frequent = Counter(word for text in texts for word in words_of(text))
-    kept = {word for word, count in frequent.items() if count >= LEAST_ROWS and count <= 0.9 * len(texts)}
+    frequency = Counter(word for text in texts for word in split_words(text))
+    limit = _MAX_SHARE * len(texts)
+    candidates = {word for word, count in frequency.items() if MIN_WORD_ROWS <= count <= limit}
+    rows_of: dict[str, list[int]] = {}
     for row, text in enumerate(texts):
-        for word in words_of(text) & kept:
-            holders.setdefault(word, []).append(row)
+        for word in split_words(text) & candidates:
+            rows_of.setdefault(word, []).append(row)
     totals = count_labels(labels, len(label_names))
     best: dict[int, LabelClue] = {}
-    for word, rows in sorted(holders.items()):
+    for word, rows in sorted(rows_of.items()):
         counts = count_labels(labels[rows], len(label_names))
-        for place in np.flatnonzero(counts >= PRECISION * len(rows)).tolist():
-            covered = float(counts[place] / totals[place])
-            if covered >= COVERAGE and (place not in best or covered > best[place].covered):
-                clue = LabelClue(word, label_names[place], len(rows), int(counts[place]), covered, tuple(rows[:5]))
-                best[place] = clue
-    common = [place for place, total in enumerate(totals.tolist()) if total > 0.9 * len(texts)]
-    return sorted((clue for place, clue in best.items() if place not in common), key=lambda clue: -clue.covered)
+        for label in np.flatnonzero(counts >= MIN_PRECISION * len(rows)).tolist():
+            coverage = float(counts[label] / totals[label])
+            if coverage >= MIN_COVERAGE and (label not in best or coverage > best[label].coverage):
+                best[label] = LabelClue(
+                    word, label_names[label], len(rows), int(counts[label]), coverage, tuple(rows[:5])
+                )
+    clues = [clue for label, clue in best.items() if totals[label] <= limit]
+    return sorted(clues, key=lambda clue: -clue.coverage)
 
 
 def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[LabelClue]:
-    """Labels whose name stands in many of their own texts and hardly in others."""
+    """Find labels whose name is in many of their own texts and in few others.
+
+    Args:
+        texts: (rows,) texts.
+        labels: class ids (rows,), or a label matrix of 0 and 1 (rows, classes).
+        label_names: (classes,) names; numbers and very short names are not looked for.
+
+    Returns:
+        A clue for each such label.
+    """
     found = []
-    for place, name in enumerate(label_names):
+    for label, name in enumerate(label_names):
         wanted = " ".join(name.casefold().replace("_", " ").split())
         if len(wanted) < 3 or wanted.replace(".", "").isdigit() or wanted in ("true", "false", "yes"):
             continue
         pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-        held = np.array([bool(pattern.search(text.casefold())) for text in texts])
-        own = labels[:, place] == 1 if labels.ndim == 2 else labels == place
-        inside, outside = _share(held & own, own), _share(held & ~own, ~own)
-        if inside >= COVERAGE and inside >= 10 * outside and (held & own).sum() >= LEAST_ROWS:
-            rows = np.flatnonzero(held & own)
-            first = tuple(rows[:5].tolist())
-            found.append(LabelClue(wanted, name, int(held.sum()), len(rows), inside, first))
+        named = np.array([bool(pattern.search(text.casefold())) for text in texts])
+        own = problem_of(labels).has_label(labels, label)
+        inside, outside = _share(named & own, own), _share(named & ~own, ~own)
+        if inside >= MIN_COVERAGE and inside >= 10 * outside and (named & own).sum() >= MIN_WORD_ROWS:
+            rows = np.flatnonzero(named & own)
+            examples = tuple(rows[:5].tolist())
+            found.append(LabelClue(wanted, name, int(named.sum()), len(rows), inside, examples))
     return found
 
 
