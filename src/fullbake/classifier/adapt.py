@@ -117,9 +117,9 @@ def _tell_facts(facts: inspection.Facts) -> None:
 
 
 def _sizes(parts: Parts, dataset: Dataset) -> str:
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.named().items())
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.by_name().items())
     return (
-        f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {'labels' if dataset.multi_label else 'classes'}"
+        f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {dataset.problem.noun}"
     )
 
 
@@ -201,7 +201,7 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
     scored = {"validation": (parts.selection_part.labels, finished.logits)}
     if parts.test is not None and test is not None:
         scored["test"] = parts.test.labels, test
-    named, facts = parts.named(), job.facts()
+    named, facts = parts.by_name(), job.facts()
     scores = {name: score_decision(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
     scores["validation"]["thresholds"] = finished.thresholds
     rows = {f"{name}_rows": part.rows for name, part in named.items()}
@@ -237,7 +237,7 @@ def _test_logits(job: Job, test: Part, model: nn.Module) -> np.ndarray:
 
 
 def _data_facts(parts: Parts) -> dict[str, Any]:
-    named = parts.named().items()
+    named = parts.by_name().items()
     return {
         "source": {name: Path(part.source.source).name for name, part in named},  # a bundle travels; paths do not
         "fingerprint": {name: part.fingerprint() for name, part in named},

@@ -133,7 +133,7 @@ class Job:
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "base": self.base,
-            "data": {name: part.fingerprint() for name, part in self.parts.named().items()},
+            "data": {name: part.fingerprint() for name, part in self.parts.by_name().items()},
             "processes": runtime.world_size(),
             "threads": runtime.threads(),
             "device": runtime.device().type,
