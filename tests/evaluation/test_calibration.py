@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.evaluation.calibration import fit_temperature, reliability
-from fullbake.evaluation.decisions import probabilities
 
 RANDOM = np.random.default_rng(0)
 
@@ -11,7 +10,7 @@ RANDOM = np.random.default_rng(0)
 def drawn(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Logits whose softmax is the chance of each class, and classes drawn by it."""
     logits = RANDOM.normal(scale=2, size=(rows, classes))
-    chances = probabilities(logits, SINGLE_LABEL)
+    chances = problem_named(SINGLE_LABEL).probabilities(logits)
     labels = np.array([RANDOM.choice(classes, p=row) for row in chances])
     return logits, labels
 
@@ -24,7 +23,7 @@ def test_it_finds_how_much_too_sure_scores_are(factor: float) -> None:
 
 def test_many_labels_share_one() -> None:
     logits = RANDOM.normal(scale=2, size=(4000, 4))
-    labels = (RANDOM.random((4000, 4)) < probabilities(logits, MULTI_LABEL)).astype(np.uint8)
+    labels = (RANDOM.random((4000, 4)) < problem_named(MULTI_LABEL).probabilities(logits)).astype(np.uint8)
     assert fit_temperature(logits * 2, labels) == pytest.approx(2, rel=0.08)
 
 
@@ -37,14 +36,16 @@ def test_it_lowers_the_error() -> None:
     logits, labels = drawn(3000)
     sure = logits * 3
     temperature = fit_temperature(sure, labels)
-    before, after = (reliability(probabilities(z, SINGLE_LABEL), labels) for z in (sure, sure / temperature))
+    before, after = (
+        reliability(problem_named(SINGLE_LABEL).probabilities(z), labels) for z in (sure, sure / temperature)
+    )
     assert after["ece"] < 0.5 * before["ece"]
     assert after["brier"] < before["brier"]
 
 
 def test_reliability_is_what_a_plain_loop_counts() -> None:
     logits, labels = drawn(500)
-    chances = probabilities(logits, SINGLE_LABEL)
+    chances = problem_named(SINGLE_LABEL).probabilities(logits)
     found, error = reliability(chances, labels, bins=10), 0.0
     top = chances.max(axis=1)
     for number in range(10):

@@ -8,15 +8,13 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_of
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named, problem_of
 from fullbake.core.errors import RecipeError
 from fullbake.evaluation.decisions import (
     Decision,
     ThresholdAim,
     check_threshold_aim,
     fit_decision,
-    probabilities,
-    row_losses,
 )
 
 LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32))
@@ -26,15 +24,18 @@ NAMES = ("a", "b", "c")
 @given(LOGITS)
 def test_probabilities_are_scipys(logits: np.ndarray) -> None:
     exact = logits.astype(np.float64)
-    np.testing.assert_allclose(probabilities(logits, SINGLE_LABEL), softmax(exact, axis=1), atol=1e-12)
-    np.testing.assert_allclose(probabilities(logits, MULTI_LABEL), expit(exact), atol=1e-12)
+    np.testing.assert_allclose(problem_named(SINGLE_LABEL).probabilities(logits), softmax(exact, axis=1), atol=1e-12)
+    np.testing.assert_allclose(problem_named(MULTI_LABEL).probabilities(logits), expit(exact), atol=1e-12)
 
 
 @given(LOGITS, st.integers(0, 2))
 def test_row_losses_are_scipys(logits: np.ndarray, label: int) -> None:
     exact = logits.astype(np.float64)
     np.testing.assert_allclose(
-        row_losses(logits, np.full(5, label)), -log_softmax(exact, axis=1)[:, label], rtol=1e-9, atol=1e-12
+        problem_named(SINGLE_LABEL).row_losses(logits, np.full(5, label)),
+        -log_softmax(exact, axis=1)[:, label],
+        rtol=1e-9,
+        atol=1e-12,
     )
 
 
@@ -42,20 +43,20 @@ def test_many_labels_lose_as_scikit_learn_says() -> None:
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(40, 3)), random.integers(0, 2, (40, 3))
     expected = np.mean([log_loss(labels[:, place], expit(logits[:, place])) for place in range(3)])
-    assert row_losses(logits, labels).mean() == pytest.approx(expected)
+    assert problem_named(MULTI_LABEL).row_losses(logits, labels).mean() == pytest.approx(expected)
 
 
 def test_the_plain_rule() -> None:
     chances = np.array([[0.2, 0.5, 0.3], [0.5, 0.5, 0.0]])
-    assert Decision(SINGLE_LABEL, NAMES).decide(chances).tolist() == [1, 0]
-    assert Decision(MULTI_LABEL, NAMES).decide(chances).tolist() == [[0, 1, 0], [1, 1, 0]]
-    assert Decision(SINGLE_LABEL, NAMES).to_json() is None
+    assert Decision(problem_named(SINGLE_LABEL), NAMES).decide(chances).tolist() == [1, 0]
+    assert Decision(problem_named(MULTI_LABEL), NAMES).decide(chances).tolist() == [[0, 1, 0], [1, 1, 0]]
+    assert Decision(problem_named(SINGLE_LABEL), NAMES).to_json() is None
 
 
 def test_a_threshold_of_one_class_leaves_the_others_their_likeliest() -> None:
-    rule = Decision(SINGLE_LABEL, NAMES, (0.3,), positive=2)
+    rule = Decision(problem_named(SINGLE_LABEL), NAMES, (0.3,), positive=2)
     assert rule.decide(np.array([[0.6, 0.1, 0.3], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])).tolist() == [2, 0, 2]
-    never = Decision(SINGLE_LABEL, NAMES, (0.9,), positive=2)
+    never = Decision(problem_named(SINGLE_LABEL), NAMES, (0.9,), positive=2)
     assert never.decide(np.array([[0.1, 0.2, 0.7]])).tolist() == [1]
 
 
@@ -69,14 +70,14 @@ def test_costs_choose_the_cheapest_label() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        Decision(SINGLE_LABEL, NAMES),
-        Decision(SINGLE_LABEL, NAMES, (0.25,), positive=1),
-        Decision(SINGLE_LABEL, NAMES, costs=((0.0, 1.0, 2.0), (3.0, 0.0, 1.0), (1.0, 1.0, 0.0))),
-        Decision(MULTI_LABEL, NAMES, (0.1, 0.5, 0.9)),
+        Decision(problem_named(SINGLE_LABEL), NAMES),
+        Decision(problem_named(SINGLE_LABEL), NAMES, (0.25,), positive=1),
+        Decision(problem_named(SINGLE_LABEL), NAMES, costs=((0.0, 1.0, 2.0), (3.0, 0.0, 1.0), (1.0, 1.0, 0.0))),
+        Decision(problem_named(MULTI_LABEL), NAMES, (0.1, 0.5, 0.9)),
     ],
 )
 def test_a_rule_goes_through_json(rule: Decision) -> None:
-    assert Decision.from_json(rule.to_json(), rule.problem_type, NAMES) == rule
+    assert Decision.from_json(rule.to_json(), rule.problem, NAMES) == rule
 
 
 SCORES = st.lists(
@@ -163,12 +164,12 @@ def test_two_classes_and_costs_are_a_threshold_of_the_last() -> None:
 )
 def test_an_aim_without_meaning_is_refused(aim: ThresholdAim, problem: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
-        check_threshold_aim(aim, problem, NAMES)
-    check_threshold_aim(ThresholdAim("f1"), MULTI_LABEL, NAMES)
-    check_threshold_aim(ThresholdAim("f1"), SINGLE_LABEL, ("no", "yes"))
-    check_threshold_aim(ThresholdAim(costs={"a>b": 1}), SINGLE_LABEL, NAMES)
+        check_threshold_aim(aim, problem_named(problem), NAMES)
+    check_threshold_aim(ThresholdAim("f1"), problem_named(MULTI_LABEL), NAMES)
+    check_threshold_aim(ThresholdAim("f1"), problem_named(SINGLE_LABEL), ("no", "yes"))
+    check_threshold_aim(ThresholdAim(costs={"a>b": 1}), problem_named(SINGLE_LABEL), NAMES)
 
 
 def test_the_problem_is_told_by_the_labels() -> None:
-    assert problem_of(np.zeros(3, dtype=np.int64)) == SINGLE_LABEL
-    assert problem_of(np.zeros((3, 2), dtype=np.uint8)) == MULTI_LABEL
+    assert problem_of(np.zeros(3, dtype=np.int64)).name == SINGLE_LABEL
+    assert problem_of(np.zeros((3, 2), dtype=np.uint8)).name == MULTI_LABEL

@@ -106,8 +106,8 @@ def _resampler(predictions: NDArray[Any], labels: NDArray[Any], statistic: Stati
     if callable(statistic):
         _check_shape(predictions, labels, "...")
         return by_calling(statistic)
-    problem_type = problem_of(labels).name
-    known = [name for name, metric in METRICS.items() if problem_type in metric.definitions]
+    problem = problem_of(labels)
+    known = [name for name, metric in METRICS.items() if problem.name in metric.definitions]
     if statistic not in known:
         raise DataError(
             "the metric cannot be resampled",
@@ -116,9 +116,9 @@ def _resampler(predictions: NDArray[Any], labels: NDArray[Any], statistic: Stati
             remedy=f"{did_you_mean(statistic, known)} Pass any other metric as a function.",
         )
     metric = METRICS[statistic]
-    further = ["classes"] if metric.reads == "probabilities" and labels.ndim == 1 else []
+    further = ["classes"] if metric.reads == "probabilities" and problem.exclusive else []
     _check_shape(predictions, labels, *further)
-    return metric.resampler(problem_type)
+    return metric.resampler(problem.name)
 
 
 def _check_shape(predictions: NDArray[Any], labels: NDArray[Any], *further: str) -> None:

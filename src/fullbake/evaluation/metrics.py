@@ -96,7 +96,7 @@ def _value_or_nan(metric: Metric, definition: Definition, labels: NDArray[Any], 
     if metric.reads == "probabilities":
         case = make_case(labels, own, [str(place) for place in range(own.shape[1])])
     else:
-        classes = own.shape[1] if own.ndim == 2 else int(max(own.max(), labels.max())) + 1
+        classes = problem.count_classes(labels, own)
         unknown = np.broadcast_to(np.nan, (len(labels), classes))
         names = [str(place) for place in range(classes)]
         case = Case(problem, as_held(labels, problem), unknown, as_held(own, problem), names)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fullbake.evaluation.scores import Floats, negative_log
+from fullbake.config.problems import problem_of
+from fullbake.evaluation.scores import Floats
 
 AnyArray = NDArray[Any]
 
@@ -38,14 +39,15 @@ def by_counts(measure: CountMeasure) -> Resampler:
     """Resample a metric that follows from each class's hits, support and claims."""
 
     def prepare(predictions: AnyArray, labels: AnyArray) -> Scorer:
-        classes = 0 if labels.ndim == 2 else int(max(predictions.max(), labels.max())) + 1
-        held = _as_matrix(labels, classes)
+        problem = problem_of(labels)
+        classes = problem.count_classes(labels, predictions)
+        held = problem.label_matrix(labels, classes)
 
         def score(weights: AnyArray) -> Floats:
             support = _count(weights, held)
             columns = []
             for own in predictions:
-                claimed = _as_matrix(own, classes)
+                claimed = problem.label_matrix(own, classes)
                 columns.append(measure(_count(weights, claimed & held), support, _count(weights, claimed)))
             return np.stack(columns, axis=1)
 
@@ -72,8 +74,8 @@ def by_ranks(curve: CurveMeasure) -> Resampler:
 
     def prepare(probabilities: AnyArray, labels: AnyArray) -> Scorer:
         classes = probabilities.shape[2]
-        held = _as_matrix(labels, classes)
-        places = [1] if labels.ndim == 1 and classes == 2 else list(range(classes))
+        problem = problem_of(labels)
+        held, places = problem.label_matrix(labels, classes), problem.one_against_rest(classes)
 
         def score(weights: AnyArray) -> Floats:
             areas = [
@@ -99,12 +101,6 @@ def by_calling(statistic: Callable[[AnyArray, AnyArray], float]) -> Resampler:
         return score
 
     return prepare
-
-
-def _as_matrix(ids: AnyArray, classes: int) -> NDArray[np.bool_]:
-    """Which classes each row has, (rows, classes), from ids (rows,) or a label matrix."""
-    matrix: NDArray[np.bool_] = ids == 1 if ids.ndim == 2 else ids[:, None] == np.arange(classes)
-    return matrix
 
 
 def _count(weights: AnyArray, matrix: NDArray[np.bool_]) -> Floats:
@@ -182,11 +178,7 @@ def f1_of_rows(labels: AnyArray, predicted: AnyArray) -> Floats:
 
 def log_losses(labels: AnyArray, probabilities: AnyArray) -> Floats:
     """Return each row's negative log-likelihood in nats; the mean over its labels where it may have many."""
-    exact = np.asarray(probabilities, dtype=np.float64)
-    if labels.ndim == 1:
-        return negative_log(exact[np.arange(len(labels)), labels])
-    means: Floats = negative_log(np.where(labels == 1, exact, 1 - exact)).mean(axis=1)
-    return means
+    return problem_of(labels).probability_losses(probabilities, labels)
 
 
 def log_likelihoods(labels: AnyArray, probabilities: AnyArray) -> Floats:

@@ -20,7 +20,7 @@ from fullbake.core.errors import DataError, DivergenceFault
 CONFIDENCE: Final = 0.95
 """Coverage of every interval."""
 
-_NORMAL_QUANTILE: Final = 1.959963984540054
+NORMAL_QUANTILE: Final = 1.959963984540054
 """The standard normal distribution's quantile at (1 + CONFIDENCE) / 2, as scipy.special.ndtri gives it."""
 
 Counts = NDArray[np.int64]
@@ -174,11 +174,11 @@ def proportion_score(hits: int, trials: int, reason: str) -> ScoreValue:
     """Return hits / trials with Wilson's score interval (1927), or null with `reason` where there was no trial."""
     if not trials:
         return missing_score(reason)
-    share, squared = hits / trials, _NORMAL_QUANTILE**2
+    share, squared = hits / trials, NORMAL_QUANTILE**2
     # The formula as Newcombe 1998 (Statistics in Medicine 17) writes it, in scipy's order of operations.
     width = 2 * (trials + squared)
     center = (2 * trials * share + squared) / width
-    reach = _NORMAL_QUANTILE / width * sqrt(4 * trials * share * (1 - share) + squared)
+    reach = NORMAL_QUANTILE / width * sqrt(4 * trials * share * (1 - share) + squared)
     low = 0.0 if hits == 0 else center - reach
     high = 1.0 if hits == trials else center + reach
     # Rounding can put a bound a few 1e-17 on the wrong side of a share of 0 or 1.
