@@ -26,7 +26,6 @@ from fullbake.models.heads import (
     pooled_width,
 )
 
-
 # Pooling
 
 

@@ -1,19 +1,12 @@
-"""A model's head without its encoder: the family's own forward over a stand-in that hands given states through.
+"""Encoder and head as one transformers model, and one interface to the features and the head of any classifier.
 
-Every family builds its heads differently; so nothing here knows one, and whoever uses a head this way compares it with
-the whole model once.
+A `standard` head is the architecture's own class. The heads `linear` and `mlp` are `EncoderForTextClassification`, an
+ordinary PreTrainedModel with its own config, so `save_pretrained`, `from_pretrained`, the Auto classes and pipelines
+work; importing this module registers it with them.
 
-Encoder and head as one transformers model, and one way to ask any classifier for its features and its
-head.
-
-A `standard` head is the architecture's own class. Any other head is `EncoderForTextClassification`: an
-ordinary PreTrainedModel with its own config, so `save_pretrained`, `from_pretrained`, the Auto classes and
-pipelines work; importing this module registers it with them.
-
-Frozen features of a `standard` model need its head apart from its encoder, which every family builds
-differently. Instead of a table of families, `head_of` runs the family's own forward over a stand-in for the
-encoder (`standins`); a probe compares it with the whole model, so an unknown family is
-exact or refused.
+Training on frozen features needs a `standard` head without its encoder, which every family builds differently. So the
+model's own forward pass runs over an encoder stub that returns given hidden states (`stub_encoder`), and a probe
+compares the result with the whole model: an unknown family is exact or refused.
 """
 
 import copy
@@ -44,49 +37,25 @@ from fullbake.models.encoder import (
     seeded_initialization,
     standard_pooling,
 )
+from fullbake.models.families import family_of
 from fullbake.models.heads import build_head, init_dense, pool, pooled_width
 from fullbake.models.pretrained import READ_FAULTS, first_line, quiet_transformers
-
-
-def stub_encoder(model: Any) -> Any:
-    """The model with its encoder replaced. Call it with `inputs_embeds`, last hidden states (rows, tokens, width), in
-    place of `input_ids`. Its parameters are the model's own."""
-    shell = copy.copy(model)
-    parts = {model.base_model_prefix: _EncoderStub(model.base_model)}
-    shell._modules = {name: parts.get(name, part) for name, part in model._modules.items()}
-    return shell
-
-
-class _EncoderStub(nn.Module):
-    """Stands in for an encoder: its last hidden state is what it was given, and its pooler works on that."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.pooler = getattr(encoder, "pooler", None)
-        self.activation = getattr(encoder, "pooler_activation", None)
-        # some heads read the embedding table; unregistered, since it is the encoder's
-        object.__setattr__(self, "embeddings", getattr(encoder, "embeddings", None))
-
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
-        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
-
-    def _pool(self, hidden: Tensor) -> Tensor | None:
-        if self.pooler is None:
-            return None
-        pooled: Tensor
-        # ALBERT's pooler is a bare dense layer
-        pooled = self.pooler(hidden) if self.activation is None else self.activation(self.pooler(hidden[:, 0]))
-        return pooled
-
 
 _auto: Any = transformers
 
 
-class EncoderHeadConfig(PreTrainedConfig):
-    """What an EncoderForTextClassification is made of.
+# The model of our heads
 
-    encoder: the base's own config, or a dict of it. pooling, head, dropout, layers, width: as in `build`. The
-    rest, label names among it, is what every transformers config holds.
+
+class EncoderHeadConfig(PreTrainedConfig):
+    """Config of an EncoderForTextClassification.
+
+    Args:
+        encoder: The base's own config, or a dict of it.
+        pooling: What the head reads, one of `heads.POOLINGS`.
+        head: `linear` or `mlp`.
+        dropout: As in `heads.build_head`; `layers` and `width` too.
+        **kwargs: What every transformers config holds, label names among it.
     """
 
     model_type = "fullbake"
@@ -105,6 +74,7 @@ class EncoderHeadConfig(PreTrainedConfig):
     ) -> None:
         if isinstance(encoder, dict):
             encoder = cast(PreTrainedConfig, _auto.AutoConfig.for_model(**encoder))
+        # transformers builds configs without arguments, to compare them with their defaults
         self.encoder: Any = encoder if encoder is not None else _auto.BertConfig()
         self.pooling, self.head = pooling, head
         self.dropout, self.layers, self.width = dropout, layers, width
@@ -115,17 +85,17 @@ _LOSSES: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
     SINGLE_LABEL: cross_entropy,
     MULTI_LABEL: lambda logits, labels: binary_cross_entropy_with_logits(logits, labels.float()),
 }
-"""The mean loss that plain transformers code gets from a loaded model, by the problem type in its config."""
+"""Problem type in the config -> the mean loss that plain transformers code gets from a loaded model."""
 
 
 class EncoderForTextClassification(PreTrainedModel):
-    """An encoder, a pooling and a head of ours. The encoder has no pooler of its own."""
+    """An encoder without a pooler of its own, a pooling, and a `linear` or `mlp` head."""
 
     config_class = EncoderHeadConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    _supports_sdpa = True  # what the encoder cannot do, it refuses itself
+    _supports_sdpa = True  # an encoder that cannot do it refuses it itself
     _supports_flash_attn = True
 
     def __init__(self, config: EncoderHeadConfig) -> None:
@@ -145,14 +115,23 @@ class EncoderForTextClassification(PreTrainedModel):
     def pooled(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """What the head reads: (batch, tokens) inputs -> (batch, width). No mask means no padding."""
+        """Compute what the head reads.
+
+        Args:
+            input_ids: (batch, tokens).
+            attention_mask: (batch, tokens), 1 on text; None means that there is no padding.
+            token_type_ids: (batch, tokens), the segment of each token.
+
+        Returns:
+            (batch, width).
+        """
         inputs = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {name: tensor for name, tensor in inputs.items() if tensor is not None}
         hidden = self.encoder(input_ids=input_ids, **given).last_hidden_state
         return pool(hidden, attention_mask, self.config.pooling)
 
     def classify(self, pooled: Tensor) -> Tensor:
-        """(batch, width) -> logits (batch, classes)."""
+        """Run the head: (batch, width) -> logits (batch, classes)."""
         logits: Tensor = self.head(pooled)
         return logits
 
@@ -163,14 +142,22 @@ class EncoderForTextClassification(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits (batch, classes), and the mean loss where labels are given: ids (batch,) under cross entropy, or 0 and
-        1 (batch, classes) under binary cross entropy, as the config's problem_type says."""
-        logits = self.classify(self.pooled(input_ids, attention_mask, token_type_ids))
-        loss = None if labels is None else self._loss(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        """Compute logits, and the mean loss if labels are given.
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return _LOSSES[self.config.problem_type or SINGLE_LABEL](logits, labels)
+        Args:
+            input_ids: (batch, tokens).
+            attention_mask: (batch, tokens), 1 on text; None means that there is no padding.
+            token_type_ids: (batch, tokens), the segment of each token.
+            labels: Ids (batch,) for cross entropy; or a label matrix of 0 and 1, (batch, classes), for binary cross
+                entropy, if the config's problem_type says multi-label.
+
+        Returns:
+            logits (batch, classes), and loss (a scalar) or None.
+        """
+        logits = self.classify(self.pooled(input_ids, attention_mask, token_type_ids))
+        problem_type = self.config.problem_type or SINGLE_LABEL
+        loss = None if labels is None else _LOSSES[problem_type](logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _init_weights(self, module: nn.Module) -> None:
         # called by transformers for modules outside the encoder that no checkpoint filled
@@ -182,7 +169,7 @@ _auto.AutoConfig.register(EncoderHeadConfig.model_type, EncoderHeadConfig, exist
 _auto.AutoModelForSequenceClassification.register(EncoderHeadConfig, EncoderForTextClassification, exist_ok=True)
 
 
-# Making and loading
+# Building and loading
 
 
 def build_network(
@@ -193,24 +180,34 @@ def build_network(
     problem_type: ProblemType = SINGLE_LABEL,
     seed: int,
 ) -> PreTrainedModel:
-    """A classifier to train: the base's encoder under a new head drawn from `seed`, fp32, in eval mode.
+    """Build a classifier to train: the base's encoder under a new head.
 
-    A head without a pooling gets the base's default. problem_type: goes into the config, from where plain transformers
-    takes the function that makes scores of logits. Raises BaseModelError as `load_encoder` does.
+    Args:
+        base: `demo`, a folder, or a hub id.
+        head: The head's section of the recipe. Without a pooling it gets the base's default.
+        label_names: In the order of their ids.
+        problem_type: Goes into the config, where plain transformers reads which function turns logits into scores.
+        seed: The head is drawn from it.
+
+    Returns:
+        The classifier, in fp32 and eval mode.
+
+    Raises:
+        BaseModelError: As for `encoder.load_encoder`.
     """
     model = (
         load_standard(base, label_names, seed=seed)
         if head.kind == "standard"
-        else _build_joined(base, head, label_names, seed)
+        else _build_with_our_head(base, head, label_names, seed)
     )
     model.config.problem_type = problem_type
     return model
 
 
-def _build_joined(base: str | Path, head: HeadConfig, label_names: Sequence[str], seed: int) -> PreTrainedModel:
+def _build_with_our_head(base: str | Path, head: HeadConfig, label_names: Sequence[str], seed: int) -> PreTrainedModel:
     encoder = load_encoder(base)
     pooling = head.pooling or default_pooling(base)
-    config = _joined_config(encoder.config, head, pooling, label_names)
+    config = _config_of_our_head(encoder.config, head, pooling, label_names)
     with seeded_initialization(seed):
         return model_around_encoder(encoder, EncoderForTextClassification, config)
 
@@ -218,36 +215,50 @@ def _build_joined(base: str | Path, head: HeadConfig, label_names: Sequence[str]
 def build_on_meta_device(
     config: PreTrainedConfig, head: HeadConfig, label_names: Sequence[str], *, pooling: str = "cls"
 ) -> PreTrainedModel:
-    """The classifier that `build` would make, on the meta device: shapes and names, no weights.
+    """Build the classifier of `build_network` on the meta device: names and shapes, no weights.
 
-    pooling: that of a head which names none.
+    Args:
+        config: The base's config.
+        head: The head's section of the recipe.
+        label_names: In the order of their ids.
+        pooling: Used if `head` names none.
     """
     model: PreTrainedModel
     with torch.device("meta"), quiet_transformers():
         if head.kind == "standard":
-            labelled = config_with_labels(copy.deepcopy(config), label_names)
-            model = _auto.AutoModelForSequenceClassification.from_config(labelled)
+            labeled = config_with_labels(copy.deepcopy(config), label_names)
+            model = _auto.AutoModelForSequenceClassification.from_config(labeled)
         else:
-            joined = _joined_config(config, head, head.pooling or pooling, label_names)
-            model = EncoderForTextClassification(joined)
+            own = _config_of_our_head(config, head, head.pooling or pooling, label_names)
+            model = EncoderForTextClassification(own)
     return model
 
 
-def _joined_config(
+def _config_of_our_head(
     config: PreTrainedConfig, head: HeadConfig, pooling: str, label_names: Sequence[str]
 ) -> EncoderHeadConfig:
     nested = copy.deepcopy(config)
     nested.name_or_path = ""  # it would carry the folder's place on this machine into every saved model
     width = head.width or nested.hidden_size
-    joined = EncoderHeadConfig(
+    own = EncoderHeadConfig(
         nested, pooling=pooling, head=head.kind, dropout=head.dropout, layers=head.layers, width=width
     )
-    config_with_labels(joined, label_names)
-    return joined
+    config_with_labels(own, label_names)
+    return own
 
 
 def load_network(folder: str | Path) -> PreTrainedModel:
-    """A saved classifier of either kind, fp32, in eval mode; raises BundleError where it is not whole."""
+    """Load a saved classifier, whichever head it has.
+
+    Args:
+        folder: With config.json and model.safetensors.
+
+    Returns:
+        The classifier, in fp32 and eval mode.
+
+    Raises:
+        BundleError: The files cannot be read, or the weights do not fit the config.
+    """
     try:
         with quiet_transformers():
             model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
@@ -255,7 +266,7 @@ def load_network(folder: str | Path) -> PreTrainedModel:
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
-                ignore_mismatched_sizes=True,
+                ignore_mismatched_sizes=True,  # so that they are reported below, not raised as a page of text
                 output_loading_info=True,
             )
     except READ_FAULTS as error:
@@ -266,7 +277,7 @@ def load_network(folder: str | Path) -> PreTrainedModel:
             "model.safetensors does not fit config.json",
             where=str(folder),
             expected=f"a weight {sorted(faults)[0]!r} of the size that config.json asks for",
-            remedy="Copy the bundle again from where it was whole, or train it again.",
+            remedy="Copy the bundle again from its source, or train it again.",
         )
     return cast(PreTrainedModel, model)
 
@@ -275,10 +286,14 @@ def load_network(folder: str | Path) -> PreTrainedModel:
 
 
 def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What the model's head reads, before any pooler: (batch, tokens) inputs -> (batch, width).
+    """Compute what a classifier's head reads, before any pooler. `extract_head(model)` turns it into logits.
 
-    inputs: input_ids, and attention_mask and token_type_ids where the batch has them. `head_of(model)` gives
-    the logits.
+    Args:
+        model: A classifier with any head.
+        inputs: input_ids, and attention_mask and token_type_ids where the batch has them; each (batch, tokens).
+
+    Returns:
+        (batch, width).
     """
     if isinstance(model, EncoderForTextClassification):
         return model.pooled(**inputs)
@@ -288,26 +303,29 @@ def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def features_width(model: nn.Module) -> int:
-    """Width of what `features` gives."""
+    """Return the width of what `features` computes."""
     whole: Any = model
     return pooled_width(whole.base_model.config.hidden_size, _pooling_of(whole))
 
 
 def reads_first_token(model: nn.Module) -> bool:
-    """Whether the model's head reads the first token's vector and no other."""
+    """Return True if the classifier's head reads the first token's vector and no other."""
     return _pooling_of(model) == "cls"
 
 
 def _pooling_of(model: Any) -> str:
-    own = isinstance(model, EncoderForTextClassification)
-    return str(model.config.pooling) if own else standard_pooling(model.config)
+    if isinstance(model, EncoderForTextClassification):
+        return str(model.config.pooling)
+    return standard_pooling(model.config)
 
 
 def extract_head(model: nn.Module) -> nn.Module:
-    """The model's head as a module of its own: features (rows, width) -> logits (rows, classes).
+    """Return a classifier's head as a module: features (rows, width) -> logits (rows, classes).
 
-    Its parameters are the model's own, so training it trains the model. Raises BaseModelError for a family
-    whose standard head reads something else than `features` gives.
+    Its parameters are the classifier's own, so training the head trains the classifier.
+
+    Raises:
+        BaseModelError: The family's standard head reads something other than what `features` computes.
     """
     if isinstance(model, EncoderForTextClassification):
         return model.head
@@ -317,14 +335,18 @@ def extract_head(model: nn.Module) -> nn.Module:
 
 
 def copy_head(model: PreTrainedModel) -> PreTrainedModel:
-    """The model under a copy of its head of ours: the two share their encoder."""
+    """Return a classifier with a copy of the head, which shares its encoder with `model`.
+
+    Args:
+        model: An EncoderForTextClassification.
+    """
     assert isinstance(model, EncoderForTextClassification)
     twin = copy.copy(model)
     twin._modules = dict(model._modules) | {"head": copy.deepcopy(model.head)}
     return twin
 
 
-_NOT_OF_FEATURES = frozenset(
+_FIELDS_WITHOUT_EFFECT = frozenset(
     (
         "_name_or_path",
         "architectures",
@@ -339,44 +361,89 @@ _NOT_OF_FEATURES = frozenset(
 
 
 def encoder_fingerprint(model: nn.Module) -> str:
-    """sha256 hex of what a model's features depend on besides pooling: the encoder's config and weights.
+    """Return the sha256, in hex, of what a model's features depend on besides pooling: config and weights.
 
-    A pooler is left out, as features are taken before it: a base has one fingerprint under every head.
+    A pooler is left out, since features are taken before it: a base has the same fingerprint under every head.
+
+    Args:
+        model: An encoder, or a model with one.
     """
     encoder: Any = getattr(model, "base_model", model)
-    config = {name: value for name, value in encoder.config.to_dict().items() if name not in _NOT_OF_FEATURES}
+    config = {name: value for name, value in encoder.config.to_dict().items() if name not in _FIELDS_WITHOUT_EFFECT}
     weights = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("pooler.")}
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in weights.items()}
     return fingerprint(config, encoder.config._attn_implementation, arrays)
 
 
 class StandardHead(nn.Module):
-    """The head of a `standard` model apart from its encoder."""
+    """The head of a `standard` classifier without its encoder. Its parameters are the classifier's own."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.shell = stub_encoder(model)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(rows, width) -> logits (rows, classes)."""
+        """Compute logits: (rows, width) -> (rows, classes)."""
         logits: Tensor = self.shell(inputs_embeds=features.unsqueeze(1)).logits
         return logits
 
 
 def _check_standard_head(model: Any, head: nn.Module) -> None:
-    """Run a probe both ways."""
+    """Raise BaseModelError if the head on features gives other logits than the whole model for a probe."""
     inputs = probe_inputs(model)
     reason = "other logits"
     with eval_mode(model), torch.no_grad():
         expected = model(**inputs).logits
         try:
-            apart = head(features(model, inputs))
-            if apart.shape == expected.shape and torch.allclose(apart, expected, rtol=1e-4, atol=1e-5):
+            alone = head(features(model, inputs))
+            if alone.shape == expected.shape and torch.allclose(alone, expected, rtol=1e-4, atol=1e-5):
                 return
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             reason = first_line(error)
     raise BaseModelError(
-        f"the standard head of model type {model.config.model_type!r} cannot be run apart from its encoder",
+        f"the standard head of model type {model.config.model_type!r} cannot run without its encoder",
+        expected="the logits of the whole model",
         got=reason,
-        remedy="Take way finetune with this head, or head linear or mlp with way frozen.",
+        remedy="Use --way finetune with this head, or --head linear or --head mlp with --way frozen.",
     )
+
+
+# The encoder stub
+
+
+def stub_encoder(model: Any) -> Any:
+    """Return a shallow copy of a model whose encoder returns the hidden states that it is given.
+
+    The copy's parameters are the model's own. Call it with `inputs_embeds`, last hidden states (rows, tokens, width),
+    in place of `input_ids`.
+
+    Args:
+        model: A transformers model of any head: classifier or masked LM.
+    """
+    shell = copy.copy(model)
+    parts = {model.base_model_prefix: _EncoderStub(model.base_model)}
+    shell._modules = {name: parts.get(name, part) for name, part in model._modules.items()}
+    return shell
+
+
+class _EncoderStub(nn.Module):
+    """Takes the place of an encoder: returns the states that it is given, and runs the pooler on them."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.pooler = getattr(encoder, "pooler", None)
+        activation = family_of(encoder.config.model_type).pooler_activation
+        self.activation = None if activation is None else getattr(encoder, activation)
+        # some heads read the embedding table; unregistered, since it is the encoder's
+        object.__setattr__(self, "embeddings", getattr(encoder, "embeddings", None))
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
+        """Return the states (rows, tokens, width), and the pooler's output where there is a pooler."""
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
+
+    def _pool(self, hidden: Tensor) -> Tensor | None:
+        if self.pooler is None:
+            return None
+        pooled: Tensor
+        pooled = self.pooler(hidden) if self.activation is None else self.activation(self.pooler(hidden[:, 0]))
+        return pooled
