@@ -1,9 +1,9 @@
-"""fullbake.comparison.compare: ."""
+"""The workspace, and whole comparisons of a few dozen rows on small bases."""
 
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,36 @@ from helpers.rows import dataset, make_rows, write_csv
 
 from fullbake import Classifier, Recipe, compare
 from fullbake.classifier.predict import read_as_trained
-from fullbake.comparison import compare as compare_module
-from fullbake.comparison import runner
-from fullbake.comparison.compare import WORKSPACE_FILE, Speed, open_workspace
-from fullbake.comparison.trial import train_trial
+from fullbake.comparison.compare import WORKSPACE_FILE, open_workspace
+from fullbake.comparison.forecast import Speed
+from fullbake.comparison.runner import ComparisonFunctions
+from fullbake.comparison.trial import TrialPredictions, TrialResult, failed_trial, score_trial, train_trial
 from fullbake.core.errors import DataError, DivergenceFault, OutputError, RecipeError
-from fullbake.data.splits import Parts, divide
+from fullbake.data.splits import Part, Parts, divide
+from fullbake.training.job import Job
 
 IDENTITY: dict[str, Any] = {"data": "a" * 64, "folds": None, "recipes": {"finetune": {"epochs": 3}}}
 
 
 def enter(folder: Path, *, restart: bool = False, **given: Any) -> dict[str, Any]:
-    """Go in and out; what the folder then says of itself."""
+    """Open and close the workspace. Return the content of its WORKSPACE_FILE."""
     with open_workspace(folder, IDENTITY | given, restart=restart):
         pass
     found: dict[str, Any] = json.loads((folder / WORKSPACE_FILE).read_text())
     return found
 
 
-def test_a_new_folder_says_what_it_is_of(tmp_path: Path) -> None:
+def test_new_workspace_states_its_comparison(tmp_path: Path) -> None:
     assert enter(tmp_path / "deep" / "out") == IDENTITY
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"], "no lock is left"
 
 
-def test_the_same_comparison_may_go_on_and_recipes_grow(tmp_path: Path) -> None:
+def test_same_comparison_continues_and_recipes_may_be_added(tmp_path: Path) -> None:
     enter(tmp_path / "out")
     more = {"tfidf": {"x": 1}}
     assert enter(tmp_path / "out", recipes=more)["recipes"] == IDENTITY["recipes"] | more
     both = enter(tmp_path / "out", recipes=IDENTITY["recipes"])["recipes"]
-    assert both == IDENTITY["recipes"] | more, "what is left out of one call is not forgotten"
+    assert both == IDENTITY["recipes"] | more, "recipes of earlier calls stay"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_the_same_comparison_may_go_on_and_recipes_grow(tmp_path: Path) -> None:
         ({"recipes": {"finetune": {"epochs": 4}}}, r"recipes\.finetune\.epochs: 3 there, 4 now"),
     ],
 )
-def test_something_else_is_refused_and_left_alone(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+def test_another_comparison_is_refused_and_unchanged(tmp_path: Path, given: dict[str, Any], words: str) -> None:
     enter(tmp_path / "out")
     (tmp_path / "out" / "cells").mkdir()
     with pytest.raises(OutputError, match=f"{words}(?s:.*)--restart"):
@@ -64,15 +65,15 @@ def test_something_else_is_refused_and_left_alone(tmp_path: Path, given: dict[st
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]"])
-def test_an_unreadable_account_is_another_comparison(tmp_path: Path, damage: str) -> None:
+def test_unreadable_workspace_file_counts_as_another_comparison(tmp_path: Path, damage: str) -> None:
     enter(tmp_path / "out")
     (tmp_path / "out" / WORKSPACE_FILE).write_text(damage)
-    with pytest.raises(OutputError, match="a comparison of something else"):
+    with pytest.raises(OutputError, match="the folder holds another comparison"):
         enter(tmp_path / "out")
     assert enter(tmp_path / "out", restart=True) == IDENTITY
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_second_process_is_refused(tmp_path: Path) -> None:
     with open_workspace(tmp_path / "out", IDENTITY, restart=False):
         other = FileLock(tmp_path / ".out.lock")
         assert other.lock_file
@@ -81,7 +82,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     enter(tmp_path / "out")
 
 
-def test_the_lock_goes_whatever_happens(tmp_path: Path) -> None:
+def test_lock_is_released_after_an_interrupt(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), open_workspace(tmp_path / "out", IDENTITY, restart=False):
         raise KeyboardInterrupt
     assert enter(tmp_path / "out") == IDENTITY
@@ -94,7 +95,7 @@ NAMES = ("frozen-linear", "frozen-mlp", "majority")
 
 
 def run(base: Path, folder: Path, names: tuple[str | Path, ...] = NAMES, **given: Any) -> dict[str, Any]:
-    """A small comparison of `make_rows()`, its caches and `out` in `folder`."""
+    """Run a small comparison on `make_rows()`, with its caches and `out` in `folder`."""
     source = folder / "rows-0.csv"
     if not source.exists():
         dataset(folder, 80)
@@ -104,24 +105,24 @@ def run(base: Path, folder: Path, names: tuple[str | Path, ...] = NAMES, **given
 
 @pytest.fixture(scope="module")
 def done(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A finished comparison: (its folder's parent, the leaderboard). Copy it before changing it."""
+    """A finished comparison: (parent of its folder, leaderboard). Copy the folder before changing it."""
     folder = tmp_path_factory.mktemp("comparison")
     return folder, run(bases("bert"), folder)
 
 
-def copied(done: tuple[Path, dict[str, Any]], folder: Path) -> Path:
+def copy_to(folder: Path, done: tuple[Path, dict[str, Any]]) -> Path:
     shutil.copytree(done[0], folder, dirs_exist_ok=True)
     return folder
 
 
 def without_time(board: dict[str, Any]) -> dict[str, Any]:
-    """A leaderboard without what differs from one run to the next though nothing else does."""
-    kept = json.loads(json.dumps(board))
-    kept.pop("seconds"), kept.pop("date")
-    return kept
+    """Return a leaderboard without the entries that differ between two equal runs."""
+    copy = json.loads(json.dumps(board))
+    copy.pop("seconds"), copy.pop("date")
+    return copy
 
 
-def test_the_folder_holds_all_that_is_promised(done: tuple[Path, dict[str, Any]]) -> None:
+def test_folder_holds_every_promised_file(done: tuple[Path, dict[str, Any]]) -> None:
     out = done[0] / "out"
     assert {path.name for path in out.iterdir()} == {
         "best",
@@ -135,7 +136,7 @@ def test_the_folder_holds_all_that_is_promised(done: tuple[Path, dict[str, Any]]
     assert not list(out.glob("cells/**/weights"))
 
 
-def test_the_board_has_every_recipe_with_scores_and_costs(done: tuple[Path, dict[str, Any]]) -> None:
+def test_leaderboard_has_scores_and_costs_of_every_recipe(done: tuple[Path, dict[str, Any]]) -> None:
     board = done[1]
     recipes = {entry["name"]: entry for entry in board["recipes"]}
     assert list(recipes) == list(NAMES)
@@ -157,15 +158,15 @@ def test_the_board_has_every_recipe_with_scores_and_costs(done: tuple[Path, dict
     assert len({json.dumps(row["predictions"]) for row in board["disagreements"]}) >= 1
 
 
-def test_validation_chose_the_rate_by_its_mean_over_seeds(done: tuple[Path, dict[str, Any]]) -> None:
+def test_validation_chooses_the_rate_by_its_mean_over_seeds(done: tuple[Path, dict[str, Any]]) -> None:
     (entry,) = (entry for entry in done[1]["recipes"] if entry["name"] == "frozen-mlp")
     means = {rate["rate"]: np.mean(rate["validation"]) for rate in entry["rates"]}
     assert entry["rate"] == max(means, key=lambda rate: means[rate])
     scored = {path.parent.parent.name for path in (done[0] / "out" / "cells" / "frozen-mlp").glob("*/*/scored")}
-    assert scored == {f"{entry['rate']:g}"}, "only what was chosen is scored on test"
+    assert scored == {f"{entry['rate']:g}"}, "only the chosen rate is scored on test"
 
 
-def test_the_best_classifier_predicts_and_its_card_has_the_test_scores(done: tuple[Path, dict[str, Any]]) -> None:
+def test_best_classifier_predicts_and_records_its_test_scores(done: tuple[Path, dict[str, Any]]) -> None:
     folder, board = done
     classifier = Classifier.load(folder / "out" / "best")
     entry = next(entry for entry in board["recipes"] if entry["name"] == board["verdict"]["recommended"])
@@ -174,42 +175,39 @@ def test_the_best_classifier_predicts_and_its_card_has_the_test_scores(done: tup
     rows = test.test.source.take(test.test.indices)
     labels = np.array(rows.label_names)[rows.labels]
     right = float((classifier.predict(rows.texts) == labels).mean())
-    told = classifier.record.facts["metrics"]["test"]["overall"]["accuracy"]["value"]
-    assert right == pytest.approx(told)
-    assert any(score == pytest.approx(told) for score in entry["test"]["accuracy"]["seeds"])
+    recorded = classifier.record.facts["metrics"]["test"]["overall"]["accuracy"]["value"]
+    assert right == pytest.approx(recorded)
+    assert any(score == pytest.approx(recorded) for score in entry["test"]["accuracy"]["seeds"])
 
 
-def test_the_same_command_again_trains_nothing(
-    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_same_command_again_trains_nothing(bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder = copy_to(tmp_path, done)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a finished trial was run again")
+
+    functions = ComparisonFunctions(train=refuse, score=refuse, train_baseline=refuse, score_baseline=refuse)
+    assert without_time(run(bases("bert"), folder, functions=functions)) == without_time(done[1])
+
+
+def test_stopped_comparison_continues_and_gives_the_same_results(
+    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    folder = copied(done, tmp_path)
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a finished cell was made again")
-
-    for name in ("train_cell", "train_baseline", "score_cell", "score_baseline"):
-        monkeypatch.setattr(runner, name, refuse)
-    assert without_time(run(bases("bert"), folder)) == without_time(done[1])
-
-
-def test_it_goes_on_where_it_stopped_and_ends_the_same(
-    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped before each of the cells in turn; what had been finished is not made again."""
+    """It is stopped twice; finished trials are not run again."""
     trained: list[str] = []
 
-    def stop_at_third(job: Any, rate: Any) -> Any:
+    def stop_twice(job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         if len(trained) in (1, 3):
             trained.append("stopped")
             raise KeyboardInterrupt
         trained.append(f"{rate}")
         return train_trial(job, rate)
 
-    monkeypatch.setattr(runner, "train_trial", stop_at_third)
+    functions = ComparisonFunctions(train=stop_twice)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(bases("bert"), tmp_path)
-    board = run(bases("bert"), tmp_path)
+            run(bases("bert"), tmp_path, functions=functions)
+    board = run(bases("bert"), tmp_path, functions=functions)
     assert trained.count("stopped") == 2
     assert len(trained) == 5 + 2
     costs = ("cost", "histories")
@@ -219,10 +217,10 @@ def test_it_goes_on_where_it_stopped_and_ends_the_same(
         }
 
 
-def test_more_seeds_and_recipes_add_to_a_folder(
+def test_seeds_and_recipes_can_be_added_to_a_folder(
     bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    board = run(bases("bert"), copied(done, tmp_path), (*NAMES, "frozen-standard"), seeds=3)
+    board = run(bases("bert"), copy_to(tmp_path, done), (*NAMES, "frozen-standard"), seeds=3)
     before = {entry["name"]: entry for entry in done[1]["recipes"]}
     now = {entry["name"]: entry for entry in board["recipes"]}
     assert now["frozen-standard"]["status"] == "done"
@@ -230,35 +228,27 @@ def test_more_seeds_and_recipes_add_to_a_folder(
         assert rate["validation"][:2] == same["validation"]
 
 
-def test_what_selects_and_trains_is_never_given_test(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Held by construction: every call gets parts without test, and the order is choose, then score."""
-    events: list[str] = []
-    real_choose, real_score = runner.choose_rate, runner.score_trial
+def test_training_and_selection_never_see_the_test_part(bases: Bases, tmp_path: Path) -> None:
+    """Every training gets parts without test; test is scored after the last training, at the chosen rate alone."""
+    trained: list[float | None] = []
+    scored: list[tuple[float, ...]] = []
 
-    def spy_train(job: Any, rate: Any) -> Any:
+    def train(job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         assert job.parts.test is None
+        assert not scored, "the choice is made before any test row is scored"
+        trained.append(rate)
         return train_trial(job, rate)
 
-    def spy_choose(values: Any) -> Any:
-        assert all(value is None or isinstance(value, float) for found in values.values() for value in found)
-        events.append("choose")
-        return real_choose(values)
+    def score(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> TrialPredictions:
+        scored.append(job.recipe.training.learning_rate)
+        return score_trial(job, test, weights)
 
-    def spy_score(*given: Any) -> Any:
-        events.append("score")
-        return real_score(*given)
-
-    monkeypatch.setattr(runner, "train_trial", spy_train)
-    monkeypatch.setattr(runner, "choose_rate", spy_choose)
-    monkeypatch.setattr(runner, "score_trial", spy_score)
-    run(bases("bert"), tmp_path, ("frozen-mlp",))
-    assert events[-2:] == ["score", "score"], "once for each seed, after the last choice"
-    assert events.count("score") == 2
+    board = run(bases("bert"), tmp_path, ("frozen-mlp",), functions=ComparisonFunctions(train=train, score=score))
+    assert trained == [1e-2, 1e-2, 1e-3, 1e-3]
+    assert scored == [(board["recipes"][0]["rate"],)] * 2, "once for each seed"
 
 
-def test_other_test_rows_change_no_choice(bases: Bases, tmp_path: Path) -> None:
+def test_other_test_rows_do_not_change_the_validation_scores(bases: Bases, tmp_path: Path) -> None:
     rows = make_rows(80)
     write_csv(tmp_path / "train.csv", rows)
     boards = []
@@ -279,7 +269,7 @@ def test_other_test_rows_change_no_choice(bases: Bases, tmp_path: Path) -> None:
     assert one["data"]["fingerprint"] != other["data"]["fingerprint"]
 
 
-def test_folds_test_every_row_once(bases: Bases, tmp_path: Path) -> None:
+def test_with_folds_every_row_is_test_once(bases: Bases, tmp_path: Path) -> None:
     board = run(bases("bert"), tmp_path, ("frozen-linear", "tfidf"), folds=3)
     assert board["data"]["test"] == 80
     assert board["data"]["folds"] == 3
@@ -288,22 +278,20 @@ def test_folds_test_every_row_once(bases: Bases, tmp_path: Path) -> None:
     assert "frozen-linear/fold-3/only/0" in board["recipes"][0]["cells"]
 
 
-def test_further_pretraining_sees_the_training_part_of_each_fold(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_further_pretraining_gets_the_training_part_of_each_fold(bases: Bases, tmp_path: Path) -> None:
     seen: list[Parts] = []
 
-    def stage(job: Any) -> Any:
+    def further_pretrain(job: Job) -> Job:
         seen.append(job.parts)
         return job
 
-    monkeypatch.setattr(runner, "with_further_pretraining", stage)
     run(
         bases("bert"),
         tmp_path,
         ("further-frozen-linear",),
         folds=2,
         further_pretraining="objective=mlm;steps=2",
+        functions=ComparisonFunctions(further_pretrain=further_pretrain),
     )
     fingerprints = {parts.train.fingerprint() for parts in seen}
     assert len(fingerprints) == 2
@@ -312,18 +300,17 @@ def test_further_pretraining_sees_the_training_part_of_each_fold(
         assert not set(parts.train.rows.tolist()) & set(parts.test.rows.tolist())
 
 
-def test_a_failed_recipe_is_a_result(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_failed_recipe_is_reported_and_the_others_are_compared(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def diverge(job: Any, rate: float | None) -> Any:
+    def diverge(job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         if rate is not None:
             error = DivergenceFault("the training loss is no longer a finite number")
-            return runner.failed_trial(error.what, job.recipe.training.seed), {}
+            return failed_trial(error.what, job.recipe.training.seed), {}
         return train_trial(job, rate)
 
-    monkeypatch.setattr(runner, "train_trial", diverge)
     with caplog.at_level(logging.WARNING, "fullbake"):
-        board = run(bases("bert"), tmp_path)
+        board = run(bases("bert"), tmp_path, functions=ComparisonFunctions(train=diverge))
     (entry,) = (entry for entry in board["recipes"] if entry["name"] == "frozen-mlp")
     assert (entry["status"], entry["reason"]) == ("failed", "the training loss is no longer a finite number")
     assert "frozen-mlp failed" in caplog.text
@@ -331,14 +318,14 @@ def test_a_failed_recipe_is_a_result(
     assert "frozen-mlp" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
-def test_max_rows_takes_each_class_its_share_and_is_stamped(bases: Bases, tmp_path: Path) -> None:
+def test_max_rows_is_stated_in_the_leaderboard(bases: Bases, tmp_path: Path) -> None:
     board = run(bases("bert"), tmp_path, ("frozen-linear", "tfidf"), max_rows=48)
     assert board["data"]["rows"] == 48
     assert board["data"]["max_rows"] == 48
     assert any("48 rows" in stamp for stamp in board["stamps"])
 
 
-def test_another_metric_decides(bases: Bases, tmp_path: Path) -> None:
+def test_metric_can_be_chosen(bases: Bases, tmp_path: Path) -> None:
     board = run(bases("bert"), tmp_path, ("frozen-linear", "tfidf"), metric="neg_log_loss")
     assert board["metric"] == "neg_log_loss"
     for entry in board["recipes"]:
@@ -347,7 +334,7 @@ def test_another_metric_decides(bases: Bases, tmp_path: Path) -> None:
         assert figure["mean"] == pytest.approx(-entry["test"]["log_loss"]["mean"])
 
 
-def test_many_labels_a_row(bases: Bases, tmp_path: Path) -> None:
+def test_several_labels_a_row(bases: Bases, tmp_path: Path) -> None:
     rows = [(text, str(int(label == "food")), str(int(label != "game"))) for text, label in make_rows(80)]
     write_csv(tmp_path / "marks.csv", rows, ("text", "food", "other"))
     settings = {"out": tmp_path / "out", "cache_dir": tmp_path / "cache", "base": str(bases("bert"))}
@@ -363,10 +350,16 @@ def test_many_labels_a_row(bases: Bases, tmp_path: Path) -> None:
     assert [entry["label"] for entry in board["recipes"][0]["recall"]] == ["food", "other"]
 
 
-def test_a_budget_leaves_out_what_does_not_fit(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a base that is said to train a row in a second, fine-tuning does not fit, and the page says so."""
-    monkeypatch.setattr(compare_module, "measure_speed", lambda _: Speed(train=1.0, infer=1000.0))
-    board = run(bases("bert"), tmp_path, ("finetune", "frozen-linear", "tfidf"), budget="1m")
+def base_with_speed(train: float, infer: float) -> ComparisonFunctions:
+    """The real functions, but with that speed (rows per second) in place of a measured one."""
+    return ComparisonFunctions(measure_speed=lambda _: Speed(train=train, infer=infer))
+
+
+def test_budget_leaves_out_recipes_that_do_not_fit(bases: Bases, tmp_path: Path) -> None:
+    """At one second a row, fine-tuning does not fit into a minute."""
+    functions = base_with_speed(train=1.0, infer=1000.0)
+    names = ("finetune", "frozen-linear", "tfidf")
+    board = run(bases("bert"), tmp_path, names, budget="1m", functions=functions)
     entry = board["recipes"][0]
     assert entry["status"] == "left_out"
     assert "budget" in entry["reason"]
@@ -375,33 +368,34 @@ def test_a_budget_leaves_out_what_does_not_fit(bases: Bases, tmp_path: Path, mon
     assert {other["status"] for other in board["recipes"][1:]} == {"done"}
 
 
-def test_a_shortened_stage_is_forecast_at_its_shortened_length(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A hundred epochs would take a minute and more; the ten that the design leaves fit, and are run."""
-    monkeypatch.setattr(compare_module, "measure_speed", lambda _: Speed(train=100.0, infer=1000.0))
-    stage = "objective=mlm;epochs=100;batch_size=16"
-    board = run(bases("bert"), tmp_path, ("further-frozen-linear", "tfidf"), budget="40s", further_pretraining=stage)
+def test_shortened_further_pretraining_is_forecast_at_its_shortened_length(bases: Bases, tmp_path: Path) -> None:
+    """A hundred epochs would take more than a minute; the ten that the design keeps fit, and run."""
+    board = run(
+        bases("bert"),
+        tmp_path,
+        ("further-frozen-linear", "tfidf"),
+        budget="40s",
+        further_pretraining="objective=mlm;epochs=100;batch_size=16",
+        functions=base_with_speed(train=100.0, infer=1000.0),
+    )
     assert [entry["status"] for entry in board["recipes"]] == ["done", "done"]
     assert board["design"]["left_out"][0] == "further pretraining: 10% of its own length"
-    assert not any("the time was needed" in line for line in board["design"]["left_out"])
+    assert not any("no time was left in the budget" in line for line in board["design"]["left_out"])
 
 
-def test_a_budget_too_short_for_anything_is_refused(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compare_module, "measure_speed", lambda _: Speed(train=1.0, infer=0.5))
+def test_budget_too_short_for_any_design_is_refused(bases: Bases, tmp_path: Path) -> None:
+    functions = base_with_speed(train=1.0, infer=0.5)
     with pytest.raises(RecipeError, match=r"too short(?s:.*)--max-rows"):
-        run(bases("bert"), tmp_path, ("finetune", "frozen-linear"), budget="30s")
+        run(bases("bert"), tmp_path, ("finetune", "frozen-linear"), budget="30s", functions=functions)
 
 
 # Bad input
 
 
-def test_another_comparison_in_the_folder_is_refused(
+def test_folder_with_other_data_recipes_or_versions_is_refused(
     bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    folder = copied(done, tmp_path)
+    folder = copy_to(tmp_path, done)
     with pytest.raises(OutputError, match=r"max_rows: None there, 40 now(?s:.*)--restart"):
         run(bases("bert"), folder, max_rows=40)
     with pytest.raises(OutputError, match=r"recipes.frozen-mlp.training.epochs: 2 there, 3 now"):
@@ -415,7 +409,7 @@ def test_another_comparison_in_the_folder_is_refused(
     assert board["data"]["rows"] == 40
 
 
-def test_a_folder_of_something_else_is_never_emptied(bases: Bases, tmp_path: Path) -> None:
+def test_folder_with_other_files_is_never_emptied(bases: Bases, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     for restart in (False, True):
@@ -429,20 +423,22 @@ def test_a_folder_of_something_else_is_never_emptied(bases: Bases, tmp_path: Pat
     [
         ({"seeds": 0}, "seeds is too small"),
         ({"folds": 1}, "folds is too small"),
-        ({"budget": "soon"}, "the budget is no time"),
+        ({"budget": "soon"}, "the budget is not a duration"),
         ({"metric": "f1_samples"}, "no meaning for single_label_classification"),
         ({"metric": "f1_makro"}, "f1_macro"),
         ({"truncation": "auto"}, "truncation auto"),
         ({"names": ("frozen-linaer",)}, "Did you mean 'frozen-linear'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(bases: Bases, tmp_path: Path, given: dict[str, Any], words: str) -> None:
+def test_wrong_options_are_refused_before_anything_is_written(
+    bases: Bases, tmp_path: Path, given: dict[str, Any], words: str
+) -> None:
     with pytest.raises(RecipeError, match=words):
         run(bases("bert"), tmp_path, **given)
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_rows_for_folds_or_parts(bases: Bases, tmp_path: Path) -> None:
+def test_too_few_rows_for_folds_or_parts_are_refused(bases: Bases, tmp_path: Path) -> None:
     dataset(tmp_path, 9)
     with pytest.raises(DataError, match=r"too few rows for 4 folds(?s:.*)--folds 3"):
         run(bases("bert"), tmp_path, folds=4)

@@ -1,7 +1,5 @@
-"""fullbake.comparison.leaderboard: The comparison's own rounds are played in test_comparison.py; here stand-ins say when what is read; Whole comparisons are concluded in test_comparison.py; here is what a small one cannot show: where costs come from,
-and what is told of whoever ran it."""
+"""What a small comparison cannot show: where costs come from, when forgetting is measured, and what the page omits."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,215 +8,227 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fullbake.comparison import leaderboard
 from fullbake.comparison.design import Design, Trial, read_candidates
 from fullbake.comparison.leaderboard import (
     PROBE_OPENING_SECONDS,
     PROBE_SECONDS,
     FinishedComparison,
     ForgettingMeasurement,
+    command_line,
+    describe_collapses,
+    describe_cost,
+    describe_design,
+    describe_rates,
+    describe_restarts,
+    reason_left_out,
 )
 from fullbake.comparison.runner import ArtifactStore, CandidateResult
-from fullbake.comparison.trial import TestLogits, TrialResult
+from fullbake.comparison.trial import TrialPredictions, TrialResult
 from fullbake.core.errors import BaseModelError
+
+# Forgetting
 
 NAMES = ("finetune", "further-frozen-mlp", "frozen-mlp", "majority")
 
 
-class Rounds:
-    """What Forgetting asks of rounds that are over."""
-
-    def __init__(self, cells: ArtifactStore) -> None:
-        self.setting, self.gone = SimpleNamespace(cells=cells), list[str]()
-
-    def identity(self, cell: Any) -> str:
-        return f"{cell.id} of these rows"
-
-    def seeded(self, _: Any, outcome: TrialResult) -> Any:
-        return SimpleNamespace(recipe=SimpleNamespace(base="demo"), cache_dir=None, seed=outcome.seed)
-
-    def weights(self, cell: Any) -> str:
-        return str(cell.seed)
-
-
 class Probe:
-    """Reads from an encoder what it is called."""
+    """Scores an encoder by the text that stands for it."""
 
     head = SimpleNamespace(model=SimpleNamespace(base_model="untouched"))
 
-    def read(self, encoder: str) -> dict[str, str]:
+    def measure(self, encoder: str) -> dict[str, str]:
         return {"mlm_loss": encoder}
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The bases whose probes were opened."""
-    bases: list[str] = []
-    monkeypatch.setattr(leaderboard, "open_probe", lambda base, cache_dir: bases.append(base) or Probe())
-    monkeypatch.setattr(
-        leaderboard, "restore_network", lambda job, weights: f"seed {job.seed} with weights of {weights}"
-    )
-    return bases
+class FinishedRunner:
+    """As much of a runner as the measurement of forgetting uses. opened: the bases whose probes were opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = SimpleNamespace(store=ArtifactStore(folder))
+        self.functions = SimpleNamespace(open_probe=self._open_probe, restore=self._restore)
+        self.left_out: list[str] = []
+        self.opened: list[str] = []
+
+    def _open_probe(self, base: str, cache_dir: None) -> Probe:
+        self.opened.append(base)
+        return Probe()
+
+    def _restore(self, job: Any, weights: str) -> str:
+        return f"seed {job.seed} with weights of {weights}"
+
+    def identity(self, trial: Trial) -> str:
+        return f"{trial.id} of these rows"
+
+    def trained_job(self, _: Trial, result: TrialResult) -> Any:
+        return SimpleNamespace(recipe=SimpleNamespace(base="demo"), cache_dir=None, seed=result.seed)
+
+    def weights(self, trial: Trial) -> str:
+        return str(trial.seed)
 
 
-def results() -> dict[str, CandidateResult]:
-    """Two seeds of each recipe, of which validation likes the second."""
-    played = {}
-    for entrant in read_candidates(NAMES, base="demo"):
-        result = CandidateResult(entrant, chosen={None: None})
+def measurement(runner: FinishedRunner, *seconds_left: float) -> ForgettingMeasurement:
+    """A measurement with that much time left before each recipe; with all time if none is given."""
+    left = iter(seconds_left)
+    return ForgettingMeasurement(runner, lambda: next(left) if seconds_left else float("inf"))  # type: ignore[arg-type]
+
+
+def two_seeds_each() -> dict[str, CandidateResult]:
+    """Results of each recipe with two seeds; the second is better on validation."""
+    results = {}
+    for candidate in read_candidates(NAMES, base="demo"):
+        result = CandidateResult(candidate, chosen_rates={None: None})
         for seed, value in ((0, -0.5), (1, 0.0)):
-            cell = leaderboard.Trial(entrant.name, None, seed, None)
-            result.outcomes[cell] = TrialResult(value, None, np.zeros((1, 2), np.float32), seed)
-            result.scores[cell] = None  # type: ignore[assignment]  # that it is there says that it was scored
-        played[entrant.name] = result
-    return played
+            trial = Trial(candidate.name, None, seed)
+            result.trials[trial] = TrialResult(value, None, LOGITS, seed)
+            result.predictions[trial] = TrialPredictions(LOGITS, 1.0)
+        results[candidate.name] = result
+    return results
 
 
-def test_every_changed_encoder_is_read_and_its_base_once(tmp_path: Path, opened: list[str]) -> None:
-    measured = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
-    found = {name: measured.of(result) for name, result in results().items()}
-    read = {"before": {"mlm_loss": "untouched"}, "after": {"mlm_loss": "seed 1 with weights of 1"}}
-    assert found == {"finetune": read, "further-frozen-mlp": read, "frozen-mlp": None, "majority": None}
-    assert opened == ["demo"]
+def test_every_changed_encoder_is_measured_and_its_base_once(tmp_path: Path) -> None:
+    runner = FinishedRunner(tmp_path)
+    measured = measurement(runner)
+    found = {name: measured.measure(result) for name, result in two_seeds_each().items()}
+    scores = {"before": {"mlm_loss": "untouched"}, "after": {"mlm_loss": "seed 1 with weights of 1"}}
+    assert found == {"finetune": scores, "further-frozen-mlp": scores, "frozen-mlp": None, "majority": None}
+    assert runner.opened == ["demo"]
 
 
-def test_what_was_read_is_kept(tmp_path: Path, opened: list[str]) -> None:
-    result = results()["finetune"]
-    first = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: float("inf")).of(result)  # type: ignore[arg-type]
-    again = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: 0.0).of(result)  # type: ignore[arg-type]
-    assert first == again
-    assert opened == ["demo"]
+def test_measured_forgetting_is_stored(tmp_path: Path) -> None:
+    first, second = FinishedRunner(tmp_path), FinishedRunner(tmp_path)
+    result = two_seeds_each()["finetune"]
+    assert measurement(first).measure(result) == measurement(second, 0.0).measure(result)
+    assert (first.opened, second.opened) == (["demo"], [])
 
 
-def test_time_decides_and_an_open_probe_takes_less(tmp_path: Path, opened: list[str]) -> None:
-    left = iter([PROBE_OPENING_SECONDS - 1, PROBE_OPENING_SECONDS, PROBE_SECONDS - 1, PROBE_SECONDS])
-    rounds, played = Rounds(ArtifactStore(tmp_path)), results()
-    measured = ForgettingMeasurement(rounds, lambda: next(left))  # type: ignore[arg-type]
-    assert measured.of(played["finetune"]) is None
-    assert rounds.gone == ["forgetting by finetune: no time was left to measure it"]
-    assert measured.of(played["finetune"]) is not None
-    assert measured.of(played["further-frozen-mlp"]) is None
-    assert measured.of(played["further-frozen-mlp"]) is not None
-    assert len(rounds.gone) == 2
+def test_forgetting_is_measured_if_time_is_left_and_an_open_probe_needs_less(tmp_path: Path) -> None:
+    runner, results = FinishedRunner(tmp_path), two_seeds_each()
+    measured = measurement(runner, PROBE_OPENING_SECONDS - 1, PROBE_OPENING_SECONDS, PROBE_SECONDS - 1, PROBE_SECONDS)
+    assert measured.measure(results["finetune"]) is None
+    assert runner.left_out == ["forgetting by finetune: no time was left to measure it"]
+    assert measured.measure(results["finetune"]) is not None
+    assert measured.measure(results["further-frozen-mlp"]) is None
+    assert measured.measure(results["further-frozen-mlp"]) is not None
+    assert len(runner.left_out) == 2
 
 
-def test_a_base_that_cannot_be_probed_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_base_that_cannot_be_probed_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise BaseModelError("its tokenizer has no mask token")
 
-    monkeypatch.setattr(leaderboard, "open_probe", refuse)
-    measured = ForgettingMeasurement(Rounds(ArtifactStore(tmp_path)), lambda: float("inf"))  # type: ignore[arg-type]
-    assert measured.of(results()["finetune"]) is None
+    runner = FinishedRunner(tmp_path)
+    runner.functions.open_probe = refuse
+    assert measurement(runner).measure(two_seeds_each()["finetune"]) is None
     assert "what finetune forgot could not be measured: its tokenizer has no mask token" in caplog.text
 
+
+# The entry of a recipe
 
 LOGITS = np.zeros((2, 2), np.float32)
 
 
-def played(name: str, *, stage_seconds: float = 0.0) -> CandidateResult:
-    """Two rates and two seeds of a recipe: 10 s and 30 s of training at the chosen rate, 100 s at the other; 50 rows a
-    second."""
-    (entrant,) = read_candidates([name], base="demo")
-    result = CandidateResult(entrant, chosen={None: 1e-2})
+def result_of(name: str, *, stage_seconds: float = 0.0) -> CandidateResult:
+    """Two rates and two seeds of a recipe: 10 s and 30 s of training at the chosen rate, 100 s each at the other; 50
+    rows per second."""
+    (candidate,) = read_candidates([name], base="demo")
+    result = CandidateResult(candidate, chosen_rates={None: 1e-2})
     for rate, seed, seconds in ((1e-2, 0, 10.0), (1e-2, 1, 30.0), (1e-3, 0, 100.0), (1e-3, 1, 100.0)):
-        cell = Trial(name, rate, seed)
+        trial = Trial(name, rate, seed)
         memory = 1_000 * (seed + 1)
-        result.outcomes[cell] = TrialResult(
+        result.trials[trial] = TrialResult(
             0.5, None, LOGITS, seed, seconds=seconds, memory=memory, parameters=7, size=9, stage_seconds=stage_seconds
         )
         if rate == 1e-2:
-            result.scores[cell] = TestLogits(LOGITS, 50.0)
+            result.predictions[trial] = TrialPredictions(LOGITS, 50.0)
     return result
 
 
 def cost(result: CandidateResult) -> dict[str, Any]:
-    """Its entry, with 80 training and 20 validation rows."""
-    ending: Any = SimpleNamespace(parts=SimpleNamespace(train=range(80), chooser=range(20)))
-    return leaderboard._cost(ending, result)
+    """The cost with 80 training and 20 validation rows."""
+    parts: Any = SimpleNamespace(train=range(80), selection_part=range(20))
+    return describe_cost(parts, result)
 
 
-def change(result: CandidateResult, cell: Trial, **fields: Any) -> None:
-    result.outcomes[cell] = replace(result.outcomes[cell], **fields)
+def change(result: CandidateResult, trial: Trial, **fields: Any) -> None:
+    result.trials[trial] = replace(result.trials[trial], **fields)
 
 
-def test_the_price_of_one_classifier_is_one_seed_at_the_chosen_rate() -> None:
-    found = cost(played("finetune"))
+def test_cost_is_the_mean_training_of_one_seed_at_the_chosen_rate() -> None:
+    found = cost(result_of("finetune"))
     assert found["train_seconds"] == 20.0
     assert found["search_seconds"] == 240.0
     assert (found["peak_memory_bytes"], found["trained_parameters"], found["bundle_bytes"]) == (2_000, 7, 9)
     assert found["rows_per_second"] == 50.0
 
 
-def test_features_are_paid_for_though_they_came_from_a_cache() -> None:
-    found = cost(played("frozen-mlp"))
+def test_cost_includes_features_even_if_they_came_from_the_cache() -> None:
+    found = cost(result_of("frozen-mlp"))
     assert found["train_seconds"] == 20.0 + 100 / 50
     assert found["search_seconds"] == 240.0 + 100 / 50
 
 
-def test_further_pretraining_is_part_of_the_price_once() -> None:
-    found = cost(played("further-frozen-mlp", stage_seconds=60.0))
+def test_cost_includes_further_pretraining_once() -> None:
+    found = cost(result_of("further-frozen-mlp", stage_seconds=60.0))
     assert found["train_seconds"] == 60.0 + 20.0 + 2.0
     assert found["search_seconds"] == 60.0 + 240.0 + 2.0
 
 
-def test_memory_that_could_not_be_measured_is_not_made_up() -> None:
-    result = played("finetune")
-    for cell in list(result.outcomes):
-        change(result, cell, memory=None)
+def test_unknown_memory_is_null() -> None:
+    result = result_of("finetune")
+    for trial in list(result.trials):
+        change(result, trial, memory=None)
     assert cost(result)["peak_memory_bytes"] is None
 
 
-def test_a_collapsed_or_restarted_cell_is_named() -> None:
-    result = played("finetune")
-    bad, again = list(result.outcomes)[:2]
+def test_collapsed_and_restarted_trials_are_listed() -> None:
+    result = result_of("finetune")
+    bad, again = list(result.trials)[:2]
     change(result, bad, reason="collapsed: one class")
     change(result, again, restarts=["one class; started again with seed 1001"])
-    assert leaderboard._collapses(result) == [{"cell": bad.id, "reason": "collapsed: one class"}]
-    assert leaderboard._restarts(result) == [{"cell": again.id, "reason": "one class; started again with seed 1001"}]
+    assert describe_collapses(result) == [{"cell": bad.id, "reason": "collapsed: one class"}]
+    assert describe_restarts(result) == [{"cell": again.id, "reason": "one class; started again with seed 1001"}]
 
 
-def test_rates_stand_from_high_to_low_with_failed_seeds_left_out_of_the_mean() -> None:
-    result = played("finetune")
+def test_rates_are_listed_from_high_to_low_and_failed_seeds_do_not_count_in_the_mean() -> None:
+    result = result_of("finetune")
     change(result, Trial("finetune", 1e-3, 1), value=None)
-    assert leaderboard._rates(result) == [
+    assert describe_rates(result) == [
         {"rate": 1e-2, "validation": [0.5, 0.5], "mean": 0.5},
         {"rate": 1e-3, "validation": [0.5, None], "mean": 0.5},
     ]
 
 
+# Facts
+
+
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "expected"),
     [
         (["/opt/bin/fullbake", "compare", "/home/me/secret/rows.csv"], "fullbake compare rows.csv"),
         (["fullbake", "compare", "rows.csv", "--text", "the text"], 'fullbake compare rows.csv --text "the text"'),
         (["/usr/bin/pytest", "tests"], "fullbake.compare(...)"),
     ],
 )
-def test_the_command_is_told_without_folders(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", words)
-    assert leaderboard._command() == told
+def test_command_is_shown_without_folders(arguments: list[str], expected: str) -> None:
+    assert command_line(arguments) == expected
 
 
-def test_what_was_planned_less_and_what_was_dropped_on_the_way_is_told_once(tmp_path: Path) -> None:
-    result = played("finetune")
-    rounds: Any = SimpleNamespace(results={"finetune": result}, gone=["seeds: 2 of 3", "tfidf: no time"])
-    lines = [result.entrant.line(2)]
-    end = FinishedComparison(
+def test_what_design_and_runner_left_out_is_listed_once(tmp_path: Path) -> None:
+    result = result_of("finetune")
+    runner: Any = SimpleNamespace(results={"finetune": result}, left_out=["seeds: 2 of 3", "tfidf: no time"])
+    finished = FinishedComparison(
         out=tmp_path,
-        setting=SimpleNamespace(),  # type: ignore[arg-type]
-        rounds=rounds,
-        lines=lines,
+        runner=runner,
+        plans=[result.candidate.plan(2)],
         design=Design(("finetune",), 2, 2),
         left_out=["seeds: 2 of 3"],
         started=0.0,
-        seconds=60.0,
+        budget_seconds=60.0,
         max_rows=None,
         folds=None,
     )
-    told = leaderboard._design(end)
-    assert told["left_out"] == ["seeds: 2 of 3", "tfidf: no time"]
-    assert told["seeds"] == [0, 1]
-    assert told["rates"] == {"finetune": [5e-05, 2e-05]}
-    assert leaderboard._why_left_out(end, "majority") == "left out"
+    found = describe_design(finished)
+    assert found["left_out"] == ["seeds: 2 of 3", "tfidf: no time"]
+    assert found["seeds"] == [0, 1]
+    assert found["rates"] == {"finetune": [5e-05, 2e-05]}
+    assert reason_left_out(finished, "majority") == "left out"

@@ -1,72 +1,66 @@
+"""The table is drawn on consoles that record, at times that a test sets."""
+
 import io
 import logging
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from fullbake.comparison import live_table
 from fullbake.comparison.live_table import LiveRow, LiveTable, show_live_table
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that the board goes by, to be moved."""
-    now = [1000.0]
-    monkeypatch.setattr(live_table.time, "monotonic", lambda: now[0])
-    return now
-
-
-def drawn(board: LiveTable) -> str:
+def draw(table: LiveTable) -> str:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(board)
+    console.print(table)
     return console.export_text()
 
 
-def board_of(*names: str) -> LiveTable:
-    return LiveTable("macro F1", {name: LiveRow(name, total=3) for name in names}, since=1000.0, told=1000.0)
+def table_of(*names: str, clock: Callable[[], float] = lambda: 1000.0) -> LiveTable:
+    return LiveTable("macro F1", {name: LiveRow(name, total=3) for name in names}, clock)
 
 
-@pytest.mark.usefixtures("clock")
-def test_the_table_fills_in() -> None:
-    board = board_of("finetune", "frozen-[mlp]")
-    assert "0 of 3" in drawn(board)
-    board.rows["finetune"].best = 0.61234
-    board.rows["finetune"].note = "rate 5e-05"
-    board.finish("finetune", "")
-    text = drawn(board)
+def test_table_fills_as_trials_finish() -> None:
+    table = table_of("finetune", "frozen-[mlp]")
+    assert "0 of 3" in draw(table)
+    table.rows["finetune"].best = 0.61234
+    table.rows["finetune"].note = "rate 5e-05"
+    table.finish("finetune", "")
+    text = draw(table)
     assert "macro F1" in text
     assert "1 of 3" in text
     assert "0.6123" in text
     assert "rate 5e-05" in text
-    assert "frozen-[mlp]" in text, "a name is no markup"
+    assert "frozen-[mlp]" in text, "a name is not markup"
 
 
-def test_the_time_left_counts_down_and_never_below_nothing(clock: list[float]) -> None:
-    board = board_of("finetune")
-    assert "left" not in drawn(board)
-    board.begin("training finetune/5e-05/0", 90)
-    assert "about 1 min 30 s left" in drawn(board)
-    clock[0] += 60
-    assert "1 min so far  about 30 s left" in drawn(board)
-    clock[0] += 60
-    assert "left" not in drawn(board)
+def test_time_left_counts_down_to_zero() -> None:
+    now = [1000.0]
+    table = table_of("finetune", clock=lambda: now[0])
+    assert "left" not in draw(table)
+    table.begin("training finetune/5e-05/0", 90)
+    assert "about 1 min 30 s left" in draw(table)
+    now[0] += 60
+    assert "1 min so far  about 30 s left" in draw(table)
+    now[0] += 60
+    assert "left" not in draw(table)
 
 
-def test_without_a_terminal_each_cell_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "fullbake"), show_live_table("accuracy", [LiveRow("tfidf", 1)]) as board:
-        board.begin("training", 5)
-        board.finish("tfidf", "tfidf/only/0  accuracy 0.5")
+def test_without_a_terminal_each_finished_trial_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    rows, clock = [LiveRow("tfidf", 1)], lambda: 1000.0
+    with caplog.at_level(logging.INFO, "fullbake"), show_live_table("accuracy", rows, clock=clock) as table:
+        table.begin("training", 5)
+        table.finish("tfidf", "tfidf/only/0  accuracy 0.5")
     assert caplog.messages == ["tfidf/only/0  accuracy 0.5  about 5.0 s left"]
 
 
-def test_in_a_terminal_the_table_is_live_and_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_the_table_is_live_and_removed_at_the_end() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, legacy_windows=False)
-    monkeypatch.setattr(live_table, "console", console)
-    with show_live_table("accuracy", [LiveRow("tfidf", 1)]) as board:
-        board.finish("tfidf", "never printed")
+    with show_live_table("accuracy", [LiveRow("tfidf", 1)], console=console) as table:
+        table.finish("tfidf", "never printed")
     text = file.getvalue()
     assert "tfidf" in text
     assert "1 of 1" in text
     assert "never printed" not in text
-    assert "\x1b[1A\x1b[2K" in text, "the lines are taken back"
+    assert "\x1b[1A\x1b[2K" in text, "the lines are erased"

@@ -1,4 +1,4 @@
-"""fullbake.comparison.verdict: Who won, whether it is real, and what to take: on recipes whose accuracy is set."""
+"""The verdict on recipes whose accuracy is set, and its figures against scikit-learn."""
 
 import json
 from typing import Any
@@ -13,27 +13,24 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from fullbake.comparison.verdict import (
     RecipePredictions,
     ScoredRecipe,
-    TestRows,
+    SharedTestRows,
     decide,
+    decide_from_predictions,
     describe_scores,
     list_disagreements,
-    test_all_pairs,
 )
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.data.splits import Part, divide
 from fullbake.evaluation.bootstrap import resample
-from fullbake.evaluation.decisions import probabilities
 from fullbake.evaluation.significance import LEVEL, holm
 
 ROWS = 400
 LABELS = np.arange(ROWS) % 2
 
 
-def contestant(
-    name: str, wrong: float, seconds: float = 1.0, *, seeds: int = 3, baseline: bool = False
-) -> ScoredRecipe:
-    """A recipe that is wrong on that share of rows, on the first ones, and each seed on two rows of its own."""
+def recipe(name: str, wrong: float, seconds: float = 1.0, *, seeds: int = 3, baseline: bool = False) -> ScoredRecipe:
+    """A recipe that is wrong on the first rows, a share of `wrong`, and each seed on two further rows of its own."""
     predictions = np.stack([LABELS] * seeds)
     predictions[:, : round(wrong * ROWS)] ^= 1
     for seed, own in enumerate(predictions):
@@ -42,11 +39,11 @@ def contestant(
     return ScoredRecipe(name, name.title(), scores, predictions[0] == LABELS, seconds, baseline)
 
 
-def test_a_winner_that_is_real() -> None:
-    verdict = decide([contestant("slow", 0.05, 100), contestant("quick", 0.3, 1)], "accuracy")
+def test_large_difference_is_detectable_and_the_better_recipe_recommended() -> None:
+    verdict = decide([recipe("slow", 0.05, 100), recipe("quick", 0.3, 1)], "accuracy")
     (pair,) = verdict.pairs
     assert pair.detectable
-    assert pair.seen.difference == pytest.approx(0.25)
+    assert pair.observed.difference == pytest.approx(0.25)
     assert pair.rows_needed is None
     assert pair.reason is None
     assert "Slow is better than Quick: accuracy 0.945 against 0.695" in pair.words
@@ -56,9 +53,9 @@ def test_a_winner_that_is_real() -> None:
     assert verdict.words[1] == "Recommended: Slow (1 min 40 s of training)."
 
 
-def test_the_cheapest_of_those_that_are_not_detectably_worse_is_recommended() -> None:
-    field = [contestant("slow", 0.1, 100), contestant("quick", 0.105, 1), contestant("bad", 0.4, 0.1)]
-    verdict = decide(field, "accuracy")
+def test_cheapest_of_those_not_detectably_worse_is_recommended() -> None:
+    entered = [recipe("slow", 0.1, 100), recipe("quick", 0.105, 1), recipe("bad", 0.4, 0.1)]
+    verdict = decide(entered, "accuracy")
     assert (verdict.best, verdict.recommended) == ("slow", "quick")
     pair = verdict.pairs[0]
     assert not pair.detectable
@@ -76,39 +73,39 @@ def test_the_cheapest_of_those_that_are_not_detectably_worse_is_recommended() ->
     )
 
 
-def test_a_baseline_is_not_recommended_but_named() -> None:
-    verdict = decide([contestant("model", 0.1, 100), contestant("words", 0.1, 1, baseline=True)], "accuracy")
+def test_baseline_is_named_but_not_recommended() -> None:
+    verdict = decide([recipe("model", 0.1, 100), recipe("words", 0.1, 1, baseline=True)], "accuracy")
     assert verdict.recommended == "model"
     assert "Words is not detectably worse than the best: these rows do not show that an encoder helps." in verdict.words
 
 
-def test_nothing_is_recommended_where_a_baseline_beats_all() -> None:
-    verdict = decide([contestant("model", 0.4), contestant("words", 0.1, baseline=True)], "accuracy")
+def test_nothing_is_recommended_if_a_baseline_beats_all_recipes() -> None:
+    verdict = decide([recipe("model", 0.4), recipe("words", 0.1, baseline=True)], "accuracy")
     assert (verdict.best, verdict.recommended) == ("words", None)
     assert "No classifier is recommended: all are detectably worse than Words, a baseline." in verdict.words
     assert "these data may not need an encoder" in " ".join(verdict.words)
 
 
-def test_equal_scores_need_no_rows() -> None:
-    (pair,) = decide([contestant("a", 0.1), contestant("b", 0.1)], "accuracy").pairs
+def test_equal_scores_have_no_number_of_rows() -> None:
+    (pair,) = decide([recipe("a", 0.1), recipe("b", 0.1)], "accuracy").pairs
     assert (pair.rows_needed, pair.reason, pair.mcnemar_p) == (None, "they scored the same", 1)
 
 
-def test_one_seed_is_said_to_be_one() -> None:
-    verdict = decide([contestant("a", 0.1, seeds=1), contestant("b", 0.3, seeds=1)], "accuracy")
+def test_verdict_says_if_there_was_one_seed() -> None:
+    verdict = decide([recipe("a", 0.1, seeds=1), recipe("b", 0.3, seeds=1)], "accuracy")
     assert verdict.words[-1] == "One seed was trained: what another would change is not in the intervals."
 
 
-def test_one_and_none_have_nobody_to_beat() -> None:
-    alone = decide([contestant("a", 0.1)], "accuracy")
+def test_verdict_on_one_recipe_and_on_none() -> None:
+    alone = decide([recipe("a", 0.1)], "accuracy")
     assert (alone.best, alone.recommended, alone.pairs) == ("a", "a", [])
     assert "Nothing else finished" in alone.words[0]
     nobody = decide([], "accuracy")
     assert (nobody.best, nobody.recommended, len(nobody.words)) == (None, None, 1)
 
 
-def test_json_has_every_field_of_the_leaderboard() -> None:
-    verdict = decide([contestant("a", 0.1), contestant("b", 0.11), contestant("c", 0.3)], "accuracy")
+def test_json_has_every_key_of_the_leaderboard() -> None:
+    verdict = decide([recipe("a", 0.1), recipe("b", 0.11), recipe("c", 0.3)], "accuracy")
     rows = [pair.to_json() for pair in verdict.pairs]
     keys = "a b difference low high p p_holm mcnemar_p detectable rows_needed reason words"
     assert [row.keys() for row in rows] == [dict.fromkeys(keys.split()).keys()] * 3
@@ -117,19 +114,19 @@ def test_json_has_every_field_of_the_leaderboard() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(0.02, 0.5), st.floats(0.1, 1e4), st.booleans()), min_size=1, max_size=5))
-def test_the_verdict_follows_from_the_pairs(field: list[tuple[float, float, bool]]) -> None:
-    entered = [contestant(str(n), wrong, cost, baseline=base) for n, (wrong, cost, base) in enumerate(field)]
+def test_verdict_follows_from_the_pairs(drawn: list[tuple[float, float, bool]]) -> None:
+    entered = [recipe(str(n), wrong, cost, baseline=base) for n, (wrong, cost, base) in enumerate(drawn)]
     verdict = decide(entered, "accuracy")
     assert len(verdict.pairs) == len(entered) * (len(entered) - 1) // 2
-    assert [pair.p_holm for pair in verdict.pairs] == holm([pair.seen.p for pair in verdict.pairs])
-    assert verdict.best == max(entered, key=lambda one: one.scores.mean).name
+    assert [pair.p_holm for pair in verdict.pairs] == holm([pair.observed.p for pair in verdict.pairs])
+    assert verdict.best == max(entered, key=lambda entry: entry.scores.mean).name
     worse = {
         pair.b.name if pair.a.name == verdict.best else pair.a.name
         for pair in verdict.pairs
         if verdict.best in (pair.a.name, pair.b.name) and pair.p_holm < LEVEL
     }
-    left = [one for one in entered if one.name not in worse and not one.baseline]
-    assert verdict.recommended == (min(left, key=lambda one: one.seconds).name if left else None)
+    eligible = [entry for entry in entered if entry.name not in worse and not entry.baseline]
+    assert verdict.recommended == (min(eligible, key=lambda entry: entry.seconds).name if eligible else None)
     assert all(words.endswith(".") for words in [*verdict.words, *(pair.words for pair in verdict.pairs)])
 
 
@@ -146,29 +143,29 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Part:
 
 
 @pytest.fixture
-def truth(part: Part) -> TestRows:
-    return TestRows([part], "f1_macro", None)
+def shared_rows(part: Part) -> SharedTestRows:
+    return SharedTestRows([part], "f1_macro", None)
 
 
-def scored(part: Part, name: str, sharpness: float, *, seconds: float = 1.0, **given: Any) -> RecipePredictions:
-    """Logits that favour the right class by `sharpness`, in noise of each seed's own."""
-    drawn = np.random.default_rng(len(name))
-    logits = drawn.normal(size=(SEEDS, len(part), 3)).astype(np.float32)
+def predictions(part: Part, name: str, sharpness: float, *, seconds: float = 1.0, **given: Any) -> RecipePredictions:
+    """Noise of each seed as logits, with `sharpness` added to the right class."""
+    random = np.random.default_rng(len(name))
+    logits = random.normal(size=(SEEDS, len(part), 3)).astype(np.float32)
     logits[:, np.arange(len(part)), part.labels] += sharpness
     return RecipePredictions(
         name, name.title(), given.pop("baseline", False), logits, logits.argmax(-1), seconds, **given
     )
 
 
-def test_figures_are_scikit_learns_seed_by_seed(part: Part, truth: TestRows) -> None:
-    one = scored(part, "one", 1.5)
-    test = describe_scores(one, truth)["test"]
-    chances = np.stack([probabilities(own, problem_of(part.labels)) for own in one.logits])
+def test_scores_equal_scikit_learns_for_each_seed(part: Part, shared_rows: SharedTestRows) -> None:
+    one = predictions(part, "one", 1.5)
+    test = describe_scores(one, shared_rows)["test"]
+    probabilities = np.stack([problem_of(part.labels).probabilities(own) for own in one.logits])
     expected = {
         "f1_macro": [f1_score(part.labels, own, average="macro") for own in one.decided],
         "accuracy": [accuracy_score(part.labels, own) for own in one.decided],
-        "log_loss": [log_loss(part.labels, own) for own in chances],
-        "roc_auc": [roc_auc_score(part.labels, own, multi_class="ovr") for own in chances],
+        "log_loss": [log_loss(part.labels, own) for own in probabilities],
+        "roc_auc": [roc_auc_score(part.labels, own, multi_class="ovr") for own in probabilities],
     }
     for name, values in expected.items():
         assert test[name]["seeds"] == pytest.approx(values, rel=1e-5), name
@@ -178,44 +175,44 @@ def test_figures_are_scikit_learns_seed_by_seed(part: Part, truth: TestRows) -> 
     assert "the metric that decides" in test["roc_auc"]["reason"]
 
 
-def test_the_confusions_are_those_of_the_seed_nearest_the_median(part: Part, truth: TestRows) -> None:
-    one = scored(part, "one", 1.0)
+def test_confusion_matrix_is_of_the_seed_nearest_the_median(part: Part, shared_rows: SharedTestRows) -> None:
+    one = predictions(part, "one", 1.0)
     values = [f1_score(part.labels, own, average="macro") for own in one.decided]
     middle = int(np.argsort(values)[1])
-    assert one.nearest(truth) == middle
-    found = describe_scores(one, truth)
+    assert one.nearest_to_median(shared_rows) == middle
+    found = describe_scores(one, shared_rows)
     assert found["confusion"] == confusion_matrix(part.labels, one.decided[middle]).tolist()
     assert sum(map(sum, found["confusion"])) == len(part)
 
 
-def test_a_curve_is_drawn_where_one_class_is_looked_for(part: Part, truth: TestRows) -> None:
-    one = scored(part, "one", 1.0)
-    assert describe_scores(one, truth)["threshold_curve"] is None
-    curve = describe_scores(one, TestRows([part], "f1_macro", 1))["threshold_curve"]
+def test_threshold_curve_is_of_the_positive_class(part: Part, shared_rows: SharedTestRows) -> None:
+    one = predictions(part, "one", 1.0)
+    assert describe_scores(one, shared_rows)["threshold_curve"] is None
+    curve = describe_scores(one, SharedTestRows([part], "f1_macro", 1))["threshold_curve"]
     assert curve["label"] == part.source.label_names[1]
 
 
-def test_the_better_one_wins_and_seeds_without_luck_pair_with_each(part: Part, truth: TestRows) -> None:
-    good, bad = scored(part, "good", 4.0), scored(part, "worse", 0.2)
+def test_result_that_does_not_depend_on_the_seed_counts_for_every_seed(part: Part, shared_rows: SharedTestRows) -> None:
+    good, bad = predictions(part, "good", 4.0), predictions(part, "worse", 0.2)
     steady = RecipePredictions("steady", "Steady", False, bad.logits[:1], bad.decided[:1], 0.1, copies=SEEDS)
-    verdict = test_all_pairs([good, bad, steady], truth)
+    verdict = decide_from_predictions([good, bad, steady], shared_rows)
     assert (verdict.best, verdict.recommended) == ("good", "good")
     assert [pair.detectable for pair in verdict.pairs] == [True, True, False]
-    assert steady.resampled(truth).points.shape == (SEEDS,)
+    assert steady.bootstrap(shared_rows).points.shape == (SEEDS,)
     assert "macro F1" in verdict.words[0]
 
 
-def test_alike_recipes_are_not_told_apart_and_the_cheaper_is_taken(part: Part, truth: TestRows) -> None:
-    one, other = scored(part, "one", 2.0, seconds=9.0), scored(part, "two", 2.0, seconds=2.0)
-    verdict = test_all_pairs([one, other], truth)
+def test_of_similar_recipes_the_cheaper_is_recommended(part: Part, shared_rows: SharedTestRows) -> None:
+    one, other = predictions(part, "one", 2.0, seconds=9.0), predictions(part, "two", 2.0, seconds=2.0)
+    verdict = decide_from_predictions([one, other], shared_rows)
     assert not verdict.pairs[0].detectable
     assert verdict.recommended == "two"
 
 
-def test_rows_that_recipes_judge_differently_come_with_text_and_answers(part: Part, truth: TestRows) -> None:
-    one, two = scored(part, "one", 2.0), scored(part, "three", 1.0)
-    base = scored(part, "majority", 0.0, baseline=True)
-    found = list_disagreements([one, two, base], truth)
+def test_disagreements_come_with_text_label_and_predictions(part: Part, shared_rows: SharedTestRows) -> None:
+    one, two = predictions(part, "one", 2.0), predictions(part, "three", 1.0)
+    base = predictions(part, "majority", 0.0, baseline=True)
+    found = list_disagreements([one, two, base], shared_rows)
     names, places = part.source.label_names, {int(row): place for place, row in enumerate(part.rows)}
     texts = part.joined_texts.to_pylist()
     assert found
@@ -223,13 +220,13 @@ def test_rows_that_recipes_judge_differently_come_with_text_and_answers(part: Pa
         place = places[entry["row"]]
         assert entry["text"] == texts[place]
         assert entry["label"] == names[part.labels[place]]
-        assert set(entry["predictions"]) == {"one", "three"}, "baselines have no say"
-        assert entry["predictions"]["one"] == names[one.decided[one.nearest(truth)][place]]
+        assert set(entry["predictions"]) == {"one", "three"}, "baselines are not counted"
+        assert entry["predictions"]["one"] == names[one.decided[one.nearest_to_median(shared_rows)][place]]
         assert entry["predictions"]["one"] != entry["predictions"]["three"]
 
 
-def test_an_undefined_figure_is_null_with_its_reason(part: Part) -> None:
+def test_undefined_score_is_null_with_its_reason(part: Part) -> None:
     only = part.without(np.flatnonzero(part.labels != 0))
-    figure = describe_scores(scored(only, "one", 1.0), TestRows([only], "accuracy", None))["test"]["roc_auc"]
+    figure = describe_scores(predictions(only, "one", 1.0), SharedTestRows([only], "accuracy", None))["test"]["roc_auc"]
     assert figure["mean"] is None
     assert figure["reason"]

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from fullbake.config.problems import problem_of
+
 BASELINE_NAMES: Final = {"majority": "Majority class", "tfidf": "TF-IDF and logistic regression"}
 """Name -> title."""
 
@@ -66,12 +68,7 @@ def fit_baseline(
 
 def _majority(labels: np.ndarray, classes: int) -> Baseline:
     """Predict the shares of the classes for every text."""
-    if labels.ndim == 2:
-        positives, rows = labels.sum(axis=0, dtype=np.int64), len(labels)
-        scores = np.log((positives + 0.5) / (rows - positives + 0.5))
-    else:
-        scores = np.log(np.bincount(labels, minlength=classes) + 1e-6)
-    row = scores.astype(np.float32)
+    row = problem_of(labels).prior_logits(labels, classes).astype(np.float32)
     return Baseline(lambda texts: np.tile(row, (len(texts), 1)), parameters=0, size=row.nbytes)
 
 
@@ -89,14 +86,14 @@ def _tfidf(
     inputs, validation = vectorizer.fit_transform(texts), vectorizer.transform(validation_texts)
     fitted = [(strength, _regression(inputs, labels, classes, strength)) for strength in strengths]
     strength, model = max(fitted, key=lambda pair: score(pair[1](validation))) if len(fitted) > 1 else fitted[0]
-    weights = len(vectorizer.vocabulary_) * (classes if classes > 2 or labels.ndim == 2 else 1)
+    weights = len(vectorizer.vocabulary_) * len(problem_of(labels).one_against_rest(classes))
     vocabulary_bytes = sum(len(word.encode()) for word in vectorizer.vocabulary_)
     return Baseline(lambda rows: model(vectorizer.transform(rows)), weights, 8 * weights + vocabulary_bytes, strength)
 
 
 def _regression(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
     """Return a function of sparse word weights to logits, float32 (rows, classes)."""
-    if labels.ndim == 2:
+    if not problem_of(labels).exclusive:
         columns = [_single_label(inputs, labels[:, place], 2, strength) for place in range(classes)]
         return lambda rows: np.stack([logit(rows)[:, 1] - logit(rows)[:, 0] for logit in columns], axis=1)
     return _single_label(inputs, labels, classes, strength)

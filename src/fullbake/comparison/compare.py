@@ -169,7 +169,7 @@ def _sample(dataset: Dataset, max_rows: int | None) -> Dataset:
 def _check_parts(folds: Sequence[Parts]) -> None:
     """Raise DataError unless every part has a row of every label."""
     for parts in folds:
-        for name, part in parts.named().items():
+        for name, part in parts.by_name().items():
             counts = count_labels(part.labels, len(part.source.label_names))
             if int(counts.min()) < 1:
                 missing = part.source.label_names[int(counts.argmin())]
@@ -210,7 +210,7 @@ def _describe_comparison(
     jobs: Mapping[str, Sequence[Job]], folds: Sequence[Parts], options: _CompareOptions
 ) -> dict[str, Any]:
     """Return what identifies the comparison, as JSON values. All but new recipes must be equal to continue it."""
-    data = [{name: part.fingerprint() for name, part in parts.named().items()} for parts in folds]
+    data = [{name: part.fingerprint() for name, part in parts.by_name().items()} for parts in folds]
     recipes = {name: own[0].recipe.model_dump(mode="json") for name, own in jobs.items()}
     for recipe in recipes.values():
         recipe["training"].pop("learning_rate")  # rates may be added to a comparison

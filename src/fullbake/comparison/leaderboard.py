@@ -20,7 +20,6 @@ import numpy as np
 
 from fullbake import __version__
 from fullbake.classifier.adapt import record_of
-from fullbake.classifier.manifest import MANIFEST_FILE
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.comparison import report, verdict
 from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
@@ -96,13 +95,13 @@ class ForgettingMeasurement:
         job = self._runner.trained_job(trial, result.trials[trial])
         probe, before = self._probe(job)
         model = self._runner.functions.restore(job, self._runner.weights(trial))
-        return {"before": before, "after": probe.read(getattr(model, "base_model", model))}
+        return {"before": before, "after": probe.measure(getattr(model, "base_model", model))}
 
     def _probe(self, job: Job) -> tuple[ForgettingProbe, dict[str, float]]:
         """Return the base's probe and the scores of its untouched encoder."""
         if job.recipe.base not in self._open:
             probe = self._runner.functions.open_probe(job.recipe.base, cache_dir=job.cache_dir)
-            self._open[job.recipe.base] = probe, probe.read(probe.head.model.base_model)
+            self._open[job.recipe.base] = probe, probe.measure(probe.head.model.base_model)
         return self._open[job.recipe.base]
 
 
@@ -368,10 +367,10 @@ def _save_best(finished: FinishedComparison, result: CandidateResult) -> None:
 def _saved_run(folder: Path) -> str | None:
     """Return the identity of the trial whose bundle is in the folder; None if there is none."""
     try:
-        found = storage.read_json(folder / MANIFEST_FILE).get("run")
+        run = (storage.read_manifest_file(folder) or {}).get("run")
     except (OSError, ValueError):
         return None
-    return None if found is None else str(found)
+    return None if run is None else str(run)
 
 
 def _calibrated_decision(result: TrialResult, train: Part) -> CalibratedDecision:
@@ -442,7 +441,7 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
         "duplicates": _count_duplicates(parts),
         "labels": _count_labels(parts, tests),
         "lengths": _describe_lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
-        "fingerprint": fingerprint([part.fingerprint() for part in parts.named().values()]),
+        "fingerprint": fingerprint([part.fingerprint() for part in parts.by_name().values()]),
         "findings": [inspection.describe_finding(found) for found in facts.findings],
     }
 

@@ -441,7 +441,7 @@ class Runner:
         """Return a fingerprint of everything that a trial depends on."""
         parts = self.settings.folds[trial.fold or 0]
         if self.settings.candidates[trial.candidate].recipe is None:
-            return fingerprint(self.settings.baseline_key, [part.fingerprint() for part in parts.named().values()])
+            return fingerprint(self.settings.baseline_key, [part.fingerprint() for part in parts.by_name().values()])
         job = self.settings.jobs[trial.candidate][trial.fold or 0]
         return fingerprint(job.facts(), trial.id)
 
