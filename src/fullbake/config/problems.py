@@ -77,6 +77,9 @@ class Problem(Protocol):
     def count_rows(self, labels: LabelArray, classes: int) -> NDArray[np.int64]:
         """Return the number of rows of each class, (classes,)."""
 
+    def count_classes(self, labels: LabelArray, predicted: LabelArray) -> int:
+        """Return the number of classes that these arrays can hold, where no label names are given."""
+
     def equal_rows(self, one: LabelArray, other: LabelArray) -> NDArray[np.bool_]:
         """Return which rows have the same label, or the same set of labels, in both arrays."""
 
@@ -100,8 +103,8 @@ class Problem(Protocol):
     def row_losses(self, logits: NDArray[np.floating[Any]], labels: LabelArray) -> Probabilities:
         """Return the cross entropy of each row in nats, (rows,); over many labels the mean of their binary ones."""
 
-    def row_log_likelihoods(self, probabilities: Probabilities, labels: LabelArray) -> Probabilities:
-        """Return minus the loss of each row in nats, (rows,), from probabilities; 0 counts as float64's epsilon."""
+    def probability_losses(self, probabilities: Probabilities, labels: LabelArray) -> Probabilities:
+        """Return the same losses from probabilities instead of logits, (rows,). 0 counts as float64's epsilon."""
 
     def decide(self, probabilities: Probabilities) -> LabelArray:
         """Return the plain decision: the likeliest class (the lower id on a tie), or each label of 0.5 and more."""
@@ -180,6 +183,9 @@ class _SingleLabel:
     def count_rows(self, labels: LabelArray, classes: int) -> NDArray[np.int64]:
         return np.bincount(labels, minlength=classes)
 
+    def count_classes(self, labels: LabelArray, predicted: LabelArray) -> int:
+        return int(max(predicted.max(), labels.max())) + 1
+
     def equal_rows(self, one: LabelArray, other: LabelArray) -> NDArray[np.bool_]:
         equal: NDArray[np.bool_] = one == other
         return equal
@@ -205,10 +211,10 @@ class _SingleLabel:
         losses: Probabilities = np.logaddexp.reduce(exact, axis=1) - exact[np.arange(len(labels)), labels]
         return losses
 
-    def row_log_likelihoods(self, probabilities: Probabilities, labels: LabelArray) -> Probabilities:
+    def probability_losses(self, probabilities: Probabilities, labels: LabelArray) -> Probabilities:
         own = np.asarray(probabilities, dtype=np.float64)[np.arange(len(labels)), labels]
-        logs: Probabilities = np.log(np.clip(own, _EPSILON, 1))
-        return logs
+        losses: Probabilities = -np.log(np.clip(own, _EPSILON, 1))
+        return losses
 
     def decide(self, probabilities: Probabilities) -> LabelArray:
         likeliest: NDArray[np.int64] = probabilities.argmax(axis=1)
@@ -283,6 +289,9 @@ class _MultiLabel:
         counts: NDArray[np.int64] = labels.sum(axis=0, dtype=np.int64)
         return counts
 
+    def count_classes(self, labels: LabelArray, predicted: LabelArray) -> int:  # noqa: ARG002  (as in Problem)
+        return int(labels.shape[1])
+
     def equal_rows(self, one: LabelArray, other: LabelArray) -> NDArray[np.bool_]:
         equal: NDArray[np.bool_] = (one == other).all(axis=1)
         return equal
@@ -309,10 +318,10 @@ class _MultiLabel:
         losses: Probabilities = np.logaddexp(0, np.where(labels, -exact, exact)).mean(axis=1)
         return losses
 
-    def row_log_likelihoods(self, probabilities: Probabilities, labels: LabelArray) -> Probabilities:
+    def probability_losses(self, probabilities: Probabilities, labels: LabelArray) -> Probabilities:
         exact = np.asarray(probabilities, dtype=np.float64)
         own = np.where(labels == 1, exact, 1 - exact)
-        means: Probabilities = np.log(np.clip(own, _EPSILON, 1)).mean(axis=1)
+        means: Probabilities = (-np.log(np.clip(own, _EPSILON, 1))).mean(axis=1)
         return means
 
     def decide(self, probabilities: Probabilities) -> LabelArray:
