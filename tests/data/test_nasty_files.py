@@ -1,4 +1,4 @@
-"""Files that break other tools: each is read right, or refused with the place, what was found and the remedy."""
+"""Files that break other tools: each is read correctly, or refused with its place and a remedy."""
 
 import csv
 import gzip
@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.nasty_files import CASES, DELIMITED, FOLDERS, JSON, PARQUET, Case
-from helpers.write_nasty_files import make
+from helpers.write_nasty_files import write_nasty_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -25,17 +24,16 @@ from fullbake.data.files import open_table
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nasty")
-    make(folder)
+    write_nasty_files(folder)
     return folder
 
 
 def rows_of(data: Dataset) -> list[tuple[str, Any]]:
-    """(text, label) of each row; of many labels a row the names in sorted order."""
+    """(text, label) of each row; several labels as a sorted tuple of names."""
     assert data.labels is not None
-    if data.labels.ndim == 1:
-        labels: list[Any] = [data.label_names[place] for place in data.labels]
-    else:
-        labels = [tuple(sorted(data.label_names[place] for place in np.flatnonzero(row))) for row in data.labels]
+    ids = data.problem.label_ids(data.labels)
+    names = [tuple(sorted(data.label_names[label] for label in of_row)) for of_row in ids]
+    labels = [of_row[0] for of_row in names] if data.problem.exclusive else names
     return list(zip(data.texts.to_pylist(), labels, strict=True))
 
 
@@ -50,7 +48,7 @@ def check(path: Path, case: Case) -> None:
     assert [word for word in (path.name, *case.refused) if word not in message] == [], message
 
 
-def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
+def test_every_kind_of_file_has_many_cases() -> None:
     assert len(DELIMITED) >= 40
     assert len(JSON) >= 15
     assert len(PARQUET) >= 10
@@ -58,21 +56,21 @@ def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_file(corpus: Path, case: Case) -> None:
+def test_file_is_read_correctly_or_refused(corpus: Path, case: Case) -> None:
     check(corpus / case.name, case)
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, _, case in FOLDERS], ids=lambda part: str(part)[:20])
-def test_a_folder(corpus: Path, name: str, case: Case) -> None:
+def test_folder_is_read_correctly_or_refused(corpus: Path, name: str, case: Case) -> None:
     check(corpus / name, case)
 
 
-def test_a_pipe_is_refused_and_not_waited_for(corpus: Path) -> None:
+def test_pipe_is_refused_without_waiting_for_it(corpus: Path) -> None:
     with pytest.raises(Error, match=r"a_pipe.csv: this is not a regular file[\s\S]*save it to a file"):
         read_dataset(corpus / "a_pipe.csv", text="text", label="label")
 
 
-# Any table of texts, in every dialect that is read, comes back equal
+# Any table of texts is read back equal, in every dialect
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 NAMES = st.lists(
@@ -88,15 +86,14 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[list[str]]]:
     return names, draw(st.lists(st.lists(TEXT, min_size=width, max_size=width), min_size=1, max_size=6))
 
 
-Pack = Callable[[bytes], bytes]
-PACKS: dict[str, Pack] = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda content: content,
     ".gz": gzip.compress,
     ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
 }
 
 
-def came_back(path: Path, names: list[str], rows: list[list[str]], **flags: Any) -> None:
+def assert_read_back(path: Path, names: list[str], rows: list[list[str]], **flags: Any) -> None:
     table = open_table(path, **flags)
     assert table.names == tuple(names)
     read = [
@@ -112,34 +109,34 @@ def came_back(path: Path, names: list[str], rows: list[list[str]], **flags: Any)
     st.sampled_from(["\n", "\r\n"]),
     st.booleans(),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "gb18030"]),
-    st.sampled_from(list(PACKS)),
+    st.sampled_from(list(COMPRESS)),
 )
-def test_delimited_round_trip(
-    tmp_path: Path, table: Any, delimiter: str, ends: str, all_quoted: bool, encoding: str, packed: str
+def test_any_csv_is_read_back_equal(
+    tmp_path: Path, table: Any, delimiter: str, ends: str, all_quoted: bool, encoding: str, ending: str
 ) -> None:
     names, rows = table
     written = io.StringIO(newline="")
-    # a carriage return, and a mark that is taken for a byte order's, need their quotes in every dialect
-    bare = any("\r" in cell or "\ufeff" in cell for row in [names, *rows] for cell in row)
-    quoting = csv.QUOTE_ALL if all_quoted or bare or len(names) == 1 else csv.QUOTE_MINIMAL
+    # a carriage return, and U+FEFF (it looks like a byte order mark), need quotes in every dialect
+    needs_quotes = any("\r" in cell or "\ufeff" in cell for row in [names, *rows] for cell in row)
+    quoting = csv.QUOTE_ALL if all_quoted or needs_quotes or len(names) == 1 else csv.QUOTE_MINIMAL
     csv.writer(written, delimiter=delimiter, lineterminator=ends, quoting=quoting).writerows([names, *rows])
     try:
         content = written.getvalue().encode(encoding)
     except UnicodeEncodeError:
         return
-    path = tmp_path / f"x.csv{packed}"
-    path.write_bytes(PACKS[packed](content))
-    came_back(path, names, rows, delimiter=delimiter, encoding=encoding.removesuffix("-sig"))
+    path = tmp_path / f"x.csv{ending}"
+    path.write_bytes(COMPRESS[ending](content))
+    assert_read_back(path, names, rows, delimiter=delimiter, encoding=encoding.removesuffix("-sig"))
 
 
 @SLOW
-@given(tables(), st.booleans(), st.sampled_from(["\n", "\r\n"]), st.sampled_from(list(PACKS)))
-def test_json_round_trip(tmp_path: Path, table: Any, escaped: bool, ends: str, packed: str) -> None:
+@given(tables(), st.booleans(), st.sampled_from(["\n", "\r\n"]), st.sampled_from(list(COMPRESS)))
+def test_any_json_lines_are_read_back_equal(tmp_path: Path, table: Any, escaped: bool, ends: str, ending: str) -> None:
     names, rows = table
     lines = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=escaped) for row in rows]
-    path = tmp_path / f"x.jsonl{packed}"
-    path.write_bytes(PACKS[packed]("".join(line + ends for line in lines).encode()))
-    came_back(path, names, rows)
+    path = tmp_path / f"x.jsonl{ending}"
+    path.write_bytes(COMPRESS[ending]("".join(line + ends for line in lines).encode()))
+    assert_read_back(path, names, rows)
 
 
 @SLOW
@@ -147,8 +144,8 @@ def test_json_round_trip(tmp_path: Path, table: Any, escaped: bool, ends: str, p
     tables(),
     st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]),
 )
-def test_parquet_round_trip(tmp_path: Path, table: Any, kind: pa.DataType) -> None:
+def test_any_parquet_is_read_back_equal(tmp_path: Path, table: Any, kind: pa.DataType) -> None:
     names, rows = table
     columns = [pa.array(column, pa.string()).cast(kind) for column in zip(*rows, strict=True)]
     parquet.write_table(pa.table(columns, names=names), tmp_path / "x.parquet")
-    came_back(tmp_path / "x.parquet", names, rows)
+    assert_read_back(tmp_path / "x.parquet", names, rows)

@@ -1,7 +1,7 @@
-"""Files that break other tools: what their bytes are, and what has to come of reading them.
+"""Files that break other tools: their bytes, and the result of reading them.
 
-Every case says either the rows that come back, exactly, or the words of the error that refuses the file. `make.py`
-writes them into a folder; tests/test_nasty.py reads every one.
+Each case holds either the exact rows that reading returns, or words of the error that refuses the file.
+`write_nasty_files.py` writes them into a folder; tests/data/test_nasty_files.py reads each of them.
 """
 
 import gzip
@@ -14,30 +14,34 @@ import pyarrow as pa
 from pyarrow import parquet
 
 LONG = "long words " * 15_000
-"""165,000 characters: beyond the csv module's own limit of 131,072."""
+"""165,000 characters, more than the csv module's own limit of 131,072."""
 
 HUGE = "a megabyte of words, " * 50_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """One file. rows: (text, label) that come back, None where it is refused; refused: what the error has to say, `line
-    3` among it where a line is to blame. flags: for `read_dataset`."""
+    """One file."""
 
     name: str
     content: bytes
     rows: Sequence[tuple[str, Any]] | None = None
+    """(text, label) of each row; None if the file is refused."""
+
     refused: tuple[str, ...] = ()
+    """Words that the error must contain, among them the line at fault."""
+
     flags: dict[str, Any] = field(default_factory=dict)
+    """Arguments for `read_dataset`."""
 
 
 def read(name: str, content: str | bytes, rows: Iterable[tuple[str, Any]], **flags: Any) -> Case:
-    """A case that is read right."""
+    """A file that is read correctly."""
     return Case(name, content.encode() if isinstance(content, str) else content, tuple(rows), flags=flags)
 
 
 def refuse(name: str, content: str | bytes, *words: str, **flags: Any) -> Case:
-    """A case that is refused."""
+    """A file that is refused with these words."""
     return Case(name, content.encode() if isinstance(content, str) else content, None, words, flags)
 
 
@@ -52,14 +56,14 @@ DELIMITED = [
     refuse("two_boms.csv", b"\xef\xbb\xbf\xef\xbb\xbf" + TABLE.encode(), "line 1", "byte order mark"),
     read("utf16.csv", TABLE.encode("utf-16"), UMLAUTS, encoding="utf-16"),
     read("utf16_le_no_bom.csv", TABLE.encode("utf-16-le"), UMLAUTS, encoding="utf-16-le"),
-    refuse("utf16_unsaid.csv", TABLE.encode("utf-16"), "line 1", "0xff", "--encoding"),
-    refuse("utf16_le_unsaid.csv", "text,label\na,1\n".encode("utf-16-le"), "NUL", "--encoding utf-16"),
+    refuse("utf16_not_named.csv", TABLE.encode("utf-16"), "line 1", "0xff", "--encoding"),
+    refuse("utf16_le_not_named.csv", "text,label\na,1\n".encode("utf-16-le"), "NUL", "--encoding utf-16"),
     refuse("utf16_without_mark.csv", TABLE.encode("utf-16-le"), "byte order", "--encoding", encoding="utf-16"),
     read("utf32.csv", TABLE.encode("utf-32"), UMLAUTS, encoding="utf-32"),
     read("latin1.csv", TABLE.encode("latin-1"), UMLAUTS, encoding="latin-1"),
-    refuse("latin1_unsaid.csv", TABLE.encode("latin-1"), "line 2", "0xfc", "--encoding"),
+    refuse("latin1_not_named.csv", TABLE.encode("latin-1"), "line 2", "0xfc", "--encoding"),
     read("cp1252.csv", "text,label\n“quoted” – €5,x\n".encode("cp1252"), [("“quoted” – €5", "x")], encoding="cp1252"),
-    refuse("cp1252_unsaid.csv", "text,label\n“quoted” – €5,x\n".encode("cp1252"), "line 2", "0x93", "--encoding"),
+    refuse("cp1252_not_named.csv", "text,label\n“quoted” – €5,x\n".encode("cp1252"), "line 2", "0x93", "--encoding"),
     read("gb18030.csv", "text,label\n酒店很好,正\n".encode("gb18030"), [("酒店很好", "正")], encoding="gb18030"),
     refuse("broken_utf8.csv", b"text,label\nok,1\nbr\xc3(ken,2\n", "line 3", "0xc3", "--encoding"),
     refuse("cut_within_a_character.csv", "text,label\nok,1\nété".encode()[:-1], "line 3", "--encoding"),
@@ -71,8 +75,8 @@ DELIMITED = [
     read("crlf.csv", "text,label\r\na,1\r\nb,2\r\n", AB),
     read("mixed_line_ends.csv", "text,label\r\na,1\nb,2\r\n", AB),
     read("no_last_line_end.csv", "text,label\na,1\nb,2", AB),
-    refuse("lone_cr.csv", "text,label\ra,1\rb,2\r", "carriage return"),
-    refuse("lone_cr_in_a_field.csv", "text,label\na\rb,1\n", "line 2", "carriage return", "quote"),
+    refuse("cr_alone.csv", "text,label\ra,1\rb,2\r", "carriage return"),
+    refuse("cr_alone_in_a_field.csv", "text,label\na\rb,1\n", "line 2", "carriage return", "quote"),
     read("quoted_cr.csv", 'text,label\n"a\rb",1\n', [("a\rb", "1")]),
     read("line_separators.csv", "text,label\na\u2028b\x85c\x0bd,1\n", [("a\u2028b\x85c\x0bd", "1")]),
     read("blank_last_lines.csv", "text,label\na,1\nb,2\n\n\n", AB),
@@ -87,7 +91,7 @@ DELIMITED = [
     read("backslash_is_text.csv", 'text,label\n"a\\",1\n', [("a\\", "1")]),
     read("spaces_stay.csv", "text,label\n  a  , 1\n", [("  a  ", " 1")]),
     read("semicolon.csv", "text;label\na, b;1\n", [("a, b", "1")], delimiter=";"),
-    refuse("semicolon_unsaid.csv", "text;label\na;1\n", "line 1", "no column 'text'", "--delimiter"),
+    refuse("semicolon_not_named.csv", "text;label\na;1\n", "line 1", "no column 'text'", "--delimiter"),
     read("pipe.csv", "text|label\na, b|1\n", [("a, b", "1")], delimiter="|"),
     read("tabs.tsv", "text\tlabel\na, b\t1\n", [("a, b", "1")]),
     refuse("tabs_named.csv", "text\tlabel\na\t1\n", "line 1", "--delimiter"),
@@ -101,10 +105,10 @@ DELIMITED = [
     read("one_name_empty.csv", ",text,label\n0,a,1\n1,b,2\n", AB),
     refuse("two_names_empty.csv", ",,text,label\n0,0,a,1\n", "line 1", "occurs twice"),
     refuse("no_header.csv", "a,1\nb,2\n", "line 1", "no column 'text'", "names"),
-    refuse("label_misspelt.csv", "text,lable\na,1\n", "'label'", "'lable'"),
+    refuse("label_misspelled.csv", "text,lable\na,1\n", "'label'", "'lable'"),
     refuse("empty.csv", "", "empty"),
     refuse("only_bom.csv", b"\xef\xbb\xbf", "empty"),
-    refuse("header_alone.csv", "text,label\n", "no row"),
+    refuse("header_only.csv", "text,label\n", "no row"),
     refuse("nul.csv", b"text,label\na\0b,1\n", "line 2", "NUL"),
     read("long_field.csv", f"text,label\n{LONG},1\nb,2\n", [(LONG, "1"), ("b", "2")]),
     read("megabyte.csv", f'text,label\n"{HUGE}",1\nb,2\n', [(HUGE, "1"), ("b", "2")]),
@@ -119,11 +123,11 @@ DELIMITED = [
     refuse("empty_label.csv", "text,label\na,1\nb,\nc,2\n", "line 3", "label", "--drop-unlabelled"),
     read("empty_label_dropped.csv", "text,label\na,1\nb,\nc,2\n", [("a", "1"), ("c", "2")], drop_unlabelled=True),
     read("formulas_are_text.csv", "text,label\n=1+1,x\n+49 30,y\n", [("=1+1", "x"), ("+49 30", "y")]),
-    read("marks.csv", "text,a,b\none,0,1\ntwo,1.0,false\n", [("one", ("b",)), ("two", ("a",))], label=None, labels=("a", "b")),
-    refuse("marks_of_something_else.csv", "text,a,b\none,0,1\ntwo,2,0\n", "line 3", "'a'", "0 or 1", label=None, labels=("a", "b")),
-    read("parted.csv", "text,label\none,joy|anger\ntwo,\nthree,joy\n", [("one", ("anger", "joy")), ("two", ()), ("three", ("joy",))], label_separator="|"),
-    refuse("parted_twice.csv", "text,label\none,joy|joy\n", "line 2", "twice", label_separator="|"),
-    refuse("parted_empty.csv", "text,label\none,joy||anger\n", "line 2", "empty label", label_separator="|"),
+    read("indicators.csv", "text,a,b\none,0,1\ntwo,1.0,false\n", [("one", ("b",)), ("two", ("a",))], label=None, labels=("a", "b")),
+    refuse("indicators_of_something_else.csv", "text,a,b\none,0,1\ntwo,2,0\n", "line 3", "'a'", "0 or 1", label=None, labels=("a", "b")),
+    read("separated.csv", "text,label\none,joy|anger\ntwo,\nthree,joy\n", [("one", ("anger", "joy")), ("two", ()), ("three", ("joy",))], label_separator="|"),
+    refuse("separated_twice.csv", "text,label\none,joy|joy\n", "line 2", "twice", label_separator="|"),
+    refuse("separated_empty.csv", "text,label\none,joy||anger\n", "line 2", "empty label", label_separator="|"),
 ]  # fmt: skip
 
 JSON = [
@@ -158,7 +162,7 @@ JSON = [
     refuse("python_words.jsonl", "{'text': 'a', 'label': None}\n", "line 1", "JSON"),
     refuse("deep.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + ', "label": "1"}\n', "line 1", "deep"),
     refuse("empty.jsonl", "", "empty"),
-    refuse("latin1_unsaid.jsonl", '{"text": "é", "label": "1"}\n'.encode("latin-1"), "line 1", "0xe9", "--encoding"),
+    refuse("latin1_not_named.jsonl", '{"text": "é", "label": "1"}\n'.encode("latin-1"), "line 1", "0xe9", "--encoding"),
     read("utf16.jsonl", '{"text": "é", "label": "1"}\n'.encode("utf-16"), [("é", "1")], encoding="utf-16"),
     refuse("rows.json", '[{"text": "a", "label": "1"}]', ".json", "lines"),
 ]  # fmt: skip
@@ -196,7 +200,7 @@ PARQUET = [
     refuse("no_such_column.parquet", _parquet(texts=_TWO, label=["1", "2"]), "'text'", "'texts'"),
     refuse("cut_off.parquet", _parquet(text=_TWO, label=["1", "2"])[:-20], "Parquet"),
     refuse("a_csv.parquet", "text,label\na,1\n", "Parquet"),
-    refuse("packed.parquet.gz", gzip.compress(_parquet(text=_TWO, label=["1", "2"])), "decompress"),
+    refuse("compressed.parquet.gz", gzip.compress(_parquet(text=_TWO, label=["1", "2"])), "decompress"),
 ]  # fmt: skip
 
 _CSV = b"text,label\na,1\nb,2\n"
@@ -204,25 +208,25 @@ _LINES = b'{"text": "a", "label": "1"}\n{"text": "b", "label": "2"}\n'
 
 
 def _zstd(content: bytes) -> bytes:
-    packed: bytes = pa.compress(content, "zstd", asbytes=True)
-    return packed
+    compressed: bytes = pa.compress(content, "zstd", asbytes=True)
+    return compressed
 
 
-PACKED = [
-    read("packed.csv.gz", gzip.compress(_CSV), AB),
-    read("packed.tsv.gz", gzip.compress(_CSV.replace(b",", b"\t")), AB),
-    read("packed.jsonl.gz", gzip.compress(_LINES), AB),
+COMPRESSED = [
+    read("compressed.csv.gz", gzip.compress(_CSV), AB),
+    read("compressed.tsv.gz", gzip.compress(_CSV.replace(b",", b"\t")), AB),
+    read("compressed.jsonl.gz", gzip.compress(_LINES), AB),
     read("members.csv.gz", gzip.compress(_CSV[:13]) + gzip.compress(_CSV[13:]), AB),
-    read("packed.csv.zst", _zstd(_CSV), AB),
-    read("packed.ndjson.zst", _zstd(_LINES), AB),
+    read("compressed.csv.zst", _zstd(_CSV), AB),
+    read("compressed.ndjson.zst", _zstd(_LINES), AB),
     read("frames.csv.zst", _zstd(_CSV[:13]) + _zstd(_CSV[13:]), AB),
     read("latin1.csv.gz", gzip.compress(TABLE.encode("latin-1")), UMLAUTS, encoding="latin-1"),
     refuse("bad_row.csv.gz", gzip.compress(b"text,label\na,1\nb,c,2\n"), "line 3", "too long"),
     refuse("cut_off.csv.gz", gzip.compress(_CSV * 1000)[:-12], "gzip", "written completely"),
     refuse("cut_off.csv.zst", _zstd(_CSV * 1000)[:-4], "zstd", "written completely"),
-    refuse("not_packed.csv.gz", _CSV, "gzip"),
-    refuse("not_packed.csv.zst", _CSV, "zstd"),
-    refuse("packed_unsaid.csv", gzip.compress(_CSV), "line 1", "0x8b"),
+    refuse("not_compressed.csv.gz", _CSV, "gzip"),
+    refuse("not_compressed.csv.zst", _CSV, "zstd"),
+    refuse("compressed_not_named.csv", gzip.compress(_CSV), "line 1", "0x8b"),
     refuse("zipped.csv.zip", b"PK\x03\x04", "'.csv.zip'"),
 ]
 
@@ -253,9 +257,9 @@ FOLDERS: list[tuple[str, list[Case], Case]] = [
         refuse("other_columns", b"", "1.csv", "'label'", "columns"),
     ),
     (
-        "several_forms",
+        "several_formats",
         [Case("0.csv", _CSV), Case("1.jsonl", _LINES)],
-        refuse("several_forms", b"", "0.csv", "1.jsonl", "several formats"),
+        refuse("several_formats", b"", "0.csv", "1.jsonl", "several formats"),
     ),
     (
         "readme_within",
@@ -265,4 +269,4 @@ FOLDERS: list[tuple[str, list[Case], Case]] = [
     ("nothing_within", [], refuse("nothing_within", b"", "no file")),
 ]
 
-CASES = [*DELIMITED, *JSON, *PARQUET, *PACKED]
+CASES = [*DELIMITED, *JSON, *PARQUET, *COMPRESSED]

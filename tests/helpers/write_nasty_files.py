@@ -1,4 +1,4 @@
-"""Write the corpus of awkward files into a folder: python tests/helpers/write_nasty_files.py FOLDER."""
+"""Write the awkward files of nasty_files.py into a folder: python tests/helpers/write_nasty_files.py FOLDER."""
 
 import os
 import sys
@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.nasty_files import CASES, FOLDERS
 
 
-def make(folder: Path) -> None:
-    """All cases as files, folders of shards, and a pipe."""
+def write_nasty_files(folder: Path) -> None:
+    """Write all cases as files, the folders of files, and a pipe."""
     folder.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         (folder / case.name).write_bytes(case.content)
@@ -23,5 +23,5 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    write_nasty_files(Path(sys.argv[1]))
     print(f"{len(CASES)} files, {len(FOLDERS)} folders and a pipe in {sys.argv[1]}")

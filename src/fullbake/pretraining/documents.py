@@ -239,7 +239,8 @@ def _split_text(text: str, where: str) -> Iterator[Document]:
 
 def _count_bytes(files: Sequence[Path]) -> int | None:
     """Return the files' bytes; None if they are compressed or hold more than text."""
-    plain = all(file.suffix.lower() in (".txt", ".csv", ".tsv", ".jsonl", ".ndjson") for file in files)
+    text_endings = {".txt", *(ending for ending, known in FORMATS.items() if known.is_text)}
+    plain = all(file.suffix.lower() in text_endings for file in files)
     return sum(file.stat().st_size for file in files) if plain else None
 
 
