@@ -1,4 +1,4 @@
-"""Losses are those of transformers' own classes on the same weights and labels; what is saved loads in them whole."""
+"""Losses equal those of transformers' own classes, and what is saved loads in them with nothing missing."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ POOLED = ("bert", "roberta", "albert", "mpnet", "xlm-roberta")
 
 @pytest.fixture
 def saved(bases: Bases, tmp_path: Path) -> Callable[..., tuple[LoadedLanguageModel, Path]]:
-    """`saved(family, pairs)`: a base under its heads, and the folder it was written to."""
+    """Return `saved(family, pairs)`, which gives a base under its heads and the folder it was written to."""
 
     def save(family: str, pairs: bool) -> tuple[LoadedLanguageModel, Path]:
         loaded = load_language_model(bases(family), pairs=pairs, seed=3)
@@ -47,7 +47,7 @@ def saved(bases: Bases, tmp_path: Path) -> Callable[..., tuple[LoadedLanguageMod
 
 
 def batch_of(family: str, objective: str) -> tuple[MaskedBatch, int]:
-    """A masked batch of rows of very different length, and the pad id."""
+    """Return a masked batch of rows of very different length, and the pad id."""
     own = load_tokenizer(family)
     shard = shard_of(make_documents(8), own)
     how = phase(own, 48)
@@ -57,7 +57,7 @@ def batch_of(family: str, objective: str) -> tuple[MaskedBatch, int]:
 
 
 def inputs_of(batch: MaskedBatch, pad_id: int) -> dict[str, torch.Tensor]:
-    """The batch as transformers takes it, with its labels."""
+    """Return the batch as transformers takes it, with its labels: -100 where nothing is predicted."""
     rows = np.arange(len(batch.rows))
     inputs = collate(batch.encoded, rows, pad_id=pad_id)
     labels = torch.full_like(inputs["input_ids"], -100)
@@ -67,7 +67,8 @@ def inputs_of(batch: MaskedBatch, pad_id: int) -> dict[str, torch.Tensor]:
     return inputs | {"labels": labels}
 
 
-def guesses(loaded: LoadedLanguageModel, batch: MaskedBatch, pad_id: int) -> MaskedLMLoss:
+def losses_of(loaded: LoadedLanguageModel, batch: MaskedBatch, pad_id: int) -> MaskedLMLoss:
+    """Return the summed losses of the whole batch, without gradients."""
     with torch.no_grad():
         return masked_lm_loss(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
 
@@ -76,10 +77,10 @@ def guesses(loaded: LoadedLanguageModel, batch: MaskedBatch, pad_id: int) -> Mas
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_masked_loss_is_transformers_own(saved: Any, family: str) -> None:
+def test_masked_lm_loss_equals_transformers(saved: Any, family: str) -> None:
     loaded, folder = saved(family, False)
     batch, pad_id = batch_of(family, "mlm")
-    found = guesses(loaded, batch, pad_id)
+    found = losses_of(loaded, batch, pad_id)
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = model(**inputs_of(batch, pad_id)).loss.item()
@@ -88,12 +89,12 @@ def test_the_masked_loss_is_transformers_own(saved: Any, family: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "objective"), [("bert", "mlm+nsp"), ("bert", "mlm+sop"), ("albert", "mlm+sop")])
-def test_both_losses_are_transformers_own(saved: Any, family: str, objective: str) -> None:
+def test_loss_with_pairs_equals_transformers(saved: Any, family: str, objective: str) -> None:
     loaded, folder = saved(family, True)
     batch, pad_id = batch_of(family, objective)
     pairs = (batch.pair_labels != NO_PAIR).sum()
     assert 0 < pairs < len(batch.rows)
-    found = guesses(loaded, batch, pad_id)
+    found = losses_of(loaded, batch, pad_id)
     own = found.word_loss.item() / batch.chosen.sum() + found.pair_loss.item() / pairs
     model, inputs = PRETRAINING[family].from_pretrained(folder).eval(), inputs_of(batch, pad_id)
     name = "next_sentence_label" if family == "bert" else "sentence_order_label"
@@ -102,7 +103,7 @@ def test_both_losses_are_transformers_own(saved: Any, family: str, objective: st
     assert own == pytest.approx(expected, abs=1e-5)
 
 
-def test_so_are_the_gradients(saved: Any) -> None:
+def test_gradients_with_pairs_equal_transformers(saved: Any) -> None:
     loaded, folder = saved("bert", True)
     batch, pad_id = batch_of("bert", "mlm+nsp")
     found = masked_lm_loss(loaded.network, batch, np.arange(len(batch.rows)), pad_id)
@@ -121,7 +122,7 @@ def test_so_are_the_gradients(saved: Any) -> None:
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in PRETRAINING])
-def test_other_families_judge_pairs_from_the_first_token(saved: Any, family: str) -> None:
+def test_families_without_a_pair_head_judge_pairs_from_the_first_token(saved: Any, family: str) -> None:
     loaded, _ = saved(family, True)
     batch, pad_id = batch_of(family, "mlm+nsp")
     pair = loaded.network.pair
@@ -133,15 +134,15 @@ def test_other_families_judge_pairs_from_the_first_token(saved: Any, family: str
         logits = pair.output(torch.tanh(pair.dense(first)))
     labels = torch.from_numpy(batch.pair_labels)
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-    assert guesses(loaded, batch, pad_id).pair_loss.item() == pytest.approx(expected.item(), abs=1e-4)
+    assert losses_of(loaded, batch, pad_id).pair_loss.item() == pytest.approx(expected.item(), abs=1e-4)
 
 
-# What is saved
+# Saving
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pairs", [False, True])
-def test_what_is_saved_loads_with_nothing_missing(saved: Any, family: str, pairs: bool) -> None:
+def test_saved_model_loads_with_nothing_missing(saved: Any, family: str, pairs: bool) -> None:
     loaded, folder = saved(family, pairs)
     classes = [transformers.AutoModel, transformers.AutoModelForMaskedLM]
     classes += [PRETRAINING[family]] if pairs and family in PRETRAINING else []
@@ -158,7 +159,7 @@ def test_what_is_saved_loads_with_nothing_missing(saved: Any, family: str, pairs
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_encoder_that_is_saved_is_the_one_that_was_trained(bases: Bases, family: str, tmp_path: Path) -> None:
+def test_saved_encoder_is_the_trained_one(bases: Bases, family: str, tmp_path: Path) -> None:
     loaded = load_language_model(bases(family), pairs=False, seed=0)
     with torch.no_grad():
         for parameter in loaded.network.parameters():
@@ -171,7 +172,7 @@ def test_the_encoder_that_is_saved_is_the_one_that_was_trained(bases: Bases, fam
 
 
 @pytest.mark.parametrize("family", POOLED)
-def test_a_pooler_that_is_not_trained_is_carried_through(bases: Bases, saved: Any, family: str) -> None:
+def test_pooler_that_is_not_trained_is_saved_unchanged(bases: Bases, saved: Any, family: str) -> None:
     _, folder = saved(family, False)
     before, after = (load_file(place / "model.safetensors") for place in (bases(family), folder))
     names = [name for name in before if "pooler" in name]
@@ -182,7 +183,7 @@ def test_a_pooler_that_is_not_trained_is_carried_through(bases: Bases, saved: An
 
 
 @pytest.mark.parametrize("family", PRETRAINING)
-def test_so_is_a_pair_head(bases: Bases, tmp_path: Path, family: str) -> None:
+def test_pair_head_that_is_not_trained_is_saved_unchanged(bases: Bases, tmp_path: Path, family: str) -> None:
     first = load_language_model(bases(family), pairs=True, seed=0)
     save_language_model(first, tmp_path / "paired", bases(family))
     plain = load_language_model(tmp_path / "paired", pairs=False, seed=1)
@@ -195,7 +196,7 @@ def test_so_is_a_pair_head(bases: Bases, tmp_path: Path, family: str) -> None:
     assert all((before[name] == after[name]).all() for name in before)
 
 
-def test_so_is_one_in_a_file_beside(bases: Bases, tmp_path: Path) -> None:
+def test_pair_head_in_a_file_of_its_own_is_saved_unchanged(bases: Bases, tmp_path: Path) -> None:
     save_language_model(load_language_model(bases("roberta"), pairs=True, seed=0), tmp_path / "a", None)
     save_language_model(load_language_model(tmp_path / "a", pairs=False, seed=1), tmp_path / "b", None)
     one, two = (load_file(tmp_path / name / PAIR_FILE) for name in "ab")
@@ -203,13 +204,13 @@ def test_so_is_one_in_a_file_beside(bases: Bases, tmp_path: Path) -> None:
     assert all((one[name] == two[name]).all() for name in one)
 
 
-def test_a_base_without_a_pooler_gets_none_under_plain_mlm(bases: Bases, tmp_path: Path) -> None:
+def test_base_without_pooler_is_saved_without_pooler(bases: Bases, tmp_path: Path) -> None:
     base = bases("bert", pooler=False)
     save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "a", base)
     assert not [name for name in load_file(tmp_path / "a" / "model.safetensors") if "pooler" in name]
 
 
-def test_how_a_base_is_pooled_is_kept(bases: Bases, tmp_path: Path) -> None:
+def test_pooling_settings_are_copied_from_plain_subfolders_only(bases: Bases, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(bases("bert"), base)
     names = ["1_Pooling", "../outside", "2_Normalize"]
@@ -224,10 +225,10 @@ def test_how_a_base_is_pooled_is_kept(bases: Bases, tmp_path: Path) -> None:
     assert not (tmp_path / "deep" / "outside").exists()
 
 
-# Where the heads come from
+# New heads
 
 
-def test_a_head_that_the_base_lacks_is_new_and_tied_to_its_words(bases: Bases) -> None:
+def test_missing_head_is_drawn_from_the_seed_and_tied_to_the_embeddings(bases: Bases) -> None:
     one, two, other = (load_language_model(bases("bert"), pairs=True, seed=seed) for seed in (0, 0, 1))
     assert not one.own_head
     assert not one.own_pair
@@ -242,14 +243,14 @@ def test_a_head_that_the_base_lacks_is_new_and_tied_to_its_words(bases: Bases) -
     assert id(model.cls.predictions.bias) in ours
 
 
-def test_a_new_pair_head_of_bert_starts_from_its_pooler(bases: Bases) -> None:
+def test_new_pair_head_of_bert_starts_from_the_pooler(bases: Bases) -> None:
     loaded = load_language_model(bases("bert"), pairs=True, seed=0)
     assert loaded.network.pair is not None
     pooler = load_file(bases("bert") / "model.safetensors")["pooler.dense.weight"]
     assert (loaded.network.pair.dense.weight.detach().numpy() == pooler).all()
 
 
-def test_loading_leaves_torchs_generator_alone(bases: Bases) -> None:
+def test_loading_does_not_change_torchs_generator(bases: Bases) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -258,7 +259,7 @@ def test_loading_leaves_torchs_generator_alone(bases: Bases) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "albert", "roberta"])
-def test_from_nothing(bases: Bases, family: str, tmp_path: Path) -> None:
+def test_new_language_model_depends_on_the_seed_and_saves_whole(bases: Bases, family: str, tmp_path: Path) -> None:
     config = transformers.AutoConfig.from_pretrained(bases(family))
     one, two, other = (new_language_model(config, pairs=True, seed=seed) for seed in (0, 0, 1))
     states = [loaded.network.state_dict() for loaded in (one, two, other)]
@@ -269,19 +270,19 @@ def test_from_nothing(bases: Bases, family: str, tmp_path: Path) -> None:
     assert not info["missing_keys"]
 
 
-def test_the_head_on_another_encoder(bases: Bases, tmp_path: Path) -> None:
+def test_head_can_be_put_on_another_encoder(bases: Bases, tmp_path: Path) -> None:
     loaded = load_language_model(bases("bert"), pairs=False, seed=0)
     other = transformers.AutoModel.from_pretrained(make_base("bert", tmp_path / "other", seed=9)).eval()
-    put = loaded.network.over(other)
+    moved = loaded.network.with_encoder(other)
     ids = torch.arange(5, 15).reshape(1, 10)
     with torch.no_grad():
         states = other(input_ids=ids).last_hidden_state
-        assert torch.equal(put.hidden({"input_ids": ids}), states)
-        assert torch.equal(put.word_logits(states[0]), loaded.network.word_logits(states[0]))
+        assert torch.equal(moved.hidden({"input_ids": ids}), states)
+        assert torch.equal(moved.word_logits(states[0]), loaded.network.word_logits(states[0]))
     assert torch.equal(loaded.network.hidden({"input_ids": ids}), loaded.network.hidden({"input_ids": ids}))
 
 
-def test_a_base_that_lacks_weights_of_the_encoder_is_refused(bases: Bases, tmp_path: Path) -> None:
+def test_base_that_lacks_encoder_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(bases("bert"), base)
     weights = load_file(base / "model.safetensors")
@@ -291,7 +292,7 @@ def test_a_base_that_lacks_weights_of_the_encoder_is_refused(bases: Bases, tmp_p
         load_language_model(base, pairs=False, seed=0)
 
 
-def test_a_folder_without_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
+def test_folder_without_weights_is_refused(bases: Bases, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(bases("bert"), base)
     (base / "model.safetensors").unlink()
