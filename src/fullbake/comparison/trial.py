@@ -317,7 +317,7 @@ def score_trial(job: Job, test: Part, weights: Mapping[str, np.ndarray]) -> Tria
     (found,) = part_features(job, [test])
     assert test.source.labels is not None
     pooling = job.recipe.tokens.window_pooling
-    features = LabeledFeatures(found.values, test.source.labels, found.documents, pooling, found.places)
+    features = LabeledFeatures(found.values, test.source.labels, found.documents, pooling, found.starts)
     return TrialPredictions(head_logits(network.extract_head(model), features.take(test.indices)), speed)
 
 

@@ -1,15 +1,12 @@
-"""Arrays of equal rows in one file: made part by part in any order, gone on with after a kill, memory-mapped when read.
+"""Feature extraction: one pass of a network that does not train, its output kept on disk.
 
-The file is safetensors with one tensor, `rows`, so anything that reads safetensors reads it. Beside it, while it is
-being made, lies a journal: a line a part with the hash of that part's rows. Whoever goes on keeps a part whose rows
-still have their hash, and makes any other anew; so nothing hangs on the order in which a dying machine wrote its pages.
-The price: what is kept is hashed once more when going on, a second for 1.5 GB.
+The output is a vector for each text, or a state for each token. Rows of equal token ids are computed once, the longest
+first. The output is written in parts to a file of the cache and memory-mapped from there, so that neither making nor
+using it needs memory for all of it. The file is safetensors with one tensor, `rows`.
 
-One pass of a network that does not train over texts, its output on disk: pooled vectors, or states of every token.
-
-Rows of equal token ids go through once, the longest first, and what comes out is written part by part to a file of the
-cache, from where it is memory-mapped: neither making nor using it needs memory for the whole. A killed pass is gone on
-with at its last whole part, and a process that wants what another one is computing waits for it.
+Beside it a journal holds, for each finished part, the hash of its rows. After a kill, the next run keeps the parts
+whose rows still have their hash and computes the others again, so the order in which a dying machine wrote its pages
+does not matter. The trade-off: what is kept is hashed once more, a second for 1.5 GB.
 """
 
 import hashlib
@@ -25,30 +22,38 @@ import torch
 from torch import Tensor
 
 from fullbake.config.sections import TokensConfig
-from fullbake.core import console, runtime, storage
+from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
-from fullbake.core.console import bar, say, warn
+from fullbake.core.console import bar, format_size, say, warn
 from fullbake.core.errors import SpaceFault
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, span_positions
 from fullbake.models.inference import batch_inputs, padded_lengths, run_batches
 
 ROWS_FILE: Final = "rows.safetensors"
+"""The name of a file of rows, in its folder."""
+
 JOURNAL_FILE: Final = "journal.jsonl"
+"""The name of its journal: one line for each finished part."""
+
+BATCHES_PER_PART: Final = 16
+"""Forward passes of a part. A kill loses at most one part, some seconds of work on two cores."""
 
 StoredPrecision = Literal["fp32", "fp16"]
+"""The type of the numbers in a file. fp16 keeps 11 significant bits and takes half the bytes."""
 
 _DTYPES: Final[dict[StoredPrecision, tuple[str, type[np.floating[Any]]]]] = {
     "fp32": ("F32", np.float32),
     "fp16": ("F16", np.float16),
 }
 _ZEROS: Final = bytes(1 << 20)
+_STARTS_FILE: Final = "places.safetensors"
+_STARTS_NAME: Final = "places"
 
 
 @dataclass(frozen=True)
 class FileShape:
-    """What a file holds: `rows` x `width` numbers of a precision. fp16 keeps 11 bits of each number and half the
-    bytes."""
+    """The shape of a file of rows: `rows` x `width` numbers of a precision."""
 
     rows: int
     width: int
@@ -56,62 +61,80 @@ class FileShape:
 
     @property
     def size(self) -> int:
-        """Bytes of the numbers."""
+        """The size of the numbers in bytes."""
         return self.rows * self.width * np.dtype(self.dtype).itemsize
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
-        """numpy's type of a number."""
+        """The numpy type of a number."""
         return _DTYPES[self.precision][1]
 
 
 FileParts = Sequence[np.ndarray]
-"""Which rows of the file each part makes, int64 (n,): every row in exactly one."""
+"""The rows of the file that each part consists of, int64 (n,). Every row is in exactly one part."""
+
+FeatureForward = Callable[[Mapping[str, Tensor]], Tensor]
+"""Model inputs (batch, tokens) -> (batch, width), or (batch, tokens, width)."""
 
 
 def write_rows(folder: Path, shape: FileShape, parts: FileParts, make: Callable[[int], np.ndarray]) -> Iterator[int]:
-    """Make the file in `folder`, part by part, and yield the number of each as it is there (also where it was already).
+    """Write the file of rows in `folder`, part by part.
 
-    make: number of a part -> its rows, float (n, width), in the order of `parts`; called only for what the folder does
-    not hold yet. parts and what `make` gives have to be the same each time, which is for the caller's key to see to.
-    The journal stays beside the file: a kill after the last part costs no more than one before it.
+    The journal stays beside the file, so that a kill after the last part costs no more than one before it.
+
+    Args:
+        folder: holds the file, and what an earlier attempt left of it.
+        shape: of the whole file.
+        parts: the rows of each part. They have to be the same at each attempt, which the caller's cache key ensures.
+        make: number of a part -> its rows, float (n, width), in the order of `parts`. It is called only for parts that
+            the folder does not hold yet, and has to give the same rows each time.
+
+    Yields:
+        The number of each part once it is in the file, also of those that were there before.
     """
     path, journal = folder / ROWS_FILE, folder / JOURNAL_FILE
-    known = _known(journal) if path.is_file() else {}
+    known = _read_journal(journal) if path.is_file() else {}
     if not known:
         _create(path, shape)
         journal.write_bytes(b"")
-    rows = _mapped(path, "r+")
-    with journal.open("a", encoding="utf-8") as notes:
-        for number, places in enumerate(parts):
-            if number not in known or known[number] != _digest(rows[places]):
-                rows[places] = make(number)
-                notes.write(json.dumps({"part": number, "sha256": _digest(rows[places])}) + "\n")
-                notes.flush()
+    rows = _map(path, "r+")
+    with journal.open("a", encoding="utf-8") as entries:
+        for number, part in enumerate(parts):
+            if number not in known or known[number] != _digest(rows[part]):
+                rows[part] = make(number)
+                entries.write(json.dumps({"part": number, "sha256": _digest(rows[part])}) + "\n")
+                entries.flush()
             yield number
 
 
 def map_rows(folder: Path) -> np.ndarray:
-    """The file in `folder`, memory-mapped: (rows, width), float32 or float16. Nothing is read before it is used.
+    """Return the file of rows in `folder`, memory-mapped: (rows, width), float32 or float16.
 
-    What is written to the array stays in memory: the file is never changed. Raises OSError where it is missing.
+    Rows are read when they are used. What is written to the array stays in memory; the file is never changed.
+
+    Raises:
+        OSError: the file is missing.
     """
-    return _mapped(folder / ROWS_FILE, "c")
+    return _map(folder / ROWS_FILE, "c")
 
 
 def _digest(rows: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
-def _known(journal: Path) -> dict[int, str]:
-    """Hashes of the parts that were noted; a last line that was cut off is no note."""
+def _read_journal(journal: Path) -> dict[int, str]:
+    """Return the hashes of the finished parts. An incomplete last line is ignored."""
     lines = journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else []
-    notes = [json.loads(line) for line in lines]
-    return {note["part"]: note["sha256"] for note in notes}
+    entries = [json.loads(line) for line in lines]
+    return {entry["part"]: entry["sha256"] for entry in entries}
 
 
 def _create(path: Path, shape: FileShape) -> None:
-    """A file of zeros: really written, since a map over a hole that a full disk cannot fill kills the process."""
+    """Write a file of zeros.
+
+    The zeros are written in full: a sparse file would be faster, but if the disk fills up later, a write to its memory
+    map kills the process.
+    """
     header = {"dtype": _DTYPES[shape.precision][0], "shape": [shape.rows, shape.width], "data_offsets": [0, shape.size]}
     text = json.dumps({"rows": header}).encode()
     text += b" " * (-(len(text) + 8) % 64)
@@ -123,51 +146,57 @@ def _create(path: Path, shape: FileShape) -> None:
         os.fsync(file.fileno())
 
 
-def _mapped(path: Path, mode: Literal["r+", "c"]) -> np.ndarray:
+def _map(path: Path, mode: Literal["r+", "c"]) -> np.ndarray:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))["rows"]
     dtype = dict(_DTYPES.values())[header["dtype"]]
-    if not header["data_offsets"][1]:  # there is no map of nothing
+    if not header["data_offsets"][1]:  # an empty file cannot be mapped
         return np.empty(header["shape"], dtype)
     return np.asarray(np.memmap(path, dtype, mode, offset=8 + length, shape=tuple(header["shape"])))
 
 
-FeatureForward = Callable[[Mapping[str, Tensor]], Tensor]
-"""Model inputs (batch, tokens) -> (batch, width), or (batch, tokens, width)."""
-
-BATCHES_A_PART = 16
-"""Forward passes of a part: what a kill costs at most, some seconds on two cores."""
-
-
 @dataclass(frozen=True)
 class Features:
-    """What a network gave for rows of token ids.
+    """The output of a network for rows of token ids.
 
-    values: (lines, width), float32 or float16, memory-mapped where the cache holds it. places: the first line of each
-    row, int64 (rows,); rows of equal ids share theirs. documents: which text each row is a window of, None where rows
-    are texts.
+    Attributes:
+        values: (lines, width), float32 or float16, memory-mapped if it comes from the cache. A line is the vector of a
+            row, or the state of one of its tokens.
+        starts: index of the first line of each row, int64 (rows,). Rows of equal ids share their lines.
+        documents: index of the text that each row is a window of, int64 (rows,); None if rows are texts.
     """
 
     values: np.ndarray
-    places: np.ndarray
+    starts: np.ndarray
     documents: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Features":
-        """These rows (positions), in this order, each a text of its own."""
-        return Features(self.values, self.places[rows])
+        """Return these rows (indices), in this order, each as a text of its own."""
+        return Features(self.values, self.starts[rows])
 
     @property
     def vectors(self) -> np.ndarray:
-        """Where a row is one line: all rows in memory, float32 (rows, width)."""
-        vectors: np.ndarray = self.values[self.places].astype(np.float32, copy=False)
+        """The vectors of all rows in memory, float32 (rows, width), if a row is one line."""
+        vectors: np.ndarray = self.values[self.starts].astype(np.float32, copy=False)
         return vectors
 
 
 @dataclass(frozen=True)
 class FeatureExtraction:
-    """One pass to make. forward: in eval mode. every_token: whether it gives the states of all tokens, not one vector
-    a row. width: of what it gives. key: all that its output depends on. title: what the bar says."""
+    """What to compute: which network, over which inputs, and under which key the cache holds its output.
+
+    Attributes:
+        forward: the network, in eval mode.
+        width: of its output.
+        key: the cache key, which depends on all that the output depends on.
+        title: what the progress bar and messages call the output.
+        tokens: the recipe's section on tokens.
+        pad_id: id of the padding token.
+        every_token: whether the network gives the states of all tokens, in place of one vector for each row.
+        precision: in which the output is stored.
+        batches_per_part: forward passes of a part of the file.
+    """
 
     forward: FeatureForward
     width: int
@@ -177,153 +206,181 @@ class FeatureExtraction:
     pad_id: int
     every_token: bool = False
     precision: StoredPrecision = "fp32"
+    batches_per_part: int = BATCHES_PER_PART
 
 
-def extract_features(asked: FeatureExtraction, encode: Callable[[], Encoded], cache: Cache) -> Features | None:
-    """The output from the cache, or by one pass; None where the cache cannot hold it, which a warning says.
+def extract_features(extraction: FeatureExtraction, encode: Callable[[], Encoded], cache: Cache) -> Features | None:
+    """Return the features from the cache, or compute them in one pass and keep them there.
 
-    encode: gives the rows; called only where the cache does not know the key. Several processes share the pass and get
-    its output in memory where it is one vector a row; the states of all tokens come None then, unless they are known.
-    All of them have to call.
+    Several processes share the pass and get vectors in memory. They do not share a pass over the states of all tokens.
+    All processes have to call.
+
+    Args:
+        extraction: what to compute.
+        encode: returns the rows of token ids. It is called only if the cache does not know the key.
+        cache: where the features are kept.
+
+    Returns:
+        None if the cache cannot hold the features, which a warning says, and for states of all tokens that several
+        processes would have to compute.
     """
-    found = _found(asked, cache)
+    found = _read_from(cache, extraction.key)
     if runtime.true_on_all_ranks(found is not None) and found is not None:
-        say(f"{asked.title}: {len(found.places):,} rows found in the cache ({cache.root})")
+        say(f"{extraction.title}: {len(found.starts):,} rows found in the cache ({cache.root})")
         return found
-    if runtime.world_size() > 1:
-        return None if asked.every_token else _shared(asked, encode(), cache)
-    _compute(asked, encode(), cache)
-    return _found(asked, cache)
+    if runtime.world_size() == 1:
+        _extract_into(cache, extraction, encode())
+        return _read_from(cache, extraction.key)
+    return None if extraction.every_token else _extract_together(extraction, encode(), cache)
 
 
-def extract_in_memory(asked: FeatureExtraction, encoded: Encoded) -> Features:
-    """The same without a cache, of one vector a row. Several processes take the batches in turn; all have to call."""
-    firsts, which = unique_rows(encoded)
+def extract_in_memory(extraction: FeatureExtraction, encoded: Encoded) -> Features:
+    """Compute features of one vector for each row without a cache.
+
+    Several processes take the batches in turn; all have to call.
+
+    Args:
+        extraction: what to compute.
+        encoded: the rows of token ids.
+    """
+    first_rows, group_of_row = unique_rows(encoded)
     values = run_batches(
-        asked.forward,
-        encoded.take(firsts),
-        tokens=asked.tokens,
-        pad_id=asked.pad_id,
+        extraction.forward,
+        encoded.take(first_rows),
+        tokens=extraction.tokens,
+        pad_id=extraction.pad_id,
         device=runtime.device(),
-        title=asked.title,
+        title=extraction.title,
         shared=True,
     )
-    return Features(values.astype(FileShape(0, 0, asked.precision).dtype, copy=False), which, encoded.documents)
+    dtype = FileShape(0, 0, extraction.precision).dtype
+    return Features(values.astype(dtype, copy=False), group_of_row, encoded.documents)
 
 
-def _shared(asked: FeatureExtraction, encoded: Encoded, cache: Cache) -> Features:
-    stored = extract_in_memory(asked, encoded)
+def _extract_together(extraction: FeatureExtraction, encoded: Encoded, cache: Cache) -> Features:
+    """Compute vectors in memory with all processes; the first process puts them into the cache."""
+    found = extract_in_memory(extraction, encoded)
     if runtime.rank() == 0:
-        rows, width = stored.values.shape
-        shape = FileShape(rows, width, asked.precision)
-        _keep(asked, shape, _places(stored.places, encoded), cache, lambda folder: _copy(folder, shape, stored.values))
-    return stored
+        shape = FileShape(*found.values.shape, extraction.precision)
 
+        def write(folder: Path) -> None:
+            list(write_rows(folder, shape, [np.arange(shape.rows)], lambda _: found.values))
 
-def _places(places: np.ndarray, encoded: Encoded) -> dict[str, np.ndarray]:
-    return {"places": places} | ({} if encoded.documents is None else {"documents": encoded.documents})
-
-
-def _copy(folder: Path, shape: FileShape, values: np.ndarray) -> None:
-    list(write_rows(folder, shape, [np.arange(shape.rows)], lambda _: values))
+        _keep(extraction, shape, found.starts, encoded.documents, cache, write)
+    return found
 
 
 def unique_rows(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
-    """(the first row of each kind, in order, int64 (kinds,); the kind of each row, int64 (rows,)): rows of the same ids
-    and segments are of one kind."""
+    """Group the rows that have the same ids and segments.
+
+    Args:
+        encoded: rows of token ids.
+
+    Returns:
+        (index of the first row of each group, in ascending order, int64 (groups,); group of each row, int64 (rows,)).
+    """
     ids, bounds = encoded.input_ids.view(np.uint8), (encoded.offsets * encoded.input_ids.itemsize).tolist()
     types, offsets = encoded.token_type_ids, encoded.offsets.tolist()
-    kinds: dict[tuple[bytes, bytes], int] = {}
-    firsts: list[int] = []
-    which = np.empty(len(encoded), np.int64)
+    groups: dict[tuple[bytes, bytes], int] = {}
+    first_rows: list[int] = []
+    group_of_row = np.empty(len(encoded), np.int64)
     for row in range(len(encoded)):
         segments = b"" if types is None else types[offsets[row] : offsets[row + 1]].tobytes()
-        which[row] = kinds.setdefault((ids[bounds[row] : bounds[row + 1]].tobytes(), segments), len(kinds))
-        if which[row] == len(firsts):
-            firsts.append(row)
-    return np.array(firsts, np.int64), which
+        group_of_row[row] = groups.setdefault((ids[bounds[row] : bounds[row + 1]].tobytes(), segments), len(groups))
+        if group_of_row[row] == len(first_rows):
+            first_rows.append(row)
+    return np.array(first_rows, np.int64), group_of_row
 
 
-def _found(asked: FeatureExtraction, cache: Cache) -> Features | None:
-    """The output under the key, None where the cache has none (or another process has just thrown it out)."""
-    folder = cache.get(asked.key)
+def _read_from(cache: Cache, key: str) -> Features | None:
+    folder = cache.get(key)
+    if folder is None:
+        return None
     try:
-        return None if folder is None else _read(folder)
-    except FileNotFoundError:
+        known = storage.read_tensors(folder / _STARTS_FILE)
+        return Features(map_rows(folder), known[_STARTS_NAME], known.get("documents"))
+    except FileNotFoundError:  # another process has just evicted it
         return None
 
 
-def _read(folder: Path) -> Features:
-    known = storage.read_tensors(folder / "places.safetensors")
-    return Features(map_rows(folder), known["places"], known.get("documents"))
+def _extract_into(cache: Cache, extraction: FeatureExtraction, encoded: Encoded) -> None:
+    first_rows, group_of_row = unique_rows(encoded)
+    rows = encoded.take(first_rows)
+    starts, lines = (
+        (rows.offsets[:-1], int(rows.offsets[-1])) if extraction.every_token else (np.arange(len(rows)), len(rows))
+    )
+    shape = FileShape(lines, extraction.width, extraction.precision)
 
+    def write(folder: Path) -> None:
+        _write_batches(folder, shape, rows, extraction)
 
-def _compute(asked: FeatureExtraction, encoded: Encoded, cache: Cache) -> None:
-    """Make the cache's entry, unless it cannot hold it."""
-    firsts, which = unique_rows(encoded)
-    rows = encoded.take(firsts)
-    starts = rows.offsets[:-1] if asked.every_token else np.arange(len(rows))
-    shape = FileShape(int(rows.offsets[-1]) if asked.every_token else len(rows), asked.width, asked.precision)
-    _keep(asked, shape, _places(starts[which], encoded), cache, lambda folder: _fill(folder, shape, rows, asked))
+    _keep(extraction, shape, starts[group_of_row], encoded.documents, cache, write)
 
 
 def _keep(
-    asked: FeatureExtraction,
+    extraction: FeatureExtraction,
     shape: FileShape,
-    places: Mapping[str, np.ndarray],
+    starts: np.ndarray,
+    documents: np.ndarray | None,
     cache: Cache,
-    fill: Callable[[Path], None],
+    write: Callable[[Path], None],
 ) -> None:
-    """Make the cache's entry by `fill`, unless the cache cannot hold it: the run can go on without."""
+    """Make the entry of the cache, with the rows that `write` writes.
+
+    If there is no space for it, only warn: the run can do without.
+    """
     if not cache.can_hold(shape.size):
-        warn(f"{asked.title}: {console.format_size(shape.size)} are more than the cache may hold")
+        warn(f"{extraction.title}: {format_size(shape.size)} are more than the cache may hold")
         return
-    about = f"{asked.title}: {shape.rows:,} x {shape.width}, {shape.precision}"
+    description = f"{extraction.title}: {shape.rows:,} x {shape.width}, {shape.precision}"
     try:
-        with cache.put_resumable(asked.key, about, shape.size) as folder:
+        with cache.put_resumable(extraction.key, description, shape.size) as folder:
             if folder is not None:
-                fill(folder)
-                storage.write_tensors(folder / "places.safetensors", places)
+                write(folder)
+                arrays = {_STARTS_NAME: starts} | ({} if documents is None else {"documents": documents})
+                storage.write_tensors(folder / _STARTS_FILE, arrays)
     except SpaceFault as fault:
-        warn(f"{asked.title} are not kept on disk: {fault}")
+        warn(f"{extraction.title} are not kept on disk: {fault}")
 
 
-def _fill(folder: Path, shape: FileShape, rows: Encoded, asked: FeatureExtraction) -> None:
-    plan = inference_plan(padded_lengths(rows, asked.tokens), token_budget=asked.tokens.token_budget)
-    parts = [plan[start : start + BATCHES_A_PART] for start in range(0, len(plan), BATCHES_A_PART)]
-    places = [_lines(rows, np.concatenate(part), asked.every_token) for part in parts]
+def _write_batches(folder: Path, shape: FileShape, rows: Encoded, extraction: FeatureExtraction) -> None:
+    plan = inference_plan(padded_lengths(rows, extraction.tokens), token_budget=extraction.tokens.token_budget)
+    step = extraction.batches_per_part
+    parts = [plan[start : start + step] for start in range(0, len(plan), step)]
+    lines = [np.concatenate(part) for part in parts]
+    if extraction.every_token:
+        lines = [rows.places(part_rows)[0] for part_rows in lines]
 
     def make(number: int) -> np.ndarray:
-        return np.concatenate([_batch(rows, batch, asked) for batch in parts[number]])
+        return np.concatenate([_run_batch(rows, batch, extraction) for batch in parts[number]])
 
-    with bar(asked.title, len(rows), "texts") as advance:
-        for number in write_rows(folder, shape, places, make):
+    with bar(extraction.title, len(rows), "texts") as advance:
+        for number in write_rows(folder, shape, lines, make):
             advance(sum(map(len, parts[number])))
 
 
-def _lines(rows: Encoded, batch: np.ndarray, every_token: bool) -> np.ndarray:
-    """The lines of the file that these rows take, row after row."""
-    return rows.places(batch)[0] if every_token else batch
-
-
 @torch.inference_mode()
-def _batch(rows: Encoded, batch: np.ndarray, asked: FeatureExtraction) -> np.ndarray:
-    """What the network gives for these rows, float32 (lines, width), padding left out."""
-    inputs = batch_inputs(rows, batch, tokens=asked.tokens, pad_id=asked.pad_id, device=runtime.device())
-    values = asked.forward(inputs).float().cpu().numpy()
-    if not asked.every_token:
+def _run_batch(rows: Encoded, batch: np.ndarray, extraction: FeatureExtraction) -> np.ndarray:
+    """Return the network's output for these rows, float32 (lines, width), without the states of padding."""
+    inputs = batch_inputs(rows, batch, tokens=extraction.tokens, pad_id=extraction.pad_id, device=runtime.device())
+    values = extraction.forward(inputs).float().cpu().numpy()
+    if not extraction.every_token:
         return values
     lengths = rows.lengths[batch]
     flat = span_positions(np.arange(len(batch)) * values.shape[1], lengths)
     return values.reshape(-1, values.shape[2])[flat]
 
 
-def gather_token_states(stored: Features, rows: np.ndarray, lengths: np.ndarray, width: int) -> Tensor:
-    """The states of all tokens of these rows as one batch, float32 (rows, width, units), zeros where there is padding.
+def gather_token_states(features: Features, rows: np.ndarray, lengths: np.ndarray, width: int) -> Tensor:
+    """Return the states of all tokens of these rows as one batch, float32 (rows, width, hidden), zeros for padding.
 
-    lengths: tokens of each row. width: tokens that rows are padded to.
+    Args:
+        features: the states of all tokens.
+        rows: indices of rows.
+        lengths: tokens of each of these rows.
+        width: tokens that the rows are padded to.
     """
-    lines = span_positions(stored.places[rows], lengths)
-    batch = np.zeros((len(rows) * width, stored.values.shape[1]), np.float32)
-    batch[span_positions(np.arange(len(rows)) * width, lengths)] = stored.values[lines]
+    lines = span_positions(features.starts[rows], lengths)
+    batch = np.zeros((len(rows) * width, features.values.shape[1]), np.float32)
+    batch[span_positions(np.arange(len(rows)) * width, lengths)] = features.values[lines]
     return torch.from_numpy(batch.reshape(len(rows), width, -1))

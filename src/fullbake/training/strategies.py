@@ -121,7 +121,7 @@ def _frozen(job: Job) -> Strategy:
         return [(twin.eval(), head.history) for twin, head in zip(networks, grown, strict=True)]
 
     def featured(found: Features, labels: np.ndarray) -> LabeledFeatures:
-        return LabeledFeatures(found.values, labels, found.documents, recipe.tokens.window_pooling, found.places)
+        return LabeledFeatures(found.values, labels, found.documents, recipe.tokens.window_pooling, found.starts)
 
     return Strategy(
         *_rows(job, features, featured),
