@@ -71,7 +71,7 @@ def measure(folder: Path, name: str, recipe: str, base: str) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     test = read_as_trained(classifier, folder / task.test)
     logits = classifier.logits(test.texts, test.text_pair)
-    plain = score_decision(test.labels, logits, Decision(classifier.problem_type, classifier.label_names))
+    plain = score_decision(test.labels, logits, Decision(classifier.problem, classifier.label_names))
     tuned = score_decision(test.labels, logits, classifier.decision)
     calibration = classifier.record.facts["calibration"]
     return {

@@ -11,9 +11,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
-from fullbake.config.problems import SINGLE_LABEL
+from fullbake.config.problems import SINGLE_LABEL, problem_named
 from fullbake.config.sections import HeadConfig, TokensConfig
-from fullbake.evaluation.decisions import probabilities
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.inference import batch_inputs, encode, logits_over, run_batches
@@ -93,7 +92,7 @@ LOGITS = arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32))
 
 @given(LOGITS)
 def test_probabilities_are_scipys(logits: np.ndarray) -> None:
-    chances = probabilities(logits, SINGLE_LABEL)
+    chances = problem_named(SINGLE_LABEL).probabilities(logits)
     assert chances.dtype == np.float64
     np.testing.assert_allclose(chances, softmax(logits.astype(np.float64), axis=1), atol=1e-12)
     np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-12)
@@ -103,7 +102,7 @@ def test_judge_is_scikit_learns() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     labels = np.arange(50) % 3
     told = validation_scores(logits, labels, "f1_macro")
-    assert told["validation_loss"] == pytest.approx(log_loss(labels, probabilities(logits, SINGLE_LABEL)))
+    assert told["validation_loss"] == pytest.approx(log_loss(labels, problem_named(SINGLE_LABEL).probabilities(logits)))
     assert told["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(axis=1), average="macro"))
 
 

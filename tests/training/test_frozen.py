@@ -14,10 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.core.cache import Cache
-from fullbake.evaluation.decisions import probabilities
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.heads import l2_penalty
@@ -71,7 +70,7 @@ def test_many_labels_are_a_regression_each() -> None:
     history, logits = fit(MARKS, last=9)
     best = next(entry for entry in history if entry["best"])
     expected = np.stack([plain(MARKS[:, place], best["C"])[:, 1] for place in range(3)], axis=1)
-    np.testing.assert_allclose(probabilities(logits, MULTI_LABEL), expected, atol=1e-3)
+    np.testing.assert_allclose(problem_named(MULTI_LABEL).probabilities(logits), expected, atol=1e-3)
     assert [entry["C"] for entry in history] == list(LOGISTIC_STRENGTHS[:9])
 
 
@@ -80,7 +79,7 @@ def test_class_weights_are_sample_weights() -> None:
     history, logits = fit(LABELS, weights, last=9)
     best = next(entry for entry in history if entry["best"])
     expected = plain(LABELS, best["C"], weights[LABELS])
-    np.testing.assert_allclose(probabilities(logits, SINGLE_LABEL), expected, atol=1e-3)
+    np.testing.assert_allclose(problem_named(SINGLE_LABEL).probabilities(logits), expected, atol=1e-3)
 
 
 def test_weights_of_many_labels_are_those_of_the_rows_that_have_them() -> None:
@@ -88,12 +87,12 @@ def test_weights_of_many_labels_are_those_of_the_rows_that_have_them() -> None:
     history, logits = fit(MARKS, weights, last=9)
     best = next(entry for entry in history if entry["best"])
     expected = plain(MARKS[:, 0], best["C"], np.where(MARKS[:, 0], 5.0, 1.0))[:, 1]
-    np.testing.assert_allclose(probabilities(logits, MULTI_LABEL)[:, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(problem_named(MULTI_LABEL).probabilities(logits)[:, 0], expected, atol=1e-3)
 
 
 def test_a_class_that_the_rows_lack_gets_next_to_no_chance() -> None:
     labels = np.where(LABELS == 1, 0, LABELS)
-    chances = probabilities(fit(labels, last=5)[1], SINGLE_LABEL)
+    chances = problem_named(SINGLE_LABEL).probabilities(fit(labels, last=5)[1])
     assert chances[:, 1].max() < 1e-3
     assert (chances.argmax(axis=1) != 1).all()
 
@@ -101,7 +100,7 @@ def test_a_class_that_the_rows_lack_gets_next_to_no_chance() -> None:
 def test_a_label_that_none_has_keeps_a_small_constant_chance() -> None:
     marks = MARKS.copy()
     marks[:, 2] = 0
-    chances = probabilities(fit(marks, last=5)[1], MULTI_LABEL)
+    chances = problem_named(MULTI_LABEL).probabilities(fit(marks, last=5)[1])
     np.testing.assert_allclose(chances[:, 2], 0.5 / 91, rtol=1e-3)
 
 
@@ -233,7 +232,8 @@ def test_joined_classifier_scores_as_the_head_on_features(bases: Bases, tmp_path
     joined = logits_over(work.network, encoded, tokens=TOKENS, pad_id=work.tokenizer.pad_token_id)
     # a random base's features hardly vary: folding their tiny scale into one fp32 layer magnifies rounding tenfold
     atol = 1e-4 if head == "linear" else 1e-5
-    np.testing.assert_allclose(probabilities(joined, SINGLE_LABEL), probabilities(on_features, SINGLE_LABEL), atol=atol)
+    one, other = (problem_named(SINGLE_LABEL).probabilities(values) for values in (joined, on_features))
+    np.testing.assert_allclose(one, other, atol=atol)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -251,7 +251,7 @@ def test_linear_is_scikit_learns_logistic_regression(bases: Bases, tmp_path: Pat
     scaler = StandardScaler().fit(inputs)
     plain = LogisticRegression(C=best["C"], tol=1e-8, max_iter=10_000).fit(scaler.transform(inputs), part.labels)
     expected = plain.predict_proba(scaler.transform(others))
-    np.testing.assert_allclose(probabilities(logits, SINGLE_LABEL), expected, atol=1e-4)
+    np.testing.assert_allclose(problem_named(SINGLE_LABEL).probabilities(logits), expected, atol=1e-4)
     assert [entry["C"] for entry in history] == list(LOGISTIC_STRENGTHS)
     assert best["f1_macro"] == max(entry["f1_macro"] for entry in history)
 

@@ -10,10 +10,10 @@ import pytest
 from helpers.bases import FAMILIES
 from torch import nn
 
-from fullbake.config.problems import SINGLE_LABEL
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
 from fullbake.evaluation.calibration import score_decision, threshold_aim
-from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.heads import divide_logits
@@ -171,7 +171,7 @@ def test_scores_that_are_too_sure_are_calmed_and_the_network_with_them(bases: Ba
     before = scored(model, base)
     random = np.random.default_rng(0)
     honest = random.normal(size=(2000, 2)).astype(np.float32)
-    labels = (random.random(2000) < probabilities(honest, SINGLE_LABEL)[:, 1]).astype(np.int64)
+    labels = (random.random(2000) < problem_named(SINGLE_LABEL).probabilities(honest)[:, 1]).astype(np.int64)
     done = calibrate_network(
         SelectedRun(model, [], honest * 3, 0.0), labels, ("no", "yes"), DecisionConfig(thresholds="f1")
     )
@@ -197,7 +197,7 @@ def test_calibration_can_be_left_out(bases: Bases) -> None:
     )
     assert done.calibration["temperature"] == 1
     assert np.array_equal(scored(model, base), before)
-    assert done.decision == Decision(SINGLE_LABEL, ("no", "yes"))
+    assert done.decision == Decision(problem_named(SINGLE_LABEL), ("no", "yes"))
 
 
 def test_a_floor_that_nothing_reaches_is_warned_of(bases: Bases, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,11 +205,11 @@ def test_a_floor_that_nothing_reaches_is_warned_of(bases: Bases, caplog: pytest.
     logits = np.array([[0, 3], [0, 2], [0, 1]], dtype=np.float32)
     config = DecisionConfig(at_precision=0.9)
     calibrate_network(SelectedRun(model, [], logits, 0.0), np.array([0, 1, 0]), ("no", "yes"), config)
-    assert any("'yes' does not reach" in message for message in caplog.messages)
+    assert any("'yes' misses its aim" in message for message in caplog.messages)
 
 
 def test_what_auto_means() -> None:
-    assert threshold_aim(DecisionConfig(), multi_label=True).thresholds == "f1"
-    assert threshold_aim(DecisionConfig(), multi_label=False).plain
-    assert threshold_aim(DecisionConfig(at_recall=0.9), multi_label=True).thresholds == "default"
-    assert threshold_aim(DecisionConfig(thresholds="default"), multi_label=True).plain
+    assert threshold_aim(DecisionConfig(), problem_named(MULTI_LABEL)).thresholds == "f1"
+    assert threshold_aim(DecisionConfig(), problem_named(SINGLE_LABEL)).plain
+    assert threshold_aim(DecisionConfig(at_recall=0.9), problem_named(MULTI_LABEL)).thresholds == "default"
+    assert threshold_aim(DecisionConfig(thresholds="default"), problem_named(MULTI_LABEL)).plain

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullbake.config.problems import problem_of
 from fullbake.core.rng import random_permutation, random_uniform, rng_stream
 
 RowIndices = npt.NDArray[np.int64]
@@ -109,12 +110,9 @@ def balanced_row_weights(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np
     labels: ids (rows,): 1 over the rows of its class. Or 0 and 1 (rows, classes): 1 over the rows of its rarest label;
     rows of no label count as a label of their own.
     """
-    if labels.ndim == 1:
-        alone: npt.NDArray[np.float64] = 1.0 / np.bincount(labels)[labels]
-        return alone
-    bare = labels.sum(axis=1, keepdims=True) == 0
-    held = np.concatenate([labels, bare], axis=1).astype(bool)
-    weights: npt.NDArray[np.float64] = np.where(held, 1.0 / np.maximum(held.sum(axis=0), 1), 0).max(axis=1)
+    rows, strata = problem_of(labels).strata(labels)
+    weights = np.zeros(len(labels))
+    np.maximum.at(weights, rows, 1.0 / np.bincount(strata)[strata])
     return weights
 
 

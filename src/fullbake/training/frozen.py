@@ -23,12 +23,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from fullbake.config.fields import CachePrecision, WindowPooling
+from fullbake.config.problems import problem_of
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.core.console import say
 from fullbake.core.hashing import fingerprint
 from fullbake.core.runtime import device
-from fullbake.evaluation.decisions import row_losses
 from fullbake.models import network
 from fullbake.models.batching import Step, balanced_row_weights, training_plan
 from fullbake.models.encoder import freeze_all, parameter_groups
@@ -78,7 +78,7 @@ def fit_logistic(
             weight, bias = solver(inputs, strength)
         weight, bias = fold_scaler(weight, bias, scaler.mean_, scaler.scale_)
         _set_layer(layer, weight, bias)
-        loss = float(row_losses(exact @ weight.T + bias, rows.labels).mean())
+        loss = float(problem_of(rows.labels).row_losses(exact @ weight.T + bias, rows.labels).mean())
         entry = {"trial": number, "C": strength, "train_loss": loss, **validate(module, number - 1)}
         history.append(entry)
         if best is None or entry[metric] > best[0][metric]:
@@ -92,7 +92,7 @@ def fit_logistic(
 
 
 def _solver(rows: LogisticRows, classes: int) -> LogisticSolver:
-    return _multinomial(rows, classes) if rows.labels.ndim == 1 else _binaries(rows)
+    return _multinomial(rows, classes) if problem_of(rows.labels).exclusive else _binaries(rows)
 
 
 def _multinomial(rows: LogisticRows, classes: int) -> LogisticSolver:

@@ -18,10 +18,10 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
+from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import say
 from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration
-from fullbake.evaluation.decisions import row_losses
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import divide_logits
 from fullbake.training.loop import ValidateFunction
@@ -207,7 +207,7 @@ def _keeping_logits(way: Strategy, held: Any) -> ValidateFunction:
 
     def validate(module: nn.Module, _: int) -> dict[str, Any]:
         logits = way.logits(module, held)
-        loss = float(row_losses(logits, held.labels).mean())
+        loss = float(problem_of(held.labels).row_losses(logits, held.labels).mean())
         return {"validation_loss": loss, _FOLD_METRIC: -loss, "held_logits": logits.tolist()}
 
     return validate
