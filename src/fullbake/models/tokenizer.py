@@ -1,7 +1,7 @@
-"""The base's own fast tokenizer: loaded, refused where it cannot be used, and told what its saved file has to do.
+"""Load a base's own fast tokenizer, refuse one that cannot be used, and set what its saved file must do.
 
-What padding and truncation its file carries is switched off: `tokens` does both, on rows of ids. transformers is
-imported where a tokenizer is loaded, so that ids can be had from a bundle's tokenizer.json without it.
+Padding and truncation in its file are switched off: `encoding` does both, on rows of ids. transformers is imported only
+where a tokenizer is loaded, so that ids can be made from a bundle's tokenizer.json without it.
 """
 
 from pathlib import Path
@@ -13,17 +13,21 @@ from fullbake.core.errors import BaseModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-
-# What a file that pads and truncates leaves in a tokenizer, and what loading does; no business of a bundle's.
-_STALE = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "local_files_only")
+# Settings that a file with padding and truncation, or loading, leaves in a tokenizer. A bundle must not keep them.
+_STALE_SETTINGS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "local_files_only")
 
 
 def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
-    """The fast tokenizer of a base or a bundle, what padding and truncation its file carries switched off.
+    """Load the fast tokenizer of a base or a bundle, with padding and truncation switched off.
 
-    Raises BaseModelError where there is none, where only a slow one can be had, or where it lacks what a
-    batch of several texts needs: a padding token, and special tokens around a text. Code in a base is never
-    run.
+    No code from a base is run.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Raises:
+        BaseModelError: There is no tokenizer, only a slow one, one without a padding token, or one that puts no
+            special tokens around a text.
     """
     from fullbake.models.pretrained import resolve_base
 
@@ -31,20 +35,54 @@ def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
     tokenizer: PreTrainedTokenizerFast = _read(place)
     _check(tokenizer, place)
     disable_padding_and_truncation(tokenizer)
-    for key in _STALE:
+    for key in _STALE_SETTINGS:
         tokenizer.init_kwargs.pop(key, None)
+    return tokenizer
+
+
+def load_mlm_tokenizer(base: str | Path) -> "PreTrainedTokenizerFast":
+    """Load the tokenizer of a base for masked-LM training: as `load_tokenizer`, with the defaults of `set_defaults`.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Raises:
+        BaseModelError: As for `load_tokenizer`; or the tokenizer has no mask token.
+    """
+    from fullbake.models.pretrained import load_config, max_positions
+
+    tokenizer = load_tokenizer(base)
+    config = load_config(base)
+    set_defaults(
+        tokenizer,
+        max_length=max_positions(config),
+        truncation="head",
+        has_token_type_ids=bool(getattr(config, "type_vocab_size", 0)),
+    )
+    if tokenizer.mask_token_id is None:
+        raise BaseModelError(
+            "its tokenizer has no mask token",
+            where=f"base '{base}'",
+            expected="a token that takes the place of a word to predict, such as [MASK]",
+            remedy='Name one of its vocabulary in tokenizer_config.json: "mask_token": "[MASK]".',
+        )
     return tokenizer
 
 
 def set_defaults(
     tokenizer: "PreTrainedTokenizerFast", *, max_length: int, truncation: Truncation, has_token_type_ids: bool
 ) -> None:
-    """Tell a tokenizer what it serves, so that its saved file does in plain transformers what was done here.
+    """Make a tokenizer's saved file do in plain transformers what fullbake does.
 
-    has_token_type_ids: whether the model takes segments (its config's type_vocab_size is not 0); the
-    tokenizer gives them where it makes them and the model takes them. `pipeline(..., truncation=True)` then
-    cuts at max_length and at the same end: `tail` keeps the end of a text; `head+tail` has no counterpart
-    there and becomes `head`.
+    `pipeline(..., truncation=True)` then cuts texts at max_length and at the same end. transformers has no `head+tail`,
+    so that becomes `head`.
+
+    Args:
+        tokenizer: Changed in place.
+        max_length: Longest row in tokens, special ones included.
+        truncation: The recipe's; `tail` keeps the end of a text.
+        has_token_type_ids: Whether the model takes segments (its config's type_vocab_size is not 0). The tokenizer
+            gives segments if it makes them and the model takes them.
     """
     disable_padding_and_truncation(tokenizer)
     names = [name for name in tokenizer.model_input_names if has_token_type_ids or name != "token_type_ids"]
@@ -52,17 +90,21 @@ def set_defaults(
     settings = {"model_max_length": max_length, "truncation_side": side, "padding_side": "right"}
     for name, value in (settings | {"model_input_names": names}).items():
         setattr(tokenizer, name, value)
-        tokenizer.init_kwargs[name] = value  # only what stands here is written to the file
+        tokenizer.init_kwargs[name] = value  # only what is in init_kwargs is written to the file
 
 
 def disable_padding_and_truncation(tokenizer: "PreTrainedTokenizerFast") -> None:
-    """No padding and no truncation by the tokenizer itself; any call of it may have switched them on."""
+    """Switch the tokenizer's own padding and truncation off; any call of it may have switched them on."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
 
 
 def count_special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
-    """How many special tokens the tokenizer sets before and after a text."""
+    """Return how many special tokens the tokenizer puts before and after a text.
+
+    Raises:
+        BaseModelError: It puts none.
+    """
     disable_padding_and_truncation(tokenizer)
     mask = tokenizer.backend_tokenizer.encode("a").special_tokens_mask
     if 0 not in mask or 1 not in mask:
@@ -75,13 +117,13 @@ def count_special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int
     return mask.index(0), mask[::-1].index(0)
 
 
-# Which tokenizers are refused
+# Tokenizers that are refused
 
 
 def _read(place: Path | str) -> Any:
     from transformers import AutoTokenizer
 
-    from fullbake.models.pretrained import explain_load_errors, quiet_transformers
+    from fullbake.models.pretrained import explain_load_errors, first_line, quiet_transformers
 
     with explain_load_errors(place), quiet_transformers():
         try:
@@ -91,11 +133,11 @@ def _read(place: Path | str) -> Any:
         except OSError:
             raise
         except Exception as error:  # the Rust side raises bare Exception
-            raise _unusable(place, "its tokenizer cannot be read", _first_line(error)) from error
+            raise _unusable(place, "its tokenizer cannot be read", first_line(error)) from error
 
 
 def _check(tokenizer: Any, place: Path | str) -> None:
-    """Refuse what loads but cannot be used."""
+    """Raise BaseModelError if a tokenizer was loaded but cannot be used."""
     if not tokenizer.is_fast:
         raise _unusable(place, "its tokenizer has no fast version", type(tokenizer).__name__)
     if not _has_vocabulary(tokenizer, place):
@@ -111,17 +153,16 @@ def _check(tokenizer: Any, place: Path | str) -> None:
 
 
 def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:
-    """Whether the vocabulary came from the base.
+    """Return True if the vocabulary came from the base.
 
-    Where the files are missing, transformers 5 makes up a vocabulary of the special tokens alone, without a
-    word.
+    Where the files are missing, transformers 5 silently makes a vocabulary of the special tokens alone.
     """
     names = dict(tokenizer.vocab_files_names)
     whole = names.pop("tokenizer_file", "tokenizer.json")
-    return _holds(place, whole) or (bool(names) and all(_holds(place, name) for name in names.values()))
+    return _has_file(place, whole) or (bool(names) and all(_has_file(place, name) for name in names.values()))
 
 
-def _holds(place: Path | str, name: str) -> bool:
+def _has_file(place: Path | str, name: str) -> bool:
     if isinstance(place, Path):
         return (place / name).is_file()
     from transformers.utils.hub import cached_file
@@ -139,32 +180,3 @@ def _unusable(place: Path | str, what: str, got: str) -> BaseModelError:
         "there is only a SentencePiece model, install sentencepiece, then run "
         "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) once.",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
-
-
-# What a base's tokenizer says
-
-
-def load_mlm_tokenizer(base: str | Path) -> "PreTrainedTokenizerFast":
-    """The base's tokenizer, which must know a mask token. Raises BaseModelError."""
-    from fullbake.models.pretrained import load_config, max_positions
-
-    tokenizer = load_tokenizer(base)
-    config = load_config(base)
-    set_defaults(
-        tokenizer,
-        max_length=max_positions(config),
-        truncation="head",
-        has_token_type_ids=bool(getattr(config, "type_vocab_size", 0)),
-    )
-    if tokenizer.mask_token_id is None:
-        raise BaseModelError(
-            "its tokenizer has no mask token",
-            where=f"base '{base}'",
-            expected="a token that stands for a word to be guessed, such as [MASK]",
-            remedy='Name one of its vocabulary in tokenizer_config.json: "mask_token": "[MASK]".',
-        )
-    return tokenizer
