@@ -18,8 +18,8 @@ def stage_of(**fields: Any) -> PretrainingConfig:
     return PretrainingConfig.model_validate(short | fields)
 
 
-def make_course(
-    base: Path, folder: Path, texts: Sequence[str] = TEXTS, guard: Decontamination | None = None, **fields: Any
+def make_run(
+    base: Path, folder: Path, texts: Sequence[str] = TEXTS, decontamination: Decontamination | None = None, **fields: Any
 ) -> PretrainingRun:
     """A small course of a base over some texts, cached in `folder`."""
-    return prepare_run(base, [source_of(texts)], stage_of(**fields), guard=guard, cache_dir=folder, processes=1)
+    return prepare_run(base, [source_of(texts)], stage_of(**fields), decontamination=decontamination, cache_dir=folder, processes=1)

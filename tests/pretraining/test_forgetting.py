@@ -68,11 +68,11 @@ def test_the_bundled_sentences_are_some_three_hundred() -> None:
 
 def test_a_base_with_a_head_is_measured_with_it(headed: Path, text: str, tmp_path: Path) -> None:
     found = open_probe(headed, text=text, cache_dir=tmp_path)
-    assert found.own
+    assert found.own_head
     assert not (tmp_path / "probes").exists()
-    loss = found.read(load_encoder(headed))["mlm_loss"]
-    assert loss == pytest.approx(found.read(load_encoder(headed))["mlm_loss"], abs=1e-6)
-    assert found.read(disturbed(load_encoder(headed), 0.3))["mlm_loss"] != pytest.approx(loss, abs=1e-3)
+    loss = found.measure(load_encoder(headed))["mlm_loss"]
+    assert loss == pytest.approx(found.measure(load_encoder(headed))["mlm_loss"], abs=1e-6)
+    assert found.measure(disturbed(load_encoder(headed), 0.3))["mlm_loss"] != pytest.approx(loss, abs=1e-3)
 
 
 def test_nothing_is_forgotten_by_a_base_that_is_as_it_was(headed: Path, text: str, tmp_path: Path) -> None:
@@ -92,12 +92,12 @@ def test_a_new_base_of_a_line_with_heads_is_measured_with_its_own(headed: Path, 
     save_language_model(loaded, new, headed)
     found = probe(new, base=headed, text=text)
     assert found["forgotten"] != pytest.approx(0, abs=1e-3)
-    assert found["after"] == pytest.approx(open_probe(new, text=text).read(loaded.network.model.base_model))
+    assert found["after"] == pytest.approx(open_probe(new, text=text).measure(loaded.network.model.base_model))
 
 
 def test_a_head_is_trained_once_for_a_base_that_has_none(bases: Bases, cache: Path, text: str) -> None:
     first = open_probe(bases("bert"), text=text, cache_dir=cache)
-    assert not first.own
+    assert not first.own_head
     fresh = load_language_model(bases("bert"), pairs=False, seed=0).network
     name = "cls.predictions.transform.dense.weight"
     assert not torch.equal(first.head.model.state_dict()[name], fresh.model.state_dict()[name])
@@ -108,7 +108,7 @@ def test_a_head_is_trained_once_for_a_base_that_has_none(bases: Bases, cache: Pa
     again = open_probe(bases("bert"), text=text, cache_dir=cache)
     assert (entry / "head.safetensors").stat().st_mtime_ns == made
     encoder = load_encoder(bases("bert"))
-    assert first.read(encoder) == again.read(encoder)
+    assert first.measure(encoder) == again.measure(encoder)
 
 
 def test_what_a_classifier_forgot(bases: Bases, cache: Path, tmp_path: Path, text: str) -> None:
@@ -157,5 +157,5 @@ def test_the_length_is_bounded_by_the_bases_positions(tmp_path: Path, text: str)
     short = make_base("bert", tmp_path / "short", positions=16)
     save_language_model(load_language_model(short, pairs=False, seed=0), short, None)
     found = open_probe(short, text=text)
-    assert max(batch.encoded.lengths.max() for batch in found.gauge.batches) <= 16
+    assert max(batch.encoded.lengths.max() for batch in found.eval_set.batches) <= 16
     assert isinstance(found.head.model, transformers.BertForMaskedLM)

@@ -13,61 +13,63 @@ import pytest
 import torch
 import transformers
 from helpers.corpora import make_documents
-from helpers.pretraining_runs import TEXTS, make_course
+from helpers.pretraining_runs import TEXTS, make_run
 
 from fullbake.core.errors import DataError, DivergenceFault, RecipeError
 from fullbake.models.batching import Step
-from fullbake.pretraining import run
 from fullbake.pretraining.documents import Decontamination
-from fullbake.pretraining.run import run_pretraining, write_base
+from fullbake.pretraining.run import run_pretraining, step_losses, write_base
 
 Bases = Callable[..., Path]
 
 
 def test_phases_divide_the_steps(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path, steps=10, max_length=None, phases={16: 0.7, 48: 0.3})
-    assert [phase.steps for phase in made.stream.phases] == [7, 3]
-    lengths = [made.stream.batch(step, made.masking).encoded.lengths.max() for step in made.stream.plan(0, 10)]
+    made = make_run(bases("bert"), tmp_path, steps=10, max_length=None, phases={16: 0.7, 48: 0.3})
+    assert [phase.steps for phase in made.loader.phases] == [7, 3]
+    lengths = [made.loader.batch(step, made.masking).encoded.lengths.max() for step in made.loader.plan(0, 10)]
     assert max(lengths[:7]) <= 16 < max(lengths[7:]) <= 48
 
 
 def test_epochs_are_passes_over_the_corpus(bases: Bases, tmp_path: Path) -> None:
-    one, two = (make_course(bases("bert"), tmp_path, steps=None, epochs=count) for count in (1, 2))
-    assert two.stream.steps == 2 * one.stream.steps == 2 * one.stream.steps_of_pass(0)
+    one, two = (make_run(bases("bert"), tmp_path, steps=None, epochs=count) for count in (1, 2))
+    assert two.loader.steps == 2 * one.loader.steps == 2 * one.loader.steps_per_epoch(0)
 
 
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"max_length": 4096}, "a phase is longer than the base can take"),
-        ({"steps": 1, "max_length": None, "phases": {16: 0.9, 48: 0.1}}, "gets no step"),
-        ({"steps": None, "epochs": 1, "warmup_steps": 10_000}, "leaves none for the rest"),
+        ({"max_length": 4096}, "a phase has longer rows than the base can read"),
+        ({"steps": 1, "max_length": None, "phases": {16: 0.9, 48: 0.1}}, "gets no training step"),
+        ({"steps": None, "epochs": 1, "warmup_steps": 10_000}, "leaves no steps for the rest of training"),
     ],
 )
 def test_what_cannot_work_is_refused_first(bases: Bases, tmp_path: Path, fields: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
-        make_course(bases("bert"), tmp_path, **fields)
+        make_run(bases("bert"), tmp_path, **fields)
 
 
 def test_one_document_has_no_other_to_draw_from(bases: Bases, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs a second document"):
-        make_course(bases("bert"), tmp_path, TEXTS[:1], objective="mlm+nsp")
+        make_run(bases("bert"), tmp_path, TEXTS[:1], objective="mlm+nsp")
 
 
 def test_texts_of_one_sentence_are_warned_of(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     texts = make_documents(60, sentences=1)
-    made = make_course(bases("bert"), tmp_path, texts, objective="mlm+nsp")
-    assert made.facts["single_sentence_documents"] == 60
-    assert "documents are one sentence only" in caplog.text
+    made = make_run(bases("bert"), tmp_path, texts, objective="mlm+nsp")
+    assert made.corpus_facts["single_sentence_documents"] == 60
+    assert "of the documents have only one sentence, so there are few pairs" in caplog.text
 
 
 def test_held_back_texts_are_counted_and_left_out(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5]))
-    again = make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5]))
-    assert made.facts["held_back_documents"] == again.facts["held_back_documents"] == 5
-    assert made.facts["documents"] == 35
+    made = make_run(bases("bert"), tmp_path, decontamination=Decontamination(TEXTS[:5]))
+    again = make_run(bases("bert"), tmp_path, decontamination=Decontamination(TEXTS[:5]))
+    assert made.corpus_facts["held_back_documents"] == again.corpus_facts["held_back_documents"] == 5
+    assert made.corpus_facts["documents"] == 35
     assert (
-        make_course(bases("bert"), tmp_path, guard=Decontamination(TEXTS[:5], count_only=True)).facts["documents"] == 40
+        make_run(bases("bert"), tmp_path, decontamination=Decontamination(TEXTS[:5], count_only=True)).corpus_facts[
+            "documents"
+        ]
+        == 40
     )
 
 
@@ -75,7 +77,7 @@ def test_held_back_texts_are_counted_and_left_out(bases: Bases, tmp_path: Path) 
     ("stage_fields", "edges"), [({"steps": 7, "evaluations": 3}, [0, 2, 5, 7]), ({"steps": 2}, [0, 1, 2])]
 )
 def test_evaluations_lie_evenly(bases: Bases, tmp_path: Path, stage_fields: Any, edges: list[int]) -> None:
-    assert make_course(bases("bert"), tmp_path, **stage_fields).edges() == edges
+    assert make_run(bases("bert"), tmp_path, **stage_fields).evaluation_steps() == edges
 
 
 def whole_base(bases: Bases, folder: Path, family: str = "bert") -> Path:
@@ -89,7 +91,7 @@ def whole_base(bases: Bases, folder: Path, family: str = "bert") -> Path:
 
 @pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
 def test_it_learns(bases: Bases, tmp_path: Path, objective: str) -> None:
-    made = make_course(bases("bert"), tmp_path, objective=objective, steps=30)
+    made = make_run(bases("bert"), tmp_path, objective=objective, steps=30)
     outcome = run_pretraining(made)
     assert outcome.end["mlm_loss"] < outcome.start["mlm_loss"] - 0.3
     assert [entry["step"] for entry in outcome.history] == [10, 20, 30]
@@ -98,13 +100,13 @@ def test_it_learns(bases: Bases, tmp_path: Path, objective: str) -> None:
 
 
 def test_cuts_change_nothing_but_rounding(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path, objective="mlm+nsp")
-    step = made.stream.plan(0, 1)[0]
+    made = make_run(bases("bert"), tmp_path, objective="mlm+nsp")
+    step = made.loader.plan(0, 1)[0]
     made.network.eval()
-    whole = sum(part.item() for part in run._losses(made, step, step))
+    whole = sum(part.item() for part in step_losses(made, step, step))
     apart = Step(tuple(np.array([row]) for row in step.rows))
-    assert sum(part.item() for part in run._losses(made, apart, apart)) == pytest.approx(whole, rel=1e-5)
-    shares = [part.item() for rank in range(2) for part in run._losses(made, step, step.share(rank, 2))]
+    assert sum(part.item() for part in step_losses(made, apart, apart)) == pytest.approx(whole, rel=1e-5)
+    shares = [part.item() for rank in range(2) for part in step_losses(made, step, step.share(rank, 2))]
     assert sum(shares) == pytest.approx(whole, rel=1e-5)
 
 
@@ -112,7 +114,7 @@ def test_a_base_without_a_head_is_told_so_and_probed_by_one_that_is_trained(
     bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    made = make_course(bases("bert"), tmp_path, steps=1, evaluations=1)
+    made = make_run(bases("bert"), tmp_path, steps=1, evaluations=1)
     run_pretraining(made)
     assert made.probe is not None
     vocabulary = made.network.config.vocab_size
@@ -123,29 +125,29 @@ def test_a_base_with_its_own_head_is_probed_by_it(
     bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    made = make_course(whole_base(bases, tmp_path), tmp_path, steps=1, evaluations=1)
+    made = make_run(whole_base(bases, tmp_path), tmp_path, steps=1, evaluations=1)
     run_pretraining(made)
     assert made.probe is None
-    assert "starts from nothing" not in caplog.text
+    assert "a new one is trained" not in caplog.text
 
 
 def test_a_loss_that_rises_past_its_start_stops_the_run(
     bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = make_course(bases("bert"), tmp_path, steps=40, evaluations=20)
+    made = make_run(bases("bert"), tmp_path, steps=40, evaluations=20)
     run_pretraining(made)  # a good base
     again = replace(made, stage=made.stage.model_copy(update={"learning_rate": 0.9, "schedule": "constant"}))
     kept = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
     outcome = run_pretraining(again)
     assert "diverged" in outcome.history[-1]
     assert len(outcome.history) < 20
-    assert "the best base until then is kept" in caplog.text
+    assert "The best base so far is kept" in caplog.text
     assert all(tensor.isfinite().all() for tensor in made.network.state_dict().values())
     assert kept.keys() == made.network.state_dict().keys()
 
 
 def test_a_loss_that_is_no_number_at_once_is_a_fault(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path)
+    made = make_run(bases("bert"), tmp_path)
     with torch.no_grad():
         next(made.network.parameters()).fill_(float("nan"))
     with pytest.raises(DivergenceFault):
@@ -153,7 +155,7 @@ def test_a_loss_that_is_no_number_at_once_is_a_fault(bases: Bases, tmp_path: Pat
 
 
 def test_weights_that_are_no_numbers_are_not_written(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path / "cache", steps=1, evaluations=1)
+    made = make_run(bases("bert"), tmp_path / "cache", steps=1, evaluations=1)
     outcome = run_pretraining(made)
     with torch.no_grad():
         next(made.network.parameters()).fill_(float("inf"))
@@ -162,14 +164,14 @@ def test_weights_that_are_no_numbers_are_not_written(bases: Bases, tmp_path: Pat
 
 
 def test_a_new_base_tells_what_it_went_through(bases: Bases, tmp_path: Path) -> None:
-    made = make_course(bases("bert"), tmp_path / "cache", objective="mlm+nsp")
+    made = make_run(bases("bert"), tmp_path / "cache", objective="mlm+nsp")
     outcome = run_pretraining(made)
     out = tmp_path / "new"
     out.mkdir()
     write_base(out, made, outcome, {"run": "x"})
     about = json.loads((out / "fullbake.json").read_text())
     assert about["further_pretraining"]["objective"] == "mlm+nsp"
-    assert about["corpus"]["fingerprint"] == made.facts["fingerprint"]
+    assert about["corpus"]["fingerprint"] == made.corpus_facts["fingerprint"]
     assert about["forgotten"] == outcome.end["general_mlm_loss"] - outcome.start["general_mlm_loss"]
     assert len(about["history"]) == 3
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -182,5 +184,5 @@ def test_a_new_base_tells_what_it_went_through(bases: Bases, tmp_path: Path) -> 
 def test_from_nothing_needs_no_weights(bases: Bases, tmp_path: Path) -> None:
     place = shutil.copytree(bases("bert"), tmp_path / "bare")
     (place / "model.safetensors").unlink()
-    outcome = run_pretraining(make_course(place, tmp_path, init="random", steps=20))
+    outcome = run_pretraining(make_run(place, tmp_path, init="random", steps=20))
     assert outcome.end["mlm_loss"] < outcome.start["mlm_loss"]

@@ -193,6 +193,7 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
     with storage.staged_file(finished.out / LEADERBOARD, overwrite=True) as fresh:
         storage.write_json(fresh, board)
     report.write_report(finished.out)
+    # Last, so that a comparison that was stopped before need not train them again.
     _remove_weights(finished)
     return board
 
@@ -256,6 +257,7 @@ def _recipe_entry(
     if result is None or predictions is None:
         unknown = dict.fromkeys(("confusion", "calibration", "threshold_curve", "cost", "forgetting"))
         return entry | {"test": {}, "recall": [], "histories": [], **unknown}
+    # The page draws one curve a seed: with folds, those of the first fold stand for the others.
     first = result.scored_trials()[0].fold
     histories = [result.trials[trial].history for trial in result.scored_trials() if trial.fold == first]
     return (
@@ -330,6 +332,7 @@ def _train_seconds(parts: Parts, result: CandidateResult) -> float:
 def _shared_seconds(parts: Parts, result: CandidateResult) -> float:
     """Return the seconds of what all trainings of a recipe share: further pretraining and features."""
     stage = float(np.mean([result.trials[trial].stage_seconds for trial in result.scored_trials()]))
+    # Features may have come from the cache or from another recipe's trial, so their time is computed, not measured.
     rows = len(parts.train) + len(parts.selection_part)
     return stage + (rows / _rows_per_second(result) if result.candidate.way == "frozen" else 0.0)
 
@@ -358,6 +361,7 @@ def _save_best(finished: FinishedComparison, result: CandidateResult) -> None:
     job = runner.trained_job(trial, found)
     calibrated = _calibrated_decision(found, job.parts.train)
     record = record_of(job, calibrated, found.history, result.predictions[trial].logits)
+    # `run` lets the same command find this bundle again; no truncation was tried, as a comparison refuses `auto`.
     record = RunRecord(record.facts | {"run": identity, "truncation_tried": {}}, record.seen, record.history)
     model = runner.functions.restore(job, runner.weights(trial))
     classifier = Classifier(model, job.tokenizer, job.recipe.tokens, record, calibrated.decision)
@@ -396,6 +400,7 @@ def describe_design(finished: FinishedComparison) -> dict[str, Any]:
         "rates": {plan.name: list(plan.rates[: finished.design.rates]) for plan in finished.plans},
         "folds": finished.folds,
         "budget_seconds": finished.budget_seconds,
+        # The runner's list may have grown since: forgetting is measured late.
         "left_out": list(dict.fromkeys([*finished.left_out, *finished.runner.left_out])),
     }
 

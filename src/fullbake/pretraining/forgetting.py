@@ -1,8 +1,9 @@
-"""Forgetting, measured: how well an encoder still fills masked words of general text.
+"""Measure forgetting: how well an encoder still predicts masked words of general text.
 
-A base that came with a masked-LM head is measured with it. For one that has none (`demo`) a head is trained once on the
-untouched, frozen encoder and kept; that very head, table of words and all, is put on whatever the encoder becomes. Its
-loss says little by itself (the head saw few texts), but a rise of it can only come from the encoder.
+A base that came with a masked-LM head is measured with it. For a base without one (`demo`), a head is trained once on
+the untouched, frozen encoder and cached. The same head, with its word embeddings, is then put on each encoder that was
+made from that base. Its loss alone says little, because the head saw few texts; but a rise of the loss can only come
+from the encoder. The trade-off: forgetting is measured on masked words only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,15 +39,18 @@ from fullbake.pretraining.mlm import EvalSet, draw_eval_set, evaluate_masked_lm,
 from fullbake.training.loop import TrainingWork, fit
 
 PROBE_CHARACTERS: Final = 60_000
-"""Of a file of general text: some 13,000 tokens, each masked four times, so some 8,000 guesses."""
+"""How much is read of a file of general text: about 13,000 tokens, each masked four times, so 8,000 predictions."""
 
 PROBE_TOKENS: Final = 128
-"""Tokens of a row of general text."""
+"""Tokens of a row of general text at most."""
 
 TOKEN_BUDGET: Final = 2048
+"""Padded tokens of a batch at most."""
 
 HEAD_MASKINGS: Final = 4
-"""How often each text that a head learns from is masked."""
+"""How often each text is masked from which a head is trained."""
+
+HEAD_EPOCHS: Final = 2
 
 _CACHE_BYTES: Final = 2 * 1024**3
 _FORMAT: Final = 1
@@ -54,47 +58,58 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True, eq=False)
 class ForgettingProbe:
-    """head: the language model whose head is used. own: whether the base came with it. gauge: the general text."""
+    """Measures encoders that were made from one base."""
 
     head: LanguageModel
-    own: bool
-    gauge: EvalSet
+    """The base's language model; its head is used for all encoders."""
 
-    def read(self, encoder: nn.Module) -> dict[str, float]:
-        """mlm_loss (nats, mean over masked tokens) and mlm_accuracy of an encoder under the head."""
-        return evaluate_masked_lm(self.head.over(encoder), self.gauge, TOKEN_BUDGET)
+    own_head: bool
+    """True if the base came with the head, False if it was trained for this purpose."""
+
+    eval_set: EvalSet
+    """The general text."""
+
+    def measure(self, encoder: nn.Module) -> dict[str, float]:
+        """Return mlm_loss (nats, mean over masked tokens) and mlm_accuracy of an encoder under the head."""
+        return evaluate_masked_lm(self.head.with_encoder(encoder), self.eval_set, TOKEN_BUDGET)
 
 
 def open_probe(
     base: str | Path, *, text: str | None = None, cache_dir: str | Path | None = None, language: str = "en"
 ) -> ForgettingProbe:
-    """The probe of a base. text: a file of general text, None for the bundled sentences. cache_dir: where a head that
-    had to be trained is kept."""
+    """Return the probe of a base; train a head if the base has none and none is cached.
+
+    Args:
+        base: folder, hub id or `demo`.
+        text: a file of general text; None uses the bundled English sentences.
+        cache_dir: where trained heads are kept.
+        language: ISO 639-1 code of the text, for splitting sentences.
+
+    Raises:
+        BaseModelError: the base or its tokenizer cannot be used.
+        DataError: the file holds no text.
+    """
     tokenizer = load_mlm_tokenizer(base)
     loaded = load_language_model(base, pairs=False, seed=0)
     loaded.network.to(runtime.device())
     if not loaded.own_head:
-        reading, masking, phase = (
-            corpus_tokenizer_of(tokenizer, language),
-            make_masking(tokenizer),
-            _general_phase(tokenizer, base),
-        )
-        _give_head(loaded.network, reading, phase, masking, tokenizer.pad_token_id, cache_dir)
+        _load_or_train_head(loaded.network, tokenizer, _general_phase(tokenizer, base), language, cache_dir)
     return ForgettingProbe(loaded.network, loaded.own_head, draw_general_eval_set(base, text, language))
 
 
 def draw_general_eval_set(base: str | Path, text: str | None = None, language: str = "en") -> EvalSet:
-    """The gauge of general text for a base's tokenizer: of a file's first PROBE_CHARACTERS, or of the bundled
-    sentences."""
+    """Make the evaluation set of general text for a base's tokenizer.
+
+    Args:
+        base: folder, hub id or `demo`.
+        text: a file, of which the first PROBE_CHARACTERS are used; None uses the bundled English sentences.
+        language: ISO 639-1 code of the text.
+    """
     tokenizer = load_mlm_tokenizer(base)
     source = general_text() if text is None else first_paragraphs(file_source(text), PROBE_CHARACTERS)
     shard, _ = read_shard(source, corpus_tokenizer_of(tokenizer, language))
     parts = [(shard, shard.documents())]
     return draw_eval_set(parts, _general_phase(tokenizer, base), "mlm", make_masking(tokenizer), tokenizer.pad_token_id)
-
-
-def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phase:
-    return make_phase(tokenizer, 0, min(PROBE_TOKENS, max_positions(load_config(base))))
 
 
 def probe(
@@ -104,64 +119,69 @@ def probe(
     text: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> dict[str, Any]:
-    """What a base, or the encoder of a bundle, still knows of general text, beside what its own base knows.
+    """Measure how well a base, or the encoder of a bundle, predicts general text, before and after its training.
 
-    base: what it was made from; None: what its fullbake.json says, or itself. text: a file of general text. Returns
-    base, own_head (whether the base came with a masked-LM head), words (masked tokens), before and after (mlm_loss,
-    mlm_accuracy), and forgotten (the rise of the loss).
+    Args:
+        target: folder of a base or of a bundle.
+        base: the base that it was made from; None reads it from the folder's fullbake.json.
+        text: a file of general text; None uses the bundled English sentences.
+        cache_dir: where trained heads are kept.
+
+    Returns:
+        base, own_head (True if the base came with a masked-LM head), words (masked tokens), before and after (each with
+        mlm_loss in nats and mlm_accuracy), and forgotten (by how much the loss rose).
     """
-    origin = _origin(target) if base is None else base
+    origin = _original_base(target) if base is None else base
     opened = open_probe(origin, text=text, cache_dir=cache_dir)
-    encoder = opened.head.model.base_model
-    before = opened.read(encoder)
-    after = before if str(origin) == str(target) else _after(target, opened)
+    before = opened.measure(opened.head.model.base_model)
+    after = before if str(origin) == str(target) else _measure_target(target, opened)
     return {
         "base": str(origin),
-        "own_head": opened.own,
-        "words": opened.gauge.words,
+        "own_head": opened.own_head,
+        "words": opened.eval_set.masked_tokens,
         "before": before,
         "after": after,
         "forgotten": after["mlm_loss"] - before["mlm_loss"],
     }
 
 
-def _after(target: str | Path, opened: ForgettingProbe) -> dict[str, float]:
-    """A further pretrained base whose line has a masked-LM head of its own is measured with that one as it now is."""
-    about = _about(target)
-    if "recipe" in about:
+def _original_base(target: str | Path) -> str:
+    """Return the base that a folder made by fullbake came from; for any other folder the folder itself."""
+    manifest = _read_manifest(target)
+    if "recipe" in manifest:
+        return str(manifest["recipe"]["base"])
+    return str(manifest.get("base") or target)
+
+
+def _measure_target(target: str | Path, opened: ForgettingProbe) -> dict[str, float]:
+    if "recipe" in _read_manifest(target):  # a bundle
         model = network.load_network(target)
-        return opened.read(_placed(getattr(model, "base_model", model)))
-    if opened.own:
+        encoder = getattr(model, "base_model", model)
+        return opened.measure(encoder.to(runtime.device()))
+    if opened.own_head:  # further pretraining trained the head too, so the new base is measured with its new head
         whole = load_language_model(target, pairs=False, seed=0).network.to(runtime.device())
-        return evaluate_masked_lm(whole, opened.gauge, TOKEN_BUDGET)
-    return opened.read(_placed(load_encoder(target)))
+        return evaluate_masked_lm(whole, opened.eval_set, TOKEN_BUDGET)
+    encoder = load_encoder(target)
+    return opened.measure(encoder.to(runtime.device()))
 
 
-def _placed(encoder: nn.Module) -> nn.Module:
-    return encoder.to(runtime.device())
+def _read_manifest(target: str | Path) -> dict[str, Any]:
+    return storage.read_manifest_file(target) or {}
 
 
-def _origin(target: str | Path) -> str:
-    """What a folder of ours was made from; itself, where it is none."""
-    about = _about(target)
-    if "recipe" in about:
-        return str(about["recipe"]["base"])
-    return str(about.get("base") or target)
-
-
-def _about(target: str | Path) -> dict[str, Any]:
-    path = Path(target) / "fullbake.json"
-    about: dict[str, Any] = storage.read_json(path) if path.is_file() else {}
-    return about
+# What pretraining and evaluation need of a tokenizer
 
 
 def corpus_tokenizer_of(tokenizer: PreTrainedTokenizerFast, language: str = "en") -> CorpusTokenizer:
-    """How a corpus is tokenized by it."""
+    """Return the tokenizer in the form that tokenizing a corpus needs."""
     return CorpusTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.unk_token_id, language)
 
 
 def make_masking(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking:
-    """15%, 80/10/10, unless the settings (fields of Masking) say otherwise. Random tokens are never special ones."""
+    """Return the masking 15%, 80/10/10 of single tokens; `settings` are fields of Masking that replace these.
+
+    Special tokens are never chosen and never drawn.
+    """
     ids = np.fromiter(tokenizer.get_vocab().values(), np.int32)
     vocabulary = np.setdiff1d(ids, tokenizer.all_special_ids).astype(np.int32)
     defaults = {"probability": 0.15, "mask": 0.8, "random": 0.1, "whole_words": False}
@@ -170,13 +190,17 @@ def make_masking(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Masking
 
 
 def make_phase(tokenizer: PreTrainedTokenizerFast, steps: int, length: int) -> Phase:
-    """So many steps on rows of at most `length` tokens."""
-    alone, paired = (read_special_token_template(tokenizer, length, pair=pair) for pair in (False, True))
-    return Phase(steps, alone, paired, "token_type_ids" in tokenizer.model_input_names)
+    """Return a phase of so many steps on rows of at most `length` tokens, special ones included."""
+    single, pair = (read_special_token_template(tokenizer, length, pair=is_pair) for is_pair in (False, True))
+    return Phase(steps, single, pair, "token_type_ids" in tokenizer.model_input_names)
+
+
+def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phase:
+    return make_phase(tokenizer, 0, min(PROBE_TOKENS, max_positions(load_config(base))))
 
 
 def general_text() -> DocumentSource:
-    """The bundled sentences."""
+    """Return the bundled English sentences."""
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as path:
         return file_source(path)
 
@@ -184,72 +208,75 @@ def general_text() -> DocumentSource:
 # A head for a base that has none
 
 
-def _give_head(
+def _load_or_train_head(
     language_model: LanguageModel,
-    reading: CorpusTokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     phase: Phase,
-    masking: Masking,
-    pad_id: int,
+    language: str,
     cache_dir: str | Path | None,
 ) -> None:
-    """Put a trained masked-LM head on a base that came without, from the cache where it is known. The encoder is held
-    fixed from here on."""
+    """Give the model a trained masked-LM head, from the cache if it is there. The encoder stays frozen afterwards."""
     freeze_all(language_model.model.base_model)
+    corpus_tokenizer = corpus_tokenizer_of(tokenizer, language)
     cache = Cache(runtime.cache_dir(cache_dir) / "probes", _CACHE_BYTES)
-    key = fingerprint(_FORMAT, network.encoder_fingerprint(language_model.model), reading.tokenizer)
+    key = fingerprint(_FORMAT, network.encoder_fingerprint(language_model.model), corpus_tokenizer.tokenizer)
     folder = cache.get(key)
-    if folder is None:
-        say("the base has no masked-LM head: training one on its frozen encoder, to measure forgetting by (once)")
-        _train_head(language_model, _lessons(language_model, reading, phase, masking, pad_id))
-        if runtime.rank() == 0:
-            with cache.put(key, "masked-LM head for a base that has none") as fresh:
-                arrays = {name: p.detach().cpu().numpy() for name, p in _head_state(language_model).items()}
-                storage.write_tensors(fresh / "head.safetensors", arrays)
+    if folder is not None:
+        stored = storage.read_tensors(folder / "head.safetensors")
+        with torch.no_grad():
+            for name, parameter in _head_parameters(language_model).items():
+                parameter.copy_(torch.from_numpy(stored[name]))
         return
-    stored = storage.read_tensors(folder / "head.safetensors")
-    with torch.no_grad():
-        for name, parameter in _head_state(language_model).items():
-            parameter.copy_(torch.from_numpy(stored[name]))
+    say("the base has no masked-LM head: training one on its frozen encoder, once, to measure forgetting")
+    eval_set = _comments_eval_set(corpus_tokenizer, phase, make_masking(tokenizer), tokenizer.pad_token_id)
+    _train_head(language_model, *_collect_states(language_model, eval_set))
+    if runtime.rank() == 0:
+        with cache.put(key, "masked-LM head for a base that has none") as fresh:
+            arrays = {name: p.detach().cpu().numpy() for name, p in _head_parameters(language_model).items()}
+            storage.write_tensors(fresh / "head.safetensors", arrays)
 
 
-def _head_state(language_model: LanguageModel) -> dict[str, nn.Parameter]:
+def _head_parameters(language_model: LanguageModel) -> dict[str, nn.Parameter]:
     own = {id(parameter) for parameter in language_model.head_parameters()}
     return {name: p for name, p in language_model.model.named_parameters() if id(p) in own}
 
 
-def _lessons(
-    language_model: LanguageModel, reading: CorpusTokenizer, phase: Phase, masking: Masking, pad_id: int
-) -> tuple[Tensor, Tensor]:
-    """(states of masked tokens (n, width), the tokens (n,)) of the bundled comments under the frozen encoder."""
+def _comments_eval_set(tokenizer: CorpusTokenizer, phase: Phase, masking: Masking, pad_id: int) -> EvalSet:
+    """Return the bundled comments, masked: the text that a head is trained on."""
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
-        shard, _ = read_shard(file_source(path), reading)
-    gauge = draw_eval_set(
-        [(shard, shard.documents())], phase, "mlm", standard_masking(masking), pad_id, maskings=HEAD_MASKINGS
-    )
+        shard, _ = read_shard(file_source(path), tokenizer)
+    parts = [(shard, shard.documents())]
+    return draw_eval_set(parts, phase, "mlm", standard_masking(masking), pad_id, maskings=HEAD_MASKINGS)
+
+
+def _collect_states(language_model: LanguageModel, eval_set: EvalSet) -> tuple[Tensor, Tensor]:
+    """Return the frozen encoder's states at the masked tokens (n, width), and the ids to predict there (n,)."""
     states: list[Tensor] = []
     targets: list[np.ndarray] = []
     plan = [
         (batch, rows)
-        for batch in gauge.batches
+        for batch in eval_set.batches
         for rows in inference_plan(batch.encoded.lengths, token_budget=TOKEN_BUDGET)
     ]
     with torch.no_grad(), bar("reading general text", len(plan), "batches") as advance:
         for batch, rows in plan:
-            inputs = collate(batch.encoded, rows, pad_id=pad_id)
+            inputs = collate(batch.encoded, rows, pad_id=eval_set.pad_id)
             hidden = language_model.hidden({name: tensor.to(runtime.device()) for name, tensor in inputs.items()})
             places, lengths = batch.encoded.places(rows)
-            mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]).to(hidden.device)
+            is_token = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]).to(hidden.device)
             chosen = torch.from_numpy(batch.chosen[places])
-            states.append(hidden[mask][chosen.to(hidden.device)])
+            states.append(hidden[is_token][chosen.to(hidden.device)])
             targets.append(batch.targets[places][batch.chosen[places]])
             advance(1)
     return torch.cat(states), torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(states[0].device)
 
 
-def _train_head(language_model: LanguageModel, lessons: tuple[Tensor, Tensor]) -> None:
-    states, targets = lessons
+def _train_head(language_model: LanguageModel, states: Tensor, targets: Tensor) -> None:
+    """Train the head on nine tenths of the states; the last tenth is for validation."""
     edge = len(states) * 9 // 10
-    config = TrainingConfig(optimizer="adam", learning_rate=(1e-3,), batch_size=128, epochs=2, precision="fp32")
+    config = TrainingConfig(
+        optimizer="adam", learning_rate=(1e-3,), batch_size=128, epochs=HEAD_EPOCHS, precision="fp32"
+    )
     config = config.model_copy(update={"metric": "neg_validation_loss"})
 
     def plan(epoch: int) -> Sequence[Step]:
@@ -265,5 +292,10 @@ def _train_head(language_model: LanguageModel, lessons: tuple[Tensor, Tensor]) -
             loss = cross_entropy(language_model.word_logits(states[edge:]), targets[edge:]).item()
         return {"validation_loss": loss, "neg_validation_loss": -loss}
 
+    def describe(entry: dict[str, Any]) -> str:
+        losses = f"train loss {entry['train_loss']:.4f}  validation loss {entry['validation_loss']:.4f}"
+        return f"masked-LM head, epoch {entry['epoch']}/{HEAD_EPOCHS}  {losses}"
+
     groups = [{"params": language_model.head_parameters(), "lr": 1e-3, "weight_decay": 0.0}]
-    fit(language_model, TrainingWork(plan, losses, validate, groups, edge, shared=False), config)
+    work = TrainingWork(plan, losses, validate, groups, edge, shared=False, describe=describe)
+    fit(language_model, work, config)

@@ -1,13 +1,12 @@
-"""A further pretraining before its first step: everything read, counted and checked, so that what cannot work is told
-before any hour is spent.
+"""Prepare, train and save a further pretraining: a base goes on learning from raw text and comes out as a better base.
 
-A course is a pure function of base, corpus and stage; `pretraining` runs it.
+`prepare_run` reads, counts and checks everything, so that a run that cannot work is refused before hours are spent. It
+is a pure function of base, corpus and settings. `run_pretraining` trains through the common loop; `write_base` saves an
+ordinary Hugging Face folder.
 
-Way 1's stage: a base goes on learning from raw text and comes out as a better base, or is stopped as it forgets.
-
-`pretrain` runs a course through the loop; `write` leaves an ordinary Hugging Face folder. Between two evaluations the
-loop sees an epoch like any other, so checkpoints, resuming and the choice of the best weights are its own. What is kept
-is the evaluation with the lowest held-out loss: under a decaying rate the last one, unless the run went bad.
+For the loop, the steps between two evaluations are an epoch, so checkpoints, resuming and the choice of the best
+weights are the loop's own. The weights with the lowest held-out loss are kept: under a decaying rate the last ones,
+unless the loss diverged.
 """
 
 import math
@@ -42,7 +41,7 @@ from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import Corpus, build_corpus, hold_out
 from fullbake.pretraining.data_loader import CorpusLoader, ReadingOrder, count_pairs
 from fullbake.pretraining.documents import Decontamination, DocumentSource
-from fullbake.pretraining.examples import NO_PAIR, Masking
+from fullbake.pretraining.examples import NO_PAIR, Masking, Span
 from fullbake.pretraining.forgetting import (
     ForgettingProbe,
     corpus_tokenizer_of,
@@ -56,73 +55,101 @@ from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.loop import TrainingWork, fit
 
 CORPUS_CACHE_BYTES: Final = 50 * 1024**3
-"""Bound of the cache of corpora: 50 GiB hold some 8 billion tokens."""
+"""Size of the cache of corpora at most: 50 GiB hold about 8 billion tokens."""
 
 DEFAULT_EPOCHS: Final = 3
 DEFAULT_BATCH: Final = 32
 
 TRIVIAL_SHARE: Final = 0.5
-"""Of all documents: from here on, pairs are said to be too few or too easy."""
+"""Share of single-sentence documents from which on a warning says that there are too few pairs."""
 
 EVAL_SET_TOKENS: Final = 50_000
-"""What an evaluation reads of held-out text, over all maskings."""
+"""Tokens of held-out text in an evaluation, over all maskings, about."""
 
 
 @dataclass(frozen=True, eq=False)
 class PretrainingRun:
-    """A further pretraining that has been checked and can begin.
-
-    loaded: the base under its heads. domain: held-out text of the corpus. general: general text under the network's own
-    head; probe: what measures it in its place where the base came without one. facts: of the corpus and its pairs, JSON
-    values.
-    """
+    """A further pretraining that has been checked and can start."""
 
     base: str
+    """Folder, hub id or `demo`."""
+
     stage: PretrainingConfig
+    """All settings."""
+
     loaded: LoadedLanguageModel
+    """The base with its heads; training changes it."""
+
     tokenizer: PreTrainedTokenizerFast
-    stream: CorpusLoader
+    """The base's tokenizer."""
+
+    loader: CorpusLoader
+    """The steps of all phases."""
+
     masking: Masking
-    domain: EvalSet
-    general: EvalSet
+    """The masking of training; evaluation has the standard one."""
+
+    held_out_set: EvalSet
+    """Text of the corpus that is not trained on."""
+
+    general_set: EvalSet
+    """General text, evaluated under the network's own head."""
+
     probe: ForgettingProbe | None
-    facts: dict[str, Any]
+    """Measures general text instead if the base came without a masked-LM head."""
+
+    corpus_facts: dict[str, Any]
+    """Counts of the corpus and its pairs, JSON values."""
 
     @property
     def network(self) -> LanguageModel:
-        """What trains."""
+        """Return the language model that is trained."""
         return self.loaded.network
 
     @property
     def evaluations(self) -> int:
-        """How many there are: as many as asked, where there are steps enough."""
-        return min(self.stage.evaluations, self.stream.steps)
+        """Return how many evaluations there are: as many as set, but not more than steps."""
+        return min(self.stage.evaluations, self.loader.steps)
 
-    def edges(self) -> list[int]:
-        """Steps taken before each evaluation, from 0."""
-        edges: list[int] = np.linspace(0, self.stream.steps, self.evaluations + 1).round().astype(int).tolist()
-        return edges
+    def evaluation_steps(self) -> list[int]:
+        """Return after how many steps each evaluation takes place, evenly spaced; the first is 0, before training."""
+        steps: list[int] = np.linspace(0, self.loader.steps, self.evaluations + 1).round().astype(int).tolist()
+        return steps
 
-    def read(self) -> dict[str, float]:
-        """How the network stands: figures of held-out text under their own names, of general text under general_*."""
-        domain = evaluate_masked_lm(self.network, self.domain, self.stage.token_budget)
+    @property
+    def warmup_steps(self) -> int:
+        """Return how many steps the warm-up takes."""
+        if self.stage.warmup_steps is not None:
+            return self.stage.warmup_steps
+        return math.ceil(self.stage.warmup * self.loader.steps)
+
+    def evaluate(self) -> dict[str, float]:
+        """Return the scores of the network as it is now.
+
+        Those of held-out text have the names that `evaluate_masked_lm` gives; those of general text begin with
+        `general_`.
+        """
+        held_out = evaluate_masked_lm(self.network, self.held_out_set, self.stage.token_budget)
         if self.probe is None:
-            general = evaluate_masked_lm(self.network, self.general, self.stage.token_budget)
+            general = evaluate_masked_lm(self.network, self.general_set, self.stage.token_budget)
         else:
-            general = self.probe.read(self.network.model.base_model)
-        return domain | {f"general_{name}": value for name, value in general.items() if name.startswith("mlm")}
+            general = self.probe.measure(self.network.model.base_model)
+        return held_out | {f"general_{name}": value for name, value in general.items() if name.startswith("mlm")}
+
+
+# Preparing
 
 
 def check_lengths(base: str | Path, stage: PretrainingConfig) -> None:
-    """Raise RecipeError where a phase is longer than the base's positions."""
+    """Raise RecipeError if a phase has longer rows than the base can read."""
     limit, longest = max_positions(load_config(base)), max(stage.lengths)
     if longest > limit:
         raise RecipeError(
-            "a phase is longer than the base can take",
+            "a phase has longer rows than the base can read",
             where=f"further pretraining, base {str(base)!r}",
             expected=f"at most {limit} tokens",
             got=str(longest),
-            remedy=f"Pass --max-length {limit} or less, or --phases of such lengths.",
+            remedy=f"Pass --max-length {limit} or less, or --phases with such lengths.",
         )
 
 
@@ -131,28 +158,39 @@ def prepare_run(
     sources: Sequence[DocumentSource],
     stage: PretrainingConfig,
     *,
-    guard: Decontamination | None = None,
+    decontamination: Decontamination | None = None,
     cache_dir: str | Path | None = None,
     processes: int | None = None,
 ) -> PretrainingRun:
-    """Build the corpus, load the base, and see that everything fits.
+    """Build the corpus, load the base, and check that they fit together.
 
-    base: with its tokenizer; its weights are not read under init `random`. guard: what must stay out of the corpus.
-    Raises BaseModelError, DataError, RecipeError.
+    Args:
+        base: folder, hub id or `demo`, with its tokenizer; its weights are not read under init `random`.
+        sources: the raw text.
+        stage: all settings.
+        decontamination: the texts that the corpus must not hold; None removes nothing.
+        cache_dir: where corpora and trained heads are kept.
+        processes: how many processes tokenize; None starts one per processor if there is much text.
+
+    Raises:
+        BaseModelError: the base cannot be used.
+        DataError: the text cannot be read, or there is too little of it.
+        RecipeError: a setting does not fit the base or the corpus.
     """
     check_lengths(base, stage)
     tokenizer = load_mlm_tokenizer(base)
-    cache = Cache(runtime.cache_dir(cache_dir) / "corpora", CORPUS_CACHE_BYTES)
-    guard = guard or Decontamination()
+    decontamination = decontamination or Decontamination()
     corpus = build_corpus(
-        [guard.apply(source) for source in sources],
+        [decontamination.apply(source) for source in sources],
         corpus_tokenizer_of(tokenizer, stage.language),
-        cache,
+        Cache(runtime.cache_dir(cache_dir) / "corpora", CORPUS_CACHE_BYTES),
         processes=processes,
     )
     _check_objective(corpus, stage)
-    kept, held = hold_out(corpus, stage.held_out)
-    stream = _stream(corpus, kept, tokenizer, stage)
+    _report_decontamination(corpus, stage)
+    train, held_out = hold_out(corpus, stage.held_out)
+    loader = _make_loader(corpus, train, tokenizer, stage)
+    pair_facts = _report_corpus(loader, stage)
     masking = make_masking(
         tokenizer,
         probability=stage.mask_probability,
@@ -160,21 +198,21 @@ def prepare_run(
         random=stage.random_share,
         whole_words=stage.whole_words,
     )
-    loaded = _load(base, stage)
-    facts = corpus.facts | {"fingerprint": corpus.fingerprint, "held_out_tokens": _tokens(corpus, held)}
+    loaded = _load_language_model(base, stage)
+    has_own_head = loaded.own_head or stage.init == "random"
     return PretrainingRun(
         str(base),
         stage,
         loaded,
         tokenizer,
-        stream,
+        loader,
         masking,
-        _domain(corpus, held, stream, tokenizer, stage),
+        _draw_held_out_set(corpus, held_out, loader, tokenizer, stage),
         draw_general_eval_set(base, stage.probe_text, stage.language),
-        None
-        if loaded.own_head or stage.init == "random"
-        else open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language),
-        facts | _pair_facts(stream, stage),
+        None if has_own_head else open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language),
+        corpus.facts
+        | {"fingerprint": corpus.fingerprint, "held_out_tokens": _count_tokens(corpus, held_out)}
+        | pair_facts,
     )
 
 
@@ -182,13 +220,13 @@ def _check_objective(corpus: Corpus, stage: PretrainingConfig) -> None:
     if stage.objective == "mlm+nsp" and corpus.facts["documents"] < 2:
         raise DataError(
             "next-sentence prediction needs a second document to draw from",
-            expected="two documents at least",
+            expected="at least two documents",
             got="one",
-            remedy="Part the text into documents by blank lines, or pass --objective mlm or mlm+sop.",
+            remedy="Separate documents by blank lines, or pass --objective mlm or mlm+sop.",
         )
 
 
-def _load(base: str | Path, stage: PretrainingConfig) -> LoadedLanguageModel:
+def _load_language_model(base: str | Path, stage: PretrainingConfig) -> LoadedLanguageModel:
     pairs = stage.objective != "mlm"
     if stage.init == "random":
         loaded = new_language_model(load_config(base), pairs=pairs, seed=stage.seed)
@@ -198,8 +236,10 @@ def _load(base: str | Path, stage: PretrainingConfig) -> LoadedLanguageModel:
     return loaded
 
 
-def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig) -> CorpusLoader:
-    """The steps of all phases, counted out."""
+def _make_loader(
+    corpus: Corpus, train: list[list[Span]], tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
+) -> CorpusLoader:
+    """Return the loader with the steps of each phase counted."""
     order = ReadingOrder(
         stage.objective,
         (stage.batch_size or DEFAULT_BATCH) * stage.gradient_accumulation,
@@ -209,77 +249,102 @@ def _stream(corpus: Corpus, kept: Any, tokenizer: PreTrainedTokenizerFast, stage
         stage.seed,
     )
     phases = [make_phase(tokenizer, 0, length) for length in stage.lengths]
-    stream = CorpusLoader(corpus, kept, phases, order)
     shares = list(stage.lengths.values())
     if stage.steps is not None:
         ends = [round(stage.steps * share) for share in np.cumsum(shares)]
         counts = np.diff([0, *ends[:-1], stage.steps]).tolist()
     else:
+        # how many steps an epoch has is known only when its batches are planned
+        uncounted = CorpusLoader(corpus, train, phases, order)
         epochs = stage.epochs or DEFAULT_EPOCHS
-        counts = [round(epochs * share * stream.steps_per_epoch(phase)) for phase, share in enumerate(shares)]
+        counts = [round(epochs * share * uncounted.steps_per_epoch(phase)) for phase, share in enumerate(shares)]
     _check_steps(counts, stage)
-    return CorpusLoader(corpus, kept, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order)
+    return CorpusLoader(
+        corpus, train, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order
+    )
 
 
 def _check_steps(counts: Sequence[int], stage: PretrainingConfig) -> None:
     lengths = [length for length, count in zip(stage.lengths, counts, strict=True) if count < 1]
     if lengths:
         raise RecipeError(
-            f"the phase of {lengths[0]} tokens gets no step",
+            f"the phase of {lengths[0]} tokens gets no training step",
             where="further pretraining",
-            expected="one step at least in each phase",
-            got=f"{sum(counts):,} steps in all",
+            expected="at least one step in each phase",
+            got=f"{sum(counts):,} steps in all phases together",
             remedy="Raise --steps or --epochs, or lower --batch-size.",
         )
     if stage.warmup_steps is not None and stage.warmup_steps >= sum(counts):
         raise RecipeError(
-            f"the warm-up of {stage.warmup_steps:,} steps leaves none for the rest",
+            f"the warm-up of {stage.warmup_steps:,} steps leaves no steps for the rest of training",
             where="further pretraining",
-            got=f"{sum(counts):,} steps in all",
-            remedy="Lower --warmup-steps, or give --warmup as a share.",
+            expected=f"less than {sum(counts):,} steps of warm-up",
+            got=f"{stage.warmup_steps:,}",
+            remedy="Lower --warmup-steps, or set the warm-up as a share: --warmup.",
         )
 
 
-def _tokens(corpus: Corpus, parts: Sequence[Sequence[tuple[int, int]]]) -> int:
+def _count_tokens(corpus: Corpus, documents: Sequence[Sequence[Span]]) -> int:
     return sum(
         int(shard.sentence_ends[last] - shard.sentence_ends[first])
-        for shard, spans in zip(corpus.shards, parts, strict=True)
+        for shard, spans in zip(corpus.shards, documents, strict=True)
         for first, last in spans
     )
 
 
-def _domain(
-    corpus: Corpus, held: Any, stream: CorpusLoader, tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
+def _draw_held_out_set(
+    corpus: Corpus,
+    held_out: list[list[Span]],
+    loader: CorpusLoader,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: PretrainingConfig,
 ) -> EvalSet:
-    """Held-out text, masked as often as its size allows."""
-    maskings = int(np.clip(EVAL_SET_TOKENS // max(1, _tokens(corpus, held)), 1, 4))
-    parts = list(zip(corpus.shards, held, strict=True))
+    """Mask the held-out text up to four times; less often if it is large."""
+    maskings = int(np.clip(EVAL_SET_TOKENS // max(1, _count_tokens(corpus, held_out)), 1, 4))
+    parts = list(zip(corpus.shards, held_out, strict=True))
     masking = standard_masking(make_masking(tokenizer))
-    phase = stream.phases[0]
+    phase = loader.phases[0]
     return draw_eval_set(parts, phase, stage.objective, masking, tokenizer.pad_token_id, maskings=maskings)
 
 
-def _pair_facts(stream: CorpusLoader, stage: PretrainingConfig) -> dict[str, Any]:
-    """How many pairs of each kind the first shards give, told; with a warning where they teach nothing."""
-    facts = stream.corpus.facts
+def _report_decontamination(corpus: Corpus, stage: PretrainingConfig) -> None:
+    documents, paragraphs = corpus.facts["held_back_documents"], corpus.facts["held_back_paragraphs"]
+    if not documents and not paragraphs:
+        return
+    found = (
+        f"{documents:,} documents and {paragraphs:,} paragraphs of the corpus equal, or nearly equal, evaluation texts"
+    )
+    if stage.transductive:
+        warn(f"{found}; they stay in the corpus (--transductive), and every score of this base will say so")
+    else:
+        say(f"{found}; they were removed")
+
+
+def _report_corpus(loader: CorpusLoader, stage: PretrainingConfig) -> dict[str, Any]:
+    """Say how large the corpus is and how many pairs it gives, warn if they are few, and return the pairs' counts."""
+    facts = loader.corpus.facts
     single = facts["single_sentence_documents"] / facts["documents"]
     say(
         f"corpus: {facts['documents']:,} documents, {facts['sentences']:,} sentences, {facts['tokens']:,} tokens "
-        f"({facts['unknown_tokens'] / facts['tokens']:.2%} unknown); {single:.0%} of the documents are one sentence"
+        f"({facts['unknown_tokens'] / facts['tokens']:.2%} unknown); "
+        f"{single:.0%} of the documents have only one sentence"
     )
     if stage.objective == "mlm":
         return {}
-    counts = count_pairs(stream.examples(0))
+    counts = count_pairs(loader.examples(0))
     pairs = counts["true_pairs"] + counts["false_pairs"]
     share = counts["false_pairs"] / pairs if pairs else math.nan
-    kind = "random" if stage.objective == "mlm+nsp" else "swapped"
-    say(f"pairs: {pairs:,}, {share:.1%} of them {kind}; {counts['rows_without_partner']:,} rows without a partner")
+    kind = "with a random second segment" if stage.objective == "mlm+nsp" else "with swapped segments"
+    say(f"pairs: {pairs:,}, {share:.1%} of them {kind}; {counts['rows_without_partner']:,} rows have no partner")
     if single >= TRIVIAL_SHARE or pairs < counts["rows_without_partner"]:
         warn(
-            f"{single:.0%} of the documents are one sentence only, so there are few pairs to judge: "
-            "--objective mlm learns the same from this text, and faster"
+            f"{single:.0%} of the documents have only one sentence, so there are few pairs to learn from: "
+            "--objective mlm learns as much from this text, and faster"
         )
     return counts | {"random_share": None if math.isnan(share) else share}
+
+
+# Training
 
 
 _METRIC: Final = "neg_held_out_loss"
@@ -287,60 +352,71 @@ _METRIC: Final = "neg_held_out_loss"
 
 @dataclass(frozen=True)
 class PretrainingResult:
-    """start: the figures before the first step. history: an entry an evaluation. end: the entry of what was kept."""
+    """The evaluations of a run."""
 
     start: dict[str, float]
+    """The scores before the first step."""
+
     history: list[dict[str, Any]]
+    """One entry for each evaluation."""
 
     @property
     def end(self) -> dict[str, Any]:
-        """The entry whose weights were kept."""
+        """Return the entry whose weights were kept."""
         return next(entry for entry in self.history if entry["best"])
 
 
-def run_pretraining(course: PretrainingRun, checkpoints: Checkpoints | None = None) -> PretrainingResult:
-    """Train the course's network in place; it is left, in eval mode, with the best evaluation's weights.
+def run_pretraining(run: PretrainingRun, checkpoints: Checkpoints | None = None) -> PretrainingResult:
+    """Train the run's network in place. Afterwards it has the best evaluation's weights and is in eval mode.
 
-    Raises DivergenceFault where the loss went bad before any evaluation; later, the run stops and says so in the last
-    entry (`diverged`), and the last good weights stay.
+    If the loss diverges after an evaluation, training stops, the last entry of the history says why (`diverged`), and
+    the best weights so far are kept.
+
+    Args:
+        run: the prepared run.
+        checkpoints: where to save, and from which to resume; None saves nothing.
+
+    Raises:
+        DivergenceFault: the loss diverged before the first evaluation.
     """
-    stage = course.stage
-    course.network.eval()
-    with fast_layers(course.network), compiled_encoder(course.network.model):
-        start = course.read()
-        _tell_start(course, start)
-        history = fit(course.network, _work(course, start), _training(stage, course), checkpoints)
+    run.network.eval()
+    with fast_layers(run.network), compiled_encoder(run.network.model):
+        start = run.evaluate()
+        _report_start(run, start)
+        history = fit(run.network, _make_work(run, start), _loop_config(run), checkpoints)
     for entry in history:
         if "diverged" in entry:
-            warn(f"{entry['diverged']}; stopped there, and the best base until then is kept")
+            warn(f"training was stopped: {entry['diverged']}. The best base so far is kept")
     return PretrainingResult(start, history)
 
 
-def _tell_start(course: PretrainingRun, start: Mapping[str, float]) -> None:
-    known = math.log(course.network.config.vocab_size)
-    if not course.loaded.own_head:
+def _report_start(run: PretrainingRun, start: Mapping[str, float]) -> None:
+    if not run.loaded.own_head:
+        blind = math.log(run.network.config.vocab_size)
         say(
-            "the base came without a masked-LM head: a new one, tied to its word embeddings, starts from nothing "
-            f"(first loss {start['mlm_loss']:.2f}; guessing blindly costs ln(vocabulary) = {known:.2f})"
+            "the base has no masked-LM head, so a new one is trained with it: its first loss is "
+            f"{start['mlm_loss']:.2f} (random guesses have ln(vocabulary) = {blind:.2f})"
         )
-    if course.network.pair is not None and not course.loaded.own_pair:
-        say("the head that judges pairs is new too")
-    say(f"before: {format_losses(start)}")
+    if run.network.pair is not None and not run.loaded.own_pair:
+        say("the head that predicts pairs is new")
+    say("held-out loss: text of the corpus that is not trained on; general loss: it rises if the base forgets")
+    say(f"before training  {format_losses(start)}")
 
 
 def format_losses(entry: Mapping[str, float]) -> str:
-    """An evaluation's losses in words."""
-    pairs = f", pairs {entry['pair_accuracy']:.1%} right" if "pair_accuracy" in entry else ""
-    return f"held-out loss {entry['mlm_loss']:.4f}{pairs}, general loss {entry['general_mlm_loss']:.4f}"
+    """Return an evaluation's losses in words."""
+    pairs = f"  pairs {entry['pair_accuracy']:.1%} right" if "pair_accuracy" in entry else ""
+    return f"held-out loss {entry['mlm_loss']:.4f}{pairs}  general loss {entry['general_mlm_loss']:.4f}"
 
 
-def _training(stage: PretrainingConfig, course: PretrainingRun) -> TrainingConfig:
-    """The loop's own settings; an epoch of it is what lies between two evaluations."""
-    warmup = stage.warmup if stage.warmup_steps is None else stage.warmup_steps / course.stream.steps
+def _loop_config(run: PretrainingRun) -> TrainingConfig:
+    """Return the loop's settings; an epoch of the loop is the time between two evaluations."""
+    stage = run.stage
+    warmup = stage.warmup if stage.warmup_steps is None else stage.warmup_steps / run.loader.steps
     config = TrainingConfig(
         optimizer=stage.optimizer,
         learning_rate=(stage.learning_rate,),
-        epochs=course.evaluations,
+        epochs=run.evaluations,
         schedule=stage.schedule,
         warmup=warmup,
         max_grad_norm=stage.max_grad_norm,
@@ -352,98 +428,105 @@ def _training(stage: PretrainingConfig, course: PretrainingRun) -> TrainingConfi
     return config.model_copy(update={"metric": _METRIC})
 
 
-def _work(course: PretrainingRun, start: Mapping[str, float]) -> TrainingWork:
-    stage, stream, edges = course.stage, course.stream, course.edges()
-    groups = parameter_groups(course.network, learning_rate=stage.learning_rate, weight_decay=stage.weight_decay)
-    moments = {"betas": (stage.beta1, stage.beta2), "eps": stage.epsilon}
+def _make_work(run: PretrainingRun, start: Mapping[str, float]) -> TrainingWork:
+    stage, loader, evaluation_steps = run.stage, run.loader, run.evaluation_steps()
+    groups = parameter_groups(run.network, learning_rate=stage.learning_rate, weight_decay=stage.weight_decay)
+    adam = {"betas": (stage.beta1, stage.beta2), "eps": stage.epsilon}
 
     def plan(epoch: int) -> list[Step]:
-        return stream.plan(edges[epoch], edges[epoch + 1])
+        return loader.plan(evaluation_steps[epoch], evaluation_steps[epoch + 1])
 
     def validate(_: nn.Module, epoch: int) -> dict[str, Any]:
-        read = course.read()
-        loss = read["mlm_loss"] + read.get("pair_loss", 0.0)
+        scores = run.evaluate()
+        step = evaluation_steps[epoch + 1]
+        loss = scores["mlm_loss"] + scores.get("pair_loss", 0.0)
         if not math.isfinite(loss):
-            raise DivergenceFault("the held-out loss is no finite number", where=f"step {edges[epoch + 1]:,}")
-        return read | {"step": edges[epoch + 1], "validation_loss": loss, _METRIC: -loss}
+            raise DivergenceFault(
+                "the held-out loss is not a finite number", where=f"step {step:,}", remedy="Lower --learning-rate."
+            )
+        return scores | {"step": step, "validation_loss": loss, _METRIC: -loss}
+
+    def describe(entry: Mapping[str, Any]) -> str:
+        return (
+            f"step {entry['step']:,}/{loader.steps:,}  train loss {entry['train_loss']:.4f}  {format_losses(entry)}"
+            f"  rate {entry['learning_rate']:.2e}  {entry['rows_per_second']:,.1f} rows/s"
+        )
 
     return TrainingWork(
         plan=plan,
-        loss_fn=lambda _, step, share: _losses(course, step, share),
+        loss_fn=lambda _, step, share: step_losses(run, step, share),
         validate=validate,
-        groups=[group | moments for group in groups],
+        groups=[group | adam for group in groups],
         rows=sum(len(step.rows) for step in plan(0)),
-        steps=stream.steps,
+        steps=loader.steps,
         epoch_name="evaluation",
-        describe=lambda entry: _told(entry, stream.steps),
-        watch=lambda history: _watch(history, start, _warmed(course)),
+        describe=describe,
+        watch=lambda history: _find_divergence(history, start, run.warmup_steps),
         keep_best_on_divergence=True,
     )
 
 
-def _losses(course: PretrainingRun, step: Step, share: Step) -> Iterator[Tensor]:
-    """Parts of the step's mean loss over masked tokens, plus its mean loss over pairs."""
-    batch = course.stream.batch(step, course.masking)
-    words = max(1, int(batch.chosen.sum()))
+def step_losses(run: PretrainingRun, step: Step, share: Step) -> Iterator[Tensor]:
+    """Yield the parts of a step's loss, a scalar for each micro-batch of this process's share.
+
+    Over all processes the parts add up to the step's mean loss over masked tokens plus its mean loss over pairs.
+    """
+    batch = run.loader.batch(step, run.masking)
+    tokens = max(1, int(batch.chosen.sum()))
     pairs = max(1, int((batch.pair_labels != NO_PAIR).sum()))
-    for cut in share.cuts:
-        found = masked_lm_loss(course.network, batch, np.searchsorted(batch.rows, cut), course.tokenizer.pad_token_id)
-        yield found.word_loss / words + found.pair_loss / pairs
+    for rows in share.cuts:
+        found = masked_lm_loss(run.network, batch, np.searchsorted(batch.rows, rows), run.tokenizer.pad_token_id)
+        yield found.word_loss / tokens + found.pair_loss / pairs
 
 
-def _told(entry: Mapping[str, Any], steps: int) -> str:
-    return (
-        f"step {entry['step']:,}/{steps:,}  train loss {entry['train_loss']:.4f}  {format_losses(entry)}"
-        f"  rate {entry['learning_rate']:.2e}  {entry['rows_per_second']:,.1f} rows/s"
-    )
-
-
-def _warmed(course: PretrainingRun) -> int:
-    stage = course.stage
-    return math.ceil(stage.warmup * course.stream.steps) if stage.warmup_steps is None else stage.warmup_steps
-
-
-def _watch(history: Sequence[Mapping[str, Any]], start: Mapping[str, float], warmed: int) -> str | None:
-    """Why to stop: after warm-up, the mean of the last two readings of the held-out loss is above its start."""
-    last = [entry["mlm_loss"] for entry in history if entry["step"] > warmed][-2:]
+def _find_divergence(history: Sequence[Mapping[str, Any]], start: Mapping[str, float], warmup_steps: int) -> str | None:
+    """Return why to stop: after warm-up, the mean of the last two held-out losses is above the one before training."""
+    last = [entry["mlm_loss"] for entry in history if entry["step"] > warmup_steps][-2:]
     if len(last) == 2 and sum(last) / 2 > start["mlm_loss"]:
         return (
-            f"diverged by step {history[-1]['step']:,}: the held-out loss rose from {start['mlm_loss']:.4f} to "
-            f"{sum(last) / 2:.4f} (mean of the last two); lower the learning rate"
+            f"the held-out loss rose from {start['mlm_loss']:.4f} before training to {sum(last) / 2:.4f} (mean of the "
+            f"last two evaluations, step {history[-1]['step']:,}); lower --learning-rate"
         )
     return None
 
 
-# What is left
+# Saving
 
 
-def write_base(folder: Path, course: PretrainingRun, outcome: PretrainingResult, about: Mapping[str, Any]) -> None:
-    """The new base: config, weights, tokenizer, fullbake.json and a picture of the curves, into an empty folder.
+def write_base(folder: Path, run: PretrainingRun, result: PretrainingResult, about: Mapping[str, Any]) -> None:
+    """Write the new base into an empty folder: config, weights, tokenizer, fullbake.json and a plot of the losses.
 
-    about: JSON values that fullbake.json holds besides. Raises DivergenceFault where the weights are not finite.
+    Args:
+        folder: an empty folder.
+        run: the run after training.
+        result: its evaluations.
+        about: further JSON values for fullbake.json.
+
+    Raises:
+        DivergenceFault: a weight is not a finite number.
     """
-    for name, tensor in course.network.state_dict().items():
+    for name, tensor in run.network.state_dict().items():
         if not bool(tensor.isfinite().all()):
-            raise DivergenceFault("a weight is no finite number", where=name, remedy="Lower --learning-rate.")
-    save_language_model(course.loaded, folder, None if course.stage.init == "random" else course.base)
+            raise DivergenceFault("a weight is not a finite number", where=name, remedy="Lower --learning-rate.")
+    save_language_model(run.loaded, folder, None if run.stage.init == "random" else run.base)
     with quiet_transformers():
-        course.tokenizer.save_pretrained(folder)
-    storage.write_bytes(folder / "curves.png", plots.pretraining_figure(outcome.start, outcome.history))
-    described = {"format": 1, "kind": "base", "base": course.base, **about, **describe_base(course, outcome)}
+        run.tokenizer.save_pretrained(folder)
+    storage.write_bytes(folder / "curves.png", plots.pretraining_figure(result.start, result.history))
+    manifest = {"format": 1, "kind": "base", "base": run.base, **about, **describe_base(run, result)}
     files = hashing.hash_files(folder)
-    storage.write_json(folder / "fullbake.json", described | {"files": files})
+    storage.write_json(folder / storage.MANIFEST_FILE, manifest | {"files": files})
 
 
-def describe_base(course: PretrainingRun, outcome: PretrainingResult) -> dict[str, Any]:
-    """What a new base tells of itself: JSON values."""
+def describe_base(run: PretrainingRun, result: PretrainingResult) -> dict[str, Any]:
+    """Return what fullbake.json says about how a base was made, JSON values."""
     return {
-        "further_pretraining": course.stage.model_dump(mode="json"),
-        "transductive": course.stage.transductive,
-        "corpus": course.facts,
-        "own_head": course.loaded.own_head,
-        "steps": course.stream.steps,
-        "start": outcome.start,
-        "history": outcome.history,
-        "forgotten": outcome.end["general_mlm_loss"] - outcome.start["general_mlm_loss"],
+        "further_pretraining": run.stage.model_dump(mode="json"),
+        "transductive": run.stage.transductive,
+        "corpus": run.corpus_facts,
+        "own_head": run.loaded.own_head,
+        "steps": run.loader.steps,
+        "start": result.start,
+        "history": result.history,
+        "forgotten": result.end["general_mlm_loss"] - result.start["general_mlm_loss"],
         "versions": runtime.versions(),
     }

@@ -1,13 +1,10 @@
-"""A WordPiece vocabulary of one's own, for a base that starts from nothing: a config and no tokenizer.
+"""Run further pretraining from end to end, from raw text to a base in a folder, or in the cache for a recipe's stage.
 
-Trained by `tokenizers` on the sources as a stream, and kept in the cache under a key of all it depends on, beside the
-config: a folder that loads like any other base that has no weights yet. As BERT's: text cleaned, lower case, accents
-stripped, words split at white space and punctuation.
+The result is a folder that loads like any other base, so nothing after it needs to know how the base was made. Only its
+fullbake.json says so, for example that test texts were part of the corpus.
 
-Way 1 from end to end: files of raw text become a base in a folder, or a stage of a recipe a base in the cache.
-
-Further pretraining returns a folder that loads like any other base; so nothing after it knows how the base was made,
-but for what its fullbake.json tells: that test texts went into it, say.
+A base that starts from random weights may come without a tokenizer. Then a WordPiece vocabulary is trained on the
+corpus first, as BERT's: text cleaned and in lower case, accents removed, words split at white space and punctuation.
 """
 
 import shutil
@@ -25,7 +22,7 @@ from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
-from fullbake.core.console import bar, say, warn
+from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DataError, SpaceFault
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.dataset import read_dataset
@@ -39,72 +36,12 @@ from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode
 from fullbake.training.job import FurtherPretrainedBase, Job
 
-_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
-_INPUTS: Final = ("input_ids", "token_type_ids", "attention_mask")
-_CACHE_BYTES: Final = 2 * 1024**3
-
-
-def base_with_vocabulary(
-    base: str | Path, sources: Sequence[DocumentSource], cache_dir: str | Path | None = None
-) -> str:
-    """The folder of a base that has a tokenizer: `base` itself, or a cached folder with one trained on the sources.
-
-    Raises BaseModelError where the config's vocabulary has no room for single characters, DataError where there is no
-    text to learn from.
-    """
-    place = resolve_base(base)
-    if not isinstance(place, Path) or any((place / name).is_file() for name in _TOKENIZER_FILES):
-        return str(base)
-    config = load_config(base)
-    cache = Cache(runtime.cache_dir(cache_dir) / "vocabularies", _CACHE_BYTES)
-    key = fingerprint("wordpiece", file_sha256(place / "config.json"), [source.fingerprint for source in sources])
-    if runtime.rank() == 0 and cache.get(key) is None:
-        say(f"no tokenizer in {base}: training a WordPiece vocabulary of {config.vocab_size:,} on the corpus")
-        tokenizer = _train(sources, config)
-        with cache.put(key, f"vocabulary of {config.vocab_size:,} pieces") as folder:
-            shutil.copyfile(place / "config.json", folder / "config.json")
-            tokenizer.save_pretrained(folder)
-    runtime.wait_for_ranks()
-    return str(cache.root / key)
-
-
-def _train(sources: Sequence[DocumentSource], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
-    trainer = BertWordPieceTokenizer()
-    sizes = [source.size for source in sources]
-    total = sum(size for size in sizes if size is not None) if None not in sizes else None
-    with bar("learning the vocabulary", total, "characters") as advance:
-        trainer.train_from_iterator(
-            _paragraphs(sources, advance),
-            vocab_size=config.vocab_size,
-            min_frequency=2,
-            special_tokens=list(_SPECIAL),
-            show_progress=False,
-        )
-    size = trainer.get_vocab_size()
-    if size <= len(_SPECIAL):
-        raise DataError("there is no text to learn a vocabulary from", expected="at least one sentence")
-    if size > config.vocab_size:
-        raise BaseModelError(
-            "the config's vocabulary is too small for the characters of the corpus",
-            where="config.json, vocab_size",
-            expected=f"at least {size:,}",
-            got=f"{config.vocab_size:,}",
-        )
-    ends = [(token, trainer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    trainer.post_processor = BertProcessing(*ends)
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=trainer._tokenizer, model_input_names=list(_INPUTS), **names)
-
-
-def _paragraphs(sources: Sequence[DocumentSource], advance: Callable[[int], None]) -> Iterator[str]:
-    for document in chain.from_iterable(source.read() for source in sources):
-        yield from document.paragraphs
-        advance(document.characters)
-
-
 BASE_CACHE_BYTES: Final = 50 * 1024**3
-"""Bound of the cache of further pretrained bases: 50 GiB hold a hundred BERT-base."""
+"""Size of the cache of further pretrained bases at most: 50 GiB hold a hundred BERT-base."""
+
+_VOCABULARY_CACHE_BYTES: Final = 2 * 1024**3
+
+# From files to a folder
 
 
 def further_pretrain(
@@ -122,57 +59,77 @@ def further_pretrain(
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
 ) -> dict[str, Any]:
-    """Let a base learn on from raw text, and save it as a base.
+    """Continue the pretraining of a base on raw text, and save the result as a new base.
 
-    corpus: files of text, or tables whose column `text` holds a document a row. out: the new base's folder. keep_out:
-    tables whose texts must not be learned from (a test set): equal and nearly equal documents and paragraphs are left
-    out, or let in and said so where the stage is transductive. Returns what the folder's fullbake.json holds. Raises
-    Error's children: RecipeError, DataError, BaseModelError, OutputError, Fault; Interrupted where a signal stopped it.
+    Args:
+        base: folder, hub id or `demo`.
+        corpus: `.txt` files (each line a paragraph, a blank line between documents) or tables (each row a document).
+        out: folder of the new base.
+        stage: all settings; None uses the defaults.
+        text: the column of tables that holds the texts.
+        delimiter: the field separator of tables; None chooses it by the file's ending.
+        encoding: the encoding of text files.
+        keep_out: tables whose texts must not be learned from, such as a test set. Documents and paragraphs that are
+            equal or nearly equal to them are removed; under `stage.transductive` they stay and are counted.
+        overwrite: replace what is in `out` once the new base is complete.
+        cache_dir: where corpora and trained heads are kept; None uses the default cache folder.
+        checkpoint_every: how often to save a checkpoint: steps ("50") or minutes ("5m").
+        resume: what to do with an unfinished run in `out`: resume it if it fits ("auto"), or as the other modes say.
+
+    Returns:
+        The content of the new folder's fullbake.json.
+
+    Raises:
+        RecipeError: a setting does not fit the base or the corpus.
+        DataError: the text cannot be read, or there is too little of it.
+        BaseModelError: the base cannot be used.
+        OutputError: `out` cannot be written, or holds something else.
+        Fault: the loss diverged, or the disk is full.
+        Interrupted: a signal stopped the run; the same call resumes it.
     """
     runtime.join_ranks()
     stage = stage or PretrainingConfig()
+    interval = CheckpointInterval.parse(checkpoint_every)
     storage.recover(out)
     if not checkpoints.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
     paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     if not paths:
-        raise DataError("there is no corpus", expected="one file of text at least")
+        raise DataError("there is no corpus", expected="at least one file of text")
     sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
-    guard = Decontamination(_held_back(keep_out, text, delimiter, encoding), stage.transductive)
-    place = base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base
-    course = prepare_run(place, sources, stage, guard=guard, cache_dir=cache_dir)
-    _tell_leaks(course.facts, stage)
-    facts = _facts(course, str(base))
-    cadence = CheckpointInterval.parse(checkpoint_every)
-    if checkpoints.only_cleanup_left(out, facts):
-        say(f"{out} was complete already; its run was stopped while it cleaned up")
+    tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in keep_out]
+    excluded = [value for table in tables for value in table.texts.to_pylist()]
+    run = prepare_run(
+        base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
+        sources,
+        stage,
+        decontamination=Decontamination(excluded, stage.transductive),
+        cache_dir=cache_dir,
+    )
+    identity = _describe_run(run, str(base))
+    if checkpoints.only_cleanup_left(out, identity):
+        say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
         checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
-        return _about(Path(out))
+        return _read_manifest(out)
     runtime.wait_for_ranks()
-    run = checkpoints.open_unfinished_run(out, facts, cadence, resume, writes=runtime.rank() == 0)
-    outcome = run_pretraining(course, run.checkpoints("pretraining"))
+    unfinished = checkpoints.open_unfinished_run(out, identity, interval, resume, writes=runtime.rank() == 0)
+    result = run_pretraining(run, unfinished.checkpoints("pretraining"))
     if runtime.rank() == 0:
-        about = {"run": fingerprint(facts), "base": str(base)}
-        with storage.staged(out, overwrite=overwrite, needed=_size(course)) as folder:
-            write_base(folder, course, outcome, about)
-        run.close()
+        about = {"run": fingerprint(identity), "base": str(base)}
+        with storage.staged(out, overwrite=overwrite, needed=_estimate_size(run)) as folder:
+            write_base(folder, run, result, about)
+        unfinished.close()
     runtime.wait_for_ranks()
-    return _about(Path(out))
+    return _read_manifest(out)
 
 
-def _held_back(files: Sequence[str | Path], text: str, delimiter: str | None, encoding: str) -> list[str]:
-    """The texts of some tables."""
-    tables = (read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in files)
-    return [value for table in tables for value in table.texts.to_pylist()]
-
-
-def _facts(course: PretrainingRun, base: str) -> dict[str, Any]:
-    """All that the new weights depend on, JSON values."""
+def _describe_run(run: PretrainingRun, base: str) -> dict[str, Any]:
+    """Return everything that the new weights depend on, JSON values. A run is resumed only if they are the same."""
     return {
         "base": base,
-        "weights": encoder_fingerprint(course.network.model),
-        "further_pretraining": course.stage.model_dump(mode="json"),
-        "corpus": course.facts["fingerprint"],
+        "weights": encoder_fingerprint(run.network.model),
+        "further_pretraining": run.stage.model_dump(mode="json"),
+        "corpus": run.corpus_facts["fingerprint"],
         "processes": runtime.world_size(),
         "threads": runtime.threads(),
         "device": runtime.device().type,
@@ -180,36 +137,24 @@ def _facts(course: PretrainingRun, base: str) -> dict[str, Any]:
     }
 
 
-def _size(course: PretrainingRun) -> int:
-    sizes: list[int] = [tensor.nbytes for tensor in course.network.state_dict().values()]
+def _estimate_size(run: PretrainingRun) -> int:
+    """Return the bytes of the new base: its weights, and 4 MB for the other files."""
+    sizes: list[int] = [tensor.nbytes for tensor in run.network.state_dict().values()]
     return sum(sizes) + 4_000_000
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    about: dict[str, Any] = storage.read_json(folder / "fullbake.json")
-    return about
+def _read_manifest(folder: str | Path) -> dict[str, Any]:
+    return storage.read_manifest_file(folder) or {}
 
 
-def _tell_leaks(facts: dict[str, Any], stage: PretrainingConfig) -> None:
-    documents, paragraphs = facts["held_back_documents"], facts["held_back_paragraphs"]
-    if not documents and not paragraphs:
-        return
-    found = f"{documents:,} documents and {paragraphs:,} paragraphs of the corpus stand in held-back texts"
-    if stage.transductive:
-        warn(f"{found}; they were let in (transductive), and every score of this base says so")
-    else:
-        say(f"{found}; they were left out")
-
-
-# As a stage of a recipe
+# A stage of a recipe
 
 
 def with_further_pretraining(job: Job) -> Job:
-    """The job with the base that its recipe's further pretraining makes; checkpoints are the run's own."""
+    """Return the job with the base that its recipe's further pretraining makes, from the cache if it is there."""
     folder = stage_base(job.recipe, job.parts, job.cache_dir, job.checkpoints("further-pretraining"))
-    return replace(
-        job, adapted=FurtherPretrainedBase(str(folder), encoder_fingerprint(load_encoder(folder)), _about(folder))
-    )
+    weights = encoder_fingerprint(load_encoder(folder))
+    return replace(job, adapted=FurtherPretrainedBase(str(folder), weights, _read_manifest(folder)))
 
 
 def stage_base(
@@ -218,41 +163,48 @@ def stage_base(
     cache_dir: str | Path | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Path:
-    """The base that the recipe's further pretraining makes of its own, from the cache where it is there.
+    """Return the base that a recipe's further pretraining makes; the same settings and texts are trained only once.
 
-    The corpus is the training part's texts and the stage's own files, less what the other parts hold (unless
-    transductive: then the files may hold them). checkpoints: where to save and go on from. Equal stages over equal
-    texts are trained once. Raises as `further_pretrain` does.
+    The corpus is the training part's texts and the stage's own files, without the texts of the validation and test
+    parts (under `transductive` the files may hold them).
+
+    Args:
+        recipe: its base, its data and its further pretraining.
+        parts: training, validation and test rows.
+        cache_dir: where bases are kept; None uses the default cache folder.
+        checkpoints: where to save, and from which to resume; None saves nothing.
+
+    Raises:
+        Error: as `further_pretrain`; SpaceFault if the base is larger than the cache may be.
     """
-    stage, sources = recipe.stage, _sources(recipe, parts)
-    held_back = [column for part in (parts.validation, parts.test) if part is not None for column in _columns(part)]
-    guard = Decontamination([text for column in held_back for text in column], stage.transductive)
+    stage, sources = recipe.stage, _make_sources(recipe, parts)
+    scored = [column for part in (parts.validation, parts.test) if part is not None for column in _text_columns(part)]
+    decontamination = Decontamination([text for column in scored for text in column], stage.transductive)
     cache = Cache(runtime.cache_dir(cache_dir) / "bases", BASE_CACHE_BYTES)
-    key = _key(recipe.base, stage, [guard.apply(source) for source in sources])
-    known = cache.get(key)
-    if runtime.true_on_all_ranks(known is not None) and known is not None:
+    key = _base_key(recipe.base, stage, [decontamination.apply(source) for source in sources])
+    cached = cache.get(key)
+    if runtime.true_on_all_ranks(cached is not None) and cached is not None:
         say(f"further pretraining: this base was found in the cache ({cache.root})")
-        return known
-    course = prepare_run(recipe.base, sources, stage, guard=guard, cache_dir=cache_dir)
-    _tell_leaks(course.facts, stage)
-    outcome = run_pretraining(course, checkpoints)
+        return cached
+    run = prepare_run(recipe.base, sources, stage, decontamination=decontamination, cache_dir=cache_dir)
+    result = run_pretraining(run, checkpoints)
     if runtime.rank() == 0:
-        with cache.put(key, f"{recipe.base} further pretrained, {course.stream.steps:,} steps") as fresh:
-            write_base(fresh, course, outcome, {"base": recipe.base})
+        with cache.put(key, f"{recipe.base} further pretrained, {run.loader.steps:,} steps") as folder:
+            write_base(folder, run, result, {"base": recipe.base})
     runtime.wait_for_ranks()
     made = cache.get(key)
     if made is None:
         raise SpaceFault(
             "the further pretrained base does not fit into its cache",
             where=str(cache.root),
-            remedy="Name another cache folder by --cache-dir.",
+            remedy="Use another cache folder: --cache-dir.",
         )
     return made
 
 
-def _sources(recipe: Recipe, parts: Parts) -> list[DocumentSource]:
+def _make_sources(recipe: Recipe, parts: Parts) -> list[DocumentSource]:
     data, stage = recipe.data, recipe.stage
-    rows = ["\n".join(row) for row in zip(*_columns(parts.train), strict=True)]
+    rows = ["\n".join(row) for row in zip(*_text_columns(parts.train), strict=True)]
     own = text_source(rows, f"training rows of {parts.train.source.source}", parts.train.fingerprint())
     files = [
         file_source(path, text=data.text or "text", delimiter=data.delimiter, encoding=data.encoding)
@@ -261,14 +213,14 @@ def _sources(recipe: Recipe, parts: Parts) -> list[DocumentSource]:
     return [own, *files]
 
 
-def _columns(part: Part) -> list[list[str]]:
-    """The part's texts, and the second ones where rows are pairs."""
+def _text_columns(part: Part) -> list[list[str]]:
+    """Return the part's texts, and its second texts if its rows are pairs."""
     taken = part.source.take(part.indices)
     return [column.to_pylist() for column in (taken.texts, taken.text_pair) if column is not None]
 
 
-def _key(base: str | Path, stage: PretrainingConfig, sources: Sequence[DocumentSource]) -> str:
-    """Of all that the new weights depend on."""
+def _base_key(base: str | Path, stage: PretrainingConfig, sources: Sequence[DocumentSource]) -> str:
+    """Return a hash of everything that the new weights depend on."""
     weights = "none" if stage.init == "random" else encoder_fingerprint(load_encoder(base))
     return fingerprint(
         "base",
@@ -282,3 +234,76 @@ def _key(base: str | Path, stage: PretrainingConfig, sources: Sequence[DocumentS
         runtime.device().type,
         runtime.versions(),
     )
+
+
+# A vocabulary for a base that has none
+
+
+_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+_INPUTS: Final = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def base_with_vocabulary(
+    base: str | Path, sources: Sequence[DocumentSource], cache_dir: str | Path | None = None
+) -> str:
+    """Return a base that has a tokenizer: `base` itself, or a cached folder with one that is trained on the sources.
+
+    Args:
+        base: a folder with at least a config.json, a hub id, or `demo`.
+        sources: the text to learn the vocabulary from.
+        cache_dir: where vocabularies are kept; None uses the default cache folder.
+
+    Raises:
+        BaseModelError: the config's vocabulary has no room for all single characters.
+        DataError: there is no text.
+    """
+    place = resolve_base(base)
+    if not isinstance(place, Path) or any((place / name).is_file() for name in _TOKENIZER_FILES):
+        return str(base)
+    config = load_config(base)
+    cache = Cache(runtime.cache_dir(cache_dir) / "vocabularies", _VOCABULARY_CACHE_BYTES)
+    key = fingerprint("wordpiece", file_sha256(place / "config.json"), [source.fingerprint for source in sources])
+    if runtime.rank() == 0 and cache.get(key) is None:
+        say(f"{base} has no tokenizer: training a WordPiece vocabulary of {config.vocab_size:,} tokens on the corpus")
+        tokenizer = _train_tokenizer(sources, config)
+        with cache.put(key, f"vocabulary of {config.vocab_size:,} pieces") as folder:
+            shutil.copyfile(place / "config.json", folder / "config.json")
+            tokenizer.save_pretrained(folder)
+    runtime.wait_for_ranks()
+    return str(cache.root / key)
+
+
+def _train_tokenizer(sources: Sequence[DocumentSource], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
+    trainer = BertWordPieceTokenizer()
+    sizes = [source.size for source in sources]
+    total = sum(size for size in sizes if size is not None) if None not in sizes else None
+    with bar("learning the vocabulary", total, "characters") as advance:
+        trainer.train_from_iterator(
+            _read_paragraphs(sources, advance),
+            vocab_size=config.vocab_size,
+            min_frequency=2,
+            special_tokens=list(_SPECIAL),
+            show_progress=False,
+        )
+    size = trainer.get_vocab_size()
+    if size <= len(_SPECIAL):
+        raise DataError("there is no text to learn a vocabulary from", expected="at least one sentence")
+    if size > config.vocab_size:
+        raise BaseModelError(
+            "the config's vocabulary is too small for the characters of the corpus",
+            where="config.json, vocab_size",
+            expected=f"at least {size:,}",
+            got=f"{config.vocab_size:,}",
+            remedy="Raise vocab_size in config.json.",
+        )
+    ends = [(token, trainer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    trainer.post_processor = BertProcessing(*ends)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=trainer._tokenizer, model_input_names=list(_INPUTS), **names)
+
+
+def _read_paragraphs(sources: Sequence[DocumentSource], advance: Callable[[int], None]) -> Iterator[str]:
+    for document in chain.from_iterable(source.read() for source in sources):
+        yield from document.paragraphs
+        advance(document.characters)
