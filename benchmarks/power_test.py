@@ -19,7 +19,8 @@ import numpy as np
 from machine import keep
 from seeded import Seeded, train_seeds
 
-from fullbake.evaluation.significance import LEVEL, Difference, compare_pair, predict_power, rows_needed
+from fullbake.evaluation.bootstrap import resample
+from fullbake.evaluation.significance import LEVEL, Difference, contrast, predict_power, rows_needed
 
 COMPARISONS, TAKEN, ROWS, DRAWS = 200, 3, 400, 500
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
@@ -40,7 +41,7 @@ def compare(world: Seeded, rows: int, share: float, alike: bool, random: np.rand
     a = world.predictions[random.permutation(half)[:TAKEN]][:, drawn]
     b = world.predictions[half + random.permutation(half)[:TAKEN]][:, drawn]
     worse = handicapped(b, share, alike, classes, random)
-    return compare_pair(a, worse, world.labels[drawn], "accuracy", draws=DRAWS)
+    return contrast(*(resample(side, world.labels[drawn], "accuracy", draws=DRAWS) for side in (a, worse)))
 
 
 def true_difference(world: Seeded, share: float) -> float:

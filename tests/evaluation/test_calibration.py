@@ -1,3 +1,5 @@
+"""The temperature finds how extreme probabilities are; reliability equals a plain loop."""
+
 import numpy as np
 import pytest
 
@@ -8,59 +10,59 @@ RANDOM = np.random.default_rng(0)
 
 
 def drawn(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose softmax is the chance of each class, and classes drawn by it."""
+    """Logits whose softmax is the true probability of each class, and classes drawn by it."""
     logits = RANDOM.normal(scale=2, size=(rows, classes))
-    chances = problem_named(SINGLE_LABEL).probabilities(logits)
-    labels = np.array([RANDOM.choice(classes, p=row) for row in chances])
+    probabilities = problem_named(SINGLE_LABEL).probabilities(logits)
+    labels = np.array([RANDOM.choice(classes, p=row) for row in probabilities])
     return logits, labels
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
-def test_it_finds_how_much_too_sure_scores_are(factor: float) -> None:
+def test_temperature_is_the_factor_by_which_logits_were_scaled(factor: float) -> None:
     logits, labels = drawn(4000)
     assert fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.08)
 
 
-def test_many_labels_share_one() -> None:
+def test_many_labels_share_one_temperature() -> None:
     logits = RANDOM.normal(scale=2, size=(4000, 4))
     labels = (RANDOM.random((4000, 4)) < problem_named(MULTI_LABEL).probabilities(logits)).astype(np.uint8)
     assert fit_temperature(logits * 2, labels) == pytest.approx(2, rel=0.08)
 
 
-def test_a_few_rows_without_an_error_do_not_drive_it_to_nothing() -> None:
+def test_few_rows_without_an_error_do_not_drive_the_temperature_to_0() -> None:
     logits = np.eye(2)[[0, 1] * 5] * 4
     assert 0.3 < fit_temperature(logits, np.array([0, 1] * 5)) < 1
 
 
-def test_it_lowers_the_error() -> None:
+def test_temperature_lowers_the_calibration_error() -> None:
     logits, labels = drawn(3000)
-    sure = logits * 3
-    temperature = fit_temperature(sure, labels)
+    extreme = logits * 3
+    temperature = fit_temperature(extreme, labels)
     before, after = (
-        reliability(problem_named(SINGLE_LABEL).probabilities(z), labels) for z in (sure, sure / temperature)
+        reliability(problem_named(SINGLE_LABEL).probabilities(z), labels) for z in (extreme, extreme / temperature)
     )
     assert after["ece"] < 0.5 * before["ece"]
     assert after["brier"] < before["brier"]
 
 
-def test_reliability_is_what_a_plain_loop_counts() -> None:
+def test_reliability_equals_a_plain_loop() -> None:
     logits, labels = drawn(500)
-    chances = problem_named(SINGLE_LABEL).probabilities(logits)
-    found, error = reliability(chances, labels, bins=10), 0.0
-    top = chances.max(axis=1)
+    probabilities = problem_named(SINGLE_LABEL).probabilities(logits)
+    found, error = reliability(probabilities, labels, bins=10), 0.0
+    top = probabilities.max(axis=1)
     for number in range(10):
         inside = (top >= number / 10) & ((top < (number + 1) / 10) | (number == 9))
         if inside.any():
-            right = (chances.argmax(axis=1) == labels)[inside]
+            right = (probabilities.argmax(axis=1) == labels)[inside]
             error += inside.mean() * abs(right.mean() - top[inside].mean())
     assert found["ece"] == pytest.approx(error)
     assert sum(entry["count"] for entry in found["bins"]) == 500
     onehot = np.eye(3)[labels]
-    assert found["brier"] == pytest.approx(((chances - onehot) ** 2).sum(axis=1).mean())
+    assert found["brier"] == pytest.approx(((probabilities - onehot) ** 2).sum(axis=1).mean())
 
 
-def test_of_many_labels_every_label_is_a_claim() -> None:
-    chances = np.array([[0.9, 0.1], [0.9, 0.2]])
-    found = reliability(chances, np.array([[1, 0], [1, 0]]), bins=10)
+def test_every_label_of_every_row_counts_where_a_row_may_have_many() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.2]])
+    found = reliability(probabilities, np.array([[1, 0], [1, 0]]), bins=10)
     assert sum(entry["count"] for entry in found["bins"]) == 4
     assert found["ece"] == pytest.approx((0.2 + 0.1 + 0.2) / 4)

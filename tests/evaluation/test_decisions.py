@@ -22,14 +22,14 @@ NAMES = ("a", "b", "c")
 
 
 @given(LOGITS)
-def test_probabilities_are_scipys(logits: np.ndarray) -> None:
+def test_probabilities_equal_scipys_softmax_and_sigmoid(logits: np.ndarray) -> None:
     exact = logits.astype(np.float64)
     np.testing.assert_allclose(problem_named(SINGLE_LABEL).probabilities(logits), softmax(exact, axis=1), atol=1e-12)
     np.testing.assert_allclose(problem_named(MULTI_LABEL).probabilities(logits), expit(exact), atol=1e-12)
 
 
 @given(LOGITS, st.integers(0, 2))
-def test_row_losses_are_scipys(logits: np.ndarray, label: int) -> None:
+def test_row_losses_equal_scipys_log_softmax(logits: np.ndarray, label: int) -> None:
     exact = logits.astype(np.float64)
     np.testing.assert_allclose(
         problem_named(SINGLE_LABEL).row_losses(logits, np.full(5, label)),
@@ -39,29 +39,29 @@ def test_row_losses_are_scipys(logits: np.ndarray, label: int) -> None:
     )
 
 
-def test_many_labels_lose_as_scikit_learn_says() -> None:
+def test_losses_of_many_labels_equal_scikit_learns_log_loss() -> None:
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(40, 3)), random.integers(0, 2, (40, 3))
     expected = np.mean([log_loss(labels[:, place], expit(logits[:, place])) for place in range(3)])
     assert problem_named(MULTI_LABEL).row_losses(logits, labels).mean() == pytest.approx(expected)
 
 
-def test_the_plain_rule() -> None:
-    chances = np.array([[0.2, 0.5, 0.3], [0.5, 0.5, 0.0]])
-    assert Decision(problem_named(SINGLE_LABEL), NAMES).decide(chances).tolist() == [1, 0]
-    assert Decision(problem_named(MULTI_LABEL), NAMES).decide(chances).tolist() == [[0, 1, 0], [1, 1, 0]]
+def test_plain_decision_takes_the_likeliest_class_or_labels_from_0_5() -> None:
+    probabilities = np.array([[0.2, 0.5, 0.3], [0.5, 0.5, 0.0]])
+    assert Decision(problem_named(SINGLE_LABEL), NAMES).decide(probabilities).tolist() == [1, 0]
+    assert Decision(problem_named(MULTI_LABEL), NAMES).decide(probabilities).tolist() == [[0, 1, 0], [1, 1, 0]]
     assert Decision(problem_named(SINGLE_LABEL), NAMES).to_json() is None
 
 
-def test_a_threshold_of_one_class_leaves_the_others_their_likeliest() -> None:
+def test_threshold_of_one_class_leaves_the_likeliest_of_the_others() -> None:
     rule = Decision(problem_named(SINGLE_LABEL), NAMES, (0.3,), positive=2)
     assert rule.decide(np.array([[0.6, 0.1, 0.3], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])).tolist() == [2, 0, 2]
     never = Decision(problem_named(SINGLE_LABEL), NAMES, (0.9,), positive=2)
     assert never.decide(np.array([[0.1, 0.2, 0.7]])).tolist() == [1]
 
 
-def test_costs_choose_the_cheapest_label() -> None:
-    """Elkan 2001: a miss that costs nine turns the threshold to a tenth."""
+def test_costs_choose_the_class_with_the_lowest_expected_cost() -> None:
+    """Elkan 2001: a miss that costs 9 lowers the threshold to 0.1."""
     rule, entries = fit_decision(np.eye(3), np.arange(3), NAMES, aim=ThresholdAim(costs={"a>b": 9.0, "a>c": 9.0}))
     assert entries == []
     assert rule.decide(np.array([[0.11, 0.8, 0.09], [0.04, 0.9, 0.06]])).tolist() == [0, 1]
@@ -76,7 +76,7 @@ def test_costs_choose_the_cheapest_label() -> None:
         Decision(problem_named(MULTI_LABEL), NAMES, (0.1, 0.5, 0.9)),
     ],
 )
-def test_a_rule_goes_through_json(rule: Decision) -> None:
+def test_decision_read_back_from_json_is_equal(rule: Decision) -> None:
     assert Decision.from_json(rule.to_json(), rule.problem, NAMES) == rule
 
 
@@ -86,7 +86,7 @@ SCORES = st.lists(
 
 
 def every_threshold(scores: np.ndarray) -> list[np.ndarray]:
-    """What each threshold there could be predicts."""
+    """The predictions of each possible threshold."""
     return [scores >= cut for cut in [*np.unique(scores), 2.0]]
 
 
@@ -123,8 +123,8 @@ def test_f1_recall_precision_and_cost_are_the_best_of_all_thresholds(rows: list[
 
 
 @given(SCORES)
-def test_a_threshold_stands_on_no_score(rows: list[tuple[float, bool]]) -> None:
-    """Rounding must not turn a row over."""
+def test_threshold_lies_on_no_score(rows: list[tuple[float, bool]]) -> None:
+    """So that rounding moves no row to the other side."""
     scores, truth = np.array([score for score, _ in rows]), np.array([held for _, held in rows])
     rule, _ = fit_decision(scores[:, None], truth[:, None].astype(np.uint8), ("x",), aim=ThresholdAim("f1"))
     assert rule.thresholds is not None
@@ -132,24 +132,24 @@ def test_a_threshold_stands_on_no_score(rows: list[tuple[float, bool]]) -> None:
     assert not mixed or min(abs(scores[(scores > 0) & (scores < 1)] - rule.thresholds[0]), default=1) > 0.01
 
 
-def test_a_label_without_examples_keeps_a_half() -> None:
+def test_label_without_rows_keeps_the_threshold_0_5() -> None:
     rule, entries = fit_decision(
         np.full((4, 2), 0.3), np.array([[0, 1], [0, 0], [0, 1], [0, 0]]), ("x", "y"), aim=ThresholdAim("f1")
     )
     assert rule.thresholds is not None
     assert rule.thresholds[0] == 0.5
     assert entries[0]["reached"] is False
-    assert "no row" in entries[0]["reason"]
+    assert entries[0]["reason"] == "no validation row has this label, so the threshold stays 0.5"
 
 
-def test_two_classes_and_costs_are_a_threshold_of_the_last() -> None:
-    chances = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
+def test_costs_of_two_classes_become_a_threshold_of_the_last() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
     labels = np.array([0, 1, 0, 1])
-    cautious, (entry,) = fit_decision(chances, labels, ("no", "yes"), aim=ThresholdAim(costs={"yes>no": 10}))
-    assert cautious.decide(chances).tolist() == [0, 1, 1, 1]
+    cautious, (entry,) = fit_decision(probabilities, labels, ("no", "yes"), aim=ThresholdAim(costs={"yes>no": 10}))
+    assert cautious.decide(probabilities).tolist() == [0, 1, 1, 1]
     assert entry["label"] == "yes"
-    bold, _ = fit_decision(chances, labels, ("no", "yes"), aim=ThresholdAim(costs={"no>yes": 10}))
-    assert bold.decide(chances).tolist() == [0, 0, 0, 1]
+    bold, _ = fit_decision(probabilities, labels, ("no", "yes"), aim=ThresholdAim(costs={"no>yes": 10}))
+    assert bold.decide(probabilities).tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,12 @@ def test_two_classes_and_costs_are_a_threshold_of_the_last() -> None:
     [
         (ThresholdAim("f1"), SINGLE_LABEL, "--positive"),
         (ThresholdAim(at_recall=0.9, positive="d"), SINGLE_LABEL, "no class 'd'"),
-        (ThresholdAim(positive="a"), MULTI_LABEL, "every label has a threshold"),
+        (ThresholdAim(positive="a"), MULTI_LABEL, "every label has its own threshold"),
         (ThresholdAim(costs={"a>d": 1}), SINGLE_LABEL, "'a>d'"),
         (ThresholdAim(costs={"mis": 1}), MULTI_LABEL, "Did you mean 'miss'"),
     ],
 )
-def test_an_aim_without_meaning_is_refused(aim: ThresholdAim, problem: Any, words: str) -> None:
+def test_aim_without_meaning_for_the_labels_is_refused(aim: ThresholdAim, problem: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         check_threshold_aim(aim, problem_named(problem), NAMES)
     check_threshold_aim(ThresholdAim("f1"), problem_named(MULTI_LABEL), NAMES)
@@ -170,6 +170,6 @@ def test_an_aim_without_meaning_is_refused(aim: ThresholdAim, problem: Any, word
     check_threshold_aim(ThresholdAim(costs={"a>b": 1}), problem_named(SINGLE_LABEL), NAMES)
 
 
-def test_the_problem_is_told_by_the_labels() -> None:
+def test_problem_follows_from_the_labels() -> None:
     assert problem_of(np.zeros(3, dtype=np.int64)).name == SINGLE_LABEL
     assert problem_of(np.zeros((3, 2), dtype=np.uint8)).name == MULTI_LABEL

@@ -1,4 +1,4 @@
-"""The figures are white PNGs of a sensible size for every history and every number of classes."""
+"""Figures are white PNGs of a sensible size for every history and every number of classes."""
 
 import io
 import subprocess
@@ -37,7 +37,7 @@ def run(epochs: int, best: int | None = None, **more: object) -> list[dict[str, 
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
-def test_a_history_is_drawn_on_white_in_two_colors(epochs: int) -> None:
+def test_history_is_drawn_on_white_in_two_colors(epochs: int) -> None:
     image = pixels(plots.history_figure(run(epochs, best=epochs), "f1_macro"))
     assert image.shape[1] == pytest.approx(1200)
     assert (image[0] == 1).all()
@@ -45,7 +45,7 @@ def test_a_history_is_drawn_on_white_in_two_colors(epochs: int) -> None:
     assert all(colored(image, color) > 20 for color in plots.PLOT_COLORS[:2])
 
 
-def test_the_chosen_epoch_is_marked() -> None:
+def test_chosen_epoch_is_marked() -> None:
     unmarked = pixels(plots.history_figure(run(5), "f1_macro"))
     marked = pixels(plots.history_figure(run(5, best=2), "f1_macro"))
     assert colored(marked, "#000000") > colored(unmarked, "#000000")
@@ -58,18 +58,18 @@ def test_every_learning_rate_has_its_color() -> None:
     assert colored(image, plots.PLOT_COLORS[4]) == 0
 
 
-def test_strengths_of_a_logistic_regression_stand_on_a_log_axis() -> None:
+def test_strengths_of_a_logistic_regression_have_a_log_axis() -> None:
     trials = [
         {"C": 10.0**power, "train_loss": 1.0, "validation_loss": 1.0, "accuracy": 0.5, "best": power == 0}
         for power in range(-3, 4)
     ]
     blue = np.abs(pixels(plots.history_figure(trials, "accuracy")) - np.array([0, 0x72, 0xB2]) / 255) < 0.01
     columns = np.flatnonzero(blue.all(axis=2)[:, :580].any(axis=0))
-    assert columns.max() - columns.min() > 400  # equal factors lie equally far apart over the whole panel
+    assert columns.max() - columns.min() > 400  # equal factors are equally far apart over the whole panel
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12, 31, 80])
-def test_a_confusion_matrix_of_any_size(classes: int) -> None:
+def test_confusion_matrix_of_any_size_is_drawn(classes: int) -> None:
     matrix = np.diag(np.full(classes, 1234))
     image = pixels(plots.confusion_figure(matrix, [f"a rather long name of class {i}" for i in range(classes)]))
     assert max(image.shape) < 2600
@@ -78,13 +78,13 @@ def test_a_confusion_matrix_of_any_size(classes: int) -> None:
     assert (empty == 1).all()
 
 
-def test_counts_are_written_where_there_is_room() -> None:
+def test_counts_are_written_in_cells_with_room() -> None:
     few, many = np.full((3, 3), 8888), np.zeros((3, 3), dtype=int)
     assert len(plots.confusion_figure(few, list("abc"))) > len(plots.confusion_figure(many, list("abc")))
 
 
 @pytest.mark.parametrize("name", ["$x_", "$\\frac{1$", "", "中文标签", "two\nlines", "{%}"])
-def test_any_label_name_is_drawn_as_it_stands(name: str) -> None:
+def test_any_label_name_is_drawn_literally(name: str) -> None:
     png = plots.confusion_figure([[3, 1], [0, 4]], [name, "other"])
     assert pixels(png).shape[0] > 100
 
@@ -93,10 +93,10 @@ def test_the_same_history_gives_the_same_bytes() -> None:
     assert plots.history_figure(run(3, 1), "f1_macro") == plots.history_figure(run(3, 1), "f1_macro")
 
 
-def test_matplotlib_comes_with_the_first_figure_and_pyplot_never() -> None:
+def test_matplotlib_loads_with_the_first_figure_and_pyplot_never() -> None:
     code = """
 import sys
-from fullbake import plots
+from fullbake.evaluation import plots
 assert "matplotlib" not in sys.modules
 plots.confusion_figure([[1, 0], [0, 1]], ["a", "b"])
 assert "matplotlib.pyplot" not in sys.modules
@@ -107,24 +107,24 @@ assert "matplotlib.pyplot" not in sys.modules
 RELIABILITY = {"ece": 0.1, "bins": [{"low": 0.2, "high": 0.4, "count": 3, "confidence": 0.3, "accuracy": 0.5}]}
 
 
-def test_reliability_before_and_after() -> None:
+def test_reliability_is_drawn_before_and_after() -> None:
     image = pixels(plots.reliability_figure(RELIABILITY, RELIABILITY | {"ece": 0.05}))
     assert colored(image, plots.PLOT_COLORS[0]) > 20
     assert colored(image, plots.PLOT_COLORS[1]) > 5
 
 
 @pytest.mark.parametrize("count", [1, 28, 120])
-def test_labels_of_any_number(count: int) -> None:
-    def figure(value: float | None) -> dict[str, float | None]:
-        return {"value": value}
+def test_scores_of_any_number_of_labels_are_drawn(count: int) -> None:
+    def value(number: float | None) -> dict[str, float | None]:
+        return {"value": number}
 
     rows = [
         {
             "label": f"${n}^ label",
             "support": n,
-            "precision": figure(None),
-            "recall": figure(0.5),
-            "f1": figure(n / count),
+            "precision": value(None),
+            "recall": value(0.5),
+            "f1": value(n / count),
         }
         for n in range(count)
     ]
@@ -134,7 +134,7 @@ def test_labels_of_any_number(count: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 40, 9999])
-def test_facts_of_data(limit: int | None) -> None:
+def test_length_limit_is_drawn_where_it_lies_among_the_lengths(limit: int | None) -> None:
     image = pixels(plots.data_figure({"a": 3, "漢字": 1}, 4, [(4, 1), (64, 2), (512, 1)], limit))
     assert colored(image, plots.PLOT_COLORS[5]) > 1000
     assert (colored(image, plots.PLOT_COLORS[1]) > 50) == (limit == 40)

@@ -1,5 +1,7 @@
-"""fullbake.evaluation.significance: Differences, their intervals and p-values: against scipy, against the plain bootstrap, and on worlds without a
-difference; Recall per class: its interval against Wilson's and over worlds whose recall is known; the curve by hand; The most disputed rows come first."""
+"""Differences, intervals and p-values: against scipy, the plain bootstrap, and simulated data without a difference.
+
+Also recall per class and its curve, and the ranking of disagreements.
+"""
 
 import numpy as np
 import pytest
@@ -8,13 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fullbake.core.errors import DataError
-from fullbake.evaluation.bootstrap import BootstrapScores, resample
+from fullbake.evaluation.bootstrap import DRAWS, BootstrapScores, resample
 from fullbake.evaluation.significance import (
     THRESHOLDS,
     Difference,
     Variance,
     class_recalls,
-    compare_pair,
     contrast,
     estimate,
     holm,
@@ -27,9 +28,14 @@ from fullbake.evaluation.significance import (
 )
 
 
-def world(random: np.random.Generator, rows: int, *, row: float = 0.0, seed: float = 0.0, noise: float = 0.3) -> tuple:
-    """Labels, and predictions of two recipes equally good: the sign of a margin that the rows share. row: what a recipe
-    does to single rows in all its seeds, seed: what a seed does to all rows, noise: what it does to single ones."""
+def simulate(
+    random: np.random.Generator, rows: int, *, row: float = 0.0, seed: float = 0.0, noise: float = 0.3
+) -> tuple:
+    """Labels, and predictions (3 seeds, rows) of two equally good recipes: the signs of margins.
+
+    The standard deviations of the margin's parts: row is what a recipe changes at single rows in all its seeds, seed is
+    what a seed changes at all rows, noise is what a seed changes at single rows. A further part is shared by all.
+    """
     shared = random.normal(1, 1, rows)
     sides = []
     for _ in range(2):
@@ -38,7 +44,12 @@ def world(random: np.random.Generator, rows: int, *, row: float = 0.0, seed: flo
     return np.ones(rows, dtype=np.int64), *sides
 
 
-def test_seeds_that_alone_differ_are_judged_as_by_welch() -> None:
+def compared(a: np.ndarray, b: np.ndarray, labels: np.ndarray, metric: str, draws: int = DRAWS) -> Difference:
+    """The difference of two recipes from their predictions, (seeds, rows) each."""
+    return contrast(resample(a, labels, metric, draws=draws), resample(b, labels, metric, draws=draws))
+
+
+def test_where_only_seeds_matter_the_test_is_welchs() -> None:
     random = np.random.default_rng(0)
     a, b = random.normal(0.8, 0.02, 4), random.normal(0.75, 0.01, 3)
     still = [BootstrapScores(points, np.tile(points, (50, 1)), 100) for points in (a, b)]
@@ -48,21 +59,20 @@ def test_seeds_that_alone_differ_are_judged_as_by_welch() -> None:
     assert (seen.low, seen.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_rows_that_alone_differ_are_judged_as_by_the_paired_test_of_their_mean() -> None:
+def test_where_only_rows_matter_the_test_is_the_paired_test_of_the_mean() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
     a, b = (np.where(random.random(400) < share, labels, 1 - labels) for share in (0.85, 0.8))
-    seen = compare_pair(np.stack([a] * 3), np.stack([b] * 3), labels, "accuracy", draws=20_000)
+    seen = compared(np.stack([a] * 3), np.stack([b] * 3), labels, "accuracy", draws=20_000)
     gained = (a == labels).astype(float) - (b == labels)
     assert seen.difference == pytest.approx(gained.mean())
     assert seen.p == pytest.approx(2 * stats.norm.sf(abs(gained.mean()) / (gained.std() / 20)), rel=0.1)
 
 
-def test_the_variance_is_the_plain_bootstraps_once_its_two_errors_are_mended() -> None:
-    """Rows and seeds drawn with replacement: s^2 too small by (n - 1) / n, and seeds' doings at single rows twice in
-    it."""
+def test_variance_is_that_of_the_plain_bootstrap_corrected_for_its_two_errors() -> None:
+    """Rows and seeds drawn with replacement make s^2 too small by (n - 1) / n, and count noise at single rows twice."""
     random = np.random.default_rng(1)
-    labels, a, b = world(random, 300, row=0.5, seed=0.2)
+    labels, a, b = simulate(random, 300, row=0.5, seed=0.2)
     sides = [resample(side, labels, "accuracy", draws=40_000) for side in (a, b)]
     drawn = []
     for side in sides:
@@ -80,47 +90,47 @@ def test_the_variance_is_the_plain_bootstraps_once_its_two_errors_are_mended() -
     [{}, {"seed": 0.03}, {"seed": 0.2}, {"row": 0.4}, {"row": 0.4, "seed": 0.15}],
     ids=lambda effects: "-".join(effects) or "noise",
 )
-def test_worlds_without_a_difference_rarely_show_one(effects: dict[str, float]) -> None:
-    random, worlds = np.random.default_rng(0), 600
+def test_false_alarms_are_rare_where_there_is_no_difference(effects: dict[str, float]) -> None:
+    random, trials = np.random.default_rng(0), 600
     alarms = 0
-    for _ in range(worlds):
-        labels, a, b = world(random, 200, **effects)
-        alarms += compare_pair(a, b, labels, "accuracy", draws=200).p < 0.05
+    for _ in range(trials):
+        labels, a, b = simulate(random, 200, **effects)
+        alarms += compared(a, b, labels, "accuracy", draws=200).p < 0.05
     # 44 of 600 would be exceeded once in 200 by a test at exactly 5%.
-    assert alarms <= stats.binom.ppf(0.995, worlds, 0.05)
+    assert alarms <= stats.binom.ppf(0.995, trials, 0.05)
 
 
-def test_three_seeds_that_differ_are_not_told_apart_where_rows_alone_would() -> None:
+def test_spread_of_three_seeds_hides_a_difference_that_rows_alone_would_show() -> None:
     labels = np.ones(1000, dtype=np.int64)
     a = np.stack([np.arange(1000) < count for count in (900, 860, 880)]).astype(int)
     b = np.stack([np.arange(1000) < count for count in (870, 850, 810)]).astype(int)
-    rows_only = compare_pair(a[2:], b[1:2], labels, "accuracy")
+    rows_only = compared(a[2:], b[1:2], labels, "accuracy")
     assert rows_only.p < 0.001
-    assert compare_pair(a, b, labels, "accuracy").p > 0.05
+    assert compared(a, b, labels, "accuracy").p > 0.05
 
 
-def test_equal_recipes_do_not_differ_and_the_other_way_round_is_the_same() -> None:
+def test_equal_recipes_do_not_differ_and_swapping_sides_changes_only_the_sign() -> None:
     random = np.random.default_rng(0)
-    labels, a, b = world(random, 100, row=0.5)
-    same = compare_pair(a, a, labels, "f1_macro", draws=100)
+    labels, a, b = simulate(random, 100, row=0.5)
+    same = compared(a, a, labels, "f1_macro", draws=100)
     assert (same.difference, same.p) == (0, 1)
-    one, other = (compare_pair(*pair, labels, "f1_macro", draws=100) for pair in ((a, b), (b, a)))
+    one, other = (compared(*pair, labels, "f1_macro", draws=100) for pair in ((a, b), (b, a)))
     assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
     assert one.p == pytest.approx(other.p)
 
 
-def test_models_that_all_are_alike_are_equal_with_certainty() -> None:
+def test_identical_models_have_p_1() -> None:
     labels = np.zeros(20, dtype=int)
     right = np.zeros((3, 20), dtype=int)
-    assert compare_pair(right, right, labels, "accuracy", draws=50).p == 1
+    assert compared(right, right, labels, "accuracy", draws=50).p == 1
 
 
-def test_seeds_that_tie_by_the_grain_of_few_rows_prove_nothing() -> None:
+def test_seeds_that_tie_on_few_rows_do_not_make_a_difference_significant() -> None:
     labels = np.ones(20, dtype=int)
     a, b = np.ones((3, 20), dtype=int), np.ones((3, 20), dtype=int)
     for seed in range(3):
         a[seed, seed : seed + 2], b[seed, 5 + 3 * seed : 8 + 3 * seed] = 0, 0
-    seen = compare_pair(a, b, labels, "accuracy")
+    seen = compared(a, b, labels, "accuracy")
     assert np.ptp((a == labels).mean(axis=1)) == 0
     assert seen.p > 0.05
     assert min(seen.variance.spread) > 0
@@ -134,20 +144,20 @@ def test_interval_and_p_value_agree(seed: int, a_seeds: int, b_seeds: int) -> No
     a, b = (
         np.where(random.random((n, 40)) < share, labels, 1 - labels) for n, share in ((a_seeds, 0.9), (b_seeds, 0.7))
     )
-    seen = compare_pair(a, b, labels, "accuracy", draws=60)
+    seen = compared(a, b, labels, "accuracy", draws=60)
     assert 0 <= seen.p <= 1
     assert seen.low <= seen.difference <= seen.high
     assert (seen.p < 0.05) == (not seen.low <= 0 <= seen.high)
 
 
-def test_what_was_drawn_otherwise_is_refused() -> None:
+def test_scores_with_other_numbers_of_draws_are_refused() -> None:
     labels = np.zeros(10, dtype=int)
     a, b = (resample(labels[None], labels, "accuracy", draws=draws) for draws in (5, 6))
-    with pytest.raises(DataError, match="the same test rows, drawn as often"):
+    with pytest.raises(DataError, match="the same test rows and the same number of draws"):
         contrast(a, b)
 
 
-def test_an_estimate_ends_where_the_metric_does() -> None:
+def test_interval_of_an_estimate_ends_at_the_limit_of_the_metric() -> None:
     points = np.array([0.99, 1.0, 0.9])
     found = estimate(BootstrapScores(points, np.tile(points, (9, 1)), 100), least=0, most=1)
     assert (found.mean, found.high) == (pytest.approx(points.mean()), 1)
@@ -169,12 +179,12 @@ def test_an_estimate_ends_where_the_metric_does() -> None:
         ([0.02, 0.02], [0.04, 0.04]),
     ],
 )
-def test_holm_by_hand(given_p: list[float], expected: list[float]) -> None:
+def test_holm_equals_values_by_hand(given_p: list[float], expected: list[float]) -> None:
     assert holm(given_p) == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
-def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(values: list[float]) -> None:
+def test_holm_keeps_the_order_and_is_at_most_bonferroni(values: list[float]) -> None:
     adjusted = holm(values)
     assert [adjusted[i] for i in np.argsort(values, kind="stable")] == sorted(adjusted)
     for p, after in zip(values, adjusted, strict=True):
@@ -182,7 +192,7 @@ def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(values: list[
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
-def test_mcnemar_is_the_binomial_test_of_rows_that_one_alone_got_right(rows: list[tuple[bool, bool]]) -> None:
+def test_mcnemar_is_the_binomial_test_of_rows_that_only_one_model_got_right(rows: list[tuple[bool, bool]]) -> None:
     a, b = np.array(rows, dtype=bool).reshape(-1, 2).T
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
     expected = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -190,63 +200,63 @@ def test_mcnemar_is_the_binomial_test_of_rows_that_one_alone_got_right(rows: lis
     assert mcnemar(b, a) == pytest.approx(expected)
 
 
-def test_mcnemar_by_hand() -> None:
+def test_mcnemar_equals_a_value_by_hand() -> None:
     a = np.array([1] * 6 + [0] + [1] * 9)
     b = np.array([0] * 6 + [1] + [1] * 9)
     assert mcnemar(a, b) == pytest.approx(2 * (1 + 7) / 2**7)
 
 
 @pytest.mark.parametrize(("points", "expected"), [([0.5], 0), ([0.3, 0.9, 0.5], 2), ([0.2, 0.4], 0)])
-def test_the_seed_nearest_the_median(points: list[float], expected: int) -> None:
+def test_median_seed_is_the_one_nearest_the_median(points: list[float], expected: int) -> None:
     assert median_seed(np.array(points)) == expected
 
 
 # Rows needed
 
 
-def seen(difference: float, variance: Variance, rows: int = 500) -> Difference:
+def observed(difference: float, variance: Variance, rows: int = 500) -> Difference:
     return Difference(difference, -1, 1, 0.5, variance, rows)
 
 
-def test_rows_needed_of_rows_alone_are_the_textbooks() -> None:
+def test_rows_needed_follow_the_textbook_where_only_rows_matter() -> None:
     only_rows = Variance(shared=0.0004, spread=(0.0, 0.0), noise=(0.0, 0.0), seeds=(3, 3))
     wanted = (stats.norm.isf(0.025) + stats.norm.isf(0.2)) ** 2 * 0.0004 * 500 / 0.02**2
-    assert rows_needed(seen(0.02, only_rows)) == pytest.approx(wanted, abs=1)
-    assert rows_needed(seen(-0.02, only_rows)) == rows_needed(seen(0.02, only_rows))
-    assert rows_needed(seen(0.02, only_rows), pairs=10) > wanted
+    assert rows_needed(observed(0.02, only_rows)) == pytest.approx(wanted, abs=1)
+    assert rows_needed(observed(-0.02, only_rows)) == rows_needed(observed(0.02, only_rows))
+    assert rows_needed(observed(0.02, only_rows), pairs=10) > wanted
 
 
-def test_no_number_of_rows_shows_what_the_luck_of_seeds_outweighs() -> None:
-    lucky = Variance(shared=0.0001, spread=(0.0004, 0.0004), noise=(0.00001, 0.00001), seeds=(3, 3))
-    assert rows_needed(seen(0.02, lucky)) is None
-    assert rows_needed(seen(0.0, lucky)) is None
-    assert rows_needed(seen(0.2, lucky)) is not None
+def test_no_number_of_rows_is_given_where_seeds_vary_more_than_the_difference() -> None:
+    wide = Variance(shared=0.0001, spread=(0.0004, 0.0004), noise=(0.00001, 0.00001), seeds=(3, 3))
+    assert rows_needed(observed(0.02, wide)) is None
+    assert rows_needed(observed(0.0, wide)) is None
+    assert rows_needed(observed(0.2, wide)) is not None
 
 
-def test_power_is_that_of_simulated_t_tests() -> None:
+def test_power_equals_that_of_simulated_t_tests() -> None:
     noise = Variance(shared=0.0, spread=(0.01 / 3, 0.01 / 3), noise=(0.01 / 3, 0.01 / 3), seeds=(3, 3))
     random = np.random.default_rng(0)
     a, b = random.normal(0.3, 0.1, (20_000, 3)), random.normal(0, 0.1, (20_000, 3))
     found = stats.ttest_ind(a, b, axis=1)
     simulated = ((found.pvalue < 0.05) & (found.statistic > 0)).mean()
-    assert predict_power(seen(0.3, noise)) == pytest.approx(simulated, abs=0.01)
-    assert predict_power(seen(0.1, noise), size=0.3) == predict_power(seen(0.3, noise))
-    assert predict_power(seen(0.3, noise), rows=5000) > 0.99
+    assert predict_power(observed(0.3, noise)) == pytest.approx(simulated, abs=0.01)
+    assert predict_power(observed(0.1, noise), size=0.3) == predict_power(observed(0.3, noise))
+    assert predict_power(observed(0.3, noise), rows=5000) > 0.99
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6))
-def test_as_many_rows_as_needed_are_enough_and_one_less_is_not(seed: int) -> None:
+def test_rows_needed_are_enough_and_one_row_less_is_not(seed: int) -> None:
     random = np.random.default_rng(seed)
-    labels, a, b = world(random, 60, row=0.4, seed=0.1)
-    found = compare_pair(a, b, labels, "accuracy", draws=60)
+    labels, a, b = simulate(random, 60, row=0.4, seed=0.1)
+    found = compared(a, b, labels, "accuracy", draws=60)
     needed = rows_needed(found)
     if needed is not None:
         assert predict_power(found, rows=needed) >= 0.8
         assert needed == 1 or predict_power(found, rows=needed - 1) < 0.8
 
 
-def test_one_seed_gets_wilsons_interval() -> None:
+def test_recall_of_one_seed_has_wilsons_interval() -> None:
     labels = np.array([0] * 30 + [1] * 10)
     predictions = np.where(np.arange(40) % 7 == 0, 1 - labels, labels)
     for place, found in enumerate(class_recalls(predictions[None], labels, ["no", "yes"])):
@@ -257,20 +267,20 @@ def test_one_seed_gets_wilsons_interval() -> None:
         )
 
 
-def test_a_class_found_whole_by_every_seed_keeps_its_doubt() -> None:
+def test_class_that_every_seed_finds_whole_still_has_a_width() -> None:
     labels = np.array([0, 1, 1, 1, 1, 1])
     found = class_recalls(np.stack([labels] * 3), labels, ["no", "yes"])[1]
     assert (found["mean"], found["high"]) == (1, 1)
     assert found["low"] == pytest.approx(stats.binomtest(5, 5).proportion_ci(method="wilson").low)
 
 
-def test_a_class_without_rows_has_a_reason_in_place_of_numbers() -> None:
+def test_class_without_rows_has_a_reason_instead_of_numbers() -> None:
     found = class_recalls(np.zeros((2, 4), dtype=int), np.zeros(4, dtype=int), ["no", "yes"])[1]
     assert (found["support"], found["mean"], found["low"], found["high"]) == (0, None, None, None)
-    assert found["reason"] == "no test row is labelled 'yes'"
+    assert found["reason"] == "no test row is labeled 'yes'"
 
 
-def test_many_labels_are_classes_of_their_own() -> None:
+def test_each_of_many_labels_has_its_own_recall() -> None:
     random = np.random.default_rng(0)
     held = (random.random((50, 3)) < 0.4).astype(int)
     predictions = (random.random((2, 50, 3)) < 0.5).astype(int)
@@ -281,7 +291,7 @@ def test_many_labels_are_classes_of_their_own() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 30))
-def test_intervals_hold_the_mean_and_stay_shares(seed: int, seeds: int, rows: int) -> None:
+def test_recall_intervals_contain_the_mean_and_stay_within_0_and_1(seed: int, seeds: int, rows: int) -> None:
     random = np.random.default_rng(seed)
     labels, predictions = random.integers(0, 3, rows), random.integers(0, 3, (seeds, rows))
     for found in class_recalls(predictions, labels, ["a", "b", "c"]):
@@ -289,46 +299,46 @@ def test_intervals_hold_the_mean_and_stay_shares(seed: int, seeds: int, rows: in
             assert 0 <= found["low"] <= found["mean"] <= found["high"] <= 1
 
 
-@pytest.mark.parametrize("luck", [0.0, 0.3])
-def test_intervals_hold_the_recall_of_other_rows_and_seeds(luck: float) -> None:
-    """Margins with effects of rows, seeds and both; the true recall is that of infinitely many of them."""
-    random, worlds, covered = np.random.default_rng(0), 1500, 0
-    truth = stats.norm.cdf(1 / np.sqrt(1 + luck**2 + 0.3**2))
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_recall_intervals_contain_the_recall_of_other_rows_and_seeds(spread: float) -> None:
+    """Margins with effects of rows, seeds and both; the true recall is that of infinitely many rows and seeds."""
+    random, trials, covered = np.random.default_rng(0), 1500, 0
+    truth = stats.norm.cdf(1 / np.sqrt(1 + spread**2 + 0.3**2))
     labels = np.ones(80, dtype=int)
-    for _ in range(worlds):
-        margin = random.normal(1, 1, 80) + random.normal(0, luck, (3, 1)) + random.normal(0, 0.3, (3, 80))
+    for _ in range(trials):
+        margin = random.normal(1, 1, 80) + random.normal(0, spread, (3, 1)) + random.normal(0, 0.3, (3, 80))
         found = class_recalls((margin > 0).astype(int), labels, ["no", "yes"])[1]
         covered += found["low"] <= truth <= found["high"]
-    assert covered / worlds > 0.935
+    assert covered / trials > 0.935
 
 
-def test_the_curve_by_hand() -> None:
-    chances = np.array([[0.9, 0.6, 0.4, 0.1], [0.9, 0.2, 0.95, 0.1]])
-    curve = threshold_curve(chances, np.array([1, 1, 0, 0]), "toxic")
+def test_threshold_curve_equals_values_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.6, 0.4, 0.1], [0.9, 0.2, 0.95, 0.1]])
+    curve = threshold_curve(probabilities, np.array([1, 1, 0, 0]), "toxic")
     at = {name: dict(zip(THRESHOLDS, curve[name], strict=True)) for name in ("recall", "precision", "specificity")}
     assert (at["recall"][0.0], at["precision"][0.0], at["specificity"][0.0]) == (1, 0.5, 0)
     assert (at["recall"][0.5], at["specificity"][0.5]) == (0.75, 0.75)
     assert at["precision"][0.5] == pytest.approx((1 + 1 / 2) / 2)
-    assert (at["recall"][0.93], at["precision"][0.93]) == (0, 0)  # the first seed has nothing there
+    assert (at["recall"][0.93], at["precision"][0.93]) == (0, 0)  # the first seed predicts no row there
     assert (at["recall"][1.0], at["precision"][1.0], at["specificity"][1.0]) == (0, None, 1)
     assert curve["reason"] is None
 
 
-def test_a_curve_of_a_class_without_rows_says_so() -> None:
+def test_curve_of_a_class_without_rows_is_null_with_its_reason() -> None:
     curve = threshold_curve(np.array([[0.5, 0.2]]), np.array([0, 0]), "toxic")
     assert set(curve["recall"]) == {None}
-    assert curve["reason"] == "no test row is labelled 'toxic'"
+    assert curve["reason"] == "no test row is labeled 'toxic'"
 
 
 @given(st.integers(0, 10**6))
-def test_a_higher_threshold_never_finds_more(seed: int) -> None:
+def test_higher_threshold_never_finds_more(seed: int) -> None:
     random = np.random.default_rng(seed)
     curve = threshold_curve(random.random((2, 20)), np.arange(20) % 3 == 0, "toxic")
     assert curve["recall"] == sorted(curve["recall"], reverse=True)
     assert curve["specificity"] == sorted(curve["specificity"])
 
 
-def test_the_most_disputed_row_is_the_one_with_the_fewest_behind_its_commonest_answer() -> None:
+def test_most_disputed_row_has_the_fewest_recipes_behind_its_most_common_answer() -> None:
     labels = np.array([0, 0, 0, 0, 0])
     predictions = {
         "a": np.array([0, 0, 0, 0, 1]),
@@ -336,29 +346,29 @@ def test_the_most_disputed_row_is_the_one_with_the_fewest_behind_its_commonest_a
         "c": np.array([0, 1, 2, 1, 1]),
         "d": np.array([0, 0, 3, 1, 1]),
     }
-    assert rank_disagreements(predictions, labels).tolist() == [2, 3, 1]  # 0 and 4: all alike, right or wrong
+    assert rank_disagreements(predictions, labels).tolist() == [2, 3, 1]  # on rows 0 and 4 all agree, right or wrong
     assert rank_disagreements(predictions, labels, most=1).tolist() == [2]
 
 
-def test_of_equals_the_row_where_right_and_wrong_are_even_comes_first() -> None:
+def test_among_equals_the_row_where_right_and_wrong_are_even_comes_first() -> None:
     predictions = {"a": np.array([1, 0]), "b": np.array([2, 1])}
     assert rank_disagreements(predictions, np.array([0, 0])).tolist() == [1, 0]
 
 
-def test_many_labels_are_one_answer() -> None:
+def test_all_labels_of_a_row_are_one_answer() -> None:
     held = np.array([[1, 0], [1, 0]])
     predictions = {"a": held, "b": np.array([[1, 0], [1, 1]])}
     assert rank_disagreements(predictions, held).tolist() == [1]
 
 
-def test_nothing_and_one_recipe_disagree_nowhere() -> None:
+def test_fewer_than_two_recipes_disagree_nowhere() -> None:
     labels = np.array([0, 1])
     assert rank_disagreements({}, labels).tolist() == []
     assert rank_disagreements({"a": labels}, labels).tolist() == []
 
 
 @given(st.integers(0, 10**6), st.integers(2, 5))
-def test_the_ranking_is_exactly_the_rows_not_judged_alike(seed: int, recipes: int) -> None:
+def test_ranking_has_exactly_the_rows_with_more_than_one_answer(seed: int, recipes: int) -> None:
     random = np.random.default_rng(seed)
     predictions = {str(number): random.integers(0, 3, 12) for number in range(recipes)}
     ranked = rank_disagreements(predictions, random.integers(0, 3, 12))

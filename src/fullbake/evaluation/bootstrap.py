@@ -1,8 +1,8 @@
 """A metric on resampled test rows: the base of the intervals and tests of `significance`.
 
-The draws depend only on the number of rows, the number of draws and the seed. So all recipes that were scored on the same
-rows get the same draws, and two of them can be compared draw by draw although each was resampled by itself: the work
-grows with the number of recipes, not of pairs.
+The draws depend only on the number of rows, the number of draws and the seed. So all recipes that were scored on the
+same rows get the same draws, and two of them can be compared draw by draw although each was resampled by itself: the
+work grows with the number of recipes, not of pairs.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,8 +1,8 @@
-"""Whether scores are honest chances, and the one number that makes them more so.
+"""Calibration: whether probabilities match the shares that come true, and one number that improves them.
 
-A temperature (Guo et al. 2017, arXiv 1706.04599) divides all logits: it changes no order of scores within a row, and it
-can be folded into an output layer. A weak prior keeps it near 1 where there are few rows or none is wrong, when the
-likelihood alone would drive it to 0.
+A temperature (Guo et al. 2017, arXiv 1706.04599) divides all logits. It does not change the order of the classes within
+a row, and it can be folded into an output layer. A weak prior keeps it near 1 where there are few rows, or where no row
+is wrong: the likelihood alone would drive it to 0. scipy's optimizer fits it, and is loaded only then.
 """
 
 from dataclasses import dataclass
@@ -18,22 +18,25 @@ from fullbake.evaluation import metrics
 from fullbake.evaluation.decisions import Decision, ThresholdAim, fit_decision
 
 PRIOR: Final = 0.7
-"""Standard deviation of the temperature's logarithm before any row is seen: two thirds lie between 0.5 and 2."""
+"""Standard deviation of the temperature's logarithm under the prior: two thirds of it lie between 0.5 and 2."""
 
 _LIMITS: Final = (np.log(0.05), np.log(20.0))
+"""Limits of the temperature's logarithm."""
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> float:
-    """The temperature under which the rows are likeliest; above 1 where the scores were too sure.
+    """Return the temperature under which the labels are most likely; above 1 where probabilities were too extreme.
 
-    logits: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes), whose labels share one temperature.
+    Args:
+        logits: (rows, classes).
+        labels: Class ids (rows,), or a label matrix (rows, labels), whose labels share one temperature.
     """
     from scipy.optimize import minimize_scalar
 
     problem = problem_of(labels)
 
     def cost(log_temperature: float) -> float:
-        # the labels of one row are far from independent: a row counts once, however many it has
+        # The labels of one row are far from independent, so a row counts once, however many labels it has.
         losses = problem.row_losses(logits / np.exp(log_temperature), labels)
         return float(losses.sum()) + 0.5 * (log_temperature / PRIOR) ** 2
 
@@ -42,80 +45,96 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> 
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: int = 15) -> dict[str, Any]:
-    """How far scores are from the shares of what came true, JSON values.
+    """Return how far probabilities are from the shares that come true, as JSON values.
 
-    probabilities: (rows, classes). labels: ids (rows,): then it is the score of the likeliest class, and how often it
-    is right; or 0 and 1 (rows, classes): then every label of every row, and how often it holds.
+    Args:
+        probabilities: (rows, classes).
+        labels: Class ids (rows,): then the likeliest class of each row is checked. Or a label matrix (rows, labels):
+            then every label of every row is checked.
+        bins: Number of bins of equal width; the first and the last are closed.
 
-    Returns {"ece", "brier", "bins"}: the expected calibration error over `bins` bins of equal width (Guo et al. 2017,
-    with the first and last bins closed), the mean squared difference (Brier 1950; over all classes of a row), and of
-    each bin that has scores {"low", "high", "count", "confidence", "accuracy"}.
+    Returns:
+        {"ece", "brier", "bins"}: the expected calibration error (Guo et al. 2017), the Brier score (1950), and for each
+        bin that has probabilities {"low", "high", "count", "confidence", "accuracy"}.
     """
     problem = problem_of(labels)
-    confidence, right = problem.confidences(probabilities, labels)
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    claimed, held = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    confidence, correct = problem.confidences(probabilities, labels)
+    numbers = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(numbers, minlength=bins)
+    expected, observed = (np.bincount(numbers, weights=values, minlength=bins) for values in (confidence, correct))
     shares = [
         {
             "low": number / bins,
             "high": (number + 1) / bins,
             "count": int(counts[number]),
-            "confidence": float(claimed[number] / counts[number]),
-            "accuracy": float(held[number] / counts[number]),
+            "confidence": float(expected[number] / counts[number]),
+            "accuracy": float(observed[number] / counts[number]),
         }
         for number in np.flatnonzero(counts).tolist()
     ]
-    return {"ece": float(np.abs(claimed - held).sum() / counts.sum()), "brier": problem.brier(probabilities, labels), "bins": shares}
+    error = float(np.abs(expected - observed).sum() / counts.sum())
+    return {"ece": error, "brier": problem.brier(probabilities, labels), "bins": shares}
 
 
 @dataclass(frozen=True)
 class CalibratedDecision:
-    """decision: how scores become labels. logits: of the rows that chose, float32 (rows, classes), calibrated.
-
-    calibration: {"temperature", "before", "after"}, the latter two as `calibration.reliability` gives them. thresholds:
-    an entry a label that has a threshold, with what it reaches on the rows it was fitted on.
-    """
+    """A temperature and a decision, both fitted on validation."""
 
     decision: Decision
+    """How probabilities become labels."""
+
     logits: np.ndarray
+    """Calibrated logits of the validation rows, float32 (rows, classes)."""
+
     calibration: dict[str, Any]
+    """{"temperature", "before", "after"}, the last two as `reliability` gives them."""
+
     thresholds: list[dict[str, Any]]
+    """An entry for each fitted threshold, as `decisions.fit_decision` gives them."""
 
 
 def threshold_aim(config: DecisionConfig, problem: Problem) -> ThresholdAim:
-    """What the thresholds are for; `auto` is best F1 where a row may have many labels, else none."""
+    """Return what the thresholds are fitted for; `auto` is the default of the problem, unless another aim is set."""
     thresholds = config.thresholds
     if thresholds == "auto":
-        other = config.at_recall, config.at_precision, config.costs
-        thresholds = problem.default_thresholds if other == (None, None, None) else "default"
+        others = config.at_recall, config.at_precision, config.costs
+        thresholds = problem.default_thresholds if others == (None, None, None) else "default"
     return ThresholdAim(thresholds, config.at_recall, config.at_precision, config.costs, config.positive)
 
 
 def fit_calibration(
     logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], config: DecisionConfig
 ) -> CalibratedDecision:
-    """The temperature and the decision that suit logits (rows, classes), whatever they come from."""
+    """Fit a temperature and a decision on validation. Warn of each threshold that does not reach its floor.
+
+    Args:
+        logits: float32 (rows, classes).
+        labels: Class ids (rows,), or a label matrix (rows, labels).
+        label_names: (classes,).
+        config: Whether to calibrate, and what the thresholds are for.
+    """
     problem = problem_of(labels)
     before = reliability(problem.probabilities(logits), labels)
     temperature = fit_temperature(logits, labels) if config.calibrate else 1.0
     logits = logits / np.float32(temperature)
-    chances = problem.probabilities(logits)
+    calibrated = problem.probabilities(logits)
     aim = threshold_aim(config, problem)
-    decision, thresholds = fit_decision(chances, labels, label_names, aim=aim)
-    _warn_of_unreached(thresholds)
-    calibration = {"temperature": temperature, "before": before, "after": reliability(chances, labels)}
+    decision, thresholds = fit_decision(calibrated, labels, label_names, aim=aim)
+    for entry in thresholds:
+        if not entry["reached"]:
+            warn(f"the threshold of {entry['label']!r} misses its aim: {entry['reason']}")
+    calibration = {"temperature": temperature, "before": before, "after": reliability(calibrated, labels)}
     return CalibratedDecision(decision, logits, calibration, thresholds)
 
 
 def score_decision(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
-    """Every figure of logits (rows, classes): of the labels that the decision makes of them, and of the scores."""
-    chances = decision.problem.probabilities(logits)
-    scores = metrics.score(labels, chances, decision.label_names, decision.decide(chances))
-    return scores | {"calibration": reliability(chances, labels)}
+    """Return `metrics.score` of the labels that the decision gives these logits, and their calibration.
 
-
-def _warn_of_unreached(thresholds: list[dict[str, Any]]) -> None:
-    for entry in thresholds:
-        if not entry["reached"]:
-            warn(f"the threshold of {entry['label']!r} does not reach what was asked: {entry['reason']}")
+    Args:
+        labels: True labels, (rows,) or (rows, labels).
+        logits: (rows, classes).
+        decision: How probabilities become labels.
+    """
+    probabilities = decision.problem.probabilities(logits)
+    scores = metrics.score(labels, probabilities, decision.label_names, decision.decide(probabilities))
+    return scores | {"calibration": reliability(probabilities, labels)}

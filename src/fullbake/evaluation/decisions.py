@@ -1,8 +1,8 @@
-"""From logits to labels: probabilities, and the rule that makes a label of them.
+"""The rule that turns probabilities into labels, and how it is fitted on validation.
 
-A rule is fitted on validation: a threshold for each label, a threshold for one class, or the cheapest label under what
-mistakes cost. Thresholds lie midway between two scores, so that rounding cannot turn a row over. The plain rule (the
-likeliest class; for many labels a row 0.5) needs no fitting.
+A rule is the plain decision of the problem (the likeliest class; or each label of 0.5 and more), a threshold for each
+label, a threshold for one class, or the cheapest class under the costs of mistakes. Thresholds lie midway between two
+scores of the rows they are fitted on, so that rounding moves no row to the other side.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,20 +21,22 @@ _OUTCOMES: Final = ("miss", "false_alarm")
 
 @dataclass(frozen=True)
 class Decision:
-    """How probabilities become labels.
-
-    thresholds: one a label where a row may have many; else one alone, that of the class `positive`. costs: (true,
-    predicted), of single labels. Neither: the likeliest class, or every label of 0.5 and more.
-    """
+    """How probabilities become labels. Without thresholds and costs it is the plain decision of the problem."""
 
     problem: Problem
     label_names: tuple[str, ...]
-    thresholds: tuple[float, ...] | None = None
-    positive: int | None = None
-    costs: tuple[tuple[float, ...], ...] | None = None
 
-    def decide(self, probabilities: Probabilities) -> NDArray[Any]:
-        """(rows, classes) -> ids int64 (rows,), or 0 and 1 as uint8 (rows, classes)."""
+    thresholds: tuple[float, ...] | None = None
+    """One for each label, or a single one for the class `positive`."""
+
+    positive: int | None = None
+    """Id of the class that the single threshold belongs to."""
+
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """Cost of predicting class j for a row of class i, (classes, classes); only where a row has one label."""
+
+    def decide(self, probabilities: Probabilities) -> LabelArray:
+        """Return the labels that this rule gives to rows of probabilities, (rows, classes)."""
         if self.costs is not None:
             cheapest: NDArray[np.int64] = (probabilities @ np.array(self.costs)).argmin(axis=1)
             return cheapest
@@ -44,11 +46,11 @@ class Decision:
             return (probabilities >= np.array(self.thresholds)).astype(np.uint8)
         others = probabilities.copy()
         others[:, self.positive] = -1
-        held = probabilities[:, self.positive] >= self.thresholds[0]
-        return np.where(held, self.positive, others.argmax(axis=1))
+        reached = probabilities[:, self.positive] >= self.thresholds[0]
+        return np.where(reached, self.positive, others.argmax(axis=1))
 
     def to_json(self) -> dict[str, Any] | None:
-        """JSON values, label names for ids; None for the plain rule."""
+        """Return JSON values with label names in place of ids; None for the plain decision."""
         names = self.label_names
         if self.costs is not None:
             return {"costs": {f"{a}>{b}": self.costs[i][j] for i, a in enumerate(names) for j, b in enumerate(names)}}
@@ -58,10 +60,8 @@ class Decision:
         return {"thresholds": dict(zip(own, self.thresholds, strict=True))}
 
     @classmethod
-    def from_json(
-        cls, values: Mapping[str, Any] | None, problem: Problem, label_names: Sequence[str]
-    ) -> "Decision":
-        """What `to_json` gave."""
+    def from_json(cls, values: Mapping[str, Any] | None, problem: Problem, label_names: Sequence[str]) -> "Decision":
+        """Return the decision that `to_json` gave these values for."""
         names = tuple(label_names)
         if values is None:
             return cls(problem, names)
@@ -76,30 +76,36 @@ class Decision:
 
 @dataclass(frozen=True)
 class ThresholdAim:
-    """What a threshold is for: best F1, the least that keeps a recall or a precision, or the least cost.
-
-    thresholds: `f1` or `default` (the plain rule). costs: by "true>predicted", or miss and false_alarm where a row may
-    have many labels. positive: the class that is meant, of single labels; None for the last of two.
-    """
+    """What a threshold is fitted for: best F1, a floor of recall or of precision, or the lowest cost."""
 
     thresholds: Literal["f1", "default"] = "default"
+    """`f1`, or `default` for the plain decision."""
+
     at_recall: float | None = None
+    """Take the highest threshold that keeps this recall."""
+
     at_precision: float | None = None
+    """Take the lowest threshold that keeps this precision."""
+
     costs: Mapping[str, float] | None = None
+    """Cost of each mistake, by the names in `Problem.cost_names`."""
+
     positive: str | None = None
+    """Name of the class that the threshold belongs to, where a row has one label; None for the last of two."""
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing to fit."""
-        asked = (self.at_recall, self.at_precision, self.costs)
-        return self.thresholds == "default" and all(value is None for value in asked)
+        """Return True if there is nothing to fit."""
+        aims = (self.at_recall, self.at_precision, self.costs)
+        return self.thresholds == "default" and all(aim is None for aim in aims)
 
 
 def check_threshold_aim(aim: ThresholdAim, problem: Problem, label_names: Sequence[str]) -> None:
-    """Raise RecipeError for an aim that these labels have no meaning for, or that names what there is not."""
+    """Raise RecipeError for an aim that has no meaning for these labels, or that names an unknown label."""
     if aim.positive is not None and not problem.exclusive:
         raise RecipeError(
-            "positive is for exclusive classes; here every label has a threshold of its own", remedy="Leave it out."
+            "positive is for data where a row has one label; here every label has its own threshold",
+            remedy="Leave out --positive.",
         )
     if aim.positive is not None and aim.positive not in label_names:
         raise RecipeError(
@@ -109,10 +115,10 @@ def check_threshold_aim(aim: ThresholdAim, problem: Problem, label_names: Sequen
         _check_costs(aim.costs, problem, label_names)
     elif not aim.plain and problem.exclusive and problem.positive_class(label_names, aim.positive) is None:
         raise RecipeError(
-            "a threshold is one class's against the rest",
+            "a threshold decides for one class against the rest",
             expected="the name of that class",
-            got=f"{len(label_names)} classes",
-            remedy=f"Pass --positive {label_names[-1]!r}, say.",
+            got=f"{len(label_names)} classes and no --positive",
+            remedy=f"Name the class, for example --positive {label_names[-1]!r}.",
         )
 
 
@@ -121,35 +127,43 @@ def _check_costs(costs: Mapping[str, float], problem: Problem, label_names: Sequ
     for name in costs:
         if name not in known:
             raise RecipeError(
-                f"costs: {name!r} is no mistake that can be made here",
+                f"costs: {name!r} is not the name of a mistake on these labels",
                 expected=problem.cost_names_hint,
                 remedy=did_you_mean(name, known),
             )
 
 
 def _cost_matrix(costs: Mapping[str, float], names: Sequence[str]) -> tuple[tuple[float, ...], ...]:
-    """(true, predicted); mistakes that are not named cost 1, what is right nothing."""
+    """Return costs by (true, predicted). A mistake without a name costs 1, a right prediction 0."""
     return tuple(tuple(float(costs.get(f"{a}>{b}", a != b)) for b in names) for a in names)
 
 
 def fit_decision(
     probabilities: Probabilities, labels: LabelArray, label_names: Sequence[str], *, aim: ThresholdAim
 ) -> tuple[Decision, list[dict[str, Any]]]:
-    """The rule that serves `aim` best on these rows, and an entry for each threshold that was fitted.
+    """Fit the rule that serves the aim best on these rows.
 
-    probabilities: (rows, classes). labels: ids (rows,), or 0 and 1 (rows, classes). An entry: label, threshold,
-    support, precision, recall, f1 (on these rows; null where undefined), reached, and the reason where it is not.
+    Args:
+        probabilities: (rows, classes).
+        labels: True labels of the rows, (rows,) or (rows, labels).
+        label_names: (classes,).
+        aim: What the rule is for.
+
+    Returns:
+        The rule, and an entry for each threshold that was fitted: {"label", "threshold", "support", "precision",
+        "recall", "f1", "reached", "reason"}. The metrics are those on these rows, null where undefined. `reason` says
+        why the floor of the aim is not reached, else it is null.
     """
     problem, names = problem_of(labels), tuple(label_names)
     if aim.plain:
         return Decision(problem, names), []
     if not problem.exclusive:
         fitted = [
-            _fit(probabilities[:, place], labels[:, place] == 1, _goal(aim), name) for place, name in enumerate(names)
+            _fit(probabilities[:, label], labels[:, label] == 1, _goal(aim), name) for label, name in enumerate(names)
         ]
         return Decision(problem, names, tuple(entry["threshold"] for entry in fitted)), fitted
     if aim.costs is not None and len(names) > 2:
-        # the expected cost of each label (Elkan 2001): no threshold to fit, as long as the scores are honest
+        # The expected cost of each class decides (Elkan 2001). No threshold is fitted; the probabilities must be right.
         return Decision(problem, names, costs=_cost_matrix(aim.costs, names)), []
     positive = len(names) - 1 if aim.positive is None else names.index(aim.positive)
     entry = _fit(probabilities[:, positive], labels == positive, _goal(_binary(aim, names, positive)), names[positive])
@@ -170,7 +184,7 @@ def predict_by_default(probabilities: Probabilities, labels: LabelArray) -> Labe
 
 
 def _binary(aim: ThresholdAim, names: Sequence[str], positive: int) -> ThresholdAim:
-    """The aim with the costs of two classes as those of one that is missed or falsely raised."""
+    """Return the aim with the costs of two classes as the costs of a miss and of a false alarm of one of them."""
     if aim.costs is None:
         return aim
     matrix = _cost_matrix(aim.costs, names)
@@ -180,36 +194,38 @@ def _binary(aim: ThresholdAim, names: Sequence[str], positive: int) -> Threshold
 
 @dataclass(frozen=True)
 class _Curve:
-    """What each threshold gives, from none predicted to all. hits, predicted: (thresholds,) rows. support: positives in
-    all."""
+    """What each possible threshold gives, from the highest (no row predicted) to the lowest (all rows)."""
 
     hits: Probabilities
+    """Positive rows that are predicted, (thresholds,)."""
+
     predicted: Probabilities
+    """Rows that are predicted, (thresholds,)."""
+
     support: int
+    """Number of positive rows."""
 
     @property
     def recall(self) -> Probabilities:
-        """Share of the positives that are found."""
         return self.hits / self.support
 
     @property
     def precision(self) -> Probabilities:
-        """Share of the predicted that are positive; 0 where none is predicted."""
+        """Return the precision, 0 where no row is predicted."""
         return self.hits / np.maximum(self.predicted, 1)
 
     @property
     def f1(self) -> Probabilities:
-        """Harmonic mean of the two."""
         return 2 * self.hits / (self.predicted + self.support)
 
 
 @dataclass(frozen=True)
 class _Goal:
-    """value: curve -> how good each threshold is, the best one is taken, of equals the highest. floor: the value from
-    which on what was asked is reached, None where nothing has to be."""
-
     value: Callable[[_Curve], Probabilities]
+    """How good each threshold is. The best is taken; of equals the highest threshold."""
+
     floor: float | None = None
+    """The value from which the aim is reached; None where every threshold reaches it."""
 
 
 def _goal(aim: ThresholdAim) -> _Goal:
@@ -221,44 +237,45 @@ def _goal(aim: ThresholdAim) -> _Goal:
         return _Goal(lambda curve: np.minimum(curve.recall, recall), recall)
     if aim.at_precision is not None:
         precision = aim.at_precision
-        # of those that keep it the one that finds most; where none does, the most precise
+        # Of the thresholds that keep the precision, the one with the highest recall; if none does, the most precise.
         return _Goal(lambda curve: np.where(curve.precision >= precision, 1 + curve.recall, curve.precision), 1)
     return _Goal(lambda curve: curve.f1)
 
 
-def _fit(scores: Probabilities, truth: NDArray[np.bool_], goal: _Goal, name: str) -> dict[str, Any]:
-    """A threshold for one label. scores, truth: (rows,)."""
-    support = int(truth.sum())
-    if support in (0, len(truth)):
-        reason = f"{'no' if not support else 'every'} row that chooses has it; it keeps 0.5"
+def _fit(scores: Probabilities, positive: NDArray[np.bool_], goal: _Goal, name: str) -> dict[str, Any]:
+    """Fit one threshold and return its entry. scores, positive: (rows,)."""
+    support = int(positive.sum())
+    if support in (0, len(positive)):
+        reason = f"{'no' if not support else 'every'} validation row has this label, so the threshold stays 0.5"
         return _entry(name, 0.5, support, None, reason)
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each run of equal scores
-    hits = np.append(0, np.cumsum(truth[order])[last]).astype(np.float64)
+    hits = np.append(0, np.cumsum(positive[order])[last]).astype(np.float64)
     curve = _Curve(hits, np.append(0, last + 1).astype(np.float64), support)
     values = goal.value(curve)
     best = int(values.argmax())
-    figures = curve.precision[best], curve.recall[best], curve.f1[best]
+    scored = curve.precision[best], curve.recall[best], curve.f1[best]
     unreached = goal.floor is not None and values[best] < goal.floor
-    reason = f"the best there is on {len(truth):,} rows is precision {figures[0]:.3f}, recall {figures[1]:.3f}"
-    return _entry(name, _between(ranked[last], best), support, figures, reason if unreached else None)
+    reason = f"the best threshold on {len(positive):,} rows has precision {scored[0]:.3f} and recall {scored[1]:.3f}"
+    return _entry(name, _midway(ranked[last], best), support, scored, reason if unreached else None)
 
 
-def _between(distinct: Probabilities, taken: int) -> float:
-    """A threshold that takes the highest `taken` of the distinct scores (descending): midway to the next one."""
+def _midway(distinct: Probabilities, taken: int) -> float:
+    """Return a threshold between the `taken` highest of the distinct scores (descending) and the next one."""
     above = float(distinct[taken - 1]) if taken else 1.0
     below = float(distinct[taken]) if taken < len(distinct) else 0.0
     middle = (above + below) / 2
     if middle > below:
         return middle
-    return above if taken else float(np.nextafter(1, 2))  # no number between them; above 1 no row is taken
+    # No float lies between the two. Without a row to take, the next number above 1 excludes all.
+    return above if taken else float(np.nextafter(1, 2))
 
 
 def _entry(
-    name: str, threshold: float, support: int, figures: tuple[float, float, float] | None, reason: str | None
+    name: str, threshold: float, support: int, scored: tuple[float, float, float] | None, reason: str | None
 ) -> dict[str, Any]:
     keys = ("precision", "recall", "f1")
-    told = dict.fromkeys(keys) if figures is None else dict(zip(keys, map(float, figures), strict=True))
-    entry = {"label": name, "threshold": threshold, "support": support, **told}
+    values = dict.fromkeys(keys) if scored is None else dict(zip(keys, map(float, scored), strict=True))
+    entry = {"label": name, "threshold": threshold, "support": support, **values}
     return entry | {"reached": reason is None, "reason": reason}

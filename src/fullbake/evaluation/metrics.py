@@ -1,8 +1,8 @@
 """Every metric as one record, and what the records serve: scoring, selection on validation, bootstrap, tables.
 
-Names and values are scikit-learn's. Higher is better for every metric that validation may choose by, so its name for log
-loss is `neg_log_loss`. Where a metric is undefined, a score is null with its reason and selecting by it is an error;
-scikit-learn answers 0 and a warning.
+Names and values are scikit-learn's. Higher is better for every metric that validation may choose by, so its name for
+log loss is `neg_log_loss`. Where a metric is undefined, a score is null with its reason and selecting by it is an
+error; scikit-learn answers 0 and a warning.
 
 To add a metric, add a record to `METRICS`. Nothing else has to know its name. Its function may stand in
 `single_label_metrics`, `multilabel_metrics` or here.
@@ -433,9 +433,9 @@ def selection_score(
 def validation_scores(logits: NDArray[np.floating[Any]], labels: NDArray[Any], metric: str) -> dict[str, float]:
     """Return {"validation_loss", metric}: what validation says of one epoch.
 
-    `validation_loss` is the mean cross entropy in nats, over rows, or over rows and labels; plain, whatever loss trains.
-    Where a row may have many labels, the metric reads predictions from each label's best threshold on these rows: at 0.5
-    no epoch would find a rare label, and all epochs would look alike.
+    `validation_loss` is the mean cross entropy in nats, over rows, or over rows and labels; it does not depend on the
+    loss that trains. Where a row may have many labels, each label is predicted from its best threshold on these rows:
+    at 0.5 no epoch would find a rare label, and all epochs would look alike.
 
     Args:
         logits: (rows, classes).

@@ -1,8 +1,8 @@
 """Metrics where a row may have many labels, or none: each label is a yes or no of its own.
 
-`single_label_metrics` has the same functions, in the same order, for rows with exactly one label. Means over labels take
-the labels that occur (F1: among labels or predictions; the others: those that some rows have), where scikit-learn counts
-the rest as 0. An undefined metric raises UndefinedScoreError.
+`single_label_metrics` has the same functions, in the same order, for rows with exactly one label. Means over labels
+take the labels that occur (F1: among labels or predictions; the others: those that some rows have), where scikit-learn
+counts the rest as 0. An undefined metric raises UndefinedScoreError.
 """
 
 from collections.abc import Callable

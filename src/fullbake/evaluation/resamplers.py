@@ -1,10 +1,10 @@
 """Ways to compute a metric on thousands of bootstrap draws at once.
 
-A draw of rows with replacement is a vector of weights: how often it holds each row. A resampler takes the predictions and
-labels once and returns a function from weights (draws, rows) to scores (draws, seeds). Three fast kinds cover the metrics
-that have one: `by_counts` (a matrix product counts each class's rows), `by_row_means` (a matrix product averages a number
-per row) and `by_ranks` (areas under curves along the sorted rows). `by_calling` fits every metric: it takes each draw's
-rows and calls a plain function, some thousand times slower.
+A draw of rows with replacement is a vector of weights: how often it holds each row. A resampler takes the predictions
+and labels once and returns a function from weights (draws, rows) to scores (draws, seeds). There are three fast kinds:
+`by_counts` (a matrix product counts each class's rows), `by_row_means` (a matrix product averages a number per row) and
+`by_ranks` (areas under curves along the sorted rows). `by_calling` fits every metric: it takes the rows of each draw
+and calls a plain function, some thousand times slower.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Resampler = Callable[[AnyArray, AnyArray], Scorer]
 """(predictions of each seed, labels) -> the function that scores draws. Shapes as for `bootstrap.resample`."""
 
 CountMeasure = Callable[[Floats, Floats, Floats], Floats]
-"""(hits, support, claimed), each (draws, classes): rows rightly predicted, labeled, predicted -> the metric (draws,)."""
+"""(hits, support, claimed), each (draws, classes) -> the metric (draws,). The counts as in `scores.Case`."""
 
 RowMeasure = Callable[[AnyArray, AnyArray], Floats]
 """(labels, predictions of one seed) -> a number per row, (rows,)."""

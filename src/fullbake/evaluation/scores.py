@@ -1,8 +1,8 @@
-"""What is scored and what a score is: checked labels and probabilities in, a value with its interval or a reason out.
+"""What is scored, and what a score is: checked arrays in, a value with its interval or a reason out.
 
-Numpy alone computes here. The order of operations is scikit-learn's and scipy's, so that the values equal theirs bit for
-bit; both libraries serve as the reference of the tests and are never imported here, because prediction and `evaluate`
-have to start quickly.
+Numpy alone computes here. The order of operations is that of scikit-learn and scipy, so that the values equal theirs to
+the last bit. Both libraries are the reference of the tests and are never imported here, because prediction and
+`evaluate` have to start quickly.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,9 @@
 """Metrics where every row has exactly one label. Each function takes a `Case` and returns a number.
 
 `multilabel_metrics` has the same functions, in the same order, for rows with any number of labels. Where scikit-learn
-answers an undefined metric with 0 and a warning, these functions raise UndefinedScoreError. They keep two conventions of
-scikit-learn, because those are limits and not guesses: Matthews' coefficient is 0 when every row got the same
-prediction, and a mean over classes takes the classes that occur (F1: among labels or predictions; recall: among labels).
+answers an undefined metric with 0 and a warning, these functions raise UndefinedScoreError. They keep two conventions
+of scikit-learn, because those are limits and not guesses: Matthews' coefficient is 0 when every row got the same
+prediction, and a mean over classes takes those that occur (F1: among labels or predictions; recall: among labels).
 """
 
 from collections.abc import Callable
