@@ -1,4 +1,5 @@
 """Logits to labels, scores, intervals and plots, in numpy: nothing here imports torch.
 
-Faces: `metrics.score`, `decisions.Decision`, `bootstrap.resample`, `significance.contrast`, `plots`.
+Faces: `metrics.score` and the registry `metrics.METRICS`, `decisions.Decision`, `bootstrap.resample`,
+`significance.contrast`, `plots`.
 """

@@ -1,8 +1,8 @@
-"""Arrays and histories in, PNG bytes out.
+"""Figures: histories, matrices, calibration, labels and data in, PNG bytes out.
 
-Figures are built from matplotlib's objects on its Agg canvas: no pyplot, no global state, no display; and
-always on white, as they are read in folders and on cards whose background nobody knows. Colors are Okabe and
-Ito's (2008), which color-blind readers tell apart; matplotlib is imported with the first figure.
+They are built from matplotlib's objects on its Agg canvas: no pyplot, no global state, no display. They are always on
+white, because they are read in folders and on cards whose background is unknown. Colors are those of Okabe and Ito
+(2008), which color-blind readers can tell apart. matplotlib is imported with the first figure.
 """
 
 import io
@@ -22,17 +22,18 @@ PLOT_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 _MARKERS = "osD^vPX"
 
 HistoryEntry = Mapping[str, Any]
-"""One line of a history: `epoch` (from 1) or `C` (strength of a logistic regression), `train_loss`,
-`validation_loss`, the metric under its name, `best` (true for the chosen entry), and `rate` where several
-learning rates were tried.
+"""One entry of a training's history: `epoch` (from 1) or `C` (inverse regularization of a logistic regression),
+`train_loss`, `validation_loss`, the selecting metric under its name, `best` (true for the chosen entry), and `rate`
+where several learning rates were tried.
 """
 
 
 def history_figure(history: Sequence[HistoryEntry], metric: str) -> bytes:
-    """Losses on the left, the selecting metric on the right with the chosen entry marked; PNG bytes.
+    """Draw the losses on the left, and on the right the selecting metric with the chosen entry marked; PNG bytes.
 
-    history: one `Entry` at least; those of several learning rates follow each other and are drawn as a line
-    each.
+    Args:
+        history: At least one entry. Those of several learning rates follow each other; each rate becomes a line.
+        metric: Name of the selecting metric in the entries.
     """
     figure = _figure(10, 4)
     losses, scores = figure.subplots(1, 2)
@@ -42,17 +43,20 @@ def history_figure(history: Sequence[HistoryEntry], metric: str) -> bytes:
     _mark_best(scores, history, metric)
     axis = "epoch" if "epoch" in history[0] else "C"
     for axes, label in ((losses, "loss (nats a row)"), (scores, f"{metric} on validation")):
-        _dress(axes, history, axis, label)
+        _label_axes(axes, history, axis, label)
     _add_legends(losses, scores, list(runs))
     return _png(figure)
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]] | NDArray[np.int64], label_names: Sequence[str]) -> bytes:
-    """Rows of each class by what they were predicted as, shaded by share of the class; PNG bytes.
+    """Draw a confusion matrix, shaded by share of the class's rows; PNG bytes.
 
-    matrix: (classes, classes) counts, as `metrics.score` gives them. Counts are written into the cells of up
-    to 30 classes; beyond that only the shades remain readable. Shades go by the root of the share, so that
-    rare confusions show.
+    The shade follows the root of the share, so that rare confusions are visible. With more than 30 classes counts could
+    not be read, so only the shades are drawn.
+
+    Args:
+        matrix: Counts (classes, classes), as `metrics.score` gives them: true class by predicted class.
+        label_names: (classes,).
     """
     from matplotlib.colors import PowerNorm
 
@@ -75,10 +79,11 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | NDArray[np.int64], label_
 
 
 def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> bytes:
-    """What further pretraining gained in its own domain and forgot of general text; PNG bytes.
+    """Draw the masked-LM loss on held-out text of the corpus and on general text; PNG bytes.
 
-    start: the figures before the first step. history: entries with `step`, `mlm_loss`, `general_mlm_loss`, `best`, as
-    `pretraining.pretrain` gives them.
+    Args:
+        start: `mlm_loss` and `general_mlm_loss` before the first step.
+        history: Entries with `step`, `mlm_loss`, `general_mlm_loss` and `best`, as further pretraining records them.
     """
     figure = _figure(10, 4)
     steps = [0, *(entry["step"] for entry in history)]
@@ -93,10 +98,10 @@ def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str
         values = [start[name], *(entry[name] for entry in history)]
         axes.plot(steps, values, "-o", color=PLOT_COLORS[number], markersize=4)
         axes.axhline(start[name], color="#777777", linewidth=1, linestyle="--", label="before")
-        kept = next((entry for entry in history if entry.get("best")), None)
-        if kept is not None:
-            label = f"kept: {kept[name]:.3f} (before {start[name]:.3f})"
-            axes.plot([kept["step"]], [kept[name]], "o", markersize=12, fillstyle="none", color="black", label=label)
+        best = next((entry for entry in history if entry.get("best")), None)
+        if best is not None:
+            label = f"chosen: {best[name]:.3f} (before {start[name]:.3f})"
+            axes.plot([best["step"]], [best[name]], "o", markersize=12, fillstyle="none", color="black", label=label)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("masked-LM loss (nats a token)")
@@ -108,7 +113,7 @@ def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str
 
 
 def _runs(history: Sequence[HistoryEntry]) -> dict[str, list[HistoryEntry]]:
-    """The entries of each learning rate, in order of appearance; one run named "" where none is given."""
+    """Return the entries of each learning rate, in order of appearance; a single run "" where entries have no rate."""
     runs: dict[str, list[HistoryEntry]] = {}
     for entry in history:
         name = f"learning rate {entry['rate']:g}" if "rate" in entry else ""
@@ -117,7 +122,11 @@ def _runs(history: Sequence[HistoryEntry]) -> dict[str, list[HistoryEntry]]:
 
 
 def _draw_run(losses: "Axes", scores: "Axes", metric: str, name: str, run: Sequence[HistoryEntry], number: int) -> None:
-    """One run's three lines. Alone, training and validation differ by color; among others by dashes."""
+    """Draw the three lines of one run.
+
+    In a single run training and validation differ by color. Among several runs each has a color, and training is
+    dashed.
+    """
     steps = [_step(entry) for entry in run]
     own, marker = PLOT_COLORS[number % len(PLOT_COLORS)], _MARKERS[number % len(_MARKERS)]
     other = own if name else PLOT_COLORS[1]
@@ -151,7 +160,7 @@ def _mark_best(axes: "Axes", history: Sequence[HistoryEntry], metric: str) -> No
     )
 
 
-def _dress(axes: "Axes", history: Sequence[HistoryEntry], axis: str, label: str) -> None:
+def _label_axes(axes: "Axes", history: Sequence[HistoryEntry], axis: str, label: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_ylabel(label)
@@ -179,18 +188,18 @@ def _add_legends(losses: "Axes", scores: "Axes", names: Sequence[str]) -> None:
 
 
 def _cell_side(classes: int) -> float:
-    """Inches a cell: room for four digits where counts are written, less where only shades are."""
+    """Return a cell's side in inches: wide enough for four digits where counts are written."""
     return 0.6 if classes <= 12 else 0.34 if classes <= 30 else 0.17
 
 
 def _shortened(name: str, limit: int = 24) -> str:
-    """Both ends of a long name: where labels are long they often differ at the end."""
+    """Keep both ends of a long name, because long labels often differ only at the end."""
     line = " ".join(name.split())
     return line if len(line) <= limit else f"{line[: limit - 10]}…{line[-9:]}"
 
 
 def _name_cells(axes: "Axes", names: Sequence[str], font: int) -> None:
-    # A label may hold dollar signs, which matplotlib would take for formulas.
+    # matplotlib would read dollar signs in a label as a formula.
     places = range(len(names))
     upright = len(names) <= 6 and max(map(len, names)) <= 8
     axes.set_xticks(places, names, fontsize=font, rotation=0 if upright else 90, parse_math=False)
@@ -222,25 +231,27 @@ def _figure(width: float, height: float) -> "Figure":
 def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes; the figures stand in JSON as well.
+        # The font draws boxes for a script that it lacks. The values are in JSON as well, so no warning is needed.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any]) -> bytes:
-    """How often scores come true, before and after the temperature, and how many scores there are; PNG bytes.
+    """Draw a reliability diagram before and after the temperature, and the number of rows in each bin; PNG bytes.
 
-    before, after: as `calibration.reliability` gives them.
+    Args:
+        before: Calibration before the temperature, as `calibration.reliability` gives it.
+        after: The same after the temperature.
     """
     figure = _figure(6, 6)
     shares, counts = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    shares.plot([0, 1], [0, 1], ":", color="#555555", label="honest scores")
+    shares.plot([0, 1], [0, 1], ":", color="#555555", label="perfect calibration")
     for number, (name, result) in enumerate({"before": before, "after": after}.items()):
         bins = result["bins"]
-        claimed, held = ([entry[key] for entry in bins] for key in ("confidence", "accuracy"))
+        confidence, accuracy = ([entry[key] for entry in bins] for key in ("confidence", "accuracy"))
         label = f"{name} the temperature: ECE {result['ece']:.3f}"
-        shares.plot(claimed, held, "-", color=PLOT_COLORS[1 - number], marker=_MARKERS[number], label=label)
+        shares.plot(confidence, accuracy, "-", color=PLOT_COLORS[1 - number], marker=_MARKERS[number], label=label)
         middles = [(entry["low"] + entry["high"]) / 2 for entry in bins]
         counts.plot(
             middles, [entry["count"] for entry in bins], "-", color=PLOT_COLORS[1 - number], marker=_MARKERS[number]
@@ -259,9 +270,10 @@ def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any]) -> b
 
 
 def labels_figure(per_class: Sequence[Mapping[str, Any]]) -> bytes:
-    """Precision, recall and F1 of each label, a line a label, the commonest on top; PNG bytes.
+    """Draw precision, recall and F1 of each label, the most frequent label on top; PNG bytes.
 
-    per_class: as `metrics.score` gives it. What is undefined is left out.
+    Args:
+        per_class: As `metrics.score` gives it. Undefined values are not drawn.
     """
     rows = sorted(per_class, key=lambda row: row["support"])
     figure = _figure(8, 1.6 + 0.24 * len(rows))
@@ -283,10 +295,13 @@ def labels_figure(per_class: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def data_figure(labels: Mapping[str, int], rows: int, histogram: Sequence[Sequence[int]], limit: int | None) -> bytes:
-    """Shares of the labels on the left, lengths of the texts on the right with the limit marked; PNG bytes.
+    """Draw the shares of the labels on the left, and the lengths of the texts with the limit on the right; PNG bytes.
 
-    labels: rows by name, of `rows`. histogram: (upper end, texts) in ascending order; limit: in the same unit, None for
-    none.
+    Args:
+        labels: Number of rows by label name; the 40 most frequent are drawn.
+        rows: Number of all rows.
+        histogram: (upper end of the bin, number of texts), ascending.
+        limit: The limit in tokens; None where lengths are in characters.
     """
     shown = sorted(labels.items(), key=lambda item: item[1])[-40:]
     figure = _figure(11, max(4, 1.2 + 0.22 * len(shown)))

@@ -165,7 +165,8 @@ def _mean_of_occurring(scores: Floats, occurring: NDArray[np.bool_]) -> Floats:
 
 def all_right(labels: AnyArray, predicted: AnyArray) -> Floats:
     """Return 1 for each row whose labels are all right, else 0."""
-    return ((labels == 1) == (predicted == 1)).all(axis=1).astype(np.float64)
+    right: Floats = ((labels == 1) == (predicted == 1)).all(axis=1).astype(np.float64)
+    return right
 
 
 def f1_of_rows(labels: AnyArray, predicted: AnyArray) -> Floats:
