@@ -26,6 +26,7 @@ from markdown_tables import row
 import fullbake
 from fullbake.config import recipe
 from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL
 from fullbake.core import errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,28 @@ def recipe_fields() -> str:
         sections.setdefault(section, []).append(row(*cells))
     head = row("field", "takes", "default", "meaning") + row("---", "---", "---", "---")
     tables = [f"## {section}\n\n{head}{''.join(rows)}" for section, rows in sections.items()]
-    return "\n".join([_RECIPE_INTRO, *tables])
+    return "\n".join([_RECIPE_INTRO, *tables, _metrics()])
+
+
+def _metrics() -> str:
+    """Every metric's meaning for each kind of problem, from the registry."""
+    from fullbake.evaluation.metrics import METRICS
+
+    rows = [row("metric", "where a row has one label", "where a row may have many", "range", "selects")]
+    rows.append(row("---", "---", "---", "---", "---"))
+    for metric in METRICS.values():
+        meanings = {problem_type: definition.meaning for problem_type, definition in metric.definitions.items()}
+        low, high = (f"{limit:g}".replace("inf", "∞").replace("-", "−") for limit in metric.range)
+        single, multi = (meanings.get(problem_type, "") for problem_type in (SINGLE_LABEL, MULTI_LABEL))
+        rows.append(row(f"`{metric.name}`", single, multi, f"{low} to {high}", "yes" if metric.selects else ""))
+    return f"{_METRICS_INTRO}\n{''.join(rows)}"
+
+
+_METRICS_INTRO = """## Metrics
+
+Names and values are scikit-learn's. Validation can choose by a metric that selects. `fullbake evaluate` reports all of
+them, log loss without its minus. A metric without a text in a column does not fit that kind of labels.
+"""
 
 
 _RECIPE_INTRO = """# The fields of a recipe

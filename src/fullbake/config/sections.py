@@ -274,7 +274,8 @@ class TrainingConfig(Section):
     """`shuffle` reads every row once per epoch. `balanced` draws rows with replacement, each class equally often."""
 
     metric: MetricName = "f1_macro"
-    """Metric by which validation chooses the epoch and the learning rate, as scikit-learn spells it."""
+    """Metric by which validation chooses the epoch and the learning rate, as scikit-learn spells it: f1_macro,
+    accuracy, roc_auc, neg_log_loss and others. The reference of recipes lists all of them."""
 
     seed: int = Field(0, ge=0)
     """Random seed of the head's weights, shuffling and dropout."""
