@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_classifier(bundle, family, name, fields) -> Non
     found = lightweight.lightweight_scores(folder, TEXTS)
     classifier = Classifier.load(folder)
     assert found is not None
-    assert np.allclose(found.chances, classifier.predict_proba(TEXTS), atol=1e-5)
+    assert np.allclose(found.probabilities, classifier.predict_proba(TEXTS), atol=1e-5)
     assert found.decision == classifier.decision
 
 

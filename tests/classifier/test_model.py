@@ -164,7 +164,7 @@ def test_swapped_weights_are_caught_by_the_probe(bundle: Path) -> None:
     weights["classifier.weight"] = weights["classifier.weight"] * 1.1
     save_file(weights, bundle / "model.safetensors", {"format": "pt"})
     hash_again(bundle)
-    with pytest.raises(BundleError, match="probe texts score otherwise"):
+    with pytest.raises(BundleError, match="probe texts give other logits"):
         Classifier.load(bundle)
 
 
@@ -187,7 +187,7 @@ def test_label_names_must_agree(bundle: Path) -> None:
     config["id2label"]["0"], config["label2id"] = "fod", {"fod": 0, "game": 1, "money": 2}
     (bundle / "config.json").write_text(json.dumps(config))
     hash_again(bundle)
-    with pytest.raises(BundleError, match="name other labels"):
+    with pytest.raises(BundleError, match="name different labels"):
         Classifier.load(bundle)
 
 
@@ -384,12 +384,12 @@ def test_a_text_scores_the_same_anywhere(
 
 
 def test_words_of_scikit_learn(classifier: Classifier) -> None:
-    chances = classifier.predict_proba(MODEL_TEXTS)
-    assert chances.shape == (len(MODEL_TEXTS), 3)
-    assert chances.dtype == np.float64
-    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    probabilities = classifier.predict_proba(MODEL_TEXTS)
+    assert probabilities.shape == (len(MODEL_TEXTS), 3)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert classifier.classes_.tolist() == ["food", "game", "money"]
-    assert np.array_equal(classifier.predict(MODEL_TEXTS), classifier.classes_[chances.argmax(axis=1)])
+    assert np.array_equal(classifier.predict(MODEL_TEXTS), classifier.classes_[probabilities.argmax(axis=1)])
 
 
 def test_texts_may_be_an_arrow_column(classifier: Classifier) -> None:

@@ -51,7 +51,7 @@ def test_evaluate_warns_of_rows_trained_on(
     with caplog.at_level(logging.WARNING, "fullbake"):
         scores = evaluate(classifier, labelled(tmp_path, rows, classifier))
     assert scores["trained_on"] == 4
-    assert "4 of these 10 rows were trained on" in caplog.text
+    assert "4 of these 10 rows were in the training rows" in caplog.text
 
 
 # predict_file
@@ -87,11 +87,11 @@ def test_rows_come_back_in_order_with_their_scores(classifier: Classifier, tmp_p
     got = columns_of(target)
     assert list(got) == ["text", "id", "predicted", "score", "score:food", "score:game", "score:money"]
     assert list(zip(got["text"], got["id"], strict=True)) == ROWS
-    chances = classifier.predict_proba([text for text, _ in ROWS])
-    np.testing.assert_allclose(np.array(got["score"], dtype=float), chances.max(axis=1), atol=1e-5)
+    probabilities = classifier.predict_proba([text for text, _ in ROWS])
+    np.testing.assert_allclose(np.array(got["score"], dtype=float), probabilities.max(axis=1), atol=1e-5)
     for number, name in enumerate(classifier.label_names):
-        np.testing.assert_allclose(np.array(got[f"score:{name}"], dtype=float), chances[:, number], atol=1e-5)
-    assert got["predicted"] == classifier.classes_[chances.argmax(axis=1)].tolist()
+        np.testing.assert_allclose(np.array(got[f"score:{name}"], dtype=float), probabilities[:, number], atol=1e-5)
+    assert got["predicted"] == classifier.classes_[probabilities.argmax(axis=1)].tolist()
 
 
 def test_many_chunks_stay_in_order(classifier: Classifier, tmp_path: Path) -> None:

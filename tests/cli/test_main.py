@@ -66,14 +66,16 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
         "train", rows, "--base", bases("bert"), "--way", way, *SHORT, "--test", "0.2", "--out", folder
     )
     assert code == 0, error
-    assert re.search(r"^validation .*\ntest .*\ntemperature .* validation calibration error .*\nbundle: ", out, re.MULTILINE)
+    assert re.search(
+        r"^validation .*\ntest .*\ntemperature .* validation calibration error .*\nbundle: ", out, re.MULTILINE
+    )
     assert out.rstrip().endswith(f"bundle: {folder}")
     assert "epoch 1/1" in error
     code, out, error = run("evaluate", folder, rows, "--json")
     assert code == 0, error
     assert json.loads(out)["rows"] == 60
     assert "warning: " in error
-    assert "of these 60 rows were trained on" in error
+    assert "of these 60 rows were in the training rows" in error
     code, out, error = run("predict", folder, rows, "--out", scored)
     assert (code, out) == (0, "")
     assert "60 rows scored into" in error
@@ -264,7 +266,7 @@ def test_no_base(run: Run, rows: Path, tmp_path: Path) -> None:
         (("--way", "frozn"), "Did you mean 'frozen'?"),
         (("--metric", "f1-macro"), "Did you mean 'f1_macro'?"),
         (("--optimizer", "lbfgs", "--way", "finetune"), "take adamw"),
-        (("--head", "standard", "--pooling", "mean"), "leave pooling out"),
+        (("--head", "standard", "--pooling", "mean"), "leave it out"),
     ],
 )
 def test_mistyped_names_get_a_hint(
@@ -301,7 +303,7 @@ def test_files_are_not_taken_for_texts(run: Run, bundle: Path, rows: Path, tmp_p
     notes = tmp_path / "notes.txt"
     notes.write_text("a game\n")
     assert f"predict BUNDLE < {notes}" in refusal(run, "predict", bundle, notes)
-    assert "one at a time" in refusal(run, "predict", bundle, rows, rows)
+    assert "one file per command" in refusal(run, "predict", bundle, rows, rows)
     assert "leave --out away" in refusal(run, "predict", bundle, "a text", "--out", tmp_path / "scored.csv")
 
 

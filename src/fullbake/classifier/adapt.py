@@ -1,6 +1,6 @@
-"""A recipe from end to end: `adapt` makes a classifier and saves it.
+"""Turn a recipe and labeled rows into a saved classifier, from end to end.
 
-The only module that unpacks a whole recipe; below it everything takes plain values or one section.
+With `training.job` and `training.strategies` this is the only module that unpacks a whole recipe.
 """
 
 from dataclasses import replace
@@ -53,15 +53,31 @@ def adapt(
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
 ) -> Classifier:
-    """Make a classifier from a base by the recipe.
+    """Train a classifier by a recipe, and save it.
 
-    data: a Dataset, or a file or hub id read by the recipe's `data` section. out: where the bundle is saved; None
-    saves nothing and keeps nothing for going on. overwrite: let the new bundle replace what stands there, once it is
-    complete. cache_dir: where features are kept. checkpoint_every: steps (`50`) or time (`30s`, `5m`) between
-    checkpoints. resume: what to do about an unfinished run of the same `out`: `auto` goes on if it is the same run,
-    `require` refuses to start anew, `anyway` goes on though something differs, `restart` throws it away. Under
-    torchrun or accelerate launch the processes share the work; rank 0 writes. Raises Error's children: RecipeError,
-    DataError, BaseModelError, OutputError, Fault; Interrupted where a signal stopped it.
+    Under torchrun or accelerate launch the processes share the work, and rank 0 writes.
+
+    Args:
+        recipe: The base, the way, and all settings.
+        data: A Dataset, or a file or hub id, which is read by the recipe's `data` section.
+        out: Folder for the bundle. None saves nothing, no checkpoint either.
+        overwrite: Replace what the folder holds when the new bundle is complete.
+        cache_dir: Folder of the caches. None: FULLBAKE_CACHE_DIR, or the user's cache folder.
+        checkpoint_every: Steps (`50`) or time (`30s`, `5m`) between checkpoints.
+        resume: What to do with an unfinished run of the same `out`. `auto` resumes it if it is the same run, else
+            raises OutputError. `require` raises OutputError where there is none. `anyway` resumes although something
+            differs. `restart` deletes it.
+
+    Returns:
+        The trained classifier.
+
+    Raises:
+        RecipeError: A field of the recipe is wrong, or does not fit the data.
+        DataError: The rows cannot be read or split.
+        BaseModelError: The base cannot be found or used.
+        OutputError: `out` holds something else, or cannot be written.
+        Fault: The disk is full, or the loss is no longer finite.
+        Interrupted: A signal stopped the training; a checkpoint was saved.
     """
     runtime.join_ranks()
     if out is None:
@@ -69,46 +85,49 @@ def adapt(
     _check_target(out, overwrite)
     job = _prepare(recipe, data, cache_dir)
     if checkpoints.only_cleanup_left(out, job.facts()):
-        say(f"{out} was complete already; its run was stopped while it cleaned up")
+        say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
         checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
         return Classifier.load(out)
-    runtime.wait_for_ranks()  # all have looked at what lies there before one of them writes
-    cadence = CheckpointInterval.parse(checkpoint_every)
-    run = checkpoints.open_unfinished_run(out, job.facts(), cadence, resume, writes=runtime.rank() == 0)
+    runtime.wait_for_ranks()  # every process must have read the folder before rank 0 writes to it
+    interval = CheckpointInterval.parse(checkpoint_every)
+    run = checkpoints.open_unfinished_run(out, job.facts(), interval, resume, writes=runtime.rank() == 0)
     classifier = _train(replace(job, run=run))
     _save(classifier, Path(out), overwrite, run)
     return classifier
 
 
 def _check_target(out: str | Path, overwrite: bool) -> None:
-    """Refuse a target that holds something, before the hours of work; one whose run only has to clean up is looked at
-    later."""
+    """Raise OutputError if the target holds something, before hours of work.
+
+    A finished bundle whose run only has to delete its checkpoints passes.
+    """
     storage.recover(out)
     if not checkpoints.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
 
 
 def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
+    """Read and divide the rows, check that the recipe fits them, and print what is known of them."""
     recipe = resolve_recipe(recipe)
     dataset = data if isinstance(data, Dataset) else read_labeled(data, recipe.data)
     parts = divide(dataset, recipe.data)
     check_problem(recipe, parts)
     tokenizer = recipe_tokenizer(recipe)
-    say(_sizes(parts, dataset))
-    _tell_facts(
+    say(_describe_sizes(parts, dataset))
+    _print_facts(
         inspection.inspect_parts(parts, recipe.data, partial(count_tokens, tokenizer), recipe.tokens.max_length)
     )
-    return Job(recipe, parts, tokenizer, _fingerprint(recipe), feature_cache(cache_dir), cache_dir=cache_dir)
+    return Job(recipe, parts, tokenizer, _base_fingerprint(recipe), feature_cache(cache_dir), cache_dir=cache_dir)
 
 
-def _fingerprint(recipe: Recipe) -> str:
-    """Of the weights that the run begins with: none where it starts from nothing."""
+def _base_fingerprint(recipe: Recipe) -> str:
+    """Return the fingerprint of the weights that the run starts from; "none" for random weights."""
     if recipe.further_pretraining and recipe.stage.init == "random":
         return "none"
     return network.encoder_fingerprint(load_encoder(recipe.base))
 
 
-def _tell_facts(facts: inspection.Facts) -> None:
+def _print_facts(facts: inspection.Facts) -> None:
     for line in inspection.headlines(facts):
         say(line)
     for found in facts.findings:
@@ -116,32 +135,35 @@ def _tell_facts(facts: inspection.Facts) -> None:
             warn(inspection.describe_finding(found))
 
 
-def _sizes(parts: Parts, dataset: Dataset) -> str:
+def _describe_sizes(parts: Parts, dataset: Dataset) -> str:
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.by_name().items())
-    return (
-        f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {dataset.problem.noun}"
-    )
+    return f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {dataset.problem.noun}"
 
 
 def _train(job: Job) -> Classifier:
-    asked, job = job, with_further_pretraining(job) if job.recipe.further_pretraining else job
-    chosen, trained, tried = _choose(job)
+    """Run the further pretraining if there is one, train, calibrate, and score the test rows."""
+    given, job = job, with_further_pretraining(job) if job.recipe.further_pretraining else job
+    chosen, trained, tried = _train_best_truncation(job)
     finished = calibrate_network(
         trained, job.parts.selection_part.labels, job.parts.train.source.label_names, job.recipe.decision
     )
     classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision)
     record = _record(chosen, trained, finished)
-    facts = {"run": fingerprint(asked.facts()), "truncation_tried": tried}  # the run is the one that was asked for
+    facts = {"run": fingerprint(given.facts()), "truncation_tried": tried}  # a run is known by what the caller gave
     classifier.record = replace(record, facts=record.facts | facts)
     return classifier
 
 
-def _choose(job: Job) -> tuple[Job, SelectedRun, dict[str, float]]:
-    """(the job as it was chosen, what it trained, the metric of each truncation that was tried)."""
+def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]]:
+    """Train with each truncation to try, and keep the one with the best validation score.
+
+    Returns:
+        The job with the chosen truncation, its selected run, and the score of each truncation (empty for only one).
+    """
     best: tuple[Job, SelectedRun] | None = None
     tried: dict[str, float] = {}
     for option in _truncations(job):
-        candidate = job if option == job.recipe.tokens.truncation else _cut_by(job, option)
+        candidate = job if option == job.recipe.tokens.truncation else _with_truncation(job, option)
         trained = train_best(
             strategy_for(candidate), _rates(job.recipe.training), job.recipe.training.metric, job.parts.folds
         )
@@ -150,30 +172,31 @@ def _choose(job: Job) -> tuple[Job, SelectedRun, dict[str, float]]:
             best = candidate, trained
     assert best is not None
     if len(tried) > 1:
-        told = ", ".join(f"{value:.4f} for {option}" for option, value in tried.items())
-        say(f"validation chose truncation {best[0].recipe.tokens.truncation}: {job.recipe.training.metric} {told}")
+        values = ", ".join(f"{value:.4f} for {option}" for option, value in tried.items())
+        say(f"validation chose truncation {best[0].recipe.tokens.truncation}: {job.recipe.training.metric} {values}")
     return *best, tried if len(tried) > 1 else {}
 
 
 def _rates(training: TrainingConfig) -> tuple[float, ...]:
+    """Return the learning rates to try; L-BFGS has none, so one stands for all."""
     return training.learning_rate[:1] if training.optimizer == "lbfgs" else training.learning_rate
 
 
 def _truncations(job: Job) -> tuple[Truncation, ...]:
-    """The truncations to try. Where no text is longer than the limit they are all the same."""
+    """Return the truncations to try. If no text is longer than the limit they are all equal, and one is enough."""
     if job.recipe.tokens.truncation != "auto":
         return (job.recipe.tokens.truncation,)
-    windows = _cut_by(job, "windows")
+    windows = _with_truncation(job, "windows")
     for part in (job.parts.train, job.parts.selection_part):
         encoded = encode_dataset(part.source, windows)
         if len(encoded) > len(part.source):
             return ("head", "tail", "head+tail", "windows")
-    say("truncation auto: no text is longer than max_length, nothing to try")
+    say("truncation auto: no text is longer than max_length, so there is nothing to try")
     return ("head",)
 
 
-def _cut_by(job: Job, truncation: Truncation) -> Job:
-    """The job with its texts cut in this way."""
+def _with_truncation(job: Job, truncation: Truncation) -> Job:
+    """Return the job with another truncation."""
     recipe = job.recipe.with_fields(
         truncation=truncation, stride=_stride(job.recipe.tokens, truncation, job.recipe.tokens.max_length or 0)
     )
@@ -181,8 +204,7 @@ def _cut_by(job: Job, truncation: Truncation) -> Job:
 
 
 def _save(classifier: Classifier, out: Path, overwrite: bool, run: UnfinishedRun) -> None:
-    """The bundle under its name, then nothing of the unfinished run: in this order, so that one of the two is always
-    whole."""
+    """Save the bundle, then delete the unfinished run. In this order one of the two is always complete."""
     if runtime.rank() == 0:
         classifier.save(out, overwrite=overwrite)
         run.close()
@@ -190,13 +212,20 @@ def _save(classifier: Classifier, out: Path, overwrite: bool, run: UnfinishedRun
 
 
 def _record(job: Job, trained: SelectedRun, finished: CalibratedDecision) -> RunRecord:
-    """What is saved beside the weights. Test is scored here, once, after everything has been chosen."""
+    """Return what is saved beside the weights. The test rows are scored here, once, after all choices."""
     test = None if job.parts.test is None else _test_logits(job, job.parts.test, trained.network)
     return record_of(job, finished, trained.history, test)
 
 
 def record_of(job: Job, finished: CalibratedDecision, history: History, test: np.ndarray | None) -> RunRecord:
-    """What is saved beside weights that are final. test: logits of the test rows, None where there are none."""
+    """Return what is saved beside final weights.
+
+    Args:
+        job: The run.
+        finished: The temperature and the decision, with the validation logits.
+        history: One entry an epoch.
+        test: Logits of the test rows (rows, classes), or None without a test part.
+    """
     parts = job.parts
     scored = {"validation": (parts.selection_part.labels, finished.logits)}
     if parts.test is not None and test is not None:
@@ -220,7 +249,7 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
 
 
 def _lineage(job: Job) -> dict[str, Any] | None:
-    """What is known of the further pretraining that the encoder has been through: the recipe's own, or its base's."""
+    """Return what is known of the encoder's further pretraining: that of the recipe, or else that of its base."""
     about = job.adapted.about if job.adapted else pretrained.read_base_manifest(job.recipe.base)
     return None if about is None else {name: value for name, value in about.items() if name not in ("files", "format")}
 
@@ -237,9 +266,12 @@ def _test_logits(job: Job, test: Part, model: nn.Module) -> np.ndarray:
 
 
 def _data_facts(parts: Parts) -> dict[str, Any]:
+    """Return what a bundle records of its rows, as JSON values."""
     named = parts.by_name().items()
     return {
-        "source": {name: Path(part.source.source).name for name, part in named},  # a bundle travels; paths do not
+        "source": {
+            name: Path(part.source.source).name for name, part in named
+        },  # only the name: a bundle is copied to other machines
         "fingerprint": {name: part.fingerprint() for name, part in named},
         "rows": {name: len(part) for name, part in named},
         "folds": len(parts.folds),

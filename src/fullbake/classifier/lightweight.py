@@ -1,9 +1,9 @@
-"""Scores of a few texts by a bundle, without transformers: the forward passes of BERT and DistilBERT written out.
+"""Score a few texts with a bundle without transformers: the forward passes of BERT and DistilBERT in plain torch.
 
-Importing transformers' model classes takes some seconds, whichever model is meant; the texts of one command take none.
-The price is that two families are written here once more, so nothing rests on it: a bundle is scored this way only if
-its probe texts come out as they were saved, and for all else (other families, pairs, windows, an accelerator)
-`scores` answers None and `Classifier` does it. Texts go through one by one, so there is no padding and no mask.
+Importing transformers' model classes takes seconds, for any model; the few texts of one command take much less. The
+price is a second implementation of two families. So a bundle is scored here only if its probe texts give the logits
+that were saved with it. For everything else (other families, pairs, windows, an accelerator) `lightweight_scores`
+returns None, and the caller uses `Classifier`. Texts are computed one by one, so there is no padding and no mask.
 """
 
 import json
@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from fullbake.classifier import manifest
+from fullbake.config.problems import problem_named
 from fullbake.config.sections import TokensConfig
 from fullbake.core import storage
 from fullbake.core.runtime import device
-from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import Encoded, tokenize
 from fullbake.models.families import WeightNames, family_of
 from fullbake.models.heads import build_head, pool
@@ -33,16 +34,26 @@ TensorDict = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TextScores:
-    """Probabilities float64 (texts, classes), and the rule that makes labels of them."""
+    """Probabilities of texts, and the rule that makes labels of them."""
 
     decision: Decision
-    chances: np.ndarray
+    probabilities: np.ndarray
+    """float64 (texts, classes)."""
 
 
 def lightweight_scores(folder: Path, texts: Sequence[str]) -> TextScores | None:
-    """Scores of single texts by the bundle in `folder`, None where they have to be had by `Classifier`.
+    """Score single texts with the bundle in `folder`.
 
-    Raises BundleError where the bundle is not what was saved, DataError for what is no text.
+    Args:
+        folder: The bundle.
+        texts: The texts.
+
+    Returns:
+        The scores, or None if this bundle must be scored by `Classifier`.
+
+    Raises:
+        BundleError: The bundle differs from what was saved.
+        DataError: A text is not a string.
     """
     facts = manifest.read_manifest(folder)
     if facts["columns"]["text_pair"] is not None or facts["tokens"]["truncation"] == "windows":
@@ -50,19 +61,20 @@ def lightweight_scores(folder: Path, texts: Sequence[str]) -> TextScores | None:
     if device().type != "cpu" or (network := _network(folder)) is None:
         return None
     manifest.verify_files(folder, facts["files"])
-    logits = _proved(network, folder)
+    logits = _checked_logits(network, folder)
     if logits is None:
         return None
-    encoded = _encoded(folder, TokensConfig.model_validate(facts["tokens"]), texts)
-    decision = Decision.from_json(facts["thresholds"], facts["problem_type"], facts["label_names"])
-    return TextScores(decision, probabilities(logits(encoded), decision.problem_type))
+    encoded = _encode(folder, TokensConfig.model_validate(facts["tokens"]), texts)
+    decision = Decision.from_json(facts["thresholds"], problem_named(facts["problem_type"]), facts["label_names"])
+    return TextScores(decision, decision.problem.probabilities(logits(encoded)))
 
 
 LightweightLogits = Callable[[Encoded], np.ndarray]
+"""Encoded texts -> logits (texts, classes)."""
 
 
-def _proved(network: "_Network", folder: Path) -> LightweightLogits | None:
-    """What gives logits, if the probe texts score as they did when the bundle was saved."""
+def _checked_logits(network: "_Network", folder: Path) -> LightweightLogits | None:
+    """Return the function that computes logits, if the probe texts give the logits saved in the bundle; else None."""
 
     def logits(encoded: Encoded) -> np.ndarray:
         with torch.inference_mode():
@@ -72,13 +84,13 @@ def _proved(network: "_Network", folder: Path) -> LightweightLogits | None:
     expected = stored.pop("logits")
     try:
         got = logits(Encoded(**stored))
-    except (KeyError, RuntimeError):  # weights of other names or shapes than are written out here
+    except (KeyError, RuntimeError):  # the weights have other names or shapes than this module expects
         return None
     return logits if manifest.relative_difference(expected, got) <= manifest.TOLERANCE else None
 
 
 def _rows(encoded: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
-    """(token ids, segments) of each row, (1, tokens)."""
+    """Yield the token ids and the segment ids of each row, (1, tokens) each."""
     types = encoded.token_type_ids
     for start, end in zip(encoded.offsets, encoded.offsets[1:], strict=False):
         ids = torch.from_numpy(encoded.input_ids[None, start:end].astype(np.int64))
@@ -87,16 +99,16 @@ def _rows(encoded: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 @dataclass(frozen=True)
-class _Plain:
-    """As much of a tokenizer as `tokenize` asks for."""
+class _MinimalTokenizer:
+    """The attributes of a tokenizer that `tokenize` reads."""
 
     backend_tokenizer: Tokenizer
     model_input_names: tuple[str, ...]
 
 
-def _encoded(folder: Path, tokens: TokensConfig, texts: Sequence[str]) -> Encoded:
+def _encode(folder: Path, tokens: TokensConfig, texts: Sequence[str]) -> Encoded:
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer: Any = _Plain(backend, tuple(_read(folder, "tokenizer_config.json")["model_input_names"]))
+    tokenizer: Any = _MinimalTokenizer(backend, tuple(_read(folder, "tokenizer_config.json")["model_input_names"]))
     assert tokens.max_length is not None
     return tokenize(tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation)
 
@@ -111,17 +123,21 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Network:
-    """An encoder and its head. config: the encoder's. prefix: of the encoder's weights. head: the last hidden states
-    (1, tokens, width) -> logits (1, classes)."""
+    """An encoder and its head."""
 
     names: WeightNames
     config: dict[str, Any]
+    """config.json of the encoder."""
+
     weights: TensorDict
     prefix: str
+    """Prefix of the encoder's weights."""
+
     head: Callable[[Tensor], Tensor]
+    """Last hidden states (1, tokens, width) -> logits (1, classes)."""
 
     def logits(self, ids: Tensor, types: Tensor) -> Tensor:
-        """ids, types: (1, tokens). Returns (1, classes)."""
+        """Compute the logits (1, classes) of one text. ids, types: (1, tokens)."""
         return self.head(self._hidden(ids, types))
 
     def _hidden(self, ids: Tensor, types: Tensor) -> Tensor:
@@ -139,14 +155,14 @@ class _Network:
 
     def _layer(self, hidden: Tensor, layer: str) -> Tensor:
         query, key, value, output, inner, outer = (layer + name for name in self.names.dense)
-        asked, known, told = (self._split(self._dense(hidden, name)) for name in (query, key, value))
-        mixed = functional.scaled_dot_product_attention(asked, known, told).transpose(1, 2).flatten(2)
+        heads = (self._split_heads(self._dense(hidden, name)) for name in (query, key, value))
+        mixed = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         after, last = (layer + name for name in self.names.norms)
         hidden = self._norm(hidden + self._dense(mixed, output), after)
         return self._norm(hidden + self._dense(functional.gelu(self._dense(hidden, inner)), outer), last)
 
-    def _split(self, states: Tensor) -> Tensor:
-        """(1, tokens, width) -> (1, heads, tokens, width of a head)."""
+    def _split_heads(self, states: Tensor) -> Tensor:
+        """Reshape (1, tokens, width) to (1, heads, tokens, width of a head)."""
         heads = states.view(*states.shape[:2], self.config[self.names.heads], -1)
         return heads.transpose(1, 2)
 
@@ -163,7 +179,7 @@ class _Network:
 
 
 def _network(folder: Path) -> _Network | None:
-    """The bundle's network, None where its parts are not written out here."""
+    """Return the bundle's network, or None if this module does not implement its family or its activation."""
     config = _read(folder, "config.json")
     ours = config.get("model_type") == "fullbake"
     inner = config["encoder"] if ours else config

@@ -1,13 +1,9 @@
-"""A saved classifier on disk: which files it has, and the proof on reload that they are what was saved.
+"""`Classifier`: encoder, head, labels and tokenizer as one object that predicts, saves and loads.
 
-With the standard head the folder is a plain Hugging Face model folder; `fullbake.json` and the files beside it add what
-transformers does not keep. Loading hashes every file (0.2 s for 90 MB) and scores packaged probe texts again, so that
-wrong or missing weights never pass in silence.
-
-`Classifier`: encoder, head, labels and tokenizer as one thing that predicts, saves and loads.
-
-Keeps scikit-learn's words (`predict`, `predict_proba`, `classes_`). Which way made it is not asked here, nor anywhere
-above.
+It uses scikit-learn's names (`predict`, `predict_proba`, `classes_`). Saved, it is a bundle: with the standard head a
+plain Hugging Face model folder, where `fullbake.json` and other files add what transformers does not keep. Loading
+hashes every file (0.2 s for 90 MB) and computes the logits of packaged probe texts again, so that wrong or missing
+weights are found.
 """
 
 import json
@@ -22,14 +18,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake.classifier import manifest
-from fullbake.classifier.manifest import BUNDLE_FORMAT, MANIFEST_FILE, TOLERANCE, sign_manifest
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+from fullbake.classifier.manifest import BUNDLE_FORMAT, TOLERANCE, sign_manifest
+from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.runtime import device
+from fullbake.core.storage import MANIFEST_FILE
 from fullbake.evaluation import plots
-from fullbake.evaluation.decisions import Decision, probabilities
+from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import TextsOrPairs, encode, logits_over
 from fullbake.models.network import load_network
@@ -37,7 +34,7 @@ from fullbake.models.pretrained import quiet_transformers
 from fullbake.models.tokenizer import load_tokenizer
 
 PROBE_TEXT_TOKENS = 64
-"""Probe texts are cut to this many tokens: enough to touch every weight, quick on every load."""
+"""Probe texts are cut to this many tokens: enough to use every weight, and fast on every load."""
 
 LogitsFunction = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
 """(network, encoded texts, pad id) -> logits (texts, classes)."""
@@ -45,41 +42,54 @@ LogitsFunction = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What a bundle holds.
-
-    facts: `fullbake.json` without its format and files. seen: hashes of the training texts, uint8 (texts, 16), and row
-    numbers of each part, int64, by name. history: entries as the loop made them.
-    """
+    """What a bundle holds."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+
     facts: dict[str, Any]
+    """The entries of fullbake.json but for `format` and `files`."""
+
     seen: dict[str, np.ndarray] = field(default_factory=dict)
+    """`hashes` of the training texts, uint8 (texts, 16), and the row numbers of each part, int64."""
+
     history: list[dict[str, Any]] = field(default_factory=list)
+    """One entry an epoch, as the training loop made them."""
 
 
 def write_bundle(target: Path, bundle: BundleContents, score: LogitsFunction, *, overwrite: bool) -> None:
-    """Save atomically: `target` holds a whole bundle or stays as it was.
+    """Save a bundle atomically: `target` holds the complete bundle, or what it held before.
 
-    Raises OutputError where `target` holds something and `overwrite` is false, SpaceFault where the disk is too small.
+    Args:
+        target: Folder for the bundle.
+        bundle: What to save.
+        score: Computes the logits of the probe texts.
+        overwrite: Replace what `target` holds.
+
+    Raises:
+        OutputError: `target` holds something, and `overwrite` is False.
+        SpaceFault: The disk has too little space.
     """
     weights = sum(tensor.nbytes for tensor in bundle.network.state_dict().values())
     with storage.staged(target, overwrite=overwrite, needed=weights + 4_000_000) as folder:
         with quiet_transformers():
             bundle.network.save_pretrained(folder)
             bundle.tokenizer.save_pretrained(folder)
-        storage.write_tensors(folder / "probe.safetensors", _probe(bundle, score))
+        storage.write_tensors(folder / "probe.safetensors", _probe_arrays(bundle, score))
         storage.write_tensors(folder / "seen.safetensors", bundle.seen)
         files = hashing.hash_files(folder)
         storage.write_json(
             folder / MANIFEST_FILE, sign_manifest({"format": BUNDLE_FORMAT, **bundle.facts, "files": files})
         )
-        _write_free_files(folder, bundle)
+        _write_unhashed_files(folder, bundle)
 
 
 def read_bundle(folder: Path, score: LogitsFunction) -> BundleContents:
-    """Load a bundle, checking format, hashes and the probe's logits. Raises BundleError that names the file at
-    fault."""
+    """Load a bundle, and check its format, its hashes and the logits of the probe texts.
+
+    Raises:
+        BundleError: A check failed; the message names the file.
+    """
     facts = manifest.read_manifest(folder)
     manifest.verify_files(folder, facts.pop("files"))
     bundle = BundleContents(
@@ -94,11 +104,12 @@ def read_bundle(folder: Path, score: LogitsFunction) -> BundleContents:
 
 
 def probe_texts() -> list[str]:
-    """The packaged probe texts: never a user's rows."""
+    """Return the packaged probe texts. A user's rows are never used for this."""
     return (resources.files("fullbake") / "resources" / "samples" / "probe.txt").read_text("utf-8").splitlines()
 
 
-def _probe(bundle: BundleContents, score: LogitsFunction) -> dict[str, np.ndarray]:
+def _probe_arrays(bundle: BundleContents, score: LogitsFunction) -> dict[str, np.ndarray]:
+    """Return the token ids of the probe texts, and the logits that they give now."""
     limit = min(PROBE_TEXT_TOKENS, bundle.facts["tokens"]["max_length"])
     tokens = TokensConfig(max_length=limit)
     encoded = encode(probe_texts(), bundle.tokenizer, tokens)
@@ -109,23 +120,24 @@ def _probe(bundle: BundleContents, score: LogitsFunction) -> dict[str, np.ndarra
 
 
 def _check_probe(folder: Path, bundle: BundleContents, score: LogitsFunction) -> None:
+    """Raise BundleError if the probe texts give other logits than the stored ones."""
     stored = storage.read_tensors(folder / "probe.safetensors")
     expected = stored.pop("logits")
     got = score(bundle.network, Encoded(**stored), bundle.tokenizer.pad_token_id)
-    apart = manifest.relative_difference(expected, got)
-    if not apart <= TOLERANCE:
+    difference = manifest.relative_difference(expected, got)
+    if not difference <= TOLERANCE:  # so written, NaN is refused too
         raise BundleError(
-            "the probe texts score otherwise than when this bundle was saved",
+            "the probe texts give other logits than when this bundle was saved",
             where=str(folder),
             expected=f"logits within {TOLERANCE:g} of their scale",
-            got=f"a difference of {apart:.2g}",
-            remedy="The weights, the tokenizer or the installed libraries are not those it was saved with; compare "
-            f"`versions` in {MANIFEST_FILE} with what is installed here.",
+            got=f"a difference of {difference:.2g}",
+            remedy="The weights, the tokenizer or the installed libraries have changed. Compare "
+            f"`versions` in {MANIFEST_FILE} with the versions that are installed here.",
         )
 
 
 def _read_history(folder: Path) -> list[dict[str, Any]]:
-    """The history, [] where the user removed it or made something else of it: it is theirs to edit."""
+    """Return the history; [] if the user, who may edit it, removed or changed it."""
     try:
         history = storage.read_json(folder / "history.json")
     except (OSError, ValueError):
@@ -133,7 +145,8 @@ def _read_history(folder: Path) -> list[dict[str, Any]]:
     return history if isinstance(history, list) else []
 
 
-def _write_free_files(folder: Path, bundle: BundleContents) -> None:
+def _write_unhashed_files(folder: Path, bundle: BundleContents) -> None:
+    """Write the files that users may edit: history, plots and model card."""
     storage.write_json(folder / "history.json", bundle.history)
     if bundle.history:
         metric = bundle.facts["recipe"]["training"]["metric"]
@@ -148,7 +161,7 @@ def _write_free_files(folder: Path, bundle: BundleContents) -> None:
 
 
 def model_card(facts: dict[str, Any]) -> str:
-    """The model card, Markdown, from what `fullbake.json` says."""
+    """Return the model card, in Markdown, made from the entries of fullbake.json."""
     environment = Environment(
         loader=PackageLoader("fullbake", "resources/templates"),
         undefined=StrictUndefined,
@@ -163,23 +176,32 @@ def model_card(facts: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of the run that made a classifier; saved with it.
-
-    facts: base, recipe, columns, data, metrics, versions, threads: JSON values. seen: hashes of the training texts
-    (uint8, texts x 16) and the row numbers of each part. history: an entry an epoch.
-    """
+    """What is known of the run that made a classifier. It is saved with it."""
 
     facts: dict[str, Any] = field(default_factory=dict)
+    """Base, recipe, columns, data, metrics, versions, threads and more, as JSON values."""
+
     seen: dict[str, np.ndarray] = field(default_factory=dict)
+    """`hashes` of the training texts, uint8 (texts, 16), and the row numbers of each part, int64."""
+
     history: list[dict[str, Any]] = field(default_factory=list)
+    """One entry an epoch."""
 
 
 class Classifier:
     """A trained text classifier.
 
-    network: a transformers model whose `logits` are (texts, classes). tokenizer: the base's. tokens: how texts are
-    cut and batched, max_length a number. record: the run that made it. decision: how scores become labels (None: the
-    likeliest class, or 0.5 for each of many labels).
+    Args:
+        network: A transformers model whose `logits` are (texts, classes).
+        tokenizer: The tokenizer of the base.
+        tokens: How texts are cut and batched; `max_length` must be a number.
+        record: The run that made the classifier.
+        decision: How probabilities become labels. None: the likeliest class, or for multi label each label of 0.5 and
+            more.
+
+    Attributes:
+        classes_: Names of the classes in the order of the logits, an object array.
+        problem: The kind of problem, single label or multi label.
     """
 
     def __init__(
@@ -197,12 +219,13 @@ class Classifier:
         self.record = record
         names: Any = network.config.id2label
         self.classes_: np.ndarray = np.array([names[position] for position in range(len(names))], dtype=np.object_)
-        self.decision = decision or Decision(self.problem_type, self.label_names)
+        self.problem: Problem = problem_named(network.config.problem_type or SINGLE_LABEL)
+        self.decision = decision or Decision(self.problem, self.label_names)
 
     @property
     def problem_type(self) -> ProblemType:
-        """`single_label_classification`, or `multi_label_classification` where a text may have many labels."""
-        return MULTI_LABEL if self.network.config.problem_type == MULTI_LABEL else SINGLE_LABEL
+        """`single_label_classification` or `multi_label_classification`, as in transformers' config.json."""
+        return self.problem.name
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -211,25 +234,33 @@ class Classifier:
 
     @property
     def columns(self) -> Columns:
-        """Which columns held the texts and the labels in training."""
+        """The names of the text and label columns in training."""
         return Columns.from_json(self.record.facts["columns"])
 
     @property
     def stamps(self) -> list[str]:
-        """What its scores have to be read with, a sentence each: that test texts were learned from, say."""
+        """Sentences that must accompany the scores, for example that test texts were in the pretraining corpus."""
         return score_warnings(self.record.facts)
 
     def logits(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
-        """Scores before softmax or sigmoid, float32 (texts, classes), in the order of `texts`.
+        """Compute the scores before softmax or sigmoid.
 
-        text_pair: the second text of each, for a classifier of pairs. Raises DataError for what is no text.
+        Args:
+            texts: A list of strings, or an Arrow array.
+            text_pair: The second text of each, for a classifier of pairs.
+
+        Returns:
+            float32 (texts, classes), in the order of `texts`.
+
+        Raises:
+            DataError: A text is not a string, or pairs and single texts are mixed up.
         """
         if isinstance(texts, str):
             raise DataError(
-                "texts are taken, not one text",
+                "a list of texts is expected, not one text",
                 expected="a list of strings",
                 got=repr(texts[:40]),
-                remedy="Put it into a list: predict([text]).",
+                remedy="Pass a list: predict([text]).",
             )
         self._check_pairs(text_pair is not None)
         if not len(texts):
@@ -248,22 +279,41 @@ class Classifier:
             )
 
     def predict_proba(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
-        """Probability of each class, float64 (texts, classes); columns in the order of `classes_`. Where a text may
-        have many labels, each column is a probability of its own."""
-        return probabilities(self.logits(texts, text_pair), self.problem_type)
+        """Compute the probability of each class.
+
+        Args:
+            texts: As for `logits`.
+            text_pair: As for `logits`.
+
+        Returns:
+            float64 (texts, classes), columns in the order of `classes_`. Of a single-label classifier each row sums to
+            1; of a multi-label one each column is a probability of its own.
+        """
+        return self.problem.probabilities(self.logits(texts, text_pair))
 
     def predict(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
-        """The class of each text by `decision`: its name, an object array (texts,); or, where a text may have many
-        labels, 0 and 1 as uint8 (texts, classes), scikit-learn's indicator matrix."""
+        """Predict the label or labels of each text, by `decision`.
+
+        Args:
+            texts: As for `logits`.
+            text_pair: As for `logits`.
+
+        Returns:
+            Class names, an object array (texts,); of a multi-label classifier 0 and 1 as uint8 (texts, classes), which
+            is scikit-learn's label indicator matrix.
+        """
         decided = self.decision.decide(self.predict_proba(texts, text_pair))
-        named: np.ndarray = decided if decided.ndim == 2 else self.classes_[decided]
-        return named
+        return self.problem.predictions(decided, self.classes_)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the bundle (docs/reference/bundle.md), atomically.
+        """Save the classifier as a bundle (docs/reference/bundle.md), atomically.
 
-        Raises OutputError where the folder holds something and `overwrite` is false; with it the old content stands
-        until the new is complete.
+        Args:
+            folder: Folder for the bundle.
+            overwrite: Replace what the folder holds when the new bundle is complete.
+
+        Raises:
+            OutputError: The folder holds something, and `overwrite` is False.
         """
         facts = self.record.facts | {
             "problem_type": self.problem_type,
@@ -276,36 +326,44 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
-        """Read a bundle, checking every file's hash and the probe's logits. Raises BundleError."""
+        """Load a bundle. Its files' hashes and the logits of its probe texts are checked.
+
+        Args:
+            folder: A folder that `save` or `fullbake train` wrote.
+
+        Raises:
+            BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved.
+        """
         parts = read_bundle(Path(folder), _probe_logits)
         facts = dict(parts.facts)
         tokens = TokensConfig.model_validate(facts["tokens"])
-        decision = Decision.from_json(facts["thresholds"], facts["problem_type"], facts["label_names"])
+        decision = Decision.from_json(facts["thresholds"], problem_named(facts["problem_type"]), facts["label_names"])
         loaded = cls(parts.network, parts.tokenizer, tokens, RunRecord(facts, parts.seen, parts.history), decision)
         if list(loaded.label_names) != facts["label_names"]:
             raise BundleError(
-                "config.json and fullbake.json name other labels",
+                "config.json and fullbake.json name different labels",
                 where=str(folder),
                 expected=str(facts["label_names"]),
                 got=str(list(loaded.label_names)),
-                remedy="Copy the bundle again from where it was whole.",
+                remedy=manifest.COPY_AGAIN_REMEDY,
             )
         return loaded
 
 
 def score_warnings(facts: Mapping[str, Any]) -> list[str]:
-    """The same out of what a bundle's fullbake.json says."""
+    """Return the sentences that must accompany the scores of a bundle. facts: the entries of its fullbake.json."""
     rows = facts.get("data", {}).get("overlap_allowed", 0)
     pretraining = facts.get("further_pretraining") or {}
     found = {
-        f"{rows:,} training rows also stand in a later part (--allow-overlap): the scores flatter.": rows > 0,
-        "Texts of the validation and test parts were let into further pretraining (--transductive): the scores may "
-        "flatter.": pretraining.get("transductive", False),
+        f"{rows:,} training rows are in the validation or test part too (--allow-overlap): scores are too high.": rows
+        > 0,
+        "Texts of the validation and test parts were used in further pretraining (--transductive): scores may be too "
+        "high.": pretraining.get("transductive", False),
     }
-    return [stamp for stamp, holds in found.items() if holds]
+    return [sentence for sentence, applies in found.items() if applies]
 
 
 def _probe_logits(network: Any, encoded: Encoded, pad_id: int) -> np.ndarray:
-    """The probe texts' logits, batched as every run batches them."""
+    """Compute the logits of the probe texts, in batches as in every other run."""
     settings = TokensConfig(max_length=max(4, int(encoded.lengths.max())))
-    return logits_over(network.to(device()).eval(), encoded, tokens=settings, pad_id=pad_id, title="proving")
+    return logits_over(network.to(device()).eval(), encoded, tokens=settings, pad_id=pad_id, title="checking")

@@ -1,4 +1,4 @@
-"""Over a finished classifier: `evaluate` scores it on labelled rows, `predict_file` runs it over a file of any size."""
+"""Use a finished classifier: `evaluate` scores it on labeled rows, `predict_file` classifies a file of any size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fullbake.classifier.model import Classifier
-from fullbake.config.problems import MULTI_LABEL
 from fullbake.config.recipe import Recipe
 from fullbake.core.console import bar, warn
 from fullbake.core.errors import DataError
@@ -30,13 +29,26 @@ def predict_file(
     prefix: str = "",
     overwrite: bool = False,
 ) -> int:
-    """Write the rows of `source` again, in order, with `predicted`, `score` and `score:<class>` after their columns;
-    where a text may have many labels, with `predicted:<label>` (0 or 1) and `score:<label>`.
+    """Classify the rows of a file, and write them in the same order with the results in added columns.
 
-    source: a file (.csv .tsv .jsonl .parquet) or an open Table. target: a file, its form by its extension, or a binary
-    stream in the source's form. text, text_pair: columns of the texts (None: the names they had in training). prefix:
-    put before the added names. Streamed: memory does not grow with the rows. Returns the number of rows.
-    Raises DataError for a row that cannot be read or a name that is taken, OutputError where the target is there.
+    The added columns are `predicted`, `score` and `score:<class>`; for a multi-label classifier `predicted:<label>`
+    (0 or 1) and `score:<label>`. The rows are streamed, so memory does not grow with their number.
+
+    Args:
+        classifier: The classifier.
+        source: A .csv, .tsv, .jsonl or .parquet file, a folder of such files, or an open Table.
+        target: A file, whose ending says the format, or a binary stream, which gets the format of the source.
+        text: Column of the texts. None: its name in training.
+        text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
+        prefix: Text before the names of the added columns.
+        overwrite: Replace the target if it exists.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: A row cannot be read, or a column has the name of an added one.
+        OutputError: The target exists.
     """
     columns = text_columns(classifier, text, text_pair)
     table = source if isinstance(source, Table) else open_table(source, columns=columns)
@@ -52,11 +64,13 @@ def predict_file(
 
 
 def text_columns(classifier: Classifier, text: str | None, text_pair: str | None) -> list[str]:
-    """The columns to read texts from: as named, or by their names in training."""
+    """Return the text columns to read: the given names, or else the names in training."""
     trained = classifier.columns
     if text_pair is not None and trained.text_pair is None:
         raise DataError(
-            "this classifier was trained on single texts", got=f"a second column {text_pair!r}", remedy="Leave it out."
+            "this classifier was trained on single texts",
+            got=f"a second column {text_pair!r}",
+            remedy="Leave --text-pair (text_pair) out.",
         )
     return [text or trained.text, *([] if trained.text_pair is None else [text_pair or trained.text_pair])]
 
@@ -70,13 +84,19 @@ def open_table_as_trained(
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Table:
-    """A file with the texts that the classifier reads, for `predict_file`."""
+    """Open a file with the text columns that the classifier needs, for `predict_file`."""
     columns = text_columns(classifier, text, text_pair)
     return open_table(source, columns=columns, delimiter=delimiter, encoding=encoding)
 
 
 def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) -> Dataset:
-    """Labelled rows for `evaluate`. given: fields of the recipe's `data` section, in place of those of training."""
+    """Read labeled rows for `evaluate`.
+
+    Args:
+        classifier: The classifier; its columns in training are the default.
+        source: A file, or the id of a hub data set.
+        given: Fields of the recipe's `data` section that replace those of training.
+    """
     trained = {name: value for name, value in classifier.columns.to_json().items() if value is not None}
     if "label" in given:
         trained.pop("labels", None)
@@ -87,14 +107,16 @@ def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) ->
 
 
 def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
-    """Probabilities of texts as they are typed, (texts, classes); of a classifier of pairs the two texts of one
-    pair."""
+    """Return the probabilities (texts, classes) of texts given as arguments.
+
+    A classifier of pairs takes exactly two texts, and gives one row.
+    """
     if classifier.columns.text_pair is None:
         return classifier.predict_proba(texts)
     if len(texts) != 2:
         raise DataError(
-            "this classifier reads pairs of texts",
-            expected="two texts, or a file with two columns of them",
+            "this classifier needs pairs of texts",
+            expected="two texts, or a file with two text columns",
             got=f"{len(texts)} text{'' if len(texts) == 1 else 's'}",
             remedy="Give both texts of one pair.",
         )
@@ -102,40 +124,39 @@ def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
 
 
 def _added_columns(classifier: Classifier, prefix: str) -> dict[str, type]:
-    """Names and kinds of the added columns, in their order."""
+    """Return the names and types of the added columns, in order."""
     names = classifier.label_names
-    predicted: dict[str, type] = (
-        {f"predicted:{name}": np.uint8 for name in names}
-        if classifier.problem_type == MULTI_LABEL
-        else {"predicted": str, "score": np.float32}
-    )
+    predicted = classifier.problem.prediction_columns(names)
     return {prefix + name: kind for name, kind in (predicted | {f"score:{n}": np.float32 for n in names}).items()}
 
 
 def _added(classifier: Classifier, texts: list[list[str]], names: list[str]) -> dict[str, Any]:
-    """The added columns of one chunk. texts: a list a column of texts."""
-    chances = classifier.predict_proba(*texts)
-    decided = classifier.decision.decide(chances)
-    scores = chances.astype(np.float32)
-    if decided.ndim == 2:
-        return dict(zip(names, [*decided.T, *scores.T], strict=True))
-    own = scores[np.arange(len(decided)), decided]
-    return dict(zip(names, [list(classifier.classes_[decided]), own, *scores.T], strict=True))
+    """Return the added columns of one chunk, by name. texts: one list a text column."""
+    probabilities = classifier.predict_proba(*texts)
+    decided = classifier.decision.decide(probabilities)
+    scores = probabilities.astype(np.float32)
+    predicted = classifier.problem.prediction_values(decided, scores, classifier.classes_)
+    return dict(zip(names, [*predicted, *scores.T], strict=True))
 
 
 def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
-    """Score a classifier on labelled rows: `metrics.score`'s figures by the classifier's own decision, `calibration`,
-    `trained_on`, how many rows it was trained on, and `stamps`, what else the scores have to be read with.
+    """Score a classifier on labeled rows, with its own decision.
 
-    Warns where there is any of it. The dataset must have been read with the classifier's `label_names`.
+    Args:
+        classifier: The classifier.
+        dataset: Labeled rows, read with the classifier's `label_names`.
+
+    Returns:
+        The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the
+        training rows; and `stamps`, sentences that must accompany the scores. The latter two are logged as warnings.
     """
     assert dataset.labels is not None
     scores = score_decision(dataset.labels, classifier.logits(dataset.texts, dataset.text_pair), classifier.decision)
     trained_on = count_training_texts(classifier, dataset)
     if trained_on:
         warn(
-            f"{trained_on:,} of these {len(dataset):,} rows were trained on: the scores flatter the classifier "
-            "(texts compared after NFKC, case folding and whitespace collapsing)"
+            f"{trained_on:,} of these {len(dataset):,} rows were in the training rows, so these scores are too high "
+            "(texts are compared after NFKC, case folding and collapsing of white space)"
         )
     for stamp in classifier.stamps:
         warn(stamp)
@@ -143,6 +164,6 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
 
 
 def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:
-    """How many of the rows hold a text that the classifier was trained on."""
+    """Return how many of the rows have a text that is in the training rows."""
     seen = {bytes(row) for row in classifier.record.seen["hashes"]}
     return sum(bytes(row) in seen for row in text_hashes(dataset.joined_texts))

@@ -181,7 +181,7 @@ def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
 
     found = lightweight.lightweight_scores(bundle, texts)
     if found is not None:
-        print_table(tables.predictions_table(found.decision, texts, found.chances))
+        print_table(tables.predictions_table(found.decision, texts, found.probabilities))
         return
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts

@@ -60,7 +60,7 @@ def _lengths(facts: "Facts") -> Table:
     table = Table(title="Lengths of the texts", title_justify="left")
     for name in ("", "median", "90%", "99%", "longest", "over the limit", "cut off"):
         table.add_column(name, justify="left" if not name else "right")
-    rows: "dict[str, Lengths | None]" = {"characters": facts.characters, "tokens": facts.tokens}
+    rows: dict[str, Lengths | None] = {"characters": facts.characters, "tokens": facts.tokens}
     for name, lengths in rows.items():
         if lengths is not None:
             numbers = (lengths.median, lengths.p90, lengths.p99, lengths.longest)
@@ -74,7 +74,7 @@ WIDEST_CONFUSION = 12
 
 
 def scores_table(result: dict[str, Any]) -> RenderableType:
-    """Return the scores of `evaluation.metrics.score`: overall, per class, and the confusion matrix where it is small."""
+    """Return the scores of `evaluation.metrics.score`: overall, per class, and a small confusion matrix."""
     parts: list[RenderableType] = [_overall(result), _per_class(result)]
     if result["confusion_matrix"] is not None and len(result["per_class"]) <= WIDEST_CONFUSION:
         parts.append(_confusion(result))
@@ -151,7 +151,8 @@ def calibration_line(facts: dict[str, Any]) -> str:
     """Return one line that says how the temperature changed the calibration error of the validation rows."""
     before, after = (facts[key]["ece"] for key in ("before", "after"))
     worse = " (worse)" if after > before else ""
-    return f"temperature {facts['temperature']:.3f}: validation calibration error {before:.4f} before, {after:.4f} after{worse}"
+    errors = f"validation calibration error {before:.4f} before, {after:.4f} after{worse}"
+    return f"temperature {facts['temperature']:.3f}: {errors}"
 
 
 def thresholds_table(entries: Sequence[dict[str, Any]]) -> Table:

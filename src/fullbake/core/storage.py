@@ -390,6 +390,31 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes(), parse_constant=refuse)
 
 
+MANIFEST_FILE = "fullbake.json"
+"""The file in which a bundle, or a base that fullbake made, describes itself."""
+
+
+def read_manifest_file(folder: str | Path) -> dict[str, Any] | None:
+    """Read the fullbake.json of a bundle or a base. Nothing but its syntax is checked.
+
+    Args:
+        folder: The bundle or the base.
+
+    Returns:
+        Its content, or None if the folder has no such file.
+
+    Raises:
+        ValueError: The file is not JSON, or holds no object.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"an object is expected, not {type(found).__name__}")
+    return found
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file of these bytes."""
     _notify_observers("write", path)

