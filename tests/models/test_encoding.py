@@ -1,4 +1,4 @@
-"""fullbake.models.encoding: ."""
+"""Ids, windows, pairs and batches equal those of the tokenizer itself, and wrong input is refused."""
 
 import contextlib
 import json
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from fullbake.core.errors import BaseModelError, DataError, RecipeError
-from fullbake.models import encoding
 from fullbake.models.encoding import (
     Encoded,
     collate,
@@ -30,17 +29,19 @@ from fullbake.models.encoding import (
 )
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
 
+# Truncation as arithmetic on lengths
+
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=8).map(np.array)
 
 
-def test_head_and_tail_of_sun_et_al() -> None:
+def test_head_and_tail_shares_are_those_of_sun_et_al() -> None:
     assert tokens_kept_at_ends(510, "head+tail") == (128, 382)
     assert tokens_kept_at_ends(10, "head") == (10, 0)
     assert tokens_kept_at_ends(10, "tail") == (0, 10)
 
 
 @given(LENGTHS, st.integers(0, 12), st.integers(0, 12))
-def test_the_ends_that_stay(lengths: np.ndarray, first: int, last: int) -> None:
+def test_ends_mask_keeps_first_and_last_tokens(lengths: np.ndarray, first: int, last: int) -> None:
     kept = np.split(ends_mask(lengths, first, last), row_offsets(lengths)[1:-1])
     for length, row in zip(lengths, kept, strict=True):
         place = np.arange(length)
@@ -48,7 +49,7 @@ def test_the_ends_that_stay(lengths: np.ndarray, first: int, last: int) -> None:
 
 
 @given(LENGTHS, st.integers(1, 12), st.data())
-def test_windows_cover_a_text_and_share_their_stride(lengths: np.ndarray, room: int, data: st.DataObject) -> None:
+def test_windows_cover_a_text_and_share_the_stride(lengths: np.ndarray, room: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(0, room - 1))
     documents, starts, ends = window_bounds(lengths, room, stride)
     assert np.unique(documents).tolist() == list(range(len(lengths)))
@@ -61,13 +62,13 @@ def test_windows_cover_a_text_and_share_their_stride(lengths: np.ndarray, room: 
 
 
 @pytest.mark.parametrize("stride", [4, -1])
-def test_a_stride_without_progress_is_refused(stride: int) -> None:
+def test_stride_as_long_as_the_window_is_refused(stride: int) -> None:
     with pytest.raises(RecipeError, match="--stride"):
         window_bounds(np.array([9]), 4, stride)
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(2, 20))
-def test_of_a_pair_the_longer_gives_way(first: int, second: int, room: int) -> None:
+def test_longer_text_of_a_pair_is_cut_first(first: int, second: int, room: int) -> None:
     one, other = (int(kept[0]) for kept in truncate_longest_first(np.array([first]), np.array([second]), room))
     assert one + other == min(first + second, room)
     assert one <= first
@@ -77,6 +78,8 @@ def test_of_a_pair_the_longer_gives_way(first: int, second: int, room: int) -> N
     else:
         assert abs(one - other) <= 1
 
+
+# Helpers
 
 TEXTS = [
     "",
@@ -109,18 +112,18 @@ def bert(bases):
     return load_tokenizer(bases("bert"))
 
 
-# Parity with the tokenizer itself
+# The same ids as the tokenizer's own
 
 
 @pytest.mark.parametrize(("truncation", "side"), [("head", "right"), ("tail", "left")])
 @pytest.mark.parametrize("max_length", [4, 16, 512])
-def test_ids_are_the_tokenizers_own(family, truncation, side, max_length):
+def test_ids_equal_the_tokenizers(family, truncation, side, max_length):
     own = AutoTokenizer.from_pretrained(family, truncation_side=side)
     expected = own(TEXTS, truncation=True, max_length=max_length)["input_ids"]
     assert rows_of(encode(load_tokenizer(family), TEXTS, max_length, truncation)) == expected
 
 
-def test_head_and_tail_keeps_both_ends(family):
+def test_head_and_tail_keeps_both_ends_of_a_text(family):
     tokenizer = load_tokenizer(family)
     whole, cut = (rows_of(encode(tokenizer, TEXTS, n, "head+tail")) for n in (512, 26))
     special = len(whole[0])  # the empty text
@@ -133,7 +136,7 @@ def test_head_and_tail_keeps_both_ends(family):
             assert short == long[: before + head] + long[-(26 - before - head) :]
 
 
-def test_head_and_tail_at_512_is_128_and_382(bert):
+def test_head_and_tail_at_512_keeps_128_and_382_tokens(bert):
     text = " ".join(["good"] * 128 + ["bad"] * 1000 + ["happy"] * 382)
     ids = rows_of(encode(bert, [text], 512, "head+tail"))[0]
     good, happy = bert.convert_tokens_to_ids(["good", "happy"])
@@ -142,13 +145,13 @@ def test_head_and_tail_at_512_is_128_and_382(bert):
 
 @given(st.lists(st.text(max_size=60), max_size=6), st.integers(3, 40), st.sampled_from(["head", "tail"]))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_gets_the_tokenizers_own_ids(bert, texts, max_length, truncation):
+def test_ids_of_any_text_equal_the_tokenizers(bert, texts, max_length, truncation):
     bert.truncation_side = "left" if truncation == "tail" else "right"
     expected = bert(texts, truncation=True, max_length=max_length)["input_ids"] if texts else []
     assert rows_of(encode(bert, texts, max_length, truncation)) == expected
 
 
-def test_a_batch_is_what_the_tokenizer_pads(family):
+def test_batch_equals_what_the_tokenizer_pads(family):
     tokenizer = load_tokenizer(family)
     encoded = encode(tokenizer, TEXTS)
     order = np.array([5, 0, 3])
@@ -160,11 +163,11 @@ def test_a_batch_is_what_the_tokenizer_pads(family):
         assert all(torch.equal(batch[name], own[name]) for name in own)
 
 
-# The state of the tokenizer
+# Settings of the tokenizer
 
 
-def test_padding_and_truncation_of_the_file_are_switched_off(bases, tmp_path):
-    folder = padded_copy(bases("bert"), tmp_path)
+def test_padding_and_truncation_in_the_file_are_switched_off(bases, tmp_path):
+    folder = copy_with_padding(bases("bert"), tmp_path)
     assert len(AutoTokenizer.from_pretrained(folder).backend_tokenizer.encode("good").ids) == 20
     tokenizer = load_tokenizer(folder)
     assert rows_of(encode(tokenizer, ["good", "never " * 40], 512)) == [
@@ -177,7 +180,7 @@ def test_padding_and_truncation_of_the_file_are_switched_off(bases, tmp_path):
     assert "max_length" not in json.loads((tmp_path / "saved/tokenizer_config.json").read_text())
 
 
-def padded_copy(base: Path, target: Path) -> Path:
+def copy_with_padding(base: Path, target: Path) -> Path:
     folder = target / "padded"
     shutil.copytree(base, folder)
     file = json.loads((folder / "tokenizer.json").read_text())
@@ -194,14 +197,14 @@ def padded_copy(base: Path, target: Path) -> Path:
     return folder
 
 
-def test_a_call_in_between_changes_nothing(bert):
+def test_calling_the_tokenizer_in_between_changes_no_ids(bert):
     before = rows_of(encode(bert, TEXTS))
     bert("never " * 40, truncation=True, max_length=5, padding="max_length")
     assert rows_of(encode(bert, TEXTS)) == before
 
 
 @pytest.mark.parametrize(("truncation", "plain"), [("head", "head"), ("tail", "tail"), ("head+tail", "head")])
-def test_a_saved_tokenizer_truncates_alike_in_plain_transformers(family, tmp_path, truncation, plain):
+def test_saved_tokenizer_truncates_the_same_in_plain_transformers(family, tmp_path, truncation, plain):
     tokenizer = load_tokenizer(family)
     tokenizer("good", truncation=True, max_length=5, padding="max_length")
     tokenizer.padding_side = "left"
@@ -215,7 +218,7 @@ def test_a_saved_tokenizer_truncates_alike_in_plain_transformers(family, tmp_pat
     assert all(torch.equal(batch[name], own[name]) for name in own)
 
 
-def test_a_plain_pipeline_takes_long_texts(bases, tmp_path):
+def test_transformers_pipeline_scores_long_texts_the_same(bases, tmp_path):
     base = bases("distilbert", positions=32)
     tokenizer = load_tokenizer(base)
     set_defaults(tokenizer, max_length=32, truncation="head", has_token_type_ids=False)
@@ -229,7 +232,7 @@ def test_a_plain_pipeline_takes_long_texts(bases, tmp_path):
     assert plain("never " * 400, truncation=True)[0]["score"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_segments_go_where_tokenizer_and_model_know_them(bases, tmp_path):
+def test_segments_are_given_if_tokenizer_and_model_have_them(bases, tmp_path):
     for family, has, expected in [("bert", True, True), ("bert", False, False), ("roberta", True, False)]:
         tokenizer = load_tokenizer(bases(family))
         set_defaults(tokenizer, max_length=16, truncation="head", has_token_type_ids=has)
@@ -246,28 +249,28 @@ def test_segments_go_where_tokenizer_and_model_know_them(bases, tmp_path):
 # Many texts
 
 
-def test_arrow_columns_and_lists_give_the_same(bert):
+def test_arrow_column_and_list_give_the_same_ids(bert):
     column = pa.chunked_array([pa.array(TEXTS[:3], pa.large_string()), pa.array(TEXTS[3:], pa.large_string())])
     one, other = encode(bert, column), encode(bert, iter(TEXTS))
     assert rows_of(one) == rows_of(other)
     assert (one.input_ids.dtype, one.offsets.dtype) == (np.int32, np.int64)
 
 
-def test_portions_cover_every_text_and_tell_progress(bert):
+def test_chunks_cover_every_text_and_report_progress(bert):
     texts = [f"{number} good" for number in range(600)] + ["never " * 200_000, "bad"]
-    told: list[int] = []
-    encoded = encode(bert, texts, on_progress=told.append)
-    assert told == [256, 256, 89, 1]
+    reported: list[int] = []
+    encoded = encode(bert, texts, on_progress=reported.append)
+    assert reported == [256, 256, 89, 1]
     assert rows_of(encoded) == bert(texts, truncation=True, max_length=16)["input_ids"]
 
 
-def test_no_texts_are_no_rows(bert):
+def test_no_texts_give_no_rows(bert):
     encoded = encode(bert, [])
     assert (len(encoded), encoded.input_ids.size, encoded.lengths.size) == (0, 0, 0)
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 8))
-def test_take_is_what_indexing_rows_is(rows, limit):
+def test_take_equals_indexing_a_list_of_rows(rows, limit):
     lengths = [3, 1, 4, 1, 5, 2, 6, 5, 3, 5]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.arange(offsets[-1], dtype=np.int32)
@@ -279,7 +282,7 @@ def test_take_is_what_indexing_rows_is(rows, limit):
     assert (taken.token_type_ids == taken.input_ids % 2).all()
 
 
-def test_a_batch_without_padding_has_no_mask(bert):
+def test_batch_without_padding_has_no_mask(bert):
     encoded = encode(bert, ["good", "bad", "good good"])
     assert "attention_mask" not in collate(encoded, np.array([0, 1]), pad_id=0)
     assert collate(encoded, np.array([0, 2]), pad_id=0)["attention_mask"].tolist() == [[1, 1, 1, 0], [1] * 4]
@@ -289,27 +292,27 @@ def test_a_batch_without_padding_has_no_mask(bert):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_base_without_a_tokenizer_is_refused(bases, tmp_path, family):
+def test_base_without_a_tokenizer_is_refused(bases, tmp_path, family):
     shutil.copy(bases(family) / "config.json", tmp_path)
     with pytest.raises(BaseModelError, match=r"tokenizer\.json"):
         load_tokenizer(tmp_path)
 
 
-def test_half_a_vocabulary_is_refused(bases, tmp_path):
+def test_incomplete_vocabulary_is_refused(bases, tmp_path):
     shutil.copy(bases("roberta") / "config.json", tmp_path)
     (tmp_path / "vocab.json").write_text('{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "<mask>": 5}')
     with pytest.raises(BaseModelError, match="tokenizer"):
         load_tokenizer(tmp_path)
 
 
-def test_a_vocabulary_file_is_enough_where_a_fast_tokenizer_can_be_made_of_it(bases, tmp_path):
+def test_vocabulary_file_is_enough_if_a_fast_tokenizer_can_be_made_from_it(bases, tmp_path):
     shutil.copy(bases("bert") / "config.json", tmp_path)
     own = load_tokenizer(bases("bert"))
     (tmp_path / "vocab.txt").write_text("\n".join(sorted(own.get_vocab(), key=own.get_vocab().get)))
     assert rows_of(encode(load_tokenizer(tmp_path), TEXTS)) == rows_of(encode(own, TEXTS))
 
 
-def test_a_slow_tokenizer_is_refused(bases, tmp_path):
+def test_slow_tokenizer_is_refused(bases, tmp_path):
     shutil.copy(bases("bert") / "config.json", tmp_path)
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
     (tmp_path / "tokenizer_config.json").write_text(
@@ -320,14 +323,14 @@ def test_a_slow_tokenizer_is_refused(bases, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"version": "1.0"}', "[]", "\x00"])
-def test_a_damaged_file_is_refused(bases, tmp_path, content):
+def test_damaged_tokenizer_file_is_refused(bases, tmp_path, content):
     shutil.copy(bases("bert") / "config.json", tmp_path)
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(BaseModelError):
         load_tokenizer(tmp_path)
 
 
-def edited(base: Path, target: Path, change) -> Path:
+def copy_with_change(base: Path, target: Path, change) -> Path:
     folder = target / "edited"
     shutil.copytree(base, folder)
     file = json.loads((folder / "tokenizer.json").read_text())
@@ -337,14 +340,14 @@ def edited(base: Path, target: Path, change) -> Path:
     return folder
 
 
-def test_no_padding_token_is_refused(bases, tmp_path):
-    folder = edited(bases("bert"), tmp_path, lambda file: None)
+def test_tokenizer_without_padding_token_is_refused(bases, tmp_path):
+    folder = copy_with_change(bases("bert"), tmp_path, lambda file: None)
     with pytest.raises(BaseModelError, match="no padding token"):
         load_tokenizer(folder)
 
 
-def test_no_special_tokens_are_refused(bases, tmp_path):
-    folder = edited(bases("bert"), tmp_path, lambda file: file.update(post_processor=None))
+def test_tokenizer_without_special_tokens_is_refused(bases, tmp_path):
+    folder = copy_with_change(bases("bert"), tmp_path, lambda file: file.update(post_processor=None))
     (folder / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}'
     )
@@ -363,31 +366,31 @@ def test_code_in_a_base_is_never_run(bases, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_no_folder_and_no_hub_is_refused(tmp_path):
+def test_missing_folder_and_unreachable_hub_are_refused(tmp_path):
     with pytest.raises(BaseModelError, match="folder"):
         load_tokenizer(tmp_path / "missing")
     with pytest.raises(BaseModelError, match="hub"):
         load_tokenizer("no-such/base")
 
 
-def test_no_room_for_text_is_refused(bert):
+def test_length_without_room_for_text_is_refused(bert):
     with pytest.raises(RecipeError, match="2 special tokens"):
         encode(bert, ["good"], max_length=2)
 
 
 @pytest.mark.parametrize("text", [None, 3, b"a"])
-def test_what_is_no_text_is_named(bert, text):
+def test_error_for_a_value_that_is_no_text_names_its_place(bert, text):
     with pytest.raises(DataError, match="text 302: not a text"):
         encode(bert, [*["good"] * 301, text])
 
 
-def test_a_null_of_a_column_is_named(bert):
+def test_error_for_a_null_names_its_place(bert):
     with pytest.raises(DataError, match="text 2: not a text"):
         encode(bert, pa.chunked_array([pa.array(["good", None], pa.large_string())]))
 
 
 @pytest.mark.parametrize("text", ["\ud800", "good\udfff", "a\ud83d b"])
-def test_half_a_surrogate_pair_is_named(bert, text):
+def test_error_for_half_a_surrogate_pair_names_its_place(bert, text):
     with pytest.raises(DataError, match=r"text 2: character \d is half of a surrogate pair"):
         encode(bert, ["good", text])
 
@@ -395,18 +398,18 @@ def test_half_a_surrogate_pair_is_named(bert, text):
 # Pairs and windows
 
 
-def mixed_texts(count: int, seed: int) -> list[str]:
-    """Texts of 0 to 60 words, some of them not in any vocabulary."""
+def make_texts(count: int, seed: int) -> list[str]:
+    """Return texts of 0 to 60 words, some of which are in no vocabulary."""
     words = "the a and we they new old last little long very never think see people world time way xyzzy Über".split()  # noqa: SIM905
     drawn = random.Random(seed)
     return [" ".join(drawn.choices(words, k=drawn.randint(0, 60))) for _ in range(count)]
 
 
 @pytest.mark.parametrize("max_length", [16, 17, 40])
-def test_pairs_are_cut_as_transformers_cuts_them(family, max_length):
-    """Parity: ids and segments of `truncation="longest_first"`."""
+def test_pairs_equal_those_of_transformers(family, max_length):
+    """Compare ids and segments with `truncation="longest_first"`."""
     tokenizer = load_tokenizer(family)
-    one, other = mixed_texts(60, 1), mixed_texts(60, 2)
+    one, other = make_texts(60, 1), make_texts(60, 2)
     got = tokenize(tokenizer, one, text_pair=other, max_length=max_length, truncation="head")
     theirs = tokenizer(one, other, truncation="longest_first", max_length=max_length, return_token_type_ids=True)
     assert [row.tolist() for row in np.split(got.input_ids, got.offsets[1:-1])] == theirs["input_ids"]
@@ -414,10 +417,10 @@ def test_pairs_are_cut_as_transformers_cuts_them(family, max_length):
         assert [row.tolist() for row in np.split(got.token_type_ids, got.offsets[1:-1])] == theirs["token_type_ids"]
 
 
-def test_windows_are_those_that_transformers_returns(family):
-    """Parity: `return_overflowing_tokens` with the same stride."""
+def test_windows_equal_those_of_transformers(family):
+    """Compare with `return_overflowing_tokens` and the same stride."""
     tokenizer = load_tokenizer(family)
-    texts = mixed_texts(60, 3)
+    texts = make_texts(60, 3)
     got = tokenize(tokenizer, texts, max_length=20, truncation="windows", stride=5)
     theirs = tokenizer(texts, truncation=True, max_length=20, stride=5, return_overflowing_tokens=True)
     assert [row.tolist() for row in np.split(got.input_ids, got.offsets[1:-1])] == theirs["input_ids"]
@@ -425,9 +428,9 @@ def test_windows_are_those_that_transformers_returns(family):
     assert got.documents.tolist() == theirs["overflow_to_sample_mapping"]
 
 
-def test_texts_are_taken_with_all_their_windows(bases):
+def test_of_documents_takes_all_windows_of_a_text(bases):
     tokenizer = load_tokenizer(bases("bert"))
-    texts = mixed_texts(20, 4)
+    texts = make_texts(20, 4)
     whole = tokenize(tokenizer, texts, max_length=20, truncation="windows", stride=5)
     chosen = np.array([7, 2, 19])
     alone = tokenize(tokenizer, [texts[place] for place in chosen], max_length=20, truncation="windows", stride=5)
@@ -439,16 +442,16 @@ def test_texts_are_taken_with_all_their_windows(bases):
     assert np.array_equal(taken.documents, alone.documents)
 
 
-def test_without_windows_a_text_is_a_row(bases):
+def test_of_documents_equals_take_without_windows(bases):
     tokenizer = load_tokenizer(bases("bert"))
-    whole = tokenize(tokenizer, mixed_texts(9, 5), max_length=20, truncation="head")
+    whole = tokenize(tokenizer, make_texts(9, 5), max_length=20, truncation="head")
     assert (whole.documents, len(whole)) == (None, 9)
     assert np.array_equal(whole.of_documents(np.array([3, 1])).input_ids, whole.take(np.array([3, 1])).input_ids)
 
 
-def test_whole_texts_are_counted(bases):
+def test_count_tokens_counts_whole_texts(bases):
     tokenizer = load_tokenizer(bases("bert"))
-    texts = mixed_texts(12, 6)
+    texts = make_texts(12, 6)
     assert count_tokens(tokenizer, texts).tolist() == [len(ids) for ids in tokenizer(texts)["input_ids"]]
 
 
@@ -458,22 +461,21 @@ LONG_TEXTS = ["good film, never boring. " * 4000, "." * 70_000, "good", "a" * 70
 
 
 @pytest.mark.parametrize("truncation", ["head", "tail", "head+tail"])
-def test_a_long_text_has_the_ids_of_all_of_it(family, truncation, monkeypatch):
+def test_long_text_read_by_its_ends_has_the_ids_of_the_whole(family, truncation):
     tokenizer = load_tokenizer(family)
-    got = encode(tokenizer, LONG_TEXTS, 64, truncation)
-    monkeypatch.setattr(encoding, "LONG_TEXT_CHARACTERS", 1 << 30)
-    assert rows_of(got) == rows_of(encode(tokenizer, LONG_TEXTS, 64, truncation))
+    by_ends = encode(tokenizer, LONG_TEXTS, 64, truncation)
+    whole = encode(tokenizer, LONG_TEXTS, 64, truncation, long_text=1 << 30)
+    assert rows_of(by_ends) == rows_of(whole)
 
 
 @pytest.mark.parametrize("max_length", [64, 65])
-def test_long_pairs_have_the_ids_of_all_of_them(bert, max_length, monkeypatch):
-    pairs = [LONG_TEXTS, [*LONG_TEXTS[1:], LONG_TEXTS[0]]]
-    got = encode(bert, pairs[0], max_length, text_pair=pairs[1])
-    monkeypatch.setattr(
-        encoding, "LONG_TEXT_CHARACTERS", 1 << 30
-    )  # transformers' own cut of such a pair takes all memory
-    assert rows_of(got) == rows_of(encode(bert, pairs[0], max_length, text_pair=pairs[1]))
+def test_long_pairs_read_by_their_ends_have_the_ids_of_the_whole(bert, max_length):
+    first, second = LONG_TEXTS, [*LONG_TEXTS[1:], LONG_TEXTS[0]]
+    by_ends = encode(bert, first, max_length, text_pair=second)
+    # compared with our own truncation: transformers' truncation of such a pair takes all memory
+    whole = encode(bert, first, max_length, text_pair=second, long_text=1 << 30)
+    assert rows_of(by_ends) == rows_of(whole)
 
 
-def test_long_texts_are_counted(bert):
+def test_count_tokens_counts_long_texts(bert):
     assert count_tokens(bert, LONG_TEXTS).tolist() == [len(ids) for ids in bert(LONG_TEXTS)["input_ids"]]

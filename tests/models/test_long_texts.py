@@ -1,7 +1,8 @@
-"""Parity: the ends of a text have the ids that they have within the whole of it."""
+"""The ends of a text have the ids that they have within the whole text, and little is read to know them."""
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from helpers.bases import make_tokenizer
@@ -9,46 +10,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from fullbake.models import long_texts
 from fullbake.models.long_texts import EndsOfText
 
 KINDS = ("bert", "mpnet", "roberta", "modernbert", "albert", "xlm-roberta", "deberta-v3")
 
 
-def unigram(*, split: bool) -> Tokenizer:
-    """Runs of dots and of a letter can be parted in many ways that are equally likely."""
+def make_unigram(*, split: bool) -> Tokenizer:
+    """Return a tokenizer that can split runs of dots and of a letter in many equally likely ways."""
     pieces = [("<unk>", 0.0), ("▁", -3.0), (".", -2.0), ("...", -4.0), (".....", -5.5), ("a", -3.0), ("aa", -5.0)]
     tokenizer = Tokenizer(models.Unigram([*pieces, ("aaa", -6.0), ("▁a", -4.0), ("b", -4.0)], 0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=split)
     return tokenizer
 
 
-def chained_pairs() -> Tokenizer:
-    """Byte pairs whose merges hang on each other along a run of letters."""
+def make_byte_pairs() -> Tokenizer:
+    """Return byte pairs whose merges depend on each other along a run of letters."""
     merges = [("b", "a"), ("a", "b"), ("ab", "ab"), ("a", "a"), ("aa", "aa"), (".", "."), ("..", "."), ("..", "..")]
     vocab = ["<unk>", " ", "a", "b", "c", ".", *dict.fromkeys("".join(pair) for pair in merges)]
     return Tokenizer(models.BPE({piece: place for place, piece in enumerate(vocab)}, merges, unk_token="<unk>"))
 
 
-def with_added() -> Tokenizer:
-    """Added tokens that hold a space, or take the space beside them."""
+def make_with_added_tokens() -> Tokenizer:
+    """Return a tokenizer with added tokens that hold a space, or take the space next to them."""
     tokenizer = make_tokenizer("bert").backend_tokenizer
     tokenizer.add_tokens([AddedToken("a b"), AddedToken("<x>", rstrip=True), AddedToken("<y>", lstrip=True)])
     return tokenizer
 
 
-def words_of_any_length() -> Tokenizer:
+def make_without_punctuation_splits() -> Tokenizer:
     tokenizer = make_tokenizer("bert").backend_tokenizer
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.NFC(), pre_tokenizers.WhitespaceSplit()
     return tokenizer
 
 
 TOKENIZERS: dict[str, Tokenizer] = {kind: make_tokenizer(kind).backend_tokenizer for kind in KINDS} | {
-    "unigram by words": unigram(split=True),
-    "unigram whole": unigram(split=False),
-    "pairs without words": chained_pairs(),
-    "added tokens": with_added(),
-    "plain words": words_of_any_length(),
+    "unigram by words": make_unigram(split=True),
+    "unigram whole": make_unigram(split=False),
+    "pairs without words": make_byte_pairs(),
+    "added tokens": make_with_added_tokens(),
+    "plain words": make_without_punctuation_splits(),
 }
 FRAGMENTS = st.one_of(
     st.text(max_size=12),
@@ -80,22 +80,20 @@ TEXTS = st.lists(st.tuples(FRAGMENTS, st.integers(1, 600)), max_size=8).map(
 )
 
 
-@pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the short texts of these tests are long ones."""
-    monkeypatch.setattr(long_texts, "_LEAST_PIECE", 64)
-    monkeypatch.setattr(long_texts, "LONG_TEXT_CHARACTERS", 512)
+def with_small_pieces(tokenizer: Tokenizer) -> EndsOfText:
+    """Treat the short texts of these tests as long ones."""
+    return EndsOfText(tokenizer, smallest_piece=64, counted_piece=512)
 
 
 def whole_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of the whole text: what the ends are compared with."""
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-@pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_ends_are_those_of_the_whole_text(name: str) -> None:
+def test_ends_equal_those_of_the_whole_text(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    read = EndsOfText(tokenizer)
+    read = with_small_pieces(tokenizer)
 
     @given(TEXTS, st.integers(0, 40), st.integers(0, 40))
     @settings(max_examples=150)
@@ -109,34 +107,41 @@ def test_ends_are_those_of_the_whole_text(name: str) -> None:
     check()
 
 
-@pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("name", KINDS)
-def test_all_ids_are_counted(name: str) -> None:
+def test_count_is_exact_but_for_endless_words(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    read = EndsOfText(tokenizer)
+    read = with_small_pieces(tokenizer)
     for text in ("", "good", "the film is not bad, " * 300, "never " * 999, "a" * 300 + " good" * 300):
         assert read.count(text) == len(whole_ids(tokenizer, text))
     dots = "." * 5000
     assert read.count(dots) == pytest.approx(len(whole_ids(tokenizer, dots)), abs=2 * (1 + 5000 // 512))
 
 
+class CountingTokenizer:
+    """A tokenizer that counts the characters it is given."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        self.characters += sum(map(len, texts))
+        return self.tokenizer.encode_batch_fast(texts, **options)
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("text", [".", "a", " ", "good film "])
-def test_little_is_read_of_a_long_text(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, seen = EndsOfText(TOKENIZERS[name]), []
-    encode = EndsOfText._ids
-
-    def counting(self, pieces):
-        seen.append(sum(map(len, pieces)))
-        return encode(self, pieces)
-
-    monkeypatch.setattr(EndsOfText, "_ids", counting)
-    read.ends(text * (3_000_000 // len(text)), 128, 382)
-    assert sum(seen) < 300_000
+def test_little_of_a_long_text_is_read(name: str, text: str) -> None:
+    counting: Any = CountingTokenizer(TOKENIZERS[name])
+    EndsOfText(counting).ends(text * (3_000_000 // len(text)), 128, 382)
+    assert 0 < counting.characters < 300_000
 
 
-def test_how_unigram_parts_a_run_may_hang_on_its_end() -> None:
-    """Why a cut within a word has to be proved: the first ids of two runs of dots differ though all dots are alike."""
+def test_unigram_split_of_a_run_depends_on_its_length() -> None:
+    """So a cut within a word must be proved right: the first ids of two runs of dots can differ."""
     ids = {tuple(whole_ids(TOKENIZERS["unigram whole"], "." * count)[:2]) for count in range(100, 130)}
     assert len(ids) > 1
 
@@ -158,7 +163,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux alone")
-def test_ten_million_dots_take_little_memory(bases) -> None:
+def test_ten_million_dots_need_little_memory(bases) -> None:
     code = MEASURED.format(base=str(bases("bert")))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100

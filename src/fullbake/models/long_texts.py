@@ -1,16 +1,16 @@
-"""The first and the last ids of a long text, from no more of the text than they need.
+"""Compute the first and the last ids of a long text from no more of the text than they need.
 
-A truncating tokenizer still reads all of a text: 10 MB of dots take BERT's some 5 s and 7 GB. Here a growing piece is
-tokenized until it gives enough ids that do not hang on the rest. There are two ways to know that they do not.
+A truncating tokenizer still reads the whole text: 10 MB of dots take BERT's 5 s and 7 GB. Here a growing piece of the
+text is tokenized until it gives enough ids that do not depend on the rest. There are two ways to know that.
 
 At a space after a visible character, where the pre-tokenizer splits, the text before and the text after are tokenized
-apart. `SPARE` more ids than asked have to be there, against an added token that spans the space.
+independently. SPARE_TOKENS more ids than wanted must be there, because an added token may span the space.
 
-Within a word without end (dots, a script without spaces) no one cut is right, but among as many neighboring cuts as
-the longest token has characters there is a border between tokens of the whole text, and up to it the piece has the
-whole's ids: so WordPiece (greedy), Unigram (a best path begins with best paths) and BPE (no merge ever crossed the
-border). What all these cuts have in common is therefore the whole's. Where they agree on too little (how Unigram parts
-a run of dots may hang on their number) the piece grows, at last to the whole text: right before quick.
+Within an endless word (dots, a script without spaces) no single cut is right. But among as many neighboring cuts as the
+longest token has characters, one falls on a border between tokens of the whole text, and up to there the piece has the
+ids of the whole: WordPiece is greedy, in Unigram a best path begins with best paths, and in BPE no merge ever crossed
+the border. So the ids that all these cuts have in common are right. Where that is too little, the piece grows, at last
+to the whole text: correctness comes before speed.
 """
 
 import re
@@ -22,77 +22,98 @@ from typing import Any, Final
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 LONG_TEXT_CHARACTERS: Final = 1 << 16
-"""Characters from which on a text is read by its ends; below it, reading all costs little."""
+"""Characters from which on a text is read by its ends; reading a shorter one whole costs little."""
 
 SPARE_TOKENS: Final = 64
-"""Ids beyond those asked for that a piece has to give."""
+"""Ids that a piece must give beyond those that are wanted."""
 
+_SMALLEST_PIECE: Final = 1024
 _FIRST_PIECE = 8
-"""Characters of the first piece for each id that is asked for."""
+"""Characters of the first piece for each id that is wanted."""
 
-_LEAST_PIECE = 1024
 _GROWTH = 4
 _GAP = 64
-"""Spaces in a row that stay where more of them change nothing."""
+"""Length to which a run of spaces is shortened where more of them change no id."""
 
 _BOUNDARY = re.compile(r"(?<=\S) ")
 _PROBES = ("a b", "1 1", ". .", "é é", "漢 漢", "a. b", "<a> (b)")
 
 
 class EndsOfText:
-    """The ids of both ends of long texts by one tokenizer, special tokens left out."""
+    """The ids at both ends of long texts, without special tokens.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Truncation and padding have to be off, as for every use of the tokenizer here."""
+    Args:
+        tokenizer: With padding and truncation switched off.
+        smallest_piece: Characters of the smallest piece that is tokenized.
+        counted_piece: Characters of the pieces in which `count` reads a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        smallest_piece: int = _SMALLEST_PIECE,
+        counted_piece: int = LONG_TEXT_CHARACTERS,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._smallest_piece, self._counted_piece = smallest_piece, counted_piece
 
     def first(self, text: str, count: int) -> list[int]:
-        """The first `count` ids of the whole text, all where it has not so many."""
-        return list(self._end(text, count, _Head)[:count])
+        """Return the first `count` ids of the whole text, or all if it has fewer."""
+        return list(self._read_end(text, count, _Head)[:count])
 
     def last(self, text: str, count: int) -> list[int]:
-        """The last `count` ids of the whole text, all where it has not so many."""
-        ids = self._end(text, count, _Tail)
+        """Return the last `count` ids of the whole text, or all if it has fewer."""
+        ids = self._read_end(text, count, _Tail)
         return list(ids[max(0, len(ids) - count) :])
 
-    def count(self, text: str) -> int:
-        """How many ids the whole text has, counted piece by piece; of a word longer than a piece (`LONG` characters)
-        off by one or two a piece."""
-        text = self._shortened(text)
-        return sum(len(self._ids([piece])[0]) for piece in self._pieces(text))
-
-    def _pieces(self, text: str) -> Iterator[str]:
-        while text:
-            piece = _Head.piece(text, LONG_TEXT_CHARACTERS)
-            if len(piece) < len(text) and self._splits_at_spaces:
-                piece = _Head.at_space(piece) or piece
-            yield piece
-            text = text[len(piece) :]
-
     def ends(self, text: str, first: int, last: int) -> list[int]:
-        """The `first` and the `last` ids of the whole text together, all of them where it has not more."""
+        """Return the first and the last ids of the whole text together, or all if it has no more.
+
+        Args:
+            text: The text.
+            first: How many ids at the start.
+            last: How many ids at the end.
+        """
         if not first:
             return self.last(text, last)
         start = self.first(text, first + last)
         return start[:first] + self.last(text, last) if last and len(start) == first + last else start
 
-    def _end(self, text: str, count: int, side: "type[_Head | _Tail]") -> Sequence[int]:
-        wanted, size = count + SPARE_TOKENS, max(_LEAST_PIECE, count * _FIRST_PIECE)
+    def count(self, text: str) -> int:
+        """Count the ids of the whole text, piece by piece.
+
+        A word that is longer than a piece makes the count wrong by one or two per piece.
+        """
+        text = self._shorten(text)
+        return sum(len(self._ids([piece])[0]) for piece in self._pieces_to_count(text))
+
+    def _pieces_to_count(self, text: str) -> Iterator[str]:
+        while text:
+            piece = _Head.piece(text, self._counted_piece)
+            if len(piece) < len(text) and self._splits_at_spaces:
+                piece = _Head.up_to_space(piece) or piece
+            yield piece
+            text = text[len(piece) :]
+
+    def _read_end(self, text: str, count: int, side: "type[_Head | _Tail]") -> Sequence[int]:
+        wanted, size = count + SPARE_TOKENS, max(self._smallest_piece, count * _FIRST_PIECE)
         while size < len(text):
-            ids = self._certain(self._shortened(side.piece(text, size)), wanted, side)
+            ids = self._certain_ids(self._shorten(side.piece(text, size)), wanted, side)
             if len(ids) >= wanted:
                 return ids
             size *= _GROWTH
-        return self._ids([self._shortened(text)])[0]
+        return self._ids([self._shorten(text)])[0]
 
-    def _certain(self, piece: str, wanted: int, side: "type[_Head | _Tail]") -> Sequence[int]:
-        """Ids that the whole text has too at this end, or fewer than are wanted."""
-        at_space = side.at_space(piece) if self._splits_at_spaces else None
+    def _certain_ids(self, piece: str, wanted: int, side: "type[_Head | _Tail]") -> Sequence[int]:
+        """Return ids that the whole text has at this end too, or fewer than `wanted` ids."""
+        at_space = side.up_to_space(piece) if self._splits_at_spaces else None
         if at_space is not None:
             return self._ids([at_space])[0]
         ids = self._ids([piece])[0]
         if len(ids) < wanted:
             return ids
+        # half as much again as the wanted ids took: so little text that tokenizing every cut of it is cheap
         enough = min(len(piece), len(piece) * wanted * 3 // (2 * len(ids)) + self._reach)
         return side.common(self._ids(side.cuts(side.piece(piece, enough), self._reach)))
 
@@ -101,7 +122,7 @@ class EndsOfText:
 
     @cached_property
     def _splits_at_spaces(self) -> bool:
-        """Whether no word of the pre-tokenizer spans a space that follows a visible character."""
+        """True if no word of the pre-tokenizer spans a space that follows a visible character."""
         splitter: Any = self._tokenizer.pre_tokenizer
         if splitter is None:
             return False
@@ -111,8 +132,10 @@ class EndsOfText:
 
     @cached_property
     def _reach(self) -> int:
-        """How many characters before a cut a border of the whole lies at the latest: those of the longest token, or
-        for WordPiece of the longest word that is not unknown."""
+        """Number of neighboring cuts, in characters, among which one falls on a border between tokens.
+
+        That is the length of the longest token, or in WordPiece of the longest word that is not unknown.
+        """
         longest = max(map(len, self._tokenizer.get_vocab()))
         return max(longest, self._longest_word) + 1
 
@@ -121,29 +144,31 @@ class EndsOfText:
         model: Any = self._tokenizer.model
         return int(model.max_input_chars_per_word) if isinstance(model, models.WordPiece) else 0
 
-    def _shortened(self, text: str) -> str:
-        """The text with endless words and gaps cut down, where that changes no id."""
-        return text if self._endless is None else self._endless.sub(lambda run: run[run.lastindex or 0], text)
+    def _shorten(self, text: str) -> str:
+        """Shorten endless words and gaps where that changes no id."""
+        if self._endless_runs is None:
+            return text
+        return self._endless_runs.sub(lambda run: run[run.lastindex or 0], text)
 
     @cached_property
-    def _endless(self) -> re.Pattern[str] | None:
+    def _endless_runs(self) -> re.Pattern[str] | None:
+        """Pattern of the runs that can be shortened; its group is what stays. None if there are none."""
         runs = [rf"( {{{_GAP}}}) +"] if self._drops_spaces else []
-        if self._has_limit:
+        if self._has_longest_word:
             kept = self._longest_word + 1
             runs.append(rf"([0-9A-Za-z]{{{kept}}})[0-9A-Za-z]+")
         return re.compile("|".join(runs)) if runs else None
 
     @property
     def _drops_spaces(self) -> bool:
-        """Whether many spaces are tokenized as one, and none at the ends."""
+        """True if many spaces are tokenized as one, and spaces at the ends not at all."""
         many = " " * (_GAP + 9)
         one, *others = self._ids(["a b", f"{many}a{many}b{many}", "  a  b  ", "a   b "])
         return all(other == one for other in others)
 
     @property
-    def _has_limit(self) -> bool:
-        """Whether letters and digits beyond some number are one unknown token, however many, and nothing is looked for
-        within them."""
+    def _has_longest_word(self) -> bool:
+        """True if a word of too many letters and digits is one unknown token, whatever is in it (BERT)."""
         tokenizer = self._tokenizer
         of_bert = (
             isinstance(tokenizer.model, models.WordPiece)
@@ -155,36 +180,39 @@ class EndsOfText:
 
 
 class _Head:
-    """What is particular to the start of a text."""
+    """How to cut a text at its start."""
 
     @staticmethod
     def piece(text: str, size: int) -> str:
         return text[:size]
 
     @staticmethod
-    def at_space(piece: str) -> str | None:
+    def up_to_space(piece: str) -> str | None:
+        """Return the piece up to its last space in its second half, or None if there is no space."""
         half = len(piece) // 2
         places = [found.start() for found in _BOUNDARY.finditer(piece, half)]
         return piece[: places[-1]] if places else None
 
     @staticmethod
     def cuts(piece: str, number: int) -> list[str]:
+        """Return the piece without its last 0, 1, 2, ... characters."""
         return [piece[: len(piece) - cut] for cut in range(number)]
 
     @staticmethod
     def common(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-        return rows[0][: _agreeing(rows)]
+        """Return the ids with which all rows begin."""
+        return rows[0][: _count_common(rows)]
 
 
 class _Tail:
-    """What is particular to the end of a text."""
+    """How to cut a text at its end: `_Head` in a mirror."""
 
     @staticmethod
     def piece(text: str, size: int) -> str:
         return text[len(text) - size :]
 
     @staticmethod
-    def at_space(piece: str) -> str | None:
+    def up_to_space(piece: str) -> str | None:
         found = _BOUNDARY.search(piece, 1, len(piece) // 2)
         return piece[found.start() :] if found else None
 
@@ -194,9 +222,9 @@ class _Tail:
 
     @staticmethod
     def common(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-        return rows[0][len(rows[0]) - _agreeing([row[::-1] for row in rows]) :]
+        return rows[0][len(rows[0]) - _count_common([row[::-1] for row in rows]) :]
 
 
-def _agreeing(rows: Iterable[Sequence[int]]) -> int:
-    """How many values all rows begin with alike."""
+def _count_common(rows: Iterable[Sequence[int]]) -> int:
+    """Return how many ids all rows have in common at their start."""
     return sum(1 for _ in takewhile(lambda values: len(set(values)) == 1, zip(*rows, strict=False)))
