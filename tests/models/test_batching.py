@@ -1,3 +1,5 @@
+"""Plans have every row once, keep the token budget, and depend on nothing but their arguments."""
+
 import itertools
 import time
 
@@ -27,31 +29,31 @@ def plan(lengths, batch_size=16, seed=0, epoch=0, token_budget=2048, merge_last_
 
 
 def skewed(rows: int) -> np.ndarray:
-    """Lengths as comments have them: many short, a few at the limit."""
+    """Return lengths as comments have them: many short ones, a few at the limit."""
     return np.random.default_rng(0).lognormal(4, 1, rows).clip(3, 512).astype(np.int64)
 
 
-def fits(lengths: np.ndarray, cut: np.ndarray, token_budget: int) -> bool:
-    return len(cut) == 1 or len(cut) * lengths[cut].max() <= token_budget
+def fits(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> bool:
+    return len(rows) == 1 or len(rows) * lengths[rows].max() <= token_budget
 
 
-def padding(lengths: np.ndarray, cuts: list[np.ndarray]) -> float:
-    return sum(len(cut) * lengths[cut].max() for cut in cuts) / lengths.sum()
+def padding(lengths: np.ndarray, micro_batches: list[np.ndarray]) -> float:
+    return sum(len(rows) * lengths[rows].max() for rows in micro_batches) / lengths.sum()
 
 
 @given(LENGTHS, SIZES, SEEDS, EPOCHS, BUDGETS, st.booleans())
 @settings(deadline=None)
-def test_every_row_stands_in_one_cut_of_one_step(lengths, size, seed, epoch, budget, merge):
+def test_every_row_is_in_one_micro_batch_of_one_step(lengths, size, seed, epoch, budget, merge):
     steps = plan(lengths, size, seed, epoch, budget, merge)
     rows = np.concatenate([np.empty(0, np.int64), *(step.rows for step in steps)])
     assert sorted(rows.tolist()) == list(range(len(lengths)))
     assert rows.dtype == np.int64
-    assert all(len(cut) for step in steps for cut in step.cuts)
+    assert all(len(rows) for step in steps for rows in step.micro_batches)
 
 
 @given(st.integers(0, 200), SIZES, st.booleans())
 @settings(deadline=None)
-def test_steps_have_the_batch_size_but_the_last(rows, size, merge):
+def test_every_step_but_the_last_has_the_batch_size(rows, size, merge):
     sizes = [len(step.rows) for step in plan(np.ones(rows, int), size, merge_last_single=merge)]
     expected = [size] * (rows // size) + [rows % size] * bool(rows % size)
     if merge and rows % size == 1 and rows > size:
@@ -61,16 +63,16 @@ def test_steps_have_the_batch_size_but_the_last(rows, size, merge):
 
 @given(LENGTHS, SIZES, SEEDS, BUDGETS)
 @settings(deadline=None)
-def test_cuts_keep_the_budget_longest_first(lengths, size, seed, budget):
+def test_micro_batches_keep_the_budget_longest_first(lengths, size, seed, budget):
     for step in plan(lengths, size, seed, token_budget=budget):
-        assert all(fits(lengths, cut, budget) for cut in step.cuts)
-        longest = [lengths[cut].max() for cut in step.cuts]
+        assert all(fits(lengths, rows, budget) for rows in step.micro_batches)
+        longest = [lengths[rows].max() for rows in step.micro_batches]
         assert longest == sorted(longest, reverse=True)
 
 
 @given(LENGTHS, SIZES, SEEDS, EPOCHS, st.booleans())
 @settings(deadline=None)
-def test_the_budget_decides_cuts_only(lengths, size, seed, epoch, merge):
+def test_budget_does_not_change_the_rows_of_a_step(lengths, size, seed, epoch, merge):
     def rows(budget: int) -> list[list[int]]:
         return [sorted(step.rows.tolist()) for step in plan(lengths, size, seed, epoch, budget, merge)]
 
@@ -79,36 +81,36 @@ def test_the_budget_decides_cuts_only(lengths, size, seed, epoch, merge):
 
 @given(LENGTHS, SIZES, SEEDS, EPOCHS)
 @settings(deadline=None)
-def test_a_plan_is_a_function_of_its_arguments(lengths, size, seed, epoch):
+def test_plan_depends_on_its_arguments_alone(lengths, size, seed, epoch):
     first = plan(lengths, size, seed, epoch)
     np.random.seed(1)
     for other in range(3):  # epochs planned in between change nothing
         plan(lengths, size, seed, other)
     again = plan(lengths, size, seed, epoch)
-    assert [[cut.tolist() for cut in step.cuts] for step in first] == [
-        [cut.tolist() for cut in step.cuts] for step in again
+    assert [[rows.tolist() for rows in step.micro_batches] for step in first] == [
+        [rows.tolist() for rows in step.micro_batches] for step in again
     ]
 
 
-def test_the_streams_never_change():
-    # Stored numbers: resuming a run of an older version depends on it.
+def test_plan_equals_that_of_older_versions():
+    # stored numbers: a run that an older version began is resumed by this plan
     steps = plan(np.arange(1, 13), batch_size=4, seed=7, epoch=3)
     assert [step.rows.tolist() for step in steps] == [[0, 6, 7, 11], [1, 2, 4, 8], [3, 5, 9, 10]]
 
 
-def test_epochs_and_seeds_differ_and_do_not_run_into_each_other():
+def test_every_seed_and_epoch_has_its_own_order():
     keys = [(seed, epoch) for seed in (0, 1, 5, 2**32, 2**32 + 5) for epoch in range(4)]
     orders = {tuple(np.concatenate([step.rows for step in plan(np.ones(64), 16, *key)])) for key in keys}
     assert len(orders) == len(keys)
 
 
-def test_small_sets_are_not_batched_alike_each_epoch():
+def test_small_set_has_other_batches_each_epoch():
     lengths = np.arange(1, 161)  # as one sorted pool, all epochs would have the same ten batches
     epochs = [{frozenset(step.rows.tolist()) for step in plan(lengths, 16, epoch=epoch)} for epoch in range(5)]
     assert all(not one & other for one, other in itertools.combinations(epochs, 2))
 
 
-def test_a_short_last_step_holds_random_rows():
+def test_short_last_step_has_random_rows():
     lengths = np.arange(1, 100)
     last = [plan(lengths, 16, epoch=epoch)[-1].rows for epoch in range(200)]
     means = [lengths[rows].mean() for rows in last]
@@ -116,7 +118,7 @@ def test_a_short_last_step_holds_random_rows():
     assert np.mean(means) == pytest.approx(50, abs=4)  # the longest three would be 98
 
 
-def test_equal_lengths_are_a_plain_shuffle():
+def test_plan_over_equal_lengths_is_a_plain_shuffle():
     # Which epoch's step a row falls in says nothing about its neighbor's.
     rows = np.array([np.concatenate([s.rows for s in plan(np.full(64, 512), 8, epoch=e)]) for e in range(400)])
     place = np.argsort(rows, axis=1) // 8
@@ -126,7 +128,7 @@ def test_equal_lengths_are_a_plain_shuffle():
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(1, 200))
 @settings(deadline=None, max_examples=60)
-def test_cuts_are_the_cheapest_of_all(values, budget):
+def test_split_into_micro_batches_is_the_cheapest_of_all(values, budget):
     lengths = np.sort(np.array(values))
     step = plan(lengths, batch_size=len(lengths), token_budget=budget)[0]
 
@@ -145,27 +147,27 @@ def test_cuts_are_the_cheapest_of_all(values, budget):
             ]
         )
 
-    got = cost([len(cut) * int(lengths[cut].max()) for cut in step.cuts])
+    got = cost([len(rows) * int(lengths[rows].max()) for rows in step.micro_batches])
     assert got == pytest.approx(min(map(cost, ways(len(lengths)))))
 
 
-def test_equal_texts_are_cut_evenly():
+def test_texts_of_equal_length_are_split_evenly():
     step = plan(np.full(16, 140), batch_size=16, token_budget=2048)[0]
-    assert [len(cut) for cut in step.cuts] == [8, 8]
+    assert [len(rows) for rows in step.micro_batches] == [8, 8]
 
 
 @pytest.mark.parametrize("batch_size", [16, 32])
-def test_padding_is_little(batch_size):
+def test_plan_leaves_little_padding(batch_size):
     lengths = skewed(8000)
     shuffled = np.random.default_rng(1).permutation(8000)
     plain = [shuffled[start : start + batch_size] for start in range(0, 8000, batch_size)]
-    cuts = [cut for step in plan(lengths, batch_size) for cut in step.cuts]
+    micro_batches = [rows for step in plan(lengths, batch_size) for rows in step.micro_batches]
     assert padding(lengths, plain) > 3
-    assert padding(lengths, cuts) < 1.06
+    assert padding(lengths, micro_batches) < 1.06
     assert 8000 / batch_size > POOL_BATCHES  # more than one pool
 
 
-def test_planning_is_quick():
+def test_planning_160_000_rows_takes_less_than_a_second():
     lengths = skewed(160_000)
     started = time.process_time()
     plan(lengths)
@@ -175,7 +177,7 @@ def test_planning_is_quick():
 
 @given(LENGTHS, BUDGETS)
 @settings(deadline=None)
-def test_inference_takes_every_row_once_longest_first_within_the_budget(lengths, budget):
+def test_inference_plan_has_every_row_once_longest_first_within_the_budget(lengths, budget):
     batches = inference_plan(lengths, token_budget=budget)
     rows = np.concatenate([np.empty(0, np.int64), *batches])
     assert sorted(rows.tolist()) == list(range(len(lengths)))
@@ -185,7 +187,7 @@ def test_inference_takes_every_row_once_longest_first_within_the_budget(lengths,
 
 @given(LENGTHS, BUDGETS, st.data())
 @settings(deadline=None)
-def test_inference_batches_hang_on_the_lengths_alone(lengths, budget, data):
+def test_inference_plan_depends_on_the_lengths_alone(lengths, budget, data):
     shuffle = np.array(data.draw(st.permutations(range(len(lengths)))), dtype=np.int64)
     sizes = [lengths[batch].tolist() for batch in inference_plan(lengths, token_budget=budget)]
     assert sizes == [
@@ -193,7 +195,7 @@ def test_inference_batches_hang_on_the_lengths_alone(lengths, budget, data):
     ]
 
 
-def test_inference_keeps_the_order_of_equal_lengths():
+def test_inference_plan_keeps_the_order_of_equal_lengths():
     batches = inference_plan(np.array([3, 5, 3, 5, 3]), token_budget=10)
     assert [batch.tolist() for batch in batches] == [[1, 3], [0, 2, 4]]
 
@@ -201,7 +203,7 @@ def test_inference_keeps_the_order_of_equal_lengths():
 # Rows drawn by weight
 
 
-def drawn(weights, seed=0, epoch=0):
+def draw_rows(weights, seed=0, epoch=0):
     lengths = np.full(len(weights), 7)
     steps = training_plan(
         lengths, batch_size=8, seed=seed, epoch=epoch, token_budget=64, merge_last_single=False, weights=weights
@@ -209,31 +211,31 @@ def drawn(weights, seed=0, epoch=0):
     return np.concatenate([step.rows for step in steps])
 
 
-def test_rows_are_drawn_as_often_as_they_weigh():
+def test_rows_are_drawn_in_proportion_to_their_weights():
     weights = np.tile([1.0, 3.0], 5000)
-    rows = drawn(weights)
+    rows = draw_rows(weights)
     assert len(rows) == 10_000
     assert abs((rows % 2).mean() - 0.75) < 0.015  # three standard deviations
 
 
-def test_a_row_of_no_weight_is_never_drawn():
+def test_row_of_weight_zero_is_never_drawn():
     weights = np.r_[np.zeros(50), np.ones(50)]
-    assert drawn(weights).min() >= 50
+    assert draw_rows(weights).min() >= 50
 
 
-def test_draws_are_a_function_of_seed_and_epoch():
+def test_drawn_rows_depend_on_seed_and_epoch_alone():
     weights = np.arange(1.0, 101.0)
-    assert np.array_equal(drawn(weights, 1, 2), drawn(weights, 1, 2))
-    assert not np.array_equal(drawn(weights, 1, 2), drawn(weights, 1, 3))
-    assert not np.array_equal(drawn(weights, 1, 2), drawn(weights, 2, 2))
+    assert np.array_equal(draw_rows(weights, 1, 2), draw_rows(weights, 1, 2))
+    assert not np.array_equal(draw_rows(weights, 1, 2), draw_rows(weights, 1, 3))
+    assert not np.array_equal(draw_rows(weights, 1, 2), draw_rows(weights, 2, 2))
 
 
-def test_balanced_weights_show_every_class_alike():
+def test_balanced_weights_are_equal_for_every_class():
     labels = np.repeat([0, 1, 2], [900, 90, 10])
     weights = balanced_row_weights(labels)
     np.testing.assert_allclose(np.bincount(labels, weights=weights), [1, 1, 1])
 
 
-def test_balanced_weights_of_many_labels_go_by_the_rarest():
+def test_balanced_weights_of_a_label_matrix_follow_the_rarest_label():
     labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], dtype=np.uint8)
     np.testing.assert_allclose(balanced_row_weights(labels), [1 / 3, 1 / 3, 1, 1])
