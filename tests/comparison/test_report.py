@@ -245,7 +245,7 @@ def test_a_page_that_could_not_be_written_leaves_the_old_one(tmp_path: Path) -> 
     [
         (None, "there is no leaderboard"),
         ("{", "cannot be read"),
-        ("[]", "another version"),
+        ("[]", "another format version"),
         ('{"format": 2}', "Expected format 1; got format 2"),
         ('{"format": 1}', "the leaderboard is incomplete"),
         (json.dumps({k: v for k, v in board().items() if k != "pairs"}), "Expected pairs"),

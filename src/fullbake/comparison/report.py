@@ -1,7 +1,7 @@
-"""The page of a comparison: `leaderboard.json` in, one `report.html` out that needs nothing else.
+"""Write the report of a comparison: one `report.html` from `leaderboard.json`.
 
-The page carries no script and forbids any by its content security policy; it loads nothing. Whatever is printed into it
-is escaped, and hidden characters become marks, by the environment itself: no place in the template can forget it.
+The page has no script, forbids scripts by its content security policy, and loads nothing. The template environment
+escapes every printed text and marks hidden characters, so that no place in the template can forget it.
 """
 
 from collections import defaultdict
@@ -39,24 +39,31 @@ KEYS = (
     "disagreements",
     "stamps",
 )
-"""What a leaderboard has to tell for the page."""
+"""The keys of a leaderboard that the page needs."""
 
 SHOWN_DISAGREEMENTS = 60
-"""More rows than this make the page long and are left to `leaderboard.json`."""
+"""The most rows with different predictions that the page shows; `leaderboard.json` has all."""
 
 LARGEST_MATRIX = 20
-"""With more classes a confusion matrix cannot be read; the most frequent confusions can."""
+"""The most classes of a confusion matrix; with more, the page lists the most frequent mistakes."""
 
 LONG_TEXT = 500
-"""Characters of a text that stand on the page before it has to be unfolded."""
+"""The most characters of a text that are shown before the reader has to unfold it."""
 
 Leaderboard = dict[str, Any]
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `report.html` beside the `leaderboard.json` of a comparison's folder, in place of an older one.
+    """Write `report.html` beside `leaderboard.json`, replacing an older one.
 
-    Raises DataError where there is no leaderboard, it cannot be read, or it is of another format.
+    Args:
+        folder: Folder of a comparison.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        DataError: There is no leaderboard, it cannot be read, or it has another format.
     """
     board = _read_board(Path(folder) / LEADERBOARD)
     target = Path(folder) / REPORT
@@ -66,7 +73,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render_report(board: Leaderboard) -> str:
-    """The page of a leaderboard."""
+    """Return the page of a leaderboard as HTML."""
     return _environment().get_template("report.html").render(_view(board))
 
 
@@ -75,18 +82,18 @@ def _read_board(path: Path) -> Leaderboard:
         board = storage.read_json(path)
     except FileNotFoundError as error:
         raise DataError(
-            "there is no leaderboard", where=str(path), remedy="Name the folder that `fullbake compare` wrote to."
+            "there is no leaderboard", where=str(path), remedy="Pass the folder that `fullbake compare` wrote."
         ) from error
     except (OSError, ValueError) as error:
         raise DataError("the leaderboard cannot be read", where=str(path), got=str(error)) from error
     found = board.get("format") if isinstance(board, dict) else None
     if found != FORMAT:
         raise DataError(
-            "the leaderboard is of another version",
+            "the leaderboard has another format version",
             where=str(path),
             expected=f"format {FORMAT}",
             got=f"format {found!r}",
-            remedy="Use the version of fullbake that wrote it, or run the comparison again.",
+            remedy="Install the version of fullbake that wrote it, or run the comparison again.",
         )
     missing = [key for key in KEYS if key not in board]
     if missing:
@@ -126,14 +133,14 @@ def _environment() -> Environment:
 
 
 def _finalize(value: Any) -> Any:
-    """What every printed value passes through: text that is not markup already gets its hidden characters marked."""
+    """Mark the hidden characters of a printed value, unless it is markup already. None becomes a dash."""
     if value is None:
         return console.UNKNOWN
     return value if isinstance(value, Markup) else svg.mark_hidden(str(value))
 
 
 def _view(board: Leaderboard) -> dict[str, Any]:
-    """All that the template asks for."""
+    """Return the variables of the template."""
     metric = str(board["metric"])
     title = metric_phrase(metric)
     done = _ranked(board)
@@ -175,13 +182,13 @@ def _view(board: Leaderboard) -> dict[str, Any]:
 
 
 def _ranked(board: Leaderboard) -> list[RecipeEntry]:
-    """Finished recipes, the best mean first; one without a mean last."""
+    """Return the finished recipes, best mean first, those without a mean last."""
     done = [recipe for recipe in board["recipes"] if recipe["status"] == "done"]
     return sorted(done, key=lambda recipe: -_figure(recipe, board["metric"]).get("mean", -1e9))
 
 
 def _figure(recipe: RecipeEntry, metric: str) -> dict[str, Any]:
-    """The metric's figure, without the keys that have no value."""
+    """Return a recipe's test score, without the keys that are None."""
     figure = (recipe.get("test") or {}).get(metric) or {}
     return {key: value for key, value in figure.items() if value is not None}
 
@@ -190,7 +197,7 @@ def _figure(recipe: RecipeEntry, metric: str) -> dict[str, Any]:
 
 
 def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, styles: Mapping[str, MarkerStyle]) -> dict[str, Any]:
-    """The leaderboard's rows, and the axis that their intervals share (None where no figure is known)."""
+    """Return the rows of the leaderboard, and the axis of their intervals (empty if no score is known)."""
     figures = {recipe["name"]: _figure(recipe, board["metric"]) for recipe in done}
     known = any("mean" in figure for figure in figures.values())
     axis = report_figures.scores_axis("", done, board["metric"], 4) if known else None
@@ -215,7 +222,7 @@ def _interval(name: str, figure: Mapping[str, Any], style: MarkerStyle, axis: Ax
 
 
 def _standing(name: str, board: Leaderboard) -> str:
-    """How a recipe stands to the one with the best mean."""
+    """Return how a recipe compares with the one that has the best mean."""
     best = board["verdict"]["best"]
     if name == best:
         return "best mean"
@@ -226,7 +233,7 @@ def _standing(name: str, board: Leaderboard) -> str:
 
 
 def _pairs(board: Leaderboard) -> dict[str, Any]:
-    """Differences on one shared axis: first to the best recipe, then to the recommended one, then the others."""
+    """Return the differences on one axis: those to the best recipe, to the recommended one, then the others."""
     heads = [board["verdict"]["best"], board["verdict"]["recommended"]]
     pairs = sorted((_oriented(pair, heads) for pair in board["pairs"]), key=lambda pair: _precedence(pair, heads))
     axis = _difference_axis(pairs, {recipe["name"] for recipe in board["recipes"] if recipe["way"] == "baseline"})
@@ -239,7 +246,7 @@ def _pairs(board: Leaderboard) -> dict[str, Any]:
 
 
 def _oriented(pair: Mapping[str, Any], heads: Sequence[str | None]) -> dict[str, Any]:
-    """The pair, turned so that the best or else the recommended recipe comes first."""
+    """Return the pair with the best, or else the recommended recipe first; the signs change with the order."""
     order = [*heads, pair["a"], pair["b"]]
     if order.index(pair["a"]) <= order.index(pair["b"]):
         return dict(pair)
@@ -264,7 +271,7 @@ def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) ->
 
 
 def _winner(pair: Mapping[str, Any]) -> str | None:
-    """The better one's name, where there is a detectable difference."""
+    """Return the name of the better recipe if the difference is detectable, else None."""
     if not pair["detectable"]:
         return None
     return str(pair["a"] if pair["difference"] > 0 else pair["b"])
@@ -279,16 +286,16 @@ def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
 
 
 def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Each cell's count, and how deep it is shaded in percent, by its share of the true class.
+    """Return the count and the shade in percent of each cell; the shade is the share of the true class.
 
-    Between 50 and 80 no shade is given: neither dark nor light digits could be read on it.
+    Shades between 50 and 80 are left out, because neither dark nor light digits are readable on them.
     """
     shares = [[(count, count / max(1, sum(row))) for count in row] for row in counts]
     return [[(count, round(100 * share if share < 0.5 else 60 + 40 * share)) for count, share in row] for row in shares]
 
 
 def _confusions(recipe: RecipeEntry, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
-    """(true, predicted, rows), the most frequent mistakes first."""
+    """Return the most frequent mistakes as (true class, predicted class, rows)."""
     cells = [
         (names[true], names[predicted], count)
         for true, row in enumerate(recipe.get("confusion") or ())
@@ -299,7 +306,7 @@ def _confusions(recipe: RecipeEntry, names: Sequence[str], most: int = 10) -> li
 
 
 def _disagreement(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its answers: (label, whether it is right, who gave it), the right one first."""
+    """Return a row with its predictions as (label, is correct, recipes), the correct label first."""
     answers: dict[str, list[str]] = defaultdict(list)
     for name, label in entry["predictions"].items():
         answers[_label(label)].append(name)
@@ -314,17 +321,17 @@ def _disagreement(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _label(value: Any) -> str:
-    """One label, or many of a row."""
+    """Return one label, or several joined by commas."""
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _text(value: Any) -> str:
-    """A text, or a pair of texts."""
+    """Return a text, or both texts of a pair."""
     return "\n|\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _source(value: Any) -> str:
-    """One file, or one for each part."""
+    """Return the name of the file, or the names of the files of all parts."""
     if isinstance(value, Mapping):
         return ", ".join(str(file) for file in value.values() if file)
     return str(value)

@@ -1,7 +1,7 @@
-"""Parts of a leaderboard as figures for the page: small charts, a key, and the same numbers as a table.
+"""Decide what the figures of the report show: small charts, a legend, and the same numbers as a table.
 
-Every function takes the leaderboard, or its finished recipes, and gives None where there is nothing to draw. Charts are
-small and many, one a recipe or a class: they stand side by side on a desk and one below the other on a phone.
+Each function takes the finished recipes of a leaderboard, and returns None if there is nothing to draw. Charts are
+small, one for each recipe or class, so that a wide screen shows them side by side and a phone one below the other.
 """
 
 import math
@@ -18,7 +18,7 @@ from fullbake.core.console import format_duration, format_interval, format_rate,
 RecipeEntry = dict[str, Any]
 
 WIDEST_RECALL = 12
-"""More classes than this are too many to draw; those on which the recipes differ most are."""
+"""With more classes than this, only those on which the recipes differ most are drawn."""
 
 CHART_COLORS: Final = tuple(f"s{place}" for place in range(8))
 
@@ -35,69 +35,75 @@ _DURATIONS: Final = (
 
 _MEASURES: Final = ("recall", "precision", "specificity")
 _CURVES: Final = (
-    ("Found at each threshold", "thresholds", "recall"),
-    ("Right among the found", "recall", "precision"),
-    ("Cleared among the others", "recall", "specificity"),
+    ("Recall at each threshold", "thresholds", "recall"),
+    ("Precision against recall", "recall", "precision"),
+    ("Specificity against recall", "recall", "specificity"),
 )
-"""Heading, and what is drawn across and up."""
+"""Heading, and the keys of the x and y values, of each chart."""
 
 
 @dataclass(frozen=True)
 class MarkerStyle:
-    """How a recipe is drawn everywhere on the page."""
+    """The color and the marker of a recipe, the same in all figures."""
 
     color: str
     marker: str
 
     @property
     def sign(self) -> Markup:
-        """Its marker alone, for keys and tables."""
+        """The marker alone, for legends and tables."""
         return svg.swatch(self.color, self.marker)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Charts under one heading. narrow: other drawings of them, for screens where the first would not fit."""
+    """Charts under one heading."""
 
     heading: str
     drawings: Sequence[Markup]
     narrow: Sequence[Markup] = ()
+    """The same charts for narrow screens, where they need another drawing."""
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure. key: (sign, what it means). header and rows: all its numbers as a table called `table`."""
+    """A figure of the report, with its numbers as a table."""
 
     panels: Sequence[Panel]
     table: str
+    """Title of the table."""
+
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     key: Sequence[tuple[Markup, str]] = ()
+    """The legend: (symbol, meaning)."""
+
     notes: Sequence[str] = field(default=())
+    """Sentences after the caption."""
 
 
 def marker_styles(recipes: Sequence[RecipeEntry]) -> dict[str, MarkerStyle]:
-    """A color and a marker for every recipe by name; baselines share a gray."""
-    result: dict[str, MarkerStyle] = {}
+    """Return the color and the marker of every recipe, by name. All baselines are gray."""
+    styles: dict[str, MarkerStyle] = {}
     colored = 0
     for place, recipe in enumerate(recipes):
         marker = svg.MARKERS[place % len(svg.MARKERS)]
         baseline = recipe["way"] == "baseline"
-        result[recipe["name"]] = MarkerStyle("base" if baseline else CHART_COLORS[colored % len(CHART_COLORS)], marker)
+        styles[recipe["name"]] = MarkerStyle("base" if baseline else CHART_COLORS[colored % len(CHART_COLORS)], marker)
         colored += not baseline
-    return result
+    return styles
 
 
 def quality_against_cost(
-    recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle], metric: str, title: str
+    recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], metric: str, title: str
 ) -> ReportFigure | None:
-    """A point a recipe: training seconds across, the metric on test up. A baseline far below is an arrow."""
+    """Draw one point a recipe: test score against training time. A baseline far below is an arrow."""
     shown = [recipe for recipe in recipes if None not in (_mean(recipe, metric), _cost(recipe, "train_seconds"))]
     if not shown:
         return None
     x = svg.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
     y = scores_axis(f"{title} on test", shown, metric)
-    series = [_cost_point(recipe, look[recipe["name"]], metric, y) for recipe in shown]
+    series = [_cost_point(recipe, styles[recipe["name"]], metric, y) for recipe in shown]
     labels = [
         (
             *one.points[0],
@@ -116,7 +122,7 @@ def quality_against_cost(
     rows = [
         [
             recipe["name"],
-            _told(recipe, metric),
+            _format_mean(recipe, metric),
             format_duration(recipe["cost"]["train_seconds"]),
             format_size(_cost(recipe, "peak_memory_bytes")),
         ]
@@ -127,7 +133,7 @@ def quality_against_cost(
 
 
 def scores_axis(label: str, recipes: Sequence[RecipeEntry], metric: str, count: int = 5) -> Axis:
-    """An axis for the test scores of recipes, which may leave baselines behind."""
+    """Return an axis for the test scores of recipes. Baselines far below may be outside of it."""
     ends: dict[bool, list[float]] = {True: [], False: []}
     for recipe in recipes:
         if _mean(recipe, metric) is not None:
@@ -135,8 +141,8 @@ def scores_axis(label: str, recipes: Sequence[RecipeEntry], metric: str, count: 
     return svg.near_axis(label, ends[False], ends[True], count)
 
 
-def recall_by_class(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle]) -> ReportFigure | None:
-    """A chart a class: the share of its rows that each recipe found."""
+def recall_by_class(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle]) -> ReportFigure | None:
+    """Draw one chart a class: the recall of each recipe."""
     shown = [recipe for recipe in recipes if recipe.get("recall")]
     if not shown:
         return None
@@ -146,44 +152,44 @@ def recall_by_class(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle]
         []
         if len(drawn) == len(classes)
         else [
-            f"Drawn are the {len(drawn)} of {len(classes)} classes on which the recipes differ most; the table has all."
+            f"Charts: the {len(drawn)} of {len(classes)} classes on which the recipes differ most. Table: all classes."
         ]
     )
-    panels = [_recall_panel(found, look) for found in drawn if any(entry["mean"] is not None for _, entry in found)]
+    panels = [_recall_panel(found, styles) for found in drawn if any(entry["mean"] is not None for _, entry in found)]
     rows = [
-        [found[0][1]["label"], str(found[0][1]["support"]), *(_told_entry(entry) for _, entry in found)]
+        [found[0][1]["label"], str(found[0][1]["support"]), *(_format_entry(entry) for _, entry in found)]
         for found in classes
     ]
     header = ["class", "test rows", *(recipe["name"] for recipe in shown)]
     return ReportFigure(panels, "Recall per class with 95% intervals", header, rows, notes=notes)
 
 
-def threshold_curves(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle]) -> ReportFigure | None:
-    """Recall at every threshold, and what it costs, for the class in question."""
+def threshold_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle]) -> ReportFigure | None:
+    """Draw recall at each threshold, and precision and specificity at each recall, for the positive class."""
     shown = [recipe for recipe in recipes if recipe.get("threshold_curve")]
     if not shown:
         return None
     curves = {recipe["name"]: recipe["threshold_curve"] for recipe in shown}
     measures = [name for name in _MEASURES if all(name in curve for curve in curves.values())]
-    panels = [_curve_panel(heading, curves, look, (across, up)) for heading, across, up in _CURVES if up in measures]
+    panels = [_curve_panel(heading, curves, styles, (across, up)) for heading, across, up in _CURVES if up in measures]
     rows = [
         [name, *map(format_score, values)]
         for name, curve in curves.items()
         for values in zip(*(curve[measure] for measure in ("thresholds", *measures)), strict=True)
     ]
-    key = [(svg.swatch(look[name].color, look[name].marker, line="solid"), name) for name in curves]
+    key = [(svg.swatch(styles[name].color, styles[name].marker, line="solid"), name) for name in curves]
     label = shown[0]["threshold_curve"]["label"]
     return ReportFigure(panels, f"Thresholds of {label}", ["recipe", "threshold", *measures], rows, key)
 
 
-def rate_curves(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle], title: str) -> ReportFigure | None:
-    """A chart a recipe that had rates to choose from: each seed's validation score, their mean, the choice."""
+def rate_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], title: str) -> ReportFigure | None:
+    """Draw one chart a recipe with several learning rates: validation scores, their mean, and the choice."""
     shown = [recipe for recipe in recipes if len(recipe.get("rates") or ()) > 1]
     if not shown:
         return None
     every = [value for recipe in shown for entry in recipe["rates"] for value in _known(entry["validation"])]
     y = svg.linear_axis(f"{title} on validation", every)
-    panels = [_rate_panel(recipe, look[recipe["name"]], y) for recipe in shown]
+    panels = [_rate_panel(recipe, styles[recipe["name"]], y) for recipe in shown]
     rows = [
         [
             recipe["name"],
@@ -205,13 +211,13 @@ def rate_curves(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle], ti
 
 
 def histories(
-    recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle], metric: str, title: str
+    recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], metric: str, title: str
 ) -> ReportFigure | None:
-    """Two charts a recipe: its losses, and the metric on validation, a line a seed."""
+    """Draw two charts a recipe, one line a seed: the losses, and the metric on validation."""
     shown = [recipe for recipe in recipes if any(recipe.get("histories") or ())]
     if not shown:
         return None
-    panels = [_history_panel(recipe, look[recipe["name"]], metric, title) for recipe in shown]
+    panels = [_history_panel(recipe, styles[recipe["name"]], metric, title) for recipe in shown]
     rows = [
         [
             recipe["name"],
@@ -233,12 +239,12 @@ def histories(
     return ReportFigure(panels, "Learning histories at the chosen rate", header, rows, key)
 
 
-def calibrations(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle]) -> ReportFigure | None:
-    """A chart a recipe: of the rows scored near p, the share that came true; the area of a point is its rows."""
+def calibrations(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle]) -> ReportFigure | None:
+    """Draw one reliability diagram a recipe; the area of a point shows its number of rows."""
     shown = [recipe for recipe in recipes if (recipe.get("calibration") or {}).get("bins")]
     if not shown:
         return None
-    panels = [_calibration_panel(recipe, look[recipe["name"]]) for recipe in shown]
+    panels = [_calibration_panel(recipe, styles[recipe["name"]]) for recipe in shown]
     rows = [
         [recipe["name"], format_score(entry["confidence"]), format_score(entry["accuracy"]), f"{entry['count']:,}"]
         for recipe in shown
@@ -251,43 +257,43 @@ def calibrations(recipes: Sequence[RecipeEntry], look: dict[str, MarkerStyle]) -
 # Panels
 
 
-def _cost_point(recipe: RecipeEntry, look: MarkerStyle, metric: str, y: Axis) -> Series:
+def _cost_point(recipe: RecipeEntry, style: MarkerStyle, metric: str, y: Axis) -> Series:
     mean, at = recipe["test"][metric]["mean"], _seconds(recipe)
-    note = f"{recipe['name']}: {_told(recipe, metric)}, {format_duration(recipe['cost']['train_seconds'])}"
+    note = f"{recipe['name']}: {_format_mean(recipe, metric)}, {format_duration(recipe['cost']['train_seconds'])}"
     if mean < y.low:
-        return Series([(at, y.low + 0.05 * (y.high - y.low))], look.color, "down", radii=[6.5], notes=[note])
+        return Series([(at, y.low + 0.05 * (y.high - y.low))], style.color, "down", radii=[6.5], notes=[note])
     low, high = _bounds(recipe, metric)
-    return Series([(at, mean)], look.color, look.marker, bars=[(max(low, y.low), high)], radii=[6.5], notes=[note])
+    return Series([(at, mean)], style.color, style.marker, bars=[(max(low, y.low), high)], radii=[6.5], notes=[note])
 
 
-def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], look: dict[str, MarkerStyle]) -> Panel:
+def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], styles: dict[str, MarkerStyle]) -> Panel:
     rows = [
-        Interval(name, entry["mean"], entry["low"], entry["high"], look[name].color, look[name].marker)
+        Interval(name, entry["mean"], entry["low"], entry["high"], styles[name].color, styles[name].marker)
         for name, entry in found
         if entry["mean"] is not None
     ]
     label, support = found[0][1]["label"], found[0][1]["support"]
-    words = "; ".join(f"{name} {_told_entry(entry)}" for name, entry in found)
+    words = "; ".join(f"{name} {_format_entry(entry)}" for name, entry in found)
     drawing = svg.interval_chart(rows, svg.share_axis("recall"), title=f"Recall of {label}", description=words)
     return Panel(f"{label} ({support:,} test rows)", [drawing])
 
 
-def _curve_panel(heading: str, curves: dict[str, Any], look: dict[str, MarkerStyle], names: tuple[str, str]) -> Panel:
+def _curve_panel(heading: str, curves: dict[str, Any], styles: dict[str, MarkerStyle], names: tuple[str, str]) -> Panel:
     x, y = (svg.share_axis(name.removesuffix("s")) for name in names)
     points = {name: _pairs(curve[names[0]], curve[names[1]]) for name, curve in curves.items()}
-    series = [Series(found, look[name].color) for name, found in points.items()]
-    series += [_marked(found, look[name]) for name, found in points.items()]
+    series = [Series(found, styles[name].color) for name, found in points.items()]
+    series += [_marked(found, styles[name]) for name, found in points.items()]
     words = f"{y.label} against {x.label} of {', '.join(curves)}; the table below has the numbers"
     return Panel(heading, [svg.line_chart(x, y, series, title=heading, description=words, size=(350, 290))])
 
 
-def _marked(points: list[tuple[float, float]], look: MarkerStyle) -> Series:
-    """Every eighth point or so with its marker: lines must be told apart without color."""
+def _marked(points: list[tuple[float, float]], style: MarkerStyle) -> Series:
+    """Return about every sixth point with the marker, so that lines differ without color."""
     every = max(1, len(points) // 6)
-    return Series(points[every // 2 :: every], look.color, look.marker, line=False)
+    return Series(points[every // 2 :: every], style.color, style.marker, line=False)
 
 
-def _rate_panel(recipe: RecipeEntry, look: MarkerStyle, y: Axis) -> Panel:
+def _rate_panel(recipe: RecipeEntry, style: MarkerStyle, y: Axis) -> Panel:
     entries = sorted(recipe["rates"], key=lambda entry: float(entry["rate"]))
     rates = [entry["rate"] for entry in entries]
     x = svg.log_axis("learning rate", rates, [(rate, format_rate(rate)) for rate in rates])
@@ -295,22 +301,22 @@ def _rate_panel(recipe: RecipeEntry, look: MarkerStyle, y: Axis) -> Panel:
     means = [(entry["rate"], entry["mean"]) for entry in entries if entry["mean"] is not None]
     chosen = [point for point in means if point[0] == recipe["rate"]]
     series = [
-        Series(seeds, look.color, "circle", line=False, faint=True, radii=[3.0] * len(seeds)),
-        Series(means, look.color, "circle", notes=[f"{rate:g}: {mean:.3f}" for rate, mean in means]),
-        Series(chosen, look.color, "star", radii=[8.0] * len(chosen)),
+        Series(seeds, style.color, "circle", line=False, faint=True, radii=[3.0] * len(seeds)),
+        Series(means, style.color, "circle", notes=[f"{rate:g}: {mean:.3f}" for rate, mean in means]),
+        Series(chosen, style.color, "star", radii=[8.0] * len(chosen)),
     ]
     words = "; ".join(f"{rate:g}: mean {mean:.3f}" for rate, mean in means)
     title = f"Learning rates of {recipe['name']}"
     return Panel(recipe["name"], [svg.line_chart(x, y, series, title=title, description=words)])
 
 
-def _history_panel(recipe: RecipeEntry, look: MarkerStyle, metric: str, title: str) -> Panel:
+def _history_panel(recipe: RecipeEntry, style: MarkerStyle, metric: str, title: str) -> Panel:
     runs = [run for run in recipe["histories"] if run]
     losses = [
-        series for run in runs for series in (_run(run, "train_loss", look, True), _run(run, "validation_loss", look))
+        series for run in runs for series in (_run(run, "train_loss", style, True), _run(run, "validation_loss", style))
     ]
     drawings = []
-    for name, series in (("loss", losses), (title, [_run(run, metric, look) for run in runs])):
+    for name, series in (("loss", losses), (title, [_run(run, metric, style) for run in runs])):
         values = [value for one in series for _, value in one.points]
         if values:
             words = f"from {min(values):.3f} to {max(values):.3f} over {len(runs)} seeds"
@@ -319,9 +325,9 @@ def _history_panel(recipe: RecipeEntry, look: MarkerStyle, metric: str, title: s
     return Panel(recipe["name"], drawings)
 
 
-def _run(run: Sequence[dict[str, Any]], key: str, look: MarkerStyle, dashed: bool = False) -> Series:
+def _run(run: Sequence[dict[str, Any]], key: str, style: MarkerStyle, dashed: bool = False) -> Series:
     points = [(_step(entry), entry[key]) for entry in run if entry.get(key) is not None]
-    return Series(points, look.color, look.marker, dashed=dashed, faint=dashed, radii=[3.0] * len(points))
+    return Series(points, style.color, style.marker, dashed=dashed, faint=dashed, radii=[3.0] * len(points))
 
 
 def _step_axis(series: Sequence[Series]) -> Axis:
@@ -332,14 +338,14 @@ def _step_axis(series: Sequence[Series]) -> Axis:
     return svg.log_axis("C, inverse strength", steps, [(10.0**power, f"{10.0**power:g}") for power in powers])
 
 
-def _calibration_panel(recipe: RecipeEntry, look: MarkerStyle) -> Panel:
+def _calibration_panel(recipe: RecipeEntry, style: MarkerStyle) -> Panel:
     bins = [entry for entry in recipe["calibration"]["bins"] if entry["count"]]
     most = max((entry["count"] for entry in bins), default=1)
     points = [(entry["confidence"], entry["accuracy"]) for entry in bins]
     radii = [2.0 + 7.0 * math.sqrt(entry["count"] / most) for entry in bins]
     notes = [f"{entry['confidence']:.2f}: {entry['accuracy']:.2f} of {entry['count']:,} rows" for entry in bins]
-    line = Series(points, look.color, faint=True)
-    dots = Series(points, look.color, "circle", line=False, radii=radii, notes=notes)
+    line = Series(points, style.color, faint=True)
+    dots = Series(points, style.color, "circle", line=False, radii=radii, notes=notes)
     both = (svg.share_axis("mean score"), svg.share_axis("share that came true"))
     heading = f"{recipe['name']}: error {format_score(recipe['calibration']['ece'])}"
     title = f"Calibration of {recipe['name']}"
@@ -362,22 +368,22 @@ def _cost(recipe: RecipeEntry, key: str) -> float | None:
 
 
 def _seconds(recipe: RecipeEntry) -> float:
-    """What a logarithmic axis can carry: nobody waits for less than a tenth."""
+    """Return the training time, at least 0.1 s, because a logarithmic axis has no zero."""
     return max(float(recipe["cost"]["train_seconds"]), 0.1)
 
 
 def _bounds(recipe: RecipeEntry, metric: str) -> tuple[float, float]:
-    """The interval around the mean; the mean itself where there is none."""
+    """Return the interval around the mean, or the mean twice if there is none."""
     figure = recipe["test"][metric]
     low, high = (figure["mean"] if figure.get(key) is None else figure[key] for key in ("low", "high"))
     return low, high
 
 
-def _told(recipe: RecipeEntry, metric: str) -> str:
-    return _told_entry(recipe["test"][metric])
+def _format_mean(recipe: RecipeEntry, metric: str) -> str:
+    return _format_entry(recipe["test"][metric])
 
 
-def _told_entry(entry: dict[str, Any]) -> str:
+def _format_entry(entry: dict[str, Any]) -> str:
     bounds = format_interval(entry["low"], entry["high"])
     return f"{format_score(entry['mean'])} ({bounds})" if bounds else format_score(entry["mean"])
 

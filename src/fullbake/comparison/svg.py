@@ -1,18 +1,12 @@
-"""Texts of strangers on a page: whatever could act on it or hide in it is shown instead.
+"""Draw charts as inline SVG, and make texts from outside harmless on a page.
 
-Escaping keeps markup from acting. What escaping lets through are characters that reorder their neighbours (bidi
-controls), that nobody sees (zero width, control characters) or that no file can hold (lone surrogates): those become
-marks that name them. The two joiners U+200C and U+200D stay, since Persian, Indic scripts and emoji are written with
-them; tab and newline stay too.
+The page runs no script. Colors are classes (`s0` to `s7`, `base`, `quiet`) that its style sheet paints for light and
+dark mode; markers differ too, so that no chart depends on color. A narrow page gets a narrow chart, not a shrunken one.
+Trade-off against matplotlib's SVG: a tenth of the bytes, real text, and the page's theme, but only the few kinds below.
 
-Axes of charts: values in, the stretch they need and the round numbers to be written along it out.
-
-Points and intervals in, inline SVG out, for a page that runs no script.
-
-Colors are classes (`s0` .. `s7`, `base`, `quiet`) that the page's style sheet paints for light and for dark; markers
-differ too, so that nothing hangs on color. A chart is drawn at the size it will be read at: a page that is narrow takes
-a narrow chart, not a shrunken one. Trade-off against matplotlib's SVG: a tenth of the bytes, real text, and a chart
-that follows the page's theme; in exchange there are only the few kinds below.
+Escaping keeps markup from acting. It lets through characters that reorder their neighbors (bidi controls), that nobody
+sees (zero width, control characters), or that no file can hold (lone surrogates); these are replaced by visible marks.
+The joiners U+200C and U+200D stay, because Persian, Indic scripts and emoji need them; tab and newline stay too.
 """
 
 import math
@@ -31,12 +25,12 @@ _HIDDEN = re.compile(
 
 
 def mark_hidden(text: str) -> str:
-    """The text with a mark such as ⟦U+202E⟧ for each hidden character: for attributes, titles and SVG."""
+    """Replace each hidden character by a mark such as ⟦U+202E⟧. For attributes, titles and SVG."""
     return _HIDDEN.sub(lambda found: f"⟦{_code(found[0])}⟧", text)
 
 
 def escape_text(text: str) -> Markup:
-    """The text as HTML: escaped, and each hidden character a mark with its name."""
+    """Return a text as HTML: escaped, with a mark that names each hidden character."""
     pieces, start = [], 0
     for found in _HIDDEN.finditer(text):
         pieces += [escape(text[start : found.start()]), _mark(found[0])]
@@ -45,7 +39,7 @@ def escape_text(text: str) -> Markup:
 
 
 def isolate_text(text: str) -> Markup:
-    """`reveal` in <bdi>, so that a word of another direction cannot reorder what stands beside it."""
+    """Return `escape_text` in <bdi>, so that right-to-left text cannot reorder the text beside it."""
     return Markup("<bdi>{}</bdi>").format(escape_text(text))
 
 
@@ -60,28 +54,31 @@ def _code(character: str) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places. ticks: (value, what stands there)."""
+    """An axis of a chart: its range, and its ticks."""
 
     label: str
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
+    """(value, text) of each tick."""
+
     log: bool = False
+    """Whether the scale is logarithmic."""
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at `low` to 1 at `high`."""
+        """Return the position of a value on the axis: 0 at `low`, 1 at `high`."""
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return (value - low) / (high - low)
 
 
 def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
-    """Round ticks around the values, with a little room at both ends."""
+    """Return a linear axis with about `count` round ticks, and a little room at both ends."""
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     low, high = low - room, high + room
     step = _round_step((high - low) / count)
     first, last = math.ceil(low / step), math.floor(high / step)
-    if last - first > count:  # both ends are ticks: the next step up
+    if last - first > count:  # both ends are ticks, which makes one too many: take the next step size
         step = _round_step(1.3 * step)
         first, last = math.ceil(low / step), math.floor(high / step)
     digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
@@ -90,8 +87,15 @@ def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
 
 
 def near_axis(label: str, values: Sequence[float], others: Sequence[float], count: int = 5) -> Axis:
-    """A linear axis around the values, and around the others as far as they lie within one span of them: a baseline far
-    below shall not press everything else together. Without values it is an axis around the others.
+    """Return a linear axis around the values, and around those of the others that are near.
+
+    A baseline far below must not press all other values together.
+
+    Args:
+        label: Text of the axis.
+        values: Values that the axis must cover.
+        others: Values that it covers if they are within one range of `values`; all of them if `values` is empty.
+        count: Number of ticks, about.
     """
     values = values or others
     low, high = min(values), max(values)
@@ -100,7 +104,7 @@ def near_axis(label: str, values: Sequence[float], others: Sequence[float], coun
 
 
 def whole_axis(label: str, values: Sequence[float], count: int = 6) -> Axis:
-    """Whole numbers, as epochs are."""
+    """Return an axis with whole numbers as ticks, for epochs."""
     low, high = min(values), max(values)
     step = max(1, math.ceil((high - low) / count))
     ticks = tuple((float(value), f"{value}") for value in range(math.ceil(low), math.floor(high) + 1, step))
@@ -109,12 +113,12 @@ def whole_axis(label: str, values: Sequence[float], count: int = 6) -> Axis:
 
 
 def share_axis(label: str) -> Axis:
-    """From 0 to 1."""
+    """Return an axis from 0 to 1."""
     return Axis(label, 0.0, 1.0, tuple((place / 4, f"{place / 4:g}") for place in range(5)))
 
 
 def log_axis(label: str, values: Sequence[float], ticks: Sequence[tuple[float, str]]) -> Axis:
-    """Equal factors lie equally far apart; of the ticks those stay that lie within reach of the (positive) values."""
+    """Return a logarithmic axis around positive values, with those of the ticks that are in its range."""
     low, high = min(values), max(values)
     room = max((high / low) ** 0.08, 1.25)
     low, high = low / room, high * room
@@ -122,37 +126,44 @@ def log_axis(label: str, values: Sequence[float], ticks: Sequence[tuple[float, s
 
 
 def _round_step(raw: float) -> float:
+    """Return a round step size (1, 2, 2.5 or 5 times a power of ten) near `raw`."""
     power = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.8)
 
 
 MARKERS: Final = ("circle", "square", "diamond", "up", "down", "cross", "hexagon", "star")
-"""What a series may be marked with; "left" and "right" are kept for what lies beyond an axis."""
+"""Markers of series. "left" and "right" are for values beyond an axis."""
 
 _FONT = 12.0
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn in one color: points (x, y) in order, with what their tooltips say.
-
-    bars: (low, high) around each y. radii: of each marker, in units of the chart. marker: of MARKERS, or "" for none.
-    """
+    """Points drawn in one color."""
 
     points: Sequence[tuple[float, float]]
+    """(x, y) in order."""
+
     color: str = "s0"
     marker: str = ""
+    """One of MARKERS, or "" for none."""
+
     line: bool = True
     dashed: bool = False
     faint: bool = False
     bars: Sequence[tuple[float, float]] = ()
+    """(low, high) around each y."""
+
     radii: Sequence[float] = ()
+    """Radius of each marker, in units of the chart."""
+
     notes: Sequence[str] = ()
+    """Tooltip of each point."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """One row of an interval chart. low and high are None where no interval is known."""
+    """One row of an interval chart. `low` and `high` are None if no interval is known."""
 
     name: str
     value: float
@@ -173,10 +184,17 @@ def line_chart(
     labels: Sequence[tuple[float, float, str, str]] = (),
     diagonal: bool = False,
 ) -> Markup:
-    """A chart of lines and points on two axes.
+    """Draw lines and points on two axes.
 
-    labels: (x, y, color, name) to be written beside their points, where there is room. diagonal: a dotted line from
-    corner to corner.
+    Args:
+        x: Horizontal axis.
+        y: Vertical axis.
+        series: What is drawn.
+        title: Name of the chart, for screen readers.
+        description: Its content in words, for screen readers.
+        size: Width and height.
+        labels: (x, y, color, name) of points whose name is written beside them.
+        diagonal: Draw a dotted line from corner to corner.
     """
     frame = _Frame(x, y, *size)
     parts = [_grid(frame)]
@@ -188,7 +206,7 @@ def line_chart(
 
 
 def interval_chart(rows: Sequence[Interval], axis: Axis, *, title: str, description: str, width: int = 340) -> Markup:
-    """A row a name: its value as a marker, its interval as a bar."""
+    """Draw one row a name: its value as a marker, its interval as a bar."""
     names = [_shortened(row.name, 21) for row in rows]
     left = max(_width(name) for name in names) + 12
     top, pitch = 8.0, 22.0
@@ -203,7 +221,7 @@ def interval_chart(rows: Sequence[Interval], axis: Axis, *, title: str, descript
 
 
 def interval_cell(row: Interval, axis: Axis, *, zero: bool = False, size: tuple[int, int] = (240, 22)) -> Markup:
-    """One interval for a cell of a table, hidden from screen readers: the numbers stand in the table."""
+    """Draw one interval for a table cell. Hidden from screen readers, because the table has the numbers."""
     scale = _Row(axis, 6, size[0] - 6)
     lines = [_segment(scale.at(tick), 0, scale.at(tick), size[1], "grid") for tick, _ in axis.ticks]
     if zero:
@@ -212,14 +230,14 @@ def interval_cell(row: Interval, axis: Axis, *, zero: bool = False, size: tuple[
 
 
 def axis_cell(axis: Axis, *, size: tuple[int, int] = (240, 16)) -> Markup:
-    """The ticks of a column of `interval_cell`s, for its heading."""
+    """Draw the ticks for the heading of a column of `interval_cell`s."""
     scale = _Row(axis, 6, size[0] - 6)
     ticks = [_text(_within(scale.at(tick), size[0]), 12, name, "tick", "middle") for tick, name in axis.ticks]
     return _bare_svg(size, ticks)
 
 
 def swatch(color: str, marker: str, *, line: str = "") -> Markup:
-    """The sign of a series for a key. line: "" for none, "solid" or "dashed"."""
+    """Draw the symbol of a series for a legend. line: "" for none, "solid" or "dashed"."""
     stroke = [_segment(0, 7, 22, 7, f"line {color} {line}")] if line else []
     sign = [_marker(marker, 11, 7, 5, color)] if marker else []
     return _bare_svg((22, 14), [*stroke, *sign])
@@ -229,7 +247,7 @@ def swatch(color: str, marker: str, *, line: str = "") -> Markup:
 
 
 class _Frame:
-    """The rectangle that is plotted in, and the way from values to it."""
+    """The plot area, and the mapping from values to it."""
 
     def __init__(self, x: Axis, y: Axis, width: int, height: int) -> None:
         self.x, self.y = x, y
@@ -237,19 +255,22 @@ class _Frame:
         self.right, self.top, self.bottom = width - 14.0, 30.0, height - 38.0
 
     def across(self, value: float) -> float:
+        """Return the horizontal position of an x value."""
         return self.left + self.x.share(value) * (self.right - self.left)
 
     def up(self, value: float) -> float:
+        """Return the vertical position of a y value."""
         return self.bottom - self.y.share(value) * (self.bottom - self.top)
 
 
 class _Row:
-    """A horizontal axis alone."""
+    """A horizontal axis, and the mapping from values to it."""
 
     def __init__(self, axis: Axis, left: float, right: float) -> None:
         self.axis, self.left, self.right = axis, left, right
 
     def at(self, value: float) -> float:
+        """Return the position of a value; one beyond the axis is moved to its end."""
         return self.left + min(max(self.axis.share(value), 0.0), 1.0) * (self.right - self.left)
 
 
@@ -265,7 +286,7 @@ def _grid(frame: _Frame) -> Markup:
     for value, name in frame.x.ticks:
         place, half = frame.across(value), _width(name) / 2
         parts.append(_segment(place, frame.bottom, place, frame.bottom + 4, "grid"))
-        if place - half > end:  # else the one before it needs the room
+        if place - half > end:  # otherwise it would overlap the tick before it
             parts.append(_text(place, frame.bottom + 17, name, "tick", "middle"))
             end = place + half + 3
     parts.append(_segment(frame.left, frame.bottom, frame.right, frame.bottom, "axis"))
@@ -298,17 +319,17 @@ def _draw_series(frame: _Frame, series: Series) -> Markup:
 
 
 def _draw_interval(scale: _Row, row: Interval, middle: float) -> Markup:
-    """What lies beyond the axis is an arrow at its end."""
+    """Draw a value and its interval; a value beyond the axis is an arrow at its end."""
     parts, shape = [], row.marker
     if not scale.axis.low <= row.value <= scale.axis.high:
         shape = "left" if row.value < scale.axis.low else "right"
     elif row.low is not None and row.high is not None:
         parts.append(_segment(scale.at(row.low), middle, scale.at(row.high), middle, f"bar {row.color}"))
-    parts.append(_marker(shape, scale.at(row.value), middle, 5, row.color, _told(row)))
+    parts.append(_marker(shape, scale.at(row.value), middle, 5, row.color, _tooltip(row)))
     return Markup("").join(parts)
 
 
-def _told(row: Interval) -> str:
+def _tooltip(row: Interval) -> str:
     bounds = "" if row.low is None or row.high is None else f" ({row.low:.3f} to {row.high:.3f})"
     return f"{row.name}: {row.value:.3f}{bounds}"
 
@@ -323,7 +344,7 @@ def _marker(shape: str, x: float, y: float, radius: float, style: str, note: str
 
 
 _CORNERS: Final = {
-    # shape: corners, the first one's angle in degrees, reach
+    # shape: number of corners, angle of the first one in degrees, distance from the center
     "diamond": (4, 0, 1.25),
     "up": (3, -90, 1.35),
     "down": (3, 90, 1.35),
@@ -334,11 +355,11 @@ _CORNERS: Final = {
     "star": (10, -90, 1.4),
 }
 _CROSS: Final = ((0.4, 1.15), (0.4, 0.4), (1.15, 0.4))
-"""A quarter of it; the others are this one turned."""
+"""A quarter of the cross; the others are this one rotated."""
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
-    """Corners around (0, 0), of about the circle's area at radius 1."""
+    """Return the corners of a shape around (0, 0), with about the area of a circle of radius 1."""
     if shape == "cross":
         quarters = [(1, 0), (0, 1), (-1, 0), (0, -1)]
         return [(a * x + b * y, a * y - b * x) for a, b in quarters for x, y in _CROSS]
@@ -351,7 +372,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
 def _place_labels(
     frame: _Frame, labels: Sequence[tuple[float, float, str, str]], bars: Sequence["_Box"]
 ) -> list[Markup]:
-    """Names beside their points, each at the spot that covers the least of points, bars and earlier names."""
+    """Write names beside their points, each where it covers the least of points, bars and earlier names."""
     points = [(frame.across(x), frame.up(y)) for x, y, _, _ in labels]
     taken = [*bars, *((x - 8, y - 8, x + 8, y + 8) for x, y in points)]
     parts = []
@@ -374,13 +395,13 @@ _Box = tuple[float, float, float, float]
 
 
 def _spots(x: float, y: float, wide: float) -> list[tuple[float, float]]:
-    """Where a text this wide may begin, the best first: beside its point, below, above, and further off."""
+    """Return possible positions of a text of this width, best first: beside its point, below, above, farther."""
     sides = [(x + 12, y + 4), (x - 12 - wide, y + 4)]
     return sides + [(x - back, y + down) for down in (21, -13, 35, -27) for back in (wide / 2, wide - 10, 10)]
 
 
 def _covered(box: _Box, taken: Sequence[_Box], frame: _Frame) -> float:
-    """Area that is lost where a box is put: under others, or beyond the frame."""
+    """Return the area of a box that is on top of other boxes or outside the frame."""
     inside = _overlap(box, (frame.left - 20, 18, frame.right + 12, frame.bottom))
     area = (box[2] - box[0]) * (box[3] - box[1])
     return area - inside + sum(_overlap(box, other) for other in taken)
@@ -407,7 +428,7 @@ def _text(x: float, y: float, text: str, style: str, anchor: str = "start") -> M
 
 
 def _svg(size: tuple[int, int], title: str, description: str, parts: Sequence[Markup]) -> Markup:
-    """A picture with a name and a description. They stand in the SVG itself, so that no ids can collide."""
+    """Return an SVG with a name and a description, both inside the SVG, so that no ids can collide."""
     template = Markup(
         '<svg role="img" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px"><title>{}</title>'
         "<desc>{}</desc>{}</svg>"
@@ -431,11 +452,11 @@ def _bare_svg(size: tuple[int, int], parts: Sequence[Markup]) -> Markup:
 
 
 def _width(text: str) -> float:
-    """About the width of a text: wide scripts take a full square a character."""
+    """Estimate the width of a text. Characters of wide scripts (CJK) are as wide as high."""
     return sum(_FONT if ord(character) > 0x2E80 else 0.6 * _FONT for character in mark_hidden(text))
 
 
 def _shortened(name: str, limit: int) -> str:
-    """Both ends of a long name: names of recipes often differ at the end."""
+    """Shorten a long name in the middle, because names of recipes often differ at the end."""
     line = " ".join(name.split())
     return line if len(line) <= limit else f"{line[: limit - 9]}…{line[-8:]}"
