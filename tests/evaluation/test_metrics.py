@@ -12,6 +12,7 @@ from helpers.rows import dataset
 from rich.console import Console
 from sklearn.metrics import cohen_kappa_score
 
+from fullbake import Recipe, adapt, compare
 from fullbake.cli.tables import scores_table
 from fullbake.comparison.verdict import RecipePredictions, SharedTestRows, decide_from_predictions, describe_scores
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, problem_named
@@ -73,7 +74,7 @@ def test_validation_chooses_by_the_metrics_that_select_and_no_others(name: str, 
     labels, (logits, _) = rows(problem_type)
     probabilities = problem_named(problem_type).probabilities(logits)
     if not METRICS[name].selects:
-        with pytest.raises(RecipeError, match=f"{name} is not one that validation chooses by"):
+        with pytest.raises(RecipeError, match=f"validation cannot choose by {name}"):
             selection_score(name, labels, probabilities)
         return
     low, high = METRICS[name].range
@@ -259,3 +260,12 @@ print(sorted({"sklearn", "scipy", "torch"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_unknown_metric_is_refused_before_the_base_or_the_data_are_read(tmp_path: Path) -> None:
+    missing = {"base": "no-such-base", "metric": "f1_makro"}
+    with pytest.raises(RecipeError, match="Did you mean 'f1_macro'"):
+        adapt(Recipe.load("frozen-linear", **missing), tmp_path / "no-such.csv", out=tmp_path / "bundle")
+    with pytest.raises(RecipeError, match="Did you mean 'f1_macro'"):
+        compare(tmp_path / "no-such.csv", ("frozen-linear",), out=tmp_path / "comparison", **missing)
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
 
-from fullbake.evaluation.metrics import METRICS, score, selection_metrics, selection_score
+from fullbake.evaluation.metrics import METRICS, score, selection_metrics, selection_score, validation_scores
 
 
 def drawn(classes: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -211,3 +211,18 @@ def test_any_rows_give_finite_ordered_json(classes: int, rows: list[tuple[int, i
         low, high = METRICS[name].range
         assert entry["value"] is None or low <= entry["value"] <= high
     assert sum(map(sum, result["confusion_matrix"])) == len(rows)
+
+
+def test_validation_scores_equal_scikit_learn() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    labels = np.arange(50) % 3
+    probabilities = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True)
+    found = validation_scores(logits, labels, "f1_macro")
+    assert found["validation_loss"] == pytest.approx(reference.log_loss(labels, probabilities))
+    assert found["f1_macro"] == pytest.approx(reference.f1_score(labels, logits.argmax(axis=1), average="macro"))
+
+
+def test_validation_loss_is_finite_where_the_right_class_has_no_probability() -> None:
+    found = validation_scores(np.array([[0, 1e5], [0, -1e5]], dtype=np.float32), np.array([0, 0]), "accuracy")
+    assert np.isfinite(found["validation_loss"])
+    assert found["accuracy"] == 0.5

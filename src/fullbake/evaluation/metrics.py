@@ -339,8 +339,9 @@ def check_metric(name: str, problem_type: ProblemType | None = None) -> None:
         raise RecipeError(
             "there is no such metric", where="metric", got=repr(name), remedy=f"{did_you_mean(name, known)} {remedy}"
         )
-    fault = f"has no meaning for {problem_type}" if METRICS[name].selects else "is not one that validation chooses by"
-    raise RecipeError(f"{name} {fault}", where="metric", expected=f"one of {', '.join(known)}", remedy=remedy)
+    unfit, unused = f"{name} has no meaning for {problem_type}", f"validation cannot choose by {name}"
+    fault = unfit if METRICS[name].selects else unused
+    raise RecipeError(fault, where="metric", expected=f"one of {', '.join(known)}", remedy=remedy)
 
 
 def score(
