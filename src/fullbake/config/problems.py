@@ -1,12 +1,13 @@
 """The kinds of problem a recipe may describe, each as one object: single label and multi label.
 
-A `Problem` holds everything that depends on the kind: how logits become probabilities, the loss of a row, what splits
-balance, the plain decision, and more. Other modules call its methods, so they have no branch on the kind of problem,
-and a new kind is one class here plus one entry in the few tables that are keyed by its name (the torch loss in
-`training.losses`, the solvers in `training.frozen`, the checks in `data.dataset`, the scores in `evaluation.metrics`).
+A `Problem` holds what depends on the kind: how logits become probabilities, the loss of a row, what splits balance, the
+plain decision, and more. Other modules call its methods and never look at the shape of labels. A new kind is one class
+here, a line in `problem_of` or `problem_named`, and an entry in the tables that are keyed by its name: in
+`training.losses`, `models.network`, `data.dataset` and `evaluation.metrics`. Algorithms that need exclusive classes
+(thresholds, logistic regression, iterative stratification) ask for `exclusive`.
 
-The trade-off: the protocol is long, and it knows of things that only one module uses. In return mypy names whatever a
-new kind still lacks. Only numpy is imported, because `fullbake --help` loads this module.
+The trade-off: the protocol is long, and some methods have a single caller. In return mypy names what a new kind lacks.
+Only numpy is imported, because `fullbake --help` loads this module.
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
+from fullbake.config.problems import SINGLE_LABEL
 from fullbake.core.errors import BaseModelError
 from fullbake.models.families import family_of
 from fullbake.models.heads import POOLINGS
@@ -103,7 +104,7 @@ def config_with_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> 
     """Write label names, in the order of their ids, and the problem type into a config, and return it."""
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = SINGLE_LABEL
     return config
 
 
