@@ -95,6 +95,7 @@ class Dataset:
 
     def texts_fingerprint(self) -> str:
         """Return a sha256, in hex, of the texts in their order. It does not depend on Arrow's chunks."""
+        # The lengths as well: without them ["ab", "c"] and ["a", "bc"] would have one fingerprint.
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for column in (self.texts, self.text_pair):
             for batch in () if column is None else _slices(column):
@@ -152,6 +153,7 @@ def read_dataset(
     _check_columns(columns, str(source))
     table = open_source(source, columns, delimiter, encoding)
     reader = LabelReader(columns, None if label_names is None else tuple(label_names))
+    # All rows are read before a missing label is an error, so that the error can count such rows.
     texts = _read_columns(table, columns, reader)
     _check_rows(table, len(texts[0]), reader, drop_unlabelled)
     return _assemble(table, columns, texts, reader)
@@ -172,6 +174,7 @@ def open_source(source: str | Path, columns: Columns, delimiter: str | None = No
     path = Path(source)
     wanted = [*columns.of_texts, *columns.of_labels]
     lists = () if columns.label is None else (columns.label,)
+    # A mistyped file name such as "trian.csv" must not become a request to the hub.
     if path.exists() or data_suffix(path) in FORMATS:
         return open_table(
             path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
@@ -210,6 +213,7 @@ def _check_classes(dataset: Dataset, where: str) -> None:
             got=f"{names[0]!r} in all {len(dataset):,} rows",
             remedy="Check that this is the label column. A classifier also needs rows that do not have the label.",
         )
+    # Columns of texts, ids or measured values have nearly as many different values as rows.
     if 2 * len(names) > len(dataset):
         raise DataError(
             "there are too many classes for so few rows",
@@ -349,7 +353,7 @@ def _load_hub(source: str, name: str, split: str) -> Any:
 
     try:
         return datasets.load_dataset(name, split=split)  # type: ignore[attr-defined]
-    except ValueError as error:
+    except ValueError as error:  # the library's error for an unknown split or configuration
         raise DataError(
             "the hub data set cannot be opened by this name",
             where=source,

@@ -54,7 +54,7 @@ _SET_MASK: Final = np.uint64(2**48 - 1)
 
 def normalize(text: str) -> str:
     """Return the form in which texts are compared: NFKC, case folded, NFKC again, whitespace collapsed."""
-    if text.isascii():
+    if text.isascii():  # NFKC changes nothing there, and this is many times faster
         return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split())
@@ -214,6 +214,7 @@ def _shingles(texts: list[str]) -> tuple[Hashes, Ids]:
     """
     lengths = np.array([len(text) for text in texts])
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    # A polynomial hash of the SHINGLE_LENGTH code points that start at each position.
     last = len(codes) - SHINGLE_LENGTH + 1
     hashes = codes[:last].copy()
     for offset in range(1, SHINGLE_LENGTH):
@@ -251,6 +252,7 @@ def _signatures(hashes: Hashes, starts: Ids) -> npt.NDArray[np.uint32]:
     short = (hashes >> np.uint64(32)).astype(np.uint32)
     signatures = np.empty((len(_FACTORS), len(starts)), dtype=np.uint32)
     scratch = np.empty_like(short)
+    # A hash function is a multiplication by an odd number, modulo 2**32.
     for row, factor in enumerate(_FACTORS):
         np.multiply(short, factor, out=scratch)
         np.minimum.reduceat(scratch, starts, out=signatures[row])

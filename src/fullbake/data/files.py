@@ -149,6 +149,7 @@ def _open_folder(folder: Path, options: ReadOptions) -> Table:
             expected=f"files that end with {_endings()}",
             remedy="Files whose names start with . or _ are left out; rename them if they are the data.",
         )
+    # This reads all headers, so that a file that does not fit is an error before the first row is read.
     shards = [_open_file(path, options) for path in files]
     first, first_format = shards[0]
     for shard, shard_format in shards[1:]:
@@ -168,6 +169,7 @@ def _open_folder(folder: Path, options: ReadOptions) -> Table:
                 remedy="Write all files with the same columns, in the same order.",
             )
 
+    # The first file answers for all in everything but the rows: they have its format and its columns.
     def read(size: int, keep: bool) -> Iterator[Chunk]:
         for shard, _ in shards:
             yield from shard.read(size, keep)
@@ -178,6 +180,7 @@ def _open_folder(folder: Path, options: ReadOptions) -> Table:
 def _format_of_file(path: Path) -> Format:
     """Return the format that a file's name says; raise DataError unless the file can be opened as that."""
     chosen = FORMATS.get(data_suffix(path))
+    # A missing file is reported before an unknown ending, because it is the likelier mistake.
     if not path.exists():
         raise DataError("there is no such file", where=str(path), remedy=_similar_names(path))
     if path.is_dir():

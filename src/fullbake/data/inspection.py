@@ -261,6 +261,7 @@ class _Survey:
             row_numbers: (rows,) their numbers in the file; None continues from the last row.
         """
         rows = list(range(self.rows + 1, self.rows + 1 + len(texts))) if row_numbers is None else list(row_numbers)
+        # Seeded by the position in the file, so that the same file always gives the same sample.
         keys = np.random.Generator(np.random.PCG64([self.rows, 1])).random(len(texts)).tolist()
         self.rows += len(texts)
         self.unlabeled += sum(names is None for names in labels)
@@ -315,7 +316,7 @@ def _conclude(
     data: DataConfig,
     findings: list[Finding],
 ) -> Facts:
-    survey.sample.sort(key=lambda one: one[1])
+    survey.sample.sort(key=lambda one: one[1])  # by row: findings name the first rows as examples
     texts = [text for _, _, text, _ in survey.sample]
     tokens = None
     if count_tokens is not None:
@@ -347,6 +348,7 @@ def _lengths(counts: Counter[int], limit: int | None) -> Lengths:
     numbers = np.array([counts[value] for value in sorted(counts)] or [1])
     cumulative = np.cumsum(numbers)
     median, p90, p99 = (int(values[np.searchsorted(cumulative, share * cumulative[-1])]) for share in (0.5, 0.9, 0.99))
+    # About 24 bins, each wider than the one before by the same factor: lengths vary over orders of magnitude.
     bin_ends = np.unique(np.geomspace(4, max(8, int(values[-1])), 24).astype(int))
     bins = np.searchsorted(bin_ends, values)
     histogram = tuple((int(end), int(numbers[bins == number].sum())) for number, end in enumerate(bin_ends))
@@ -393,6 +395,7 @@ def _check_validation_share(survey: _Survey, data: DataConfig) -> Iterator[Findi
             f"{data.validation:g} ({_list(small)})"
         )
         uses_folds = survey.rows <= MAX_ROWS_FOR_FOLDS and data.folds is None
+        # the same rule as in `splits.divide`
         consequence = (
             f"a run uses {DEFAULT_FOLDS} folds instead"
             if uses_folds
@@ -439,7 +442,7 @@ def _check_sample(survey: _Survey) -> Iterator[Finding]:
     within = "" if len(texts) == survey.rows else f" among {len(texts):,} sampled rows"
     yield from _check_near_texts(texts, rows, within)
     names = sorted(survey.label_counts)
-    if len(names) > 1 and not survey.unlabeled:
+    if len(names) > 1 and not survey.unlabeled:  # a row without a label cannot be encoded
         labels = survey.problem.encode([of_row for _, _, _, of_row in survey.sample], names)
         yield from (_name_finding(clue, rows, within) for clue in find_named_labels(texts, labels, names))
         yield from (_word_finding(clue, rows, within) for clue in find_label_clues(texts, labels, names))

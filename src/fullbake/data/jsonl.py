@@ -107,7 +107,7 @@ def json_text(value: object, name: str, where: str, *, nullable: bool = False) -
     Raises:
         DataError: the value is null, NaN, a list or an object.
     """
-    if isinstance(value, str):
+    if isinstance(value, str):  # numbers too: `_decoder` keeps them as strings
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -198,6 +198,7 @@ def _members(name: str, values: Any) -> list[str]:
 
     key = json.dumps(name, ensure_ascii=False)
     literals = format_values(values)
+    # Numbers are JSON already, strings need quotes.
     if np.asarray(values).dtype.kind not in "fiu":
         literals = [json.dumps(value, ensure_ascii=False) for value in literals]
     return [f"{key}: {literal}" for literal in literals]
@@ -221,7 +222,7 @@ def _parse_row(line: str, where: str) -> JsonRow:
     values: dict[str, object] = dict(pairs)
     if len(values) != len(pairs):
         check_unique((name for name, _ in pairs), where)
-    if "\\u" in line:
+    if "\\u" in line:  # only an escape can spell half of a surrogate pair
         _check_surrogates(values, where)
     return JsonRow(line.strip(), values)
 

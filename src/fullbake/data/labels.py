@@ -100,6 +100,7 @@ class LabelReader:
         rows = np.flatnonzero(counts >= 0)
         if self.form == "single":
             return names, ids, rows
+        # `ids` holds the labels of all rows one after another: repeat each row's position by its number of labels.
         matrix = np.zeros((len(rows), len(names)), dtype=np.uint8)
         matrix[np.repeat(np.arange(len(rows)), counts[rows]), ids] = 1
         return names, matrix, rows
@@ -137,6 +138,7 @@ class LabelReader:
             return _read_indicators({name: values[name] for name in self.columns.of_labels}, where)
         column = self.columns.of_labels[0]
         fields = values[column]
+        # The first chunk decides; a list among single labels, or the reverse, is an error from then on.
         if self.form is None:
             self.form = "lists" if any(isinstance(value, list) for value in fields) else "single"
         if self.form == "separated":
@@ -175,7 +177,7 @@ def _read_single(value: Any, column: str, where: str) -> Sequence[str] | None:
 
 def _read_list(value: Any, column: str, where: str) -> Sequence[str] | None:
     if not isinstance(value, list):
-        if not value:
+        if not value:  # a null in place of a list is read as ""
             return None
         raise _mixed_forms_error(column, where, "a list of labels, as in other rows", repr(value[:60]))
     return _check_labels(value, column, where)
@@ -208,6 +210,7 @@ def _read_indicators(columns: Mapping[str, Sequence[Any]], where: PlaceOf) -> li
     rows: list[Sequence[str] | None] = []
     for index, fields in enumerate(zip(*columns.values(), strict=True)):
         bits = [_read_indicator(value, name, index, where) for name, value in zip(names, fields, strict=True)]
+        # One empty field makes the row unlabeled: nobody knows whether it has that label.
         rows.append(None if None in bits else [name for name, bit in zip(names, bits, strict=True) if bit])
     return rows
 

@@ -226,6 +226,7 @@ def format_values(values: Any) -> list[str]:
         return [str(value) for value in values]
     if not np.isfinite(array).all():
         raise Fault("a score is not a finite number", expected="finite scores", got="NaN or infinity")
+    # numpy writes a float32 as "0.1"; as a Python float it would be "0.10000000149011612".
     return [str(value) for value in array.astype(str).tolist()]
 
 
@@ -280,6 +281,7 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as plain:
             yield plain
         return
+    # Damage shows while the caller reads, so the caller's block is inside the try.
     try:
         with gzip.open(path) if kind == ".gz" else _open_zstd(path) as decompressed:
             yield cast(BinaryIO, decompressed)

@@ -133,6 +133,7 @@ def find_label_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequ
     frequency = Counter(word for text in texts for word in split_words(text))
     limit = _MAX_SHARE * len(texts)
     candidates = {word for word, count in frequency.items() if MIN_WORD_ROWS <= count <= limit}
+    # Words are split twice, because the rows of all words, rare ones too, would take too much memory.
     rows_of: dict[str, list[int]] = {}
     for row, text in enumerate(texts):
         for word in split_words(text) & candidates:
@@ -165,6 +166,7 @@ def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Seq
     found = []
     for label, name in enumerate(label_names):
         wanted = " ".join(name.casefold().replace("_", " ").split())
+        # Numbers, "yes" and two-letter names are in many texts for other reasons.
         if len(wanted) < 3 or wanted.replace(".", "").isdigit() or wanted in ("true", "false", "yes"):
             continue
         pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
