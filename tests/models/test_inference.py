@@ -1,21 +1,17 @@
+"""Results come in the order of the texts, within the budget, and equal those of plain transformers."""
+
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.rows import column, make_rows
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.special import softmax
-from sklearn.metrics import f1_score, log_loss
 
-from fullbake.config.problems import SINGLE_LABEL, problem_named
 from fullbake.config.sections import HeadConfig, TokensConfig
-from fullbake.evaluation.metrics import validation_scores
-from fullbake.models import network
-from fullbake.models.inference import batch_inputs, encode, logits_over, run_batches
+from fullbake.models.inference import batch_inputs, encode, logits_over, pool_windows, run_batches
+from fullbake.models.network import build_network
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
@@ -24,7 +20,7 @@ TOKENS = TokensConfig(max_length=40, token_budget=100)
 
 
 def test_results_come_in_the_order_of_the_texts(bases: Bases) -> None:
-    """The forward pass hands back each text's own length and second token."""
+    """The forward pass returns each text's own length and second token."""
     tokenizer = load_tokenizer(bases("bert"))
     encoded = encode(TEXTS, tokenizer, TOKENS)
 
@@ -59,16 +55,16 @@ def test_batches_stay_within_the_budget(bases: Bases, padding: str) -> None:
         assert {length for _, length in shapes} == {40}
 
 
-def test_sequence_and_arrow_column_give_the_same_ids(bases: Bases) -> None:
+def test_list_and_arrow_column_give_the_same_ids(bases: Bases) -> None:
     tokenizer = load_tokenizer(bases("bert"))
     plain, arrow = encode(TEXTS, tokenizer, TOKENS), encode(column(TEXTS), tokenizer, TOKENS)
     assert np.array_equal(plain.input_ids, arrow.input_ids)
     assert np.array_equal(plain.offsets, arrow.offsets)
 
 
-def test_logits_are_those_of_a_plain_transformers_pass(bases: Bases) -> None:
+def test_logits_equal_those_of_plain_transformers(bases: Bases) -> None:
     base = bases("bert")
-    model = network.build_network(base, HeadConfig(kind="standard"), ("a", "b", "c"), seed=0)
+    model = build_network(base, HeadConfig(kind="standard"), ("a", "b", "c"), seed=0)
     tokenizer = load_tokenizer(base)
     got = logits_over(model, encode(TEXTS, tokenizer, TOKENS), tokens=TOKENS, pad_id=tokenizer.pad_token_id)
     plain = tokenizer(TEXTS, padding=True, truncation=True, max_length=40, return_tensors="pt")
@@ -77,7 +73,7 @@ def test_logits_are_those_of_a_plain_transformers_pass(bases: Bases) -> None:
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_inputs_hold_what_the_base_takes(bases: Bases) -> None:
+def test_batch_has_the_inputs_that_the_base_takes(bases: Bases) -> None:
     for family, names in {"bert": {"input_ids", "token_type_ids"}, "distilbert": {"input_ids"}}.items():
         tokenizer = load_tokenizer(bases(family))
         encoded = encode(["a good game"], tokenizer, TOKENS)
@@ -87,26 +83,10 @@ def test_inputs_hold_what_the_base_takes(bases: Bases) -> None:
         assert set(inputs) - {"attention_mask"} == names
 
 
-LOGITS = arrays(np.float32, (4, 3), elements=st.floats(-1e4, 1e4, width=32))
-
-
-@given(LOGITS)
-def test_probabilities_are_scipys(logits: np.ndarray) -> None:
-    chances = problem_named(SINGLE_LABEL).probabilities(logits)
-    assert chances.dtype == np.float64
-    np.testing.assert_allclose(chances, softmax(logits.astype(np.float64), axis=1), atol=1e-12)
-    np.testing.assert_allclose(chances.sum(axis=1), 1, atol=1e-12)
-
-
-def test_judge_is_scikit_learns() -> None:
-    logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    labels = np.arange(50) % 3
-    told = validation_scores(logits, labels, "f1_macro")
-    assert told["validation_loss"] == pytest.approx(log_loss(labels, problem_named(SINGLE_LABEL).probabilities(logits)))
-    assert told["f1_macro"] == pytest.approx(f1_score(labels, logits.argmax(axis=1), average="macro"))
-
-
-def test_judge_stays_finite_where_the_right_class_has_no_chance() -> None:
-    told = validation_scores(np.array([[0, 1e5], [0, -1e5]], dtype=np.float32), np.array([0, 0]), "accuracy")
-    assert np.isfinite(told["validation_loss"])
-    assert told["accuracy"] == 0.5
+@pytest.mark.parametrize("how", ["mean", "max"])
+def test_windows_are_pooled_text_by_text(how: Any) -> None:
+    values = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    pooled = pool_windows(values, np.array([0, 1, 1, 1, 2, 2]), how)
+    assert pooled.dtype == np.float32
+    texts = [values[:1], values[1:4], values[4:]]
+    np.testing.assert_allclose(pooled, [getattr(windows, how)(axis=0) for windows in texts], rtol=1e-6)

@@ -1,8 +1,7 @@
-"""Run a network over many texts without training: longest first, cut by a token budget, results in the input's order.
+"""Run a network over many texts without training: longest texts first, in batches within a token budget.
 
-Logits, validation scores and frozen features all come from here, so that a text gets the same numbers wherever it is
-scored. Always fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any
-machine.
+Logits, validation scores and frozen features all come from here, so a text gets the same numbers wherever it is scored.
+Everything is fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any machine.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,14 +26,24 @@ TextsOrPairs: TypeAlias = Sequence[str] | pa.ChunkedArray
 """Texts in order: a sequence of strings, or an Arrow column."""
 
 NetworkForward = Callable[[Mapping[str, Tensor]], Tensor]
-"""Model inputs (batch, tokens) -> (batch, width)."""
+"""Model inputs, each (batch, tokens) -> (batch, width)."""
 
 
 def encode(
     texts: TextsOrPairs, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, text_pair: TextsOrPairs | None = None
 ) -> Encoded:
-    """Token ids of all texts, or of pairs of them, with a bar. tokens: truncation, stride, and max_length as a
-    number."""
+    """Turn all texts into token ids, with a progress bar.
+
+    Args:
+        texts: One text per row.
+        tokenizer: As `tokenizer.load_tokenizer` gives it.
+        tokens: Truncation, stride and max_length, which must be a number.
+        text_pair: The second text of each row, if rows are pairs.
+
+    Raises:
+        RecipeError: max_length leaves no room for text, or the stride is too large.
+        DataError: A value is not a text.
+    """
     assert tokens.max_length is not None, "the effective recipe has max_length filled in"
     with bar("tokenizing", len(texts), "texts") as advance:
         return tokenize(
@@ -59,16 +68,26 @@ def run_batches(
     shared: bool = False,
     inputs_of: Callable[[np.ndarray], dict[str, Tensor]] | None = None,
 ) -> np.ndarray:
-    """`forward` over all texts. Returns float32 (texts, width), in the order of `encoded`.
+    """Run `forward` over all rows, in inference mode.
 
-    tokens: padding, token_budget, and max_length as a number. pad_id: the tokenizer's. title: what the bar says.
-    shared: processes take the batches in turn and each gets all results; every one of them must call. inputs_of: rows
-    -> what `forward` is given for them, None for `inputs_for`.
+    Args:
+        forward: What to compute of a batch.
+        encoded: The rows.
+        tokens: Padding, token_budget and max_length, which must be a number.
+        pad_id: The tokenizer's padding id.
+        device: Where the batches go.
+        title: What the progress bar says.
+        shared: True if several processes take the batches in turn. Every one of them must call this, and each gets all
+            results.
+        inputs_of: Builds what `forward` is given for some rows; None is `batch_inputs`.
+
+    Returns:
+        float32 (rows, width), in the order of `encoded`.
     """
     make = inputs_of or (lambda rows: batch_inputs(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
     plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
     ranks = runtime.world_size() if shared else 1
-    # the first batch is everyone's: it tells the width, also to a process that has no batch of its own
+    # every process computes the first batch: it tells the width, also to a process without a batch of its own
     mine = plan if ranks == 1 else [*plan[:1], *plan[1:][runtime.rank() :: ranks]]
     out: np.ndarray | None = None
     with torch.inference_mode(), bar(title, len(encoded), "texts") as advance:
@@ -76,6 +95,7 @@ def run_batches(
             values = forward(make(rows))
             if out is None:
                 out = np.zeros((len(encoded), values.shape[1]), dtype=np.float32)
+            # results are summed over the processes, so one process alone writes the first batch
             if number or ranks == 1 or runtime.rank() == 0:
                 out[rows] = values.float().cpu().numpy()
             advance(len(rows))
@@ -87,11 +107,22 @@ def run_batches(
 def batch_inputs(
     encoded: Encoded, rows: np.ndarray, *, tokens: TokensConfig, pad_id: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """One batch on its device: input_ids, attention_mask where there is padding, token_type_ids where the base has
-    them."""
+    """Build the model inputs of some rows, on a device.
+
+    Args:
+        encoded: The rows to choose from.
+        rows: Which rows, int64 (batch,).
+        tokens: Padding and max_length.
+        pad_id: The tokenizer's padding id.
+        device: Where the batch goes.
+
+    Returns:
+        What `encoding.collate` returns, each (batch, tokens).
+    """
     batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
     if device.type == "cuda" and runtime.gpu_layers_enabled():
-        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}  # so that a copy need not be waited for
+        # pinned memory is copied while the program goes on
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
@@ -104,8 +135,19 @@ def logits_over(
     title: str = "scoring",
     shared: bool = False,
 ) -> np.ndarray:
-    """Logits float32 (texts, classes) of a classification network in eval mode, on the device it stands on. Those of a
-    text's windows are pooled."""
+    """Compute the logits of a classifier for all texts. The logits of a text's windows are pooled.
+
+    Args:
+        network: A classifier in eval mode; it runs on the device where it is.
+        encoded: The texts.
+        tokens: Padding, token_budget, window_pooling and max_length, which must be a number.
+        pad_id: The tokenizer's padding id.
+        title: What the progress bar says.
+        shared: As in `run_batches`.
+
+    Returns:
+        float32 (texts, classes).
+    """
     device = next(network.parameters()).device
     with fast_layers(network, first_token=reads_first_token(network), packed=True):
         rows = run_batches(
@@ -123,10 +165,17 @@ def logits_over(
 
 
 def pool_windows(values: np.ndarray, documents: np.ndarray, how: WindowPooling) -> np.ndarray:
-    """What the windows of each text give together, float32 (texts, width).
+    """Pool the values of each text's windows, column by column.
 
-    values: float32 (windows, width). documents: (windows,), which text each is of, ascending and without gaps. how:
-    mean or max, column by column. Of logits, either one commutes with a temperature.
+    Of logits, mean and max both commute with a temperature.
+
+    Args:
+        values: float32 (windows, width).
+        documents: Which text each window is of, (windows,), ascending and without gaps.
+        how: `mean` or `max`.
+
+    Returns:
+        float32 (texts, width).
     """
     starts = np.searchsorted(documents, np.arange(documents[-1] + 1 if len(documents) else 0))
     if how == "max":
@@ -139,7 +188,12 @@ def pool_windows(values: np.ndarray, documents: np.ndarray, how: WindowPooling) 
 
 
 def padded_lengths(encoded: Encoded, tokens: TokensConfig) -> np.ndarray:
-    """Tokens that each text takes in a batch, int64 (texts,): its own, or max_length where all are padded to it."""
+    """Return the tokens that each row takes in a batch, int64 (rows,): its own, or max_length if all are padded to it.
+
+    Args:
+        encoded: The rows.
+        tokens: Padding and max_length.
+    """
     if tokens.padding == "max_length":
         return np.full(len(encoded), tokens.max_length)
     return encoded.lengths
