@@ -11,15 +11,13 @@ from typing import Any, Final
 import numpy as np
 
 from fullbake.config.problems import problem_of
+from fullbake.training.logistic import ABSENT_LOGIT, LogisticModel
 
 BASELINE_NAMES: Final = {"majority": "Majority class", "tfidf": "TF-IDF and logistic regression"}
 """Name -> title."""
 
 BASELINE_STRENGTHS: Final = (0.1, 1.0, 10.0, 100.0)
 """Inverse regularization strengths that validation chooses from: as many as a recipe has learning rates."""
-
-_ABSENT: Final = -12.0
-"""Logit of a class without training rows: a probability of about 6e-6."""
 
 ScoreFunction = Callable[[np.ndarray], float]
 """Logits of the validation rows (rows, classes) to the metric; higher is better."""
@@ -93,28 +91,15 @@ def _tfidf(
 
 def _regression(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
     """Return a function of sparse word weights to logits, float32 (rows, classes)."""
-    if not problem_of(labels).exclusive:
-        columns = [_single_label(inputs, labels[:, place], 2, strength) for place in range(classes)]
-        return lambda rows: np.stack([logit(rows)[:, 1] - logit(rows)[:, 0] for logit in columns], axis=1)
-    return _single_label(inputs, labels, classes, strength)
-
-
-def _single_label(inputs: Any, labels: np.ndarray, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
-    from sklearn.linear_model import LogisticRegression
-
-    present = np.unique(labels)
-    if len(present) == 1:  # scikit-learn refuses a single class
-        scores = np.full(classes, _ABSENT, dtype=np.float32)
-        scores[present] = 0
-        return lambda rows: np.tile(scores, (rows.shape[0], 1))
-    fitted = LogisticRegression(C=strength, max_iter=1000).fit(inputs, labels)
+    model = LogisticModel(labels).fit(inputs, strength)
+    problem = problem_of(labels)
+    constant = np.full(classes, ABSENT_LOGIT, dtype=np.float32)
+    if not problem.exclusive:
+        constant[problem.count_rows(labels, classes) == len(labels)] = -ABSENT_LOGIT  # labels that all rows have
 
     def logits(rows: Any) -> np.ndarray:
-        values = fitted.decision_function(rows)
-        # Of two classes scikit-learn gives one number: the difference of two logits.
-        values = np.stack([-values, values], axis=1) / 2 if values.ndim == 1 else values
-        all_classes = np.full((rows.shape[0], classes), _ABSENT, dtype=np.float32)
-        all_classes[:, present] = values
+        all_classes = np.tile(constant, (rows.shape[0], 1))
+        all_classes[:, model.outputs] = model.logits(rows)
         return all_classes
 
     return logits

@@ -21,7 +21,6 @@ TRAINING_SHARES: Final = (1.0, 0.3, 0.1, 0.03)
 """Shares of the configured length of further pretraining that a smaller design may run."""
 
 
-
 @dataclass(frozen=True)
 class Trial:
     """One training run of a comparison."""
@@ -109,6 +108,7 @@ def smaller_designs(plans: Sequence[RecipePlan], removable: Sequence[str]) -> It
         shares = TRAINING_SHARES if further else TRAINING_SHARES[:1]
         # A single seed is the last resort: no interval over seeds can be made of it.
         last = removed == len(removable)
+        # What the inner loops change is given up first.
         for seeds in range(full.seeds, 0 if last else fewest_seeds - 1, -1):
             for share in shares:
                 yield from (Design(names, rates, seeds, share) for rates in rate_counts)
@@ -278,7 +278,7 @@ def _read_candidate(
         recipe = Recipe.load(word, **plain)
     elif word.startswith(FURTHER_PREFIX) and shipped in recipe_names():
         recipe = Recipe.load(shipped, **plain, further_pretraining=stage or FURTHER_STAGE)
-    elif Path(word).exists():
+    elif Path(word).exists():  # last, so that a file in the working folder cannot replace a shipped recipe
         recipe, word = Recipe.load(name, **plain), Path(word).stem
     else:
         raise RecipeError(
@@ -293,12 +293,13 @@ def _rate_grid(
     recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None
 ) -> tuple[float, ...]:
     if recipe.training.optimizer == "lbfgs":
-        return ()
+        return ()  # L-BFGS has no learning rate
     own = recipe.training.learning_rate
     if recipe.way == "frozen":
         grid = head_rates or HEAD_RATES.get(recipe.head.kind, _OTHER_HEAD_RATES)
     else:
         grid = rates or RATES
+    # A single rate is the default of a recipe; several are a choice of its author.
     return own if len(own) > 1 else grid
 
 

@@ -51,7 +51,9 @@ class LiveTable:
     seconds_left: float | None = None
     """Expected seconds until the end, as estimated at `estimated_at`; None if unknown."""
     started: float = field(init=False)
+    """When the table was made, on `clock`."""
     estimated_at: float = field(init=False)
+    """When `seconds_left` was set, on `clock`."""
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -64,7 +66,7 @@ class LiveTable:
     def finish(self, name: str, line: str) -> None:
         """Count a finished trial of candidate `name`; without a terminal, print `line`."""
         self.rows[name].done += 1
-        if not self.console.is_terminal:
+        if not self.console.is_terminal:  # a table cannot be redrawn in a log file
             say(f"{line}{self._time_left()}", aloud=True)
 
     def _time_left(self) -> str:
@@ -80,6 +82,7 @@ class LiveTable:
         for name in ("trials", f"validation {self.metric}"):
             table.add_column(name, justify="right")
         table.add_column("", overflow="fold")
+        # Text, not str: rich would read brackets in a recipe's name as markup.
         for row in self.rows.values():
             best = "" if row.best is None else f"{row.best:.4f}"
             table.add_row(Text(row.name), f"{row.done} of {row.total}", best, Text(row.note))

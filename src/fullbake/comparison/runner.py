@@ -318,7 +318,7 @@ class Runner:
         rate = result.chosen_rates[fold] = choose_rate(values)
         for trial in trials:
             if trial.rate != rate:
-                self.settings.store.remove(trial.id, "weights")
+                self.settings.store.remove(trial.id, "weights")  # only chosen trials are scored or saved
             elif result.trials[trial].value is not None:
                 self.table.begin(f"testing {trial.id}", self._seconds_left(None))
                 result.predictions[trial] = self._predictions(trial, result.trials[trial])
@@ -424,6 +424,7 @@ class Runner:
         job = self._trial_job(trial)
         if job.recipe.further_pretraining is None:
             return job
+        # A trial's checkpoints are for its own training; further pretraining has its cache.
         return replace(job, adapted=self.functions.further_pretrain(replace(job, run=None)).adapted)
 
     def _trial_job(self, trial: Trial) -> Job:
@@ -442,6 +443,7 @@ class Runner:
         parts = self.settings.folds[trial.fold or 0]
         if self.settings.candidates[trial.candidate].recipe is None:
             return fingerprint(self.settings.baseline_key, [part.fingerprint() for part in parts.by_name().values()])
+        # Not of the prepared job: a stored trial must be found before any further pretraining has run.
         job = self.settings.jobs[trial.candidate][trial.fold or 0]
         return fingerprint(job.facts(), trial.id)
 

@@ -222,7 +222,7 @@ def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[Trial
     runtime.reset_peak_memory()
     started = time.perf_counter()
     try:
-        strategy = strategy_for(job)
+        strategy = strategy_for(job)  # reads or makes the features of a frozen base
         started = time.perf_counter()  # without the features, which other trials share
         trained = train_best(strategy, [rate or training.learning_rate[0]], training.metric)
         seconds = time.perf_counter() - started

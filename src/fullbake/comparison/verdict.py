@@ -156,6 +156,7 @@ def decide(recipes: Sequence[ScoredRecipe], metric: str) -> Verdict:
 def _compare_pairs(recipes: Sequence[ScoredRecipe], metric: str) -> list[Pair]:
     couples = list(combinations(recipes, 2))
     observed = [contrast(a.scores, b.scores) for a, b in couples]
+    # Holm's correction needs the p-values of all pairs at once.
     corrected = holm([difference.p for difference in observed])
     return [
         _describe_pair(a, b, difference, p_holm, metric, len(couples))
@@ -336,6 +337,7 @@ class RecipePredictions:
 
     def nearest_to_median(self, test_rows: SharedTestRows) -> int:
         """Return the position of the seed whose score is nearest the median."""
+        # Two draws are enough: only the points are used.
         return median_seed(_bootstrap(self, test_rows.metric, test_rows.labels, 1, draws=2).points)
 
 
@@ -348,6 +350,7 @@ def _bootstrap(
         one = resample(probabilities, labels, metric, draws=draws)
     else:
         one = resample(recipe.decided, labels, metric, draws=draws)
+    # As many equal seeds as the other recipes have, so that no luck of seeds is counted.
     return BootstrapScores(np.repeat(one.points, copies), np.repeat(one.draws, copies, axis=1), one.rows)
 
 
