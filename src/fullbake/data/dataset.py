@@ -252,7 +252,7 @@ def _check_single_rows(dataset: Dataset, where: str) -> None:
         where=where,
         expected="at least two rows for each class",
         got=f"one row of {', '.join(repr(names[index]) for index in rare[:5])}{', ...' if len(rare) > 5 else ''} "
-        f"(data row {dataset.rows[has_it][0]})",
+        f"(data row {dataset.rows[has_it][0]}{' for the first of them' if len(rare) > 1 else ''})",
         remedy="Add rows, merge the class into another one, or leave its row out.",
     )
 
@@ -265,7 +265,7 @@ def _check_columns(columns: Columns, source: str) -> None:
             "text and label are the same column" if twice in columns.of_texts else "a column is named twice",
             where=source,
             got=repr(twice),
-            remedy="Name different columns.",
+            remedy="Name different columns by --text, --text-pair, --label and --labels.",
         )
 
 

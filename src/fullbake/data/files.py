@@ -184,7 +184,11 @@ def _format_of_file(path: Path) -> Format:
     if not path.exists():
         raise DataError("there is no such file", where=str(path), remedy=_similar_names(path))
     if path.is_dir():
-        raise DataError("this is a folder within a folder", where=str(path), remedy="Name it, or move its files up.")
+        raise DataError(
+            "this is a folder within a folder",
+            where=str(path),
+            remedy="Name that folder itself, or move its files up into the one above.",
+        )
     if chosen is None or (path.suffix.lower() in COMPRESSED_ENDINGS and not chosen.is_text):
         raise DataError(
             "the format of the file is not known",
@@ -227,4 +231,4 @@ def _similar_names(path: Path) -> str:
 
 
 def _endings() -> str:
-    return f"{', '.join(FORMATS)}, the text formats also with .gz or .zst after it"
+    return f"{', '.join(FORMATS)} (text formats may have .gz or .zst after it)"

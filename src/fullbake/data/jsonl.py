@@ -258,7 +258,7 @@ def _bad_json_error(where: str, error: json.JSONDecodeError, *, cut_off: bool) -
     return DataError(
         "the line is not JSON",
         where=f"{where}, character {error.pos + 1}",
-        expected="an object",
+        expected='an object: {"text": ..., "label": ...}',
         got=f"{error.msg}: {error.doc[max(0, error.pos - 20) : error.pos + 40]!r}",
         remedy=remedy,
     )

@@ -230,7 +230,7 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
             "a share of the rows has to be between 0 and 1",
             expected="such as 0.2",
             got=f"{share:g}",
-            remedy="Give another share, or a file.",
+            remedy="Pass another share, or a file, by --validation or --test.",
         )
     _, group_of_row = np.unique(groups, return_inverse=True)
     if not len(group_of_row) or group_of_row.max() == 0:
@@ -238,7 +238,7 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
             "the rows cannot be split",
             expected="two or more different texts",
             got=f"{len(group_of_row):,} rows that are all equal or nearly equal",
-            remedy="Add rows, or give files for validation and test.",
+            remedy="Add rows, or pass files by --validation and --test.",
         )
     random = np.random.Generator(np.random.PCG64(seed))
     partition = _new_partition(*_count_entries(group_of_row, labels), share, random)
