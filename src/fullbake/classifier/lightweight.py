@@ -155,8 +155,8 @@ class _Network:
 
     def _layer(self, hidden: Tensor, layer: str) -> Tensor:
         query, key, value, output, inner, outer = (layer + name for name in self.names.dense)
-        heads = (self._split_heads(self._dense(hidden, name)) for name in (query, key, value))
-        mixed = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        q, k, v = (self._split_heads(self._dense(hidden, name)) for name in (query, key, value))
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         after, last = (layer + name for name in self.names.norms)
         hidden = self._norm(hidden + self._dense(mixed, output), after)
         return self._norm(hidden + self._dense(functional.gelu(self._dense(hidden, inner)), outer), last)
@@ -204,7 +204,7 @@ def _own_head(config: dict[str, Any], weights: TensorDict) -> Callable[[Tensor],
 
 
 def _standard_head(names: WeightNames, weights: TensorDict) -> Callable[[Tensor], Tensor]:
-    dense, activate = names.head_dense, {"tanh": torch.tanh, "relu": functional.relu}[names.head_activation]
+    dense, activate = names.head_dense, torch.tanh if names.head_activation == "tanh" else functional.relu
 
     def head(hidden: Tensor) -> Tensor:
         pooled = activate(functional.linear(hidden[:, 0], weights[f"{dense}.weight"], weights[f"{dense}.bias"]))
