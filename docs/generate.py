@@ -1,7 +1,7 @@
-"""Write the pages and blocks that follow from the code or from stored results: `python docs/generate.py`.
+"""Write the pages and blocks that are made from the code or from stored results: `python docs/generate.py`.
 
-With `--check` nothing is written: stale files are named and the exit code is 1. What is generated is committed,
-so that the docs read well where nothing runs; tests/test_docs.py holds that it is up to date.
+With `--check` nothing is written: stale files are named and the exit code is 1. Generated pages are committed, so that
+the docs can be read without running anything; tests/test_docs.py checks that they are up to date.
 """
 
 import ast
@@ -89,14 +89,13 @@ them, log loss without its minus. A metric without a text in a column does not f
 
 _RECIPE_INTRO = """# The fields of a recipe
 
-A recipe is one run's whole configuration. Every field has one name: in YAML it stands in its section (`training:`,
+A recipe is the whole configuration of one run. Every field has one name: in YAML it is in its section (`training:`,
 `tokens:`, ...), on the command line it is a flag (`--learning-rate`), in Python a keyword
-(`Recipe.load("finetune", base="demo", learning_rate=3e-5)`). The defaults below hold where neither the recipe nor a
-flag says otherwise; the [shipped recipes](recipes.md) set some of them. `head` is `head.kind` in YAML where its section
-has other fields too.
+(`Recipe.load("finetune", base="demo", learning_rate=3e-5)`). The defaults below apply unless the recipe or a flag sets
+the field; the [shipped recipes](recipes.md) set some of them. In YAML, `head` is `head.kind` if its section has other
+fields too.
 
-The fields of further pretraining stand in a section of their own, `further_pretraining:`, which is left out where there
-is none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
+The fields of further pretraining have their own section, `further_pretraining:`. Leave it out if there is none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
 `--further-pretraining`.
 """
 
@@ -140,9 +139,9 @@ def shipped_recipes() -> str:
 
 _SHIPPED_INTRO = """# The shipped recipes
 
-`fullbake train ... --recipe NAME` takes one by name; without `--recipe`, `--way` and `--head` choose: `frozen` takes
-`frozen-mlp`, or `frozen-HEAD` where a head is named, and everything else `finetune`. Fields that a file leaves out have
-[their defaults](recipe.md); `fullbake recipes NAME` prints all of them.
+`fullbake train ... --recipe NAME` takes one by name. Without `--recipe`, `--way` and `--head` select one: `frozen` selects
+`frozen-mlp`, or `frozen-HEAD` if a head is named; everything else selects `finetune`. Fields that a file leaves out have
+[their defaults](recipe.md); `fullbake recipes NAME` prints all fields.
 """
 
 
@@ -250,18 +249,18 @@ def error_page() -> str:
 
 _ERRORS = """# Errors and exit codes
 
-A message says where, what was expected, what stood there, and what to do about it. Nothing is repaired in silence. The
-command line prints it as one paragraph on stderr; `--debug` shows the traceback. Python raises these, and
-`fullbake.Error` is the root that catches them all:
+A message says where, what was expected, what was found, and what to do. Nothing is repaired silently. The command line
+prints it as one paragraph on stderr; `--debug` shows the traceback. Python raises these exceptions; `fullbake.Error` is
+the root and catches all of them:
 
 ```text
 {tree}
 ```
 
 {table}
-The command line ends with 0 when it is done, 1 for a fault, 2 for a mistake that its reader can mend (a wrong flag
-too), and 128 plus the number of the signal that stopped it: 130 after Ctrl-C, 143 after a plain `kill`. Nothing
-half-written is left under the name that was asked for.
+The command line exits with 0 when it is done, 1 for a fault, 2 for a mistake that you can correct (a wrong flag too), and
+128 plus the number of the signal that stopped it: 130 after Ctrl-C, 143 after `kill`. No incomplete file is left under
+the name of the output.
 
 ## What they look like
 
@@ -274,11 +273,11 @@ def _messages() -> dict[str, str]:
     read = fullbake.read_dataset
     tries: dict[str, Callable[[], object]] = {
         "A mistyped column:": lambda: read("train.csv", text="txt", label="label"),
-        "A line with a field too many:": lambda: read("wide.csv", text="text", label="label"),
-        "Two wrong fields of a recipe, told at once:": lambda: recipe.Recipe.load(
+        "A line with one field too many:": lambda: read("wide.csv", text="text", label="label"),
+        "Two wrong fields of a recipe, reported together:": lambda: recipe.Recipe.load(
             "finetune", base="demo", lerning_rate=3e-5, epochs=0
         ),
-        "A file that is not there:": lambda: read("tran.csv", text="text"),
+        "A file that does not exist:": lambda: read("tran.csv", text="text"),
     }
     with tempfile.TemporaryDirectory() as folder, _inside(Path(folder)):
         Path("train.csv").write_text(rows)

@@ -1,4 +1,4 @@
-"""docs/results.md, and the tables of it that other pages show, out of what the benchmarks stored."""
+"""Make docs/results.md, and tables for other pages, from the stored results of benchmarks."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,10 @@ def render(folder: Path) -> str:
     boards = [(path, json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("comparisons/*.json"))]
     parts = [*(_comparison(board, path) for path, board in boards), *parts]
     return "\n".join(
-        ["# Results\n\nMeasured, stored, and put here by a script.\n", *(parts or ["None are stored yet."])]
+        [
+            "# Results\n\nThese results were measured and stored by the scripts in `benchmarks/`.\n",
+            *(parts or ["None are stored yet."]),
+        ]
     )
 
 
@@ -59,24 +62,24 @@ def _standing(entry: dict[str, Any], metric: str) -> str:
 
 
 def _result(stored: dict[str, Any], file: str) -> str:
-    told = _told({name: value for name, value in stored.items() if name not in _COMMON})
+    own_facts = _facts({name: value for name, value in stored.items() if name not in _COMMON})
     facts = (
         f"Command: `{stored['command']}`, {stored['date']}. Machine: {_named(stored['machine'])}, load at the end "
         f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
     )
     head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{stored['about']}\n"
-    return f"{head}\n{table(stored['rows'])}\n{told}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+    return f"{head}\n{table(stored['rows'])}\n{own_facts}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
 
 
-def _told(facts: dict[str, Any], indent: str = "") -> str:
-    """A benchmark's own facts: a line each, those of a kind together, and the course of a training as a table."""
+def _facts(facts: dict[str, Any], indent: str = "") -> str:
+    """Return the facts of a benchmark, one line each, and the history of a training as a table."""
     lines, tables = [], []
     for name, value in facts.items():
         title = name.replace("_", " ")
         if name == "history":
-            tables.append(f"\n{_course(value)}\n")
+            tables.append(f"\n{_history(value)}\n")
         elif isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values()):
-            lines += [f"{indent}- {title}:\n", _told(value, f"{indent}  ")]
+            lines += [f"{indent}- {title}:\n", _facts(value, f"{indent}  ")]
         elif isinstance(value, dict):
             short = {key.replace("_", " "): cell(own) for key, own in value.items() if key != "fingerprint"}
             lines.append(f"{indent}- {title}: {_named(short)}\n")
@@ -85,14 +88,14 @@ def _told(facts: dict[str, Any], indent: str = "") -> str:
     return "".join([*lines, *tables])
 
 
-def _course(history: list[dict[str, Any]]) -> str:
-    """What was measured on the way."""
+def _history(history: list[dict[str, Any]]) -> str:
+    """Return the evaluations of a training as a table."""
     wanted = ("step", "train_loss", "mlm_loss", "mlm_accuracy", "pair_accuracy", "general_mlm_loss", "learning_rate")
     return table([{name.replace("_", " "): entry[name] for name in wanted if name in entry} for entry in history])
 
 
 _COMMON = {"name", "about", "command", "date", "machine", "load_at_end", "versions", "rows"}
-"""What every stored result has; the rest is the benchmark's own."""
+"""Keys that every stored result has; the others belong to one benchmark."""
 
 
 def _named(facts: dict[str, Any]) -> str:
@@ -103,18 +106,18 @@ def _named(facts: dict[str, Any]) -> str:
 
 
 def splitters(folder: Path) -> str:
-    """What was measured of libraries that split text into sentences."""
+    """Return the measurements of libraries that split text into sentences."""
     stored = json.loads((folder / "sentence_splitters.json").read_text("utf-8"))
     return table([{name: row[name] for name in row if not name.startswith("WikiText")} for row in stored["rows"]])
 
 
 def corpus_building(folder: Path) -> str:
-    """What was measured of building a corpus."""
+    """Return the measurements of building a corpus."""
     return table(json.loads((folder / "corpus_building.json").read_text("utf-8"))["rows"])
 
 
 def way_one(folder: Path) -> str:
-    """What further pretraining gave each recipe, means over the seeds."""
+    """Return what further pretraining gained for each recipe, means over the seeds."""
     stored = json.loads((folder / "further_pretraining.json").read_text("utf-8"))
     groups: dict[tuple[str, str], list[float]] = {}
     for line in stored["rows"]:
@@ -124,11 +127,11 @@ def way_one(folder: Path) -> str:
     for recipe in recipes:
         means = [sum(groups[recipe, base]) / len(groups[recipe, base]) for base in bases]
         spans = (f"{min(groups[recipe, base]):.3f} to {max(groups[recipe, base]):.3f}" for base in bases)
-        told = {base: f"{mean:.3f} ({span})" for base, mean, span in zip(bases, means, spans, strict=True)}
-        rows.append({"recipe": recipe} | told | {"difference": f"{means[1] - means[0]:+.3f}"})
+        spread = {base: f"{mean:.3f} ({span})" for base, mean, span in zip(bases, means, spans, strict=True)}
+        rows.append({"recipe": recipe} | spread | {"difference": f"{means[1] - means[0]:+.3f}"})
     return table(rows)
 
 
 def forgetting(folder: Path) -> str:
-    """What a small base learned and forgot at four rates."""
+    """Return what a small base learned and forgot at four learning rates."""
     return table(json.loads((folder / "forgetting.json").read_text("utf-8"))["rows"])
