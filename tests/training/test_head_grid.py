@@ -1,4 +1,4 @@
-"""Heads trained together come out as heads trained alone: the plain version is `fit_head`, cell by cell."""
+"""Heads that train together end as heads that train alone: the reference is `fit_head`, head by head."""
 
 import copy
 from typing import Any
@@ -13,7 +13,7 @@ from fullbake.core import runtime
 from fullbake.core.errors import DivergenceFault
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import build_head
-from fullbake.training.frozen import FeatureRows, HeadSettings, LabeledFeatures, fit_head, head_logits
+from fullbake.training.frozen import HeadSettings, LabeledFeatures, fit_head, head_logits
 from fullbake.training.head_grid import train_heads
 from fullbake.training.losses import make_training_loss
 
@@ -23,16 +23,19 @@ METRIC = "neg_log_loss"
 EXACT = ("epoch", "train_loss", "gradient_norm", "learning_rate", "validation_loss", METRIC, "best")
 
 
-def featured(rows: int, seed: int, multi_label: bool = False) -> LabeledFeatures:
-    """Rows of noise with some truth in the first columns."""
+def labeled_noise(
+    rows: int, seed: int, multi_label: bool = False, dtype: type[np.floating[Any]] = np.float32
+) -> LabeledFeatures:
+    """Rows of noise whose labels depend on the first columns."""
     random = np.random.default_rng(seed)
     values = random.standard_normal((rows, WIDTH)).astype(np.float32)
     scores = values[:, :3] + random.standard_normal((rows, 3))
-    return LabeledFeatures(values, (scores > 0.5).astype(np.uint8) if multi_label else scores.argmax(axis=1))
+    labels = (scores > 0.5).astype(np.uint8) if multi_label else scores.argmax(axis=1)
+    return LabeledFeatures(values.astype(dtype), labels)
 
 
-def settings_of(kind: str, labels: np.ndarray, cell: dict[str, Any], **fields: Any) -> HeadSettings:
-    own = dict(cell)
+def settings_of(kind: str, labels: np.ndarray, changes: dict[str, Any], **fields: Any) -> HeadSettings:
+    own = dict(changes)
     head = HeadConfig(kind=kind, width=8, layers=2, l2=own.pop("l2", 0.01), dropout=own.pop("dropout", 0.0))  # type: ignore[arg-type]
     given = {"optimizer": "adam", "batch_size": 8, "epochs": 5, "metric": METRIC, "precision": "fp32"} | fields | own
     training = TrainingConfig(**given)
@@ -42,7 +45,7 @@ def settings_of(kind: str, labels: np.ndarray, cell: dict[str, Any], **fields: A
 
 
 OBJECTIVES: dict[str, Any] = {}
-CELLS: list[dict[str, Any]] = [
+GRID: list[dict[str, Any]] = [
     {"learning_rate": 1e-3, "seed": 0},
     {"learning_rate": 1e-2, "seed": 0, "l2": 0.3},
     {"learning_rate": 1e-1, "seed": 1, "weight_decay": 0.1},
@@ -56,28 +59,33 @@ def new_head(kind: str, settings: HeadSettings) -> nn.Sequential:
     return build_head(kind, WIDTH, 3, dropout=head.dropout, layers=head.layers, width=8).to(runtime.device())
 
 
-def both(
-    kind: str, cells: list[dict[str, Any]], dtype: torch.dtype = torch.float64, multi_label: bool = False, **fields: Any
+def together_and_alone(
+    kind: str, grid: list[dict[str, Any]], dtype: torch.dtype = torch.float64, multi_label: bool = False, **fields: Any
 ) -> tuple[list[Any], list[Any]]:
-    """(heads with their histories, trained together; the same trained alone)."""
-    train, held = featured(61, 0, multi_label), featured(40, 1, multi_label)
-    settings = [settings_of(kind, train.labels, cell, **fields) for cell in cells]
+    """Train heads together, and copies of them one by one. Return both with their histories.
+
+    By default in float64: a bias below a batch norm has a true gradient of 0, but in float32 Adam takes steps along
+    what rounding leaves of it, also if a head trains alone, and the running mean that cancels them lags behind.
+    """
+    numbers: type[np.floating[Any]] = np.float64 if dtype == torch.float64 else np.float32
+    train, held = (labeled_noise(rows, seed, multi_label, numbers) for seed, rows in enumerate((61, 40)))
+    settings = [settings_of(kind, train.labels, changes, **fields) for changes in grid]
 
     def validate(module: nn.Module, _: int) -> dict[str, Any]:
         return validation_scores(head_logits(module, held), held.labels, METRIC)
 
     heads = [new_head(kind, own).to(dtype) for own in settings]
     alone = copy.deepcopy(heads)
-    grown = train_heads(heads, train, validate, settings)
+    trained = train_heads(heads, train, validate, settings)
     histories = [fit_head(head, train, validate, own) for head, own in zip(alone, settings, strict=True)]
-    return list(zip(heads, grown, strict=True)), list(zip(alone, histories, strict=True))
+    return list(zip(heads, trained, strict=True)), list(zip(alone, histories, strict=True))
 
 
 def assert_alike(together: list[Any], alone: list[Any], names: tuple[str, ...] = EXACT, rel: float = 1e-5) -> None:
-    for (head, grown), (other, history) in zip(together, alone, strict=True):
-        assert grown.fault is None
+    for (head, trained), (other, history) in zip(together, alone, strict=True):
+        assert trained.fault is None
         assert not head.training
-        for entry, expected in zip(grown.history, history, strict=True):
+        for entry, expected in zip(trained.history, history, strict=True):
             assert entry.keys() == expected.keys()
             for name in names:
                 assert entry[name] == pytest.approx(expected[name], rel=rel), name
@@ -85,13 +93,6 @@ def assert_alike(together: list[Any], alone: list[Any], names: tuple[str, ...] =
         assert ours.keys() == theirs.keys()
         for name in ours if names == EXACT else ():
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6, msg=name)
-
-
-@pytest.fixture
-def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float64. A bias under a batch norm has a true gradient of 0: in float32 Adam makes steps of what rounding left
-    there, alone too, and the running mean that takes it off again lags behind."""
-    monkeypatch.setattr(FeatureRows, "__getitem__", lambda rows, which: rows.values[rows.lines[which]].double())
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
@@ -107,63 +108,60 @@ def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda fields: "-".join(fields) or "plain",
 )
-@pytest.mark.usefixtures("exactly")
-def test_each_cell_is_what_it_is_alone(kind: str, fields: dict[str, Any]) -> None:
-    assert_alike(*both(kind, CELLS, **fields))
+def test_each_head_is_what_it_is_alone(kind: str, fields: dict[str, Any]) -> None:
+    assert_alike(*together_and_alone(kind, GRID, **fields))
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
-@pytest.mark.usefixtures("exactly")
-def test_many_labels_a_row(kind: str) -> None:
-    assert_alike(*both(kind, CELLS, multi_label=True))
+def test_heads_for_many_labels_per_row(kind: str) -> None:
+    assert_alike(*together_and_alone(kind, GRID, multi_label=True))
 
 
-def test_dropout_draws_what_it_draws_alone() -> None:
-    cells = [cell | {"dropout": share} for cell, share in zip(CELLS, (0.2, 0.2, 0.5, 0.0), strict=True)]
-    together, alone = both("mlp", cells, torch.float32)
+def test_dropout_is_what_it_is_alone() -> None:
+    grid = [changes | {"dropout": share} for changes, share in zip(GRID, (0.2, 0.2, 0.5, 0.0), strict=True)]
+    together, alone = together_and_alone("mlp", grid, torch.float32)
     assert_alike(together, alone, ("train_loss",), rel=1e-3)
-    other, _ = both("mlp", CELLS, torch.float32)
+    other, _ = together_and_alone("mlp", GRID, torch.float32)
     assert other[0][1].history[0]["train_loss"] != pytest.approx(alone[0][1][0]["train_loss"], rel=1e-3)
 
 
-@pytest.mark.usefixtures("exactly")
 def test_heads_that_stop_early_leave_the_others_as_they_are() -> None:
-    cells = [{"learning_rate": rate, "seed": seed} for seed, rate in enumerate((0.9, 1e-3, 0.5, 1e-2))]
-    together, alone = both("mlp", cells, patience=1, epochs=8)
-    assert len({len(grown.history) for _, grown in together}) > 1
+    grid = [{"learning_rate": rate, "seed": seed} for seed, rate in enumerate((0.9, 1e-3, 0.5, 1e-2))]
+    together, alone = together_and_alone("mlp", grid, patience=1, epochs=8)
+    assert len({len(trained.history) for _, trained in together}) > 1
     assert_alike(together, alone)
 
 
-def test_a_head_that_diverges_is_told_apart() -> None:
-    train = featured(40, 0)
+def test_a_head_that_diverges_ends_with_a_fault() -> None:
+    train = labeled_noise(40, 0)
     train.values[7] = np.inf
-    settings = [settings_of("linear", train.labels, cell, max_grad_norm=1.0) for cell in CELLS[:2]]
+    settings = [settings_of("linear", train.labels, changes, max_grad_norm=1.0) for changes in GRID[:2]]
     heads = [new_head("linear", own) for own in settings]
-    grown = train_heads(heads, train, lambda *_: {"validation_loss": 0.0, METRIC: 0.0}, settings)
-    assert all(isinstance(one.fault, DivergenceFault) and not one.history for one in grown)
+    trained = train_heads(heads, train, lambda *_: {"validation_loss": 0.0, METRIC: 0.0}, settings)
+    assert all(isinstance(one.fault, DivergenceFault) and not one.history for one in trained)
     with pytest.raises(DivergenceFault) as alone:
         fit_head(new_head("linear", settings[0]), train, lambda *_: {}, settings[0])
-    assert str(alone.value) == str(grown[0].fault)
+    assert str(alone.value) == str(trained[0].fault)
 
 
 def test_heads_own_their_memory_afterwards() -> None:
-    together, _ = both("mlp", CELLS, torch.float32)
+    together, _ = together_and_alone("mlp", GRID, torch.float32)
     for head, _ in together:
         for tensor in (*head.parameters(), *head.buffers()):
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
             assert tensor.grad is None
 
 
-def test_heads_of_one_grid_share_what_is_not_theirs() -> None:
-    train = featured(30, 0)
-    settings = [settings_of("linear", train.labels, CELLS[0]), settings_of("linear", train.labels, CELLS[1], epochs=2)]
+def test_settings_that_must_agree_in_a_grid_are_checked() -> None:
+    train = labeled_noise(30, 0)
+    settings = [settings_of("linear", train.labels, GRID[0]), settings_of("linear", train.labels, GRID[1], epochs=2)]
     with pytest.raises(ValueError, match="epochs"):
         train_heads([new_head("linear", own) for own in settings], train, lambda *_: {}, settings)
 
 
-def test_what_cannot_be_stacked_trains_in_turn() -> None:
-    train = featured(30, 0)
-    settings = [settings_of("linear", train.labels, cell) for cell in CELLS]
+def test_heads_that_cannot_be_stacked_train_one_after_another() -> None:
+    train = labeled_noise(30, 0)
+    settings = [settings_of("linear", train.labels, changes) for changes in GRID]
     heads = [nn.Sequential(nn.Linear(WIDTH, 4), nn.Tanh(), nn.Linear(4, 3)).to(runtime.device()) for _ in settings]
-    grown = train_heads(heads, train, lambda *_: {"validation_loss": 0.0, METRIC: 0.0}, settings)
-    assert [len(one.history) for one in grown] == [5] * 4
+    trained = train_heads(heads, train, lambda *_: {"validation_loss": 0.0, METRIC: 0.0}, settings)
+    assert [len(one.history) for one in trained] == [5] * 4

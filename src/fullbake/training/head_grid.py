@@ -1,16 +1,13 @@
-"""Many heads of one kind trained at once on the same features: a grid of rates, seeds and head settings.
+"""Train many heads of one kind at once on the same features: a grid of rates, seeds and head settings.
 
-A step of one small head is so little arithmetic that the calls around it take most of the time. Here the weights of all
-heads stand in one array a layer, and a step is one batched product a layer for all of them. All else stays each head's
-own: its rows (its seed's batch plan), its dropout (drawn from its seed and step, as if it were alone), rate, weight
-decay, gradient norm, moments of Adam, best epoch and patience. So every head comes out as `freezing.fit_head` would
-have trained it, up to the rounding of sums taken in another order. (What Adam makes of rounding can be large where the
-true gradient is 0, as under a bias with batch norm above it: there no two ways of computing agree.)
+The arithmetic of one small head takes less time than the calls around it. So the weights of all heads are stacked, one
+array for each layer, and a step is one batched product for each layer. Each head keeps its own batch plan, dropout
+(drawn from its seed and step), rate, weight decay, gradient norm, Adam moments, best epoch and patience, so it ends as
+`frozen.fit_head` would train it, up to rounding. (Adam can amplify rounding where the true gradient is 0, such as that
+of a bias below batch norm.) The heads' parameters are views of the stacked arrays.
 
-The heads' own parameters are views of the arrays, so a head is scored, copied and saved as any other while it trains. A
-head that stops early leaves the arrays at the end of the epoch. The price: there are no checkpoints on the way, a
-killed grid starts again (it takes seconds to minutes); and what is no plain chain of dense layers, batch norm, ReLU and
-dropout, or trains in mixed precision, trains in turn.
+The trade-off: there are no checkpoints, so a killed grid starts again (it takes seconds to minutes). Heads other than
+chains of dense layers, batch norm, ReLU and dropout, and mixed precision, train one after another.
 """
 
 import math
@@ -33,16 +30,21 @@ from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.frozen import FeatureRows, HeadSettings, LabeledFeatures, fit_head, head_plan
 from fullbake.training.loop import ValidateFunction, describe_epoch, divergence_fault, make_optimizer, rate_factor
 
-_CHAINED = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
+_STACKABLE = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
+"""The layers that a stacked head may consist of."""
 
-_OWN = ("learning_rate", "seed", "weight_decay")
+_MAY_DIFFER = ("learning_rate", "seed", "weight_decay")
 """Fields of the training section in which the heads of a grid may differ."""
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """What became of a head. history: an entry an epoch, as `loop.fit` gives it; `seconds` are the head's share of the
-    grid's. fault: why it stopped before its end, None where it did not; such a head is left without use."""
+    """The result of one head of a grid.
+
+    Attributes:
+        history: an entry for each epoch, as `loop.fit` gives it; `seconds` are the head's share of the grid's time.
+        fault: why the head diverged, None if it did not. A diverged head is not usable.
+    """
 
     history: list[dict[str, Any]]
     fault: DivergenceFault | None = None
@@ -55,30 +57,37 @@ def train_heads(
     settings: Sequence[HeadSettings],
     checkpoints: Callable[[int], Checkpoints | None] = lambda _: None,
 ) -> list[TrainedHead]:
-    """Train heads in place, each by its own settings; each is left in eval mode with its best epoch's weights.
+    """Train heads in place, each by its own settings, and leave each in eval mode with its best epoch's weights.
 
-    heads: built alike (`heads.build_head`), each drawn from its own seed. settings: one for each head, with one rate;
-    they differ in rate, seed, weight decay, l2 and dropout alone (dropout is the head's own). validate: (head, epoch
-    from 0) -> what chooses, as `freezing.train_head` has it. checkpoints: number of a head -> where it saves and goes
-    on from, where heads train in turn.
+    Args:
+        heads: built by `heads.build_head` with equal shapes, each initialized from its own seed.
+        train: the training rows.
+        validate: (head, epoch from 0) -> validation scores.
+        settings: one for each head, with one learning rate. They may differ in rate, seed, weight decay, l2 and dropout
+            (which the head itself applies).
+        checkpoints: index of a head -> where it saves and resumes from, if the heads train one after another.
 
-    Raises ValueError where settings differ otherwise.
+    Returns:
+        A result for each head.
+
+    Raises:
+        ValueError: the settings differ in anything else.
     """
-    _check_alike(settings)
+    _check_settings_agree(settings)
     device = runtime.device()
     for head in heads:
         head.to(device)
     if not _can_train_together(heads, settings[0]):
         return [
-            _alone(head, train, validate, own, checkpoints(number))
+            _train_alone(head, train, validate, own, checkpoints(number))
             for number, (head, own) in enumerate(zip(heads, settings, strict=True))
         ]
     grid = _Grid(heads, train, validate, settings)
     grid.run()
-    return [TrainedHead(cell.entries(), cell.fault) for cell in grid.cells]
+    return [TrainedHead(head.entries(), head.fault) for head in grid.heads]
 
 
-def _alone(
+def _train_alone(
     head: nn.Module,
     train: LabeledFeatures,
     validate: ValidateFunction,
@@ -91,33 +100,32 @@ def _alone(
         return TrainedHead([], fault)
 
 
-def _check_alike(settings: Sequence[HeadSettings]) -> None:
-    first = _common(settings[0])
+def _check_settings_agree(settings: Sequence[HeadSettings]) -> None:
+    def shared_fields(own: HeadSettings) -> dict[str, Any]:
+        training = own.training.model_dump(exclude=set(_MAY_DIFFER))
+        return training | own.head.model_dump(exclude={"l2", "dropout"}) | {"objective": own.objective}
+
+    first = shared_fields(settings[0])
     for own in settings[1:]:
-        differing = sorted(name for name, value in _common(own).items() if value != first[name])
+        differing = sorted(name for name, value in shared_fields(own).items() if value != first[name])
         if differing:
-            raise ValueError(f"heads of one grid have to share {', '.join(differing)}")
-
-
-def _common(settings: HeadSettings) -> dict[str, Any]:
-    training = settings.training.model_dump(exclude=set(_OWN))
-    return training | settings.head.model_dump(exclude={"l2", "dropout"}) | {"objective": settings.objective}
+            raise ValueError(f"all heads of a grid need the same {', '.join(differing)}")
 
 
 def _can_train_together(heads: Sequence[nn.Module], settings: HeadSettings) -> bool:
-    chained = all(
-        isinstance(head, nn.Sequential) and all(isinstance(part, _CHAINED) for part in head.children())
+    stackable = all(
+        isinstance(head, nn.Sequential) and all(isinstance(part, _STACKABLE) for part in head.children())
         for head in heads
     )
     plain = not runtime.uses_bf16(settings.training.precision) and settings.training.optimizer != "lbfgs"
-    return len(heads) > 1 and chained and plain
+    return len(heads) > 1 and stackable and plain
 
 
 @dataclass
 class _GridHead:
-    """A head in the grid and how it fares."""
+    """A head of the grid and the state of its training."""
 
-    head: nn.Sequential
+    module: nn.Sequential
     settings: HeadSettings
     groups: list[dict[str, Any]]
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -130,59 +138,62 @@ class _GridHead:
 
     @property
     def rate(self) -> float:
-        """Its peak rate."""
+        """The head's peak learning rate."""
         return self.settings.training.learning_rate[0]
 
     @property
     def seed(self) -> int:
-        """Of its rows' order and its dropout."""
+        """The seed of its batch plan and its dropout."""
         return self.settings.training.seed
 
     @property
     def dropout(self) -> nn.Dropout | None:
-        """What drops of its input."""
-        return next((part for part in self.head.children() if isinstance(part, nn.Dropout)), None)
+        """The layer that drops parts of the head's input, if it has one."""
+        return next((part for part in self.module.children() if isinstance(part, nn.Dropout)), None)
 
-    def note(self, entry: dict[str, Any]) -> None:
-        """Keep an epoch's entry, and its weights if they are the best."""
+    def record(self, entry: dict[str, Any]) -> None:
+        """Keep an epoch's entry, and its weights if they are the best so far."""
         self.history.append(entry)
         if entry[self.settings.training.metric] > self.best_metric:
             self.best_metric, self.best_epoch = entry[self.settings.training.metric], entry["epoch"]
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
 
     def is_done(self, epoch: int) -> bool:
-        """Whether it trains no further after this epoch (from 1)."""
+        """Return True if the head stops after this epoch (from 1)."""
         training = self.settings.training
         patient = training.patience is None or epoch - self.best_epoch < training.patience
         return self.fault is not None or epoch == training.epochs or not patient
 
     def close(self) -> None:
-        """Give the head memory of its own, and its best weights."""
-        for tensor in (*self.head.parameters(), *self.head.buffers()):
+        """Give the head its own memory in place of views, and its best weights."""
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
             tensor.grad, tensor.data = None, tensor.data.clone()
         if self.best_weights:
-            self.head.load_state_dict(self.best_weights)
-        self.head.eval()
+            self.module.load_state_dict(self.best_weights)
+        self.module.eval()
 
     def entries(self) -> list[dict[str, Any]]:
-        """The history, the chosen epoch marked."""
+        """Return the history, with `best` in each entry."""
         return [entry | {"best": entry["epoch"] == self.best_epoch} for entry in self.history]
 
 
 class _Dense(torch.autograd.Function):
-    """A dense layer of each head. The gradient of the weights is written over the last one, not into new memory: at
-    twelve heads of 384 x 384 that is a third of the backward pass."""
+    """The dense layers of all heads as one batched product.
+
+    The gradient of the weights overwrites the last one in place: new memory for twelve heads of 384 x 384 would take a
+    third of the backward pass.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """hidden: (heads, rows, in). weight: (heads, out, in). bias: (heads, out). Returns (heads, rows, out)."""
+        """Return (heads, rows, out) for hidden (heads, rows, in), weight (heads, out, in) and bias (heads, out)."""
         ctx.save_for_backward(hidden, weight)
         ctx.into = weight.grad
         return torch.baddbmm(bias.unsqueeze(1), hidden, weight.transpose(1, 2))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor]:
-        """gradients: of what `forward` gave."""
+        """Return the gradients of hidden and bias, and write that of weight into its place."""
         hidden, weight = ctx.saved_tensors
         torch.bmm(gradients[0].transpose(1, 2), hidden, out=ctx.into)
         below = torch.bmm(gradients[0], weight) if ctx.needs_input_grad[0] else None
@@ -190,17 +201,19 @@ class _Dense(torch.autograd.Function):
 
 
 class _StackedHeads:
-    """The weights of heads, one array over all of them for each parameter and buffer; the heads' own are views."""
+    """The weights of all heads: one array for each parameter and buffer, of which the heads' own are views."""
 
-    def __init__(self, cells: Sequence[_GridHead]) -> None:
-        self.cells, self.pattern = cells, cells[0].head
-        heads = [cell.head for cell in cells]
-        self.weights = {name: self._stacked(heads, name) for name, _ in self.pattern.named_parameters()}
-        self.buffers = {name: self._joined(heads, name) for name, part in self.pattern.named_buffers() if part.ndim}
+    def __init__(self, heads: Sequence[_GridHead]) -> None:
+        self.heads, self.pattern = heads, heads[0].module
+        modules = [head.module for head in heads]
+        self.weights = {name: self._stacked(modules, name) for name, _ in self.pattern.named_parameters()}
+        self.buffers = {
+            name: self._concatenated(modules, name) for name, part in self.pattern.named_buffers() if part.ndim
+        }
         self.output = f"{_name_of(self.pattern, output_layer(self.pattern))}.weight"
         self.l2: Tensor | None = None
-        if cells[0].settings.head.kind == "mlp":
-            amounts = [cell.settings.head.l2 for cell in cells]
+        if heads[0].settings.head.kind == "mlp":
+            amounts = [head.settings.head.l2 for head in heads]
             self.l2 = torch.tensor(amounts, device=self.weights[self.output].device).view(-1, 1, 1)
 
     def _stacked(self, heads: Sequence[nn.Module], name: str) -> Tensor:
@@ -211,7 +224,7 @@ class _StackedHeads:
             parameter.data, parameter.grad = whole.detach()[number], whole.grad[number]
         return whole
 
-    def _joined(self, heads: Sequence[nn.Module], name: str) -> Tensor:
+    def _concatenated(self, heads: Sequence[nn.Module], name: str) -> Tensor:
         own = [head.get_buffer(name) for head in heads]
         whole = torch.cat(own)
         for buffer, part in zip(own, whole.split(len(own[0])), strict=True):
@@ -219,8 +232,12 @@ class _StackedHeads:
         return whole
 
     def forward(self, hidden: Tensor, noise: Tensor | None) -> Tensor:
-        """Logits (heads, rows, classes) of features (heads, rows, width), in training. noise: what dropout multiplies
-        its input with, of the same shape."""
+        """Return the logits of all heads in training mode, (heads, rows, classes).
+
+        Args:
+            hidden: features, (heads, rows, width).
+            noise: what dropout multiplies its input with, of the same shape; None without dropout.
+        """
         for name, part in self.pattern.named_children():
             if isinstance(part, nn.Linear):
                 hidden = _Dense.apply(  # type: ignore[no-untyped-call]
@@ -250,9 +267,13 @@ class _StackedHeads:
         return flat.view(rows, heads, width).transpose(0, 1)
 
     def backward(self, losses: Tensor) -> None:
-        """Fill the gradients. losses: mean loss of each head's rows, (heads,), penalty left out."""
+        """Compute all gradients.
+
+        Args:
+            losses: mean loss over each head's rows, (heads,), without the penalty.
+        """
         for weight in self.weights.values():
-            if weight.grad is not None and weight.ndim < 3:  # those of dense layers are written over
+            if weight.grad is not None and weight.ndim < 3:  # the gradients of dense layers are overwritten
                 weight.grad.zero_()
         losses.sum().backward()
         if self.l2 is not None:
@@ -261,8 +282,11 @@ class _StackedHeads:
             output.grad += output.detach() * (2 * self.l2)
 
     def clip(self, longest: float) -> list[float]:
-        """Scale each head's gradients down to a norm of `longest`, as torch's clip_grad_norm_ does with a model's.
-        Returns their norms before."""
+        """Scale each head's gradients down to a norm of at most `longest`, as torch's clip_grad_norm_ does for a model.
+
+        Returns:
+            Each head's norm before clipping.
+        """
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         squares = [torch.linalg.vector_norm(gradient.flatten(1), dim=1).square() for gradient in gradients]
         norms = torch.stack(squares).sum(dim=0).sqrt()
@@ -274,7 +298,7 @@ class _StackedHeads:
 
 
 class _Grid:
-    """Heads that train together, and where they stand."""
+    """Heads that train together, and the position of their loop."""
 
     def __init__(
         self,
@@ -283,60 +307,67 @@ class _Grid:
         validate: ValidateFunction,
         settings: Sequence[HeadSettings],
     ) -> None:
-        self.cells = [_grid_head(head, own) for head, own in zip(heads, settings, strict=True)]
+        self.heads = [_grid_head(head, own) for head, own in zip(heads, settings, strict=True)]
         self.train, self.validate = train, validate
         self.inputs, self.labels = FeatureRows(train), torch.from_numpy(train.row_labels).to(runtime.device())
         self.training, self.objective = settings[0].training, settings[0].objective
-        self.optimizer = make_optimizer(self.training, [group for cell in self.cells for group in cell.groups])
-        for cell in self.cells:  # the optimizer's own: it fills in what a group leaves out
-            cell.groups = [self.optimizer.param_groups.pop(0) | {"peak": cell.rate} for _ in cell.groups]
+        self.optimizer = make_optimizer(self.training, [group for head in self.heads for group in head.groups])
+        for head in self.heads:  # take the optimizer's own groups, which have all defaults filled in
+            head.groups = [self.optimizer.param_groups.pop(0) | {"peak": head.rate} for _ in head.groups]
         self.taken, self.steps = 0, len(head_plan(train, settings[0], 0)) * self.training.epochs
 
     def run(self) -> None:
         """Train until every head is done."""
-        training = list(self.cells)
+        training = list(self.heads)
         for epoch in range(self.training.epochs):
             self._train_epoch(_StackedHeads(training), epoch)
-            for cell in training:
-                if cell.is_done(epoch + 1):
-                    cell.close()
-            training = [cell for cell in training if not cell.is_done(epoch + 1)]
+            for head in training:
+                if head.is_done(epoch + 1):
+                    head.close()
+            training = [head for head in training if not head.is_done(epoch + 1)]
             if not training:
                 return
 
     def _train_epoch(self, stack: _StackedHeads, epoch: int) -> None:
-        started, orders = time.perf_counter(), self._orders(stack.cells, epoch)
-        ends = np.cumsum([len(step.rows) for step in head_plan(self.train, stack.cells[0].settings, epoch)]).tolist()
-        self.optimizer.param_groups = _joined(stack.cells)
-        for cell in stack.cells:
-            cell.loss_sum = cell.norm_sum = 0.0
-            cell.head.train()
-        with bar(f"epoch {epoch + 1}/{self.training.epochs}, {len(stack.cells)} heads", ends[-1], "rows") as advance:
+        started, orders = time.perf_counter(), self._orders(stack.heads, epoch)
+        ends = np.cumsum([len(step.rows) for step in head_plan(self.train, stack.heads[0].settings, epoch)]).tolist()
+        self.optimizer.param_groups = _merge_groups(stack.heads)
+        for head in stack.heads:
+            head.loss_sum = head.norm_sum = 0.0
+            head.module.train()
+        with bar(f"epoch {epoch + 1}/{self.training.epochs}, {len(stack.heads)} heads", ends[-1], "rows") as advance:
             for step, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
                 losses, norms = self._take_step(stack, orders[:, start:end])
-                self._note(stack.cells, losses, norms, end - start, (epoch, step))
+                self._add_up(stack.heads, losses, norms, end - start, (epoch, step))
                 self.taken += 1
                 advance(end - start)
-        seconds = max(time.perf_counter() - started, 1e-9) / len(stack.cells)
-        for cell in stack.cells:
-            _count_batches(cell.head, len(ends))
-            self._close_epoch(cell, epoch, len(ends), seconds)
+        seconds = max(time.perf_counter() - started, 1e-9) / len(stack.heads)
+        for head in stack.heads:
+            _count_batches(head.module, len(ends))
+            self._close_epoch(head, epoch, len(ends), seconds)
 
-    def _orders(self, cells: Sequence[_GridHead], epoch: int) -> Tensor:
-        """The rows of an epoch in the order of each head's steps, int64 (heads, rows)."""
-        plans = {cell.seed: head_plan(self.train, cell.settings, epoch) for cell in cells}
+    def _orders(self, heads: Sequence[_GridHead], epoch: int) -> Tensor:
+        """Return the rows of an epoch in the order of each head's batch plan, int64 (heads, rows)."""
+        plans = {head.seed: head_plan(self.train, head.settings, epoch) for head in heads}
         orders = {seed: np.concatenate([step.rows for step in plan]) for seed, plan in plans.items()}
-        return torch.from_numpy(np.stack([orders[cell.seed] for cell in cells])).to(self.labels.device)
+        return torch.from_numpy(np.stack([orders[head.seed] for head in heads])).to(self.labels.device)
 
     def _factor(self) -> float:
         return rate_factor(self.taken, self.steps, self.training.schedule, self.training.warmup)
 
     def _take_step(self, stack: _StackedHeads, rows: Tensor) -> tuple[list[float], list[float]]:
-        """One step of every head. rows: (heads, rows). Returns each one's mean loss, and norm of its gradients."""
+        """Take one step of every head.
+
+        Args:
+            rows: row indices, int64 (heads, rows).
+
+        Returns:
+            (mean loss of each head, norm of each head's gradients).
+        """
         factor = self._factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        logits = stack.forward(self.inputs[rows], _noise(stack.cells, self.taken, rows.shape[1], self.inputs))
+        logits = stack.forward(self.inputs[rows], _noise(stack.heads, self.taken, rows.shape[1], self.inputs))
         terms = self.objective.row_losses(logits.flatten(0, 1), self.labels[rows].flatten(0, 1))
         losses = terms.view(rows.shape).mean(dim=1)
         stack.backward(losses)
@@ -344,40 +375,46 @@ class _Grid:
         self.optimizer.step()
         return [float(loss) for loss in losses.tolist()], norms
 
-    def _note(
+    def _add_up(
         self,
-        cells: Sequence[_GridHead],
+        heads: Sequence[_GridHead],
         losses: Sequence[float],
         norms: Sequence[float],
         rows: int,
-        place: tuple[int, int],
+        position: tuple[int, int],
     ) -> None:
-        """Add up losses and norms. A head whose loss is no number is out; no other one sees anything of it. place:
-        epoch and step."""
-        for cell, loss, norm in zip(cells, losses, norms, strict=True):
-            cell.loss_sum += loss * rows
-            cell.norm_sum += norm if math.isfinite(norm) else 0.0
-            if not math.isfinite(loss) and cell.fault is None:
-                cell.fault = divergence_fault(*place, loss, cell.rate * self._factor())
+        """Add up losses and norms. A head whose loss is not finite gets a fault, which does not affect the others.
 
-    def _close_epoch(self, cell: _GridHead, epoch: int, steps: int, seconds: float) -> None:
-        """Validate a head and note its epoch."""
-        if cell.fault is not None:
+        Args:
+            heads: the heads that train.
+            losses, norms: of each head at this step.
+            rows: rows of the step.
+            position: epoch and step, from 0.
+        """
+        for head, loss, norm in zip(heads, losses, norms, strict=True):
+            head.loss_sum += loss * rows
+            head.norm_sum += norm if math.isfinite(norm) else 0.0
+            if not math.isfinite(loss) and head.fault is None:
+                head.fault = divergence_fault(*position, loss, head.rate * self._factor())
+
+    def _close_epoch(self, head: _GridHead, epoch: int, steps: int, seconds: float) -> None:
+        """Validate a head and record its epoch."""
+        if head.fault is not None:
             return
         rows = len(self.labels)
-        cell.head.eval()
+        head.module.eval()
         entry = {
             "epoch": epoch + 1,
-            "train_loss": cell.loss_sum / rows,
-            "gradient_norm": cell.norm_sum / steps,
-            "learning_rate": cell.rate * self._factor(),
+            "train_loss": head.loss_sum / rows,
+            "gradient_norm": head.norm_sum / steps,
+            "learning_rate": head.rate * self._factor(),
             "seconds": seconds,
             "rows_per_second": rows / seconds,
-            **self.validate(cell.head, epoch),
+            **self.validate(head.module, epoch),
         }
-        cell.note(entry)
-        told = describe_epoch(entry, self.training.epochs, self.training.metric)
-        say(f"rate {cell.rate:g}, seed {cell.seed}: {told}{' *' if cell.best_epoch == epoch + 1 else ''}")
+        head.record(entry)
+        line = describe_epoch(entry, self.training.epochs, self.training.metric)
+        say(f"rate {head.rate:g}, seed {head.seed}: {line}{' *' if head.best_epoch == epoch + 1 else ''}")
 
 
 def _grid_head(head: nn.Module, settings: HeadSettings) -> _GridHead:
@@ -388,34 +425,36 @@ def _grid_head(head: nn.Module, settings: HeadSettings) -> _GridHead:
     return _GridHead(head, settings, groups)
 
 
-def _joined(cells: Sequence[_GridHead]) -> list[dict[str, Any]]:
-    """The optimizer groups of all heads, those of one rate and decay as one: each costs a call."""
-    joined: dict[tuple[float, float], dict[str, Any]] = {}
-    for group in (group for cell in cells for group in cell.groups):
-        known = joined.setdefault((group["peak"], group["weight_decay"]), group | {"params": []})
+def _merge_groups(heads: Sequence[_GridHead]) -> list[dict[str, Any]]:
+    """Return the optimizer groups of all heads, with groups of equal rate and decay merged: each costs a call."""
+    merged: dict[tuple[float, float], dict[str, Any]] = {}
+    for group in (group for head in heads for group in head.groups):
+        known = merged.setdefault((group["peak"], group["weight_decay"]), group | {"params": []})
         known["params"] += group["params"]
-    return list(joined.values())
+    return list(merged.values())
 
 
-def _noise(cells: Sequence[_GridHead], taken: int, rows: int, inputs: FeatureRows) -> Tensor | None:
-    """What the dropout of each head multiplies its input with, (heads, rows, width): what it would draw alone at this
-    step. Heads of one seed and one share draw the same. None where nothing is dropped."""
-    if not any(cell.dropout is not None and cell.dropout.p for cell in cells):
+def _noise(heads: Sequence[_GridHead], taken: int, rows: int, inputs: FeatureRows) -> Tensor | None:
+    """Return what the dropout of each head multiplies its input with, (heads, rows, width), None without dropout.
+
+    It is what the head would draw alone at this step, so heads of one seed and one dropout share the same noise.
+    """
+    if not any(head.dropout is not None and head.dropout.p for head in heads):
         return None
     drawn: dict[tuple[int, float], Tensor] = {}
     chosen = []
-    for cell in cells:
-        assert cell.dropout is not None
-        kind = (cell.seed, cell.dropout.p)
+    for head in heads:
+        assert head.dropout is not None
+        kind = (head.seed, head.dropout.p)
         if kind not in drawn:
-            rng.seed_step(cell.seed, taken, 0)
-            drawn[kind] = cell.dropout(torch.ones(rows, inputs.values.shape[1], device=inputs.values.device))
+            rng.seed_step(head.seed, taken, 0)
+            drawn[kind] = head.dropout(torch.ones(rows, inputs.values.shape[1], device=inputs.values.device))
         chosen.append(drawn[kind])
     return torch.stack(chosen)
 
 
 def _count_batches(head: nn.Module, steps: int) -> None:
-    """What batch norm counts by itself where it runs by itself."""
+    """Advance BatchNorm's num_batches_tracked, which the stacked forward pass does not update."""
     for part in head.modules():
         if isinstance(part, nn.BatchNorm1d) and part.num_batches_tracked is not None:
             part.num_batches_tracked += steps
