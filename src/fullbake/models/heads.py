@@ -15,28 +15,6 @@ from torch import Tensor, nn
 
 # Pooling
 
-POOLINGS = ("cls", "mean", "max", "cls+mean")
-"""Ways to make one vector per text: first token, mean, maximum, or first token and mean side by side."""
-
-
-def pool(hidden: Tensor, mask: Tensor | None, kind: str) -> Tensor:
-    """Make one vector per text of its token vectors.
-
-    Args:
-        hidden: Token vectors, (batch, tokens, width).
-        mask: (batch, tokens), 1 on text and 0 on padding; None means that there is no padding.
-        kind: One of POOLINGS.
-
-    Returns:
-        (batch, width), or (batch, 2 * width) for `cls+mean`.
-    """
-    return torch.cat([_POOLERS[part](hidden, mask) for part in kind.split("+")], dim=-1)
-
-
-def pooled_width(hidden_size: int, kind: str) -> int:
-    """Return the width of what `pool` returns for token vectors of width `hidden_size`."""
-    return hidden_size * len(kind.split("+"))
-
 
 def _pool_cls(hidden: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
     return hidden[:, 0]
@@ -60,6 +38,29 @@ _POOLERS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "mean": _pool_mean,
     "max": _pool_max,
 }
+
+POOLINGS = (*_POOLERS, "cls+mean")
+"""Ways to make one vector per text: first token, mean, maximum, or first token and mean side by side."""
+
+
+def pool(hidden: Tensor, mask: Tensor | None, kind: str) -> Tensor:
+    """Make one vector per text of its token vectors.
+
+    Args:
+        hidden: Token vectors, (batch, tokens, width).
+        mask: (batch, tokens), 1 on text and 0 on padding; None means that there is no padding.
+        kind: One of POOLINGS.
+
+    Returns:
+        (batch, width), or (batch, 2 * width) for `cls+mean`.
+    """
+    return torch.cat([_POOLERS[part](hidden, mask) for part in kind.split("+")], dim=-1)
+
+
+def pooled_width(hidden_size: int, kind: str) -> int:
+    """Return the width of what `pool` returns for token vectors of width `hidden_size`."""
+    return hidden_size * len(kind.split("+"))
+
 
 # Heads
 
