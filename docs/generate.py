@@ -95,7 +95,8 @@ A recipe is the whole configuration of one run. Every field has one name: in YAM
 the field; the [shipped recipes](recipes.md) set some of them. In YAML, `head` is `head.kind` if its section has other
 fields too.
 
-The fields of further pretraining have their own section, `further_pretraining:`. Leave it out if there is none. They are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the section whole, by
+The fields of further pretraining have their own section, `further_pretraining:`. Leave it out if there is none. They
+are flags of `fullbake pretrain` and `fullbake pilot`; `fullbake train` takes the whole section, by
 `--further-pretraining`.
 """
 
@@ -139,9 +140,9 @@ def shipped_recipes() -> str:
 
 _SHIPPED_INTRO = """# The shipped recipes
 
-`fullbake train ... --recipe NAME` takes one by name. Without `--recipe`, `--way` and `--head` select one: `frozen` selects
-`frozen-mlp`, or `frozen-HEAD` if a head is named; everything else selects `finetune`. Fields that a file leaves out have
-[their defaults](recipe.md); `fullbake recipes NAME` prints all fields.
+`fullbake train ... --recipe NAME` takes one by name. Without `--recipe`, `--way` and `--head` select one: `frozen`
+selects `frozen-mlp`, or `frozen-HEAD` if a head is named; everything else selects `finetune`. Fields that a file leaves
+out have [their defaults](recipe.md); `fullbake recipes NAME` prints all fields.
 """
 
 
@@ -258,9 +259,9 @@ the root and catches all of them:
 ```
 
 {table}
-The command line exits with 0 when it is done, 1 for a fault, 2 for a mistake that you can correct (a wrong flag too), and
-128 plus the number of the signal that stopped it: 130 after Ctrl-C, 143 after `kill`. No incomplete file is left under
-the name of the output.
+The command line exits with 0 when it is done, 1 for a fault, 2 for a mistake that you can correct (a wrong flag too),
+and 128 plus the number of the signal that stopped it: 130 after Ctrl-C, 143 after `kill`. No incomplete file is left
+under the name of the output.
 
 ## What they look like
 
