@@ -395,14 +395,13 @@ def problem_named(word: str) -> Problem:
     Raises:
         BundleError: no such problem is known here.
     """
-    known = {problem.name: problem for problem in (_SINGLE, _MULTI)}
-    for name, problem in known.items():
-        if name == word:
+    for problem in (_SINGLE, _MULTI):
+        if problem.name == word:
             return problem
     raise BundleError(
         "the problem type is unknown",
         where="problem_type",
-        expected=" or ".join(known),
+        expected=f"{SINGLE_LABEL} or {MULTI_LABEL}",
         got=repr(word),
         remedy="Install the version of fullbake that saved this bundle, or a newer one.",
     )
