@@ -122,7 +122,7 @@ def fit_calibration(
     decision, thresholds = fit_decision(calibrated, labels, label_names, aim=aim)
     for entry in thresholds:
         if not entry["reached"]:
-            warn(f"the threshold of {entry['label']!r} misses its aim: {entry['reason']}")
+            warn(f"the threshold of {entry['label']!r} does not reach its aim: {entry['reason']}")
     calibration = {"temperature": temperature, "before": before, "after": reliability(calibrated, labels)}
     return CalibratedDecision(decision, logits, calibration, thresholds)
 
