@@ -304,7 +304,7 @@ def test_files_are_not_taken_for_texts(run: Run, bundle: Path, rows: Path, tmp_p
     notes.write_text("a game\n")
     assert f"predict BUNDLE < {notes}" in refusal(run, "predict", bundle, notes)
     assert "one file per command" in refusal(run, "predict", bundle, rows, rows)
-    assert "leave --out away" in refusal(run, "predict", bundle, "a text", "--out", tmp_path / "scored.csv")
+    assert "Leave --out away" in refusal(run, "predict", bundle, "a text", "--out", tmp_path / "scored.csv")
 
 
 def test_debug_shows_where(run: Run) -> None:

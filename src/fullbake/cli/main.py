@@ -74,7 +74,7 @@ def train_command(
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
-    CheckpointInterval.parse(checkpoint_every)  # a mistake in it is told before torch is loaded
+    CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
     from fullbake.classifier.adapt import adapt
 
     classifier = adapt(
