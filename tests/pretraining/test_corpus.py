@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.corpora import LIMIT, build, load_tokenizer, make_documents, reading, source_of
+from helpers.corpora import LIMIT, build_small_corpus, load_tokenizer, make_documents, source_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.pretraining.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
 from fullbake.pretraining.documents import Document, DocumentSource, file_source
+from fullbake.pretraining.forgetting import corpus_tokenizer_of
 
 TEXTS = make_documents(60)
 
@@ -28,7 +29,7 @@ def arrays(corpus: Corpus) -> list[dict[str, list[Any]]]:
 
 
 def test_shards_and_counts_of_a_corpus(tmp_path: Path) -> None:
-    corpus = build(tmp_path, TEXTS, **SMALL)
+    corpus = build_small_corpus(tmp_path, TEXTS, **SMALL)
     assert len(corpus.shards) > 5
     sentences = sum(len(shard.sentence_ends) - 1 for shard in corpus.shards)
     tokens = sum(len(shard.input_ids) for shard in corpus.shards)
@@ -46,20 +47,20 @@ def test_shards_and_counts_of_a_corpus(tmp_path: Path) -> None:
 
 
 def test_one_process_and_two_build_the_same_corpus(tmp_path: Path) -> None:
-    alone = build(tmp_path / "one", TEXTS, processes=1, **SMALL)
-    both = build(tmp_path / "two", TEXTS, processes=2, **SMALL)
+    alone = build_small_corpus(tmp_path / "one", TEXTS, processes=1, **SMALL)
+    both = build_small_corpus(tmp_path / "two", TEXTS, processes=2, **SMALL)
     assert arrays(alone) == arrays(both)
     assert (alone.fingerprint, alone.facts) == (both.fingerprint, both.facts)
 
 
 def test_interrupted_build_continues_with_the_first_missing_shard(tmp_path: Path) -> None:
-    whole = build(tmp_path / "whole", TEXTS, **SMALL)
+    whole = build_small_corpus(tmp_path / "whole", TEXTS, **SMALL)
     cache = Cache(tmp_path / "c", LIMIT)
     with pytest.raises(KeyboardInterrupt):
-        build_corpus([interrupted(source_of(TEXTS), 40)], reading(load_tokenizer("bert")), cache, **SMALL)
+        build_corpus([interrupted(source_of(TEXTS), 40)], corpus_tokenizer_of(load_tokenizer("bert")), cache, **SMALL)
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "c").iterdir() if path.is_dir()}
     assert 2 < len(kept) < len(whole.shards)
-    again = build(tmp_path / "c", TEXTS, **SMALL)
+    again = build_small_corpus(tmp_path / "c", TEXTS, **SMALL)
     assert all((tmp_path / "c" / name).stat().st_ino == inode for name, inode in kept.items())
     assert arrays(again) == arrays(whole)
     assert again.facts == whole.facts
@@ -89,28 +90,28 @@ def test_only_one_shard_of_text_is_in_memory(tmp_path: Path) -> None:
 
     read.done = 0  # type: ignore[attr-defined]
     source = DocumentSource("x", "x", read)
-    build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT), **SMALL)
+    build_corpus([source], corpus_tokenizer_of(load_tokenizer("bert")), Cache(tmp_path, LIMIT), **SMALL)
     assert max(ahead) < 1500 + max(map(len, TEXTS))
 
 
 def test_cached_corpus_is_not_read_again(tmp_path: Path) -> None:
-    first = build(tmp_path, TEXTS, **SMALL)
+    first = build_small_corpus(tmp_path, TEXTS, **SMALL)
     source = replace(source_of(TEXTS), read=lambda: pytest.fail("read again"))
-    again = build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT), **SMALL)
+    again = build_corpus([source], corpus_tokenizer_of(load_tokenizer("bert")), Cache(tmp_path, LIMIT), **SMALL)
     assert arrays(again) == arrays(first)
 
 
 def test_damaged_shard_is_built_again(tmp_path: Path) -> None:
-    first = build(tmp_path, TEXTS, **SMALL)
+    first = build_small_corpus(tmp_path, TEXTS, **SMALL)
     expected = arrays(first)
     place = tmp_path / f"{first.fingerprint}-00002" / "input_ids.npy"
     place.write_bytes(place.read_bytes()[:-1] + b"\x01")
-    assert arrays(build(tmp_path, TEXTS, **SMALL)) == expected
+    assert arrays(build_small_corpus(tmp_path, TEXTS, **SMALL)) == expected
 
 
 def test_fingerprint_depends_on_sources_tokenizer_language_and_shard_size(tmp_path: Path) -> None:
-    cache, how = Cache(tmp_path, LIMIT), reading(load_tokenizer("bert"))
-    other = reading(load_tokenizer("albert"))
+    cache, how = Cache(tmp_path, LIMIT), corpus_tokenizer_of(load_tokenizer("bert"))
+    other = corpus_tokenizer_of(load_tokenizer("albert"))
     found = [
         build_corpus(sources, how, cache).fingerprint
         for sources, how in [
@@ -128,7 +129,7 @@ def test_fingerprint_depends_on_sources_tokenizer_language_and_shard_size(tmp_pa
 def test_counts_of_the_sources_stay_with_the_corpus(tmp_path: Path) -> None:
     sources = [replace(source_of(TEXTS[:9]), counts=lambda: {"odd": 3}), source_of(TEXTS[9:])]
     sources.append(replace(source_of(["more text"]), counts=lambda: {"odd": 4}))
-    cache, how = Cache(tmp_path, LIMIT), reading(load_tokenizer("bert"))
+    cache, how = Cache(tmp_path, LIMIT), corpus_tokenizer_of(load_tokenizer("bert"))
     assert build_corpus(sources, how, cache).facts["odd"] == 7
     fresh = [replace(source, counts=dict) for source in sources]
     assert build_corpus(fresh, how, cache).facts["odd"] == 7
@@ -137,14 +138,14 @@ def test_counts_of_the_sources_stay_with_the_corpus(tmp_path: Path) -> None:
 def test_parts_of_a_document_count_as_one(tmp_path: Path) -> None:
     parts = [Document("x", ("One.",)), Document("x", ("Two.",), continues=True), Document("x", ("Three.",))]
     source = DocumentSource("x", "x", lambda: iter(parts))
-    corpus = build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
+    corpus = build_corpus([source], corpus_tokenizer_of(load_tokenizer("bert")), Cache(tmp_path, LIMIT))
     assert corpus.facts["documents"] == 2
 
 
 def test_large_vocabularies_get_wider_ids(tmp_path: Path) -> None:
     tokenizer = load_tokenizer("bert")
     tokenizer.add_tokens([f"new{number}" for number in range(70_000)])
-    shard, _ = read_shard(source_of(["new69999 good"]), reading(tokenizer))
+    shard, _ = read_shard(source_of(["new69999 good"]), corpus_tokenizer_of(tokenizer))
     assert shard.input_ids.tolist() == tokenizer("new69999 good", add_special_tokens=False)["input_ids"]
 
 
@@ -152,7 +153,7 @@ def test_large_vocabularies_get_wider_ids(tmp_path: Path) -> None:
 def test_corpus_without_text_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "empty.txt"
     path.write_text(content)
-    how = reading(load_tokenizer("bert"))
+    how = corpus_tokenizer_of(load_tokenizer("bert"))
     with pytest.raises(DataError, match=r"empty\.txt: there is no text"):
         build_corpus([file_source(path)], how, Cache(tmp_path / "c", LIMIT))
     with pytest.raises(DataError, match=r"empty\.txt: there is no text"):
@@ -160,7 +161,7 @@ def test_corpus_without_text_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_corpus_larger_than_its_cache_is_refused_before_all_is_read(tmp_path: Path) -> None:
-    whole = build(tmp_path / "whole", TEXTS, **SMALL)
+    whole = build_small_corpus(tmp_path / "whole", TEXTS, **SMALL)
     one = max(entry.size for entry in Cache(tmp_path / "whole", LIMIT).entries())
     read: list[int] = []
 
@@ -171,7 +172,7 @@ def test_corpus_larger_than_its_cache_is_refused_before_all_is_read(tmp_path: Pa
 
     source = replace(source_of(TEXTS), read=counted)
     with pytest.raises(SpaceFault, match="does not fit into its cache"):
-        build_corpus([source], reading(load_tokenizer("bert")), Cache(tmp_path / "c", 2 * one), **SMALL)
+        build_corpus([source], corpus_tokenizer_of(load_tokenizer("bert")), Cache(tmp_path / "c", 2 * one), **SMALL)
     assert len(whole.shards) > 4
     assert len(read) < len(TEXTS) * 0.8
 
@@ -182,7 +183,7 @@ def test_bad_byte_far_down_is_an_error_with_its_place_and_earlier_shards_stay(tm
     with pytest.raises(DataError, match=r"x\.txt, line 40001, byte 280003"):
         build_corpus(
             [file_source(path)],
-            reading(load_tokenizer("bert")),
+            corpus_tokenizer_of(load_tokenizer("bert")),
             Cache(tmp_path / "c", LIMIT),
             shard_characters=100_000,
         )

@@ -6,7 +6,7 @@ from multiprocessing import active_children
 import numpy as np
 import pytest
 from helpers.bases import FAMILIES
-from helpers.corpora import load_tokenizer, make_documents, reading
+from helpers.corpora import load_tokenizer, make_documents
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from fullbake.core.errors import Fault
@@ -18,6 +18,7 @@ from fullbake.pretraining.corpus_tokens import (
     tokenize_documents,
 )
 from fullbake.pretraining.documents import Document, split_sentences
+from fullbake.pretraining.forgetting import corpus_tokenizer_of
 
 
 def documents(texts: list[str]) -> list[Document]:
@@ -51,7 +52,7 @@ def test_ids_equal_those_of_the_tokenizer(family: str) -> None:
         for paragraph in text.split("\n")
         for sentence in split_sentences(paragraph)
     ]
-    (found,) = tokenize_documents(documents(texts), reading(tokenizer))
+    (found,) = tokenize_documents(documents(texts), corpus_tokenizer_of(tokenizer))
     assert np.split(found.input_ids, found.lengths.cumsum()[:-1])[5].tolist() == expected[5]
     assert found.input_ids.tolist() == [token for ids in expected for token in ids]
     assert found.lengths.tolist() == [len(ids) for ids in expected]
@@ -61,7 +62,7 @@ def test_ids_equal_those_of_the_tokenizer(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_are_those_of_the_tokenizer(family: str) -> None:
-    words = words_of("The moviezz was really bad", reading(load_tokenizer(family)))
+    words = words_of("The moviezz was really bad", corpus_tokenizer_of(load_tokenizer(family)))
     assert len(words) == 5
     assert max(map(len, words)) > 1
 
@@ -103,7 +104,7 @@ def test_texts_without_a_token_are_left_out() -> None:
 
 
 def test_chunk_size_changes_no_token() -> None:
-    texts, corpus_tokenizer = make_documents(30), reading(load_tokenizer("bert"))
+    texts, corpus_tokenizer = make_documents(30), corpus_tokenizer_of(load_tokenizer("bert"))
     whole = joined(tokenize_documents(documents(texts), corpus_tokenizer))
     chunks = list(tokenize_documents(documents(texts), corpus_tokenizer, chunk_characters=100))
     assert len(chunks) > 10
@@ -122,7 +123,7 @@ def test_dead_process_is_a_fault() -> None:
 
 def test_processes_start_only_for_much_text() -> None:
     before = len(active_children())
-    with open_tokenizers(reading(load_tokenizer("bert")), 2, parallel_from=10) as tokenize:
+    with open_tokenizers(corpus_tokenizer_of(load_tokenizer("bert")), 2, parallel_from=10) as tokenize:
         assert len(list(tokenize(documents(["little"])))) == 1
         assert len(active_children()) == before
         assert len(list(tokenize(documents(["much to do"])))) == 1

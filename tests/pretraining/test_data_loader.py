@@ -1,4 +1,4 @@
-"""The order of reading: a pure function of the seed, every row once a pass, fresh masks each time."""
+"""The reading order is a pure function of the seed: every row once in an epoch, new masks each time."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.bases import FAMILIES
-from helpers.corpora import binomial, build, load_tokenizer, make_documents, masking, phase, shard_of
+from helpers.corpora import binomial, build_small_corpus, load_tokenizer, make_documents, masking, phase, shard_of
 
 from fullbake.core.rng import rng_stream
 from fullbake.models.batching import Step
@@ -35,13 +35,13 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Of several shards."""
-    built = build(tmp_path_factory.mktemp("cache"), TEXTS, shard_characters=2500)
+    """A corpus of several shards."""
+    built = build_small_corpus(tmp_path_factory.mktemp("cache"), TEXTS, shard_characters=2500)
     assert len(built.shards) > 3
     return built
 
 
-def order(objective: str = "mlm", **fields: Any) -> ReadingOrder:
+def make_order(objective: str = "mlm", **fields: Any) -> ReadingOrder:
     settings = {
         "batch_size": 4,
         "batch_tokens": None,
@@ -52,65 +52,63 @@ def order(objective: str = "mlm", **fields: Any) -> ReadingOrder:
     return ReadingOrder(objective, **settings)  # type: ignore[arg-type]
 
 
-def stream(corpus: Corpus, phases: list[Phase], objective: str = "mlm", **fields: Any) -> CorpusLoader:
-    return CorpusLoader(corpus, [shard.documents() for shard in corpus.shards], phases, order(objective, **fields))
+def make_loader(corpus: Corpus, phases: list[Phase], objective: str = "mlm", **fields: Any) -> CorpusLoader:
+    return CorpusLoader(corpus, [shard.documents() for shard in corpus.shards], phases, make_order(objective, **fields))
 
 
-def cuts(steps: list[Step]) -> list[list[list[int]]]:
-    return [[cut.tolist() for cut in step.cuts] for step in steps]
+def micro_batches(steps: list[Step]) -> list[list[list[int]]]:
+    return [[rows.tolist() for rows in step.micro_batches] for step in steps]
 
 
 @pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
-def test_any_stretch_of_steps_is_what_it_is_in_the_whole(corpus: Corpus, tokenizer: Any, objective: str) -> None:
+def test_any_range_of_steps_equals_that_range_of_all_steps(corpus: Corpus, tokenizer: Any, objective: str) -> None:
     phases = [phase(tokenizer, 32, 150), phase(tokenizer, 64, 70)]
-    whole = cuts(stream(corpus, phases, objective).plan(0, 220))
+    whole = micro_batches(make_loader(corpus, phases, objective).plan(0, 220))
     assert len(whole) == 220
     for start, stop in [(0, 1), (149, 151), (100, 180), (219, 220), (37, 38), (220, 230)]:
-        assert cuts(stream(corpus, phases, objective).plan(start, stop)) == whole[start:stop]
-    going_on = stream(corpus, phases, objective)
-    assert [step for start, stop in pairwise(range(0, 221, 20)) for step in cuts(going_on.plan(start, stop))] == whole
+        assert micro_batches(make_loader(corpus, phases, objective).plan(start, stop)) == whole[start:stop]
+    sequential = make_loader(corpus, phases, objective)
+    assert [
+        step for start, stop in pairwise(range(0, 221, 20)) for step in micro_batches(sequential.plan(start, stop))
+    ] == whole
 
 
-def test_the_seed_decides_the_order_and_the_pairs(corpus: Corpus, tokenizer: Any) -> None:
+def test_seed_decides_the_order_and_the_pairs(corpus: Corpus, tokenizer: Any) -> None:
     phases = [phase(tokenizer, 32, 60)]
-    one, two = (stream(corpus, phases, "mlm+nsp", seed=seed) for seed in (0, 1))
-    assert cuts(one.plan(0, 60)) != cuts(two.plan(0, 60))
-    assert not _same(_examples(one), _examples(two))
+    one, two = (make_loader(corpus, phases, "mlm+nsp", seed=seed) for seed in (0, 1))
+    assert micro_batches(one.plan(0, 60)) != micro_batches(two.plan(0, 60))
+    assert sorted(map(repr, all_spans(one))) != sorted(map(repr, all_spans(two)))
 
 
-def _examples(of: CorpusLoader) -> list[Any]:
-    return [found.spans.tolist() for found in of.examples(0)]
+def all_spans(loader: CorpusLoader) -> list[Any]:
+    return [found.spans.tolist() for found in loader.examples(0)]
 
 
-def _same(one: list[Any], two: list[Any]) -> bool:
-    return sorted(map(repr, one)) == sorted(map(repr, two))
-
-
-def test_a_pass_reads_every_token_once_and_the_next_in_another_order(corpus: Corpus, tokenizer: Any) -> None:
-    of = stream(corpus, [phase(tokenizer, 32, 10**6)])
-    size = of.steps_per_epoch(0)
+def test_epoch_reads_every_token_once_and_the_next_in_another_order(corpus: Corpus, tokenizer: Any) -> None:
+    loader = make_loader(corpus, [phase(tokenizer, 32, 10**6)])
+    size = loader.steps_per_epoch(0)
     how = masking(tokenizer, probability=0.0)
     expected = np.sort(np.concatenate([shard.input_ids for shard in corpus.shards]))
-    passes = [of.plan(turn * size, (turn + 1) * size) for turn in range(2)]
-    for steps in passes:
-        batches = [of.batch(step, how) for step in steps]
+    epochs = [loader.plan(epoch * size, (epoch + 1) * size) for epoch in range(2)]
+    for steps in epochs:
+        batches = [loader.batch(step, how) for step in steps]
         read = np.concatenate([batch.targets for batch in batches])
         assert (np.sort(read[~np.isin(read, tokenizer.all_special_ids)]) == expected[~np.isin(expected, [1])]).all()
         rows = np.concatenate([step.rows for step in steps])
         assert len(set(rows.tolist())) == len(rows)
-    assert [len(step.rows) for step in passes[0]] != [len(step.rows) for step in passes[1]] or (
-        of.batch(passes[0][0], how).targets.tolist() != of.batch(passes[1][0], how).targets.tolist()
+    assert [len(step.rows) for step in epochs[0]] != [len(step.rows) for step in epochs[1]] or (
+        loader.batch(epochs[0][0], how).targets.tolist() != loader.batch(epochs[1][0], how).targets.tolist()
     )
 
 
-def test_masks_are_fresh_in_every_pass_and_the_same_in_every_run(corpus: Corpus, tokenizer: Any) -> None:
+def test_masks_are_new_in_every_epoch_and_the_same_in_every_run(corpus: Corpus, tokenizer: Any) -> None:
     how = masking(tokenizer)
     phases = [phase(tokenizer, 32, 10**6)]
 
     def seen() -> list[tuple[bytes, bytes]]:
-        of = stream(corpus, phases)
-        batches = [of.batch(step, how) for step in of.plan(0, 2 * of.steps_per_epoch(0))]
-        return [(row.tobytes(), mask.tobytes()) for batch in batches for row, mask in _rows(batch)]
+        loader = make_loader(corpus, phases)
+        batches = [loader.batch(step, how) for step in loader.plan(0, 2 * loader.steps_per_epoch(0))]
+        return [(row.tobytes(), mask.tobytes()) for batch in batches for row, mask in rows_and_masks(batch)]
 
     first = seen()
     masks: dict[bytes, list[bytes]] = {}
@@ -122,37 +120,37 @@ def test_masks_are_fresh_in_every_pass_and_the_same_in_every_run(corpus: Corpus,
     assert seen() == first
 
 
-def _rows(batch: MaskedBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+def rows_and_masks(batch: MaskedBatch) -> list[tuple[np.ndarray, np.ndarray]]:
     return [
         (batch.targets[start:end], batch.chosen[start:end]) for start, end in pairwise(batch.encoded.offsets.tolist())
     ]
 
 
-def test_cuts_change_no_mask(corpus: Corpus, tokenizer: Any) -> None:
+def test_micro_batches_change_no_mask(corpus: Corpus, tokenizer: Any) -> None:
     phases, how = [phase(tokenizer, 32, 20)], masking(tokenizer)
     for step, other in zip(
-        *(stream(corpus, phases, token_budget=budget).plan(0, 20) for budget in (40, 4000)), strict=True
+        *(make_loader(corpus, phases, token_budget=budget).plan(0, 20) for budget in (40, 4000)), strict=True
     ):
-        one, two = (stream(corpus, phases).batch(each, how) for each in (step, other))
+        one, two = (make_loader(corpus, phases).batch(each, how) for each in (step, other))
         assert (one.encoded.input_ids == two.encoded.input_ids).all()
         assert (one.rows == two.rows).all()
 
 
-def test_a_batch_by_tokens_holds_about_so_many(corpus: Corpus, tokenizer: Any) -> None:
-    of = stream(corpus, [phase(tokenizer, 32, 20)], batch_tokens=160)
-    sizes = [of.batch(step, masking(tokenizer)).encoded.lengths.sum() for step in of.plan(0, 20)]
+def test_batch_tokens_is_about_the_size_of_a_step(corpus: Corpus, tokenizer: Any) -> None:
+    loader = make_loader(corpus, [phase(tokenizer, 32, 20)], batch_tokens=160)
+    sizes = [loader.batch(step, masking(tokenizer)).encoded.lengths.sum() for step in loader.plan(0, 20)]
     assert np.median(sizes) == pytest.approx(160, rel=0.25)
 
 
-def test_documents_that_are_not_named_are_not_read(corpus: Corpus, tokenizer: Any) -> None:
+def test_only_the_named_documents_are_read(corpus: Corpus, tokenizer: Any) -> None:
     documents: list[list[tuple[int, int]]] = [[] for _ in corpus.shards]
     documents[2] = corpus.shards[2].documents()[1:3]
-    of = CorpusLoader(corpus, documents, [phase(tokenizer, 32, 30)], order())
+    loader = CorpusLoader(corpus, documents, [phase(tokenizer, 32, 30)], make_order())
     first, last = documents[2][0][0], documents[2][1][1]
     ends = corpus.shards[2].sentence_ends
-    read = of.batch(of.plan(0, 1)[0], masking(tokenizer, probability=0.0)).targets
+    read = loader.batch(loader.plan(0, 1)[0], masking(tokenizer, probability=0.0)).targets
     assert set(read) - set(tokenizer.all_special_ids) <= set(corpus.shards[2].input_ids[ends[first] : ends[last]])
-    assert len(of.plan(0, 30)) == 30
+    assert len(loader.plan(0, 30)) == 30
 
 
 # What a batch holds
@@ -160,7 +158,7 @@ def test_documents_that_are_not_named_are_not_read(corpus: Corpus, tokenizer: An
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
-def test_rows_are_what_the_tokenizer_makes_of_these_segments(family: str, objective: str) -> None:
+def test_rows_equal_what_the_tokenizer_builds_from_their_segments(family: str, objective: str) -> None:
     own = load_tokenizer(family)
     shard = shard_of(TEXTS[:12], own)
     how = phase(own, 40)
@@ -173,7 +171,7 @@ def test_rows_are_what_the_tokenizer_makes_of_these_segments(family: str, object
     for row, (spans, label) in enumerate(zip(examples.spans.tolist(), examples.labels.tolist(), strict=True)):
         segments = [shard.input_ids[start:end].tolist() for start, end in spans if end]
         assert len(segments) == (1 if label == NO_PAIR else 2)
-        expected = _built(own, segments)
+        expected = built_by_tokenizer(own, segments)
         places = slice(*batch.encoded.offsets[row : row + 2].tolist())
         assert batch.targets[places].tolist() == expected
         if batch.encoded.token_type_ids is not None:
@@ -182,8 +180,8 @@ def test_rows_are_what_the_tokenizer_makes_of_these_segments(family: str, object
             assert batch.encoded.token_type_ids[places].tolist() == kinds
 
 
-def _built(tokenizer: Any, segments: list[list[int]]) -> list[int]:
-    """What stands around "a", or around "a" and "a", with the segments in the place of these."""
+def built_by_tokenizer(tokenizer: Any, segments: list[list[int]]) -> list[int]:
+    """Return the special tokens around "a", or "a" and "a", with the segments in place of these."""
     backend = tokenizer.backend_tokenizer
     encoding = backend.encode(*["a"] * len(segments))
     built: list[int] = []
@@ -199,7 +197,7 @@ def _built(tokenizer: Any, segments: list[list[int]]) -> list[int]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_special_tokens_are_never_to_be_guessed(family: str, whole_words: bool) -> None:
+def test_special_tokens_are_never_chosen_for_prediction(family: str, whole_words: bool) -> None:
     own = load_tokenizer(family)
     shard = shard_of([*TEXTS[:12], f"It said {own.sep_token} and {own.mask_token} here."], own)
     how = phase(own, 24)
@@ -213,7 +211,7 @@ def test_special_tokens_are_never_to_be_guessed(family: str, whole_words: bool) 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_whole_words_are_masked_whole(family: str) -> None:
+def test_whole_words_are_masked_together(family: str) -> None:
     own = load_tokenizer(family)
     shard = shard_of(["The moviezz was reallyy bad and the storyline weak."] * 40, own)
     how = phase(own, 64)
@@ -229,7 +227,7 @@ def test_whole_words_are_masked_whole(family: str) -> None:
     assert (np.bincount(units) > 1).any()
 
 
-def test_a_shard_of_one_document_has_no_partner_to_offer(tokenizer: Any) -> None:
+def test_shard_of_one_document_has_no_random_partners(tokenizer: Any) -> None:
     shard = shard_of(TEXTS[:1], tokenizer)
     how = phase(tokenizer, 24)
     nsp, sop = (
@@ -240,22 +238,22 @@ def test_a_shard_of_one_document_has_no_partner_to_offer(tokenizer: Any) -> None
     assert count_pairs([nsp, sop])["rows_without_partner"] < len(nsp) + len(sop)
 
 
-def test_how_many_pairs_there_are_of_each_kind(corpus: Corpus, tokenizer: Any) -> None:
-    of = stream(corpus, [phase(tokenizer, 32, 10)], "mlm+nsp")
-    labels = np.concatenate([found.labels for found in of.examples(0)])
-    assert count_pairs(of.examples(0)) == {
+def test_pairs_of_each_kind_are_counted(corpus: Corpus, tokenizer: Any) -> None:
+    loader = make_loader(corpus, [phase(tokenizer, 32, 10)], "mlm+nsp")
+    labels = np.concatenate([found.labels for found in loader.examples(0)])
+    assert count_pairs(loader.examples(0)) == {
         "true_pairs": (labels == TRUE_PAIR).sum(),
         "false_pairs": (labels == FALSE_PAIR).sum(),
         "rows_without_partner": (labels == NO_PAIR).sum(),
     }
 
 
-# The text at hand
+# Movie reviews, if they are there
 
 
 @pytest.fixture(scope="module")
 def imdb() -> tuple[Any, Any]:
-    """(bert-base-uncased's tokenizer, 1,500 reviews in memory)."""
+    """Return (bert-base-uncased's tokenizer, 1,500 reviews as a shard)."""
     import transformers
     from pyarrow import parquet
 
@@ -268,8 +266,8 @@ def imdb() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_masking_rates_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> None:
-    """Over words where whole ones are drawn, over tokens where they are not: 15%, and 80/10/10 of these."""
+def test_masking_shares_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> None:
+    """15% of words (if whole words are drawn) or tokens are chosen, and 80/10/10 of these are replaced."""
     own, shard = imdb
     how = phase(own, 128)
     examples = build_examples(shard, shard.documents(), how, "mlm", 0.1, rng_stream(0))
@@ -278,7 +276,7 @@ def test_masking_rates_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> N
     plain = np.isin(batch.targets, masks.vocabulary)
     assert len(examples) > 2500
     assert not batch.chosen[~plain].any()
-    firsts = plain & _word_firsts(own, batch) if whole_words else plain
+    firsts = plain & starts_a_word(own, batch) if whole_words else plain
     chosen = batch.chosen & firsts
     assert chosen.sum() / firsts.sum() == binomial(0.15, int(firsts.sum()))
     before, after = batch.targets[chosen], batch.encoded.input_ids[chosen]
@@ -287,8 +285,8 @@ def test_masking_rates_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> N
     assert changed.mean() == binomial(0.1 * (1 - 1 / len(masks.vocabulary)), len(after))
 
 
-def _word_firsts(tokenizer: Any, batch: MaskedBatch) -> np.ndarray:
-    """(tokens,) what does not go on a WordPiece word."""
+def starts_a_word(tokenizer: Any, batch: MaskedBatch) -> np.ndarray:
+    """Return (tokens,) True where a WordPiece token does not continue a word."""
     pieces = tokenizer.convert_ids_to_tokens(batch.targets.tolist())
     return np.array([not piece.startswith("##") for piece in pieces])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from helpers.corpora import LIMIT, load_tokenizer, reading, source_of
+from helpers.corpora import LIMIT, load_tokenizer, source_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -28,6 +28,7 @@ from fullbake.pretraining.documents import (
     split_sentences,
     text_source,
 )
+from fullbake.pretraining.forgetting import corpus_tokenizer_of
 
 # Sentences
 
@@ -339,7 +340,7 @@ def test_each_reading_counts_from_zero() -> None:
 
 
 def build_from(folder: Path, sources: Sequence[DocumentSource]) -> Corpus:
-    return build_corpus(sources, reading(load_tokenizer("bert")), Cache(folder, LIMIT))
+    return build_corpus(sources, corpus_tokenizer_of(load_tokenizer("bert")), Cache(folder, LIMIT))
 
 
 def test_cached_corpus_still_knows_what_was_removed(tmp_path: Path) -> None:

@@ -1,6 +1,4 @@
-"""fullbake.pretraining.examples: Which tokens have to be guessed: never special ones, whole words together, and in the shares that were asked; Rows of the masked LM: every token is read once, and pairs are what their labels say.
-
-Sentences of one token make no pair too long, so nothing is cut and all can be counted."""
+"""Masks have the set shares and never touch special tokens; rows hold every token once, and labels are true."""
 
 from itertools import pairwise
 
@@ -24,6 +22,8 @@ from fullbake.pretraining.examples import (
     mask_tokens,
 )
 
+# Masking
+
 MASK, SPECIAL, UNKNOWN = 4, 2, 1
 VOCABULARY = np.arange(5, 1000, dtype=np.int32)
 
@@ -33,7 +33,7 @@ def masking(probability: float = 0.15, mask: float = 0.8, random: float = 0.1, w
 
 
 def text(count: int, word: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(ids, word starts, special): rows of 20 tokens with a special one at either end, words of so many tokens."""
+    """Return (ids, word starts, special): rows of 20 tokens with a special one at both ends, words of `word` tokens."""
     random = np.random.Generator(np.random.PCG64(seed))
     ids = random.choice(VOCABULARY, count).astype(np.int32)
     place = np.arange(count) % 20
@@ -42,20 +42,22 @@ def text(count: int, word: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, 
     return ids, (place - 1) % word == 0, special
 
 
-def run(whole_words: bool, *, word: int = 3, count: int = 400_000, **shares: float) -> tuple[np.ndarray, MaskedTokens]:
+def mask_random_text(
+    whole_words: bool, *, word: int = 3, count: int = 400_000, **shares: float
+) -> tuple[np.ndarray, MaskedTokens]:
     ids, starts, special = text(count, word)
     return ids, mask_tokens(ids, starts, special, masking(whole_words=whole_words, **shares), rng_stream(1))
 
 
 @given(st.data())
-def test_what_may_never_happen(data: st.DataObject) -> None:
+def test_masking_never_touches_special_tokens_or_splits_words(data: st.DataObject) -> None:
     ids = np.array(data.draw(st.lists(st.integers(0, 999), min_size=1, max_size=60)), np.int32)
     flags = st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))
     starts, special = np.array(data.draw(flags)), np.array(data.draw(flags))
     starts[0] = True
     whole = data.draw(st.booleans())
-    how = masking(data.draw(st.floats(0, 1)), whole_words=whole)
-    found = mask_tokens(ids, starts, special, how, rng_stream(data.draw(st.integers(0, 99))))
+    drawn = masking(data.draw(st.floats(0, 1)), whole_words=whole)
+    found = mask_tokens(ids, starts, special, drawn, rng_stream(data.draw(st.integers(0, 99))))
     held = special | ~np.isin(ids, VOCABULARY)
     assert not found.chosen[held].any()
     assert (found.input_ids[~found.chosen] == ids[~found.chosen]).all()
@@ -68,16 +70,16 @@ def test_what_may_never_happen(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_the_share_that_is_chosen(whole_words: bool) -> None:
-    ids, found = run(whole_words)
+def test_share_of_chosen_tokens_is_the_probability(whole_words: bool) -> None:
+    ids, found = mask_random_text(whole_words)
     words = (ids != SPECIAL).sum() / (3 if whole_words else 1)
     assert found.chosen.sum() / (ids != SPECIAL).sum() == binomial(0.15, words)
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
 @pytest.mark.parametrize("shares", [(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.5, 0.25), (0.0, 0.0)])
-def test_what_becomes_of_it(whole_words: bool, shares: tuple[float, float]) -> None:
-    ids, found = run(whole_words, mask=shares[0], random=shares[1])
+def test_shares_of_masked_random_and_unchanged_tokens(whole_words: bool, shares: tuple[float, float]) -> None:
+    ids, found = mask_random_text(whole_words, mask=shares[0], random=shares[1])
     before, after = ids[found.chosen], found.input_ids[found.chosen]
     draws = len(before) / (3 if whole_words else 1)
     assert (after == MASK).mean() == binomial(shares[0], draws)
@@ -85,9 +87,9 @@ def test_what_becomes_of_it(whole_words: bool, shares: tuple[float, float]) -> N
     assert changed.mean() == binomial(shares[1] * (1 - 1 / len(VOCABULARY)), draws)
 
 
-def test_a_word_has_one_fate_and_tokens_have_each_their_own() -> None:
+def test_whole_words_share_one_draw_and_tokens_have_their_own() -> None:
     for whole_words in (True, False):
-        _, found = run(whole_words)
+        _, found = mask_random_text(whole_words)
         body = np.arange(400_000).reshape(-1, 20)[:, 1:19].reshape(-1, 3)
         masked = (found.input_ids == MASK)[body]
         if whole_words:
@@ -97,39 +99,41 @@ def test_a_word_has_one_fate_and_tokens_have_each_their_own() -> None:
             assert masked[alone].all(axis=1).mean() == binomial(0.8**3, int(alone.sum()))
 
 
-def test_random_tokens_are_of_the_whole_vocabulary_and_no_special_ones() -> None:
-    _, found = run(False, mask=0.0, random=1.0)
+def test_random_tokens_come_from_the_whole_vocabulary_without_special_ones() -> None:
+    _, found = mask_random_text(False, mask=0.0, random=1.0)
     drawn = found.input_ids[found.chosen]
     assert set(drawn.tolist()) == set(VOCABULARY.tolist())
     assert (drawn < 500).mean() == binomial((500 - 5) / len(VOCABULARY), len(drawn))
 
 
-def test_special_tokens_that_stand_in_the_text_itself_are_left_alone() -> None:
+def test_special_tokens_inside_the_text_are_never_chosen() -> None:
     ids = np.array([SPECIAL, 10, SPECIAL, UNKNOWN, MASK, 11, SPECIAL], np.int32)
     special = np.array([True, *[False] * 5, True])
     found = mask_tokens(ids, np.ones(7, bool), special, masking(1.0, 1.0, 0.0), rng_stream(0))
     assert found.chosen.tolist() == [False, True, False, False, False, True, False]
 
 
-def test_the_same_stream_the_same_masks() -> None:
+def test_same_random_stream_gives_the_same_masks() -> None:
     ids, starts, special = text(2000, 3)
     one, two, other = (mask_tokens(ids, starts, special, masking(), rng_stream(seed)).input_ids for seed in (1, 1, 2))
     assert (one == two).all()
     assert (one != other).any()
 
 
+# Rows
+
 DOCUMENTS = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=12), min_size=2, max_size=12)
 
 
-def laid(documents: list[list[int]]) -> tuple[np.ndarray, list[Span]]:
-    """(sentence_ends, documents) of documents given as the tokens of their sentences."""
+def lay_out(documents: list[list[int]]) -> tuple[np.ndarray, list[Span]]:
+    """Return (sentence_ends, documents) of documents, each given as the numbers of tokens of its sentences."""
     ends = np.cumsum([0, *(length for document in documents for length in document)])
     edges = np.cumsum([0, *map(len, documents)]).tolist()
     return ends, list(pairwise(edges))
 
 
 def owner(documents: list[list[int]], place: int) -> int:
-    """Which document a token is of."""
+    """Return the number of the document that a token belongs to."""
     return int(np.searchsorted(np.cumsum([sum(document) for document in documents]), place, side="right"))
 
 
@@ -140,12 +144,9 @@ def rows(examples: Examples) -> list[tuple[tuple[int, int], tuple[int, int], int
     ]
 
 
-# Alone
-
-
 @given(DOCUMENTS, st.integers(1, 30))
-def test_chunks_read_every_token_once_and_cross_no_document(documents: list[list[int]], room: int) -> None:
-    ends, spans = laid(documents)
+def test_chunks_hold_every_token_once_and_cross_no_document(documents: list[list[int]], room: int) -> None:
+    ends, spans = lay_out(documents)
     found = make_chunk_examples(ends, spans, room)
     flat = [place for (start, end), _, _ in rows(found) for place in range(start, end)]
     assert flat == list(range(ends[-1]))
@@ -156,8 +157,8 @@ def test_chunks_read_every_token_once_and_cross_no_document(documents: list[list
 
 
 @given(DOCUMENTS, st.integers(12, 30))
-def test_chunks_are_filled_with_whole_sentences(documents: list[list[int]], room: int) -> None:
-    ends, spans = laid(documents)
+def test_chunks_hold_as_many_whole_sentences_as_fit(documents: list[list[int]], room: int) -> None:
+    ends, spans = lay_out(documents)
     found = rows(make_chunk_examples(ends, spans, room))
     assert {edge for span, _, _ in found for edge in span} <= set(ends.tolist())
     for (start, end), ((_, after), _, _) in zip([row[0] for row in found], found[1:], strict=False):
@@ -166,8 +167,8 @@ def test_chunks_are_filled_with_whole_sentences(documents: list[list[int]], room
         assert after > end
 
 
-def test_a_long_sentence_is_several_rows() -> None:
-    ends, spans = laid([[3, 25, 3]])
+def test_long_sentence_becomes_several_rows() -> None:
+    ends, spans = lay_out([[3, 25, 3]])
     assert [span for span, _, _ in rows(make_chunk_examples(ends, spans, 10))] == [
         (0, 3),
         (3, 13),
@@ -178,17 +179,19 @@ def test_a_long_sentence_is_several_rows() -> None:
 
 
 def test_only_the_named_sentences_are_read() -> None:
-    ends, _ = laid([[2, 2, 2, 2]])
+    ends, _ = lay_out([[2, 2, 2, 2]])
     assert [span for span, _, _ in rows(make_chunk_examples(ends, [(1, 3)], 10))] == [(2, 6)]
 
 
-# In pairs
+# Pairs. If sentences have one token, no pair is too long, so nothing is cut and all tokens can be counted.
 
 
 @settings(max_examples=200)
 @given(DOCUMENTS, st.integers(2, 30), st.sampled_from(["nsp", "sop"]), st.integers(0, 99), st.sampled_from([0, 0.1, 1]))
-def test_what_every_pair_is(documents: list[list[int]], room: int, objective: str, seed: int, short: float) -> None:
-    ends, spans = laid(documents)
+def test_every_pair_is_what_its_label_says(
+    documents: list[list[int]], room: int, objective: str, seed: int, short: float
+) -> None:
+    ends, spans = lay_out(documents)
     found = make_pair_examples(ends, spans, room, objective=objective, short_probability=short, random=rng_stream(seed))  # type: ignore[arg-type]
     assert (found.lengths <= room).all()
     for head, tail, label in rows(found):
@@ -208,9 +211,11 @@ def test_what_every_pair_is(documents: list[list[int]], room: int, objective: st
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=10), st.integers(2, 20), st.integers(0, 99))
-def test_what_a_random_partner_displaced_is_used_again(sizes: list[int], room: int, seed: int) -> None:
+def test_sentences_replaced_by_a_random_partner_are_used_in_the_next_row(
+    sizes: list[int], room: int, seed: int
+) -> None:
     documents = [[1] * size for size in sizes]
-    ends, spans = laid(documents)
+    ends, spans = lay_out(documents)
     found = make_pair_examples(ends, spans, room, objective="nsp", short_probability=0.1, random=rng_stream(seed))
     read = [span for head, tail, label in rows(found) for span in ([head, tail] if label == TRUE_PAIR else [head])]
     assert [place for span in read for place in range(*span)] == list(range(ends[-1]))
@@ -218,7 +223,7 @@ def test_what_a_random_partner_displaced_is_used_again(sizes: list[int], room: i
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=10), st.integers(2, 20), st.integers(0, 99))
 def test_swapped_pairs_hold_every_token_once(sizes: list[int], room: int, seed: int) -> None:
-    ends, spans = laid([[1] * size for size in sizes])
+    ends, spans = lay_out([[1] * size for size in sizes])
     found = make_pair_examples(ends, spans, room, objective="sop", short_probability=0.1, random=rng_stream(seed))
     for head, tail, label in rows(found):
         assert label == NO_PAIR or {head[1] == tail[0], tail[1] == head[0]} == {True, False}
@@ -228,18 +233,18 @@ def test_swapped_pairs_hold_every_token_once(sizes: list[int], room: int, seed: 
 
 
 @pytest.mark.parametrize("objective", ["nsp", "sop"])
-def test_half_of_the_pairs_are_false_whatever_the_documents(objective: str) -> None:
+def test_half_of_the_pairs_are_false_in_any_corpus(objective: str) -> None:
     for documents in ([[1] * 40] * 600, [[5, 4]] * 6000, [[9]] * 3000 + [[2, 3, 4]] * 4000):
-        ends, spans = laid(documents)
+        ends, spans = lay_out(documents)
         found = make_pair_examples(ends, spans, 16, objective=objective, short_probability=0.1, random=rng_stream(1))  # type: ignore[arg-type]
         count = int((found.labels != NO_PAIR).sum())
         assert count > 1500
         assert found.random_share == binomial(0.5, count)
 
 
-def test_random_partners_are_of_any_other_document() -> None:
+def test_random_partners_come_from_every_other_document() -> None:
     documents = [[1] * 300] * 20
-    ends, spans = laid(documents)
+    ends, spans = lay_out(documents)
     found = make_pair_examples(ends, spans, 10, objective="nsp", short_probability=0, random=rng_stream(2))
     partners = [
         (owner(documents, head[0]), owner(documents, tail[0]))
@@ -252,9 +257,9 @@ def test_random_partners_are_of_any_other_document() -> None:
 
 
 @pytest.mark.parametrize("short", [0.0, 0.1, 0.6])
-def test_a_share_of_the_pairs_aims_at_a_shorter_length(short: float) -> None:
+def test_set_share_of_pairs_is_shorter(short: float) -> None:
     room, documents = 40, [[1] * 4000] * 40
-    ends, spans = laid(documents)
+    ends, spans = lay_out(documents)
     found = make_pair_examples(ends, spans, room, objective="sop", short_probability=short, random=rng_stream(3))
     shorter = found.lengths < room
     expected = short * (room - 2) / (room - 1)  # one of the lengths drawn is the full one
@@ -263,8 +268,8 @@ def test_a_share_of_the_pairs_aims_at_a_shorter_length(short: float) -> None:
         assert set(found.lengths.tolist()) >= set(range(2, room + 1))
 
 
-def test_of_a_pair_that_is_too_long_the_longer_segment_gives_way_at_both_ends() -> None:
-    ends, spans = laid([[30, 4]] * 200)
+def test_too_long_pair_loses_tokens_at_both_ends_of_its_longer_segment() -> None:
+    ends, spans = lay_out([[30, 4]] * 200)
     found = make_pair_examples(ends, spans, 20, objective="sop", short_probability=0, random=rng_stream(4))
     assert (found.lengths == 20).all()
     lost = [(min(head, tail)[0] % 34, max(head, tail)) for head, tail, _ in rows(found)]
@@ -273,16 +278,16 @@ def test_of_a_pair_that_is_too_long_the_longer_segment_gives_way_at_both_ends() 
     assert front.mean() == pytest.approx(7, abs=5 * (14 / 4 / 200) ** 0.5)
 
 
-def test_a_lone_sentence_is_a_row_without_a_partner() -> None:
-    ends, spans = laid([[3], [3], [25]])
+def test_single_sentence_is_a_row_without_a_partner() -> None:
+    ends, spans = lay_out([[3], [3], [25]])
     found = make_pair_examples(ends, spans, 10, objective="nsp", short_probability=0, random=rng_stream(0))
     assert (found.labels == NO_PAIR).all()
     assert found.lengths.tolist() == [3, 3, 10, 10, 5]
     assert np.isnan(found.random_share)
 
 
-def test_the_same_stream_gives_the_same_rows() -> None:
-    ends, spans = laid([[1, 2, 3, 4]] * 20)
+def test_same_random_stream_gives_the_same_rows() -> None:
+    ends, spans = lay_out([[1, 2, 3, 4]] * 20)
     one, two, other = (
         rows(make_pair_examples(ends, spans, 8, objective="nsp", short_probability=0.1, random=rng_stream(seed)))
         for seed in (1, 1, 2)

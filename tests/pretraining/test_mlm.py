@@ -1,4 +1,4 @@
-"""fullbake.pretraining.mlm: Sums of losses: over any parts of a batch they add up to the same, and padding counts for nothing; Gauges: the same masked text at every reading, so that what differs is the model."""
+"""Sums of losses add up over parts of a batch; an evaluation set has the same text and masks every time."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ def batch_of(family: str, **settings: Any) -> tuple[MaskedBatch, int]:
     return masked_batch(shard, examples, how, rows, masking(own, **settings), rng_stream(1)), own.pad_token_id
 
 
-def figures(network: LanguageModel, batch: MaskedBatch, rows: list[int], pad_id: int) -> np.ndarray:
+def sums(network: LanguageModel, batch: MaskedBatch, rows: list[int], pad_id: int) -> np.ndarray:
     with torch.no_grad():
         found: MaskedLMLoss = masked_lm_loss(network, batch, np.array(rows), pad_id)
     return np.array([found.word_loss.item(), found.pair_loss.item(), found.word_hits, found.pair_hits])
@@ -51,27 +51,27 @@ def bert(bases: Callable[..., Path]) -> LanguageModel:
 
 @settings(max_examples=25)
 @given(st.data())
-def test_parts_add_up(bert: LanguageModel, data: st.DataObject) -> None:
+def test_sums_of_parts_add_up_to_the_batch(bert: LanguageModel, data: st.DataObject) -> None:
     batch, pad_id = batch_of("bert")
     rows = data.draw(st.permutations(range(len(batch.rows))))
     edge = data.draw(st.integers(1, len(rows) - 1))
-    whole = figures(bert, batch, list(rows), pad_id)
-    parts = figures(bert, batch, rows[:edge], pad_id) + figures(bert, batch, rows[edge:], pad_id)
+    whole = sums(bert, batch, list(rows), pad_id)
+    parts = sums(bert, batch, rows[:edge], pad_id) + sums(bert, batch, rows[edge:], pad_id)
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_rows_alone_and_padded_add_up(bases: Callable[..., Path], family: str) -> None:
+def test_padding_changes_no_sum(bases: Callable[..., Path], family: str) -> None:
     network = load_language_model(bases(family), pairs=True, seed=0).network
     batch, pad_id = batch_of(family)
     assert len(set(batch.encoded.lengths.tolist())) > 3
     rows = list(range(len(batch.rows)))
-    alone = sum(figures(network, batch, [row], pad_id) for row in rows)
-    assert figures(network, batch, rows, pad_id) == pytest.approx(alone, rel=1e-5)
+    alone = sum(sums(network, batch, [row], pad_id) for row in rows)
+    assert sums(network, batch, rows, pad_id) == pytest.approx(alone, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_row_without_a_masked_token_costs_nothing(bases: Callable[..., Path], family: str) -> None:
+def test_row_without_a_masked_token_has_loss_zero_and_no_gradient(bases: Callable[..., Path], family: str) -> None:
     network = load_language_model(bases(family), pairs=False, seed=0).network
     batch, pad_id = batch_of(family, probability=0.0)
     found = masked_lm_loss(network, batch, np.arange(3), pad_id)
@@ -80,30 +80,32 @@ def test_a_row_without_a_masked_token_costs_nothing(bases: Callable[..., Path], 
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in network.parameters())
 
 
-def test_hits_are_right_guesses(bert: LanguageModel) -> None:
+def test_hits_are_correct_predictions(bert: LanguageModel) -> None:
     batch, pad_id = batch_of("bert")
     pairs = int((batch.pair_labels != NO_PAIR).sum())
     rows = list(range(len(batch.rows)))
-    _, _, words, _ = figures(bert, batch, rows, pad_id)
+    _, _, words, _ = sums(bert, batch, rows, pad_id)
     assert 0 <= words < batch.chosen.sum()
     with torch.no_grad():
         before = [parameter.clone() for parameter in (bert.pair.output.weight, bert.pair.output.bias)]  # type: ignore[union-attr]
         bert.pair.output.weight.zero_()  # type: ignore[union-attr]
         bert.pair.output.bias.copy_(torch.tensor([0.0, 9.0]))  # type: ignore[union-attr]
-    assert figures(bert, batch, rows, pad_id)[3] == (batch.pair_labels == 1).sum() < pairs
+    assert sums(bert, batch, rows, pad_id)[3] == (batch.pair_labels == 1).sum() < pairs
     with torch.no_grad():
         bert.pair.output.weight.copy_(before[0])  # type: ignore[union-attr]
         bert.pair.output.bias.copy_(before[1])  # type: ignore[union-attr]
 
 
-def test_the_vocabulary_is_asked_at_masked_tokens_alone(bert: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vocabulary_projection_runs_at_masked_tokens_only(bert: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, pad_id = batch_of("bert")
-    asked: list[int] = []
+    projected: list[int] = []
     original = bert.word_logits
-    monkeypatch.setattr(bert, "word_logits", lambda states: asked.append(len(states)) or original(states))
-    figures(bert, batch, list(range(len(batch.rows))), pad_id)
-    assert asked == [batch.chosen.sum()]
+    monkeypatch.setattr(bert, "word_logits", lambda states: projected.append(len(states)) or original(states))
+    sums(bert, batch, list(range(len(batch.rows))), pad_id)
+    assert projected == [batch.chosen.sum()]
 
+
+# Evaluation sets
 
 TEXTS = make_documents(30)
 
@@ -118,41 +120,43 @@ def network(bases: Callable[..., Path]) -> LanguageModel:
     return load_language_model(bases("bert"), pairs=True, seed=0).network
 
 
-def gauge(tokenizer: Any, parts: list[list[str]], objective: str = "mlm", length: int = 32, **options: Any) -> EvalSet:
+def eval_set(
+    tokenizer: Any, parts: list[list[str]], objective: str = "mlm", length: int = 32, **options: Any
+) -> EvalSet:
     shards = [shard_of(texts, tokenizer) for texts in parts]
     how: Any = masking(tokenizer, **options.pop("masks", {}))
     named = [(shard, shard.documents()) for shard in shards]
     return draw_eval_set(named, phase(tokenizer, length), objective, how, tokenizer.pad_token_id, **options)  # type: ignore[arg-type]
 
 
-def tokens(of: EvalSet) -> list[tuple[list[int], list[int]]]:
-    return [(batch.encoded.input_ids.tolist(), batch.targets.tolist()) for batch in of.batches]
+def ids_and_targets(drawn: EvalSet) -> list[tuple[list[int], list[int]]]:
+    return [(batch.encoded.input_ids.tolist(), batch.targets.tolist()) for batch in drawn.batches]
 
 
-def test_the_same_each_time_and_masked_several_times(tokenizer: Any) -> None:
-    one, two = (gauge(tokenizer, [TEXTS]) for _ in range(2))
-    assert tokens(one) == tokens(two)
+def test_eval_set_is_the_same_each_time_and_masked_several_times(tokenizer: Any) -> None:
+    one, two = (eval_set(tokenizer, [TEXTS]) for _ in range(2))
+    assert ids_and_targets(one) == ids_and_targets(two)
     assert len(one.batches) == MASKINGS
-    assert len({repr(ids) for ids, _ in tokens(one)}) == MASKINGS
-    assert len({repr(targets) for _, targets in tokens(one)}) == 1
+    assert len({repr(ids) for ids, _ in ids_and_targets(one)}) == MASKINGS
+    assert len({repr(targets) for _, targets in ids_and_targets(one)}) == 1
     assert one.masked_tokens == sum(batch.chosen.sum() for batch in one.batches) > 100
 
 
 @pytest.mark.parametrize("objective", ["mlm", "mlm+nsp", "mlm+sop"])
-def test_how_the_text_lies_in_shards_does_not_matter(tokenizer: Any, objective: str) -> None:
-    whole = gauge(tokenizer, [TEXTS], objective)
-    apart = gauge(tokenizer, [TEXTS[:1], TEXTS[1:2], TEXTS[2:]], objective)
-    assert tokens(whole) == tokens(apart)
+def test_division_into_shards_changes_nothing(tokenizer: Any, objective: str) -> None:
+    whole = eval_set(tokenizer, [TEXTS], objective)
+    apart = eval_set(tokenizer, [TEXTS[:1], TEXTS[1:2], TEXTS[2:]], objective)
+    assert ids_and_targets(whole) == ids_and_targets(apart)
 
 
 def test_partners_come_from_other_shards_too(tokenizer: Any) -> None:
-    apart = gauge(tokenizer, [[text] for text in TEXTS], "mlm+nsp")
+    apart = eval_set(tokenizer, [[text] for text in TEXTS], "mlm+nsp")
     labels = apart.batches[0].pair_labels
     assert (labels == 1).any()
     assert (labels == 0).any()
 
 
-def test_only_the_named_sentences_are_read(tokenizer: Any) -> None:
+def test_only_the_named_documents_are_in_the_eval_set(tokenizer: Any) -> None:
     shard = shard_of(TEXTS, tokenizer)
     first, last = shard.documents()[4]
     drawn = draw_eval_set(
@@ -163,49 +167,50 @@ def test_only_the_named_sentences_are_read(tokenizer: Any) -> None:
     assert targets == expected
 
 
-def test_there_is_always_a_word_to_guess(tokenizer: Any) -> None:
-    tiny = gauge(tokenizer, [["Good."]], masks={"probability": 0.01})
+def test_eval_set_has_at_least_one_masked_token_or_is_refused(tokenizer: Any) -> None:
+    tiny = eval_set(tokenizer, [["Good."]], masks={"probability": 0.01})
     assert tiny.masked_tokens >= 1
     with pytest.raises(DataError, match="no word that could be masked"):
-        gauge(tokenizer, [["ẞ ẞ ẞ"]])
+        eval_set(tokenizer, [["ẞ ẞ ẞ"]])
 
 
-def test_what_is_read(tokenizer: Any, network: LanguageModel) -> None:
-    of = gauge(tokenizer, [TEXTS], "mlm+nsp")
-    read = evaluate_masked_lm(network, of, 10_000)
+def test_scores_are_means_over_all_batches(tokenizer: Any, network: LanguageModel) -> None:
+    drawn = eval_set(tokenizer, [TEXTS], "mlm+nsp")
+    scores = evaluate_masked_lm(network, drawn, 10_000)
     with torch.no_grad():
-        found = [masked_lm_loss(network, batch, np.arange(len(batch.rows)), of.pad_id) for batch in of.batches]
-    pairs = sum(int((batch.pair_labels >= 0).sum()) for batch in of.batches)
-    assert read["mlm_loss"] == pytest.approx(sum(each.word_loss.item() for each in found) / of.masked_tokens, rel=1e-5)
-    assert read["mlm_accuracy"] == sum(each.word_hits for each in found) / of.masked_tokens
-    assert read["pair_loss"] == pytest.approx(sum(each.pair_loss.item() for each in found) / pairs, rel=1e-5)
-    assert read["pair_accuracy"] == sum(each.pair_hits for each in found) / pairs
-    assert evaluate_masked_lm(network, of, 64) == pytest.approx(read, rel=1e-5)
+        found = [masked_lm_loss(network, batch, np.arange(len(batch.rows)), drawn.pad_id) for batch in drawn.batches]
+    tokens = drawn.masked_tokens
+    pairs = sum(int((batch.pair_labels >= 0).sum()) for batch in drawn.batches)
+    assert scores["mlm_loss"] == pytest.approx(sum(each.word_loss.item() for each in found) / tokens, rel=1e-5)
+    assert scores["mlm_accuracy"] == sum(each.word_hits for each in found) / tokens
+    assert scores["pair_loss"] == pytest.approx(sum(each.pair_loss.item() for each in found) / pairs, rel=1e-5)
+    assert scores["pair_accuracy"] == sum(each.pair_hits for each in found) / pairs
+    assert evaluate_masked_lm(network, drawn, 64) == pytest.approx(scores, rel=1e-5)
 
 
-def test_pairs_are_judged_only_where_there_are_some(tokenizer: Any, network: LanguageModel) -> None:
-    assert evaluate_masked_lm(network, gauge(tokenizer, [TEXTS]), 500).keys() == {"mlm_loss", "mlm_accuracy"}
+def test_pair_scores_exist_only_for_pairs(tokenizer: Any, network: LanguageModel) -> None:
+    assert evaluate_masked_lm(network, eval_set(tokenizer, [TEXTS]), 500).keys() == {"mlm_loss", "mlm_accuracy"}
 
 
-def test_reading_leaves_the_mode_and_the_weights_alone(tokenizer: Any, network: LanguageModel) -> None:
-    of = gauge(tokenizer, [TEXTS[:5]])
+def test_evaluation_changes_neither_mode_nor_weights(tokenizer: Any, network: LanguageModel) -> None:
+    drawn = eval_set(tokenizer, [TEXTS[:5]])
     network.train()
     try:
-        first, second = (evaluate_masked_lm(network, of, 500) for _ in range(2))
+        first, second = (evaluate_masked_lm(network, drawn, 500) for _ in range(2))
         assert network.training
     finally:
         network.eval()
-    assert first == second == evaluate_masked_lm(network, of, 500)
+    assert first == second == evaluate_masked_lm(network, drawn, 500)
     assert not network.training
 
 
-def test_gauges_mask_alike_whatever_training_does(tokenizer: Any) -> None:
+def test_standard_masking_ignores_the_settings_of_training(tokenizer: Any) -> None:
     how = masking(tokenizer, probability=0.5, mask=1.0, random=0.0, whole_words=True)
     expected = replace(how, probability=0.15, mask=0.8, random=0.1, whole_words=False)
     assert repr(standard_masking(how)) == repr(expected)
 
 
-def test_pair_facts_of_a_single_document(tokenizer: Any) -> None:
-    lonely = gauge(tokenizer, [TEXTS[:1]], "mlm+nsp")
-    assert (lonely.batches[0].pair_labels < 0).all()
+def test_single_document_gives_rows_without_partners(tokenizer: Any) -> None:
+    single = eval_set(tokenizer, [TEXTS[:1]], "mlm+nsp")
+    assert (single.batches[0].pair_labels < 0).all()
     assert count_pairs([]) == {"true_pairs": 0, "false_pairs": 0, "rows_without_partner": 0}

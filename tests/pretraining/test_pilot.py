@@ -1,4 +1,4 @@
-"""Whether way 1 is worth the hours: the figures of a pilot, and what is said of them."""
+"""A pilot gives figures and saves nothing; its sentences fit the figures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ FACTS: dict[str, Any] = {
 }
 
 
-def test_a_pilot_measures_and_saves_nothing(bases: Callable[..., Path], tmp_path: Path) -> None:
+def test_pilot_measures_and_saves_nothing(bases: Callable[..., Path], tmp_path: Path) -> None:
     stage = PretrainingConfig(objective="mlm", steps=8, max_length=32, batch_size=8, learning_rate=1e-2, evaluations=2)
     facts = run_pilot(bases("bert"), [source_of(make_documents(20))], stage, cache_dir=tmp_path)
     assert facts["steps"] == 8
@@ -35,7 +35,7 @@ def test_a_pilot_measures_and_saves_nothing(bases: Callable[..., Path], tmp_path
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "sentence"),
     [
         ({}, "Worth a try"),
         ({"gain": 0.001}, "Not worth it"),
@@ -45,5 +45,5 @@ def test_a_pilot_measures_and_saves_nothing(bases: Callable[..., Path], tmp_path
         ({"pieces_per_word": {"domain": 2.4, "general": 1.1}}, "unfamiliar to the base"),
     ],
 )
-def test_the_answer_in_words(changes: dict[str, Any], told: str) -> None:
-    assert told in " ".join(describe_pilot(FACTS | changes))
+def test_sentences_fit_the_figures(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in " ".join(describe_pilot(FACTS | changes))

@@ -1,4 +1,4 @@
-"""fullbake.pretraining.stage: A vocabulary of one's own, for a base that is a config and nothing else; Way 1 from end to end: a folder from files, a stage of a recipe, what is kept out, and what later scores repeat."""
+"""Further pretraining from end to end: from files to a folder, as a stage of a recipe, with a new vocabulary."""
 
 import json
 import signal
@@ -28,42 +28,6 @@ from fullbake.training.checkpoints import Checkpoints
 TEXTS = make_documents(30)
 
 
-def bare(folder: Path, size: int = 200) -> Path:
-    config = make_config("bert", make_tokenizer("bert"), hidden_size=32, layers=2, positions=64)
-    config.vocab_size = size
-    config.save_pretrained(folder)
-    return folder
-
-
-def test_a_base_with_a_tokenizer_stays_as_it_is(bases: Callable[..., Path], tmp_path: Path) -> None:
-    base = bases("bert")
-    assert base_with_vocabulary(base, [source_of(TEXTS)], tmp_path) == str(base)
-    assert base_with_vocabulary("owner/name", [source_of(TEXTS)], tmp_path) == "owner/name"
-
-
-def test_the_vocabulary_comes_from_the_text_once(tmp_path: Path) -> None:
-    base, read = bare(tmp_path / "bare"), []
-    whole = source_of(TEXTS)
-    counted = DocumentSource(whole.name, whole.fingerprint, lambda: read.append(1) or whole.read())  # type: ignore[func-returns-value]
-    place = base_with_vocabulary(base, [counted], tmp_path / "cache")
-    assert base_with_vocabulary(base, [counted], tmp_path / "cache") == place
-    assert read == [1]
-    tokenizer = load_tokenizer(place)
-    assert 100 < len(tokenizer) <= 200
-    ids: Any = tokenizer(TEXTS[0])["input_ids"]
-    assert tokenizer.unk_token_id not in ids
-    assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
-    assert tokenizer.mask_token == "[MASK]"
-    assert json.loads((Path(place) / "config.json").read_text())["vocab_size"] == 200
-
-
-def test_no_text_and_too_little_room_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no text to learn a vocabulary from"):
-        base_with_vocabulary(bare(tmp_path / "a"), [source_of([])], tmp_path / "cache")
-    with pytest.raises(BaseModelError, match="too small for the characters"):
-        base_with_vocabulary(bare(tmp_path / "b", 8), [source_of(TEXTS)], tmp_path / "cache")
-
-
 Bases = Callable[..., Path]
 STAGE = PretrainingConfig(objective="mlm+nsp", steps=6, max_length=32, batch_size=8, learning_rate=1e-3, evaluations=2)
 SHORT = "objective=mlm;steps=4;max_length=32;batch_size=8;learning_rate=1e-3;evaluations=2"
@@ -75,7 +39,7 @@ def text_file(folder: Path, count: int = 30) -> Path:
     return path
 
 
-def test_a_base_comes_out_and_trains_like_any_other(bases: Bases, tmp_path: Path) -> None:
+def test_new_base_trains_like_any_other(bases: Bases, tmp_path: Path) -> None:
     out = tmp_path / "new"
     about = further_pretrain(bases("bert"), text_file(tmp_path), out, stage=STAGE, cache_dir=tmp_path / "cache")
     assert about == json.loads((out / "fullbake.json").read_text())
@@ -85,7 +49,7 @@ def test_a_base_comes_out_and_trains_like_any_other(bases: Bases, tmp_path: Path
     assert classifier.stamps == []
 
 
-def test_another_output_is_never_overwritten(bases: Bases, tmp_path: Path) -> None:
+def test_foreign_output_folder_is_never_overwritten(bases: Bases, tmp_path: Path) -> None:
     out = tmp_path / "new"
     out.mkdir()
     (out / "mine").write_text("x")
@@ -96,7 +60,7 @@ def test_another_output_is_never_overwritten(bases: Bases, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("after", [1, 4])
-def test_stopped_and_gone_on_with_it_gives_the_same_bits(
+def test_interrupted_and_resumed_run_gives_the_same_bits(
     bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     corpus, cache = text_file(tmp_path), tmp_path / "cache"
@@ -120,17 +84,19 @@ def test_stopped_and_gone_on_with_it_gives_the_same_bits(
     assert run(tmp_path / "cut") == whole
 
 
-def test_kept_out_texts_are_left_out_or_stamped(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keep_out_texts_are_removed_or_declared_in_every_score(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = make_rows(40)
     corpus, test = write_csv(tmp_path / "all.csv", rows), write_csv(tmp_path / "test.csv", rows[:7])
     cache, base = tmp_path / "cache", bases("bert")
-    guarded = further_pretrain(base, corpus, tmp_path / "a", stage=STAGE, keep_out=[test], cache_dir=cache)
-    assert guarded["corpus"]["held_back_documents"] == 7
-    assert guarded["transductive"] is False
+    clean = further_pretrain(base, corpus, tmp_path / "a", stage=STAGE, keep_out=[test], cache_dir=cache)
+    assert clean["corpus"]["held_back_documents"] == 7
+    assert clean["transductive"] is False
     stage = STAGE.model_copy(update={"transductive": True})
-    let_in = further_pretrain(base, corpus, tmp_path / "b", stage=stage, keep_out=[test], cache_dir=cache)
-    assert let_in["corpus"]["documents"] == guarded["corpus"]["documents"] + 7
-    assert let_in["transductive"] is True
+    transductive = further_pretrain(base, corpus, tmp_path / "b", stage=stage, keep_out=[test], cache_dir=cache)
+    assert transductive["corpus"]["documents"] == clean["corpus"]["documents"] + 7
+    assert transductive["transductive"] is True
     assert "they stay in the corpus (--transductive)" in caplog.text
     classifier = adapt(recipe(tmp_path / "b"), dataset(tmp_path), out=tmp_path / "bundle", cache_dir=cache)
     scores = evaluate(Classifier.load(tmp_path / "bundle"), dataset(tmp_path))
@@ -140,7 +106,7 @@ def test_kept_out_texts_are_left_out_or_stamped(bases: Bases, tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("way", ["frozen-linear", "finetune"])
-def test_a_recipe_runs_stage_and_way_in_one_go(bases: Bases, tmp_path: Path, way: str) -> None:
+def test_recipe_runs_stage_and_way_together(bases: Bases, tmp_path: Path, way: str) -> None:
     chosen = recipe(bases("bert"), way, further_pretraining=SHORT, test=0.2)
     classifier = adapt(chosen, dataset(tmp_path), out=tmp_path / "bundle", cache_dir=tmp_path / "cache")
     facts = Classifier.load(tmp_path / "bundle").record.facts
@@ -154,7 +120,7 @@ def test_a_recipe_runs_stage_and_way_in_one_go(bases: Bases, tmp_path: Path, way
         assert not torch.equal(classifier.network.base_model.state_dict()[name], plain[name])
 
 
-def test_the_stage_sees_the_training_part_only_and_is_made_once(
+def test_stage_reads_the_training_part_only_and_runs_once(
     bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -168,7 +134,7 @@ def test_the_stage_sees_the_training_part_only_and_is_made_once(
     assert stage_base(chosen, held, tmp_path / "cache") != first
 
 
-def test_files_of_a_stage_are_read_without_the_held_back_texts(bases: Bases, tmp_path: Path) -> None:
+def test_texts_of_other_parts_are_removed_from_the_files_of_a_stage(bases: Bases, tmp_path: Path) -> None:
     rows = make_rows(60)
     every = write_csv(tmp_path / "every.csv", rows)
     chosen = recipe(bases("bert"), further_pretraining=f"{SHORT};corpus={every}", test=0.2)
@@ -177,3 +143,43 @@ def test_files_of_a_stage_are_read_without_the_held_back_texts(bases: Bases, tmp
     others = 60 - len(parts.train)
     assert about["corpus"]["held_back_documents"] == others
     assert about["corpus"]["documents"] == 2 * len(parts.train)
+
+
+# A vocabulary for a base that has none
+
+
+def make_bare_base(folder: Path, size: int = 200) -> Path:
+    """Return a base that is a config.json alone, with a vocabulary of so many tokens."""
+    config = make_config("bert", make_tokenizer("bert"), hidden_size=32, layers=2, positions=64)
+    config.vocab_size = size
+    config.save_pretrained(folder)
+    return folder
+
+
+def test_base_with_a_tokenizer_is_used_unchanged(bases: Callable[..., Path], tmp_path: Path) -> None:
+    base = bases("bert")
+    assert base_with_vocabulary(base, [source_of(TEXTS)], tmp_path) == str(base)
+    assert base_with_vocabulary("owner/name", [source_of(TEXTS)], tmp_path) == "owner/name"
+
+
+def test_vocabulary_is_trained_once_on_the_text(tmp_path: Path) -> None:
+    base, read = make_bare_base(tmp_path / "bare"), []
+    whole = source_of(TEXTS)
+    counted = DocumentSource(whole.name, whole.fingerprint, lambda: read.append(1) or whole.read())  # type: ignore[func-returns-value]
+    place = base_with_vocabulary(base, [counted], tmp_path / "cache")
+    assert base_with_vocabulary(base, [counted], tmp_path / "cache") == place
+    assert read == [1]
+    tokenizer = load_tokenizer(place)
+    assert 100 < len(tokenizer) <= 200
+    ids: Any = tokenizer(TEXTS[0])["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    assert tokenizer.mask_token == "[MASK]"
+    assert json.loads((Path(place) / "config.json").read_text())["vocab_size"] == 200
+
+
+def test_vocabulary_without_text_or_too_small_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no text to learn a vocabulary from"):
+        base_with_vocabulary(make_bare_base(tmp_path / "a"), [source_of([])], tmp_path / "cache")
+    with pytest.raises(BaseModelError, match="too small for the characters"):
+        base_with_vocabulary(make_bare_base(tmp_path / "b", 8), [source_of(TEXTS)], tmp_path / "cache")

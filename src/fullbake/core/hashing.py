@@ -53,6 +53,7 @@ def find_file_faults(
     *,
     optional: Sequence[str] = (),
     contents: bool = True,
+    foreign: bool = True,
 ) -> list[str]:
     """Compare a folder with what `hash_files` recorded, and return its faults, one clause for each file.
 
@@ -61,6 +62,7 @@ def find_file_faults(
         recorded: the recorded files, as `hash_files` gave them.
         optional: names or shell patterns ("history.*") of files that may be changed, missing or added.
         contents: compare the hashes too; without it only names and sizes are compared, which reads no file.
+        foreign: count a file that was not recorded as a fault.
 
     Returns:
         An empty list if the folder is as it was.
@@ -73,8 +75,8 @@ def find_file_faults(
     faults = [
         _file_fault(name, found.get(name), recorded[name], contents) for name in recorded if not is_optional(name)
     ]
-    foreign = [f"{name} is foreign" for name in sorted(found.keys() - recorded.keys()) if not is_optional(name)]
-    return [fault for fault in faults if fault] + foreign
+    added = sorted(found.keys() - recorded.keys()) if foreign else []
+    return [fault for fault in faults if fault] + [f"{name} is foreign" for name in added if not is_optional(name)]
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -214,7 +214,7 @@ class CorpusLoader:
             token_budget=self.order.token_budget,
             merge_last_single=False,
         )
-        steps = [Step(tuple(rows | key << _ROW_BITS for rows in step.cuts)) for step in plan]
+        steps = [Step(tuple(rows | key << _ROW_BITS for rows in step.micro_batches)) for step in plan]
         return _ShardEpoch(self.corpus.shards[shard], examples, phase, steps)
 
 

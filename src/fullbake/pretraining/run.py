@@ -474,7 +474,7 @@ def step_losses(run: PretrainingRun, step: Step, share: Step) -> Iterator[Tensor
     batch = run.loader.batch(step, run.masking)
     tokens = max(1, int(batch.chosen.sum()))
     pairs = max(1, int((batch.pair_labels != NO_PAIR).sum()))
-    for rows in share.cuts:
+    for rows in share.micro_batches:
         found = masked_lm_loss(run.network, batch, np.searchsorted(batch.rows, rows), run.tokenizer.pad_token_id)
         yield found.word_loss / tokens + found.pair_loss / pairs
 
