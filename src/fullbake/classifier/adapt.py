@@ -167,8 +167,8 @@ def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]
         trained = train_best(
             strategy_for(candidate), _rates(job.recipe.training), job.recipe.training.metric, job.parts.folds
         )
-        tried[option] = trained.value
-        if best is None or trained.value > best[1].value:
+        tried[option] = trained.score
+        if best is None or trained.score > best[1].score:
             best = candidate, trained
     assert best is not None
     if len(tried) > 1:

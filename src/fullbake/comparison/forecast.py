@@ -96,7 +96,7 @@ def measure_speed(
     training = TrainingConfig(metric="neg_log_loss", epochs=1)
     fields = {"way": "finetune", "head": HeadConfig(), "training": training, "further_pretraining": None}
     strategy = strategy_for(replace(job, recipe=job.recipe.model_copy(update=fields)))
-    order, model = np.random.default_rng(0).permutation(len(strategy.train.labels)), strategy.start()
+    order, model = np.random.default_rng(0).permutation(len(strategy.train.labels)), strategy.new_network()
     for count in SAMPLES:
         speed = time_batches(strategy, model, np.sort(order[:count]))
         if min(count, len(order)) / speed.train > ENOUGH_SECONDS:

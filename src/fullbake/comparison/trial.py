@@ -234,9 +234,9 @@ def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[Trial
         reason, spent = _error_clause(error), time.perf_counter() - started
         return failed_trial(reason, training.seed, spent), {}, reason if isinstance(error, Fault) else None
     collapse = _find_collapse(trained, calibrated, labels)
-    module = strategy.trained(trained.network)
+    module = strategy.trained_part(trained.network)
     result = replace(
-        _result(trained.value, calibrated, training.seed, seconds),
+        _result(trained.score, calibrated, training.seed, seconds),
         reason=None if collapse is None else f"collapsed: {collapse.reason}",
         history=trained.history,
         parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),

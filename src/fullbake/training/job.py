@@ -1,4 +1,4 @@
-"""TODO"""
+"""One run: its recipe with all values filled in, its rows, and what its weights depend on besides them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,16 +31,28 @@ from fullbake.training.frozen import FeatureKey, frozen_features
 from fullbake.training.losses import make_training_loss
 
 FEATURE_CACHE_BYTES = 20 * 1024**3
-"""Bound of the feature cache: 20 GiB holds 13 million texts at width 384."""
+"""Limit of the feature cache: 20 GiB holds the features of 13 million texts at width 384."""
 
 
 def feature_cache(folder: str | Path | None = None) -> Cache:
-    """The cache of frozen features: in `folder`, FULLBAKE_CACHE_DIR, or the user's cache folder."""
+    """Return the cache of frozen features.
+
+    Args:
+        folder: holds all caches; None for FULLBAKE_CACHE_DIR or the user's cache folder.
+    """
     return Cache(runtime.cache_dir(folder) / "features", FEATURE_CACHE_BYTES)
 
 
 def check_problem(recipe: Recipe, parts: Parts) -> None:
-    """What the labels have to be known for: refused before the hours of work."""
+    """Refuse a recipe whose metric, decision or loss does not fit the labels, before the hours of work.
+
+    Args:
+        recipe: the recipe.
+        parts: the rows of the run.
+
+    Raises:
+        RecipeError: names the field and what fits.
+    """
     labels, names = parts.train.labels, parts.train.source.label_names
     problem = parts.train.problem
     metrics.check_metric(recipe.training.metric, problem.name)
@@ -49,10 +61,14 @@ def check_problem(recipe: Recipe, parts: Parts) -> None:
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
-    """The recipe with what depends on its base written out: max_length, the stride of windows and, under heads of ours,
-    pooling and width.
+    """Fill in the fields that depend on the base: max_length, the stride of windows, and the pooling and width of
+    `linear` and `mlp` heads.
 
-    Raises RecipeError where max_length is beyond the base, or where no metric has the recipe's name.
+    Args:
+        recipe: the recipe as the user wrote it.
+
+    Raises:
+        RecipeError: max_length is more than the base can take, or there is no metric of the recipe's name.
     """
     metrics.check_metric(recipe.training.metric)
     config = load_config(recipe.base)
@@ -60,7 +76,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     wanted = recipe.tokens.max_length
     if wanted is not None and wanted > limit:
         raise RecipeError(
-            "max_length is beyond what the base can take",
+            "max_length is more than the base can take",
             where=f"recipe, base {recipe.base!r}",
             expected=f"at most {limit}",
             got=str(wanted),
@@ -76,7 +92,8 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
 
 
 def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> int | None:
-    """Tokens that windows share: as asked, or a quarter of their length; None where there are no windows."""
+    """Return the tokens that neighboring windows share: the recipe's, or a quarter of max_length; None without
+    windows."""
     if truncation == "auto":
         return tokens.stride
     if truncation != "windows":
@@ -86,8 +103,13 @@ def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> in
 
 @dataclass(frozen=True)
 class FurtherPretrainedBase:
-    """A base that further pretraining made. folder: where it lies. key: fingerprint of its weights. about: what its
-    fullbake.json holds."""
+    """A base that further pretraining made.
+
+    Attributes:
+        folder: holds the base.
+        key: fingerprint of its weights.
+        about: the content of its fullbake.json.
+    """
 
     folder: str
     key: str
@@ -96,11 +118,18 @@ class FurtherPretrainedBase:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: the effective recipe, the rows, and what its weights depend on besides them.
+    """One run: the recipe, the rows, and what its weights depend on besides them.
 
-    base: fingerprint of the base's weights. run: where it is kept until it is done, None where nothing is saved.
-    prefix: of its checkpoints' names. cache_dir: where all caches lie, None for the user's own. adapted: the base that
-    its further pretraining made, None where the recipe has none or it has not been done yet.
+    Attributes:
+        recipe: with all fields filled in, by `resolve_recipe`.
+        parts: training, validation and test rows.
+        tokenizer: the base's tokenizer.
+        base: fingerprint of the base's weights.
+        cache: the feature cache.
+        run: holds the checkpoints until the run is done; None if nothing is saved.
+        prefix: first part of the names of its checkpoints.
+        cache_dir: holds all caches; None for the default.
+        adapted: the base that further pretraining made; None if the recipe has no such stage, or before it.
     """
 
     recipe: Recipe
@@ -115,21 +144,24 @@ class Job:
 
     @property
     def weights(self) -> str:
-        """Where the encoder's weights come from."""
+        """The folder or hub id that the encoder's weights are read from."""
         return self.adapted.folder if self.adapted else self.recipe.base
 
     @property
     def weights_key(self) -> str:
-        """Fingerprint of these weights."""
+        """The fingerprint of these weights."""
         return self.adapted.key if self.adapted else self.base
 
     def checkpoints(self, name: str) -> Checkpoints | None:
-        """Where one training saves and goes on from."""
+        """Return where one training saves and resumes from, None if nothing is saved.
+
+        Args:
+            name: which training, such as `rate-5e-05`.
+        """
         return None if self.run is None else self.run.checkpoints(self.prefix + name)
 
     def facts(self) -> dict[str, Any]:
-        """Everything that the weights depend on, JSON values: only a run that shares it all may go on from this
-        one's."""
+        """Return all that the weights depend on, JSON values by name; only a run of equal facts may resume this one."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "base": self.base,
@@ -144,7 +176,11 @@ class Job:
 
 
 def recipe_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """The base's tokenizer, told what its saved file has to do in plain transformers. recipe: an effective one."""
+    """Return the base's tokenizer, with the defaults that its saved file needs in plain transformers.
+
+    Args:
+        recipe: with all fields filled in.
+    """
     tokenizer = load_tokenizer(recipe.base)
     assert recipe.tokens.max_length is not None
     set_defaults(
@@ -157,15 +193,20 @@ def recipe_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
 
 
 def encode_dataset(dataset: Dataset, job: Job) -> Encoded:
-    """Token ids of a data set's texts or pairs."""
+    """Return the token ids of a data set's texts or pairs of texts."""
     return encode(dataset.texts, job.tokenizer, job.recipe.tokens, text_pair=dataset.text_pair)
 
 
 def part_features(job: Job, parts: Sequence[Part]) -> list[Features]:
-    """The frozen features of each part's whole source, from the cache where it knows them."""
+    """Return the frozen features of each part's whole source, from the cache if it holds them.
+
+    Args:
+        job: the run.
+        parts: parts of its rows. Parts of the same source share one result.
+    """
     model = initial_network(job)
-    key = _key(job, job.recipe.head.pooling or job.recipe.head.kind)
-    return _by_source(
+    key = feature_key(job, job.recipe.head.pooling or job.recipe.head.kind)
+    return for_each_source(
         parts,
         lambda source: frozen_features(
             model,
@@ -179,8 +220,13 @@ def part_features(job: Job, parts: Sequence[Part]) -> list[Features]:
     )
 
 
-def _key(job: Job, kept: str) -> FeatureKey:
-    """kept: what is kept of each text."""
+def feature_key(job: Job, kept: str) -> FeatureKey:
+    """Return all that a run's features depend on, apart from the texts.
+
+    Args:
+        job: the run.
+        kept: which output is stored: a pooling, a standard head's features, or the states below a layer.
+    """
     return FeatureKey(
         base=job.weights_key,
         tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),
@@ -193,15 +239,15 @@ def _key(job: Job, kept: str) -> FeatureKey:
     )
 
 
-def _by_source(parts: Sequence[Part], compute: Callable[[Dataset], Any]) -> list[Any]:
-    """`compute` of each part's whole source, once for each source however many parts share it."""
-    done = {id(part.source): part.source for part in parts}
-    computed = {key: compute(source) for key, source in done.items()}
+def for_each_source(parts: Sequence[Part], compute: Callable[[Dataset], Any]) -> list[Any]:
+    """Return `compute` of each part's whole source. It is called once for each source, however many parts share it."""
+    sources = {id(part.source): part.source for part in parts}
+    computed = {key: compute(source) for key, source in sources.items()}
     return [computed[id(part.source)] for part in parts]
 
 
 def initial_network(job: Job) -> PreTrainedModel:
-    """The base under its new head, drawn from the recipe's seed."""
+    """Return the base with a new head, which is initialized from the recipe's seed."""
     recipe, train = job.recipe, job.parts.train
     rng.seed_everything(recipe.training.seed)
     return network.build_network(

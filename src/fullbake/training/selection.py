@@ -1,13 +1,11 @@
-"""What validation chooses while weights are trained: the epoch or the strength, and the rate.
+"""Choose the epoch (or regularization strength) and the learning rate on validation, then calibrate.
 
-Where a validation part is too small, the training rows choose for each other: every fold is scored by a network that
-did not see it, the scores of all folds together choose, and the network that is kept is trained on all rows as far as
-they said. No function here is given a test row.
+If a validation part would be too small, folds of the training rows choose: each fold is scored by a network that did
+not see it, the scores of all folds together choose, and the network that is kept is trained on all rows up to the
+chosen epoch. No function here is given a test row.
 
-After training: honest scores and good decisions, both fitted on the rows that chose, never on test.
-
-The temperature goes into the output layer's weights, so that plain transformers gives calibrated scores too; the
-decision (thresholds or costs) is kept beside them.
+After training, a temperature and the decision (thresholds or costs) are fitted on the rows that were validated on. The
+temperature goes into the output layer's weights, so that plain transformers gives calibrated scores too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,200 +25,235 @@ from fullbake.models.heads import divide_logits
 from fullbake.training.loop import ValidateFunction
 
 History = list[dict[str, Any]]
+"""An entry for each epoch, or for each regularization strength."""
 
 _FOLD_METRIC = "neg_log_loss"
-"""What a fold's own lines show: defined on a handful of rows, as not every metric is."""
+"""The metric within a fold, because it is defined on few rows; not every metric is."""
 
 
 class TrainingRows(Protocol):
-    """What a way trains on and scores: tokenized texts or features, with their labels."""
+    """What a strategy trains on and scores: tokenized texts or features, with their labels."""
 
     @property
     def labels(self) -> np.ndarray:
-        """Ids (texts,), or 0 and 1 (texts, classes)."""
+        """Class ids (texts,), or a label matrix of 0 and 1 (texts, labels)."""
 
     def take(self, texts: np.ndarray, /) -> Any:
-        """These texts."""
+        """Return these texts (indices)."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training. rate: the learning rate. metric: what its lines show and its epoch is chosen by. name: of its
-    checkpoints. last: the epoch or strength (from 1) to stop at, None for all. patient: whether `patience` may stop
-    it."""
+    """One training at one learning rate.
+
+    Attributes:
+        rate: the learning rate.
+        metric: chooses the epoch and is shown in the log.
+        name: the name of its checkpoints.
+        last_trial: the epoch or strength (from 1) to stop at, None for all.
+        early_stopping: whether the recipe's `patience` may stop it.
+    """
 
     rate: float
     metric: str
     name: str
-    last: int | None = None
-    patient: bool = True
+    last_trial: int | None = None
+    early_stopping: bool = True
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way bound to the rows of a run.
-
-    train, validation: its rows, None where folds choose. start: a network, the same each time. fit: (network, rows,
-    what judges, trial) trains the network in place and gives the history. logits: (what is trained, rows) -> float32
-    (texts, classes). trained: a network -> what `fit` trains of it and hands to the judge.
-    """
+    """A way of training (see `strategies`), bound to the rows of a run."""
 
     train: Any
+    """The training rows, as `TrainingRows`."""
+
     validation: Any | None
-    start: Callable[[], PreTrainedModel]
+    """The validation rows, None if folds choose."""
+
+    new_network: Callable[[], PreTrainedModel]
+    """Returns an untrained network, the same each time."""
+
     fit: Callable[[PreTrainedModel, Any, ValidateFunction, TrainingRun], History]
+    """(network, rows, validate, run) -> history; trains the network in place."""
+
     logits: Callable[[nn.Module, Any], np.ndarray]
-    trained: Callable[[PreTrainedModel], nn.Module]
+    """(the trained part of a network, rows) -> logits float32 (texts, classes)."""
+
+    trained_part: Callable[[PreTrainedModel], nn.Module]
+    """A network -> the part of it that `fit` trains and gives to `validate`: the network itself, or its head."""
+
     fit_all: (
         Callable[[PreTrainedModel, Any, ValidateFunction, Sequence[TrainingRun]], list[tuple[PreTrainedModel, History]]]
         | None
     ) = None
+    """(network, rows, validate, runs) -> a copy of the network for each run, and its history. It trains all runs at
+    once; None if the strategy cannot."""
 
 
 @dataclass(frozen=True)
 class SelectedRun:
-    """What was chosen. value: its metric. logits: float32 (rows that choose, classes), each by a network that did not
-    train on the row."""
+    """The training that validation chose.
+
+    Attributes:
+        network: the trained network.
+        history: entries of all rates.
+        logits: float32 (rows, classes) of the rows that were validated on, each by a network that did not train on it.
+        score: the metric over these rows.
+    """
 
     network: PreTrainedModel
     history: History
     logits: np.ndarray
-    value: float
+    score: float
 
 
-def train_best(way: Strategy, rates: Sequence[float], metric: str, folds: Sequence[np.ndarray] = ()) -> SelectedRun:
-    """Train at each rate and keep what `metric` on validation likes best (the earlier of equals).
+def train_best(
+    strategy: Strategy, rates: Sequence[float], metric: str, folds: Sequence[np.ndarray] = ()
+) -> SelectedRun:
+    """Train at each learning rate and keep the training of the best validation score (the earlier of equals).
 
-    folds: positions within the training rows that each fold holds out; then they choose in place of way.validation.
+    Args:
+        strategy: what trains, and its rows.
+        rates: the learning rates.
+        metric: the metric that chooses.
+        folds: indices of the training rows that each fold holds out. With folds, they choose in place of
+            `strategy.validation`.
     """
-    return _best_by_folds(way, rates, metric, folds) if folds else _best_by_part(way, rates, metric)
+    return _best_by_folds(strategy, rates, metric, folds) if folds else _best_by_part(strategy, rates, metric)
 
 
-def _best_by_part(way: Strategy, rates: Sequence[float], metric: str) -> SelectedRun:
+def _best_by_part(strategy: Strategy, rates: Sequence[float], metric: str) -> SelectedRun:
     best: tuple[float, SelectedRun] | None = None
-    values: dict[float, float] = {}
-    tried: History = []
-    for rate, trained in zip(rates, _trainings(way, rates, metric), strict=True):
-        values[rate] = trained.value
-        tried += [entry | {"rate": rate} for entry in trained.history]
-        if best is None or trained.value > best[1].value:
-            best = (rate, trained)
+    scores: dict[float, float] = {}
+    history: History = []
+    for rate, run in zip(rates, _train_at_rates(strategy, rates, metric), strict=True):
+        scores[rate] = run.score
+        history += [entry | {"rate": rate} for entry in run.history]
+        if best is None or run.score > best[1].score:
+            best = (rate, run)
     assert best is not None
     if len(rates) == 1:
         return best[1]
-    _tell_choice(metric, values, best[0])
-    for entry in tried:
+    _say_choice(metric, scores, best[0])
+    for entry in history:
         entry["best"] = entry["best"] and entry["rate"] == best[0]
-    return SelectedRun(best[1].network, tried, best[1].logits, best[1].value)
+    return SelectedRun(best[1].network, history, best[1].logits, best[1].score)
 
 
-def _trainings(way: Strategy, rates: Sequence[float], metric: str) -> Iterator[SelectedRun]:
-    """The training at each rate, in their order."""
-    if way.fit_all is not None and len(rates) > 1:
-        yield from _train_together(way, rates, metric)
+def _train_at_rates(strategy: Strategy, rates: Sequence[float], metric: str) -> Iterator[SelectedRun]:
+    """Yield the training at each rate, in the order of the rates."""
+    if strategy.fit_all is not None and len(rates) > 1:
+        yield from _train_together(strategy, rates, metric)
         return
     for rate in rates:
-        _announce(rates, rate)
-        yield _train(way, rate, metric)
+        _say_rate(rates, rate)
+        yield _train(strategy, rate, metric)
 
 
-def _train_together(way: Strategy, rates: Sequence[float], metric: str) -> Iterator[SelectedRun]:
-    held = way.validation
-    assert way.fit_all is not None
+def _train_together(strategy: Strategy, rates: Sequence[float], metric: str) -> Iterator[SelectedRun]:
+    held = strategy.validation
+    assert strategy.fit_all is not None
     assert held is not None
     say(f"{len(rates)} learning rates together")
 
     def validate(module: nn.Module, _: int) -> dict[str, Any]:
-        return validation_scores(way.logits(module, held), held.labels, metric)
+        return validation_scores(strategy.logits(module, held), held.labels, metric)
 
-    trials = [TrainingRun(rate, metric, f"rate-{rate:g}") for rate in rates]
-    for network, history in way.fit_all(way.start(), way.train, validate, trials):
-        logits = way.logits(way.trained(network), held)
+    runs = [TrainingRun(rate, metric, f"rate-{rate:g}") for rate in rates]
+    for network, history in strategy.fit_all(strategy.new_network(), strategy.train, validate, runs):
+        logits = strategy.logits(strategy.trained_part(network), held)
         yield SelectedRun(network, history, logits, validation_scores(logits, held.labels, metric)[metric])
 
 
-def _train(way: Strategy, rate: float, metric: str) -> SelectedRun:
-    network, held = way.start(), way.validation
+def _train(strategy: Strategy, rate: float, metric: str) -> SelectedRun:
+    network, held = strategy.new_network(), strategy.validation
     assert held is not None
-    best: list[tuple[float, int, np.ndarray]] = []  # of this process: its value, its place in the history, its logits
+    best: list[tuple[float, int, np.ndarray]] = []  # score, index in the history, logits; of this process alone
 
-    def validate(module: nn.Module, place: int) -> dict[str, Any]:
-        logits = way.logits(module, held)
-        figures = validation_scores(logits, held.labels, metric)
-        if not best or figures[metric] > best[0][0]:
-            best[:] = [(figures[metric], place, logits)]
-        return figures
+    def validate(module: nn.Module, trial: int) -> dict[str, Any]:
+        logits = strategy.logits(module, held)
+        scores = validation_scores(logits, held.labels, metric)
+        if not best or scores[metric] > best[0][0]:
+            best[:] = [(scores[metric], trial, logits)]
+        return scores
 
-    history = way.fit(network, way.train, validate, TrainingRun(rate, metric, f"rate-{rate:g}"))
+    history = strategy.fit(network, strategy.train, validate, TrainingRun(rate, metric, f"rate-{rate:g}"))
     if best and history[best[0][1]]["best"]:
         return SelectedRun(network, history, best[0][2], best[0][0])
-    logits = way.logits(way.trained(network), held)  # the best epoch came before a stop
+    logits = strategy.logits(strategy.trained_part(network), held)  # the best epoch was before a stop and a resume
     return SelectedRun(network, history, logits, validation_scores(logits, held.labels, metric)[metric])
 
 
 @dataclass(frozen=True)
 class _FoldScores:
-    """What the folds together say of a rate. figures: a mapping an epoch or strength. logits: float32 (of those, rows,
-    classes). best: the position of the chosen one."""
+    """The validation scores of a rate over all folds together.
 
-    figures: list[dict[str, Any]]
+    Attributes:
+        scores: for each epoch or strength.
+        logits: float32 (epochs or strengths, rows, classes).
+        best: index of the best epoch or strength.
+    """
+
+    scores: list[dict[str, Any]]
     logits: np.ndarray
     best: int
 
 
-def _best_by_folds(way: Strategy, rates: Sequence[float], metric: str, folds: Sequence[np.ndarray]) -> SelectedRun:
-    folded: dict[float, _FoldScores] = {}
+def _best_by_folds(strategy: Strategy, rates: Sequence[float], metric: str, folds: Sequence[np.ndarray]) -> SelectedRun:
+    results: dict[float, _FoldScores] = {}
     for rate in rates:
-        _announce(rates, rate)
-        folded[rate] = _over_folds(way, rate, metric, folds)
-    values = {rate: result.figures[result.best][metric] for rate, result in folded.items()}
-    rate = max(values, key=lambda rate: values[rate])
+        _say_rate(rates, rate)
+        results[rate] = _score_folds(strategy, rate, metric, folds)
+    scores = {rate: result.scores[result.best][metric] for rate, result in results.items()}
+    rate = max(scores, key=lambda rate: scores[rate])
     if len(rates) > 1:
-        _tell_choice(metric, values, rate)
-    chosen, network = folded[rate], way.start()
-    say(f"training on all {len(way.train.labels):,} rows; the figures are those of the folds")
-    trial = TrainingRun(rate, metric, f"rate-{rate:g}", last=chosen.best + 1, patient=False)
-    history = way.fit(network, way.train, lambda _, number: chosen.figures[number], trial)
-    return SelectedRun(network, history, chosen.logits[chosen.best], values[rate])
+        _say_choice(metric, scores, rate)
+    chosen, network = results[rate], strategy.new_network()
+    say(f"training on all {len(strategy.train.labels):,} rows; the validation scores shown are those of the folds")
+    run = TrainingRun(rate, metric, f"rate-{rate:g}", last_trial=chosen.best + 1, early_stopping=False)
+    history = strategy.fit(network, strategy.train, lambda _, trial: chosen.scores[trial], run)
+    return SelectedRun(network, history, chosen.logits[chosen.best], scores[rate])
 
 
-def _over_folds(way: Strategy, rate: float, metric: str, folds: Sequence[np.ndarray]) -> _FoldScores:
-    labels, everything = way.train.labels, np.arange(len(way.train.labels))
+def _score_folds(strategy: Strategy, rate: float, metric: str, folds: Sequence[np.ndarray]) -> _FoldScores:
+    labels, everything = strategy.train.labels, np.arange(len(strategy.train.labels))
     found: list[list[Any]] = []
     for number, held in enumerate(folds, start=1):
         say(f"fold {number} of {len(folds)}: {len(held):,} rows held out")
         kept = np.setdiff1d(everything, held)
-        trial = TrainingRun(rate, _FOLD_METRIC, f"rate-{rate:g}-fold-{number}", patient=False)
-        history = way.fit(way.start(), way.train.take(kept), _keeping_logits(way, way.train.take(held)), trial)
+        run = TrainingRun(rate, _FOLD_METRIC, f"rate-{rate:g}-fold-{number}", early_stopping=False)
+        validate = _validate_and_keep_logits(strategy, strategy.train.take(held))
+        history = strategy.fit(strategy.new_network(), strategy.train.take(kept), validate, run)
         found.append([entry["held_logits"] for entry in history])
     logits = np.empty((len(found[0]), len(labels), len(found[0][0][0])), dtype=np.float32)
     for held, values in zip(folds, found, strict=True):
         logits[:, held] = np.array(values, dtype=np.float32)
-    figures = [validation_scores(values, labels, metric) for values in logits]
-    best = max(range(len(figures)), key=lambda number: figures[number][metric])
-    say(f"{len(folds)} folds, epoch or strength {best + 1} of {len(figures)}: {metric} {figures[best][metric]:.4f}")
-    return _FoldScores(figures, logits, best)
+    scores = [validation_scores(values, labels, metric) for values in logits]
+    best = max(range(len(scores)), key=lambda trial: scores[trial][metric])
+    say(f"{len(folds)} folds, epoch or strength {best + 1} of {len(scores)}: {metric} {scores[best][metric]:.4f}")
+    return _FoldScores(scores, logits, best)
 
 
-def _keeping_logits(way: Strategy, held: Any) -> ValidateFunction:
-    """Judge a fold and keep its logits in the history, from where a checkpoint saves them too."""
+def _validate_and_keep_logits(strategy: Strategy, held: Any) -> ValidateFunction:
+    """Return a function that scores a fold and keeps its logits in the history, which checkpoints save too."""
 
     def validate(module: nn.Module, _: int) -> dict[str, Any]:
-        logits = way.logits(module, held)
+        logits = strategy.logits(module, held)
         loss = float(problem_of(held.labels).row_losses(logits, held.labels).mean())
         return {"validation_loss": loss, _FOLD_METRIC: -loss, "held_logits": logits.tolist()}
 
     return validate
 
 
-def _announce(rates: Sequence[float], rate: float) -> None:
+def _say_rate(rates: Sequence[float], rate: float) -> None:
     if len(rates) > 1:
         say(f"learning rate {rate:g}")
 
 
-def _tell_choice(metric: str, values: dict[float, float], best: float) -> None:
-    told = ", ".join(f"{value:.4f} at {rate:g}" for rate, value in values.items())
-    say(f"validation chose the rate {best:g}: {metric} {told}")
+def _say_choice(metric: str, scores: dict[float, float], best: float) -> None:
+    listed = ", ".join(f"{score:.4f} at {rate:g}" for rate, score in scores.items())
+    say(f"validation chose the learning rate {best:g}: {metric} {listed}")
 
 
 def calibrate_network(
@@ -228,7 +261,13 @@ def calibrate_network(
 ) -> CalibratedDecision:
     """Fold a temperature into the network's output layer and fit its decision.
 
-    labels: of the rows that trained.logits are of. Warns of a floor that no threshold reaches.
+    A warning says if no threshold reaches the recall or precision that the recipe asks for.
+
+    Args:
+        trained: the training; its network changes in place.
+        labels: of the rows of `trained.logits`.
+        label_names: names of the classes or labels.
+        config: the recipe's section on the decision.
     """
     finished = fit_calibration(trained.logits, labels, label_names, config)
     divide_logits(trained.network, finished.calibration["temperature"])

@@ -1,6 +1,7 @@
-"""A run's rows bound to its way: what `choosing` trains and scores, whichever way it is.
+"""The ways of training, `finetune` and `frozen`, each as one `Strategy` over the rows of a run.
 
-Knows the whole recipe, as `running` does; below them everything takes plain values or one section.
+A strategy says what trains and how it is scored, so that `selection` chooses epochs and rates without knowing the way.
+This module reads the whole recipe; modules below it take plain values or one section of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,63 +31,76 @@ from fullbake.training.finetuning import (
 )
 from fullbake.training.frozen import HeadSettings, LabeledFeatures, head_logits, train_head
 from fullbake.training.head_grid import train_heads
-from fullbake.training.job import Job, _by_source, _key, encode_dataset, initial_network, part_features
+from fullbake.training.job import (
+    Job,
+    encode_dataset,
+    feature_key,
+    for_each_source,
+    initial_network,
+    part_features,
+)
 from fullbake.training.loop import ValidateFunction
 from fullbake.training.losses import TrainingLoss, make_training_loss
 from fullbake.training.selection import History, Strategy, TrainingRun
 
 
 def strategy_for(job: Job) -> Strategy:
-    """The rows of a job made ready for its way: tokenized, or turned into features."""
+    """Prepare the rows of a job for its way, tokenized or as features, and return its strategy.
+
+    Args:
+        job: the run.
+    """
     return _frozen(job) if job.recipe.way == "frozen" else _finetuning(job)
 
 
 def _finetuning(job: Job) -> Strategy:
     recipe, objective = job.recipe, _objective(job)
     parts = _parts_for_selection(job)
-    encoded = _by_source(parts, lambda source: encode_dataset(source, job))
-    cut, states = _states_of(job, parts, encoded)
-    whole = FinetuneSettings(recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective, cut)
+    encoded = for_each_source(parts, lambda source: encode_dataset(source, job))
+    split, states = _stored_states(job, parts, encoded)
+    settings = FinetuneSettings(
+        recipe.head, recipe.training, recipe.tokens, job.tokenizer.pad_token_id, objective, split
+    )
 
-    def fit(model: PreTrainedModel, rows: LabeledTexts, validate: ValidateFunction, trial: TrainingRun) -> History:
-        tuning = replace(whole, training=_training(recipe.training, trial))
-        return finetune(model, rows, validate, tuning, job.checkpoints(trial.name), last_epoch=trial.last)
+    def fit(model: PreTrainedModel, rows: LabeledTexts, validate: ValidateFunction, run: TrainingRun) -> History:
+        own = replace(settings, training=_training_of(recipe.training, run))
+        return finetune(model, rows, validate, own, job.checkpoints(run.name), last_epoch=run.last_trial)
 
-    def labelled(found: tuple[Encoded, Features | None], labels: np.ndarray) -> LabeledTexts:
+    def labeled(found: tuple[Encoded, Features | None], labels: np.ndarray) -> LabeledTexts:
         return LabeledTexts(found[0], labels, found[1])
 
     return Strategy(
-        *_rows(job, list(zip(encoded, states, strict=True)), labelled),
-        start=lambda: initial_network(job),
+        *_rows(job, list(zip(encoded, states, strict=True)), labeled),
+        new_network=lambda: initial_network(job),
         fit=fit,
-        logits=lambda module, rows: finetuned_logits(module, rows, whole),
-        trained=lambda model: model,
+        logits=lambda module, rows: finetuned_logits(module, rows, settings),
+        trained_part=lambda model: model,
     )
 
 
-def _states_of(
+def _stored_states(
     job: Job, parts: Sequence[Part], encoded: Sequence[Encoded]
 ) -> tuple[SplitPoint | None, Sequence[Features | None]]:
-    """(where the base is cut, what its fixed layers give for each part's whole source); None and Nones where it runs
-    whole."""
-    layers, nothing = job.recipe.training.freeze_layers, [None] * len(parts)
+    """Return where the base is split, and the states below the split for each part's whole source.
+
+    None and Nones if no layers are frozen, or if the base has to run as a whole.
+    """
+    layers, none = job.recipe.training.freeze_layers, [None] * len(parts)
     if layers is None:
-        return None, nothing
+        return None, none
     model = initial_network(job)
-    placed: Any = model  # transformers' own types do not know a device as an argument of `to`
-    cut = find_split_point(placed.to(runtime.device()), layers)
-    if cut is None:
-        say(f"a base of type {model.config.model_type!r} cannot be cut above its fixed layers: it runs whole")
-        return None, nothing
-    key, rows = (
-        _key(job, f"states below layer {layers + 1}"),
-        {id(part.source): ids for part, ids in zip(parts, encoded, strict=True)},
-    )
+    module: Any = model  # transformers' own types do not know a device as an argument of `to`
+    split = find_split_point(module.to(runtime.device()), layers)
+    if split is None:
+        say(f"a base of type {model.config.model_type!r} cannot be split above its frozen layers: it runs as a whole")
+        return None, none
+    key = feature_key(job, f"states below layer {layers + 1}")
+    rows = {id(part.source): ids for part, ids in zip(parts, encoded, strict=True)}
 
     def states(source: Dataset) -> Features | None:
         return stored_states_below_split(
             model,
-            cut,
+            split,
             lambda: rows[id(source)],
             key=key.of(source.texts_fingerprint()),
             cache=job.cache,
@@ -95,60 +109,68 @@ def _states_of(
             precision=job.recipe.training.cache_precision,
         )
 
-    found = _by_source(parts, states)
-    return (None, nothing) if any(one is None for one in found) else (cut, found)
+    found = for_each_source(parts, states)
+    return (None, none) if any(features is None for features in found) else (split, found)
 
 
 def _frozen(job: Job) -> Strategy:
     recipe, objective = job.recipe, _objective(job)
     features = part_features(job, _parts_for_selection(job))
 
-    def fit(model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, trial: TrainingRun) -> History:
-        settings = HeadSettings(recipe.head, _training(recipe.training, trial), objective)
-        return train_head(model, rows, validate, settings, job.checkpoints(trial.name), last_trial=trial.last)
+    def settings_of(run: TrainingRun) -> HeadSettings:
+        return HeadSettings(recipe.head, _training_of(recipe.training, run), objective)
+
+    def fit(model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, run: TrainingRun) -> History:
+        return train_head(model, rows, validate, settings_of(run), job.checkpoints(run.name), last_trial=run.last_trial)
 
     def fit_all(
-        model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, trials: Sequence[TrainingRun]
+        model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, runs: Sequence[TrainingRun]
     ) -> list[tuple[PreTrainedModel, History]]:
         freeze_all(model)
-        networks = [network.copy_head(model) for _ in trials]
-        settings = [HeadSettings(recipe.head, _training(recipe.training, trial), objective) for trial in trials]
-        heads = [network.extract_head(twin) for twin in networks]
-        grown = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(trials[number].name))
-        for head in grown:
+        copies = [network.copy_head(model) for _ in runs]
+        heads = [network.extract_head(copy) for copy in copies]
+        settings = [settings_of(run) for run in runs]
+        trained = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(runs[number].name))
+        for head in trained:
             if head.fault is not None:
                 raise head.fault
-        return [(twin.eval(), head.history) for twin, head in zip(networks, grown, strict=True)]
+        return [(copy.eval(), head.history) for copy, head in zip(copies, trained, strict=True)]
 
-    def featured(found: Features, labels: np.ndarray) -> LabeledFeatures:
+    def labeled(found: Features, labels: np.ndarray) -> LabeledFeatures:
         return LabeledFeatures(found.values, labels, found.documents, recipe.tokens.window_pooling, found.starts)
 
     return Strategy(
-        *_rows(job, features, featured),
-        start=lambda: initial_network(job),
+        *_rows(job, features, labeled),
+        new_network=lambda: initial_network(job),
         fit=fit,
         logits=head_logits,
-        trained=network.extract_head,
+        trained_part=network.extract_head,
         fit_all=None if recipe.head.kind == "standard" or recipe.training.optimizer == "lbfgs" else fit_all,
     )
 
 
 def _parts_for_selection(job: Job) -> list[Part]:
-    """Training and validation rows, or training rows alone where folds choose: a way never sees test."""
+    """Return the training part, and the validation part unless folds choose. A strategy never gets test rows."""
     return [part for part in (job.parts.train, job.parts.validation) if part is not None]
 
 
 def _rows(job: Job, sources: list[Any], label: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
-    """(training rows, validation rows or None) out of what was made of their whole sources, put to its labels."""
+    """Return (training rows, validation rows or None).
+
+    Args:
+        job: the run.
+        sources: what was computed from the whole source of each part.
+        label: (what was computed, labels of the source) -> labeled rows.
+    """
     parts = _parts_for_selection(job)
-    taken = [label(source, part.source.labels).take(part.indices) for source, part in zip(sources, parts, strict=True)]
-    return (taken[0], None) if job.parts.validation is None else (taken[0], taken[1])
+    rows = [label(source, part.source.labels).take(part.indices) for source, part in zip(sources, parts, strict=True)]
+    return (rows[0], None) if job.parts.validation is None else (rows[0], rows[1])
 
 
-def _training(training: TrainingConfig, trial: TrainingRun) -> TrainingConfig:
-    """The training section for one trial: its rate, its metric, and no patience where a trial has none."""
-    patience = training.patience if trial.patient else None
-    return training.model_copy(update={"learning_rate": (trial.rate,), "metric": trial.metric, "patience": patience})
+def _training_of(training: TrainingConfig, run: TrainingRun) -> TrainingConfig:
+    """Return the training section for one run: its rate, its metric, and no patience without early stopping."""
+    patience = training.patience if run.early_stopping else None
+    return training.model_copy(update={"learning_rate": (run.rate,), "metric": run.metric, "patience": patience})
 
 
 def _objective(job: Job) -> TrainingLoss:
