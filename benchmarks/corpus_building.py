@@ -32,12 +32,13 @@ import psutil
 from fullbake.core.cache import Cache
 from fullbake.pretraining.corpus import build_corpus
 from fullbake.pretraining.documents import file_source
-from fullbake.pretraining.forgetting import reading_of, tokenizer_of
+from fullbake.models.tokenizer import load_mlm_tokenizer
+from fullbake.pretraining.forgetting import corpus_tokenizer_of
 processes, cache, *files = sys.argv[1:]
-reading = reading_of(tokenizer_of("demo"))
+tokenizer = corpus_tokenizer_of(load_mlm_tokenizer("demo"))
 before = psutil.Process().memory_full_info().pss
 started = time.perf_counter()
-corpus = build_corpus([file_source(file) for file in files], reading, Cache(cache, 1 << 40), processes=int(processes))
+corpus = build_corpus([file_source(file) for file in files], tokenizer, Cache(cache, 1 << 40), processes=int(processes))
 seconds = time.perf_counter() - started
 print(json.dumps({"seconds": seconds, "before": before, "shards": len(corpus.shards), **corpus.facts}))
 """

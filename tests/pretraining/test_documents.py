@@ -102,7 +102,7 @@ def test_text_without_sentence_ends_is_cut_at_white_space_if_there_is_any() -> N
 # Documents
 
 
-def read(path: Path, **options: str) -> list[tuple[str, ...]]:
+def read(path: Path, **options: Any) -> list[tuple[str, ...]]:
     return [document.paragraphs for document in file_source(path, **options).read()]
 
 

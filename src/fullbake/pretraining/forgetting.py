@@ -154,14 +154,13 @@ def _original_base(target: str | Path) -> str:
 
 
 def _measure_target(target: str | Path, opened: ForgettingProbe) -> dict[str, float]:
-    if "recipe" in _read_manifest(target):  # a bundle
-        model = network.load_network(target)
-        encoder = getattr(model, "base_model", model)
-        return opened.measure(encoder.to(runtime.device()))
-    if opened.own_head:  # further pretraining trained the head too, so the new base is measured with its new head
+    is_bundle = "recipe" in _read_manifest(target)
+    if opened.own_head and not is_bundle:
+        # further pretraining trained the head too, so the new base is measured with its new head
         whole = load_language_model(target, pairs=False, seed=0).network.to(runtime.device())
         return evaluate_masked_lm(whole, opened.eval_set, TOKEN_BUDGET)
-    encoder = load_encoder(target)
+    model: nn.Module = network.load_network(target) if is_bundle else load_encoder(target)
+    encoder: nn.Module = getattr(model, "base_model", model)
     return opened.measure(encoder.to(runtime.device()))
 
 
