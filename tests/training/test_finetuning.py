@@ -1,4 +1,4 @@
-"""fullbake.training.finetuning: A base cut above its fixed layers gives and learns what the whole one does."""
+"""Fine-tuning trains every weight, and a base split above its frozen layers learns what the whole one does."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bases import FAMILIES
-from helpers.rows import dataset, make_rows, recipe, train, weights
+from helpers.rows import dataset, make_job, make_rows, recipe, train, weights
 from helpers.weights import assert_same
 from torch import nn
 
@@ -20,7 +20,6 @@ from fullbake.models.encoder import freeze_lowest, load_encoder, probe_inputs
 from fullbake.models.heads import output_layer
 from fullbake.models.inference import encode, logits_over
 from fullbake.models.tokenizer import load_tokenizer
-from fullbake.training import finetuning
 from fullbake.training.finetuning import (
     FinetuneSettings,
     LabeledTexts,
@@ -32,29 +31,31 @@ from fullbake.training.finetuning import (
     states_below_split,
 )
 from fullbake.training.losses import make_training_loss
+from fullbake.training.selection import SelectedRun, train_best
+from fullbake.training.strategies import strategy_for
 
 Bases = Callable[..., Path]
 
-CUT = ("bert", "distilbert", "roberta", "electra", "mpnet", "xlm-roberta", "deberta-v3", "modernbert")
-"""Families that can be cut; DeBERTa v2 has a convolution behind its first layer."""
+SPLITTABLE = ("bert", "distilbert", "roberta", "electra", "mpnet", "xlm-roberta", "deberta-v3", "modernbert")
+"""Families that can be split; DeBERTa v2 has a convolution after its first layer."""
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])
-@pytest.mark.parametrize("family", CUT)
-def test_a_cut_base_gives_what_the_whole_one_does(bases: Bases, family: str, layers: int) -> None:
+@pytest.mark.parametrize("family", SPLITTABLE)
+def test_a_split_base_computes_what_the_whole_one_does(bases: Bases, family: str, layers: int) -> None:
     base = bases(family, layers=3)
     model = network.build_network(base, HeadConfig(kind="linear"), ("a", "b"), seed=0)
-    cut = find_split_point(model, layers)
-    assert cut is not None
+    split = find_split_point(model, layers)
+    assert split is not None
     inputs = probe_inputs(model.base_model)
     states = states_below_split(model, layers, inputs)
     assert states.shape == (2, 4, 32)
-    freeze_lowest(model, layers)  # with them what all layers share, such as tables of relative positions
+    freeze_lowest(model, layers)  # and what all layers share, such as tables of relative positions
     upper = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found = []
     for given in (None, states.detach()):
         model.zero_grad()
-        logits = _logits(model, inputs, cut, given)
+        logits = _logits(model, inputs, split, given)
         logits.square().sum().backward()
         gradients = {name: p.grad.clone() for name, p in upper.items() if p.grad is not None}
         found.append((logits.detach(), gradients))
@@ -64,28 +65,28 @@ def test_a_cut_base_gives_what_the_whole_one_does(bases: Bases, family: str, lay
         torch.testing.assert_close(gradient, found[0][1][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def _logits(model: Any, inputs: dict[str, Any], cut: Any, states: torch.Tensor | None) -> torch.Tensor:
+def _logits(model: Any, inputs: dict[str, Any], split: Any, states: torch.Tensor | None) -> torch.Tensor:
     if states is None:
         return torch.as_tensor(model(**inputs).logits)
-    with starting_from_states(model, cut, states):
+    with starting_from_states(model, split, states):
         return torch.as_tensor(model(**inputs).logits)
 
 
-def test_the_lower_layers_do_not_run(bases: Bases) -> None:
+def test_layers_below_the_split_do_not_run(bases: Bases) -> None:
     model = load_encoder(bases("bert", layers=3))
-    cut = find_split_point(model, 2)
-    assert cut is not None
+    split = find_split_point(model, 2)
+    assert split is not None
     for part in (model.embeddings, *model.encoder.layer[:2]):
         part.register_forward_pre_hook(lambda *_: None)
         for inner in part.children():
-            inner.register_forward_pre_hook(lambda *_: pytest.fail("a fixed part ran"))
-    with starting_from_states(model, cut, torch.zeros(2, 4, 32)):
+            inner.register_forward_pre_hook(lambda *_: pytest.fail("a frozen layer ran"))
+    with starting_from_states(model, split, torch.zeros(2, 4, 32)):
         model(**probe_inputs(model))
     assert "forward" not in vars(model.embeddings)
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(CUT) - {"albert"}))
-def test_a_family_that_cannot_be_cut_is_known(bases: Bases, family: str) -> None:
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(SPLITTABLE) - {"albert"}))
+def test_a_family_that_cannot_be_split_is_found_out(bases: Bases, family: str) -> None:
     assert find_split_point(load_encoder(bases(family, layers=3)), 1) is None
 
 
@@ -96,7 +97,7 @@ def test_albert_and_too_many_layers_are_refused(bases: Bases) -> None:
         find_split_point(load_encoder(bases("bert")), 3)
 
 
-def test_fixed_layers_run_without_dropout_while_the_rest_trains(bases: Bases) -> None:
+def test_frozen_layers_run_without_dropout_while_the_rest_trains(bases: Bases) -> None:
     model = load_encoder(bases("bert", layers=3))
     inputs = probe_inputs(model)
     with frozen_layers(model, 2):
@@ -120,35 +121,39 @@ def test_fixed_layers_run_without_dropout_while_the_rest_trains(bases: Bases) ->
     ],
 )
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
-def test_training_above_kept_states_is_training_the_whole(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, fields: dict[str, Any]
+def test_training_on_stored_states_is_training_the_whole_base(
+    bases: Bases, tmp_path: Path, family: str, fields: dict[str, Any]
 ) -> None:
-    """Dropout is on: the fixed layers draw nothing, so what the others draw is the same."""
-    given = {"freeze_layers": 1, "folds": 0, "learning_rate": 1e-3} | fields
-    cut = train(bases(family), tmp_path, "finetune", **given)
-    with monkeypatch.context() as patch:
-        patch.setattr("fullbake.training.strategies.find_split_point", lambda *_: None)
-        whole = train(bases(family), tmp_path, "finetune", **given)
-    ours, theirs = weights(cut), weights(whole)
-    for name in theirs if fields["head"] != "mlp" else ():  # Adam walks where batch norm leaves a gradient of 0
+    """Dropout is on: frozen layers draw nothing, so the layers above draw the same. Without a cache the base is not
+    split."""
+    fields = {"freeze_layers": 1, "folds": 0} | fields
+    split, whole = (selected(bases(family), tmp_path, cache_bytes=size, **fields) for size in (10**9, 0))
+    ours, theirs = split.network.state_dict(), whole.network.state_dict()
+    for name in theirs if fields["head"] != "mlp" else ():  # Adam moves weights whose true gradient is 0
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=2e-4, msg=name)
-    for entry, other in zip(cut.record.history, whole.record.history, strict=True):
+    for entry, other in zip(split.history, whole.history, strict=True):
         assert entry["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
         assert entry["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-2)
 
 
-def test_states_are_computed_once_for_all_runs(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields: dict[str, Any] = {"freeze_layers": 1, "folds": 0}
-    first = train(bases("bert"), tmp_path, "finetune", **fields)
-    with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "states_below_split", lambda *_: pytest.fail("the states are in the cache"))
-        patch.setattr("fullbake.training.strategies.find_split_point", lambda *_: finetuning.SplitPoint(1, 0))
-        again = train(bases("bert"), tmp_path, "finetune", **fields)
-    for name, tensor in weights(first).items():
-        assert torch.equal(tensor, weights(again)[name])
+def selected(base: Path, folder: Path, *, cache_bytes: int = 10**9, **fields: Any) -> SelectedRun:
+    """Fine-tune at one rate with a feature cache of limited size."""
+    job = make_job(base, folder, "finetune", cache_bytes, learning_rate=1e-3, **fields)
+    return train_best(strategy_for(job), [1e-3], job.recipe.training.metric)
 
 
-def test_half_precision_states_cost_half_the_room_and_little_else(bases: Bases, tmp_path: Path) -> None:
+def test_states_are_computed_once_for_all_runs(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs, found = [], []
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO", "fullbake"):
+            runs.append(selected(bases("bert"), tmp_path, freeze_layers=1, folds=0))
+        found.append("states below layer 2: 60 rows found in the cache" in caplog.text)
+    assert found == [False, True]
+    assert_same(runs[0].network.state_dict(), runs[1].network.state_dict())
+
+
+def test_half_precision_states_take_half_the_space_and_change_little(bases: Bases, tmp_path: Path) -> None:
     fields: dict[str, Any] = {"freeze_layers": 1, "folds": 0, "epochs": 1}
     full, half = (
         train(bases("bert"), tmp_path, "finetune", cache_precision=kind, **fields) for kind in ("fp32", "fp16")
@@ -159,12 +164,15 @@ def test_half_precision_states_cost_half_the_room_and_little_else(bases: Bases, 
     np.testing.assert_allclose(full.predict_proba(texts), half.predict_proba(texts), atol=0.02)
 
 
-STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-STEADY = {"learning_rate": 1e-3, "warmup": 0, "schedule": "constant"}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+CONSTANT_RATE = {"learning_rate": 1e-3, "warmup": 0, "schedule": "constant"}
 
 
 class Run:
-    """One call of `finetune` over the tests' rows. watch: called with the network before training."""
+    """One call of `finetune` over the tests' rows.
+
+    watch: called with the network before training.
+    """
 
     def __init__(
         self, base: Path, folder: Path, watch: Callable[[nn.Module], object] | None = None, **fields: Any
@@ -201,7 +209,7 @@ class Run:
 
 @pytest.mark.parametrize("head", ["standard", "mlp"])
 def test_same_seed_gives_the_same_bits(bases: Bases, tmp_path: Path, head: str) -> None:
-    """Promise 3, with dropout on."""
+    """With dropout on."""
     first, again = (train(bases("bert"), tmp_path, "finetune", head=head) for _ in range(2))
     assert_same(weights(first), weights(again))
 
@@ -211,21 +219,21 @@ def test_another_seed_gives_other_weights(bases: Bases, tmp_path: Path) -> None:
     assert not torch.equal(output_layer(first.network).weight, output_layer(other.network).weight)
 
 
-def test_every_weight_trains_and_it_learns(bases: Bases, tmp_path: Path) -> None:
+def test_every_weight_trains_and_the_loss_falls(bases: Bases, tmp_path: Path) -> None:
     run = Run(bases("bert", initializer_range=0.2), tmp_path, epochs=8, learning_rate=3e-3)
     assert set(run.after) == run.moved
     assert run.history[-1]["train_loss"] < 0.85 * run.history[0]["train_loss"]
     assert max(entry["f1_macro"] for entry in run.history) > 0.5
 
 
-def test_it_returns_the_logits_of_the_weights_it_leaves(bases: Bases, tmp_path: Path) -> None:
+def test_the_network_is_left_with_the_weights_of_the_best_epoch_in_eval_mode(bases: Bases, tmp_path: Path) -> None:
     run = Run(bases("bert"), tmp_path, epochs=3)
     assert not any(module.training for module in run.network.modules())
     assert np.array_equal(run.logits, run.fresh)
 
 
-def test_the_base_is_in_train_mode(bases: Bases, tmp_path: Path) -> None:
-    """Dropout works in the encoder while it trains, and not while it validates."""
+def test_the_base_is_in_train_mode_only_while_it_trains(bases: Bases, tmp_path: Path) -> None:
+    """So dropout is active in the encoder while it trains, and not while it validates."""
     modes: list[tuple[bool, bool]] = []
 
     def watch(model: nn.Module) -> None:
@@ -237,21 +245,22 @@ def test_the_base_is_in_train_mode(bases: Bases, tmp_path: Path) -> None:
     assert set(modes) == {(True, True), (False, False)}
 
 
-def test_another_token_budget_changes_rounding_alone(bases: Bases, tmp_path: Path) -> None:
+def test_another_token_budget_changes_only_rounding(bases: Bases, tmp_path: Path) -> None:
     """With dropout off."""
-    base = bases("bert", **STILL)
-    runs = [Run(base, tmp_path, token_budget=budget, epochs=1, **STEADY) for budget in (50, 100_000)]
+    base = bases("bert", **NO_DROPOUT)
+    runs = [Run(base, tmp_path, token_budget=budget, epochs=1, **CONSTANT_RATE) for budget in (50, 100_000)]
     assert runs[0].moved
     assert_same(runs[0].after, runs[1].after, atol=2e-4)
     np.testing.assert_allclose(runs[0].logits, runs[1].logits, atol=1e-4)
 
 
-def test_another_token_budget_under_the_mlp_head(bases: Bases, tmp_path: Path) -> None:
-    """After one step over all rows batch norm holds the statistics of all of them, however they were cut. Weights are
-    compared but for a few in a thousand: where the gradient is 0 but for rounding, Adam's first step is noise.
+def test_another_token_budget_changes_only_rounding_under_the_mlp_head(bases: Bases, tmp_path: Path) -> None:
+    """After one step over all rows batch norm holds the statistics of all of them, in whatever micro-batches they ran.
+
+    A few weights in a thousand are left out: where the gradient is 0 except for rounding, Adam's first step is noise.
     """
-    base, fields = bases("bert", **STILL), {"head": "mlp", "dropout": 0.0, "batch_size": 60, "epochs": 1}
-    runs = [Run(base, tmp_path, token_budget=budget, **fields, **STEADY) for budget in (50, 100_000)]
+    base, fields = bases("bert", **NO_DROPOUT), {"head": "mlp", "dropout": 0.0, "batch_size": 60, "epochs": 1}
+    runs = [Run(base, tmp_path, token_budget=budget, **fields, **CONSTANT_RATE) for budget in (50, 100_000)]
     statistics = [[run.after[f"head.norm_1.running_{name}"] for name in ("mean", "var")] for run in runs]
     torch.testing.assert_close(statistics[0], statistics[1], rtol=1e-4, atol=1e-6)
     names = {"encoder.encoder.layer.0.output.dense.weight", "head.dense_1.weight", "head.output.weight"}
@@ -261,46 +270,46 @@ def test_another_token_budget_under_the_mlp_head(bases: Bases, tmp_path: Path) -
         assert differences.quantile(0.995) < 1e-4, name
 
 
-def test_accumulation_is_the_larger_batch(bases: Bases, tmp_path: Path) -> None:
-    base = bases("bert", **STILL)
-    small = Run(base, tmp_path, batch_size=4, gradient_accumulation=4, epochs=1, **STEADY)
-    large = Run(base, tmp_path, batch_size=16, gradient_accumulation=1, epochs=1, **STEADY)
+def test_gradient_accumulation_equals_a_larger_batch(bases: Bases, tmp_path: Path) -> None:
+    base = bases("bert", **NO_DROPOUT)
+    small = Run(base, tmp_path, batch_size=4, gradient_accumulation=4, epochs=1, **CONSTANT_RATE)
+    large = Run(base, tmp_path, batch_size=16, gradient_accumulation=1, epochs=1, **CONSTANT_RATE)
     assert_same(small.after, large.after)
 
 
 def test_batch_norm_sees_the_whole_batch(bases: Bases, tmp_path: Path) -> None:
-    """60 rows in batches of 8, cut to single texts: the norm layer is given 8 rows at a time, and 4 at the end."""
+    """60 rows in batches of 8 and micro-batches of one text: the norm layer sees 8 rows at a time, and 4 at the end."""
     seen: list[int] = []
 
     def watch(model: nn.Module) -> None:
-        def note(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        def record(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
             if module.training:
                 seen.append(len(inputs[0]))
 
-        model.head.norm_1.register_forward_pre_hook(note)
+        model.head.norm_1.register_forward_pre_hook(record)
 
     Run(bases("bert"), tmp_path, watch, head="mlp", token_budget=1, epochs=1)
     assert sorted(seen) == [4] + [8] * 7
 
 
-def test_a_last_batch_of_one_row_joins_the_one_before(bases: Bases, tmp_path: Path) -> None:
+def test_a_last_batch_of_one_row_is_merged_with_the_one_before(bases: Bases, tmp_path: Path) -> None:
     run = Run(bases("bert"), tmp_path, head="mlp", batch_size=59, epochs=1)
     assert run.history[0]["epoch"] == 1
     assert int(run.after["head.norm_1.num_batches_tracked"]) == 1
 
 
-def test_freeze_layers_leaves_those_weights_alone(bases: Bases, tmp_path: Path) -> None:
+def test_frozen_layers_keep_their_weights(bases: Bases, tmp_path: Path) -> None:
     run = Run(bases("bert", layers=3), tmp_path, freeze_layers=2, epochs=1)
-    held = {name for name in run.after if ".embeddings." in name or ".layer.0." in name or ".layer.1." in name}
-    assert held
-    assert not held & run.moved
+    frozen = {name for name in run.after if ".embeddings." in name or ".layer.0." in name or ".layer.1." in name}
+    assert frozen
+    assert not frozen & run.moved
     assert {name.split(".layer.")[1][0] for name in run.moved if ".layer." in name} == {"2"}
     assert "classifier.weight" in run.moved
 
 
-def test_layer_decay_slows_the_lower_layers(bases: Bases, tmp_path: Path) -> None:
+def test_layer_decay_lowers_the_rate_of_lower_layers(bases: Bases, tmp_path: Path) -> None:
     even, decayed = (
-        Run(bases("bert", **STILL), tmp_path, layer_decay=decay, epochs=1, weight_decay=0, **STEADY)
+        Run(bases("bert", **NO_DROPOUT), tmp_path, layer_decay=decay, epochs=1, weight_decay=0, **CONSTANT_RATE)
         for decay in (1.0, 0.1)
     )
 
@@ -312,5 +321,7 @@ def test_layer_decay_slows_the_lower_layers(bases: Bases, tmp_path: Path) -> Non
 
 
 def test_the_mlp_penalty_shrinks_the_output_layer(bases: Bases, tmp_path: Path) -> None:
-    free, held = (Run(bases("bert"), tmp_path, head="mlp", l2=l2, epochs=3, learning_rate=1e-2) for l2 in (0.0, 3.0))
-    assert held.after["head.output.weight"].norm() < 0.9 * free.after["head.output.weight"].norm()
+    free, penalized = (
+        Run(bases("bert"), tmp_path, head="mlp", l2=l2, epochs=3, learning_rate=1e-2) for l2 in (0.0, 3.0)
+    )
+    assert penalized.after["head.output.weight"].norm() < 0.9 * free.after["head.output.weight"].norm()

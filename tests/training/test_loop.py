@@ -28,7 +28,7 @@ def plan(cuts: int) -> list[Step]:
 
 
 def summed(module: nn.Module, step: Step, share: Step) -> Iterator[Tensor]:
-    for rows in share.cuts:
+    for rows in share.micro_batches:
         yield cross_entropy(module(INPUTS[rows]), LABELS[rows], reduction="sum") / len(step.rows)
 
 

@@ -1,21 +1,12 @@
-"""Layers that stay fixed: what they give is computed once, kept on disk, and each step runs the layers above alone.
+"""Way `finetune`: the base's weights train, under the standard head or a head of ours.
 
-A fixed layer is a fixed function of the text: it runs without dropout, whether its output is kept or not. (Noise there
-would teach layers that cannot learn nothing, and would have to be drawn anew each epoch; what the layers above drop is
-untouched.) So nothing but time hangs on whether a base can be cut.
+The micro-batches of a step run one after another. Only a head with batch norm needs the pooled vectors of the whole
+step at once; then the graphs of all micro-batches stay in memory until one backward pass.
 
-Bases are cut by structure: embeddings and all that comes before the list of layers, then the layers in turn. While the
-upper part runs, the parts below stand in their places and hand the kept states through, so masks, positions and
-whatever else a family's own code does around its layers are its own. A probe compares the cut base with the whole one;
-a family whose code does more between its layers than hand states on (a convolution after the first, in DeBERTa v2) runs
-whole.
-
-Way 2: the base's weights train, under the standard head or a head of ours.
-
-Cuts of a batch go forward and backward one after another. Only a head with batch norm must see the pooled vectors of
-the whole batch at once: then the graph of all cuts is held until the batch's one backward pass, which costs their
-memory. Where the lowest layers stay fixed and a base can be cut above them, their kept states stand for them in every
-forward pass, of training and of validation.
+Frozen layers run without dropout, so their output is a fixed function of the text: it is computed once, kept on disk,
+and each step runs only the layers above. During a forward pass the modules below return the stored states, so that a
+family's own code for masks and positions still runs. A probe compares this with the whole base; families whose code
+does more between layers (DeBERTa v2 has a convolution after the first) run as a whole: equal results, more time.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,33 +37,42 @@ from fullbake.training.losses import TrainingLoss
 
 @dataclass(frozen=True)
 class SplitPoint:
-    """Where a base is cut. layers: how many of them are below. values: how many a layer gives in a tuple that begins
-    with its states, as some families' do; 0 where it gives the states alone."""
+    """Where a base is split into frozen layers and the layers above.
+
+    Attributes:
+        layers: number of layers below the split.
+        tuple_size: length of the tuple that a layer returns, whose first item is its states, in some families; 0 if a
+            layer returns its states alone.
+    """
 
     layers: int
-    values: int
+    tuple_size: int
 
 
-class _SplitReached(Exception):  # noqa: N818  (nothing went wrong)
-    """The states were taken: the layers above need not run."""
+class _SplitReached(Exception):  # noqa: N818  (it is no error)
+    """Ends a forward pass at the split, so that the layers above do not run."""
 
 
 @contextmanager
 def frozen_layers(model: nn.Module, layers: int | None) -> Iterator[None]:
-    """Within the block, embeddings and the lowest `layers` layers run without dropout also where the model trains.
-    None: all train as ever."""
+    """Within the block, run the embeddings and the lowest layers without dropout, also while the model trains.
+
+    Args:
+        model: the network.
+        layers: how many layers are frozen; None changes nothing.
+    """
     if layers is None:
         yield
         return
     below, lowest = lowest_layers(model, layers)
 
-    def quieten(*_: object) -> None:
+    def switch_to_eval(*_: object) -> None:
         for part in (*below, *lowest):
             if part.training:
                 part.eval()
 
     encoder: Any = model.base_model
-    hook = encoder.register_forward_pre_hook(quieten)
+    hook = encoder.register_forward_pre_hook(switch_to_eval)
     try:
         yield
     finally:
@@ -80,31 +80,46 @@ def frozen_layers(model: nn.Module, layers: int | None) -> Iterator[None]:
 
 
 def find_split_point(model: nn.Module, layers: int) -> SplitPoint | None:
-    """Where `model` can be cut above its lowest `layers` layers (0: above the embeddings), None where it has to run
-    whole. Raises BaseModelError for more layers than there are, and for a base whose layers are one."""
+    """Return where `model` can be split above its lowest layers, None if it has to run as a whole.
+
+    It is tried on probe inputs: the split model has to give the states of the whole one.
+
+    Args:
+        model: the network.
+        layers: number of layers below the split; 0 splits above the embeddings.
+
+    Raises:
+        BaseModelError: the base has fewer layers, or all its layers share their weights.
+    """
     lowest = lowest_layers(model, layers)[1]
     encoder: Any = model.base_model
-    inputs, values = probe_inputs(encoder), [0]
+    inputs, tuple_sizes = probe_inputs(encoder), [0]
 
-    def note(_: nn.Module, __: object, output: object) -> None:
-        values[0] = len(output) if isinstance(output, tuple) else 0
+    def record(_: nn.Module, __: object, output: object) -> None:
+        tuple_sizes[0] = len(output) if isinstance(output, tuple) else 0
 
     with eval_mode(encoder), torch.no_grad(), ExitStack() as stack:
         if lowest:
-            stack.callback(lowest[0].register_forward_hook(note).remove)
+            stack.callback(lowest[0].register_forward_hook(record).remove)
         whole = encoder(**inputs).last_hidden_state
-        cut = SplitPoint(layers, values[0])
+        split = SplitPoint(layers, tuple_sizes[0])
         try:
-            with starting_from_states(model, cut, states_below_split(model, layers, inputs)):
+            with starting_from_states(model, split, states_below_split(model, layers, inputs)):
                 above = encoder(**inputs).last_hidden_state
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            return None
-    seen = inputs["attention_mask"].bool()
-    return cut if torch.allclose(above[seen], whole[seen], rtol=1e-4, atol=1e-5) else None
+            return None  # the family's code needs more from the layers below than their states
+    attended = inputs["attention_mask"].bool()
+    return split if torch.allclose(above[attended], whole[attended], rtol=1e-4, atol=1e-5) else None
 
 
 def states_below_split(model: nn.Module, layers: int, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What goes into the layer above the lowest `layers`: (batch, tokens) inputs -> (batch, tokens, width)."""
+    """Return the input of the layer above the lowest `layers` layers, (batch, tokens, hidden).
+
+    Args:
+        model: the network.
+        layers: number of layers below the split.
+        inputs: model inputs, (batch, tokens) each.
+    """
     encoder: Any = model.base_model
     taken: list[Tensor] = []
 
@@ -131,30 +146,35 @@ def states_below_split(model: nn.Module, layers: int, inputs: Mapping[str, Tenso
 
 
 @contextmanager
-def starting_from_states(model: nn.Module, cut: SplitPoint, states: Tensor) -> Iterator[None]:
-    """Within the block `model` does not run what is below the cut: `states` (batch, tokens, width) stand for it.
+def starting_from_states(model: nn.Module, split: SplitPoint, states: Tensor) -> Iterator[None]:
+    """Within the block, use `states` as the output of the layers below the split, which do not run.
 
-    Its inputs are as ever; of them the token ids are looked at for their shape alone.
+    The model takes its usual inputs, but of the token ids only the shape matters.
+
+    Args:
+        model: the network.
+        split: where it is split.
+        states: (batch, tokens, hidden), in the order of the inputs.
     """
-    below, lowest = lowest_layers(model, cut.layers)
-    output = (states, *[None] * (cut.values - 1)) if cut.values else states
+    below, lowest = lowest_layers(model, split.layers)
+    output = (states, *[None] * (split.tuple_size - 1)) if split.tuple_size else states
     with ExitStack() as stack:
         for part in below:
-            stack.callback(_stand_in(part, states))
+            stack.callback(_replace_output(part, states))
         for part in lowest:
-            stack.callback(_stand_in(part, output))
+            stack.callback(_replace_output(part, output))
         yield
 
 
-def _stand_in(part: nn.Module, output: object) -> Callable[[], object]:
-    """Let a part give `output`, whatever it is given. Returns what takes that back."""
+def _replace_output(part: nn.Module, output: object) -> Callable[[], object]:
+    """Let a module return `output` for any input. Return the function that undoes this."""
     vars(part)["forward"] = lambda *_, **__: output
     return lambda: vars(part).pop("forward", None)
 
 
 def stored_states_below_split(
     model: nn.Module,
-    cut: SplitPoint,
+    split: SplitPoint,
     encode: Callable[[], Encoded],
     *,
     key: str,
@@ -163,32 +183,45 @@ def stored_states_below_split(
     pad_id: int,
     precision: CachePrecision,
 ) -> Features | None:
-    """The states of all tokens below the cut, from the cache or by one pass in eval mode; None where the cache cannot
-    hold them, or several processes train and it does not know them.
+    """Return the states of all tokens below the split, from the cache or by one pass in eval mode.
 
-    encode: gives the tokenized texts; called only where the cache does not know `key`.
+    Args:
+        model: the network.
+        split: where it is split.
+        encode: returns the rows of token ids. It is called only if the cache does not know `key`.
+        key: the cache key.
+        cache: where the states are kept.
+        tokens: the recipe's section on tokens.
+        pad_id: id of the padding token.
+        precision: in which states are stored.
+
+    Returns:
+        None if the cache cannot hold the states, or if several processes train and the cache does not know them.
     """
     model.to(device()).eval()
-    whole: Any = model
-    asked = FeatureExtraction(
-        lambda inputs: states_below_split(model, cut.layers, inputs),
-        whole.base_model.config.hidden_size,
+    untyped: Any = model
+    extraction = FeatureExtraction(
+        lambda inputs: states_below_split(model, split.layers, inputs),
+        untyped.base_model.config.hidden_size,
         key,
-        f"states below layer {cut.layers + 1}",
+        f"states below layer {split.layers + 1}",
         tokens,
         pad_id,
         every_token=True,
         precision=precision,
     )
     with fast_layers(model):
-        return extract_features(asked, encode, cache)
+        return extract_features(extraction, encode, cache)
 
 
 @dataclass(frozen=True)
 class LabeledTexts:
-    """Tokenized texts with their labels: ids int64 (texts,), or 0 and 1 (texts, classes).
+    """Tokenized texts with their labels.
 
-    states: what the layers that stay fixed give for each row of ids, None where they run in every pass.
+    Attributes:
+        encoded: rows of token ids, one or (with windows) more for each text.
+        labels: class ids int64 (texts,), or a label matrix of 0 and 1 (texts, labels).
+        states: output of the frozen layers for each row of ids, None if they run in every pass.
     """
 
     encoded: Encoded
@@ -197,11 +230,11 @@ class LabeledTexts:
 
     @property
     def row_labels(self) -> np.ndarray:
-        """The label of each row of ids: of the text itself, or of the one that it is a window of."""
+        """The labels of each row of ids: those of the text that the row is, or is a window of."""
         return self.labels if self.encoded.documents is None else self.labels[self.encoded.documents]
 
     def take(self, texts: np.ndarray) -> "LabeledTexts":
-        """These texts, with all their windows."""
+        """Return these texts (indices) with all their windows."""
         documents = self.encoded.documents
         rows = texts if documents is None else window_rows(documents, texts)[0]
         states = None if self.states is None else self.states.take(rows)
@@ -210,15 +243,23 @@ class LabeledTexts:
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """What fine-tuning is told: sections of the recipe (one rate, max_length a number), the tokenizer's pad id, what
-    the loss is, and where the base is cut if states are kept."""
+    """How a network is fine-tuned.
+
+    Attributes:
+        head: the recipe's section on the head.
+        training: the recipe's section on training, with one learning rate.
+        tokens: the recipe's section on tokens, with max_length filled in.
+        pad_id: id of the padding token.
+        objective: the loss.
+        split: where the base is split, if the states below are stored.
+    """
 
     head: HeadConfig
     training: TrainingConfig
     tokens: TokensConfig
     pad_id: int
     objective: TrainingLoss
-    cut: SplitPoint | None = None
+    split: SplitPoint | None = None
 
 
 def finetune(
@@ -230,33 +271,47 @@ def finetune(
     *,
     last_epoch: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Train `network` in place; it is left with the weights of the best epoch, in eval mode.
+    """Train `network` in place and leave it with the weights of the best epoch, in eval mode.
 
-    validate: gives what chooses, after each epoch. checkpoints: where to save and go on from. last_epoch: where to stop
-    on the way. Returns the history (see `loop.fit`).
+    Args:
+        network: the base with its head.
+        train: the training rows.
+        validate: (network, epoch from 0) -> validation scores.
+        tuning: how the network is fine-tuned.
+        checkpoints: where to save and to resume from; None saves nothing.
+        last_epoch: the epoch (from 1) to stop after, None for all.
+
+    Returns:
+        The history, see `loop.fit`.
     """
     network.to(device())
     if tuning.training.freeze_layers is not None:
         freeze_lowest(network, tuning.training.freeze_layers)
-    work = _work(network, train, validate, tuning, last_epoch)
-    still = frozen_layers(network, tuning.training.freeze_layers)
-    with still, _fast_kernels(network, tuning), compiled_encoder(network):
+    work = _training_work(network, train, validate, tuning, last_epoch)
+    frozen = frozen_layers(network, tuning.training.freeze_layers)
+    with frozen, _fast_layers(network, tuning), compiled_encoder(network):
         return fit(network, work, tuning.training, checkpoints)
 
 
 def finetuned_logits(network: nn.Module, part: LabeledTexts, tuning: FinetuneSettings) -> np.ndarray:
-    """The logits of a part's texts, float32 (texts, classes), while a network trains."""
+    """Return the logits of a part's texts, float32 (texts, classes), by a network that is being fine-tuned.
+
+    Args:
+        network: the base with its head.
+        part: the texts.
+        tuning: how the network is fine-tuned.
+    """
     if part.states is None:
         return logits_over(
             network, part.encoded, tokens=tuning.tokens, pad_id=tuning.pad_id, title="validating", shared=True
         )
 
     def forward(inputs: Mapping[str, Tensor]) -> Tensor:
-        with _above(network, inputs, tuning) as given:
-            logits: Tensor = network(**given).logits
+        with _above_split(network, inputs, tuning) as model_inputs:
+            logits: Tensor = network(**model_inputs).logits
             return logits
 
-    with _fast_kernels(network, tuning):
+    with _fast_layers(network, tuning):
         rows = run_batches(
             forward,
             part.encoded,
@@ -271,14 +326,14 @@ def finetuned_logits(network: nn.Module, part: LabeledTexts, tuning: FinetuneSet
     return rows if documents is None else pool_windows(rows, documents, tuning.tokens.window_pooling)
 
 
-def _fast_kernels(network: nn.Module, tuning: FinetuneSettings) -> AbstractContextManager[None]:
-    """Kept states stand for layers that see padding, and a partly frozen base draws the same masks with and without
-    them: it does not run packed."""
+def _fast_layers(network: nn.Module, tuning: FinetuneSettings) -> AbstractContextManager[None]:
+    # A base with frozen layers does not run packed (without padding): stored states are padded, and dropout has to draw
+    # the same masks with stored states and without.
     packed = tuning.training.freeze_layers is None
     return fast_layers(network, first_token=reads_first_token(network), packed=packed)
 
 
-def _work(
+def _training_work(
     network: nn.Module,
     train: LabeledTexts,
     validate: ValidateFunction,
@@ -286,8 +341,20 @@ def _work(
     last_epoch: int | None,
 ) -> TrainingWork:
     training, labels = tuning.training, train.row_labels
+
+    def plan(epoch: int) -> list[Step]:
+        return training_plan(
+            padded_lengths(train.encoded, tuning.tokens),
+            batch_size=training.batch_size * training.gradient_accumulation,
+            seed=training.seed,
+            epoch=epoch,
+            token_budget=tuning.tokens.token_budget,
+            merge_last_single=tuning.head.kind == "mlp",
+            weights=balanced_row_weights(labels) if training.sampling == "balanced" else None,
+        )
+
     return TrainingWork(
-        plan=lambda epoch: _plan(train, tuning, epoch),
+        plan=plan,
         loss_fn=lambda module, step, share: _losses(module, len(step.rows), share, train, labels, tuning),
         validate=validate,
         groups=parameter_groups(
@@ -306,53 +373,44 @@ def _work(
     )
 
 
-def _plan(train: LabeledTexts, tuning: FinetuneSettings, epoch: int) -> list[Step]:
-    return training_plan(
-        padded_lengths(train.encoded, tuning.tokens),
-        batch_size=tuning.training.batch_size * tuning.training.gradient_accumulation,
-        seed=tuning.training.seed,
-        epoch=epoch,
-        token_budget=tuning.tokens.token_budget,
-        merge_last_single=tuning.head.kind == "mlp",
-        weights=balanced_row_weights(train.row_labels) if tuning.training.sampling == "balanced" else None,
-    )
-
-
 def _losses(
     module: nn.Module, count: int, share: Step, train: LabeledTexts, labels: np.ndarray, tuning: FinetuneSettings
 ) -> Iterator[Tensor]:
-    """The loss over the `count` rows of a step: cut by cut, or once for all where the head has batch norm."""
+    """Yield the loss of each micro-batch divided by `count`, the rows of the whole step.
+
+    A head with batch norm has to see all rows of the step at once: then there is one loss for all micro-batches.
+    """
     loss = tuning.objective.loss
     if tuning.head.kind == "mlp":
-        pooled = torch.cat([_pooled(module, cut, train, tuning) for cut in share.cuts])
-        yield loss(extract_head(module)(pooled), _on_device(labels[share.rows])) / count
+        pooled = []
+        for rows in share.micro_batches:
+            with _above_split(module, _inputs(rows, train, tuning), tuning) as model_inputs:
+                pooled.append(features(module, model_inputs))
+        yield loss(extract_head(module)(torch.cat(pooled)), _on_device(labels[share.rows])) / count
         return
-    for cut in share.cuts:
-        with _above(module, _inputs(cut, train, tuning), tuning) as given:
-            logits = module(**given).logits
-        yield loss(logits, _on_device(labels[cut])) / count
-
-
-def _pooled(module: nn.Module, cut: np.ndarray, train: LabeledTexts, tuning: FinetuneSettings) -> Tensor:
-    with _above(module, _inputs(cut, train, tuning), tuning) as given:
-        return features(module, given)
+    for rows in share.micro_batches:
+        with _above_split(module, _inputs(rows, train, tuning), tuning) as model_inputs:
+            logits = module(**model_inputs).logits
+        yield loss(logits, _on_device(labels[rows])) / count
 
 
 _STATES = "states"
-"""What kept states are called beside a network's own inputs."""
+"""The name of stored states among a network's inputs."""
 
 
 @contextmanager
-def _above(module: nn.Module, inputs: Mapping[str, Tensor], tuning: FinetuneSettings) -> Iterator[dict[str, Tensor]]:
-    """The inputs without kept states; where there were any, `module` runs above the cut within the block."""
-    given = dict(inputs)
-    states = given.pop(_STATES, None)
+def _above_split(
+    module: nn.Module, inputs: Mapping[str, Tensor], tuning: FinetuneSettings
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the inputs without stored states. If there were any, `module` starts from them within the block."""
+    model_inputs = dict(inputs)
+    states = model_inputs.pop(_STATES, None)
     if states is None:
-        yield given
+        yield model_inputs
         return
-    assert tuning.cut is not None
-    with starting_from_states(module, tuning.cut, states):
-        yield given
+    assert tuning.split is not None
+    with starting_from_states(module, tuning.split, states):
+        yield model_inputs
 
 
 def _inputs(rows: np.ndarray, part: LabeledTexts, tuning: FinetuneSettings) -> dict[str, Tensor]:
