@@ -1,3 +1,5 @@
+"""Labels that were changed on purpose are found and listed."""
+
 import csv
 import sys
 from collections.abc import Callable
@@ -16,36 +18,35 @@ Bases = Callable[..., Path]
 
 
 def clusters(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Features that tell the labels apart."""
+    """Return features (rows, 3) by which the labels can be predicted."""
     random = np.random.default_rng(seed)
     return (np.eye(3)[labels] * 4 + random.normal(size=(len(labels), 3))).astype(np.float32)
 
 
-def test_flipped_labels_come_first(tmp_path: Path) -> None:
+def test_changed_labels_come_first(tmp_path: Path) -> None:
     data = dataset(tmp_path, 120)
     assert data.labels is not None
     features = clusters(data.labels)
-    flipped = np.arange(0, 120, 12)
+    changed = np.arange(0, 120, 12)
     labels = data.labels.copy()
-    labels[flipped] = (labels[flipped] + 1) % 3
+    labels[changed] = (labels[changed] + 1) % 3
     found = find_label_errors(replace(data, labels=labels), features)
-    assert len(set(found.positions[:10]) & set(flipped)) >= 8
+    assert len(set(found.positions[:10]) & set(changed)) >= 8
     assert (np.diff(found.quality) >= 0).all()
-    right = {data.label_names[data.labels[row]] for row in found.positions[:1]}
-    assert set(found.suggested[0]) == right
+    assert found.suggested[0] == (data.label_names[data.labels[found.positions[0]]],)
 
 
-def test_of_many_labels(tmp_path: Path) -> None:
+def test_wrong_row_of_a_label_matrix_comes_first(tmp_path: Path) -> None:
     data = dataset(tmp_path, 120)
     assert data.labels is not None
-    marks = np.eye(3, dtype=np.uint8)[data.labels]
-    marks[5] = 1 - marks[5]
-    found = find_label_errors(replace(data, labels=marks), clusters(data.labels))
+    label_matrix = np.eye(3, dtype=np.uint8)[data.labels]
+    label_matrix[5] = 1 - label_matrix[5]
+    found = find_label_errors(replace(data, labels=label_matrix), clusters(data.labels))
     assert found.positions[0] == 5
     assert found.suggested[0] == (data.label_names[data.labels[5]],)
 
 
-def test_the_list_is_a_csv_that_names_rows(tmp_path: Path) -> None:
+def test_list_is_a_csv_with_row_numbers(tmp_path: Path) -> None:
     data = dataset(tmp_path, 60)
     assert data.labels is not None
     found = find_label_errors(data, clusters(data.labels))
@@ -59,7 +60,9 @@ def test_the_list_is_a_csv_that_names_rows(tmp_path: Path) -> None:
         write_label_errors(tmp_path / "suspects.csv", data, found)
 
 
-def test_without_cleanlab_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cleanlab_is_reported_with_the_extra_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cleanlab.rank", None)
     data = dataset(tmp_path, 60)
     assert data.labels is not None
@@ -67,7 +70,7 @@ def test_without_cleanlab_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pyt
         find_label_errors(data, clusters(data.labels))
 
 
-def test_features_are_those_of_the_base(bases: Bases, tmp_path: Path) -> None:
+def test_features_come_from_the_base_and_are_repeatable(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows())
     data = read_dataset(source, text="text", label="label")
     features = dataset_features(data, recipe(bases("bert"), "finetune"), tmp_path)

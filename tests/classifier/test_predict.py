@@ -1,3 +1,5 @@
+"""`evaluate` scores labeled rows, and `predict_file` adds labels and scores to the rows of a file."""
+
 import csv
 import io
 import json
@@ -26,30 +28,32 @@ def classifier(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Classi
     return train(bases("bert"), tmp_path_factory.mktemp("run"), "frozen-mlp")
 
 
-def labelled(folder: Path, rows: list[tuple[str, str]], classifier: Classifier):
-    path = write_csv(folder / "labelled.csv", rows)
+def labeled_rows(folder: Path, rows: list[tuple[str, str]], classifier: Classifier):
+    path = write_csv(folder / "labeled.csv", rows)
     return read_dataset(path, text="text", label="label", label_names=classifier.label_names)
 
 
-def test_evaluate_scores(classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_evaluate_gives_the_scores_of_the_predictions(
+    classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = make_rows(30, seed=11)
     with caplog.at_level(logging.WARNING, "fullbake"):
-        scores = evaluate(classifier, labelled(tmp_path, rows, classifier))
-    right = np.mean(classifier.predict([text for text, _ in rows]) == np.array([label for _, label in rows]))
-    assert scores["overall"]["accuracy"]["value"] == pytest.approx(right)
+        scores = evaluate(classifier, labeled_rows(tmp_path, rows, classifier))
+    accuracy = np.mean(classifier.predict([text for text, _ in rows]) == np.array([label for _, label in rows]))
+    assert scores["overall"]["accuracy"]["value"] == pytest.approx(accuracy)
     assert scores["rows"] == 30
     assert scores["trained_on"] == 0
     assert not caplog.messages
     json.dumps(scores, allow_nan=False)
 
 
-def test_evaluate_warns_of_rows_trained_on(
+def test_evaluate_warns_of_training_rows(
     classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = [make_rows()[row - 1] for row in classifier.record.seen["train_rows"][:4]]
     rows = [(own[0][0].upper(), own[0][1]), *own[1:], *make_rows(6, seed=11)]
     with caplog.at_level(logging.WARNING, "fullbake"):
-        scores = evaluate(classifier, labelled(tmp_path, rows, classifier))
+        scores = evaluate(classifier, labeled_rows(tmp_path, rows, classifier))
     assert scores["trained_on"] == 4
     assert "4 of these 10 rows were in the training rows" in caplog.text
 
@@ -57,7 +61,8 @@ def test_evaluate_warns_of_rows_trained_on(
 # predict_file
 
 
-def write_form(path: Path) -> Path:
+def write_rows(path: Path) -> Path:
+    """Write ROWS in the format that the ending of `path` names."""
     names = ("text", "id")
     if path.suffix == ".parquet":
         pq.write_table(
@@ -71,20 +76,20 @@ def write_form(path: Path) -> Path:
     return path
 
 
-def columns_of(path: Path) -> dict[str, list[str]]:
+def read_columns(path: Path) -> dict[str, list[str]]:
     table = open_table(path)
-    read: dict[str, list[str]] = {name: [] for name in table.names}
+    columns: dict[str, list[str]] = {name: [] for name in table.names}
     for chunk in table.chunks():
         for name, values in chunk.columns.items():
-            read[name] += list(values)
-    return read
+            columns[name] += list(values)
+    return columns
 
 
-@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet"])
-def test_rows_come_back_in_order_with_their_scores(classifier: Classifier, tmp_path: Path, form: str) -> None:
-    target = tmp_path / f"scored.{form}"
-    assert predict_file(classifier, write_form(tmp_path / f"rows.{form}"), target) == len(ROWS)
-    got = columns_of(target)
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_rows_keep_their_order_and_get_scores(classifier: Classifier, tmp_path: Path, ending: str) -> None:
+    target = tmp_path / f"scored.{ending}"
+    assert predict_file(classifier, write_rows(tmp_path / f"rows.{ending}"), target) == len(ROWS)
+    got = read_columns(target)
     assert list(got) == ["text", "id", "predicted", "score", "score:food", "score:game", "score:money"]
     assert list(zip(got["text"], got["id"], strict=True)) == ROWS
     probabilities = classifier.predict_proba([text for text, _ in ROWS])
@@ -94,14 +99,14 @@ def test_rows_come_back_in_order_with_their_scores(classifier: Classifier, tmp_p
     assert got["predicted"] == classifier.classes_[probabilities.argmax(axis=1)].tolist()
 
 
-def test_many_chunks_stay_in_order(classifier: Classifier, tmp_path: Path) -> None:
+def test_rows_of_many_chunks_keep_their_order(classifier: Classifier, tmp_path: Path) -> None:
     rows = [("good game", str(number)) for number in range(9000)]
     source = write_csv(tmp_path / "many.csv", rows, ("text", "id"))
     assert predict_file(classifier, source, tmp_path / "scored.csv") == 9000
-    assert columns_of(tmp_path / "scored.csv")["id"] == [row[1] for row in rows]
+    assert read_columns(tmp_path / "scored.csv")["id"] == [row[1] for row in rows]
 
 
-def test_lines_to_a_stream(classifier: Classifier) -> None:
+def test_lines_of_text_are_scored_to_a_stream(classifier: Classifier) -> None:
     stream = io.BytesIO()
     assert predict_file(classifier, open_lines(io.BytesIO(b"a game\n\nthe bank\n"), column="text"), stream) == 3
     read = list(csv.DictReader(io.StringIO(stream.getvalue().decode())))
@@ -109,39 +114,39 @@ def test_lines_to_a_stream(classifier: Classifier) -> None:
     assert all(row["predicted"] in classifier.label_names for row in read)
 
 
-def test_header_alone_gives_a_header(classifier: Classifier, tmp_path: Path) -> None:
+def test_file_with_only_a_header_gives_only_a_header(classifier: Classifier, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "none.csv", [])
     assert predict_file(classifier, source, tmp_path / "scored.csv") == 0
-    assert list(columns_of(tmp_path / "scored.csv"))[-4:] == ["score", "score:food", "score:game", "score:money"]
+    assert list(read_columns(tmp_path / "scored.csv"))[-4:] == ["score", "score:food", "score:game", "score:money"]
 
 
-def test_taken_name_is_refused_and_a_prefix_solves_it(classifier: Classifier, tmp_path: Path) -> None:
+def test_column_name_that_exists_is_refused_and_a_prefix_solves_it(classifier: Classifier, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", ROWS, ("text", "score"))
     with pytest.raises(DataError, match=r"'score' already(?s:.*)--prefix"):
         predict_file(classifier, source, tmp_path / "scored.csv")
     assert not (tmp_path / "scored.csv").exists()
     predict_file(classifier, source, tmp_path / "scored.csv", prefix="m_")
-    assert list(columns_of(tmp_path / "scored.csv"))[:4] == ["text", "score", "m_predicted", "m_score"]
+    assert list(read_columns(tmp_path / "scored.csv"))[:4] == ["text", "score", "m_predicted", "m_score"]
 
 
-def test_another_text_column(classifier: Classifier, tmp_path: Path) -> None:
+def test_text_column_may_have_another_name(classifier: Classifier, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", ROWS, ("body", "id"))
     with pytest.raises(DataError, match="no column 'text'"):
         predict_file(classifier, source, tmp_path / "scored.csv")
     assert predict_file(classifier, source, tmp_path / "scored.csv", text="body") == len(ROWS)
 
 
-def test_existing_target_is_kept_unless_told(classifier: Classifier, tmp_path: Path) -> None:
-    source, target = write_form(tmp_path / "rows.csv"), tmp_path / "scored.csv"
+def test_existing_target_is_replaced_only_with_overwrite(classifier: Classifier, tmp_path: Path) -> None:
+    source, target = write_rows(tmp_path / "rows.csv"), tmp_path / "scored.csv"
     target.write_text("mine")
     with pytest.raises(OutputError, match="exists already"):
         predict_file(classifier, source, target)
     assert target.read_text() == "mine"
     predict_file(classifier, source, target, overwrite=True)
-    assert len(columns_of(target)["id"]) == len(ROWS)
+    assert len(read_columns(target)["id"]) == len(ROWS)
 
 
-def test_a_bad_row_leaves_no_file(classifier: Classifier, tmp_path: Path) -> None:
+def test_wrong_row_leaves_no_file(classifier: Classifier, tmp_path: Path) -> None:
     source = tmp_path / "rows.csv"
     source.write_text("text,id\na,1\nb,2,3\n")
     with pytest.raises(DataError, match="line 3"):
