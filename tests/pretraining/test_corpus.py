@@ -110,29 +110,29 @@ def test_damaged_shard_is_built_again(tmp_path: Path) -> None:
 
 
 def test_fingerprint_depends_on_sources_tokenizer_language_and_shard_size(tmp_path: Path) -> None:
-    cache, how = Cache(tmp_path, LIMIT), corpus_tokenizer_of(load_tokenizer("bert"))
+    cache, tokenizer = Cache(tmp_path, LIMIT), corpus_tokenizer_of(load_tokenizer("bert"))
     other = corpus_tokenizer_of(load_tokenizer("albert"))
     found = [
-        build_corpus(sources, how, cache).fingerprint
-        for sources, how in [
-            ([source_of(TEXTS)], how),
-            ([source_of(TEXTS[1:])], how),
-            ([source_of(TEXTS)], replace(how, language="de")),
+        build_corpus(sources, tokenizer, cache).fingerprint
+        for sources, tokenizer in [
+            ([source_of(TEXTS)], tokenizer),
+            ([source_of(TEXTS[1:])], tokenizer),
+            ([source_of(TEXTS)], replace(tokenizer, language="de")),
             ([source_of(TEXTS)], other),
-            ([source_of(TEXTS[:1]), source_of(TEXTS[1:])], how),
+            ([source_of(TEXTS[:1]), source_of(TEXTS[1:])], tokenizer),
         ]
     ]
-    found.append(build_corpus([source_of(TEXTS)], how, cache, shard_characters=1500).fingerprint)
+    found.append(build_corpus([source_of(TEXTS)], tokenizer, cache, shard_characters=1500).fingerprint)
     assert len(set(found)) == len(found)
 
 
 def test_counts_of_the_sources_stay_with_the_corpus(tmp_path: Path) -> None:
     sources = [replace(source_of(TEXTS[:9]), counts=lambda: {"odd": 3}), source_of(TEXTS[9:])]
     sources.append(replace(source_of(["more text"]), counts=lambda: {"odd": 4}))
-    cache, how = Cache(tmp_path, LIMIT), corpus_tokenizer_of(load_tokenizer("bert"))
-    assert build_corpus(sources, how, cache).facts["odd"] == 7
+    cache, tokenizer = Cache(tmp_path, LIMIT), corpus_tokenizer_of(load_tokenizer("bert"))
+    assert build_corpus(sources, tokenizer, cache).facts["odd"] == 7
     fresh = [replace(source, counts=dict) for source in sources]
-    assert build_corpus(fresh, how, cache).facts["odd"] == 7
+    assert build_corpus(fresh, tokenizer, cache).facts["odd"] == 7
 
 
 def test_parts_of_a_document_count_as_one(tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_large_vocabularies_get_wider_ids(tmp_path: Path) -> None:
 def test_corpus_without_text_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "empty.txt"
     path.write_text(content)
-    how = corpus_tokenizer_of(load_tokenizer("bert"))
+    tokenizer = corpus_tokenizer_of(load_tokenizer("bert"))
     with pytest.raises(DataError, match=r"empty\.txt: there is no text"):
-        build_corpus([file_source(path)], how, Cache(tmp_path / "c", LIMIT))
+        build_corpus([file_source(path)], tokenizer, Cache(tmp_path / "c", LIMIT))
     with pytest.raises(DataError, match=r"empty\.txt: there is no text"):
-        read_shard(file_source(path), how)
+        read_shard(file_source(path), tokenizer)
 
 
 def test_corpus_larger_than_its_cache_is_refused_before_all_is_read(tmp_path: Path) -> None:
@@ -223,11 +223,11 @@ def size(corpus: Corpus, spans: list[tuple[int, int]]) -> int:
 def test_each_sentence_is_on_exactly_one_side(documents: list[list[int]], share: float, distinct: int) -> None:
     hashes = [number % (distinct + 1) for number in range(len(documents))] if distinct else None
     corpus = corpus_of(documents, hashes)
-    ((kept,), (held,)) = hold_out(corpus, share)
-    sentences = sorted(number for span in (*kept, *held) for number in range(*span))
+    ((train,), (held_out,)) = hold_out(corpus, share)
+    sentences = sorted(number for span in (*train, *held_out) for number in range(*span))
     assert sentences == list(range(len(corpus.shards[0].sentence_ends) - 1))
-    assert kept
-    assert held
+    assert train
+    assert held_out
 
 
 def test_held_out_share_is_close_to_the_requested_one_and_never_more() -> None:
@@ -245,16 +245,16 @@ def test_held_out_tokens_are_limited() -> None:
 def test_equal_texts_are_on_one_side_and_frequent_ones_are_not_held_out() -> None:
     hashes = [number // 2 for number in range(600)] + [0] * 400
     corpus = corpus_of([[10]] * 1000, hashes)
-    ((kept,), (held,)) = hold_out(corpus, 0.1)
-    assert {hashes[first] for first, _ in kept}.isdisjoint(hashes[first] for first, _ in held)
-    assert 80 <= len(held) <= 100
+    ((train,), (held_out,)) = hold_out(corpus, 0.1)
+    assert {hashes[first] for first, _ in train}.isdisjoint(hashes[first] for first, _ in held_out)
+    assert 80 <= len(held_out) <= 100
 
 
 def test_order_of_the_corpus_does_not_change_what_is_held_out() -> None:
     documents, hashes = [[number % 7 + 1] for number in range(200)], [number * 7919 % 1009 for number in range(200)]
-    ((_,), (held,)) = hold_out(corpus_of(documents, hashes), 0.1)
+    ((_,), (held_out,)) = hold_out(corpus_of(documents, hashes), 0.1)
     ((_,), (other,)) = hold_out(corpus_of(documents[::-1], hashes[::-1]), 0.1)
-    assert {hashes[first] for first, _ in held} == {hashes[::-1][first] for first, _ in other}
+    assert {hashes[first] for first, _ in held_out} == {hashes[::-1][first] for first, _ in other}
 
 
 def test_end_of_a_single_book_is_held_out() -> None:
@@ -265,8 +265,8 @@ def test_end_of_a_single_book_is_held_out() -> None:
 
 
 def test_one_of_a_handful_of_posts_is_held_out() -> None:
-    ((kept,), (held,)) = hold_out(corpus_of([[5]] * 8), 0.05)
-    assert (len(kept), len(held)) == (7, 1)
+    ((train,), (held_out,)) = hold_out(corpus_of([[5]] * 8), 0.05)
+    assert (len(train), len(held_out)) == (7, 1)
 
 
 @pytest.mark.parametrize(("documents", "hashes"), [([[5]], [1]), ([[5], [5], [5]], [1, 1, 1])])

@@ -87,27 +87,27 @@ def all_spans(loader: CorpusLoader) -> list[Any]:
 def test_epoch_reads_every_token_once_and_the_next_in_another_order(corpus: Corpus, tokenizer: Any) -> None:
     loader = make_loader(corpus, [phase(tokenizer, 32, 10**6)])
     size = loader.steps_per_epoch(0)
-    how = masking(tokenizer, probability=0.0)
+    unmasked = masking(tokenizer, probability=0.0)
     expected = np.sort(np.concatenate([shard.input_ids for shard in corpus.shards]))
     epochs = [loader.plan(epoch * size, (epoch + 1) * size) for epoch in range(2)]
     for steps in epochs:
-        batches = [loader.batch(step, how) for step in steps]
+        batches = [loader.batch(step, unmasked) for step in steps]
         read = np.concatenate([batch.targets for batch in batches])
         assert (np.sort(read[~np.isin(read, tokenizer.all_special_ids)]) == expected[~np.isin(expected, [1])]).all()
         rows = np.concatenate([step.rows for step in steps])
         assert len(set(rows.tolist())) == len(rows)
     assert [len(step.rows) for step in epochs[0]] != [len(step.rows) for step in epochs[1]] or (
-        loader.batch(epochs[0][0], how).targets.tolist() != loader.batch(epochs[1][0], how).targets.tolist()
+        loader.batch(epochs[0][0], unmasked).targets.tolist() != loader.batch(epochs[1][0], unmasked).targets.tolist()
     )
 
 
 def test_masks_are_new_in_every_epoch_and_the_same_in_every_run(corpus: Corpus, tokenizer: Any) -> None:
-    how = masking(tokenizer)
+    standard = masking(tokenizer)
     phases = [phase(tokenizer, 32, 10**6)]
 
     def seen() -> list[tuple[bytes, bytes]]:
         loader = make_loader(corpus, phases)
-        batches = [loader.batch(step, how) for step in loader.plan(0, 2 * loader.steps_per_epoch(0))]
+        batches = [loader.batch(step, standard) for step in loader.plan(0, 2 * loader.steps_per_epoch(0))]
         return [(row.tobytes(), mask.tobytes()) for batch in batches for row, mask in rows_and_masks(batch)]
 
     first = seen()
@@ -127,11 +127,11 @@ def rows_and_masks(batch: MaskedBatch) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_micro_batches_change_no_mask(corpus: Corpus, tokenizer: Any) -> None:
-    phases, how = [phase(tokenizer, 32, 20)], masking(tokenizer)
+    phases, standard = [phase(tokenizer, 32, 20)], masking(tokenizer)
     for step, other in zip(
         *(make_loader(corpus, phases, token_budget=budget).plan(0, 20) for budget in (40, 4000)), strict=True
     ):
-        one, two = (make_loader(corpus, phases).batch(each, how) for each in (step, other))
+        one, two = (make_loader(corpus, phases).batch(each, standard) for each in (step, other))
         assert (one.encoded.input_ids == two.encoded.input_ids).all()
         assert (one.rows == two.rows).all()
 
@@ -161,13 +161,13 @@ def test_only_the_named_documents_are_read(corpus: Corpus, tokenizer: Any) -> No
 def test_rows_equal_what_the_tokenizer_builds_from_their_segments(family: str, objective: str) -> None:
     own = load_tokenizer(family)
     shard = shard_of(TEXTS[:12], own)
-    how = phase(own, 40)
-    examples = build_examples(shard, shard.documents(), how, objective, 0.1, rng_stream(0))  # type: ignore[arg-type]
+    short_rows = phase(own, 40)
+    examples = build_examples(shard, shard.documents(), short_rows, objective, 0.1, rng_stream(0))  # type: ignore[arg-type]
     rows = np.arange(len(examples))
-    batch = masked_batch(shard, examples, how, rows, masking(own), rng_stream(1))
-    assert (batch.encoded.lengths == row_lengths(examples, how)).all()
+    batch = masked_batch(shard, examples, short_rows, rows, masking(own), rng_stream(1))
+    assert (batch.encoded.lengths == row_lengths(examples, short_rows)).all()
     assert batch.encoded.lengths.max() <= 40
-    assert (batch.encoded.token_type_ids is not None) == how.has_token_type_ids
+    assert (batch.encoded.token_type_ids is not None) == short_rows.has_token_type_ids
     for row, (spans, label) in enumerate(zip(examples.spans.tolist(), examples.labels.tolist(), strict=True)):
         segments = [shard.input_ids[start:end].tolist() for start, end in spans if end]
         assert len(segments) == (1 if label == NO_PAIR else 2)
@@ -200,10 +200,10 @@ def built_by_tokenizer(tokenizer: Any, segments: list[list[int]]) -> list[int]:
 def test_special_tokens_are_never_chosen_for_prediction(family: str, whole_words: bool) -> None:
     own = load_tokenizer(family)
     shard = shard_of([*TEXTS[:12], f"It said {own.sep_token} and {own.mask_token} here."], own)
-    how = phase(own, 24)
-    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.1, rng_stream(0))
+    short_rows = phase(own, 24)
+    examples = build_examples(shard, shard.documents(), short_rows, "mlm+nsp", 0.1, rng_stream(0))
     masks = masking(own, probability=1.0, mask=1.0, random=0.0, whole_words=whole_words)
-    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, rng_stream(1))
+    batch = masked_batch(shard, examples, short_rows, np.arange(len(examples)), masks, rng_stream(1))
     special = np.isin(batch.targets, own.all_special_ids)
     assert (batch.chosen == ~special).all()
     assert (batch.encoded.input_ids[~special] == own.mask_token_id).all()
@@ -214,10 +214,10 @@ def test_special_tokens_are_never_chosen_for_prediction(family: str, whole_words
 def test_whole_words_are_masked_together(family: str) -> None:
     own = load_tokenizer(family)
     shard = shard_of(["The moviezz was reallyy bad and the storyline weak."] * 40, own)
-    how = phase(own, 64)
-    examples = build_examples(shard, shard.documents(), how, "mlm", 0.0, rng_stream(0))
+    short_rows = phase(own, 64)
+    examples = build_examples(shard, shard.documents(), short_rows, "mlm", 0.0, rng_stream(0))
     masks = masking(own, probability=0.4, whole_words=True)
-    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, rng_stream(1))
+    batch = masked_batch(shard, examples, short_rows, np.arange(len(examples)), masks, rng_stream(1))
     chosen = batch.chosen[~np.isin(batch.targets, [own.cls_token_id, own.sep_token_id])]
     units = np.cumsum(shard.word_starts) - 1
     vocabulary = np.isin(shard.input_ids, masks.vocabulary)
@@ -229,9 +229,9 @@ def test_whole_words_are_masked_together(family: str) -> None:
 
 def test_shard_of_one_document_has_no_random_partners(tokenizer: Any) -> None:
     shard = shard_of(TEXTS[:1], tokenizer)
-    how = phase(tokenizer, 24)
+    short_rows = phase(tokenizer, 24)
     nsp, sop = (
-        build_examples(shard, shard.documents(), how, objective, 0.1, rng_stream(0))
+        build_examples(shard, shard.documents(), short_rows, objective, 0.1, rng_stream(0))
         for objective in ("mlm+nsp", "mlm+sop")
     )
     assert count_pairs([nsp])["rows_without_partner"] == len(nsp)
@@ -269,10 +269,10 @@ def imdb() -> tuple[Any, Any]:
 def test_masking_shares_on_reviews(imdb: tuple[Any, Any], whole_words: bool) -> None:
     """15% of words (if whole words are drawn) or tokens are chosen, and 80/10/10 of these are replaced."""
     own, shard = imdb
-    how = phase(own, 128)
-    examples = build_examples(shard, shard.documents(), how, "mlm", 0.1, rng_stream(0))
+    short_rows = phase(own, 128)
+    examples = build_examples(shard, shard.documents(), short_rows, "mlm", 0.1, rng_stream(0))
     masks = masking(own, whole_words=whole_words)
-    batch = masked_batch(shard, examples, how, np.arange(len(examples)), masks, rng_stream(1))
+    batch = masked_batch(shard, examples, short_rows, np.arange(len(examples)), masks, rng_stream(1))
     plain = np.isin(batch.targets, masks.vocabulary)
     assert len(examples) > 2500
     assert not batch.chosen[~plain].any()
@@ -295,8 +295,8 @@ def starts_a_word(tokenizer: Any, batch: MaskedBatch) -> np.ndarray:
 def test_pairs_of_reviews_are_balanced(imdb: tuple[Any, Any], objective: str) -> None:
     own, shard = imdb
     documents = shard.documents()
-    how = phase(own, 128)
-    examples = build_examples(shard, documents, how, objective, 0.1, rng_stream(0))  # type: ignore[arg-type]
+    short_rows = phase(own, 128)
+    examples = build_examples(shard, documents, short_rows, objective, 0.1, rng_stream(0))  # type: ignore[arg-type]
     paired = examples.labels != NO_PAIR
     assert paired.sum() > 2500
     assert examples.random_share == binomial(0.5, int(paired.sum()))

@@ -32,10 +32,10 @@ from fullbake.pretraining.mlm import (
 def batch_of(family: str, **settings: Any) -> tuple[MaskedBatch, int]:
     own = load_tokenizer(family)
     shard = shard_of(make_documents(8), own)
-    how = phase(own, 32)
-    examples = build_examples(shard, shard.documents(), how, "mlm+nsp", 0.5, rng_stream(0))
+    small_phase = phase(own, 32)
+    examples = build_examples(shard, shard.documents(), small_phase, "mlm+nsp", 0.5, rng_stream(0))
     rows = np.arange(len(examples))
-    return masked_batch(shard, examples, how, rows, masking(own, **settings), rng_stream(1)), own.pad_token_id
+    return masked_batch(shard, examples, small_phase, rows, masking(own, **settings), rng_stream(1)), own.pad_token_id
 
 
 def sums(network: LanguageModel, batch: MaskedBatch, rows: list[int], pad_id: int) -> np.ndarray:
@@ -124,9 +124,9 @@ def eval_set(
     tokenizer: Any, parts: list[list[str]], objective: str = "mlm", length: int = 32, **options: Any
 ) -> EvalSet:
     shards = [shard_of(texts, tokenizer) for texts in parts]
-    how: Any = masking(tokenizer, **options.pop("masks", {}))
+    masks: Any = masking(tokenizer, **options.pop("masks", {}))
     named = [(shard, shard.documents()) for shard in shards]
-    return draw_eval_set(named, phase(tokenizer, length), objective, how, tokenizer.pad_token_id, **options)  # type: ignore[arg-type]
+    return draw_eval_set(named, phase(tokenizer, length), objective, masks, tokenizer.pad_token_id, **options)  # type: ignore[arg-type]
 
 
 def ids_and_targets(drawn: EvalSet) -> list[tuple[list[int], list[int]]]:
@@ -205,9 +205,9 @@ def test_evaluation_changes_neither_mode_nor_weights(tokenizer: Any, network: La
 
 
 def test_standard_masking_ignores_the_settings_of_training(tokenizer: Any) -> None:
-    how = masking(tokenizer, probability=0.5, mask=1.0, random=0.0, whole_words=True)
-    expected = replace(how, probability=0.15, mask=0.8, random=0.1, whole_words=False)
-    assert repr(standard_masking(how)) == repr(expected)
+    masks = masking(tokenizer, probability=0.5, mask=1.0, random=0.0, whole_words=True)
+    expected = replace(masks, probability=0.15, mask=0.8, random=0.1, whole_words=False)
+    assert repr(standard_masking(masks)) == repr(expected)
 
 
 def test_single_document_gives_rows_without_partners(tokenizer: Any) -> None:

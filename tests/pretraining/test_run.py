@@ -77,12 +77,8 @@ def test_excluded_texts_are_counted_and_removed(bases: Bases, cache: Path) -> No
     again = make_run(bases("bert"), cache, decontamination=Decontamination(TEXTS[:5]))
     assert made.corpus_facts["held_back_documents"] == again.corpus_facts["held_back_documents"] == 5
     assert made.corpus_facts["documents"] == 35
-    assert (
-        make_run(bases("bert"), cache, decontamination=Decontamination(TEXTS[:5], count_only=True)).corpus_facts[
-            "documents"
-        ]
-        == 40
-    )
+    counted = make_run(bases("bert"), cache, decontamination=Decontamination(TEXTS[:5], count_only=True))
+    assert counted.corpus_facts["documents"] == 40
 
 
 @pytest.mark.parametrize(
