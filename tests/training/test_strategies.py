@@ -1,4 +1,4 @@
-"""Both ways, from file to bundle, for every kind of problem."""
+"""Both ways of training, from file to bundle, for every kind of problem."""
 
 import json
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from fullbake import Classifier, adapt, evaluate, predict_file
 from fullbake.classifier.predict import read_as_trained
+from fullbake.core import storage
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table
 from fullbake.models.inference import encode
@@ -23,7 +24,7 @@ LABELS = ("food", "game", "money")
 
 
 def many_labels(count: int = 90) -> list[tuple[str, list[str]]]:
-    """Texts of one subject, of two, or of none."""
+    """Return (text, labels) rows about one subject, two, or none."""
     rows = make_rows(count, seed=5)
     made = []
     for place, (text, label) in enumerate(rows):
@@ -34,37 +35,39 @@ def many_labels(count: int = 90) -> list[tuple[str, list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same rows in the three forms that many labels have."""
-    folder, rows = tmp_path_factory.mktemp("marked"), many_labels()
+def label_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write the same rows with their labels as lists, as columns of 0 and 1, and separated by a character."""
+    folder, rows = tmp_path_factory.mktemp("label_files"), many_labels()
     lines = [json.dumps({"text": text, "label": labels}) + "\n" for text, labels in rows]
     (folder / "lists.jsonl").write_text("".join(lines))
-    marks = [(text, *(str(int(name in labels)) for name in LABELS)) for text, labels in rows]
+    columns = [(text, *(str(int(name in labels)) for name in LABELS)) for text, labels in rows]
     return {
         "lists": folder / "lists.jsonl",
-        "marks": write_csv(folder / "marks.csv", marks, ("text", *LABELS)),
-        "parted": write_csv(folder / "parted.csv", [(text, "|".join(labels)) for text, labels in rows]),
+        "columns": write_csv(folder / "columns.csv", columns, ("text", *LABELS)),
+        "separated": write_csv(folder / "separated.csv", [(text, "|".join(labels)) for text, labels in rows]),
     }
 
 
 FORMS: dict[str, dict[str, Any]] = {
     "lists": {},
-    "marks": {"labels": ",".join(LABELS)},
-    "parted": {"label_separator": "|"},
+    "columns": {"labels": ",".join(LABELS)},
+    "separated": {"label_separator": "|"},
 }
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_many_labels(bases: Bases, marked: dict[str, Path], tmp_path: Path, name: str) -> None:
-    """Every form of the labels gives the same bits; the bundle keeps thresholds and problem type."""
+def test_every_form_of_many_labels_gives_the_same_classifier(
+    bases: Bases, label_files: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """The same bits; and the bundle keeps thresholds and problem type."""
     pooling = {} if name == "finetune" else {"pooling": "mean"}
     made = {
         form: adapt(recipe(bases("bert"), name, epochs=3, folds=0, **pooling, **FORMS[form]), path, cache_dir=tmp_path)
-        for form, path in marked.items()
+        for form, path in label_files.items()
     }
-    assert_same(weights(made["lists"]), weights(made["marks"]))
-    assert_same(weights(made["lists"]), weights(made["parted"]))
-    classifier = made["marks"]
+    assert_same(weights(made["lists"]), weights(made["columns"]))
+    assert_same(weights(made["lists"]), weights(made["separated"]))
+    classifier = made["columns"]
     assert classifier.label_names == LABELS
     texts = [text for text, _ in many_labels()[:7]]
     assert classifier.predict(texts).shape == (7, 3)
@@ -74,14 +77,14 @@ def test_many_labels(bases: Bases, marked: dict[str, Path], tmp_path: Path, name
     assert again.decision == classifier.decision
     assert again.decision.thresholds is not None
     assert np.array_equal(again.predict_proba(texts), classifier.predict_proba(texts))
-    scores = evaluate(again, read_as_trained(again, marked["marks"]))
+    scores = evaluate(again, read_as_trained(again, label_files["columns"]))
     assert scores["problem_type"] == "multi_label_classification"
     assert 0 <= scores["calibration"]["ece"] <= 1
 
 
-def test_plain_transformers_takes_the_sigmoid(bases: Bases, marked: dict[str, Path], tmp_path: Path) -> None:
+def test_plain_transformers_applies_the_sigmoid(bases: Bases, label_files: dict[str, Path], tmp_path: Path) -> None:
     chosen = recipe(bases("bert"), "frozen-standard", folds=0)
-    made = adapt(chosen, marked["lists"], out=tmp_path / "m", cache_dir=tmp_path)
+    made = adapt(chosen, label_files["lists"], out=tmp_path / "m", cache_dir=tmp_path)
     text = many_labels()[0][0]
     scorer = pipeline("text-classification", str(tmp_path / "m"), top_k=None)
     plain = {entry["label"]: entry["score"] for entry in scorer([text], truncation=True)[0]}
@@ -92,13 +95,13 @@ def test_plain_transformers_takes_the_sigmoid(bases: Bases, marked: dict[str, Pa
     assert model.config.problem_type == "multi_label_classification"
 
 
-def test_predicted_labels_of_a_file_are_marks_that_can_be_read_again(
-    bases: Bases, marked: dict[str, Path], tmp_path: Path
+def test_predicted_label_columns_of_a_file_can_be_read_again(
+    bases: Bases, label_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    made = adapt(recipe(bases("bert"), folds=0, **FORMS["marks"]), marked["marks"], cache_dir=tmp_path)
+    made = adapt(recipe(bases("bert"), folds=0, **FORMS["columns"]), label_files["columns"], cache_dir=tmp_path)
     for form in (".csv", ".jsonl", ".parquet"):
         target = tmp_path / f"scored{form}"
-        predict_file(made, marked["marks"], target)
+        predict_file(made, label_files["columns"], target)
         columns = {name: name for name in ("predicted:food", "predicted:game", "predicted:money")}
         (chunk,) = open_table(target, columns=list(columns)).chunks()
         read = np.array([[int(value) for value in chunk.columns[name]] for name in columns]).T
@@ -119,7 +122,7 @@ def pairs(count: int = 60) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_pairs(bases: Bases, tmp_path: Path, family: str, name: str) -> None:
+def test_pairs_of_texts(bases: Bases, tmp_path: Path, family: str, name: str) -> None:
     source = write_csv(tmp_path / "pairs.csv", pairs(), ("one", "two", "label"))
     fields = {"text": "one", "text_pair": "two", "max_length": 40, "folds": 0}
     made = adapt(recipe(bases(family), name, epochs=1, **fields), source, out=tmp_path / "m", cache_dir=tmp_path)
@@ -149,7 +152,7 @@ def test_a_second_text_for_single_texts_is_refused(bases: Bases, tmp_path: Path)
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize("name", WAYS)
-def test_windows(bases: Bases, tmp_path: Path, name: str, pooling: str) -> None:
+def test_long_texts_in_windows(bases: Bases, tmp_path: Path, name: str, pooling: str) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows())
     fields = {"max_length": 16, "truncation": "windows", "window_pooling": pooling, "folds": 0, "epochs": 1}
     made = adapt(recipe(bases("bert"), name, **fields), source, out=tmp_path / "m", cache_dir=tmp_path)
@@ -158,7 +161,7 @@ def test_windows(bases: Bases, tmp_path: Path, name: str, pooling: str) -> None:
     again = Classifier.load(tmp_path / "m")
     together = again.logits(texts)
     assert together.shape == (60, 3)
-    # Batches of other shapes round otherwise, and a linear head magnifies that where features hardly vary.
+    # Batches of other shapes round differently, and a linear head magnifies that if features hardly vary.
     np.testing.assert_allclose(again.logits(texts[:1])[0], together[0], rtol=1e-5, atol=1e-5)
     encoded = encode(texts, again.tokenizer, again.tokens)
     assert len(encoded) > 60
@@ -168,9 +171,7 @@ def test_windows(bases: Bases, tmp_path: Path, name: str, pooling: str) -> None:
     assert not np.allclose(short.logits(texts), together, atol=1e-4)
 
 
-def test_validation_chooses_the_truncation_and_it_is_kept(
-    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_validation_chooses_the_truncation(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows())
     caplog.set_level("INFO", "fullbake")
     made = adapt(recipe(bases("bert"), max_length=16, truncation="auto", folds=0), source, cache_dir=tmp_path)
@@ -185,7 +186,7 @@ def test_validation_chooses_the_truncation_and_it_is_kept(
     assert_same(weights(made), weights(alone))
 
 
-def test_nothing_is_tried_where_every_text_fits(bases: Bases, tmp_path: Path) -> None:
+def test_no_truncation_is_tried_if_every_text_fits(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows())
     made = adapt(recipe(bases("bert"), max_length=64, truncation="auto", folds=0), source, cache_dir=tmp_path)
     assert (made.tokens.truncation, made.record.facts["truncation_tried"]) == ("head", {})
@@ -195,7 +196,7 @@ def test_nothing_is_tried_where_every_text_fits(bases: Bases, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_eight_rows_a_class_are_enough(bases: Bases, tmp_path: Path, name: str) -> None:
+def test_eight_rows_for_each_class_are_enough(bases: Bases, tmp_path: Path, name: str) -> None:
     """Folds choose; every row trains, and every row is scored by a network that did not see it."""
     source = write_csv(tmp_path / "few.csv", make_rows(24))
     made = adapt(recipe(bases("bert"), name, epochs=2), source, out=tmp_path / "m", cache_dir=tmp_path)
@@ -207,7 +208,7 @@ def test_eight_rows_a_class_are_enough(bases: Bases, tmp_path: Path, name: str) 
     assert Classifier.load(tmp_path / "m").predict(["some food"]).shape == (1,)
 
 
-def test_folds_do_the_same_twice(bases: Bases, tmp_path: Path) -> None:
+def test_folds_give_the_same_bits_twice(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "few.csv", make_rows(24))
     chosen = recipe(bases("bert"), "finetune", epochs=2, learning_rate="1e-3,5e-3")
     one, again = (adapt(chosen, source, cache_dir=tmp_path) for _ in range(2))
@@ -225,7 +226,7 @@ def test_folds_do_the_same_twice(bases: Bases, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["frozen-mlp", "finetune"])
-def test_each_answer_to_imbalance_changes_what_is_learned(
+def test_each_option_for_imbalance_changes_what_is_learned(
     bases: Bases, tmp_path: Path, name: str, fields: dict[str, Any]
 ) -> None:
     rows = [row for place, row in enumerate(make_rows(90)) if row[1] != "food" or place < 30]
@@ -236,7 +237,7 @@ def test_each_answer_to_imbalance_changes_what_is_learned(
     assert not np.allclose(plain.logits(texts), other.logits(texts), atol=1e-6)
 
 
-def test_class_weights_count_under_lbfgs(bases: Bases, tmp_path: Path) -> None:
+def test_class_weights_matter_under_lbfgs(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows(90))
     plain, heavy = (
         adapt(recipe(bases("bert"), folds=0, class_weights=weight), source, cache_dir=tmp_path)
@@ -255,7 +256,7 @@ def test_class_weights_count_under_lbfgs(bases: Bases, tmp_path: Path) -> None:
         ({"metric": "f1_samples"}, "no meaning"),
     ],
 )
-def test_what_the_labels_do_not_know_is_refused_before_training(
+def test_fields_that_do_not_fit_the_labels_are_refused_before_training(
     bases: Bases, tmp_path: Path, fields: dict[str, Any], words: str
 ) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows())
@@ -263,7 +264,7 @@ def test_what_the_labels_do_not_know_is_refused_before_training(
         adapt(recipe(bases("bert"), **fields), source, cache_dir=tmp_path)
 
 
-def test_a_recall_floor_is_kept_on_validation(bases: Bases, tmp_path: Path) -> None:
+def test_a_required_recall_is_reached_on_validation(bases: Bases, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "rows.csv", make_rows(120))
     chosen = recipe(bases("bert"), positive="money", at_recall=0.95)
     made = adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
@@ -275,13 +276,18 @@ def test_a_recall_floor_is_kept_on_validation(bases: Bases, tmp_path: Path) -> N
     assert Classifier.load(tmp_path / "m").decision == made.decision
 
 
-def test_a_run_that_only_has_to_clean_up_is_known_again_though_validation_chose_its_truncation(
-    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_run_killed_before_its_cleanup_is_recognized_as_complete(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Although its recipe is not the one that was asked for: validation chose the truncation."""
     source = write_csv(tmp_path / "rows.csv", make_rows())
     chosen = recipe(bases("bert"), max_length=16, truncation="auto", folds=0)
-    with monkeypatch.context() as patch:
-        patch.setattr("fullbake.training.checkpoints.UnfinishedRun.close", lambda self: None)
+
+    def stop(operation: str, path: Path) -> None:
+        if operation == "remove" and path.name == "m.unfinished":
+            raise KeyboardInterrupt
+
+    with storage.observed(stop), pytest.raises(KeyboardInterrupt):
         adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
     caplog.set_level("INFO", "fullbake")
     adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)

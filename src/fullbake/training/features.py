@@ -261,7 +261,8 @@ def _extract_together(extraction: FeatureExtraction, encoded: Encoded, cache: Ca
     """Compute vectors in memory with all processes; the first process puts them into the cache."""
     found = extract_in_memory(extraction, encoded)
     if runtime.rank() == 0:
-        shape = FileShape(*found.values.shape, extraction.precision)
+        rows, width = found.values.shape
+        shape = FileShape(rows, width, extraction.precision)
 
         def write(folder: Path) -> None:
             list(write_rows(folder, shape, [np.arange(shape.rows)], lambda _: found.values))
