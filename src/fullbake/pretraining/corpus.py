@@ -117,6 +117,7 @@ def build_corpus(
         tokenizer.tokenizer,
         tokenizer.language,
         {name: metadata.version(name) for name in ("tokenizers", "sentencex")},
+        # another shard size is another corpus; the default is left out, so that existing caches stay valid
         *([] if shard_characters == SHARD_CHARACTERS else [shard_characters]),
     )
     if runtime.rank() == 0 and _read_corpus(cache, key) is None:

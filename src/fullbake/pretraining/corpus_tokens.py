@@ -107,6 +107,7 @@ def open_tokenizers(
             if processes == 1 or not much:
                 return tokenize_documents(documents, tokenizer, chunk_characters=chunk_characters)
             if pool is None:
+                # spawn: a forked process could inherit a lock that a thread of torch holds
                 pool = stack.enter_context(
                     ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (tokenizer, chunk_characters))
                 )
@@ -185,6 +186,7 @@ def _tokenize_chunk(chunk: list[Paragraphs]) -> TokenizedDocuments:
     owners = np.repeat(np.arange(len(split)), np.array([len(sentences) for sentences in split], np.int64))
     counts = np.bincount(owners[lengths > 0], minlength=len(split)).astype(np.int32)
     hashes = np.array([_hash_text(paragraphs) for paragraphs in chunk], np.uint64)
+    # most vocabularies fit into 16 bits, which halves the shards
     small = _worker["backend"].get_vocab_size() <= 1 << 16
     return TokenizedDocuments(
         ids.astype(np.uint16) if small else ids,
@@ -233,7 +235,7 @@ def _find_word_starts(words: npt.NDArray[np.int32], lengths: npt.NDArray[np.int3
     """
     starts = np.ones(len(words), bool)
     starts[1:] = words[1:] != words[:-1]
-    starts[(lengths.cumsum() - lengths)[lengths > 0]] = True
+    starts[(lengths.cumsum() - lengths)[lengths > 0]] = True  # a sentence starts a word
     sizes = np.diff(np.append(np.flatnonzero(starts), len(words)))
     starts |= np.repeat(sizes > LONGEST_WORD, sizes)
     return starts

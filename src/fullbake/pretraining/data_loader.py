@@ -129,6 +129,7 @@ class CorpusLoader:
         self.corpus, self.documents = corpus, documents
         self.phases, self.order = tuple(phases), order
         self._shards = [number for number, spans in enumerate(documents) if spans]
+        # two are enough: the steps under way, and the shard epoch that follows
         self._shard_epoch = lru_cache(maxsize=2)(self._build_shard_epoch)
         self._step_counts: dict[int, int] = {}
 
@@ -162,6 +163,7 @@ class CorpusLoader:
         The masks depend on the seed and the rows of the step, not on how it is cut into micro-batches.
         """
         rows = np.sort(step.rows)
+        # all rows of a step belong to one shard epoch, so the first row says which
         shard_epoch = self._shard_epoch(int(rows[0]) >> _ROW_BITS)
         places = rows & ((1 << _ROW_BITS) - 1)
         random = rng_stream(self.order.seed, _MASKS, int(rows[0]), len(rows))
@@ -273,6 +275,7 @@ def masked_batch(
     single = examples.labels[places] == NO_PAIR
     order = np.concatenate([np.flatnonzero(single), np.flatnonzero(~single)])
     back = np.argsort(order, kind="stable")
+    # rows of one segment and pairs have different special tokens: each kind is encoded at once, then put back in order
     parts = [
         _encode_rows(shard, examples.spans[places[which]], template)
         for which, template in ((single, phase.single), (~single, phase.pair))

@@ -69,6 +69,7 @@ def masked_lm_loss(
     inputs = {name: tensor.to(device) for name, tensor in collate(batch.encoded, rows, pad_id=pad_id).items()}
     hidden = network.hidden(inputs)
     places, lengths = batch.encoded.places(rows)
+    # positions of the masked tokens in the padded matrix
     row, column = np.nonzero(_pad_flags(batch.chosen[places], lengths))
     logits = network.word_logits(hidden[torch.from_numpy(row), torch.from_numpy(column)]).float()
     targets = torch.from_numpy(batch.targets[places][batch.chosen[places]].astype(np.int64)).to(device)
@@ -140,6 +141,7 @@ def draw_eval_set(
     rows = np.arange(len(examples))
     batches: list[MaskedBatch] = []
     while len(batches) < maskings or not any(batch.chosen.any() for batch in batches):
+        # a text of a few tokens may have none masked by chance; after so many tries there is nothing to mask
         if len(batches) > _MAX_MASKINGS:
             raise DataError(
                 "the evaluation text has no word that could be masked",

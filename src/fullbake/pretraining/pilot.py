@@ -58,7 +58,7 @@ def run_pilot(
         freeze_all(run.network.model.base_model)
         head_alone = float(run_pretraining(run).end["mlm_loss"])
         say("pilot, part 2 of 2: everything learns")
-        run = prepare_run(base, sources, stage, cache_dir=cache_dir)
+        run = prepare_run(base, sources, stage, cache_dir=cache_dir)  # the first part changed the weights
     started = time.perf_counter()
     result = run_pretraining(run)
     seconds = time.perf_counter() - started

@@ -251,6 +251,7 @@ def _make_loader(
     phases = [make_phase(tokenizer, 0, length) for length in stage.lengths]
     shares = list(stage.lengths.values())
     if stage.steps is not None:
+        # rounding the ends, not the lengths, of phases makes them add up to all steps
         ends = [round(stage.steps * share) for share in np.cumsum(shares)]
         counts = np.diff([0, *ends[:-1], stage.steps]).tolist()
     else:
@@ -423,7 +424,7 @@ def _loop_config(run: PretrainingRun) -> TrainingConfig:
         weight_decay=stage.weight_decay,
         precision=stage.precision,
         seed=stage.seed,
-        patience=None,
+        patience=None,  # a loss that rises in warm-up is normal; `_find_divergence` stops bad runs
     )
     return config.model_copy(update={"metric": _METRIC})
 
@@ -439,6 +440,7 @@ def _make_work(run: PretrainingRun, start: Mapping[str, float]) -> TrainingWork:
     def validate(_: nn.Module, epoch: int) -> dict[str, Any]:
         scores = run.evaluate()
         step = evaluation_steps[epoch + 1]
+        # the sum that training minimizes
         loss = scores["mlm_loss"] + scores.get("pair_loss", 0.0)
         if not math.isfinite(loss):
             raise DivergenceFault(
@@ -505,6 +507,7 @@ def write_base(folder: Path, run: PretrainingRun, result: PretrainingResult, abo
     Raises:
         DivergenceFault: a weight is not a finite number.
     """
+    # a base with a NaN would load without an error and only fail when a classifier is trained on it
     for name, tensor in run.network.state_dict().items():
         if not bool(tensor.isfinite().all()):
             raise DivergenceFault("a weight is not a finite number", where=name, remedy="Lower --learning-rate.")

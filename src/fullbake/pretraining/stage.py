@@ -91,6 +91,7 @@ def further_pretrain(
     stage = stage or PretrainingConfig()
     interval = CheckpointInterval.parse(checkpoint_every)
     storage.recover(out)
+    # refuse a folder with something else in it now, not after hours of training
     if not checkpoints.is_saved(out):
         storage.require_vacant(out, overwrite=overwrite)
     paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
