@@ -392,8 +392,25 @@ def test_model_card_says_how_far_the_scores_can_be_trusted(
     assert "fullbake" not in card.split("```python")[2].split("```")[0]
     facts = Classifier.load(saved("standard")).record.facts
     overlapping = model_card(facts | {"data": facts["data"] | {"overlap_allowed": 7}})
-    assert "7 training" in overlapping
-    assert "--allow-overlap" in overlapping
+    assert "**7 training texts are in the validation or test part too** (`--allow-overlap`)" in overlapping
+
+
+def test_model_card_states_what_differs_in_transformers(saved: Callable[[str], Path]) -> None:
+    facts = Classifier.load(saved("linear")).record.facts
+    plain = model_card(facts)
+    assert "after `from fullbake import Classifier`" in plain
+    assert "it always keeps the head of a longer text.\n" in plain
+    assert "this classifier has none" in plain
+    thresholds = {"thresholds": {"food": 0.25, "game": 0.5, "money": 0.5}}
+    other = model_card(
+        facts
+        | {"thresholds": thresholds, "problem_type": "multi_label_classification"}
+        | {"tokens": facts["tokens"] | {"truncation": "windows"}, "data": facts["data"] | {"folds": 5}}
+    )
+    assert "this classifier reads the whole text in windows" in other
+    assert "so you must apply those below" in other
+    assert '| "food" | 0.2500 |' in other
+    assert "Validation used 5 folds of the training rows" in other
 
 
 def test_probe_texts_are_packaged() -> None:
