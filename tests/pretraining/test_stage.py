@@ -102,7 +102,7 @@ def test_keep_out_texts_are_removed_or_declared_in_every_score(
     scores = evaluate(Classifier.load(tmp_path / "bundle"), dataset(tmp_path))
     assert scores["stamps"] == classifier.stamps
     assert "--transductive" in scores["stamps"][0]
-    assert "let into it" in (tmp_path / "bundle" / "README.md").read_text()
+    assert "were used in further pretraining" in (tmp_path / "bundle" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("way", ["frozen-linear", "finetune"])
