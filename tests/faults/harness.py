@@ -1,11 +1,11 @@
-"""Trains in forked children that kill themselves at a chosen event, then again to the end; prints what came out, as
+"""Train in forked children that kill themselves at a chosen event, then train again to the end; print the outcomes as
 JSON lines.
 
-An event is whatever `storage` announces (every folder made, file written, synced or renamed, folder removed) and
-every optimizer step. SIGKILL comes right before the event. Forking from one process that has everything imported
-makes a run take about a second; torch computes with one thread, as it must where a process forks.
+An event is whatever `storage` reports to its observers (a folder made, a file written, synced or renamed, a folder
+removed), or an optimizer step. SIGKILL comes right before the event. The parent has imported everything, so that a
+forked run takes about a second. torch computes with one thread, as it must in a process that forks.
 
-Usage: harness.py FOLDER WAY POINT...   (a POINT is the number of an event; none: only count them)
+Usage: harness.py FOLDER WAY POINT...   (a POINT is the number of an event; without points, events are only counted)
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def train(folder: Path, way: str, base: Path, data: Path) -> None:
 
 
 class Countdown:
-    """Counts events; kills the process right before event `at`."""
+    """Counts events, and kills the process right before event `at`."""
 
     def __init__(self, at: int | None) -> None:
         self.at, self.seen = at, 0
@@ -63,15 +63,15 @@ class Countdown:
 
 
 def forked(folder: Path, way: str, base: Path, data: Path, at: int | None) -> int:
-    """Train in a child. Returns its wait status; how many events it saw stands in `folder/events`."""
+    """Train in a child and return its wait status. A child that finishes writes its number of events to `events`."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
     status = 1
     try:
         countdown = Countdown(at)
-        plain = rng.seed_step
-        rng.seed_step = lambda *args: (countdown.tick(), plain(*args))[1]
+        seed_step = rng.seed_step
+        rng.seed_step = lambda *args: (countdown.tick(), seed_step(*args))[1]
         with storage.observed(countdown.tick):
             train(folder, way, base, data)
         (folder / "events").write_text(str(countdown.seen))

@@ -1,7 +1,6 @@
-"""Killed at any moment, nothing lost: SIGKILL before every kind of event of a run, then the same command again.
+"""A run killed at any moment and started again gives the same bits: SIGKILL before events of all kinds.
 
-An ordinary run of the tests takes ten points, spread over the run; `FULLBAKE_ALL_KILLS=1` takes every one (some 150 a
-way).
+By default ten points spread over the run are tried; `FULLBAKE_ALL_KILLS=1` tries every one (some 150 for each way).
 """
 
 import json
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def outcomes(folder: Path, way: str, points: list[int]) -> list[dict[str, Any]]:
-    """The uninterrupted run's outcome, then one for each point."""
+    """Return the outcome of an uninterrupted run, then one for each point."""
     command = [sys.executable, str(HARNESS), str(folder), way, *map(str, points)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -26,7 +25,7 @@ def outcomes(folder: Path, way: str, points: list[int]) -> list[dict[str, Any]]:
 
 
 def spread(events: int, number: int) -> list[int]:
-    """So many points over the whole run, the first and the last event among them."""
+    """Return this number of points over the whole run, with the first and the last event among them."""
     if os.environ.get("FULLBAKE_ALL_KILLS"):
         return list(range(events))
     return sorted({round(place * (events - 1) / (number - 1)) for place in range(number)})

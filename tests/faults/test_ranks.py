@@ -1,4 +1,4 @@
-"""Two processes on one machine: the same training as one, and as hard to kill."""
+"""Two processes on one machine train what one process trains, and survive a kill as one does."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ FLAGS = {
 
 @pytest.fixture
 def command(tmp_path: Path, bases: Callable[..., Path]) -> Callable[..., list[str]]:
-    """The command line of one training run, without and with a launcher. Dropout is off; an epoch is two steps."""
+    """The command line of a training run, with or without a launcher. Dropout is off; an epoch has two steps."""
     base = bases("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     data = tmp_path / "rows.csv"
     data.write_text("text,label\n" + "\n".join(f"{text},{'yes' if n % 2 else 'no'}" for n, text in enumerate(TEXTS)))
@@ -83,12 +83,12 @@ def test_two_processes_train_as_one(tmp_path: Path, command: Callable[..., list[
     assert sizes[0] == sizes[1], "no row counted twice"
 
 
-def test_accelerate_launch_works(tmp_path: Path, command: Callable[..., list[str]]) -> None:
+def test_accelerate_launch_starts_a_run(tmp_path: Path, command: Callable[..., list[str]]) -> None:
     run(command("launched", ACCELERATE, epochs=1))
     assert Classifier.load(tmp_path / "launched").logits(TEXTS[:2]).shape == (2, 2)
 
 
-def test_a_killed_rank_takes_the_run_down_and_the_next_run_ends_the_same(
+def test_a_killed_rank_ends_the_run_and_the_next_run_gives_the_same_bits(
     tmp_path: Path, command: Callable[..., list[str]]
 ) -> None:
     run(command("whole", TORCHRUN))
@@ -119,7 +119,7 @@ def await_checkpoint(folder: Path, running: subprocess.Popen[str]) -> None:
 
 
 def worker_of(launcher: int) -> int:
-    """The launcher's youngest child that runs fullbake."""
+    """Return the process id of the launcher's youngest child."""
     children = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -136,9 +136,9 @@ def test_another_number_of_processes_is_refused(tmp_path: Path, command: Callabl
     ) as running:
         await_checkpoint(tmp_path / "m.unfinished", running)
         running.send_signal(signal.SIGTERM)
-        _, told = running.communicate(timeout=60)
-    assert running.returncode == 143, told
-    assert "the same command goes on" in told
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 143, errors
+    assert "the same command resumes" in errors
     refused = subprocess.run(
         command("m", TORCHRUN, epochs=40),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
