@@ -291,4 +291,4 @@ def test_a_run_killed_before_its_cleanup_is_recognized_as_complete(
         adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
     caplog.set_level("INFO", "fullbake")
     adapt(chosen, source, out=tmp_path / "m", cache_dir=tmp_path)
-    assert any("was complete already" in message for message in caplog.messages)
+    assert any("is complete already" in message for message in caplog.messages)

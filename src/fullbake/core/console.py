@@ -100,7 +100,7 @@ def warn(line: str) -> None:
 
 
 UNKNOWN = "–"
-"""What stands in place of a figure that is not known."""
+"""The text for a number that is not known."""
 
 
 def format_size(size: float | None) -> str:
