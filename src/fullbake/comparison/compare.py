@@ -28,7 +28,8 @@ from fullbake.comparison.design import (
     smaller_designs,
 )
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
-from fullbake.comparison.leaderboard import FORMAT, FinishedComparison, write_results
+from fullbake.comparison.leaderboard import FinishedComparison, write_results
+from fullbake.comparison.report import LEADERBOARD_FORMAT
 from fullbake.comparison.runner import (
     CLOSING_SECONDS,
     ArtifactStore,
@@ -215,7 +216,7 @@ def _describe_comparison(
     for recipe in recipes.values():
         recipe["training"].pop("learning_rate")  # rates may be added to a comparison
     return {
-        "format": FORMAT,
+        "format": LEADERBOARD_FORMAT,
         "data": fingerprint(data),
         "max_rows": options.max_rows,
         "folds": options.folds,

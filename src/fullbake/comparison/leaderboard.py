@@ -23,6 +23,7 @@ from fullbake.classifier.adapt import record_of
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.comparison import report, verdict
 from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
+from fullbake.comparison.report import LEADERBOARD_FILE, LEADERBOARD_FORMAT
 from fullbake.comparison.runner import Artifact, CandidateResult, Runner
 from fullbake.comparison.trial import TrialResult
 from fullbake.comparison.verdict import RecipePredictions, SharedTestRows, decide_from_predictions, list_disagreements
@@ -39,8 +40,6 @@ from fullbake.models.encoding import count_tokens
 from fullbake.pretraining.forgetting import ForgettingProbe
 from fullbake.training.job import Job
 
-FORMAT: Final = 1
-LEADERBOARD: Final = "leaderboard.json"
 BEST: Final = "best"
 
 LENGTH_SAMPLE: Final = 5_000
@@ -171,7 +170,7 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
         _recipe_entry(finished, plan, predictions.get(plan.name), test_rows, forgetting) for plan in finished.plans
     ]
     board = {
-        "format": FORMAT,
+        "format": LEADERBOARD_FORMAT,
         "fullbake": __version__,
         "versions": runtime.versions(),
         "machine": _describe_machine(),
@@ -190,7 +189,7 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
         "disagreements": list_disagreements(list(predictions.values()), test_rows),
         "stamps": _caveats(finished),
     }
-    with storage.staged_file(finished.out / LEADERBOARD, overwrite=True) as fresh:
+    with storage.staged_file(finished.out / LEADERBOARD_FILE, overwrite=True) as fresh:
         storage.write_json(fresh, board)
     report.write_report(finished.out)
     # Last, so that a comparison that was stopped before need not train them again.

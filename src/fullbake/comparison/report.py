@@ -19,9 +19,9 @@ from fullbake.core import console, storage
 from fullbake.core.errors import DataError
 from fullbake.evaluation.metrics import metric_phrase
 
-FORMAT = 1
-LEADERBOARD = "leaderboard.json"
-REPORT = "report.html"
+LEADERBOARD_FORMAT = 1
+LEADERBOARD_FILE = "leaderboard.json"
+REPORT_FILE = "report.html"
 KEYS = (
     "fullbake",
     "versions",
@@ -65,8 +65,8 @@ def write_report(folder: Path) -> Path:
     Raises:
         DataError: There is no leaderboard, it cannot be read, or it has another format.
     """
-    board = _read_board(Path(folder) / LEADERBOARD)
-    target = Path(folder) / REPORT
+    board = _read_board(Path(folder) / LEADERBOARD_FILE)
+    target = Path(folder) / REPORT_FILE
     with storage.staged_file(target, overwrite=True) as path:
         storage.write_bytes(path, render_report(board).encode())
     return target
@@ -87,11 +87,11 @@ def _read_board(path: Path) -> Leaderboard:
     except (OSError, ValueError) as error:
         raise DataError("the leaderboard cannot be read", where=str(path), got=str(error)) from error
     found = board.get("format") if isinstance(board, dict) else None
-    if found != FORMAT:
+    if found != LEADERBOARD_FORMAT:
         raise DataError(
             "the leaderboard has another format version",
             where=str(path),
-            expected=f"format {FORMAT}",
+            expected=f"format {LEADERBOARD_FORMAT}",
             got=f"format {found!r}",
             remedy="Install the version of fullbake that wrote it, or run the comparison again.",
         )

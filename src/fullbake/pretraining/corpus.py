@@ -22,7 +22,7 @@ from fullbake.core.console import bar
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.core.hashing import fingerprint
 from fullbake.pretraining.corpus_tokens import (
-    CHUNK_CHARACTERS,
+    CORPUS_CHUNK_CHARACTERS,
     PARALLEL_CHARACTERS,
     CorpusTokenizer,
     TokenizedDocuments,
@@ -95,7 +95,7 @@ def build_corpus(
     *,
     processes: int | None = None,
     shard_characters: int = SHARD_CHARACTERS,
-    chunk_characters: int = CHUNK_CHARACTERS,
+    chunk_characters: int = CORPUS_CHUNK_CHARACTERS,
 ) -> Corpus:
     """Return the corpus of some sources; shards that are in the cache are not built again.
 

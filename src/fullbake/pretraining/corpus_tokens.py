@@ -32,7 +32,7 @@ from fullbake.pretraining.documents import Document, split_sentences
 
 Paragraphs = tuple[str, ...]
 
-CHUNK_CHARACTERS: Final = 500_000
+CORPUS_CHUNK_CHARACTERS: Final = 500_000
 """How many characters are tokenized at once."""
 
 PARALLEL_CHARACTERS: Final = 16_000_000
@@ -85,7 +85,11 @@ class TokenizedDocuments:
 
 @contextmanager
 def open_tokenizers(
-    tokenizer: CorpusTokenizer, processes: int, *, parallel_from: int = 0, chunk_characters: int = CHUNK_CHARACTERS
+    tokenizer: CorpusTokenizer,
+    processes: int,
+    *,
+    parallel_from: int = 0,
+    chunk_characters: int = CORPUS_CHUNK_CHARACTERS,
 ) -> Iterator[Callable[[Sequence[Document]], Iterator[TokenizedDocuments]]]:
     """Give a function that tokenizes documents, and stop its processes at the end of the block.
 
@@ -117,7 +121,7 @@ def open_tokenizers(
 
 
 def tokenize_documents(
-    documents: Sequence[Document], tokenizer: CorpusTokenizer, *, chunk_characters: int = CHUNK_CHARACTERS
+    documents: Sequence[Document], tokenizer: CorpusTokenizer, *, chunk_characters: int = CORPUS_CHUNK_CHARACTERS
 ) -> Iterator[TokenizedDocuments]:
     """Tokenize documents chunk by chunk in this process; no document gives one empty chunk."""
     _load_tokenizer(tokenizer, chunk_characters)
