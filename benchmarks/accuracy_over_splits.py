@@ -1,9 +1,9 @@
-"""Accuracy on the bundled comments (topic, base demo) over five splits with other seeds, by recipe, beside TF-IDF.
+"""Accuracy on the bundled comments (topic, base demo) on five splits with different seeds, by recipe and for TF-IDF.
 
     python benchmarks/accuracy_over_splits.py [recipe ...]
 
-Each split holds 20% back for test and 20% of the rest's file for validation; test is scored once. TF-IDF is
-scikit-learn's TfidfVectorizer and LogisticRegression with their defaults, on the same training rows and test rows.
+Each split sets 20% of the file aside for test, and 20% for validation. Test is scored once. TF-IDF is scikit-learn's
+TfidfVectorizer and LogisticRegression with their defaults, on the same training and test rows.
 """
 
 import statistics
@@ -12,7 +12,7 @@ import time
 from importlib import resources
 from typing import Any
 
-from machine import keep
+from machine import store_result
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -42,7 +42,7 @@ def comments() -> str:
     return str(resources.files("fullbake") / "resources" / "samples" / "comments.csv")
 
 
-def row(name: str, measure: Any) -> dict[str, Any]:
+def measure_splits(name: str, measure: Any) -> dict[str, Any]:
     started = time.perf_counter()
     values = []
     for seed in SEEDS:
@@ -60,9 +60,9 @@ def row(name: str, measure: Any) -> dict[str, Any]:
 
 
 def main(recipes: list[str]) -> None:
-    rows = [row("TF-IDF + logistic regression", tfidf)]
-    rows += [row(recipe, lambda seed, recipe=recipe: accuracy(recipe, seed)) for recipe in recipes]
-    keep(
+    rows = [measure_splits("TF-IDF + logistic regression", tfidf)]
+    rows += [measure_splits(recipe, lambda seed, recipe=recipe: accuracy(recipe, seed)) for recipe in recipes]
+    store_result(
         "accuracy_over_splits",
         rows,
         data="samples/comments.csv, topic, 1,200 rows, 8 classes",

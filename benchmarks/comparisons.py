@@ -1,10 +1,10 @@
-"""`fullbake compare` on four data sets: which way wins, whether that is real, and what it costs.
+"""`fullbake compare` on four data sets: which way wins, whether the difference is significant, and what it costs.
 
     python benchmarks/comparisons.py FOLDER_OF_DATA [--budget 55m] [--max-rows 2000] [name ...]
 
-FOLDER_OF_DATA holds the files named below. Base `demo`. The leaderboard of each goes to results/comparisons/NAME.json
-(without the disputed rows: the texts are not ours to pass on), the folder with its page to comparisons/NAME beside the
-working folder. A comparison that was stopped goes on.
+FOLDER_OF_DATA holds the files named below. The base is `demo`. Each leaderboard is stored in
+results/comparisons/NAME.json, without texts of the data, whose license does not allow us to publish them. The workspace
+with the report is comparisons/NAME in the current folder. A comparison that was stopped is resumed.
 """
 
 import argparse
@@ -19,12 +19,19 @@ from machine import RESULTS
 
 from fullbake import compare
 
-KEPT = RESULTS / "comparisons"
+STORED = RESULTS / "comparisons"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One data set. test: a file or a share of the rows. fields: of all recipes. test_rows: of a test file, at most."""
+    """One data set.
+
+    Attributes:
+        train: The file to train on.
+        test: A test file, or the share of the rows to test on.
+        fields: Fields of all recipes.
+        test_rows: At most this many rows of a test file are used; None: all.
+    """
 
     train: str
     test: str | float
@@ -46,7 +53,7 @@ TASKS = {
 
 
 def measure(folder: Path, name: str, budget: str | None, max_rows: int | None) -> None:
-    """Run one and keep its leaderboard."""
+    """Run one comparison and store its leaderboard."""
     task = TASKS[name]
     out = Path("comparisons") / name
     test = _test_file(folder / task.test, task, out) if isinstance(task.test, str) else task.test
@@ -58,41 +65,43 @@ def measure(folder: Path, name: str, budget: str | None, max_rows: int | None) -
         board["command"] += f" --budget {budget}"
     if max_rows:
         board["command"] += f" --max-rows {max_rows}"
-    KEPT.mkdir(parents=True, exist_ok=True)
-    (KEPT / f"{name}.json").write_text(json.dumps(_small(board), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    STORED.mkdir(parents=True, exist_ok=True)
+    (STORED / f"{name}.json").write_text(
+        json.dumps(_without_texts(board), indent=1, ensure_ascii=False) + "\n", "utf-8"
+    )
     print("\n".join(board["verdict"]["words"]), flush=True)
 
 
 def _test_file(path: Path, task: Task, out: Path) -> str:
-    """The test file, or of a large one so many rows drawn from a fixed seed, as a file beside `out`."""
+    """Return the test file; if `test_rows` is set, a file of that many of its rows, chosen by a fixed seed."""
     if task.test_rows is None:
         return str(path)
     table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
     places = np.random.default_rng(0).permutation(len(table))[: task.test_rows]
     out.parent.mkdir(parents=True, exist_ok=True)
-    drawn = out.with_name(f"{out.name}-test-{task.test_rows}.csv")
-    pyarrow.csv.write_csv(table.take(np.sort(places)), drawn)
-    return str(drawn)
+    chosen = out.with_name(f"{out.name}-test-{task.test_rows}.csv")
+    pyarrow.csv.write_csv(table.take(np.sort(places)), chosen)
+    return str(chosen)
 
 
-def _small(board: dict[str, Any]) -> dict[str, Any]:
-    """Without texts, findings that may quote them, and what is long and shown nowhere in the docs."""
+def _without_texts(board: dict[str, Any]) -> dict[str, Any]:
+    """Leave out texts, findings that may quote them, and long entries that the docs do not show."""
     board = board | {"disagreements": [], "data": board["data"] | {"findings": []}}
-    long = ("histories", "threshold_curve", "calibration", "cells")
-    board["recipes"] = [{key: entry[key] for key in entry if key not in long} for entry in board["recipes"]]
+    long_entries = ("histories", "threshold_curve", "calibration", "cells")
+    board["recipes"] = [{key: entry[key] for key in entry if key not in long_entries} for entry in board["recipes"]]
     return board
 
 
 def main() -> None:
-    """Run the named comparisons, or all."""
+    """Run the named comparisons, by default all."""
     parser = argparse.ArgumentParser(description="Compare the ways on several data sets.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--budget")
     parser.add_argument("--max-rows", type=int)
-    given = parser.parse_intermixed_args()
-    for name in given.names or TASKS:
-        measure(given.folder, name, given.budget, given.max_rows)
+    arguments = parser.parse_intermixed_args()
+    for name in arguments.names or TASKS:
+        measure(arguments.folder, name, arguments.budget, arguments.max_rows)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Building a corpus from an empty cache: documents a second, and the memory of all processes together.
+"""Building a corpus from an empty cache: documents per second, and the memory of all processes together.
 
     python benchmarks/corpus_building.py FOLDER_OF_DATA [bytes of a larger corpus]
 
-The three IMDb files, tokenizer of base demo, each build in a process of its own and into an empty cache. Alone, the
-tokenizer uses threads of its own; "one thread" is without them. The larger corpus is the same reviews again and again
-as plain text, each numbered, so that no two documents are equal; a quarter of it comes first. Memory: shares of pages
-(PSS) added up over the process and its children, looked at ten times a second; "before" is with the libraries loaded,
-torch among them.
+The corpus is the three IMDb files, tokenized for base demo. Each build runs in a new process with an empty cache. With
+one process the tokenizer uses several threads, except in "one thread". The larger corpus repeats the reviews as plain
+text, each with a number, so that no two documents are equal; a quarter of it is measured too. Memory is the
+proportional share of pages (PSS), summed over the process and its children ten times a second; "before" is measured
+when the libraries are loaded, torch among them.
 """
 
 import json
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
-from machine import keep
+from machine import store_result
 
 FILES = ("imdb_train.parquet", "imdb_test.parquet", "imdb_unlabelled.parquet")
 
@@ -43,50 +43,50 @@ seconds = time.perf_counter() - started
 print(json.dumps({"seconds": seconds, "before": before, "shards": len(corpus.shards), **corpus.facts}))
 """
 
-WAYS: dict[str, tuple[int, dict[str, str]]] = {
+BUILDS: dict[str, tuple[int, dict[str, str]]] = {
     "1, one thread": (1, {"TOKENIZERS_PARALLELISM": "false"}),
     "1": (1, {}),
     "2": (2, {}),
 }
-"""Name -> processes, environment."""
+"""Name -> number of processes, environment variables."""
 
 
 def memory(process: psutil.Process) -> int:
-    """Bytes of the process and all below it; pages that they share count once."""
+    """Return the bytes that a process and its descendants use; shared pages count once."""
     total = 0
     for part in [process, *process.children(recursive=True)]:
         try:
             total += part.memory_full_info().pss
-        except psutil.Error:  # gone meanwhile
+        except psutil.Error:  # the process has ended
             continue
     return total
 
 
-def build(name: str, way: str, files: list[Path]) -> dict[str, Any]:
-    processes, environment = WAYS[way]
+def build(name: str, build_name: str, files: list[Path]) -> dict[str, Any]:
+    processes, environment = BUILDS[build_name]
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-c", BUILD, str(processes), cache, *map(str, files)]
-        told, peak = _watched(command, environment)
+        built, peak = _run_and_watch(command, environment)
         written = sum(path.stat().st_size for path in Path(cache).rglob("*") if path.is_file())
     row = {
         "corpus": name,
-        "processes": way,
-        "documents": told["documents"],
-        "tokens": told["tokens"],
-        "seconds": round(told["seconds"], 1),
-        "documents/s": round(told["documents"] / told["seconds"]),
-        "tokens/s": round(told["tokens"] / told["seconds"]),
-        "MB before": round(told["before"] / 1e6),
+        "processes": build_name,
+        "documents": built["documents"],
+        "tokens": built["tokens"],
+        "seconds": round(built["seconds"], 1),
+        "documents/s": round(built["documents"] / built["seconds"]),
+        "tokens/s": round(built["tokens"] / built["seconds"]),
+        "MB before": round(built["before"] / 1e6),
         "MB at most": round(peak / 1e6),
         "MB on disk": round(written / 1e6),
-        "shards": told["shards"],
+        "shards": built["shards"],
     }
     print(row, flush=True)
     return row
 
 
-def _watched(command: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
-    """(what the process told, the most memory it and its children had)."""
+def _run_and_watch(command: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
+    """Return the JSON that the command prints, and the most memory in bytes that it and its children used."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, env=os.environ | environment)
         peak, watched = 0, psutil.Process(process.pid)
@@ -100,27 +100,27 @@ def _watched(command: list[str], environment: dict[str, str]) -> tuple[dict[str,
 
 
 def enlarge(sources: list[Path], target: Path, size: int) -> None:
-    """A text file of about `size` bytes: a numbered review a document, its paragraphs on lines of their own."""
+    """Write a text file of about `size` bytes: each document is a review with a number, one line for each paragraph."""
     texts = [text for file in sources for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
     written = 0
     with target.open("w", encoding="utf-8") as file:
-        for turn in count(1):
+        for copy in count(1):
             for number, text in enumerate(texts, 1):
                 lines = text.replace("<br /><br />", "\n")
-                written += file.write(f"Review {number} told for the time number {turn}.\n{lines}\n\n")
+                written += file.write(f"Review {number}, copy {copy}.\n{lines}\n\n")
                 if written >= size:
                     return
 
 
 def main(folder: Path, size: int = 0) -> None:
     files = [folder / name for name in FILES]
-    rows = [build("IMDb, 3 files", way, files) for way in WAYS]
+    rows = [build("IMDb, 3 files", build_name, files) for build_name in BUILDS]
     with tempfile.TemporaryDirectory() as made:
-        for part in (size // 4, size) if size else ():
+        for target_size in (size // 4, size) if size else ():
             larger = Path(made) / "larger.txt"
-            enlarge(files, larger, part)
+            enlarge(files, larger, target_size)
             rows.append(build(f"text of {larger.stat().st_size / 1e6:,.0f} MB", "2", [larger]))
-    keep("corpus_building", rows)
+    store_result("corpus_building", rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A small BERT from nothing, then task-adaptive pretraining and fine-tuning of it at four rates: learned and forgotten.
+"""What a small BERT learns and forgets in task-adaptive pretraining and in fine-tuning, at four learning rates.
 
-    python benchmarks/forgetting.py FOLDER_OF_DATA FOLDER_TO_WORK_IN [steps from nothing]
+    python benchmarks/forgetting.py FOLDER_OF_DATA FOLDER_TO_WORK_IN [steps from random weights]
 
-From nothing: 4 layers, width 256, a WordPiece vocabulary of 8,192, masked words on imdb_unlabelled and
-wikitext103_valid. Then TAPT (masked words, 1 epoch of ag_news_train_10k, batch 64) at each rate, and fine-tuning of
-the same small base on 2,000 rows of it at the same rates. General text: wikitext103_test, which no training saw.
-Stopped anywhere, the same command goes on.
+The base has 4 layers, hidden size 256 and a WordPiece vocabulary of 8,192; it is pretrained from random weights by
+masked LM on imdb_unlabelled and wikitext103_valid. Then follow TAPT (masked LM, 1 epoch of ag_news_train_10k, batch 64)
+at each rate, and fine-tuning of the same base on 2,000 rows of it at the same rates. The general text is
+wikitext103_test, which is in no training. After a stop the same command resumes.
 """
 
 import json
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from further_pretraining import corpus, made
-from machine import keep
+from further_pretraining import corpus, read_or_make
+from machine import store_result
 
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
@@ -38,7 +38,7 @@ CONFIG = {
 }
 
 
-def from_nothing(data: Path, work: Path, steps: int) -> dict[str, Any]:
+def pretrain_from_scratch(data: Path, work: Path, steps: int) -> dict[str, Any]:
     seed = work / "config-only"
     seed.mkdir(exist_ok=True, parents=True)
     (seed / "config.json").write_text(json.dumps(CONFIG))
@@ -54,7 +54,7 @@ def from_nothing(data: Path, work: Path, steps: int) -> dict[str, Any]:
     )
     texts = [corpus(data, work), data / "wikitext103_valid.txt"]
     out = work / "small"
-    return made(out, lambda: further_pretrain(seed, texts, out, stage=stage, cache_dir=work / "cache"))
+    return read_or_make(out, lambda: further_pretrain(seed, texts, out, stage=stage, cache_dir=work / "cache"))
 
 
 def tapt(data: Path, work: Path, rate: float) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def tapt(data: Path, work: Path, rate: float) -> dict[str, Any]:
         probe_text=str(data / "wikitext103_test.txt"),
     )
     out = work / f"tapt-{rate:g}"
-    return made(
+    return read_or_make(
         out,
         lambda: further_pretrain(
             work / "small",
@@ -84,7 +84,7 @@ def tapt(data: Path, work: Path, rate: float) -> dict[str, Any]:
     )
 
 
-def tuned(data: Path, work: Path, rate: float) -> dict[str, Any]:
+def fine_tune(data: Path, work: Path, rate: float) -> dict[str, Any]:
     out = work / f"tuned-{rate:g}"
     small = str(work / "small")
     recipe = Recipe.load("finetune", base=small, text=TEXT, learning_rate=(rate,), batch_size=16, max_length=128)
@@ -103,8 +103,8 @@ def tuned(data: Path, work: Path, rate: float) -> dict[str, Any]:
     }
 
 
-def row(work: str, rate: float, domain: list[float], general: list[float], more: str) -> dict[str, Any]:
-    found = {
+def row(work: str, rate: float, domain: list[float], general: list[float], accuracy: str) -> dict[str, Any]:
+    result = {
         "what": work,
         "rate": f"{rate:g}",
         "in-domain loss before": round(domain[0], 3) if domain else None,
@@ -112,14 +112,14 @@ def row(work: str, rate: float, domain: list[float], general: list[float], more:
         "general loss before": round(general[0], 3),
         "general loss after": round(general[1], 3),
         "forgotten": round(general[1] - general[0], 3),
-        "test accuracy": more,
+        "test accuracy": accuracy,
     }
-    print(found, flush=True)
-    return found
+    print(result, flush=True)
+    return result
 
 
 def main(data: Path, work: Path, steps: int = 2400) -> None:
-    small = from_nothing(data, work, steps)
+    small = pretrain_from_scratch(data, work, steps)
     rows = []
     for rate in RATES:
         about = tapt(data, work, rate)
@@ -128,10 +128,10 @@ def main(data: Path, work: Path, steps: int = 2400) -> None:
         losses = [[about["start"][name], end[name]] for name in ("mlm_loss", "general_mlm_loss")]
         rows.append(row("TAPT", rate, *losses, diverged))
     for rate in RATES:
-        found = tuned(data, work, rate)
-        told = f"{found['accuracy']:.4f} ({found['interval'][0]:.3f} to {found['interval'][1]:.3f})"
-        rows.append(row("fine-tuning", rate, [], found["general"], told))
-    keep(
+        found = fine_tune(data, work, rate)
+        accuracy = f"{found['accuracy']:.4f} ({found['interval'][0]:.3f} to {found['interval'][1]:.3f})"
+        rows.append(row("fine-tuning", rate, [], found["general"], accuracy))
+    store_result(
         "forgetting",
         rows,
         from_nothing={

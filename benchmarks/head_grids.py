@@ -1,9 +1,10 @@
-"""How long 12 heads take that train together, against one head, and against the 12 one after another.
+"""The time to train 12 heads together, compared with one head and with 12 heads one after another.
 
     python benchmarks/head_grids.py [ROWS]
 
-Features are random numbers, 384 wide, of 2 classes: what is timed does not look at them. A fifth of the rows as many
-again validates, by macro-F1. 4 rates x 3 seeds; `mlp` heads have 2 blocks of 384 and drop 0.15 of their input.
+The features are random numbers of width 384 with 2 classes, because the time does not depend on their values.
+Validation uses a fifth as many rows, and macro-F1. The heads have 4 rates x 3 seeds; `mlp` heads have 2 blocks of width
+384 and a dropout of 0.15.
 """
 
 import copy
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import keep
+from machine import store_result
 from torch import nn
 
 from fullbake.config.sections import HeadConfig, TrainingConfig
@@ -30,22 +31,22 @@ ROUNDS, EPOCHS = 5, 2
 
 
 def main(rows: int) -> None:
-    found = [measured(kind, batch, rows) for kind in ("linear", "mlp") for batch in (16, 128)]
-    keep("head_grids", found, data=f"{rows:,} rows of random features, {WIDTH} wide", rounds=ROUNDS)
+    rows_of_table = [measured(kind, batch, rows) for kind in ("linear", "mlp") for batch in (16, 128)]
+    store_result("head_grids", rows_of_table, data=f"{rows:,} rows of random features, {WIDTH} wide", rounds=ROUNDS)
 
 
 def measured(kind: str, batch: int, rows: int) -> dict[str, Any]:
-    """The medians of all rounds, the three ways in turn in each."""
+    """Return the median times over all rounds; every round times the three procedures."""
     train, validate = noise(rows, 0), validation(noise(rows // 5, 1))
     settings = [settings_of(kind, batch, rate, seed, train) for rate in RATES for seed in SEEDS]
     heads = [new_head(kind, own) for own in settings]
-    ways: dict[str, Callable[[list[nn.Sequential]], object]] = {
+    procedures: dict[str, Callable[[list[nn.Sequential]], object]] = {
         "one": lambda new: fit_head(new[0], train, validate, settings[0]),
         "in_turn": lambda new: [fit_head(head, train, validate, own) for head, own in zip(new, settings, strict=True)],
         "together": lambda new: train_heads(new, train, validate, settings),
     }
-    times = [{name: timed(way, heads) for name, way in ways.items()} for _ in range(ROUNDS)]
-    medians = {name: sorted(round_[name] for round_ in times)[ROUNDS // 2] for name in ways}
+    times = [{name: timed(procedure, heads) for name, procedure in procedures.items()} for _ in range(ROUNDS)]
+    medians = {name: sorted(round_[name] for round_ in times)[ROUNDS // 2] for name in procedures}
     row = {"head": kind, "batch_size": batch} | {name: round(seconds, 3) for name, seconds in medians.items()}
     row |= {"over_one": round(medians["together"] / medians["one"], 2)}
     row |= {"faster_than_in_turn": round(medians["in_turn"] / medians["together"], 2)}
@@ -53,11 +54,11 @@ def measured(kind: str, batch: int, rows: int) -> dict[str, Any]:
     return row
 
 
-def timed(way: Callable[[list[nn.Sequential]], object], heads: list[nn.Sequential]) -> float:
-    """Seconds of processor time of this process: other processes take turns with it, and do not count."""
+def timed(procedure: Callable[[list[nn.Sequential]], object], heads: list[nn.Sequential]) -> float:
+    """Return the seconds of processor time of this process, so that other processes do not count."""
     new = copy.deepcopy(heads)
     started = time.process_time()
-    way(new)
+    procedure(new)
     return time.process_time() - started
 
 
@@ -66,19 +67,19 @@ def noise(rows: int, seed: int) -> LabeledFeatures:
     return LabeledFeatures(random.standard_normal((rows, WIDTH)).astype(np.float32), random.integers(0, 2, rows))
 
 
-def validation(held: LabeledFeatures) -> Callable[[nn.Module, int], dict[str, Any]]:
-    return lambda head, _: validation_scores(head_logits(head, held), held.labels, "f1_macro")
+def validation(rows: LabeledFeatures) -> Callable[[nn.Module, int], dict[str, Any]]:
+    return lambda head, _: validation_scores(head_logits(head, rows), rows.labels, "f1_macro")
 
 
 def settings_of(kind: str, batch: int, rate: float, seed: int, train: LabeledFeatures) -> HeadSettings:
     head = HeadConfig(kind=kind, width=WIDTH)  # type: ignore[arg-type]
     training = TrainingConfig(optimizer="adam", learning_rate=(rate,), seed=seed, batch_size=batch, epochs=EPOCHS)
     return HeadSettings(
-        head, training, OBJECTIVES.setdefault(len(train.labels), make_training_loss(training, train.labels, ("a", "b")))
+        head, training, LOSSES.setdefault(len(train.labels), make_training_loss(training, train.labels, ("a", "b")))
     )
 
 
-OBJECTIVES: dict[int, Any] = {}
+LOSSES: dict[int, Any] = {}
 
 
 def new_head(kind: str, settings: HeadSettings) -> nn.Sequential:

@@ -1,9 +1,9 @@
-"""`fullbake inspect` on a CSV of 1 GB and on a sixteenth of it: memory and rows a second, each in a process of its own.
+"""`fullbake inspect` on a CSV of 1 GB and on smaller ones: memory and rows per second, each in a new process.
 
     python benchmarks/inspect_one_gigabyte.py FOLDER_OF_DATA [bytes]
 
-The file is made of jigsaw_8k.csv's rows again and again, words of each text in another order, so that few texts are
-equal.
+The file repeats the rows of jigsaw_8k.csv with the words of each text in random order, so that few texts are equal. The
+smaller files have a sixteenth and a quarter of its bytes.
 """
 
 import csv
@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import keep
+from machine import store_result
 
-LOOK = """
+INSPECT = """
 import json, resource, sys, time
 from functools import partial
 from fullbake.data.inspection import inspect_file
@@ -33,23 +33,23 @@ print(json.dumps([facts.rows, seconds, before / 1024, resource.getrusage(resourc
 
 
 def make(source: Path, target: Path, size: int) -> None:
-    """A CSV of about `size` bytes."""
+    """Write a CSV of about `size` bytes."""
     with source.open(newline="", encoding="utf-8") as file:
         rows = [(row["comment_text"].split(" "), row["toxic"]) for row in csv.DictReader(file)]
-    drawn, written = random.Random(0), 0
+    random_numbers, written = random.Random(0), 0
     with target.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["text", "label"])
         while written < size:
-            words, label = rows[drawn.randrange(len(rows))]
-            text = " ".join(drawn.sample(words, len(words)))
+            words, label = rows[random_numbers.randrange(len(rows))]
+            text = " ".join(random_numbers.sample(words, len(words)))
             written += len(text.encode()) + 6
             table.writerow([text, label])
 
 
-def look(path: Path) -> dict[str, Any]:
-    told = subprocess.run([sys.executable, "-c", LOOK, str(path)], capture_output=True, text=True, check=True)
-    rows, seconds, before, peak = json.loads(told.stdout.splitlines()[-1])
+def inspect(path: Path) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-c", INSPECT, str(path)], capture_output=True, text=True, check=True)
+    rows, seconds, before, peak = json.loads(done.stdout.splitlines()[-1])
     row = {
         "MB": round(path.stat().st_size / 1e6),
         "rows": rows,
@@ -65,11 +65,11 @@ def look(path: Path) -> dict[str, Any]:
 def main(folder: Path, size: int = 1_000_000_000) -> None:
     with tempfile.TemporaryDirectory() as made:
         rows = []
-        for part in (size // 16, size // 4, size):
+        for file_size in (size // 16, size // 4, size):
             path = Path(made) / "rows.csv"
-            make(folder / "jigsaw_8k.csv", path, part)
-            rows.append(look(path))
-    keep("inspect_one_gigabyte", rows)
+            make(folder / "jigsaw_8k.csv", path, file_size)
+            rows.append(inspect(path))
+    store_result("inspect_one_gigabyte", rows)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""SIGKILL before every event of a run, in turn, then the same command again: do the same weights come out?
+"""Kill a run by SIGKILL before each of its events, run the same command again, and compare the weights.
 
     python benchmarks/kill_everywhere.py [way ...]
 
-Events are every storage operation (folder made, file written, synced, renamed, removed), the checkpoints' and the
-final save's among them, and every optimizer step. The runs are those of tests/faults/harness.py.
+The events are all storage operations (make a folder; write, sync, rename or remove a file), also those of checkpoints
+and of the final save, and all optimizer steps. The runs are those of tests/faults/harness.py.
 """
 
 import json
@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import keep
+from machine import store_result
 
 HARNESS = Path(__file__).parent.parent / "tests" / "faults" / "harness.py"
 SAME = ("weights", "metrics", "history")
 
 
-def outcomes(folder: Path, way: str, points: range) -> list[dict[str, Any]]:
+def run_and_kill(folder: Path, way: str, points: range) -> list[dict[str, Any]]:
     folder.mkdir()
     command = [sys.executable, str(HARNESS), str(folder), way, *map(str, points)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
@@ -29,15 +29,15 @@ def outcomes(folder: Path, way: str, points: range) -> list[dict[str, Any]]:
 
 def row(way: str) -> dict[str, Any]:
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        events = outcomes(Path(place) / "count", way, range(0))[0]["events"]
-        whole, *killed = outcomes(Path(place) / "kill", way, range(events))
-    same = [end for end in killed if end["finished"] and all(end[part] == whole[part] for part in SAME)]
-    told = {"run": way, "events": events, "killed": sum(end["killed"] for end in killed), "same bits": len(same)}
-    print(told, flush=True)
-    return told | {"seconds": round(time.perf_counter() - started)}
+    with tempfile.TemporaryDirectory() as folder:
+        events = run_and_kill(Path(folder) / "count", way, range(0))[0]["events"]
+        uninterrupted, *killed = run_and_kill(Path(folder) / "kill", way, range(events))
+    same = [end for end in killed if end["finished"] and all(end[part] == uninterrupted[part] for part in SAME)]
+    result = {"run": way, "events": events, "killed": sum(end["killed"] for end in killed), "same bits": len(same)}
+    print(result, flush=True)
+    return result | {"seconds": round(time.perf_counter() - started)}
 
 
 if __name__ == "__main__":
     ways = sys.argv[1:] or ["finetune", "grid", "finetune-mlp", "frozen"]
-    keep("kill_everywhere", [row(way) for way in ways])
+    store_result("kill_everywhere", [row(way) for way in ways])

@@ -1,9 +1,9 @@
-"""Labels flipped on purpose: how many of 40 stand among the first 100 suspects, of 5,000-odd TREC questions.
+"""How many of 40 labels changed on purpose are among the first 100 suspects, in about 5,000 TREC questions.
 
-    python benchmarks/label_errors.py FOLDER_OF_DATA [flips]
+    python benchmarks/label_errors.py FOLDER_OF_DATA [changed labels]
 
-Rows and their new labels are drawn by seed, over the six coarse classes; features are those of the base `demo`. Beside
-it: what a blind pick of 100 rows would hold.
+The rows and their new labels are chosen at random from the six coarse classes, by seed. The features are those of base
+`demo`. The result also states the share that 100 rows chosen at random would contain.
 """
 
 import statistics
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import keep
+from machine import store_result
 
 from fullbake import Recipe
 from fullbake.classifier.label_errors import dataset_features, find_label_errors
@@ -24,7 +24,7 @@ FIRST = 100
 SEEDS = range(5)
 
 
-def flip(data: Dataset, flips: int, seed: int) -> tuple[Dataset, np.ndarray]:
+def change_labels(data: Dataset, flips: int, seed: int) -> tuple[Dataset, np.ndarray]:
     random = np.random.default_rng(seed)
     assert data.labels is not None
     rows = random.choice(len(data), flips, replace=False)
@@ -34,8 +34,8 @@ def flip(data: Dataset, flips: int, seed: int) -> tuple[Dataset, np.ndarray]:
 
 
 def measure(data: Dataset, features: np.ndarray, flips: int, seed: int) -> dict[str, Any]:
-    flipped, rows = flip(data, flips, seed)
-    found = find_label_errors(flipped, features, seed=seed)
+    changed, rows = change_labels(data, flips, seed)
+    found = find_label_errors(changed, features, seed=seed)
     hits = int(np.isin(rows, found.positions[:FIRST]).sum())
     row = {"seed": seed, "flips": flips, f"found in the first {FIRST}": hits, "share": round(hits / flips, 3)}
     print(row, flush=True)
@@ -48,7 +48,7 @@ def main(folder: Path, flips: int = 40) -> None:
     features = dataset_features(data, recipe)
     rows = [measure(data, features, flips, seed) for seed in SEEDS]
     mean = statistics.mean(row["share"] for row in rows)
-    keep("label_errors", rows, mean_share=round(mean, 3), blind_share=round(FIRST / len(data), 3))
+    store_result("label_errors", rows, mean_share=round(mean, 3), blind_share=round(FIRST / len(data), 3))
 
 
 if __name__ == "__main__":

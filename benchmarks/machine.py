@@ -1,4 +1,4 @@
-"""What a benchmark's result is kept with: the machine, the versions, the command, and how busy the machine was."""
+"""Store the result of a benchmark with the machine, its load, the versions and the command."""
 
 import json
 import os
@@ -13,18 +13,18 @@ from fullbake.core import runtime
 RESULTS = Path(__file__).parent / "results"
 
 
-def _named(argument: str) -> str:
-    """A file or folder among the arguments by its name alone: where it lies on this machine is nobody's business."""
+def _without_folder(argument: str) -> str:
+    """Return an argument of the command. Of a path only the name is returned: its folder is private."""
     path = Path(argument)
     return path.name if path.exists() and path.suffix != ".py" else argument
 
 
-def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
-    """Write `results/NAME.json`: rows (one a line of the table), and what they were measured on."""
+def store_result(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
+    """Write `results/NAME.json`: the rows of the table, the facts, and what they were measured on."""
     content = {
         "name": name,
         "about": (sys.modules["__main__"].__doc__ or "").partition("\n")[0],
-        "command": " ".join(["python", *(_named(argument) for argument in sys.argv)]),
+        "command": " ".join(["python", *(_without_folder(argument) for argument in sys.argv)]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {
             "processor": runtime.processor_name(),
@@ -40,5 +40,5 @@ def keep(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    print(f"kept in {path}")
+    print(f"stored in {path}")
     return path

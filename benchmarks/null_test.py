@@ -1,10 +1,10 @@
-"""False alarms: one recipe under two names, trained with other seeds, compared 200 times by 3 seeds of each name.
+"""False alarms: one recipe under two names with different seeds is compared 200 times, with 3 seeds of each name.
 
-    python benchmarks/null_test.py FOLDER_OF_DATA [seeds a name]
+    python benchmarks/null_test.py FOLDER_OF_DATA [seeds per name]
 
-Frozen heads on the base `demo`, the same rows for all. Every comparison draws three seeds of each name and tests their
-difference as `fullbake compare` does; at a level of 5% ten of 200 alarms are expected of an exact test, and at most 17
-are accepted. Beside it, what the plain bootstrap that draws rows and seeds with replacement would have said.
+The recipes have a frozen base `demo` and the same rows. Every comparison takes three seeds of each name at random and
+tests the difference as `fullbake compare` does. At a level of 5% an exact test gives 10 false alarms in 200; at most 17
+are accepted. The plain bootstrap, which draws rows and seeds with replacement, is measured too.
 """
 
 import sys
@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import keep
+from machine import store_result
 from seeded import DATA, HEADS, train_seeds
 
 from fullbake.evaluation.bootstrap import BootstrapScores, resample
 from fullbake.evaluation.significance import LEVEL, contrast
 
-COMPARISONS, TAKEN, ACCEPTED = 200, 3, 17
+COMPARISONS, SEEDS_PER_NAME, ACCEPTED = 200, 3, 17
 
 
 def plain_p(a: BootstrapScores, b: BootstrapScores, random: np.random.Generator) -> float:
-    """Two-sided p by percentiles, each draw of rows with seeds drawn with replacement."""
+    """Return the two-sided p by percentiles; each resample of the rows draws its seeds with replacement."""
 
-    def drawn(side: BootstrapScores) -> np.ndarray:
-        taken = random.integers(0, side.draws.shape[1], side.draws.shape)
-        return np.take_along_axis(side.draws, taken, axis=1).mean(axis=1)
+    def resampled(scores: BootstrapScores) -> np.ndarray:
+        seeds = random.integers(0, scores.draws.shape[1], scores.draws.shape)
+        return np.take_along_axis(scores.draws, seeds, axis=1).mean(axis=1)
 
-    below = (drawn(a) - drawn(b) < 0).mean()
+    below = (resampled(a) - resampled(b) < 0).mean()
     return float(2 * min(below, 1 - below))
 
 
-def taken(scores: BootstrapScores, names: np.ndarray) -> BootstrapScores:
-    return BootstrapScores(scores.points[names], scores.draws[:, names], scores.rows)
+def with_seeds(scores: BootstrapScores, seeds: np.ndarray) -> BootstrapScores:
+    return BootstrapScores(scores.points[seeds], scores.draws[:, seeds], scores.rows)
 
 
 def measure(folder: Path, data: str, head: str, seeds: int) -> list[dict[str, Any]]:
@@ -45,11 +45,11 @@ def row(data: str, head: str, metric: str, trained: Any, seeds: int) -> dict[str
     scores, random = resample(trained.predictions, trained.labels, metric), np.random.default_rng(0)
     alarms, plain = 0, 0
     for _ in range(COMPARISONS):
-        first, second = random.permutation(seeds)[:TAKEN], seeds + random.permutation(seeds)[:TAKEN]
-        a, b = taken(scores, first), taken(scores, second)
+        first, second = random.permutation(seeds)[:SEEDS_PER_NAME], seeds + random.permutation(seeds)[:SEEDS_PER_NAME]
+        a, b = with_seeds(scores, first), with_seeds(scores, second)
         alarms += contrast(a, b).p < LEVEL
         plain += plain_p(a, b, random) < LEVEL
-    counted = {
+    result = {
         "data": data,
         "head": head,
         "metric": metric,
@@ -62,13 +62,20 @@ def row(data: str, head: str, metric: str, trained: Any, seeds: int) -> dict[str
         "by the plain bootstrap": int(plain),
         "accepted": bool(alarms <= ACCEPTED),
     }
-    print(counted, flush=True)
-    return counted
+    print(result, flush=True)
+    return result
 
 
 def main(folder: Path, seeds: int = 24) -> None:
     rows = [row for data in DATA for head in HEADS for row in measure(folder, data, head, seeds)]
-    keep("null_test", rows, comparisons=COMPARISONS, seeds_a_comparison=TAKEN, level=LEVEL, most_accepted=ACCEPTED)
+    store_result(
+        "null_test",
+        rows,
+        comparisons=COMPARISONS,
+        seeds_a_comparison=SEEDS_PER_NAME,
+        level=LEVEL,
+        most_accepted=ACCEPTED,
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""How long an epoch of fine-tuning takes with the lowest layers fixed: on kept states, and with the whole base run.
+"""The time of a fine-settings epoch with the lowest layers frozen: with stored states, and without.
 
     python benchmarks/partly_frozen.py FILE TEXT LABEL [ROWS]
 
-Base `demo` (6 layers), batch 16, its standard head; the states are in the cache before the clock starts, and the
-seconds that computing them takes stand beside. All is processor time of this process, which others that take turns with
-it do not lengthen.
+Base `demo` (6 layers), batch 16, standard head. The states are in the cache before an epoch is timed; the seconds to
+compute them are given too. All times are processor time of this process, so that other processes do not count.
 """
 
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import keep
+from machine import store_result
 
 from fullbake import Dataset, Recipe
 from fullbake.data.splits import read_labeled
@@ -45,24 +44,24 @@ def main(file: str, text: str, label: str, rows: str = "512") -> None:
     for row in found:
         row["share_of_whole_base"] = round(row["epoch"] / found[0]["epoch"], 2)
         print(row)
-    keep("partly_frozen", found, data=f"{Path(file).name}, {len(data):,} rows", rounds=ROUNDS)
+    store_result("partly_frozen", found, data=f"{Path(file).name}, {len(data):,} rows", rounds=ROUNDS)
 
 
 def measured(recipe: Recipe, data: Dataset, layers: int | None) -> dict[str, Any]:
-    """Medians of an epoch with so many layers fixed, on kept states and with the whole base."""
+    """Return the median seconds of an epoch with so many layers frozen, with stored states and with the whole base."""
     tokenizer = load_tokenizer(recipe.base)
     encoded = encode(data.texts, tokenizer, recipe.tokens)
     training = recipe.training.model_copy(update={"freeze_layers": layers})
-    objective = make_training_loss(training, data.labels, data.label_names)
+    loss = make_training_loss(training, data.labels, data.label_names)
     model = network.build_network(recipe.base, recipe.head, data.label_names, seed=0)
-    cut, states, spent = None, None, [0.0]
+    split_point, states, spent = None, None, [0.0]
     if layers is not None:
-        cut = find_split_point(model, layers)
-        assert cut is not None
+        split_point = find_split_point(model, layers)
+        assert split_point is not None
         with tempfile.TemporaryDirectory() as folder, timed(spent):
             states = stored_states_below_split(
                 model,
-                cut,
+                split_point,
                 lambda: encoded,
                 key="k",
                 cache=feature_cache(folder),
@@ -71,22 +70,22 @@ def measured(recipe: Recipe, data: Dataset, layers: int | None) -> dict[str, Any
                 precision="fp32",
             )
     row: dict[str, Any] = {"fixed_layers": layers, "states": round(spent[-1], 2)}
-    for name, kept in (("epoch", states), ("epoch_of_whole_base", None)):
-        tuning = FinetuneSettings(
-            recipe.head, training, recipe.tokens, tokenizer.pad_token_id, objective, cut if kept else None
+    for name, stored in (("epoch", states), ("epoch_of_whole_base", None)):
+        settings = FinetuneSettings(
+            recipe.head, training, recipe.tokens, tokenizer.pad_token_id, loss, split_point if stored else None
         )
         row[name] = round(
-            sorted(_epochs(recipe, data, LabeledTexts(encoded, data.labels, kept), tuning))[ROUNDS // 2], 2
+            sorted(_epochs(recipe, data, LabeledTexts(encoded, data.labels, stored), settings))[ROUNDS // 2], 2
         )
     return row
 
 
-def _epochs(recipe: Recipe, data: Dataset, rows: LabeledTexts, tuning: FinetuneSettings) -> Iterator[float]:
+def _epochs(recipe: Recipe, data: Dataset, rows: LabeledTexts, settings: FinetuneSettings) -> Iterator[float]:
     for _ in range(ROUNDS):
         model = network.build_network(recipe.base, recipe.head, data.label_names, seed=0)
         spent: list[float] = []
         with timed(spent):
-            finetune(model, rows, lambda *_: {"validation_loss": 0.0, "f1_macro": 0.0}, tuning)
+            finetune(model, rows, lambda *_: {"validation_loss": 0.0, "f1_macro": 0.0}, settings)
         yield spent[-1]
 
 

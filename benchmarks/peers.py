@@ -1,6 +1,6 @@
-"""The other side of the comparisons: what people use today, as its documentation says to use it.
+"""The other side of the speed comparisons: what people use today, used as its documentation says.
 
-sentence-transformers is an extra of the benchmarks alone (`pip install -c constraints.txt -e '.[bench]'`).
+sentence-transformers is in the extra `bench` (`pip install -c constraints.txt -e '.[bench]'`).
 """
 
 import math
@@ -36,7 +36,7 @@ FOLDER = str(resolve_base(BASE))
 
 
 def sentence_vectors(folder: str, rows: int, pooling: str) -> Callable[[], Run]:
-    """`encode` with its defaults: the vectors it pools itself, or the first of its token embeddings."""
+    """Run `encode` with its defaults: take the vectors that it pools, or the first of the token embeddings."""
     from sentence_transformers import SentenceTransformer
 
     model, texts = SentenceTransformer(FOLDER, device="cpu"), news(folder, rows)
@@ -50,16 +50,20 @@ def sentence_vectors(folder: str, rows: int, pooling: str) -> Callable[[], Run]:
     return run
 
 
-# The textbook's frozen base
+# The common way to use a frozen base
 
 
 def textbook_run(folder: str, rows: int, of: int, epochs: int) -> Callable[[], Run]:
-    """Every text padded to 512, the encoder's forward pass in every epoch, the same head and rows, weights saved.
+    """Train the same head on the same rows as fullbake, with texts padded to 512 and the encoder run in every epoch.
 
-    of: how many rows the whole work has; the time of the epochs is scaled from `rows` to them: all rows cost alike.
+    Args:
+        folder: The folder of the data sets.
+        rows: The rows to use.
+        of: The rows of the whole work. The time is scaled to them, because all rows take the same time.
+        epochs: The epochs to train.
     """
     texts, labels = comments(folder, rows)
-    held = round(rows * 0.2)
+    validation_rows = round(rows * 0.2)
 
     def run() -> Run:
         started = time.perf_counter()
@@ -67,13 +71,13 @@ def textbook_run(folder: str, rows: int, of: int, epochs: int) -> Callable[[], R
         head = _head(encoder.config.hidden_size)
         fixed, started = time.perf_counter() - started, time.perf_counter()
         data = _padded(texts, labels)
-        train, validation = data[held:], data[:held]
+        train, validation = data[validation_rows:], data[:validation_rows]
         optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
         for _ in range(epochs):
             _train_epoch(encoder, head, optimizer, train)
-            score = f1_score(labels[:held], _predicted(encoder, head, validation), average="macro")
-        with tempfile.TemporaryDirectory() as place:
-            torch.save({"encoder": encoder.state_dict(), "head": head.state_dict()}, Path(place) / "weights.pt")
+            score = f1_score(labels[:validation_rows], _predicted(encoder, head, validation), average="macro")
+        with tempfile.TemporaryDirectory() as work_folder:
+            torch.save({"encoder": encoder.state_dict(), "head": head.state_dict()}, Path(work_folder) / "weights.pt")
         seconds = time.perf_counter() - started
         return Run(seconds=seconds, scale=of / rows, fixed=fixed, facts={"f1_macro": float(score), "rows": rows})
 
@@ -114,13 +118,18 @@ def _predicted(encoder: nn.Module, head: nn.Sequential, data: Any) -> np.ndarray
 
 
 def trainer_epoch(folder: str, rows: int, of: int, batch_size: int, padding: str) -> Callable[[], Run]:
-    """One epoch of the Trainer; tokens are ready.
+    """Train one epoch with the Trainer; the token ids are ready.
 
-    padding: `max_length` pads every text to 512, `longest` to the longest of its batch, `grouped` likewise with texts
-    of like length in a batch. of: rows of the whole work; the time is scaled from `rows` to them.
+    Args:
+        folder: The folder of the data sets.
+        rows: The rows to train on.
+        of: The rows of the whole work. The time is scaled to them.
+        batch_size: Rows per step.
+        padding: `max_length` pads every text to 512, `longest` to the longest of its batch; `grouped` does so with
+            batches of texts of similar length.
     """
     texts, labels = comments(folder, rows)
-    work = Trained(texts, labels, batch_size, padding)
+    work = TrainerWork(texts, labels, batch_size, padding)
 
     def run() -> Run:
         _, seconds, loss = work.fit(seed=0, epochs=1)
@@ -129,8 +138,8 @@ def trainer_epoch(folder: str, rows: int, of: int, batch_size: int, padding: str
     return run
 
 
-class Trained:
-    """Texts made ready for the Trainer."""
+class TrainerWork:
+    """Encoded texts for the Trainer."""
 
     def __init__(self, texts: Sequence[str], labels: np.ndarray, batch_size: int, padding: str) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(FOLDER)
@@ -143,13 +152,13 @@ class Trained:
         )
 
     def fit(self, seed: int, epochs: int) -> tuple[Any, float, float]:
-        """(the trained model, seconds of training alone, mean loss)."""
+        """Return the trained model, the seconds of training alone, and the mean loss."""
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_pretrained(FOLDER, num_labels=2, dtype=torch.float32)
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as work_folder:
             trainer = Trainer(
                 model=model,
-                args=self._arguments(place, seed, epochs),
+                args=self._arguments(work_folder, seed, epochs),
                 train_dataset=self.rows,
                 data_collator=DataCollatorWithPadding(self.tokenizer),
             )
@@ -157,9 +166,9 @@ class Trained:
             done = trainer.train()
         return model, time.perf_counter() - started, float(done.training_loss)
 
-    def _arguments(self, place: str, seed: int, epochs: int) -> TrainingArguments:
+    def _arguments(self, folder: str, seed: int, epochs: int) -> TrainingArguments:
         return TrainingArguments(
-            output_dir=place,
+            output_dir=folder,
             num_train_epochs=epochs,
             per_device_train_batch_size=self.batch_size,
             learning_rate=5e-5,
@@ -174,15 +183,15 @@ class Trained:
         )
 
     def scores(self, model: Any, texts: Sequence[str]) -> np.ndarray:
-        """Logits of texts, (texts, 2)."""
+        """Return the logits of texts (texts, 2)."""
         model.eval()
         collate = DataCollatorWithPadding(self.tokenizer)
         rows = [dict(self.tokenizer(text, truncation=True, max_length=512)) for text in texts]
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]["input_ids"]))
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
         found = np.empty((len(rows), 2))
         with torch.no_grad():
             for part in np.array_split(np.array(order), math.ceil(len(order) / 16)):
-                found[part] = model(**collate([rows[place] for place in part])).logits.numpy()
+                found[part] = model(**collate([rows[row] for row in part])).logits.numpy()
         return found
 
 
@@ -190,15 +199,17 @@ class Trained:
 
 
 def piped_messages(folder: str, rows: int | None) -> Callable[[], Run]:
-    """`pipeline("text-classification", batch_size=32)` over all messages, with the weights of the other side."""
+    """Run `pipeline("text-classification", batch_size=32)` on all messages, with the same weights as fullbake."""
     from ours import LABELS, classifier
 
-    place = tempfile.TemporaryDirectory()
+    model_folder = tempfile.TemporaryDirectory()
     made = classifier()
-    made.network.save_pretrained(place.name)
+    made.network.save_pretrained(model_folder.name)
     made.tokenizer.model_max_length = 512
-    made.tokenizer.save_pretrained(place.name)
-    classify = pipeline("text-classification", model=place.name, device="cpu", batch_size=32, dtype=torch.float32)
+    made.tokenizer.save_pretrained(model_folder.name)
+    classify = pipeline(
+        "text-classification", model=model_folder.name, device="cpu", batch_size=32, dtype=torch.float32
+    )
     texts = messages(folder, rows)
 
     def run() -> Run:

@@ -1,13 +1,14 @@
-"""A handicap of known size is found as often as predicted: predicted labels replaced by wrong ones, 200 comparisons.
+"""Power: how often 200 comparisons find a difference of known size, compared with the predicted power.
 
-    python benchmarks/power_test.py FOLDER_OF_DATA [seeds a side]
+    python benchmarks/power_test.py FOLDER_OF_DATA [seeds per side]
 
-The frozen linear head of the null test on TREC. Its test rows are taken for the world: every comparison draws its own
-test rows from them with replacement, and three seeds of each side, and replaces a share of one side's predicted labels:
-at rows of each seed's own (luck of the seeds), or at the same rows in all of them (a recipe that fails on these). So
-the true difference in accuracy is known. Predicted is the mean of what each comparison's own numbers say of a
-difference of that size (`contests.predict_power`). The last rows take as many test rows as the comparisons before them
-said are needed to find it 4 times in 5 (`contests.rows_needed`, the median). An alarm for the wrong side is not found.
+The recipe is the frozen linear head of the null test on TREC, and its test rows are the population: every comparison
+draws test rows from them with replacement, takes three seeds of each side, and replaces a share of one side's predicted
+labels by wrong ones. They are replaced in other rows for each seed (chance of the seeds), or in the same rows for all
+seeds (a recipe that fails on these rows). So the true difference in accuracy is known. "predicted" is the mean over the
+comparisons of `significance.predict_power` for that difference. The last rows of the table use as many test rows as
+`significance.rows_needed` (the median) gives for a power of 80%. A significant difference in the wrong direction counts
+as not found.
 """
 
 import sys
@@ -16,75 +17,86 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import keep
-from seeded import Seeded, train_seeds
+from machine import store_result
+from seeded import SeedPredictions, train_seeds
 
 from fullbake.evaluation.bootstrap import resample
 from fullbake.evaluation.significance import LEVEL, Difference, contrast, predict_power, rows_needed
 
-COMPARISONS, TAKEN, ROWS, DRAWS = 200, 3, 400, 500
+COMPARISONS, SEEDS_PER_SIDE, ROWS, DRAWS = 200, 3, 400, 500
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
-MOST = 20_000
-"""Test rows of the last comparisons at most."""
+MAX_ROWS = 20_000
+"""At most this many test rows are used in the last comparisons."""
 
 
-def handicapped(predicted: np.ndarray, share: float, alike: bool, classes: int, random: Any) -> np.ndarray:
-    """predicted: right or wrong ids (seeds, rows). Replaced labels are drawn from the other classes."""
-    hit = random.random(predicted.shape[1] if alike else predicted.shape) < share
+def replace_labels(predicted: np.ndarray, share: float, same_rows: bool, classes: int, random: Any) -> np.ndarray:
+    """Replace a share of the predicted label ids (seeds, rows) by random other classes."""
+    replaced = random.random(predicted.shape[1] if same_rows else predicted.shape) < share
     other = (predicted + random.integers(1, classes, predicted.shape)) % classes
-    return np.where(hit, other, predicted)
+    return np.where(replaced, other, predicted)
 
 
-def compare(world: Seeded, rows: int, share: float, alike: bool, random: np.random.Generator) -> Difference:
-    half, classes = len(world.predictions) // 2, int(world.labels.max()) + 1
-    drawn = random.integers(0, len(world.labels), rows)
-    a = world.predictions[random.permutation(half)[:TAKEN]][:, drawn]
-    b = world.predictions[half + random.permutation(half)[:TAKEN]][:, drawn]
-    worse = handicapped(b, share, alike, classes, random)
-    return contrast(*(resample(side, world.labels[drawn], "accuracy", draws=DRAWS) for side in (a, worse)))
+def compare(
+    population: SeedPredictions, rows: int, share: float, same_rows: bool, random: np.random.Generator
+) -> Difference:
+    half, classes = len(population.predictions) // 2, int(population.labels.max()) + 1
+    drawn = random.integers(0, len(population.labels), rows)
+    a = population.predictions[random.permutation(half)[:SEEDS_PER_SIDE]][:, drawn]
+    b = population.predictions[half + random.permutation(half)[:SEEDS_PER_SIDE]][:, drawn]
+    worse = replace_labels(b, share, same_rows, classes, random)
+    return contrast(*(resample(side, population.labels[drawn], "accuracy", draws=DRAWS) for side in (a, worse)))
 
 
-def true_difference(world: Seeded, share: float) -> float:
-    """In accuracy, over all rows and seeds: what is replaced was right as often as the rest, and where it was wrong a
-    random other label is right once in (classes - 1)."""
-    half, classes = len(world.predictions) // 2, int(world.labels.max()) + 1
-    a, b = ((side == world.labels).mean() for side in (world.predictions[:half], world.predictions[half:]))
+def true_difference(population: SeedPredictions, share: float) -> float:
+    """Return the true difference in accuracy over all rows and seeds.
+
+    Replaced labels were right as often as the others; where one was wrong, a random other label is right with
+    probability 1 / (classes - 1).
+    """
+    half, classes = len(population.predictions) // 2, int(population.labels.max()) + 1
+    a, b = (
+        (side == population.labels).mean() for side in (population.predictions[:half], population.predictions[half:])
+    )
     return float(a - (b * (1 - share) + (1 - b) * share / (classes - 1)))
 
 
-def row(world: Seeded, share: float, alike: bool, rows: int = ROWS) -> tuple[dict[str, Any], int | None]:
-    """A line of the table, and the median of the rows needed."""
-    random, true = np.random.default_rng(0), true_difference(world, share)
-    seen = [compare(world, rows, share, alike, random) for _ in range(COMPARISONS)]
-    needed = [rows_needed(replace(one, difference=true)) for one in seen]
+def row(
+    population: SeedPredictions, share: float, same_rows: bool, rows: int = ROWS
+) -> tuple[dict[str, Any], int | None]:
+    """Return a row of the table, and the median of the rows needed."""
+    random, true = np.random.default_rng(0), true_difference(population, share)
+    differences = [compare(population, rows, share, same_rows, random) for _ in range(COMPARISONS)]
+    needed = [rows_needed(replace(one, difference=true)) for one in differences]
     median = float(np.median([np.inf if count is None else count for count in needed]))
-    found = sum(one.p < LEVEL and one.difference > 0 for one in seen) / COMPARISONS
-    counted = {
+    found = sum(one.p < LEVEL and one.difference > 0 for one in differences) / COMPARISONS
+    result = {
         "replaced": share,
-        "at": "the same rows in all seeds" if alike else "each seed's own rows",
+        "at": "the same rows in all seeds" if same_rows else "each seed's own rows",
         "test rows": rows,
         "true difference": round(true, 4),
-        "mean seen": round(float(np.mean([one.difference for one in seen])), 4),
-        "predicted": round(float(np.mean([predict_power(one, size=true) for one in seen])), 3),
+        "mean seen": round(float(np.mean([one.difference for one in differences])), 4),
+        "predicted": round(float(np.mean([predict_power(one, size=true) for one in differences])), 3),
         "found": round(found, 3),
         "rows needed (median)": int(median) if np.isfinite(median) else None,
-        "true difference in the interval": round(float(np.mean([one.low <= true <= one.high for one in seen])), 3),
+        "true difference in the interval": round(
+            float(np.mean([one.low <= true <= one.high for one in differences])), 3
+        ),
     }
-    print(counted, flush=True)
-    return counted, counted["rows needed (median)"]
+    print(result, flush=True)
+    return result, result["rows needed (median)"]
 
 
 def main(folder: Path, seeds: int = 24) -> None:
-    world = train_seeds(folder, "trec", "linear", range(2 * seeds))
-    kept, wanted = [], []
-    for alike in (False, True):
+    population = train_seeds(folder, "trec", "linear", range(2 * seeds))
+    rows, repeated = [], []
+    for same_rows in (False, True):
         for share in SHARES:
-            counted, needed = row(world, share, alike)
-            kept.append(counted)
-            if needed is not None and needed <= MOST and share in (0.02, 0.05):
-                wanted.append((share, alike, needed))
-    kept += [row(world, share, alike, needed)[0] for share, alike, needed in wanted]
-    keep("power_test", kept, comparisons=COMPARISONS, seeds_a_comparison=TAKEN, level=LEVEL)
+            result, needed = row(population, share, same_rows)
+            rows.append(result)
+            if needed is not None and needed <= MAX_ROWS and share in (0.02, 0.05):
+                repeated.append((share, same_rows, needed))
+    rows += [row(population, share, same_rows, needed)[0] for share, same_rows, needed in repeated]
+    store_result("power_test", rows, comparisons=COMPARISONS, seeds_a_comparison=SEEDS_PER_SIDE, level=LEVEL)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Many labels a row, pairs, 77 classes, and Chinese: scores on test by way, with and without fitted thresholds.
+"""Test scores by way for multi-label rows, pairs, 77 classes and Chinese, with and without fitted thresholds.
 
     python benchmarks/problem_types.py FOLDER_OF_DATA [name ...]
 
-FOLDER_OF_DATA holds the data sets named below. Training rows beyond a stated number are left out, by a seeded
-stratified draw; test files are scored whole. Base `demo`, but for ChnSentiCorp: that is a small base of random weights,
-to show that such a text goes through whole. Its score says nothing.
+FOLDER_OF_DATA holds the data sets named below. Where a number of training rows is given, so many are chosen by a seeded
+stratified split; all rows of the test files are scored. The base is `demo`. Only ChnSentiCorp uses a small base with
+random weights, to show that Chinese text is processed without errors; its score has no meaning.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import RESULTS, keep
+from machine import RESULTS, store_result
 
 from fullbake import Recipe, adapt
 from fullbake.classifier.predict import read_as_trained
@@ -29,7 +29,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 @dataclass(frozen=True)
 class Task:
-    """One data set. rows: of the training file that are used, None for all. fields: of the recipe."""
+    """One data set.
+
+    Attributes:
+        train: The training file.
+        test: The test file.
+        rows: The training rows to use; None: all.
+        fields: Fields of the recipe.
+    """
 
     train: str
     test: str
@@ -65,8 +72,8 @@ def measure(folder: Path, name: str, recipe: str, base: str) -> dict[str, Any]:
     chosen = Recipe.load(recipe.partition(",")[0], base=base, **fields, **RECIPES[recipe])
     data = read_labeled(folder / task.train, chosen.data)
     if task.rows is not None:
-        held = split(np.arange(len(data)), data.labels, task.rows / len(data), 0)[1]
-        data = data.take(held)
+        chosen_rows = split(np.arange(len(data)), data.labels, task.rows / len(data), 0)[1]
+        data = data.take(chosen_rows)
     classifier = adapt(chosen, data)
     seconds = time.perf_counter() - started
     test = read_as_trained(classifier, folder / task.test)
@@ -94,11 +101,11 @@ def value(scores: dict[str, Any], name: str) -> float:
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Measure the named data sets, or all; rows of others that were kept before stay."""
+    """Measure the named data sets, by default all; stored rows of other data sets are kept."""
     from helpers.bases import make_base
 
-    kept = RESULTS / "problem_types.json"
-    rows = json.loads(kept.read_text())["rows"] if names and kept.exists() else []
+    stored = RESULTS / "problem_types.json"
+    rows = json.loads(stored.read_text())["rows"] if names and stored.exists() else []
     rows = [row for row in rows if row["data"] not in names]
     with tempfile.TemporaryDirectory() as made:
         for name in names or TASKS:
@@ -106,7 +113,7 @@ def main(folder: Path, names: list[str]) -> None:
             for recipe in RECIPES:
                 rows.append(measure(folder, name, recipe, base))
                 print(rows[-1], flush=True)
-    keep("problem_types", rows)
+    store_result("problem_types", rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What fine-tuning gives by each side: scores on rows that no side trained on, over seeds.
+"""Test scores of fine-tuning by fullbake and by the Trainer, over seeds.
 
     python benchmarks/quality.py FOLDER_OF_DATA [rows] [epochs] [test rows] [side ...]
 
-Sides are fullbake, longest and grouped (the Trainer with dynamic padding, and with texts of like length in a batch);
-one that pads all texts to 512 computes what `longest` does. By default 512 rows, 2 epochs, 2,000 test rows and all
-three sides, which takes over an hour on two cores; with `fullbake grouped` alone some 20 minutes.
+The sides are `fullbake`, `longest` (the Trainer with dynamic padding) and `grouped` (the Trainer with texts of similar
+length in a batch). Padding all texts to 512 would give the scores of `longest`. The defaults are 512 rows, 2 epochs,
+2,000 test rows and all three sides, which takes over an hour on two cores; `fullbake grouped` takes about 20 minutes.
 """
 
 import sys
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import keep
-from ours import Tuned
-from peers import Trained
+from machine import store_result
+from ours import FinetuneWork
+from peers import TrainerWork
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from work import comments
 
@@ -27,14 +27,14 @@ NAMES = {"fullbake": "fullbake", "longest": "Trainer, dynamic padding", "grouped
 
 
 def fullbake_logits(train: Any, test: list[str], seed: int, epochs: int) -> np.ndarray:
-    work = Tuned(*train, TrainingConfig(batch_size=16, epochs=epochs, warmup=0))
+    work = FinetuneWork(*train, TrainingConfig(batch_size=16, epochs=epochs, warmup=0))
     model, _ = work.fit(seed)
     encoded = encode(test, work.tokenizer, work.tokens)
     return logits_over(model, encoded, tokens=work.tokens, pad_id=work.tokenizer.pad_token_id)
 
 
 def trainer_logits(train: Any, test: list[str], seed: int, epochs: int, padding: str) -> np.ndarray:
-    work = Trained(*train, 16, padding)
+    work = TrainerWork(*train, 16, padding)
     model, _, _ = work.fit(seed, epochs)
     return work.scores(model, test)
 
@@ -48,10 +48,10 @@ def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def main(folder: str, rows: int = 512, epochs: int = 2, tested: int = 2000, *sides: str) -> None:
-    texts, labels = comments(folder, rows + tested)
+def main(folder: str, rows: int = 512, epochs: int = 2, test_rows: int = 2000, *sides: str) -> None:
+    texts, labels = comments(folder, rows + test_rows)
     train, test = (texts[:rows], labels[:rows]), texts[rows:]
-    found = []
+    results = []
     for seed in SEEDS:
         for side in sides or NAMES:
             started = time.perf_counter()
@@ -60,10 +60,10 @@ def main(folder: str, rows: int = 512, epochs: int = 2, tested: int = 2000, *sid
                 if side == "fullbake"
                 else trainer_logits(train, test, seed, epochs, side)
             )
-            found.append({"side": NAMES[side], "seed": seed, **score(logits, labels[rows:])})
-            print(found[-1], f"{time.perf_counter() - started:.0f} s", flush=True)
-    work = f"Fine-tuned on {rows} comments for {epochs} epochs, scored on {tested:,} others"
-    keep("finetune_quality", found, work=work)
+            results.append({"side": NAMES[side], "seed": seed, **score(logits, labels[rows:])})
+            print(results[-1], f"{time.perf_counter() - started:.0f} s", flush=True)
+    work = f"Fine-tuned on {rows} comments for {epochs} epochs, scored on {test_rows:,} others"
+    store_result("finetune_quality", results, work=work)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Sides of a comparison in turn, round by round, each in a process of its own.
+"""Measure the sides of a comparison alternately, round by round, each in its own process.
 
-A process of its own, because what one side sets for a whole process (an allocator, an attention, a thread pool) must
-not help or hinder the other; started by one parent, given the same threads, and run one at a time. What other processes
-took of the processor meanwhile is read off /proc: all that was busy, less what this tree of processes used. A
-measurement that was disturbed is repeated, and the least disturbed one is kept, with how disturbed it was.
+Each side has its own process, because a setting of one side for a whole process (an allocator, an attention, a thread
+pool) must not affect the other. One parent starts them with the same number of threads, and they run one at a time. The
+processor time that other processes use meanwhile is read from /proc: all busy time less that of this tree of processes.
+A disturbed measurement is repeated. The least disturbed one is kept, and how disturbed it was is recorded.
 """
 
 import importlib
@@ -11,9 +11,10 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,23 @@ from typing import Any
 import numpy as np
 
 DISTURBED = 0.1
-"""Processors that others may take on average before a measurement counts as disturbed."""
+"""A measurement is disturbed if other processes use more than this many processors on average."""
 
 ATTEMPTS = 3
-"""Of a measurement that is disturbed every time."""
+"""A disturbed measurement is taken at most this many times."""
 
-_SHORT = 0.5
-"""Seconds below which clock ticks of 10 ms say nothing of who was busy."""
+SHORTEST_CHECKED = 0.5
+"""Seconds; in a shorter measurement, clock ticks of 10 ms are too coarse to tell which process was busy."""
 
 
 @dataclass(frozen=True)
 class Side:
     """One side of a comparison.
 
-    name: as the page shows it. make: `module:function` that prepares and returns what is timed, which in turn returns a
-    Run. options: keyword arguments of `make`.
+    Attributes:
+        name: The name on the page of results.
+        make: `module:function`. It prepares the work and returns the function to time, which returns a Run.
+        options: Keyword arguments of `make`.
     """
 
     name: str
@@ -45,10 +48,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Run:
-    """What one timed call gave.
+    """The result of one timed call.
 
-    answer: an array that the sides should agree on. seconds: where only a part of the call is to be counted. scale: by
-    which that has to be multiplied where only a share of the work was done; fixed: seconds that are not.
+    Attributes:
+        answer: An array that must be the same on all sides.
+        seconds: The time to count; None counts the whole call.
+        scale: The factor from the work that was done to the whole work.
+        fixed: Seconds to add that are not scaled.
+        facts: More values to store.
     """
 
     answer: np.ndarray | None = None
@@ -60,8 +67,17 @@ class Run:
 
 @dataclass
 class Measured:
-    """All rounds of one side. seconds: a round, scaled to the whole work. others: processors that other processes took,
-    a round. repeats: measurements thrown away. facts: of each round."""
+    """All rounds of one side.
+
+    Attributes:
+        name: The name of the side.
+        seconds: One entry a round, scaled to the whole work.
+        others: The processors that other processes used, one entry a round.
+        repeats: The measurements that were discarded.
+        scale: The scale of the last run.
+        facts: The facts of each round.
+        answer: The answer of the last run.
+    """
 
     name: str
     seconds: list[float] = field(default_factory=list)
@@ -75,9 +91,14 @@ class Measured:
 def measure(
     sides: Sequence[Side], *, rounds: int, threads: int, warm_up: bool = True, attempts: int = ATTEMPTS
 ) -> list[Measured]:
-    """Run every side once a round, the order turned about in every other round.
+    """Run every side once in each round; every second round runs them in reverse order.
 
-    warm_up: a first call of each that is not counted. attempts: at most, of a measurement that is disturbed.
+    Args:
+        sides: The sides.
+        rounds: The number of rounds.
+        threads: The threads of each side.
+        warm_up: Call every side once before the first round.
+        attempts: A disturbed measurement is taken at most this many times.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(_Worker(side, threads)) for side in sides]
@@ -88,29 +109,48 @@ def measure(
         for number in range(rounds):
             order = range(len(sides)) if number % 2 == 0 else reversed(range(len(sides)))
             for place in order:
-                _note(found[place], *_undisturbed(workers, place, attempts))
+                run = partial(workers[place].ask, "run")
+                _add_round(found[place], *least_disturbed(run, attempts, others=lambda: _used_by_others(workers)))
         for worker, measured in zip(workers, found, strict=True):
             measured.answer = worker.ask("answer")
         return found
 
 
-def _undisturbed(workers: Sequence["_Worker"], place: int, attempts: int) -> tuple[Run, float, int]:
-    """(the least disturbed of some attempts, processors that others took, attempts thrown away)."""
+def least_disturbed(
+    measurement: Callable[[], Run],
+    attempts: int,
+    *,
+    others: Callable[[], float],
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Run, float, int]:
+    """Repeat a measurement until it is not disturbed.
+
+    Args:
+        measurement: Takes the measurement.
+        attempts: It is taken at most this many times.
+        others: Returns the processor seconds that other processes have used until now.
+        clock: Returns the time in seconds.
+
+    Returns:
+        The least disturbed measurement, the processors that other processes used during it on average, and how many
+        measurements were discarded.
+    """
     tried: list[tuple[Run, float]] = []
     while len(tried) < attempts and (not tried or tried[-1][1] > DISTURBED):
-        before, started = busy_seconds() - _used_by(workers), time.perf_counter()
-        run = workers[place].ask("run")
-        elapsed, after = time.perf_counter() - started, busy_seconds() - _used_by(workers)
-        tried.append((run, max(0.0, after - before) / elapsed if elapsed > _SHORT else 0.0))
+        before, started = others(), clock()
+        run = measurement()
+        elapsed, after = clock() - started, others()
+        tried.append((run, max(0.0, after - before) / elapsed if elapsed > SHORTEST_CHECKED else 0.0))
     return *min(tried, key=lambda attempt: attempt[1]), len(tried) - 1
 
 
-def _used_by(workers: Sequence["_Worker"]) -> float:
-    """Seconds of processor that this process and its workers have used."""
-    return sum(process_seconds(pid) for pid in (os.getpid(), *(worker.process.pid or 0 for worker in workers)))
+def _used_by_others(workers: Sequence["_Worker"]) -> float:
+    """Return the processor seconds that processes other than this one and its workers have used."""
+    own = (os.getpid(), *(worker.process.pid or 0 for worker in workers))
+    return busy_seconds() - sum(process_seconds(pid) for pid in own)
 
 
-def _note(measured: Measured, run: Run, others: float, repeats: int) -> None:
+def _add_round(measured: Measured, run: Run, others: float, repeats: int) -> None:
     assert run.seconds is not None
     measured.seconds.append(run.fixed + run.seconds * run.scale)
     measured.others.append(others)
@@ -119,21 +159,21 @@ def _note(measured: Measured, run: Run, others: float, repeats: int) -> None:
     measured.facts.append(run.facts)
 
 
-# The machine, as Linux tells it
+# Processor time, from Linux
 
 
 def busy_seconds() -> float:
-    """Seconds that all processors together were busy since the start, 0 where /proc/stat is missing."""
+    """Return the seconds that all processors together were busy since the start; 0 without /proc/stat."""
     try:
         ticks = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]))
     except FileNotFoundError:
         return 0.0
     idle = ticks[3] + ticks[4]
-    return (sum(ticks[:8]) - idle) / os.sysconf("SC_CLK_TCK")  # from the ninth on: counted before already
+    return (sum(ticks[:8]) - idle) / os.sysconf("SC_CLK_TCK")  # entries from the ninth on are part of earlier ones
 
 
 def process_seconds(pid: int) -> float:
-    """Seconds of processor that a process and the children it waited for have used."""
+    """Return the processor seconds that a process and the children that it waited for have used."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
@@ -145,7 +185,7 @@ def process_seconds(pid: int) -> float:
 
 
 class _Worker:
-    """A side in a process that lives through all rounds."""
+    """A side in a process that runs during all rounds."""
 
     def __init__(self, side: Side, threads: int) -> None:
         context = multiprocessing.get_context("spawn")

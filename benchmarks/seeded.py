@@ -1,4 +1,4 @@
-"""One recipe with a frozen base, trained with many seeds on one split: what its models predict for the test rows."""
+"""Train one recipe with a frozen base with many seeds on one split, and predict the test rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +16,36 @@ from fullbake.training.selection import train_best
 from fullbake.training.strategies import strategy_for
 
 DATA = {"trec": ("trec_train.csv", "text", "coarse"), "sms_spam": ("sms_spam.csv", "text", "label")}
-"""Name -> file, columns of texts and labels."""
+"""Name -> file, column of the texts, column of the labels."""
 
 HEADS: dict[str, dict[str, Any]] = {
     "linear": {"optimizer": "adamw", "learning_rate": 1e-2, "epochs": 5, "batch_size": 32},
     "mlp": {"epochs": 5},
 }
-"""What is set otherwise than in `frozen-linear` and `frozen-mlp`: a linear head that its seed moves, too."""
+"""Fields that differ from the recipes `frozen-linear` and `frozen-mlp`: the seed must change a linear head too."""
 
-TEST, MOST_TRAINED = 0.3, 1500
+TEST, MAX_TRAINING_ROWS = 0.3, 1500
 
 
 @dataclass(frozen=True)
-class Seeded:
-    """predictions: ids (seeds, test rows). labels: (test rows,)."""
+class SeedPredictions:
+    """The predictions of all seeds.
+
+    Attributes:
+        predictions: Label ids (seeds, test rows).
+        labels: True label ids (test rows,).
+    """
 
     predictions: np.ndarray
     labels: np.ndarray
 
 
-def train_seeds(folder: Path, data: str, head: str, seeds: range) -> Seeded:
-    """Train the head with each seed on the same rows (at most MOST_TRAINED), validation choosing the epoch."""
+def train_seeds(folder: Path, data: str, head: str, seeds: range) -> SeedPredictions:
+    """Train the head with each seed on the same rows, at most MAX_TRAINING_ROWS; validation chooses the epoch."""
     file, text, label = DATA[data]
     fields = {"text": text, "label": label, "test": TEST, **HEADS[head]}
     recipe = resolve_recipe(Recipe.load(f"frozen-{head}", base="demo", **fields))
-    parts = _fewer(divide(read_labeled(folder / file, recipe.data), recipe.data))
+    parts = _limit_training_rows(divide(read_labeled(folder / file, recipe.data), recipe.data))
     assert parts.test is not None
     base = network.encoder_fingerprint(load_encoder(recipe.base))
     jobs = [
@@ -48,7 +53,7 @@ def train_seeds(folder: Path, data: str, head: str, seeds: range) -> Seeded:
     ]
     (found,) = part_features(jobs[0], [parts.test])
     test = LabeledFeatures(found.values, parts.test.source.labels).take(parts.test.indices)
-    return Seeded(np.stack([_predict(job, test) for job in jobs]), test.labels)
+    return SeedPredictions(np.stack([_predict(job, test) for job in jobs]), test.labels)
 
 
 def _predict(job: Job, test: LabeledFeatures) -> np.ndarray:
@@ -56,7 +61,7 @@ def _predict(job: Job, test: LabeledFeatures) -> np.ndarray:
     return head_logits(network.extract_head(trained.network), test).argmax(axis=1)
 
 
-def _fewer(parts: Parts) -> Parts:
+def _limit_training_rows(parts: Parts) -> Parts:
     train = parts.train
-    kept = np.random.default_rng(0).permutation(len(train))[MOST_TRAINED:]
-    return Parts(train.without(kept), parts.validation, parts.test)
+    left_out = np.random.default_rng(0).permutation(len(train))[MAX_TRAINING_ROWS:]
+    return Parts(train.without(left_out), parts.validation, parts.test)

@@ -1,10 +1,10 @@
-"""Libraries that find the ends of sentences: how fast they are, and how right in eleven kinds of text.
+"""Libraries that split text into sentences: their speed, and their F1 on eleven kinds of text.
 
     pip install -c constraints.txt -e '.[bench]' && python benchmarks/sentence_splitters.py FOLDER_OF_DATA [seconds]
 
-Speed: texts one after another, on one core, for so many seconds, the best of three turns. Ends: F1 over the ends within
-the paragraphs of sentences.txt, each library told the language where it knows it. Long paragraphs: how many of the
-sentences that it finds in reviews are still found when reviews are joined to paragraphs of 100,000 characters.
+Speed: texts one after another on one core for the given seconds, the best of three runs. F1: over the sentence ends
+within the paragraphs of sentences.txt; each library gets the language if it supports it. Long paragraphs: the share of
+the sentences found in reviews that is still found when reviews are joined to paragraphs of 100,000 characters.
 """
 
 import sys
@@ -18,23 +18,29 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from machine import keep
+from machine import store_result
 
 from fullbake.pretraining.documents import file_source, split_sentences
 
 Split = Callable[[str], Sequence[str]]
 
-TURNS = 3
+RUNS = 3
 PARAGRAPH_CHARACTERS = 100_000
 PARAGRAPHS = 5
 UNSPACED = ("zh", "ja")
-"""Languages that put no space between sentences."""
+"""Languages that have no space between sentences."""
 
 
 @dataclass(frozen=True)
 class Splitter:
-    """package: as it is installed. released: year and month of the version measured, as the package index has it.
-    load: language code -> a function that splits; a language it does not know is read as its default."""
+    """A library.
+
+    Attributes:
+        name: The name in the table.
+        package: The name of the installed package.
+        released: Year and month of the measured version, from the package index.
+        load: Language code -> a function that splits. For an unknown language the library's default is used.
+    """
 
     name: str
     package: str
@@ -109,7 +115,7 @@ def _uniseg(_: str) -> Split:
 
 SPLITTERS = (
     Splitter("sentencex", "sentencex", "2026-09", lambda language: partial(split_sentences, language=language)),
-    Splitter("sentencex, told English", "sentencex", "2026-09", lambda _: split_sentences),
+    Splitter("sentencex, always English", "sentencex", "2026-09", lambda _: split_sentences),
     Splitter("blingfire", "blingfire", "2021-09", _blingfire),
     Splitter("choppa (LanguageTool's rules)", "choppa-srx", "2026-07", _choppa),
     Splitter("nupunkt", "nupunkt", "2026-09", _nupunkt),
@@ -132,7 +138,7 @@ class Language:
     paragraphs: tuple[tuple[str, ...], ...]
 
     def texts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """(paragraph as it is given to a splitter, its sentences)."""
+        """Yield each paragraph, as a splitter gets it, with its sentences."""
         for sentences in self.paragraphs:
             yield ("" if self.code in UNSPACED else " ").join(sentences), sentences
 
@@ -150,25 +156,28 @@ def read_languages(path: Path) -> list[Language]:
 
 
 def ends(sentences: Sequence[str]) -> set[int]:
-    """Where sentences end within their paragraph, in characters without white space; the last end is left out."""
+    """Return the positions where sentences end in their paragraph, without the last end.
+
+    Positions count characters that are not white space.
+    """
     sizes = ["".join(sentence.split()) for sentence in sentences]
     return set(list(accumulate(map(len, filter(None, sizes))))[:-1])
 
 
 def f1(split: Split, language: Language) -> float:
-    right = found = true = 0
+    hits = predictions = truths = 0
     for text, sentences in language.texts():
-        told, meant = ends(split(text)), ends(sentences)
-        right, found, true = right + len(told & meant), found + len(told), true + len(meant)
-    return 2 * right / (found + true)
+        predicted, true = ends(split(text)), ends(sentences)
+        hits, predictions, truths = hits + len(predicted & true), predictions + len(predicted), truths + len(true)
+    return 2 * hits / (predictions + truths)
 
 
 # Speed
 
 
-def characters_a_second(split: Split, texts: Sequence[str], seconds: float) -> float:
-    """Every turn has texts of its own: some libraries remember what they have seen."""
-    return max(_rate(split, texts[turn::TURNS], seconds) for turn in range(TURNS))
+def characters_per_second(split: Split, texts: Sequence[str], seconds: float) -> float:
+    """Return the speed of the fastest run. Each run has other texts, because some libraries cache results."""
+    return max(_rate(split, texts[run::RUNS], seconds) for run in range(RUNS))
 
 
 def _rate(split: Split, texts: Sequence[str], seconds: float) -> float:
@@ -183,8 +192,8 @@ def _rate(split: Split, texts: Sequence[str], seconds: float) -> float:
 
 
 def kept_in_long_paragraphs(split: Split, paragraphs: Sequence[Sequence[str]]) -> float:
-    apart = sum(len(split(text)) for texts in paragraphs for text in texts)
-    return sum(len(split(" ".join(texts))) for texts in paragraphs) / apart
+    separate = sum(len(split(text)) for texts in paragraphs for text in texts)
+    return sum(len(split(" ".join(texts))) for texts in paragraphs) / separate
 
 
 def long_paragraphs(texts: Sequence[str]) -> list[list[str]]:
@@ -206,8 +215,8 @@ def measure(splitter: Splitter, languages: Sequence[Language], data: Sequence[Se
         "splitter": splitter.name,
         "version": metadata.version(splitter.package),
         "released": splitter.released,
-        "IMDb, million characters/s": round(characters_a_second(english, reviews, seconds) / 1e6, 2),
-        "WikiText, million characters/s": round(characters_a_second(english, general, seconds) / 1e6, 2),
+        "IMDb, million characters/s": round(characters_per_second(english, reviews, seconds) / 1e6, 2),
+        "WikiText, million characters/s": round(characters_per_second(english, general, seconds) / 1e6, 2),
         "kept in long paragraphs": round(kept_in_long_paragraphs(english, long_paragraphs(reviews)), 2),
         **scores,
         "mean F1": round(sum(scores.values()) / len(scores), 3),
@@ -224,7 +233,9 @@ def main(folder: Path, seconds: float = 3.0) -> None:
     ]
     rows = [measure(splitter, languages, (reviews, general), seconds) for splitter in SPLITTERS]
     ends_in_all = {lang.name: sum(len(ends(s)) for _, s in lang.texts()) for lang in languages}
-    keep("sentence_splitters", rows, ends_of_sentences=", ".join(f"{name} {n}" for name, n in ends_in_all.items()))
+    store_result(
+        "sentence_splitters", rows, ends_of_sentences=", ".join(f"{name} {n}" for name, n in ends_in_all.items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The comparisons of `speed.py`, which docs/benchmarks.md shows: what, against what, how often, and the aim."""
+"""The comparisons of `speed.py` and docs/benchmarks.md: the work, the sides, the number of rounds, and the aim."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,14 @@ from rounds import Side
 
 
 @dataclass(frozen=True)
-class Against:
-    """A peer, and the ratio to it that is aimed at: at least so many times its speed, or at most so many times its
-    time. None: the row only shows the ratio."""
+class Peer:
+    """What fullbake is compared with, and the aim. Without an aim the page only shows the ratio.
+
+    Attributes:
+        side: The other side.
+        at_least: fullbake should be at least this many times as fast.
+        at_most: fullbake should take at most this many times as long.
+    """
 
     side: Side
     at_least: float | None = None
@@ -19,13 +24,23 @@ class Against:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our side of some work and its peers. share_at_least: of the machine's matrix product, on real tokens alone.
-    agreement: how far answers may lie apart, None where there is nothing to compare. normalized: whether to compare
-    rows of unit length. quality: whether docs/benchmarks.md shows the scores of `quality.py` beside it."""
+    """Some work that fullbake and its peers do.
+
+    Attributes:
+        work: The work, in words.
+        ours: The side of fullbake.
+        peers: The other sides.
+        rounds: The number of rounds.
+        warm_up: Call every side once before the first round.
+        share_at_least: The aim for the speed on real tokens, as a share of the speed of a matrix product.
+        agreement: The largest difference allowed between answers; None: answers are not compared.
+        normalized: Scale rows to length 1 before they are compared.
+        quality: Whether docs/benchmarks.md shows the scores of `quality.py` too.
+    """
 
     work: str
     ours: Side
-    peers: tuple[Against, ...]
+    peers: tuple[Peer, ...]
     rounds: int
     warm_up: bool = True
     share_at_least: float | None = None
@@ -36,9 +51,21 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Size:
-    """How much each comparison works on. slow: rows where one side takes minutes; padded: of these, where every row
-    costs alike; every: of so many comments one is computed anew for the cold cache; features: rows that heads
-    train on; dots: characters; rounds: of what is quick, and slow."""
+    """The size of the work in each comparison.
+
+    Attributes:
+        news: News texts.
+        comments: Comments for the caches; None: all.
+        frozen: Comments for the frozen run.
+        tuned: Comments for fine-tuning.
+        slow: Comments where one side takes minutes.
+        padded: Comments where all texts are padded to the same length, so that each takes the same time.
+        messages: Messages to predict; None: all.
+        every: One comment in this many is computed for the empty cache.
+        features: Rows that heads train on.
+        dots: Characters of the long text.
+        rounds: Rounds of fast comparisons, and of slow ones.
+    """
 
     news: int
     comments: int | None
@@ -61,7 +88,7 @@ SIZES: dict[Literal["usual", "full", "quick"], Size] = {
 
 
 def comparisons(folder: str, size: Size) -> dict[str, Comparison]:
-    """Every comparison by its name. folder: of the data sets."""
+    """Return every comparison by its name. folder: holds the data sets."""
     makers: tuple[Callable[[str, Size], dict[str, Comparison]], ...] = (
         _features,
         _frozen,
@@ -79,7 +106,7 @@ def _features(folder: str, size: Size) -> dict[str, Comparison]:
         return Comparison(
             f"features of {size.news:,} AG News test texts, `{pooling}`",
             Side("fullbake", "ours:news_features", options),
-            (Against(Side(peer, "peers:sentence_vectors", options), at_least),),
+            (Peer(Side(peer, "peers:sentence_vectors", options), at_least),),
             rounds=size.rounds[0],
             share_at_least=0.8,
             agreement=1e-4,
@@ -95,7 +122,7 @@ def _features(folder: str, size: Size) -> dict[str, Comparison]:
         "warm-cache": Comparison(
             f"features of {everything:,} comments from a warm cache",
             Side("fullbake", "ours:warm_features", {"folder": folder, "rows": size.comments}),
-            (Against(Side("fullbake, computing them", "ours:cold_features", cold), 100),),
+            (Peer(Side("fullbake, computing them", "ours:cold_features", cold), 100),),
             rounds=size.rounds[1],
         ),
     }
@@ -107,7 +134,7 @@ def _frozen(folder: str, size: Size) -> dict[str, Comparison]:
         "frozen-run": Comparison(
             f"a `frozen` run of 3 epochs on {size.frozen:,} comments, from text to scored bundle",
             Side("fullbake", "ours:frozen_run", {"folder": folder, "rows": size.frozen, "epochs": 3}),
-            (Against(Side("the textbook: padded to 512, encoder in every epoch", "peers:textbook_run", slow), 18),),
+            (Peer(Side("the common way: padded to 512, encoder in every epoch", "peers:textbook_run", slow), 18),),
             rounds=size.rounds[1],
             warm_up=False,
         )
@@ -115,9 +142,9 @@ def _frozen(folder: str, size: Size) -> dict[str, Comparison]:
 
 
 def _finetune(folder: str, size: Size) -> dict[str, Comparison]:
-    def trainer(name: str, padding: str, rows: int, at_least: float) -> Against:
+    def trainer(name: str, padding: str, rows: int, at_least: float) -> Peer:
         options = {"folder": folder, "rows": rows, "of": size.slow, "batch_size": 16, "padding": padding}
-        return Against(Side(f"Trainer, {name}", "peers:trainer_epoch", options), at_least)
+        return Peer(Side(f"Trainer, {name}", "peers:trainer_epoch", options), at_least)
 
     return {
         "finetune-epoch": Comparison(
@@ -141,7 +168,7 @@ def _predict(folder: str, size: Size) -> dict[str, Comparison]:
         "predict-messages": Comparison(
             "prediction of `sms_spam.csv`, file to file",
             Side("fullbake", "ours:predicted_messages", options),
-            (Against(Side('`pipeline("text-classification", batch_size=32)`', "peers:piped_messages", options), 3),),
+            (Peer(Side('`pipeline("text-classification", batch_size=32)`', "peers:piped_messages", options), 3),),
             rounds=size.rounds[1],
             warm_up=False,
             agreement=1e-4,
@@ -150,22 +177,22 @@ def _predict(folder: str, size: Size) -> dict[str, Comparison]:
 
 
 def _grids(_: str, size: Size) -> dict[str, Comparison]:
-    def grid(kind: str, batch_size: int, against: Callable[[dict[str, Any]], Against]) -> Comparison:
+    def grid(kind: str, batch_size: int, peer: Callable[[dict[str, Any]], Peer]) -> Comparison:
         options = {"kind": kind, "rows": size.features, "batch_size": batch_size}
         return Comparison(
             f"12 `{kind}` heads trained together, batch {batch_size}, {size.features:,} rows of 384",
-            Side("fullbake", "ours:grid_together", options | {"cells": 12}),
-            (against(options),),
+            Side("fullbake", "ours:heads_together", options | {"heads": 12}),
+            (peer(options),),
             rounds=size.rounds[0],
         )
 
-    def in_turn(cells: int, name: str, options: dict[str, Any]) -> Side:
-        return Side(name, "ours:grid_in_turn", options | {"cells": cells})
+    def in_turn(heads: int, name: str, options: dict[str, Any]) -> Side:
+        return Side(name, "ours:heads_in_turn", options | {"heads": heads})
 
     return {
-        "grid-linear": grid("linear", 16, lambda options: Against(in_turn(1, "one of them", options), at_most=2)),
-        "grid-mlp": grid("mlp", 16, lambda options: Against(in_turn(12, "one after another", options), 1.8)),
-        "grid-mlp-128": grid("mlp", 128, lambda options: Against(in_turn(12, "one after another", options))),
+        "grid-linear": grid("linear", 16, lambda options: Peer(in_turn(1, "one of them", options), at_most=2)),
+        "grid-mlp": grid("mlp", 16, lambda options: Peer(in_turn(12, "one after another", options), 1.8)),
+        "grid-mlp-128": grid("mlp", 128, lambda options: Peer(in_turn(12, "one after another", options))),
     }
 
 
@@ -174,7 +201,7 @@ def _edges(_: str, size: Size) -> dict[str, Comparison]:
         "start": Comparison(
             'the command `fullbake predict BUNDLE "one text"`',
             Side("fullbake", "ours:typed_text"),
-            (Against(Side("importing torch and reading the weights, no more", "ours:bare_torch")),),
+            (Peer(Side("importing torch and reading the weights only", "ours:bare_torch")),),
             rounds=size.rounds[0],
         ),
         "dots": Comparison(

@@ -1,16 +1,16 @@
-"""How long a second `frozen-linear` run spends between reading the file and a trained head, its features being cached.
+"""The time of a second `frozen-linear` run from the data in memory to a trained head, with features from the cache.
 
     python benchmarks/warm_cache.py FILE TEXT LABEL
 
-Splitting, looking for near duplicates, loading the base, reading the features, fitting every strength and scoring are
-in it; reading the file, importing the libraries and saving the bundle are not.
+The time includes splitting, the search for near duplicates, loading the base, reading the features, fitting with each
+regularization strength, and scoring. It does not include reading the file, imports, and saving the bundle.
 """
 
 import sys
 import time
 from pathlib import Path
 
-from machine import keep
+from machine import store_result
 
 from fullbake import Dataset, Recipe
 from fullbake.classifier.adapt import adapt
@@ -26,12 +26,11 @@ def main(file: str, text: str, label: str) -> None:
     seconds = [timed(recipe, data) for _ in range(RUNS)]
     print(", ".join(f"{value:.2f} s" for value in seconds))
     rows = [{"run": number, "seconds": round(value, 3)} for number, value in enumerate(seconds, start=1)]
-    keep("warm_cache", rows, data=f"{Path(file).name}, {len(data):,} rows", median=sorted(seconds)[RUNS // 2])
+    store_result("warm_cache", rows, data=f"{Path(file).name}, {len(data):,} rows", median=sorted(seconds)[RUNS // 2])
 
 
 def timed(recipe: Recipe, data: Dataset) -> float:
-    """Seconds from the data in memory to the scored classifier: all that `adapt` does, a little more than to the
-    trained head."""
+    """Return the seconds of `adapt`, which also scores the classifier."""
     started = time.perf_counter()
     adapt(recipe, data)
     return time.perf_counter() - started

@@ -1,9 +1,10 @@
-"""Where the time goes in features and in fine-tuning: the share of each kind of operation, by torch's profiler.
+"""The share of each kind of operation in the time of features and of fine-tuning, by torch's profiler.
 
     python benchmarks/where_time_goes.py FOLDER_OF_DATA [TEXTS] [COMMENTS]
 
-Features (`cls` and `mean`) of AG News test texts and an epoch of fine-tuning on comments, as in speed.py, with all fast
-pieces. `outside torch` is tokenizing, dropout's random words, Python between the operations, and writing to disk.
+It profiles features (`cls` and `mean`) of AG News test texts and an epoch of fine-tuning on comments, as in speed.py,
+with all fast layers. `outside torch` is tokenization, the random numbers of dropout, Python code between operations,
+and writing to disk.
 """
 
 import sys
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from machine import keep
+from machine import store_result
 from ours import finetune_epoch, news_features
 from torch.profiler import ProfilerActivity, profile
 
@@ -46,11 +47,11 @@ def main(folder: str, texts: int, comments: int) -> None:
         measured("features, `mean`", news_features(folder, texts, "mean")),
         measured("fine-tuning", finetune_epoch(folder, comments, 16)),
     ]
-    keep("where_time_goes", rows, texts=texts, comments=comments)
+    store_result("where_time_goes", rows, texts=texts, comments=comments)
 
 
 def measured(work: str, run: Callable[[], Any]) -> dict[str, Any]:
-    """One pass, after one that warms up."""
+    """Profile one call, after one that warms up."""
     run()
     started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:

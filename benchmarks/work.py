@@ -1,4 +1,4 @@
-"""What both sides of a comparison work on: texts of the data folder, and how many operations they need."""
+"""The texts that both sides of a speed comparison use, and the number of operations that these texts need."""
 
 import csv
 from collections.abc import Sequence
@@ -15,36 +15,41 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def drawn(count: int, rows: int) -> np.ndarray:
-    """Which `rows` of `count` are taken, drawn from a fixed seed; fewer are the first of more."""
+def sample(count: int, rows: int) -> np.ndarray:
+    """Return positions of `rows` out of `count` rows, by a fixed seed. A small sample is the start of a larger one."""
     return np.random.default_rng(0).permutation(count)[:rows]
 
 
 def news(folder: str, rows: int) -> list[str]:
-    """Titles and descriptions of the AG News test file."""
+    """Return titles and descriptions of the AG News test file."""
     found = read_rows(Path(folder) / "ag_news_test.csv")
-    return [f"{found[place]['title']}. {found[place]['description']}" for place in drawn(len(found), rows)]
+    return [f"{found[place]['title']}. {found[place]['description']}" for place in sample(len(found), rows)]
 
 
 def comments(folder: str, rows: int | None = None) -> tuple[list[str], np.ndarray]:
-    """(texts, toxic 0 or 1) of jigsaw_8k.csv."""
+    """Return texts of jigsaw_8k.csv, and whether each is toxic (1) or not (0)."""
     found = read_rows(Path(folder) / "jigsaw_8k.csv")
-    places = drawn(len(found), len(found) if rows is None else rows)
+    places = sample(len(found), len(found) if rows is None else rows)
     return [found[place]["comment_text"] for place in places], np.array(
         [int(found[place]["toxic"]) for place in places]
     )
 
 
 def messages(folder: str, rows: int | None = None) -> list[str]:
-    """Texts of sms_spam.csv, in the file's order."""
+    """Return texts of sms_spam.csv, in the order of the file."""
     return [row["text"] for row in read_rows(Path(folder) / "sms_spam.csv")][:rows]
 
 
 def operations(lengths: Sequence[int] | np.ndarray, config: Any, *, first_token: bool) -> float:
-    """Floating-point operations of dense layers and attention that one forward pass over real tokens needs.
+    """Return the floating-point operations of dense layers and attention in one forward pass over real tokens.
 
-    A product of (n, k) and (k, m) counts 2nkm; norms, softmax and activations count nothing. first_token: of the last
-    layer only keys and values are needed of every token, the rest of the first alone.
+    A product of (n, k) and (k, m) counts 2nkm. Norms, softmax and activations are not counted.
+
+    Args:
+        lengths: The tokens of each text.
+        config: The config of the encoder.
+        first_token: Only the first token's output is needed: the last layer then computes only keys and values for the
+            other tokens.
     """
     tokens, squares, texts = float(np.sum(lengths)), float(np.sum(np.square(lengths, dtype=np.float64))), len(lengths)
     width, inner = config.hidden_size, config.intermediate_size

@@ -69,7 +69,9 @@ def render(folder: Path) -> str:
 
 def _ratios(stored: Stored) -> Iterator[tuple[str, ...]]:
     for row in stored["rows"][1:]:
-        ratio = f"**{_times(row['ratio'])}x** ({_times(row['ratio_low'])} to {_times(row['ratio_high'])})"
+        ratio = (
+            f"**{format_ratio(row['ratio'])}x** ({format_ratio(row['ratio_low'])} to {format_ratio(row['ratio_high'])})"
+        )
         aim = f"at most {row['at_most']:g}x the time" if row["at_most"] else f"{row['at_least'] or 0:g}x"
         reached = row["ratio"] <= row["at_most"] if row["at_most"] else row["ratio"] >= (row["at_least"] or 0)
         told = (
@@ -78,7 +80,8 @@ def _ratios(stored: Stored) -> Iterator[tuple[str, ...]]:
         yield stored["work"], row["side"], ratio, told
 
 
-def _times(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
+    """Return a ratio with three digits, or as a whole number from 100 on."""
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 

@@ -1,10 +1,9 @@
-"""The benchmarks: rounds in processes of their own, operations counted, the page made of stored files."""
+"""Benchmarks measure in separate processes, count operations, and their page is made from stored files."""
 
 import importlib
 import json
 import os
 import sys
-import types
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,14 +14,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def loaded(folder: str, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def import_script(folder: str, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / folder))
     return importlib.import_module(name)
 
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return loaded("benchmarks", "rounds", monkeypatch)
+    return import_script("benchmarks", "rounds", monkeypatch)
 
 
 SIDE = """
@@ -31,10 +30,10 @@ import numpy as np
 from rounds import Run
 
 def make(value, seconds=None, scale=1.0):
-    counted = []
+    calls = []
     def run():
-        counted.append(value)
-        return Run(np.array([value]), seconds, scale, facts={"calls": len(counted)})
+        calls.append(value)
+        return Run(np.array([value]), seconds, scale, facts={"calls": len(calls)})
     return run
 
 def broken():
@@ -43,49 +42,57 @@ def broken():
 
 
 def sides(rounds: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    (folder / "sidemaker.py").write_text(SIDE)
+    (folder / "made_sides.py").write_text(SIDE)
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT / 'benchmarks'}")
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])  # what spawned processes are given
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])  # spawned processes get it
     fixed = {"value": 1.0, "seconds": 3.0, "scale": 4.0}
-    return [rounds.Side("one", "sidemaker:make", {"value": 0.5}), rounds.Side("other", "sidemaker:make", fixed)]
+    return [rounds.Side("one", "made_sides:make", {"value": 0.5}), rounds.Side("other", "made_sides:make", fixed)]
 
 
 @pytest.mark.slow
-def test_sides_run_in_turn_in_processes_of_their_own(rounds, tmp_path, monkeypatch) -> None:
+def test_sides_run_alternately_in_separate_processes(rounds, tmp_path, monkeypatch) -> None:
     one, other = rounds.measure(sides(rounds, tmp_path, monkeypatch), rounds=3, threads=1, attempts=1)
     assert [len(side.seconds) for side in (one, other)] == [3, 3]
     assert other.seconds == [12.0] * 3
-    assert [facts["calls"] for facts in one.facts] == [2, 3, 4]  # the first warmed up
+    assert [facts["calls"] for facts in one.facts] == [2, 3, 4]  # the first call is not measured
     assert (one.answer.tolist(), other.answer.tolist()) == ([0.5], [1.0])
 
 
 @pytest.mark.slow
-def test_a_fault_of_a_side_is_told(rounds, tmp_path, monkeypatch) -> None:
+def test_error_of_a_side_is_reported(rounds, tmp_path, monkeypatch) -> None:
     sides(rounds, tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match="no such data"):
-        rounds.measure([rounds.Side("broken", "sidemaker:broken")], rounds=1, threads=1)
+        rounds.measure([rounds.Side("broken", "made_sides:broken")], rounds=1, threads=1)
 
 
-def test_a_disturbed_measurement_is_repeated(rounds, monkeypatch) -> None:
-    """The worker's call takes a second by the clock, of which others take what the list says."""
-    taken, clock = [1.2, 0.4, 0.05, 0.0], [0.0, 0.0]
+def test_disturbed_measurement_is_repeated(rounds) -> None:
+    """A measurement takes a second, in which other processes use these processor seconds."""
+    used, now = [1.2, 0.4, 0.05, 0.0], [0.0, 0.0]
 
-    def ask(_: str) -> Any:
-        clock[0] += 1.0
-        clock[1] += taken.pop(0)
-        return rounds.Run(seconds=1.0)
+    def measurement() -> Any:
+        now[0] += 1.0
+        now[1] += used.pop(0)
+        return rounds.Run(seconds=now[0])
 
-    worker = types.SimpleNamespace(ask=ask, process=types.SimpleNamespace(pid=os.getpid()))
-    monkeypatch.setattr(rounds.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(rounds, "busy_seconds", lambda: clock[1])
-    monkeypatch.setattr(rounds, "process_seconds", lambda _: 0.0)
-    _, others, repeats = rounds._undisturbed([worker], 0, 3)
-    assert (round(others, 6), repeats) == (0.05, 2)
-    assert taken == [0.0]
+    run, others, repeats = rounds.least_disturbed(measurement, 3, others=lambda: now[1], clock=lambda: now[0])
+    assert (run.seconds, round(others, 6), repeats) == (3.0, 0.05, 2)
+    assert used == [0.0]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_what_is_read_of_proc_is_seconds(rounds) -> None:
+def test_least_disturbed_measurement_is_kept_if_all_are_disturbed(rounds) -> None:
+    used, now = [1.2, 0.4, 0.8], [0.0, 0.0]
+
+    def measurement() -> Any:
+        now[0] += 1.0
+        now[1] += used.pop(0)
+        return rounds.Run(seconds=now[0])
+
+    run, others, repeats = rounds.least_disturbed(measurement, 3, others=lambda: now[1], clock=lambda: now[0])
+    assert (run.seconds, round(others, 6), repeats) == (2.0, 0.4, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_processor_times_from_proc_are_seconds(rounds) -> None:
     before = rounds.process_seconds(os.getpid())
     sum(range(5_000_000))
     assert 0 <= rounds.process_seconds(os.getpid()) - before < 60
@@ -93,9 +100,9 @@ def test_what_is_read_of_proc_is_seconds(rounds) -> None:
     assert rounds.process_seconds(1 << 30) == 0
 
 
-def test_operations_are_those_of_the_products(monkeypatch) -> None:
-    """Against torch's own counter, over the plain encoder of one text."""
-    work = loaded("benchmarks", "work", monkeypatch)
+def test_operations_equal_those_that_torch_counts(monkeypatch) -> None:
+    """The reference is the plain encoder on one text."""
+    work = import_script("benchmarks", "work", monkeypatch)
     import torch
     from helpers.bases import make_config, make_tokenizer
     from torch.utils.flop_counter import FlopCounterMode
@@ -107,12 +114,12 @@ def test_operations_are_those_of_the_products(monkeypatch) -> None:
         model(input_ids=torch.arange(5, 22)[None])
     assert work.operations([17], config, first_token=False) == counter.get_total_flops()
     width, inner = config.hidden_size, config.intermediate_size
-    spared = 16 * (4 * width**2 + 4 * width * inner) + 4 * 17 * 16 * width
+    saved = 16 * (4 * width**2 + 4 * width * inner) + 4 * 17 * 16 * width
     whole, first = (work.operations([17], config, first_token=only) for only in (False, True))
-    assert whole - first == spared
+    assert whole - first == saved
 
 
-def stored(**fields: Any) -> dict[str, Any]:
+def stored_result(**fields: Any) -> dict[str, Any]:
     machine = {"machine": {"cores": 2}, "versions": {"torch": "2"}, "command": "python b.py", "date": "2026-01-02"}
     side = {"median": 1.0, "seconds": [0.9, 1.1], "scaled_by": 1.0, "share_of_product": 0.75, "others": 0.02}
     ours = side | {"side": "fullbake", "repeats": 0, "facts": {"operations": 1e9, "loss": 0.5}}
@@ -130,33 +137,33 @@ def stored(**fields: Any) -> dict[str, Any]:
     return {**machine, **common, "share_at_least": 0.8, "rows": [ours, peer], **fields}
 
 
-def test_the_page_is_made_of_stored_files(tmp_path, monkeypatch) -> None:
-    page = loaded("docs", "benchmark_page", monkeypatch)
+def test_page_is_made_from_stored_files(tmp_path, monkeypatch) -> None:
+    page = import_script("docs", "benchmark_page", monkeypatch)
     assert "None are stored yet" in page.render(tmp_path)
     (tmp_path / "speed").mkdir()
-    (tmp_path / "speed" / "features-cls.json").write_text(json.dumps(stored()))
+    (tmp_path / "speed" / "features-cls.json").write_text(json.dumps(stored_result()))
     row = {"side": "fullbake", "ROC-AUC": 0.9}
-    quality = stored(work="Fine-tuned", rows=[row | {"seed": 0}, row | {"seed": 1, "ROC-AUC": 0.8}])
+    quality = stored_result(work="Fine-tuned", rows=[row | {"seed": 0}, row | {"seed": 1, "ROC-AUC": 0.8}])
     (tmp_path / "finetune_quality.json").write_text(json.dumps(quality))
-    spent = stored(rows=[{"work": "features of x", "seconds": 1.0, "dense layers": "76.7%"}])
+    spent = stored_result(rows=[{"work": "features of x", "seconds": 1.0, "dense layers": "76.7%"}])
     (tmp_path / "where_time_goes.json").write_text(json.dumps(spent))
-    told = page.render(tmp_path)
-    assert "| work | dense layers |\n| --- | --- |\n| features of x | 76.7% |" in told
-    assert "| features of x | peer\\|x | **1.5x** (1.25 to 2) | 1.6x, not reached |" in told
-    assert "| features of x | fullbake | 75% | 80%, not reached |" in told
-    assert "from 0.25 of the work" in told
-    assert "Switched on: FULLBAKE_HOLD_MEMORY=1." in told
-    assert "answers apart by 2e-06" in told
-    assert "| fullbake | 2 | 0.8500 (0.8000 to 0.9000) |" in told
+    text = page.render(tmp_path)
+    assert "| work | dense layers |\n| --- | --- |\n| features of x | 76.7% |" in text
+    assert "| features of x | peer\\|x | **1.5x** (1.25 to 2) | 1.6x, not reached |" in text
+    assert "| features of x | fullbake | 75% | 80%, not reached |" in text
+    assert "from 0.25 of the work" in text
+    assert "Switched on: FULLBAKE_HOLD_MEMORY=1." in text
+    assert "answers apart by 2e-06" in text
+    assert "| fullbake | 2 | 0.8500 (0.8000 to 0.9000) |" in text
 
 
-def test_large_ratios_are_written_out(monkeypatch) -> None:
-    page = loaded("docs", "benchmark_page", monkeypatch)
-    assert [page._times(ratio) for ratio in (0.6764, 13.94, 6531.2)] == ["0.676", "13.9", "6,531"]
+def test_ratios_have_three_digits_or_are_whole(monkeypatch) -> None:
+    page = import_script("docs", "benchmark_page", monkeypatch)
+    assert [page.format_ratio(ratio) for ratio in (0.6764, 13.94, 6531.2)] == ["0.676", "13.9", "6,531"]
 
 
-def test_every_comparison_names_functions_that_are_there(monkeypatch) -> None:
-    comparisons = loaded("benchmarks", "speed_rows", monkeypatch)
+def test_every_comparison_names_functions_that_exist(monkeypatch) -> None:
+    comparisons = import_script("benchmarks", "speed_rows", monkeypatch)
     names = {
         side.make
         for size in comparisons.SIZES.values()
@@ -168,11 +175,10 @@ def test_every_comparison_names_functions_that_are_there(monkeypatch) -> None:
         for name in (name.partition(":")[2] for name in names if name.startswith(f"{module}:")):
             assert f"def {name}(" in source, name
     assert set(comparisons.comparisons("data", comparisons.SIZES["quick"])) == set(
-        loaded("docs", "benchmark_page", monkeypatch).ORDER
+        import_script("docs", "benchmark_page", monkeypatch).ORDER
     )
 
 
-def test_rounds_of_unit_length_are_compared(monkeypatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    speed = importlib.import_module("speed")
-    assert np.allclose(speed._unit(np.array([[3.0, 4.0]])), [[0.6, 0.8]])
+def test_rows_are_scaled_to_length_1(monkeypatch) -> None:
+    speed = import_script("benchmarks", "speed", monkeypatch)
+    assert np.allclose(speed.unit_rows(np.array([[3.0, 4.0]])), [[0.6, 0.8]])
