@@ -1,4 +1,4 @@
-"""docs/benchmarks.md out of what `benchmarks/speed.py` and `benchmarks/quality.py` stored."""
+"""Make docs/benchmarks.md from the results that `benchmarks/speed.py` and `benchmarks/quality.py` stored."""
 
 import json
 import statistics
@@ -26,58 +26,56 @@ ORDER = (
 
 INTRO = """# How fast it is
 
-Each row is the same work done by both sides in one run: in turn, round by round, each in a process of its own, with
-the same threads, weights, texts and precision (fp32). A ratio is the median over the rounds of their time over ours; in
-brackets stand the smallest and the largest. The share is what the operations that the work needs come to, over what the
-machine's own large matrix product does in the same rounds: dense layers and attention on real tokens, no padding,
-whatever a side did besides. Answers are compared where there are any: both sides did the same work.
+In each row both sides do the same work in one run. They alternate, round by round, each in its own process, with the
+same threads, weights, texts and precision (fp32). A ratio is their time divided by ours, the median over the rounds;
+brackets show the smallest and the largest. The share of the machine is the number of operations per second that the
+work needs, divided by the operations per second of a large matrix product in the same rounds. It counts dense layers
+and attention on real tokens, without padding, whatever a side computed. Where there are answers, they are compared, so
+that both sides did the same work.
 
-Measure it yourself: `pip install -c constraints.txt -e '.[demo,bench]'`, then
-`python benchmarks/speed.py FOLDER_OF_DATA` on a machine with nothing else to do.
+To measure it on your machine, run `pip install -c constraints.txt -e '.[demo,bench]'`, then
+`python benchmarks/speed.py FOLDER_OF_DATA` while nothing else runs.
 """
 
 
-BOUNDS = """## Where the time goes
+PROFILE_INTRO = """## Where the time goes
 
-In features, dense layers on real tokens run about as fast as the machine multiplies matrices, and they are three
-quarters of the time: what could still be saved is a part of the rest. In fine-tuning, dense layers are about half: the
-rest is attention and its dropout (whose random words are drawn outside torch), masks, copies, the optimizer. The aims
-for fine-tuning were set on measurements in which the Trainer took twice as long as it does in these. By torch's
-profiler, which slows what it looks at:
+In features, dense layers on real tokens run about as fast as the machine multiplies matrices, and they take three
+quarters of the time; only a part of the rest could still be saved. In fine-tuning, dense layers take about half. The
+rest is attention and its dropout (whose random numbers are computed outside torch), masks, copies and the optimizer.
+The aims for fine-tuning come from earlier measurements, in which the Trainer took twice as long as here. These shares
+are from torch's profiler, which slows down what it measures:
 """
 
 
 def render(folder: Path) -> str:
-    """The page. folder: `benchmarks/results`."""
-    kept = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted((folder / "speed").glob("*.json"))}
-    if not kept:
+    """Return the page. folder: `benchmarks/results`."""
+    speeds = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted((folder / "speed").glob("*.json"))}
+    if not speeds:
         return f"{INTRO}\nNone are stored yet."
-    names = sorted(kept, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    ratios = [line for name in names for line in _ratios(kept[name])]
-    shares = [line for name in names for line in _shares(kept[name])]
+    names = sorted(speeds, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    ratios = [line for name in names for line in _ratios(speeds[name])]
+    shares = [line for name in names for line in _shares(speeds[name])]
     parts = [INTRO, _table(("work", "against", "ratio", "aim"), ratios)]
     if shares:
         parts.append("## Share of the machine\n\n" + _table(("work", "side", "share", "aim"), shares))
     profile = folder / "where_time_goes.json"
     if profile.is_file():
-        parts.append(_bounds(json.loads(profile.read_text("utf-8"))))
+        parts.append(_profile(json.loads(profile.read_text("utf-8"))))
     quality = folder / "finetune_quality.json"
     if quality.is_file():
         parts.append(_quality(json.loads(quality.read_text("utf-8"))))
-    return "\n".join([*parts, *(_details(name, kept[name]) for name in names)])
+    return "\n".join([*parts, *(_details(name, speeds[name]) for name in names)])
 
 
 def _ratios(stored: Stored) -> Iterator[tuple[str, ...]]:
     for row in stored["rows"][1:]:
-        ratio = (
-            f"**{format_ratio(row['ratio'])}x** ({format_ratio(row['ratio_low'])} to {format_ratio(row['ratio_high'])})"
-        )
+        ratio, low, high = (format_ratio(row[name]) for name in ("ratio", "ratio_low", "ratio_high"))
         aim = f"at most {row['at_most']:g}x the time" if row["at_most"] else f"{row['at_least'] or 0:g}x"
         reached = row["ratio"] <= row["at_most"] if row["at_most"] else row["ratio"] >= (row["at_least"] or 0)
-        told = (
-            "" if row["at_least"] is None and row["at_most"] is None else f"{aim}{'' if reached else ', not reached'}"
-        )
-        yield stored["work"], row["side"], ratio, told
+        has_aim = row["at_least"] is not None or row["at_most"] is not None
+        outcome = f"{aim}{'' if reached else ', not reached'}" if has_aim else ""
+        yield stored["work"], row["side"], f"**{ratio}x** ({low} to {high})", outcome
 
 
 def format_ratio(ratio: float) -> str:
@@ -94,15 +92,15 @@ def _shares(stored: Stored) -> Iterator[tuple[str, ...]]:
             yield stored["work"], row["side"], f"{share:.0%}", f"{aim:.0%}{missed}" if is_aimed else ""
 
 
-def _bounds(stored: Stored) -> str:
-    """What is left to save: the profile, in words and figures."""
+def _profile(stored: Stored) -> str:
+    """Return the section with the profile."""
     columns = tuple(name for name in stored["rows"][0] if name != "seconds")
     lines = [tuple(row[name] for name in columns) for row in stored["rows"]]
-    return f"{BOUNDS}\n{_table(columns, lines)}\n{_facts(stored)}"
+    return f"{PROFILE_INTRO}\n{_table(columns, lines)}\n{_facts(stored)}"
 
 
 def _quality(stored: Stored) -> str:
-    """Means and ranges over seeds, side by side."""
+    """Return the section with the scores of fine-tuning: means and ranges over the seeds, by side."""
     sides: dict[str, list[Stored]] = {}
     for row in stored["rows"]:
         sides.setdefault(row["side"], []).append(row)
@@ -112,7 +110,7 @@ def _quality(stored: Stored) -> str:
         for side, rows in sides.items()
     ]
     head = (
-        f"## What fine-tuning gives\n\n{stored['work']}: mean over seeds, the lowest and the highest in brackets.\n\n"
+        f"## Scores of fine-tuning\n\n{stored['work']}: mean over seeds; brackets show the lowest and the highest.\n\n"
     )
     return head + _table(("side", "seeds", *figures), lines) + f"\n{_facts(stored)}"
 
@@ -122,7 +120,7 @@ def _range(values: list[float]) -> str:
 
 
 def _details(name: str, stored: Stored) -> str:
-    """What one comparison was measured on, and how undisturbed."""
+    """Return the section of one comparison: times, disturbances, machine."""
     lines = [
         (
             row["side"],
@@ -135,17 +133,17 @@ def _details(name: str, stored: Stored) -> str:
         )
         for row in stored["rows"]
     ]
-    columns = ("side", "seconds", "over the rounds", "scaled", "processors of others", "repeated", "")
-    told = f"{stored['rounds']} rounds, {stored['threads_of_a_side']} threads; the machine's product: "
-    told += f"{stored['operations_per_second'] / 1e9:.0f} GFLOP/s.\n"
+    columns = ("side", "seconds", "over the rounds", "scaled", "processors used by others", "repeated", "")
+    measured = f"{stored['rounds']} rounds, {stored['threads_of_a_side']} threads; matrix product: "
+    measured += f"{stored['operations_per_second'] / 1e9:.0f} GFLOP/s.\n"
     if stored["switches"]:
-        told += f"Switched on: {', '.join(f'{name}={value}' for name, value in stored['switches'].items())}.\n"
+        measured += f"Switched on: {', '.join(f'{name}={value}' for name, value in stored['switches'].items())}.\n"
     work = stored["work"][:1].upper() + stored["work"][1:]
-    return f"## {name}\n\n{work}. {told}\n{_table(columns, lines)}\n{_facts(stored)}"
+    return f"## {name}\n\n{work}. {measured}\n{_table(columns, lines)}\n{_facts(stored)}"
 
 
 def _shown(row: Stored) -> Stored:
-    apart = {"answers apart by": row["apart"]} if "apart" in row else {}
+    apart = {"answers differ by": row["apart"]} if "apart" in row else {}
     return {key: value for key, value in row["facts"].items() if key not in ("operations", "rows")} | apart
 
 

@@ -4,20 +4,20 @@ from typing import Any
 
 
 def row(*cells: str) -> str:
-    """One line of a table."""
+    """Return one line of a table."""
     safe = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(safe)} |\n"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A table with a column for every name that any row has."""
+    """Return a table with a column for every name that occurs in a row."""
     names = list(dict.fromkeys(name for line in rows for name in line))
     cells = [names, ["---"] * len(names), *([cell(line.get(name)) for name in names] for line in rows)]
     return "".join(row(*line) for line in cells)
 
 
 def cell(value: object) -> str:
-    """What stands in a cell."""
+    """Return the text of a cell."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from fullbake.cli import tables
 
 
 def render(folder: Path) -> str:
-    """The page: a table for each file of `benchmarks/results`, with its name, command, machine and versions."""
+    """Return the page: a table for each file of `benchmarks/results`, with its name, command, machine and versions."""
     files = sorted(folder.glob("*.json"))
     parts = [_result(json.loads(path.read_text("utf-8")), path.name) for path in files]
     boards = [(path, json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("comparisons/*.json"))]
@@ -24,14 +24,14 @@ def render(folder: Path) -> str:
 
 
 def _comparison(board: dict[str, Any], path: Path) -> str:
-    """A leaderboard: the verdict, then a row a recipe."""
+    """Return a leaderboard: the verdict, then one row for each recipe."""
     metric, data = board["metric"], board["data"]
     done = [entry for entry in board["recipes"] if entry["status"] == "done"]
     rows = [
         row("recipe", f"{metric} on test, 95% interval", "rate", "training", "peak memory", "trained", "rows/s"),
         row(*["---"] * 7),
     ]
-    rows += [_standing(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
+    rows += [_recipe_row(entry, metric) for entry in sorted(done, key=lambda entry: -entry["test"][metric]["mean"])]
     undone = [f"- {entry['name']}: {entry['reason']}\n" for entry in board["recipes"] if entry["status"] != "done"]
     notes = [f"- {line}\n" for line in [*tables.left_out_besides_recipes(board), *board["stamps"]]]
     parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test"))
@@ -47,7 +47,7 @@ def _comparison(board: dict[str, Any], path: Path) -> str:
     return f"{head}\n{''.join(rows)}\n{''.join([*undone, *notes])}\n{facts}\n{stored}\n"
 
 
-def _standing(entry: dict[str, Any], metric: str) -> str:
+def _recipe_row(entry: dict[str, Any], metric: str) -> str:
     figure, cost = entry["test"][metric], entry["cost"]
     memory = "" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB"
     return row(

@@ -1,5 +1,6 @@
 """Benchmarks measure in separate processes, count operations, and their page is made from stored files."""
 
+import ast
 import importlib
 import json
 import os
@@ -22,6 +23,24 @@ def import_script(folder: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Mo
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_script("benchmarks", "rounds", monkeypatch)
+
+
+def imports_of(code: str) -> list[tuple[str, str]]:
+    """Return (module, name) of all `from fullbake... import`, also of those in strings of code."""
+    found: list[tuple[str, str]] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "fullbake":
+            found += [(str(node.module), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\nfrom fullbake" in node.value:
+            found += imports_of(node.value)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_names_that_benchmarks_import_exist(path: Path) -> None:
+    """mypy does not check benchmarks, and most of them take too long for a test."""
+    for module, name in imports_of(path.read_text("utf-8")):
+        assert hasattr(importlib.import_module(module), name) or importlib.import_module(f"{module}.{name}")
 
 
 SIDE = """
@@ -153,7 +172,7 @@ def test_page_is_made_from_stored_files(tmp_path, monkeypatch) -> None:
     assert "| features of x | fullbake | 75% | 80%, not reached |" in text
     assert "from 0.25 of the work" in text
     assert "Switched on: FULLBAKE_HOLD_MEMORY=1." in text
-    assert "answers apart by 2e-06" in text
+    assert "answers differ by 2e-06" in text
     assert "| fullbake | 2 | 0.8500 (0.8000 to 0.9000) |" in text
 
 
