@@ -178,7 +178,7 @@ def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]
 
 
 def _rates(training: TrainingConfig) -> tuple[float, ...]:
-    """Return the learning rates to try; L-BFGS has none, so one stands for all."""
+    """Return the learning rates to try; L-BFGS has none, so one value is enough."""
     return training.learning_rate[:1] if training.optimizer == "lbfgs" else training.learning_rate
 
 

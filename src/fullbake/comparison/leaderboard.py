@@ -491,7 +491,7 @@ def _caveats(finished: FinishedComparison) -> list[str]:
         caveats.append(f"The data were cut to {len(finished.parts.train.source):,} rows (--max-rows).")
     staged = [result.candidate for result in finished.results.values() if result.candidate.further_pretrained]
     if any(_transductive(candidate) for candidate in staged):
-        caveats.append("Texts of validation and test were let into further pretraining (transductive).")
+        caveats.append("Texts of the validation and test parts were used in further pretraining (--transductive).")
     if staged:
         caveats.append(
             "Further pretraining was run once and shared by all seeds: what another run would change is not in the "

@@ -2,7 +2,7 @@
 
 Whatever trains refuses rows with a test part; scoring gets the test part alone, with weights that are final. What goes
 wrong in a trial (a loss that is not a number, a collapse, a recipe that the base cannot run) is a result with a reason,
-so that the other trials go on.
+so that the other trials continue.
 
 Fine-tuning collapses on some seeds and not on others with the same settings (Devlin et al. 2019 restarted such runs;
 Mosbach et al. 2021, arXiv 2006.04884, found vanished gradients behind most of them). A collapsed trial is trained once

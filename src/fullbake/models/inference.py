@@ -121,7 +121,7 @@ def batch_inputs(
     """
     batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
     if device.type == "cuda" and runtime.gpu_layers_enabled():
-        # pinned memory is copied while the program goes on
+        # pinned memory is copied while the program continues
         batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 

@@ -1,4 +1,4 @@
-"""Prepare, train and save a further pretraining: a base goes on learning from raw text and comes out as a better base.
+"""Prepare, train and save a further pretraining, which trains a base on raw text and saves the result as a new base.
 
 `prepare_run` reads, counts and checks everything, so that a run that cannot work is refused before hours are spent. It
 is a pure function of base, corpus and settings. `run_pretraining` trains through the common loop; `write_base` saves an
