@@ -210,7 +210,7 @@ def write_rows(path: Path, rows: list[dict[str, str]], names: tuple[str, ...] = 
 
 
 def write_files(folder: Path) -> None:
-    """Write small versions of the files that the pages use: for each topic 6 training rows, and 2 for each other part."""
+    """Write small versions of the files that the pages use: 6 training rows a topic, and 2 for each other part."""
     comments = resources.files("fullbake") / "resources" / "samples" / "comments.csv"
     by_topic: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in csv.DictReader(comments.read_text("utf-8").splitlines(keepends=True)):
@@ -219,7 +219,9 @@ def write_files(folder: Path) -> None:
     for name, (start, stop) in spans.items():
         rows = [row for rows in by_topic.values() for row in rows[start:stop]]
         write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic", *KINDS))
-    write_rows(folder / "src/fullbake/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:6]])
+    write_rows(
+        folder / "src/fullbake/resources/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:6]]
+    )
     write_rows(folder / "comments.csv", [row for rows in by_topic.values() for row in rows[:40]])
     pairs = [
         {"question": one["text"], "answer": other["text"], "same_topic": str(one["topic"] == other["topic"]).lower()}
