@@ -58,7 +58,7 @@ def compare_command(
             output says what was left out. Default: no limit.
         folds: Cross-validate: split the rows into this many folds, and test on each of them in turn. Default: one
             split.
-        max_rows: Use at most this many rows of the file, with the classes in equal proportion to the whole.
+        max_rows: Use at most this many rows of the file, and keep the share of each class.
         restart: Delete what the folder holds and start again.
         cache_dir: Folder of the caches of features and of further-pretrained bases. Default: FULLBAKE_CACHE_DIR, or the
             user's cache folder.

@@ -67,8 +67,8 @@ def train_command(
         overwrite: Replace the output when the new one is complete.
         checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
             removed when the bundle is complete.
-        resume: Resume the unfinished run; raise an error where there is none. Without this flag an unfinished run of
-            the same recipe and data is resumed where there is one.
+        resume: Stop with an error if there is no unfinished run. Without this flag an unfinished run is resumed if there
+            is one, else a new run starts.
         resume_anyway: Resume although the recipe, the data or the installed libraries have changed.
         restart: Delete the unfinished run and start again.
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
@@ -105,7 +105,7 @@ def evaluate_command(
     Args:
         bundle: Folder that `fullbake train` wrote.
         data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
-        json: Print all figures as JSON instead of tables.
+        json: Print all numbers as JSON instead of tables.
     """
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import evaluate, read_as_trained
@@ -230,7 +230,7 @@ def inspect_command(
 
     Args:
         data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
-        json: Print all figures as JSON instead of tables.
+        json: Print all numbers as JSON instead of tables.
         plot: PNG file for a plot of the labels and the lengths.
         suspects: CSV file that lists the rows with the most doubtful labels first. Check them by hand. Needs --base,
             whose features it compares, and `pip install 'fullbake[suspects]'`.

@@ -89,7 +89,8 @@ class DataConfig(Section):
     """Column of the labels. If it holds lists (JSON, Parquet), a row may have many labels."""
 
     labels: NameList | None = None
-    """Columns of 0 and 1, one for each label, such as toxic,insult,threat. A row may have many. Replaces `label`."""
+    """Columns of 0 and 1, one for each label, such as toxic,insult,threat. A row may have many. Use it instead of
+    `label`."""
 
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """Text between the labels where a cell of the label column holds many, such as `|` in `anger|joy`."""
@@ -105,7 +106,7 @@ class DataConfig(Section):
     """Test rows, which are scored once, at the end: a share of the training file, or a file. Default: none."""
 
     split_seed: int = Field(0, ge=0)
-    """Random seed of the split into training, validation and test rows. `seed` is the one of training."""
+    """Random seed of the split into training, validation and test rows. `seed` is the seed of training."""
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Character between the columns of a text file. Default: by extension, a comma for .csv and a tab for .tsv."""
@@ -181,8 +182,8 @@ class HeadConfig(Section):
     """The layers on top of the encoder."""
 
     kind: HeadKind = "standard"
-    """`standard` is the head of the base's architecture, `linear` one layer, `mlp` dropout and then blocks of dense,
-    batch norm and ReLU."""
+    """`standard` is the head of the base's architecture. `linear` is one layer. `mlp` is dropout, then blocks of dense
+    layer, batch norm and ReLU."""
 
     pooling: Pooling | None = None
     """How the token vectors of a text become one vector. Default: what the base names, else `cls`."""
@@ -197,7 +198,8 @@ class HeadConfig(Section):
     """Units of each block of an `mlp` head. Default: the hidden size of the base (768 for BERT)."""
 
     l2: float = Field(0.01, ge=0)
-    """L2 penalty of an `mlp` head: this number times the sum of the output layer's squared weights joins the loss."""
+    """L2 penalty of an `mlp` head: this number times the sum of the output layer's squared weights is added to the
+    loss."""
 
     @model_validator(mode="before")
     @classmethod
@@ -212,7 +214,7 @@ class TrainingConfig(Section):
     """`lbfgs` fits scikit-learn's logistic regression, for a frozen base with a `linear` head only."""
 
     learning_rate: Rates = (5e-5,)
-    """Peak learning rate. Of several, such as 5e-5,4e-5,3e-5,2e-5, each is trained and validation chooses. Finetuning
+    """Peak learning rate. Of several, such as 5e-5,4e-5,3e-5,2e-5, each is trained and validation chooses. Fine-tuning
     with 4e-4 does not converge (Sun et al. 2019, fig. 2)."""
 
     batch_size: int = Field(32, ge=1)
@@ -225,8 +227,8 @@ class TrainingConfig(Section):
     """Number of passes over the training rows."""
 
     schedule: Schedule = "linear"
-    """How the learning rate falls after warmup: `linear` or `cosine` to 0, `constant` never, `1-sqrt` in the last fifth
-    of the steps (Hägele et al. 2024, arXiv 2405.18392)."""
+    """How the learning rate falls after warmup: `linear` or `cosine` falls to 0, `constant` does not fall, `1-sqrt` falls
+    only in the last fifth of the steps (Hägele et al. 2024, arXiv 2405.18392)."""
 
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from 0 to its peak."""
@@ -261,21 +263,22 @@ class TrainingConfig(Section):
     1708.02002)."""
 
     focal_gamma: float = Field(2.0, ge=0)
-    """How much less the `focal` loss weighs rows that are already predicted right. 0 is cross entropy."""
+    """The higher, the less the `focal` loss counts rows that are already predicted right. 0 gives cross entropy."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target probability that is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
 
     class_weights: ClassWeights | None = None
-    """Weight of each class in the loss: `balanced` gives all classes the same total weight; toxic=5,insult=2 names
-    some, and the others weigh 1. Default: each row weighs the same."""
+    """Weight of each class in the loss: `balanced` gives all classes the same total weight; toxic=5,insult=2 sets
+    the weights of some; the others have weight 1. Default: all rows have the same weight."""
 
     sampling: Sampling = "shuffle"
-    """`shuffle` reads every row once per epoch. `balanced` draws rows with replacement, each class equally often."""
+    """`shuffle` reads every row once per epoch. `balanced` draws rows with replacement, so that each
+    class is drawn equally often."""
 
     metric: MetricName = "f1_macro"
     """Metric by which validation chooses the epoch and the learning rate, as scikit-learn spells it: f1_macro,
-    accuracy, roc_auc, neg_log_loss and others. The reference of recipes lists all of them."""
+    accuracy, roc_auc, neg_log_loss and others. docs/reference/recipe.md lists all."""
 
     seed: int = Field(0, ge=0)
     """Random seed of the head's weights, shuffling and dropout."""
