@@ -11,6 +11,7 @@ import pytest
 from helpers.bundles import update_manifest
 from helpers.rows import train
 
+import fullbake
 from fullbake import Classifier
 from fullbake.classifier.lightweight import lightweight_scores
 from fullbake.classifier.manifest import MANIFEST_FILE
@@ -78,6 +79,17 @@ def test_bundle_whose_probe_gives_other_logits_needs_the_classifier(bundle, tmp_
     storage.write_tensors(folder / "probe.safetensors", probe | {"logits": probe["logits"] * 1.1})
     update_manifest(folder)
     assert lightweight_scores(folder, TEXTS) is None
+
+
+@pytest.mark.parametrize("field", ["pooling", "head"])
+def test_bundle_with_a_pooling_or_head_of_a_newer_version_is_refused_by_the_classifier(bundle, tmp_path, field) -> None:
+    folder = shutil.copytree(bundle(), tmp_path / "bundle")
+    config = storage.read_json(folder / "config.json")
+    storage.write_json(folder / "config.json", config | {field: "newer"})
+    update_manifest(folder)
+    assert lightweight_scores(folder, TEXTS) is None
+    with pytest.raises(BundleError, match=f"has no {field} 'newer'(.|\n)*written by fullbake {fullbake.__version__}"):
+        Classifier.load(folder)
 
 
 def test_damaged_or_missing_bundle_is_refused(bundle, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""fullbake.comparison.svg: Nothing hides in a text that is shown, and nothing visible is lost; Axes hold their values, and their ticks are round, apart, and say where they are; Charts are well-formed, named, inside their frame, and tell their series apart without color."""
+"""Axes, charts and harmless texts of the report."""
 
 import html
 import math

@@ -29,14 +29,22 @@ from fullbake.models.heads import (
 # Pooling
 
 
+DEFINITIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "cls": lambda words: words[0],
+    "mean": lambda words: words.mean(0),
+    "max": lambda words: words.max(0).values,
+}
+"""Pooling -> its plainest form: the token vectors of one text without padding, (tokens, width), to (width,)."""
+
+
 def reference_pool(hidden: torch.Tensor, lengths: list[int], kind: str) -> torch.Tensor:
     """Pool one text at a time, without its padding."""
-    rows = []
-    for vectors, length in zip(hidden, lengths, strict=True):
-        words = vectors[:length]
-        parts = {"cls": words[0], "mean": words.mean(0), "max": words.max(0).values}
-        rows.append(torch.cat([parts[part] for part in kind.split("+")]))
-    return torch.stack(rows)
+    texts = [vectors[:length] for vectors, length in zip(hidden, lengths, strict=True)]
+    return torch.stack([torch.cat([DEFINITIONS[part](words) for part in kind.split("+")]) for words in texts])
+
+
+def test_every_pooling_has_its_definition_in_this_file() -> None:
+    assert {part for kind in POOLINGS for part in kind.split("+")} == set(DEFINITIONS)
 
 
 @given(

@@ -1,6 +1,7 @@
 """Classifiers survive a round trip, their heads run without the encoder, and fingerprints follow the weights."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.models.encoder import load_encoder
-from fullbake.models.heads import pool
+from fullbake.models.heads import HEADS, POOLINGS, pool
 from fullbake.models.network import (
     EncoderForTextClassification,
     build_network,
@@ -114,7 +115,7 @@ def test_every_parameter_belongs_to_head_or_encoder(family: str, bases: Bases) -
     assert head | encoder == {id(parameter) for parameter in model.parameters()}
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "cls+mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_features_are_the_pooled_last_hidden_states(pooling: str, bases: Bases) -> None:
     model, inputs = build(bases("bert"), "linear", pooling=pooling), tokenize_two_texts(bases("bert"))
     with torch.no_grad():
@@ -230,6 +231,20 @@ def test_incomplete_weights_are_refused(kind: str, bases: Bases, tmp_path: Path)
             load_network(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(BundleError, match="cannot be read"):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize(("field", "known"), [("pooling", POOLINGS), ("head", HEADS)])
+def test_pooling_or_head_of_another_version_is_refused(
+    field: str, known: tuple[str, ...], bases: Bases, tmp_path: Path
+) -> None:
+    build(bases("bert"), "linear").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: "newer"}))
+    with pytest.raises(BundleError, match=f"has no {field} 'newer'(.|\n)*one of {re.escape(', '.join(known))}"):
+        load_network(tmp_path)
+    (tmp_path / "fullbake.json").write_text('{"versions": {"fullbake": "9.1"}}')
+    with pytest.raises(BundleError, match=r"written by fullbake 9\.1: install that version"):
         load_network(tmp_path)
 
 

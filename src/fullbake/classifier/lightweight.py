@@ -27,7 +27,7 @@ from fullbake.core.runtime import device
 from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import Encoded, tokenize
 from fullbake.models.families import WeightNames, family_of
-from fullbake.models.heads import build_head, pool
+from fullbake.models.heads import HEADS, POOLINGS, build_head, pool
 
 TensorDict = dict[str, Tensor]
 
@@ -179,13 +179,15 @@ class _Network:
 
 
 def _network(folder: Path) -> _Network | None:
-    """Return the bundle's network, or None if this module does not implement its family or its activation."""
+    """Return the network, or None if its family, activation, pooling or head is not implemented here."""
     config = _read(folder, "config.json")
     ours = config.get("model_type") == "fullbake"
     inner = config["encoder"] if ours else config
     names = family_of(inner.get("model_type", "")).weights
     if names is None or inner.get(names.activation) != "gelu":
         return None
+    if ours and (config["pooling"] not in POOLINGS or config["head"] not in HEADS):
+        return None  # a newer version wrote it; `Classifier` raises the error
     weights = load_file(folder / "model.safetensors")
     if ours:
         return _Network(names, inner, weights, "encoder.", _own_head(config, weights))

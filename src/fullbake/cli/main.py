@@ -67,8 +67,8 @@ def train_command(
         overwrite: Replace the output when the new one is complete.
         checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
             removed when the bundle is complete.
-        resume: Stop with an error if there is no unfinished run. Without this flag an unfinished run is resumed if there
-            is one, else a new run starts.
+        resume: Stop with an error if there is no unfinished run. Without this flag an unfinished run is resumed if
+            there is one, else a new run starts.
         resume_anyway: Resume although the recipe, the data or the installed libraries have changed.
         restart: Delete the unfinished run and start again.
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.

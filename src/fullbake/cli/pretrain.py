@@ -58,8 +58,8 @@ def pretrain_command(
         overwrite: Replace the output folder when the new base is complete.
         checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
             removed when the base is complete.
-        resume: Stop with an error if there is no unfinished run. Without this flag an unfinished run is resumed if there
-            is one, else a new run starts.
+        resume: Stop with an error if there is no unfinished run. Without this flag an unfinished run is resumed if
+            there is one, else a new run starts.
         resume_anyway: Resume although the recipe, the corpus or the installed libraries have changed.
         restart: Delete the unfinished run and start again.
         cache_dir: Folder of the cache of tokenized corpora. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.

@@ -227,8 +227,8 @@ class TrainingConfig(Section):
     """Number of passes over the training rows."""
 
     schedule: Schedule = "linear"
-    """How the learning rate falls after warmup: `linear` or `cosine` falls to 0, `constant` does not fall, `1-sqrt` falls
-    only in the last fifth of the steps (Hägele et al. 2024, arXiv 2405.18392)."""
+    """How the learning rate falls after warmup: `linear` or `cosine` falls to 0, `constant` does not fall, `1-sqrt`
+    falls only in the last fifth of the steps (Hägele et al. 2024, arXiv 2405.18392)."""
 
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from 0 to its peak."""

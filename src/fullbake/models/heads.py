@@ -33,6 +33,7 @@ def _pool_max(hidden: Tensor, mask: Tensor | None) -> Tensor:
     return hidden.amax(dim=1)
 
 
+# A name here must not contain "+": `pool` and `pooled_width` split there.
 _POOLERS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "cls": _pool_cls,
     "mean": _pool_mean,
@@ -64,6 +65,9 @@ def pooled_width(hidden_size: int, kind: str) -> int:
 
 # Heads
 
+HEADS = ("linear", "mlp")
+"""Kinds of heads that `build_head` builds. The head `standard` belongs to the encoder's architecture."""
+
 
 def build_head(
     kind: str, in_features: int, num_labels: int, *, dropout: float, layers: int, width: int
@@ -71,7 +75,7 @@ def build_head(
     """Build a new head, drawn from torch's current seed. It maps (rows, in_features) to logits (rows, num_labels).
 
     Args:
-        kind: `linear` (one dense layer) or `mlp`.
+        kind: One of HEADS; `linear` is one dense layer.
         in_features: Width of the pooled vectors.
         num_labels: Number of classes.
         dropout: Share of the input that the `mlp` head drops in training.

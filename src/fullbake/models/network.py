@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.config.sections import HeadConfig
+from fullbake.core import storage
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.core.hashing import fingerprint
 from fullbake.models.encoder import (
@@ -38,7 +39,7 @@ from fullbake.models.encoder import (
     standard_pooling,
 )
 from fullbake.models.families import family_of
-from fullbake.models.heads import build_head, init_dense, pool, pooled_width
+from fullbake.models.heads import HEADS, POOLINGS, build_head, init_dense, pool, pooled_width
 from fullbake.models.pretrained import READ_FAULTS, first_line, quiet_transformers
 
 _auto: Any = transformers
@@ -257,7 +258,8 @@ def load_network(folder: str | Path) -> PreTrainedModel:
         The classifier, in fp32 and eval mode.
 
     Raises:
-        BundleError: The files cannot be read, or the weights do not fit the config.
+        BundleError: The files cannot be read, the config names a pooling or a head that this version lacks, or the
+            weights do not fit the config.
     """
     try:
         with quiet_transformers():
@@ -271,6 +273,9 @@ def load_network(folder: str | Path) -> PreTrainedModel:
             )
     except READ_FAULTS as error:
         raise BundleError("the model cannot be read", where=str(folder), got=first_line(error)) from error
+    if isinstance(model, EncoderForTextClassification):
+        _check_known(folder, "pooling", model.config.pooling, POOLINGS)
+        _check_known(folder, "head", model.config.head, HEADS)
     faults = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
     if faults:
         raise BundleError(
@@ -280,6 +285,21 @@ def load_network(folder: str | Path) -> PreTrainedModel:
             remedy="Copy the bundle again from its source, or train it again.",
         )
     return cast(PreTrainedModel, model)
+
+
+def _check_known(folder: str | Path, field: str, word: str, known: Sequence[str]) -> None:
+    """Raise BundleError if a field of config.json holds a word that this version does not know."""
+    if word in known:
+        return
+    writer = (storage.read_manifest_file(folder) or {}).get("versions", {}).get("fullbake")
+    raise BundleError(
+        f"this version of fullbake has no {field} {word!r}",
+        where=str(Path(folder) / "config.json"),
+        expected=f"one of {', '.join(known)}",
+        remedy="Install the version of fullbake that wrote this folder."
+        if writer is None
+        else f"The bundle was written by fullbake {writer}: install that version.",
+    )
 
 
 # Features and heads of any classifier
