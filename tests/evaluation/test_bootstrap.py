@@ -5,12 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.core.errors import DataError
 from fullbake.evaluation.bootstrap import draw_weights, resample
 from fullbake.evaluation.metrics import METRICS, selection_metrics, selection_score
 
-BY_PREDICTIONS = [name for name in selection_metrics() if METRICS[name].reads == "predictions"]
-BY_PROBABILITIES = [name for name in selection_metrics() if METRICS[name].reads == "probabilities"]
+
+def resampled(reads: str, problem_type: ProblemType) -> list[str]:
+    """Names of the metrics that validation may choose by, for one kind of problem, and that read one kind of array."""
+    return [name for name in selection_metrics(problem_type) if METRICS[name].reads == reads]
 
 
 def predicted_ids(classes: int, rows: int, seeds: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +43,7 @@ def one_by_one(predictions: np.ndarray, labels: np.ndarray, metric: str, draws: 
     return scores
 
 
-@pytest.mark.parametrize("metric", sorted(set(BY_PREDICTIONS) - {"f1_samples"}))
+@pytest.mark.parametrize("metric", resampled("predictions", SINGLE_LABEL))
 @pytest.mark.parametrize("classes", [2, 5])
 def test_draws_of_single_labels_equal_the_plain_version(metric: str, classes: int) -> None:
     predictions, labels = predicted_ids(classes, 40)
@@ -49,7 +52,7 @@ def test_draws_of_single_labels_equal_the_plain_version(metric: str, classes: in
     )
 
 
-@pytest.mark.parametrize("metric", sorted(set(BY_PREDICTIONS) - {"matthews_corrcoef"}))
+@pytest.mark.parametrize("metric", resampled("predictions", MULTI_LABEL))
 def test_draws_of_many_labels_equal_the_plain_version(metric: str) -> None:
     predictions, labels = predicted_matrices(4, 40)
     assert resample(predictions, labels, metric, draws=20).draws == pytest.approx(
@@ -57,9 +60,15 @@ def test_draws_of_many_labels_equal_the_plain_version(metric: str) -> None:
     )
 
 
-@pytest.mark.parametrize("metric", BY_PROBABILITIES)
+@pytest.mark.parametrize(
+    ("metric", "many"),
+    [
+        (metric, problem_type == MULTI_LABEL)
+        for problem_type in (SINGLE_LABEL, MULTI_LABEL)
+        for metric in resampled("probabilities", problem_type)
+    ],
+)
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("many", [False, True])
 def test_draws_of_probabilities_equal_the_plain_version(metric: str, classes: int, many: bool) -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, (60, classes)) if many else np.arange(60) % classes
