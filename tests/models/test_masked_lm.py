@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers.bases import FAMILIES, make_base
+from helpers.bases import FAMILIES, make_base, model_type
 from helpers.corpora import load_tokenizer, make_documents, masking, phase, shard_of
 from safetensors.numpy import load_file, save_file
 
@@ -18,6 +18,7 @@ from fullbake.core.errors import BaseModelError
 from fullbake.core.rng import rng_stream
 from fullbake.models.encoder import default_pooling
 from fullbake.models.encoding import collate
+from fullbake.models.families import family_of
 from fullbake.models.masked_lm import (
     PAIR_FILE,
     LoadedLanguageModel,
@@ -30,7 +31,13 @@ from fullbake.pretraining.examples import NO_PAIR
 from fullbake.pretraining.mlm import MaskedLMLoss, masked_lm_loss
 
 Bases = Callable[..., Path]
-PRETRAINING = {"bert": transformers.BertForPreTraining, "albert": transformers.AlbertForPreTraining}
+PRETRAINING = {
+    family: getattr(transformers, names.model_class)
+    for family in FAMILIES
+    if (names := family_of(model_type(family)).pair_head) is not None
+}
+"""Family -> the class in transformers that has its masked-LM head and its pair head, if there is one."""
+
 POOLED = ("bert", "roberta", "albert", "mpnet", "xlm-roberta")
 
 
