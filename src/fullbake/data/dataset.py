@@ -129,8 +129,8 @@ def read_dataset(
     """Read labeled texts from a file, a folder of files or a hub data set.
 
     Args:
-        source: a path (.csv, .tsv, .jsonl, .ndjson, .parquet; text files may have .gz or .zst after it), or a hub id:
-            `imdb`, `owner/name`, `owner/name:split` (the split is `train` unless you name one).
+        source: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or a hub id: `imdb`, `owner/name`,
+            `owner/name:split` (the split is `train` unless you name one).
         text: column of the texts.
         label: column of the labels; None, with no `labels` either, reads texts alone. If it holds lists, a row may have
             several labels.

@@ -62,7 +62,7 @@ def open_table(
         nullable: columns in which null (of JSON or Parquet) and NaN become "". In every other column that is read they
             are refused.
         lists: columns in which a list of plain values (JSON, Parquet) is allowed; it becomes a list of strings.
-        delimiter: one character, for CSV and TSV; None takes the format's own.
+        delimiter: one character, for formats with a delimiter (CSV, TSV); None takes the format's own.
         encoding: of text files; a name that Python's codecs know.
 
     Returns:
@@ -133,7 +133,8 @@ def open_writer(
 def _open_file(path: Path, options: ReadOptions) -> tuple[Table, Format]:
     chosen = _format_of_file(path)
     if options.delimiter is not None and not chosen.has_delimiter:
-        raise DataError("--delimiter is for CSV and TSV", where=str(path), remedy="Leave it out.")
+        endings = " and ".join(ending for ending, known in FORMATS.items() if known.has_delimiter)
+        raise DataError(f"--delimiter is for {endings}", where=str(path), remedy="Leave it out.")
     if options.encoding != "utf-8" and not chosen.is_text:
         raise DataError("--encoding is for text files", where=str(path), remedy="Leave it out.")
     return chosen.open_table(path, options), chosen

@@ -145,7 +145,7 @@ class JsonLinesWriter:
         """Append the rows of one chunk; see `Writer.write`."""
         members = [_members(name, values) for name, values in added.items()]
         for row, *new_members in zip(self._open_objects(chunk, added), *members, strict=True):
-            self._text.write(f"{row}, {', '.join(new_members)}}}\n")
+            self._text.write(f"{', '.join([row, *new_members])}}}\n")
 
     def _open_objects(self, chunk: Chunk, added: Iterable[str]) -> Iterator[str]:
         """Yield each row's object without its closing brace."""

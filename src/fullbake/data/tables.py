@@ -61,7 +61,7 @@ class Table:
     """The file, folder or hub data set."""
 
     format: str
-    """Name of the format: "csv", "tsv", "jsonl", "parquet" or "lines"."""
+    """Name of the format, as its `Format` says; "lines" for plain lines."""
 
     names: tuple[str, ...]
     """All columns of the file (of JSON Lines: the fields of the first row)."""
