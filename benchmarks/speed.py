@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=lambda path: str(Path(path).resolve()))
-    parser.add_argument("names", nargs="*")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("data", type=lambda path: str(Path(path).resolve()), help="the folder of the data sets")
+    parser.add_argument("names", nargs="*", help="comparisons of speed_rows.py")
     parser.add_argument(
         "--all", action="store_true", help="all comparisons without a stored result, which is the default"
     )
