@@ -60,7 +60,7 @@ def train_command(
     """Train a classifier on a labeled file and save it as a bundle.
 
     Args:
-        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
         out_folder: Folder for the bundle.
         recipe: A shipped recipe by name (`fullbake recipes` lists them), a YAML file, or the folder of a bundle, whose
             recipe is used again. Default: the shipped recipe that fits --way and --head.
@@ -104,7 +104,7 @@ def evaluate_command(
 
     Args:
         bundle: Folder that `fullbake train` wrote.
-        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
     """
     from fullbake.classifier.model import Classifier
@@ -136,8 +136,8 @@ def predict_command(
 
     Args:
         bundle: Folder that `fullbake train` wrote.
-        inputs: One file (.csv, .tsv, .jsonl, .parquet), or texts; for a classifier of pairs, the two texts of one pair.
-            Default: one text a line on stdin.
+        inputs: A CSV, TSV, JSON Lines or Parquet file, a folder of such files, or texts; for a classifier of pairs, the
+            two texts of one pair. Default: one text a line on stdin.
         out_file: File for the rows with the columns `predicted`, `score` and `score:<class>` added. Default: stdout.
         prefix: Text before the names of the added columns, for files that have such a column already.
         overwrite: Replace the output when the new one is complete.
@@ -229,7 +229,7 @@ def inspect_command(
     """Check a labeled file before training: labels, lengths, duplicates, likely leaks and likely mistakes.
 
     Args:
-        data: Labeled rows: a .csv, .tsv, .jsonl or .parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
         plot: PNG file for a plot of the labels and the lengths.
         suspects: CSV file that lists the rows with the most doubtful labels first. Check them by hand. Needs --base,
@@ -308,8 +308,8 @@ def summary_command(
         way: finetune or frozen. Default: the base alone.
         head: standard, linear or mlp.
         num_labels: Number of classes.
-        pooling: How the token vectors become the input of a linear or mlp head: cls, mean, max or cls+mean. Default:
-            the pooling that the base names, else cls.
+        pooling: How the token vectors become the input of a linear or mlp head, as --pooling of `fullbake train`.
+            Default: the pooling that the base names, else cls.
         layers: Blocks of an mlp head. Default: 2.
         width: Units of each block. Default: the hidden size of the base.
     """

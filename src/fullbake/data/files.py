@@ -38,8 +38,8 @@ FORMATS: Final[dict[str, Format]] = {
     ".ndjson": JSON_LINES,
     ".parquet": PARQUET,
 }
-"""The format of a file by the ending of its name. To add a format, write one file like `delimited.py` that defines a
-`Format`, and add its line here."""
+"""The format of a file by the ending of its name. To add a format, define a `Format` in a file like `delimited.py`, and
+add its line here."""
 
 
 def open_table(

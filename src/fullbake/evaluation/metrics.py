@@ -4,8 +4,8 @@ Names and values are scikit-learn's. Higher is better for every metric that vali
 log loss is `neg_log_loss`. Where a metric is undefined, a score is null with its reason and selecting by it is an
 error; scikit-learn answers 0 and a warning.
 
-To add a metric, add a record to `METRICS`. Nothing else has to know its name. Its function may stand in
-`single_label_metrics`, `multilabel_metrics` or here.
+To add a metric, add a record to `METRICS`. Nothing else has to know its name. Its function goes into
+`single_label_metrics` or `multilabel_metrics`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
