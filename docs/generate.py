@@ -452,7 +452,7 @@ def _filled(found: re.Match[str]) -> str:
 def generated() -> dict[Path, str]:
     """Return the text of every file that is generated as a whole or in part."""
     pages = {ROOT / path: f"{NOTE}\n\n{make().rstrip()}\n" for path, make in PAGES.items()}
-    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         if path not in pages:
             pages[path] = BLOCK.sub(_filled, path.read_text("utf-8"))
     return pages
