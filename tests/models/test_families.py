@@ -63,8 +63,8 @@ def test_shared_layers_have_the_weights_of_one_layer(family: str, bases: Bases) 
 def test_standard_head_reads_what_the_pooling_field_names(family: str, bases: Bases) -> None:
     model: Any = load_standard(bases(family), ["a", "b"], seed=0)
     field = record(family).pooling_field
-    assert hasattr(model.config, field) == (family == "modernbert")
-    for pooling in ("cls", "mean") if family == "modernbert" else ("cls",):
+    assert hasattr(model.config, field) or family != "modernbert"
+    for pooling in ("cls", "mean") if hasattr(model.config, field) else ("cls",):
         setattr(model.config, field, pooling)
         with torch.no_grad():
             pooled = pool(model.base_model(IDS).last_hidden_state, None, pooling)

@@ -462,7 +462,8 @@ class _EncoderStub(nn.Module):
         return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
 
     def _pool(self, hidden: Tensor) -> Tensor | None:
-        if self.pooler is None:
+        # a masked-LM head is given no token where none is masked; there is nothing to pool then
+        if self.pooler is None or hidden.shape[1] == 0:
             return None
         pooled: Tensor
         pooled = self.pooler(hidden) if self.activation is None else self.activation(self.pooler(hidden[:, 0]))

@@ -115,7 +115,7 @@ def _freeze_encoder(model: Any) -> None:
     """Leave only what way `frozen` trains: the head, and the pooler that belongs to a standard head."""
     model.base_model.requires_grad_(False)
     pooler = getattr(model.base_model, "pooler", None)
-    if pooler is not None:
+    if pooler is not None and not isinstance(model, EncoderForTextClassification):
         pooler.requires_grad_(True)
 
 
