@@ -32,12 +32,12 @@ from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun
 from fullbake.training.job import (
     Job,
-    _stride,
     check_problem,
     encode_dataset,
     feature_cache,
     recipe_tokenizer,
     resolve_recipe,
+    window_stride,
 )
 from fullbake.training.selection import History, SelectedRun, calibrate_network, train_best
 from fullbake.training.strategies import strategy_for
@@ -198,7 +198,7 @@ def _truncations(job: Job) -> tuple[Truncation, ...]:
 def _with_truncation(job: Job, truncation: Truncation) -> Job:
     """Return the job with another truncation."""
     recipe = job.recipe.with_fields(
-        truncation=truncation, stride=_stride(job.recipe.tokens, truncation, job.recipe.tokens.max_length or 0)
+        truncation=truncation, stride=window_stride(job.recipe.tokens, truncation, job.recipe.tokens.max_length or 0)
     )
     return replace(job, recipe=recipe, tokenizer=recipe_tokenizer(recipe), prefix=f"{truncation}-")
 

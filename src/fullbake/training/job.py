@@ -83,7 +83,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
             remedy=f"Pass --max-length {limit} or less; --truncation head+tail keeps both ends of longer texts.",
         )
     filled: dict[str, Any] = {"max_length": wanted or limit}
-    filled["stride"] = _stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
+    filled["stride"] = window_stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
     if recipe.head.kind != "standard":
         filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
     if recipe.head.kind == "mlp":
@@ -91,7 +91,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     return recipe.with_fields(**filled)
 
 
-def _stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> int | None:
+def window_stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> int | None:
     """Return the tokens that neighboring windows share: the recipe's, or a quarter of max_length; None without
     windows."""
     if truncation == "auto":
