@@ -5,7 +5,7 @@
     classifier = adapt(Recipe.load("frozen-linear", base="demo"), "train.csv", out="out/m")
     classifier.predict(["a text"])
 
-Names are loaded when they are first asked for, so `import fullbake` costs no torch.
+Names are loaded when they are first asked for, so `import fullbake` does not load torch.
 """
 
 from importlib import import_module

@@ -76,11 +76,11 @@ def find_label_errors(dataset: Dataset, features: np.ndarray, *, seed: int = 0) 
     """
     require_cleanlab()
     assert dataset.labels is not None
-    chances = _cross_validated(dataset, features, seed)
-    quality = _quality(dataset.labels, chances)
+    probabilities = _cross_validated(dataset, features, seed)
+    quality = _quality(dataset.labels, probabilities)
     order = np.argsort(quality, kind="stable")
     names = dataset.label_names
-    decided = dataset.problem.label_ids(dataset.problem.decide(chances))
+    decided = dataset.problem.label_ids(dataset.problem.decide(probabilities))
     suggested = [tuple(names[label] for label in decided[row]) for row in order]
     return LabelErrors(order, quality[order], suggested)
 
@@ -116,24 +116,24 @@ def _named(dataset: Dataset) -> list[tuple[str, ...]]:
 def _cross_validated(dataset: Dataset, features: np.ndarray, seed: int) -> np.ndarray:
     """Return probabilities (rows, classes), each row's by a regression fitted without it and its near duplicates."""
     labels: Any = dataset.labels
-    chances = np.zeros((len(dataset), len(dataset.label_names)))
+    probabilities = np.zeros((len(dataset), len(dataset.label_names)))
     held_out = make_folds(duplicate_groups(dataset.joined_texts), labels, FOLDS, seed)
     with bar("cross-validating", len(dataset), "rows") as advance:
         for held in held_out:
             kept = np.setdiff1d(np.arange(len(dataset)), held)
-            _fit_and_score(features, labels, kept, held, chances)
+            _fit_and_score(features, labels, kept, held, probabilities)
             advance(len(held))
-    return chances
+    return probabilities
 
 
 def _fit_and_score(
-    features: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray, chances: np.ndarray
+    features: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray, probabilities: np.ndarray
 ) -> None:
-    """Fill in the chances of the rows that are held out."""
+    """Fill in the probabilities of the rows that are held out."""
     with threadpool_limits(1, user_api="blas"):
         scaler = StandardScaler().fit(features[kept])
         model = LogisticModel(labels[kept]).fit(scaler.transform(features[kept]), REGRESSION_STRENGTH / len(kept))
-    chances[held[:, None], model.outputs] = model.probabilities(scaler.transform(features[held]))
+    probabilities[held[:, None], model.outputs] = model.probabilities(scaler.transform(features[held]))
 
 
 def require_cleanlab() -> None:
@@ -147,12 +147,12 @@ def require_cleanlab() -> None:
         ) from None
 
 
-def _quality(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:
+def _quality(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the quality of each row's label, (rows,): the probability of that label ("self-confidence")."""
     from cleanlab.multilabel_classification.rank import get_label_quality_scores as of_many
     from cleanlab.rank import get_label_quality_scores as of_one
 
     problem = problem_of(labels)
     if problem.exclusive:
-        return np.asarray(of_one(labels, chances, method="self_confidence", adjust_pred_probs=False))
-    return np.asarray(of_many(problem.label_ids(labels), chances))
+        return np.asarray(of_one(labels, probabilities, method="self_confidence", adjust_pred_probs=False))
+    return np.asarray(of_many(problem.label_ids(labels), probabilities))

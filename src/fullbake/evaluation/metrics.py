@@ -444,9 +444,9 @@ def validation_scores(logits: NDArray[np.floating[Any]], labels: NDArray[Any], m
         metric: One of `selection_metrics`.
     """
     problem = problem_of(labels)
-    chances = problem.probabilities(logits)
-    predicted = predict_by_default(chances, labels)
+    probabilities = problem.probabilities(logits)
+    predicted = predict_by_default(probabilities, labels)
     return {
         "validation_loss": float(problem.row_losses(logits, labels).mean()),
-        metric: selection_score(metric, labels, chances, predicted=predicted),
+        metric: selection_score(metric, labels, probabilities, predicted=predicted),
     }
