@@ -44,8 +44,8 @@ def pretrain_command(
     """Train a base further on raw text (masked words, next sentences) and save it as a new base. This is way 1.
 
     Args:
-        corpus: Raw text: .txt files (one paragraph a line, a blank line between documents), or CSV, TSV, JSON Lines or
-            Parquet files with a text column (one document a row).
+        corpus: Raw text: .txt files (one paragraph a line, a blank line between documents), or CSV, TSV,
+            JSON Lines or Parquet files with a text column (one document a row).
         base: Folder in Hugging Face format, a hub id, or `demo`. With --init random a folder with a config.json is
             enough.
         out_folder: Folder for the new base.
