@@ -371,7 +371,7 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
         print_table(tables.thresholds_table(fitted))
     if "test" not in facts["metrics"]:
         print_line(
-            "No test part: validation also chose the epoch, so its scores are too high. --test 0.2 holds back test rows."
+            "No test part: validation also chose the epoch, so its scores are too high. --test 0.2 keeps test rows."
         )
     for stamp in classifier.stamps:
         print_line(stamp)
