@@ -233,8 +233,8 @@ def _sentences(number: int) -> Iterator[str]:
     """The paragraphs of a document."""
     drawn = random.Random(1000 + number)
     for place in range(drawn.randint(1, 3)):
-        told = [" ".join(drawn.choices(WORDS, k=drawn.randint(3, 12))) for _ in range(drawn.randint(1, 4))]
-        yield " ".join(f"{words.capitalize()} {number}{place}." for words in told)
+        sentences = [" ".join(drawn.choices(WORDS, k=drawn.randint(3, 12))) for _ in range(drawn.randint(1, 4))]
+        yield " ".join(f"{words.capitalize()} {number}{place}." for words in sentences)
 
 
 def _write_csv(name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -398,7 +398,7 @@ def bundle_parts(bundle: Path) -> Found:
 
 
 def reading(_: Path) -> Found:
-    """Files as data sets: what their texts, labels and rows are told apart by."""
+    """Read files as data sets; return the fingerprints of their texts and labels, and their row numbers."""
     from fullbake import read_dataset
 
     asked: dict[str, dict[str, Any]] = {
@@ -412,8 +412,8 @@ def reading(_: Path) -> Found:
     found: Found = {}
     for name, columns in asked.items():
         rows = read_dataset(name, text="text", **columns)
-        told = [rows.texts_fingerprint(), rows.fingerprint() if columns else None, rows.rows.tolist()]
-        found[name] = [*told, list(rows.label_names)]
+        facts = [rows.texts_fingerprint(), rows.fingerprint() if columns else None, rows.rows.tolist()]
+        found[name] = [*facts, list(rows.label_names)]
         found[f"texts of {name}"] = "\n".join(rows.take([3, 1, 2]).texts.to_pylist()).encode()
     return found
 
@@ -468,7 +468,7 @@ def telling(folder: Path) -> Found:
 
 
 def refusing(_: Path) -> Found:
-    """What mistakes are told, in words."""
+    """Make mistakes; return their error messages."""
     from fullbake import Error, Recipe, adapt, read_dataset
 
     asked: dict[str, Callable[[], object]] = {
@@ -571,7 +571,7 @@ def figures(board: Mapping[str, Any]) -> Any:
     return kept
 
 
-# Stopped in the middle, and gone on with by the same command. At which step it was stopped is left out: that is chance.
+# Stopped in the middle, and resumed by the same command. The step at which it was stopped is left out: it is chance.
 
 
 def stopped_training(folder: Path) -> Found:
@@ -618,7 +618,7 @@ def stopped_comparison(folder: Path) -> Found:
 
 
 def both(folder: Path, found: Found) -> Found:
-    """The parts of a run that was stopped, told apart from the one that was not. Raises where their weights differ."""
+    """Return the parts of a stopped run and of an uninterrupted one. Raise an error if their weights differ."""
     whole, stopped = bundle_parts(folder / "whole"), bundle_parts(folder / "stopped")
     if whole["model.safetensors"].read_bytes() != stopped["model.safetensors"].read_bytes():
         raise RuntimeError("the run that was stopped ended with other weights")
@@ -628,7 +628,7 @@ def both(folder: Path, found: Found) -> Found:
 def stop_and_resume(words: Sequence[str], out: Path, sign: str, number: signal.Signals) -> int:
     """Start the command, send it the signal when two of what it saves are there, and give the same command again.
     Returns the first one's exit code. sign: pattern of what it saves, in `out` or in the folder beside it. A run that
-    has checkpoints is told to go on from them, for it would come to the same weights from the start, too."""
+    has checkpoints gets --resume, because it would reach the same weights from the start, too."""
     line = [sys.executable, "-P", "-m", "fullbake", *words]
     with Path(f"{out}.log").open("w") as log, subprocess.Popen(line, stdout=log, stderr=log) as process:
         while process.poll() is None:
@@ -683,7 +683,7 @@ CASES: dict[str, Callable[[Path], Found]] = {
 
 
 def inside() -> None:
-    """Run every case and write `hashes.json`; what a case could not do is told in it."""
+    """Run every case and write `hashes.json`, with the tracebacks of failed cases."""
     import fullbake
 
     code = Path(fullbake.__file__).resolve().parent.parent
@@ -712,8 +712,8 @@ def inside() -> None:
         }
         words[name] |= {part: _digest(value) for part, value in values.items() if _drawn(part)}
         _leave(name, values)
-        told = f"{len(found):3} parts" if name not in faults else f"failed: {faults[name].splitlines()[-1]}"
-        print(f"  {time.perf_counter() - started:5.1f} s  {told}  {name}", flush=True)
+        outcome = f"{len(found):3} parts" if name not in faults else f"failed: {faults[name].splitlines()[-1]}"
+        print(f"  {time.perf_counter() - started:5.1f} s  {outcome}  {name}", flush=True)
     Path("hashes.json").write_text(json.dumps({"cases": hashes, "words": words, "faults": faults}))
 
 
@@ -756,8 +756,8 @@ def _drawn(part: str) -> bool:
 
 
 def _digest(value: Any) -> str:
-    told = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return hashlib.sha256(told).hexdigest()
+    payload = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(payload).hexdigest()
 
 
 def _leave(case: str, values: Mapping[str, Any]) -> None:
@@ -765,8 +765,8 @@ def _leave(case: str, values: Mapping[str, Any]) -> None:
     Path("parts").mkdir(exist_ok=True)
     for part, value in values.items():
         if not isinstance(value, bytes):
-            told = value if isinstance(value, str) else json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
-            Path("parts", f"{case}, {part}.txt".replace("/", " ")).write_text(told, encoding="utf-8")
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
+            Path("parts", f"{case}, {part}.txt".replace("/", " ")).write_text(text, encoding="utf-8")
 
 
 def _untimed(value: Any) -> Any:
@@ -794,7 +794,7 @@ def run_side(source: Path, place: Path, cases: str) -> dict[str, Any]:
     print(f"{source}", flush=True)
     pinned = place / "pinned" / "fullbake-0.dist-info"
     pinned.mkdir(parents=True)
-    # The version is part of what caches and runs go by; both sides are told the same one, whatever is installed.
+    # The version of fullbake is part of cache and run keys, so both sides get the same one, whatever is installed.
     (pinned / "METADATA").write_text("Metadata-Version: 2.1\nName: fullbake\nVersion: 0\n")
     paths = os.pathsep.join([str(pinned.parent), str(source)])
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": paths, "SAME_BITS_CODE": str(source)}

@@ -90,7 +90,7 @@ def _hostile() -> dict[str, Any]:
 
 
 def _bare() -> dict[str, Any]:
-    """Nothing finished, and as little as may be is told."""
+    """A leaderboard without finished recipes and without optional entries."""
     result = _board(["no", "yes"], None, ())
     for recipe in result["recipes"]:
         recipe |= {"status": "failed", "reason": "the disk is full", "test": {}, "histories": [], "rates": []}
