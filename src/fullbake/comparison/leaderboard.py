@@ -9,8 +9,8 @@ on validation, by the probe of `fullbake probe`. Recipes on the same base share 
 
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,13 @@ from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
 from fullbake.comparison.report import LEADERBOARD_FILE, LEADERBOARD_FORMAT
 from fullbake.comparison.runner import Artifact, CandidateResult, Runner
 from fullbake.comparison.trial import TrialResult
-from fullbake.comparison.verdict import RecipePredictions, SharedTestRows, decide_from_predictions, list_disagreements
+from fullbake.comparison.verdict import (
+    NotRun,
+    RecipePredictions,
+    SharedTestRows,
+    decide_from_predictions,
+    list_disagreements,
+)
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
 from fullbake.core.errors import Error
@@ -125,6 +131,11 @@ class FinishedComparison:
     """The limit of rows; None if there is none."""
     folds: int | None
     """Number of folds; None without folds."""
+    not_run: Mapping[str, NotRun] = field(default_factory=dict)
+    """Candidates that were asked for and have no trial, by name."""
+    reduced: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What was made smaller for a candidate, by name: one plain sentence each. What is said of every candidate (such as
+    fewer training rows) stands in the list of each, in the same words."""
 
     @property
     def results(self) -> dict[str, CandidateResult]:

@@ -58,6 +58,20 @@ class ScoredRecipe:
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """Why a recipe that was asked for has no result, and what would let it run."""
+
+    reason: str
+    """A clause for people, such as `the budget of 5 min is too short`."""
+    seconds_needed: float | None = None
+    """Seconds of the whole budget with which it would run too; None if more time would not help."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {"reason": self.reason, "seconds_needed": self.seconds_needed}
+
+
+@dataclass(frozen=True)
 class Pair:
     """The comparison of two recipes."""
 
