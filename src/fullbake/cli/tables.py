@@ -278,8 +278,9 @@ def pretraining_table(about: dict[str, Any]) -> Table:
     _compare(table, start, end, "mlm_accuracy", "held-out text: masked words right")
     if "pair_accuracy" in end:
         _compare(table, start, end, "pair_accuracy", "held-out text: pairs right")
-    _compare(table, start, end, "general_mlm_loss", "general text: masked-LM loss")
-    _compare(table, start, end, "general_mlm_accuracy", "general text: masked words right")
+    if "general_mlm_loss" in end:
+        _compare(table, start, end, "general_mlm_loss", "general text: masked-LM loss")
+        _compare(table, start, end, "general_mlm_accuracy", "general text: masked words right")
     return table
 
 

@@ -99,11 +99,13 @@ class PretrainingConfig(Section):
     held_out: Share = 0.05
     """Share of the corpus, at most 50,000 tokens, that is not trained on. The loss is measured on it."""
 
-    evaluations: int = Field(10, ge=1)
-    """How many times during training the losses on held-out text and on general text are measured."""
+    evaluations: Annotated[int, Field(ge=1)] | None = None
+    """How many times during training the losses on held-out text and on general text are measured. Default: 10, or
+    fewer in a short training, so that measuring takes at most a tenth of the time of its steps."""
 
     probe_text: str | None = None
-    """File of general text, to measure how much the base forgets. Default: bundled English sentences."""
+    """File of general text, to measure how much the base forgets. Default: bundled English sentences; none with
+    `init: random`, where there is nothing to forget."""
 
     language: str = "en"
     """Language of the corpus (ISO 639-1 code). The sentence splitter takes its abbreviations from it."""

@@ -82,19 +82,15 @@ def pretraining_figure(start: Mapping[str, float], history: Sequence[Mapping[str
     """Draw the masked-LM loss on held-out text of the corpus and on general text; PNG bytes.
 
     Args:
-        start: `mlm_loss` and `general_mlm_loss` before the first step.
+        start: `mlm_loss` and `general_mlm_loss` before the first step. Without the second, there is one picture.
         history: Entries with `step`, `mlm_loss`, `general_mlm_loss` and `best`, as further pretraining records them.
     """
-    figure = _figure(10, 4)
+    titles = {"mlm_loss": "held-out text of the corpus", "general_mlm_loss": "general text (forgetting)"}
+    titles = {name: title for name, title in titles.items() if name in start}
+    figure = _figure(5 * len(titles), 4)
     steps = [0, *(entry["step"] for entry in history)]
-    for number, (axes, name, title) in enumerate(
-        zip(
-            figure.subplots(1, 2),
-            ("mlm_loss", "general_mlm_loss"),
-            ("held-out text of the corpus", "general text (forgetting)"),
-            strict=True,
-        )
-    ):
+    pictures = figure.subplots(1, len(titles), squeeze=False)[0]
+    for number, (axes, name, title) in enumerate(zip(pictures, titles, titles.values(), strict=True)):
         values = [start[name], *(entry[name] for entry in history)]
         axes.plot(steps, values, "-o", color=PLOT_COLORS[number], markersize=4)
         axes.axhline(start[name], color="#777777", linewidth=1, linestyle="--", label="before")

@@ -153,6 +153,11 @@ class CorpusLoader:
         """Return how many steps the first epoch of a phase has (reading the corpus once)."""
         return sum(self._count_steps(key) for key in self._shard_epochs(phase, 0))
 
+    def tokens_per_step(self, phase: int) -> float:
+        """Return the mean tokens of a step, special ones included: of the first shard that the phase reads."""
+        first = self._shard_epoch(self._shard_epochs(phase, 0)[0])
+        return float(row_lengths(first.examples, first.phase).sum()) / len(first.steps)
+
     def examples(self, phase: int) -> Iterator[Examples]:
         """Yield the rows of a phase's first epoch, shard by shard."""
         return (self._shard_epoch(key).examples for key in self._shard_epochs(phase, 0))

@@ -22,6 +22,7 @@ from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
+from fullbake.core.errors import BaseModelError
 from fullbake.core.hashing import fingerprint
 from fullbake.models import network
 from fullbake.models.batching import Step, inference_plan, training_plan
@@ -73,9 +74,21 @@ class ForgettingProbe:
         """Return mlm_loss (nats, mean over masked tokens) and mlm_accuracy of an encoder under the head."""
         return evaluate_masked_lm(self.head.with_encoder(encoder), self.eval_set, TOKEN_BUDGET)
 
+    def copy_head_to(self, language_model: LanguageModel) -> None:
+        """Overwrite the masked-LM head of another language model of the same base; its encoder stays as it is."""
+        own = _head_parameters(self.head)
+        with torch.no_grad():
+            for name, parameter in _head_parameters(language_model).items():
+                parameter.copy_(own[name])
+
 
 def open_probe(
-    base: str | Path, *, text: str | None = None, cache_dir: str | Path | None = None, language: str = "en"
+    base: str | Path,
+    *,
+    text: str | None = None,
+    cache_dir: str | Path | None = None,
+    language: str = "en",
+    max_tokens: int | None = None,
 ) -> ForgettingProbe:
     """Return the probe of a base; train a head if the base has none and none is cached.
 
@@ -84,6 +97,7 @@ def open_probe(
         text: a file of general text; None uses the bundled English sentences.
         cache_dir: where trained heads are kept.
         language: ISO 639-1 code of the text, for splitting sentences.
+        max_tokens: size of the evaluation set, see `draw_eval_set`; None uses the whole text.
 
     Raises:
         BaseModelError: the base or its tokenizer cannot be used.
@@ -94,22 +108,33 @@ def open_probe(
     loaded.network.to(runtime.device())
     if not loaded.own_head:
         _load_or_train_head(loaded.network, tokenizer, _general_phase(tokenizer, base), language, cache_dir)
-    return ForgettingProbe(loaded.network, loaded.own_head, draw_general_eval_set(base, text, language))
+    eval_set = draw_general_eval_set(base, text, language, max_tokens)
+    return ForgettingProbe(loaded.network, loaded.own_head, eval_set)
 
 
-def draw_general_eval_set(base: str | Path, text: str | None = None, language: str = "en") -> EvalSet:
+def draw_general_eval_set(
+    base: str | Path, text: str | None = None, language: str = "en", max_tokens: int | None = None
+) -> EvalSet:
     """Make the evaluation set of general text for a base's tokenizer.
 
     Args:
         base: folder, hub id or `demo`.
         text: a file, of which the first PROBE_CHARACTERS are used; None uses the bundled English sentences.
         language: ISO 639-1 code of the text.
+        max_tokens: size of the set, see `draw_eval_set`; None uses the whole text.
     """
     tokenizer = load_mlm_tokenizer(base)
     source = general_text() if text is None else first_paragraphs(file_source(text), PROBE_CHARACTERS)
     shard, _ = read_shard(source, corpus_tokenizer_of(tokenizer, language))
     parts = [(shard, shard.documents())]
-    return draw_eval_set(parts, _general_phase(tokenizer, base), "mlm", make_masking(tokenizer), tokenizer.pad_token_id)
+    return draw_eval_set(
+        parts,
+        _general_phase(tokenizer, base),
+        "mlm",
+        make_masking(tokenizer),
+        tokenizer.pad_token_id,
+        max_tokens=max_tokens,
+    )
 
 
 def probe(
@@ -130,7 +155,17 @@ def probe(
     Returns:
         base, own_head (True if the base came with a masked-LM head), words (masked tokens), before and after (each with
         mlm_loss in nats and mlm_accuracy), and forgotten (by how much the loss rose).
+
+    Raises:
+        BaseModelError: a base cannot be used, or the target was trained from random weights.
+        DataError: the file holds no text.
     """
+    if base is None and _started_at_random(target):
+        raise BaseModelError(
+            "it was trained from random weights, so there is nothing that it could have forgotten",
+            where=str(target),
+            remedy="Name a base to compare it with: --base.",
+        )
     origin = _original_base(target) if base is None else base
     opened = open_probe(origin, text=text, cache_dir=cache_dir)
     before = opened.measure(opened.head.model.base_model)
@@ -151,6 +186,13 @@ def _original_base(target: str | Path) -> str:
     if "recipe" in manifest:
         return str(manifest["recipe"]["base"])
     return str(manifest.get("base") or target)
+
+
+def _started_at_random(target: str | Path) -> bool:
+    """Return True if a base, or the base of a bundle, was trained from random weights by fullbake."""
+    manifest = _read_manifest(target)
+    further = manifest.get("further_pretraining") or (manifest.get("recipe") or {}).get("further_pretraining") or {}
+    return bool(further.get("init") == "random")
 
 
 def _measure_target(target: str | Path, opened: ForgettingProbe) -> dict[str, float]:

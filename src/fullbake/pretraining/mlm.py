@@ -17,13 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.rng import rng_stream
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import collate, row_offsets
 from fullbake.models.masked_lm import LanguageModel
 from fullbake.pretraining.corpus import Shard
-from fullbake.pretraining.data_loader import MaskedBatch, PairObjective, Phase, build_examples, masked_batch
+from fullbake.pretraining.data_loader import (
+    MaskedBatch,
+    PairObjective,
+    Phase,
+    build_examples,
+    masked_batch,
+    row_lengths,
+)
 from fullbake.pretraining.examples import NO_PAIR, Masking, Span
 
 MASKINGS = 4
@@ -121,6 +129,7 @@ def draw_eval_set(
     pad_id: int,
     *,
     maskings: int = MASKINGS,
+    max_tokens: int | None = None,
 ) -> EvalSet:
     """Make the evaluation set of some documents; the same arguments give the same set.
 
@@ -131,6 +140,8 @@ def draw_eval_set(
         masking: the probabilities.
         pad_id: the tokenizer's padding id.
         maskings: how often each row is masked; more often if no token was masked by then.
+        max_tokens: tokens of all maskings together, about; None takes all rows. A smaller set is masked less often, and
+            if it must be smaller still it has some of the rows, evenly spread.
 
     Raises:
         DataError: the text has no token that could be masked.
@@ -139,6 +150,11 @@ def draw_eval_set(
     documents = shard.documents()
     examples = build_examples(shard, documents, phase, objective, 0.0, rng_stream(_SEED, 0))
     rows = np.arange(len(examples))
+    if max_tokens is not None:
+        total = int(row_lengths(examples, phase).sum())
+        maskings = int(np.clip(max_tokens // total, 1, maskings))
+        count = max(1, round(len(rows) * min(1.0, max_tokens / total)))
+        rows = np.linspace(0, len(rows) - 1, count).round().astype(np.int64)
     batches: list[MaskedBatch] = []
     while len(batches) < maskings or not any(batch.chosen.any() for batch in batches):
         # a text of a few tokens may have none masked by chance; after so many tries there is nothing to mask
@@ -192,6 +208,7 @@ def evaluate_masked_lm(network: LanguageModel, eval_set: EvalSet, token_budget: 
     with torch.inference_mode():
         for batch in eval_set.batches:
             for rows in inference_plan(batch.encoded.lengths, token_budget=token_budget):
+                stopping.check(together=True)  # all processes evaluate the same rows
                 found = masked_lm_loss(network, batch, rows, eval_set.pad_id)
                 sums += (found.word_loss.item(), found.word_hits, found.pair_loss.item(), found.pair_hits)
             pairs += int((batch.pair_labels != NO_PAIR).sum())

@@ -63,8 +63,19 @@ DEFAULT_BATCH: Final = 32
 TRIVIAL_SHARE: Final = 0.5
 """Share of single-sentence documents from which on a warning says that there are too few pairs."""
 
-EVAL_SET_TOKENS: Final = 50_000
-"""Tokens of held-out text in an evaluation, over all maskings, about."""
+EVALUATION_SHARE: Final = 0.1
+"""Evaluations take at most this share of the time of the steps."""
+
+_STEP_PASSES: Final = 3
+"""A training step takes about as long as three forward passes: one forward, and a backward pass that costs two."""
+
+MOST_EVALUATIONS: Final = 10
+
+WANTED_EVAL_TOKENS: Final = 6_000
+"""Tokens of an evaluation set, about 900 of them masked, from which on another evaluation is worth more than tokens."""
+
+MIN_EVAL_TOKENS, MAX_EVAL_TOKENS = 3_000, 50_000
+"""Limits of an evaluation set over all its maskings. With fewer tokens a loss says too little; more add no decimal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +103,14 @@ class PretrainingRun:
     held_out_set: EvalSet
     """Text of the corpus that is not trained on."""
 
-    general_set: EvalSet
-    """General text, evaluated under the network's own head."""
+    general_set: EvalSet | None
+    """General text, evaluated under the network's own head. None with random weights, which have nothing to forget."""
 
     probe: ForgettingProbe | None
     """Measures general text instead if the base came without a masked-LM head."""
+
+    evaluations: int
+    """How many evaluations there are after the one before training."""
 
     corpus_facts: dict[str, Any]
     """Counts of the corpus and its pairs, JSON values."""
@@ -105,11 +119,6 @@ class PretrainingRun:
     def network(self) -> LanguageModel:
         """Return the language model that is trained."""
         return self.loaded.network
-
-    @property
-    def evaluations(self) -> int:
-        """Return how many evaluations there are: as many as set, but not more than steps."""
-        return min(self.stage.evaluations, self.loader.steps)
 
     def evaluation_steps(self) -> list[int]:
         """Return after how many steps each evaluation takes place, evenly spaced; the first is 0, before training."""
@@ -127,13 +136,15 @@ class PretrainingRun:
         """Return the scores of the network as it is now.
 
         Those of held-out text have the names that `evaluate_masked_lm` gives; those of general text begin with
-        `general_`.
+        `general_`, and are left out if there is nothing to forget.
         """
         held_out = evaluate_masked_lm(self.network, self.held_out_set, self.stage.token_budget)
-        if self.probe is None:
+        if self.probe is not None:
+            general = self.probe.measure(self.network.model.base_model)
+        elif self.general_set is not None:
             general = evaluate_masked_lm(self.network, self.general_set, self.stage.token_budget)
         else:
-            general = self.probe.measure(self.network.model.base_model)
+            return held_out
         return held_out | {f"general_{name}": value for name, value in general.items() if name.startswith("mlm")}
 
 
@@ -199,7 +210,21 @@ def prepare_run(
         whole_words=stage.whole_words,
     )
     loaded = _load_language_model(base, stage)
-    has_own_head = loaded.own_head or stage.init == "random"
+    evaluations, eval_tokens = plan_evaluations(stage, loader)
+    probe = None
+    if not loaded.own_head and stage.init == "base":
+        # the head that was trained on the frozen encoder is the better start: see benchmarks/head_starts.py
+        probe = open_probe(
+            base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language, max_tokens=eval_tokens
+        )
+        probe.copy_head_to(loaded.network)
+    general_set = None
+    if may_forget(stage):
+        general_set = (
+            draw_general_eval_set(base, stage.probe_text, stage.language, eval_tokens)
+            if probe is None
+            else probe.eval_set
+        )
     return PretrainingRun(
         str(base),
         stage,
@@ -207,13 +232,36 @@ def prepare_run(
         tokenizer,
         loader,
         masking,
-        _draw_held_out_set(corpus, held_out, loader, tokenizer, stage),
-        draw_general_eval_set(base, stage.probe_text, stage.language),
-        None if has_own_head else open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language),
+        _draw_held_out_set(corpus, held_out, loader, tokenizer, stage, eval_tokens),
+        general_set,
+        probe,
+        evaluations,
         corpus.facts
         | {"fingerprint": corpus.fingerprint, "held_out_tokens": _count_tokens(corpus, held_out)}
         | pair_facts,
     )
+
+
+def may_forget(stage: PretrainingConfig) -> bool:
+    """Return True if general text is measured: random weights know nothing yet, so only on request (probe_text)."""
+    return stage.init == "base" or stage.probe_text is not None
+
+
+def plan_evaluations(stage: PretrainingConfig, loader: CorpusLoader) -> tuple[int, int]:
+    """Return how many evaluations follow the steps, and how many tokens each evaluation set has at most.
+
+    There are two evaluations at least, before and after training, of `MIN_EVAL_TOKENS` in each set. A number that the
+    user set is kept; then only the sets are made smaller.
+
+    Args:
+        stage: its number of evaluations; None fits it to the steps.
+        loader: the steps.
+    """
+    trained = sum(phase.steps * loader.tokens_per_step(number) for number, phase in enumerate(loader.phases))
+    affordable = EVALUATION_SHARE * _STEP_PASSES * trained / (2 if may_forget(stage) else 1)
+    fitting = int(np.clip(affordable // WANTED_EVAL_TOKENS - 1, 1, MOST_EVALUATIONS))
+    evaluations = min(stage.evaluations or fitting, loader.steps)
+    return evaluations, int(np.clip(affordable / (evaluations + 1), MIN_EVAL_TOKENS, MAX_EVAL_TOKENS))
 
 
 def _check_objective(corpus: Corpus, stage: PretrainingConfig) -> None:
@@ -299,13 +347,13 @@ def _draw_held_out_set(
     loader: CorpusLoader,
     tokenizer: PreTrainedTokenizerFast,
     stage: PretrainingConfig,
+    max_tokens: int,
 ) -> EvalSet:
-    """Mask the held-out text up to four times; less often if it is large."""
-    maskings = int(np.clip(EVAL_SET_TOKENS // max(1, _count_tokens(corpus, held_out)), 1, 4))
+    """Mask the held-out text as training does not: in the standard way, in rows of the first phase."""
     parts = list(zip(corpus.shards, held_out, strict=True))
     masking = standard_masking(make_masking(tokenizer))
     phase = loader.phases[0]
-    return draw_eval_set(parts, phase, stage.objective, masking, tokenizer.pad_token_id, maskings=maskings)
+    return draw_eval_set(parts, phase, stage.objective, masking, tokenizer.pad_token_id, max_tokens=max_tokens)
 
 
 def _report_decontamination(corpus: Corpus, stage: PretrainingConfig) -> None:
@@ -366,6 +414,12 @@ class PretrainingResult:
         """Return the entry whose weights were kept."""
         return next(entry for entry in self.history if entry["best"])
 
+    @property
+    def forgotten(self) -> float | None:
+        """Return by how much the loss on general text rose, in nats; None if it was not measured."""
+        name = "general_mlm_loss"
+        return float(self.end[name] - self.start[name]) if name in self.start else None
+
 
 def run_pretraining(run: PretrainingRun, checkpoints: Checkpoints | None = None) -> PretrainingResult:
     """Train the run's network in place. Afterwards it has the best evaluation's weights and is in eval mode.
@@ -394,20 +448,25 @@ def run_pretraining(run: PretrainingRun, checkpoints: Checkpoints | None = None)
 def _report_start(run: PretrainingRun, start: Mapping[str, float]) -> None:
     if not run.loaded.own_head:
         blind = math.log(run.network.config.vocab_size)
+        came = "it starts from random weights" if run.probe is None else "it starts from one that was trained before"
         say(
-            "the base has no masked-LM head, so a new one is trained with it: its first loss is "
+            f"the base has no masked-LM head, so a new one is trained with it; {came}: its first loss is "
             f"{start['mlm_loss']:.2f} (random guesses have ln(vocabulary) = {blind:.2f})"
         )
     if run.network.pair is not None and not run.loaded.own_pair:
         say("the head that predicts pairs is new")
-    say("held-out loss: text of the corpus that is not trained on; general loss: it rises if the base forgets")
+    general = "general loss: it rises if the base forgets"
+    if run.general_set is None:
+        general = "no general loss: weights that start at random have nothing to forget"
+    say(f"held-out loss: text of the corpus that is not trained on; {general}")
     say(f"before training  {format_losses(start)}")
 
 
 def format_losses(entry: Mapping[str, float]) -> str:
     """Return an evaluation's losses in words."""
     pairs = f"  pairs {entry['pair_accuracy']:.1%} right" if "pair_accuracy" in entry else ""
-    return f"held-out loss {entry['mlm_loss']:.4f}{pairs}  general loss {entry['general_mlm_loss']:.4f}"
+    general = f"  general loss {entry['general_mlm_loss']:.4f}" if "general_mlm_loss" in entry else ""
+    return f"held-out loss {entry['mlm_loss']:.4f}{pairs}{general}"
 
 
 def _loop_config(run: PretrainingRun) -> TrainingConfig:
@@ -530,6 +589,10 @@ def describe_base(run: PretrainingRun, result: PretrainingResult) -> dict[str, A
         "steps": run.loader.steps,
         "start": result.start,
         "history": result.history,
-        "forgotten": result.end["general_mlm_loss"] - result.start["general_mlm_loss"],
+        "eval_words": {
+            "held_out": run.held_out_set.masked_tokens,
+            "general": 0 if run.general_set is None else run.general_set.masked_tokens,
+        },
+        "forgotten": result.forgotten,
         "versions": runtime.versions(),
     }
