@@ -13,8 +13,9 @@ from helpers.feature_extraction import ROWS, Counting, encoded, extract_into_que
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.core import storage
+from fullbake.core import stopping, storage
 from fullbake.core.cache import Cache
+from fullbake.core.errors import DeadlinePassed
 from fullbake.training.features import (
     JOURNAL_FILE,
     ROWS_FILE,
@@ -162,6 +163,27 @@ def test_a_killed_extraction_is_resumed_at_its_last_part(tmp_path: Path, every_t
     assert found is not None
     assert killed.rows + rest.rows == len(rows)
     np.testing.assert_array_equal(found.values, whole.values)
+
+
+def test_an_extraction_stops_at_its_deadline_and_keeps_what_is_done(tmp_path: Path) -> None:
+    rows = [[1, *range(3, 3 + length), 2] for length in range(1, 9)]
+    cache, late, rest = Cache(tmp_path, 10**6), Counting(), Counting()
+
+    def extract(network: Counting) -> Features | None:
+        return extract_features(extraction_by(network, batches_per_part=1), lambda: encoded(rows), cache)
+
+    with stopping.deadline(lambda: late.calls == 3), pytest.raises(DeadlinePassed):
+        extract(late)
+    assert late.calls == 3
+    assert extract(rest) is not None
+    assert late.rows + rest.rows == len(rows)
+
+
+def test_an_extraction_in_memory_stops_at_its_deadline() -> None:
+    network = Counting()
+    with stopping.deadline(lambda: network.calls == 2), pytest.raises(DeadlinePassed):
+        extract_in_memory(extraction_by(network), encoded([[1, *range(3, 12), 2], *ROWS]))
+    assert network.calls == 2
 
 
 def test_half_precision_is_stored_and_read_as_float32(tmp_path: Path) -> None:

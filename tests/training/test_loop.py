@@ -1,8 +1,13 @@
 """The loop does what a plain one does, resumes its position, and keeps the best epoch."""
 
 import math
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
-from fullbake.core.errors import DivergenceFault
+from fullbake.core import stopping
+from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.batching import Step
+from fullbake.training.checkpoints import CheckpointInterval, Checkpoints
 from fullbake.training.loop import TrainingWork, fit, rate_factor
 
 INPUTS = torch.randn(24, 5, generator=torch.Generator().manual_seed(0))
@@ -145,3 +152,112 @@ def test_the_rate_rises_then_follows_its_schedule(schedule: str) -> None:
 
 def test_without_warmup_the_rate_starts_at_its_peak() -> None:
     assert rate_factor(0, 10, "linear", 0) == 1
+
+
+# Stopping early
+
+
+def passes_after(calls: int) -> Any:
+    """Return a deadline that has passed from its call number `calls` on."""
+    seen: list[int] = []
+    return lambda: seen.append(1) or len(seen) > calls
+
+
+@pytest.mark.parametrize("steps", range(2, 8))
+def test_a_deadline_keeps_the_best_weights_that_were_validated(steps: int) -> None:
+    """An epoch has three steps; the deadline is asked after each step, also after the one that ends an epoch."""
+    module, seen = linear(), []
+
+    def validate(module: nn.Module, _: int) -> dict[str, float]:
+        seen.append(module.weight.detach().clone())
+        return validate_loss(module)
+
+    with stopping.deadline(passes_after(steps)):
+        history = fit(module, work(module, validate=validate), config(epochs=3))
+    assert len(history) == (steps + 1) // 3
+    assert [entry for entry in history if "stopped" in entry] == history[-1:]
+    assert f"step {steps + 1} of 9" in history[-1]["stopped"]
+    assert torch.equal(module.weight, seen[len(history) - 1])
+    assert not module.training
+
+
+def test_a_deadline_before_the_first_validation_has_no_result() -> None:
+    module = linear()
+    with stopping.deadline(passes_after(1)), pytest.raises(DeadlinePassed, match="step 2 of 6"):
+        fit(module, work(module), config(epochs=2))
+
+
+def test_a_deadline_after_the_last_step_changes_nothing() -> None:
+    module, late = linear(), linear()
+    history = fit(module, work(module), config(epochs=1))
+    with stopping.deadline(passes_after(2)):
+        assert len(fit(late, work(late), config(epochs=1))) == len(history)
+    assert torch.equal(module.weight, late.weight)
+
+
+def test_a_deadline_within_validation_keeps_the_earlier_epoch() -> None:
+    module, late = linear(), []
+
+    def validate(module: nn.Module, epoch: int) -> dict[str, float]:
+        if epoch == 1:
+            late.append(True)
+        stopping.check()
+        return validate_loss(module)
+
+    with stopping.deadline(lambda: bool(late)):
+        history = fit(module, work(module, validate=validate), config(epochs=3))
+    assert [entry["epoch"] for entry in history] == [1]
+    assert "step 6 of 9" in history[0]["stopped"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_signal_within_validation_saves_and_the_next_call_gives_the_same_bits(
+    tmp_path: Path, number: int, epoch: int
+) -> None:
+    """Validation is left at its next batch; the resumed run repeats it and takes no step twice."""
+    whole, stopped = linear(), linear()
+    expected = fit(whole, work(whole), config(epochs=3))
+    batches: list[int] = []
+
+    def validate(module: nn.Module, current: int) -> dict[str, float]:
+        if current == epoch:
+            os.kill(os.getpid(), number)
+        for batch in range(9):
+            batches.append(batch)
+            stopping.check()
+        return validate_loss(module)
+
+    checkpoints = Checkpoints(tmp_path, CheckpointInterval(steps=100), "run")
+    with pytest.raises(Interrupted) as caught:
+        fit(stopped, work(stopped, validate=validate), config(epochs=3), checkpoints)
+    assert (caught.value.signal, caught.value.step) == (number, 3 * (epoch + 1))
+    assert caught.value.saved == str(tmp_path)
+    assert len(batches) == 9 * epoch + 1
+    resumed, counted = linear(), []
+
+    def step(*given: Any) -> Iterator[Tensor]:
+        counted.append(1)
+        return step_loss(*given)
+
+    history = fit(resumed, replace(work(resumed), loss_fn=step), config(epochs=3), checkpoints)
+    assert len(counted) == 9 - 3 * (epoch + 1)
+    assert torch.equal(resumed.weight, whole.weight)
+    timed = ("seconds", "rows_per_second", "tokens_per_second")
+    for entry, other in zip(history, expected, strict=True):
+        assert {**entry, **dict.fromkeys(timed)} == {**other, **dict.fromkeys(timed)}
+
+
+def test_a_training_that_was_stopped_at_its_deadline_resumes(tmp_path: Path) -> None:
+    whole, resumed = linear(), linear()
+    fit(whole, work(whole), config(epochs=3))
+    checkpoints = Checkpoints(tmp_path, CheckpointInterval(steps=100), "run")
+    with stopping.deadline(passes_after(1)), pytest.raises(DeadlinePassed):
+        fit(resumed, work(resumed), config(epochs=3), checkpoints)
+    resumed = linear()
+    with stopping.deadline(passes_after(3)):
+        assert fit(resumed, work(resumed), config(epochs=3), checkpoints)[-1]["stopped"]
+    resumed = linear()
+    history = fit(resumed, work(resumed), config(epochs=3), checkpoints)
+    assert torch.equal(resumed.weight, whole.weight)
+    assert len(history) == 3

@@ -1,6 +1,7 @@
 """Everything that fullbake raises on purpose.
 
     Interrupted               a signal asked to stop (a KeyboardInterrupt, so that no `except Exception` catches it)
+    DeadlinePassed            the time was up before work gave a result (no Error: whoever set the deadline catches it)
     Error                     the user can correct it (exit code 2)
     ├── RecipeError           a field of a recipe, or two that do not fit together
     ├── DataError             a file, a line, a column, a label
@@ -66,6 +67,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal: int, step: int, saved: str | None) -> None:
         self.signal, self.step, self.saved = signal, step, saved
         super().__init__(f"stopped after step {step:,}")
+
+
+class DeadlinePassed(Exception):  # noqa: N818  (it is no error of the work)
+    """The time was up before a piece of work had any result. See `stopping.deadline`."""
 
 
 class RecipeError(Error):

@@ -1,4 +1,4 @@
-"""The machine: device, precision, threads, memory, processes, signals, versions, the cache folder.
+"""The machine: device, precision, threads, memory, processes, versions, the cache folder.
 
 This is the only module that reads environment variables, so that what a run depends on can be read here.
 """
@@ -6,10 +6,7 @@ This is the only module that reads environment variables, so that what a run dep
 import ctypes
 import os
 import platform
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,31 +211,3 @@ def wait_for_ranks() -> None:
         import torch.distributed
 
         torch.distributed.barrier()
-
-
-@contextmanager
-def deferred_signals() -> Iterator[Callable[[], int]]:
-    """Within the block, note SIGINT and SIGTERM in place of acting on them.
-
-    A second SIGINT raises KeyboardInterrupt at once, for a user who does not want to wait. Outside the main thread
-    Python allows no signal handlers, so nothing is noted there.
-
-    Yields:
-        A function that returns the number of the noted signal, 0 if there was none.
-    """
-    noted = [0]
-
-    def note(number: int, _: object) -> None:
-        if noted[0] and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        noted[0] = number
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: noted[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fullbake.config.fields import WindowPooling
 from fullbake.config.sections import TokensConfig
-from fullbake.core import runtime
+from fullbake.core import runtime, stopping
 from fullbake.core.console import bar
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, collate, tokenize
@@ -83,15 +83,23 @@ def run_batches(
 
     Returns:
         float32 (rows, width), in the order of `encoded`.
+
+    Raises:
+        DeadlinePassed, Interrupted: see `stopping.check`.
     """
     make = inputs_of or (lambda rows: batch_inputs(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
     plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
     ranks = runtime.world_size() if shared else 1
-    # every process computes the first batch: it tells the width, also to a process without a batch of its own
+    # every process computes the first batch: it gives the width, also to a process without a batch of its own
     mine = plan if ranks == 1 else [*plan[:1], *plan[1:][runtime.rank() :: ranks]]
+    rounds = len(plan) if ranks == 1 else 1 + -(-len(plan[1:]) // ranks)
     out: np.ndarray | None = None
     with torch.inference_mode(), bar(title, len(encoded), "texts") as advance:
-        for number, rows in enumerate(mine):
+        for number in range(min(rounds, len(plan))):
+            stopping.check(together=shared)  # in every round by all processes, also by one without a batch in it
+            if number >= len(mine):
+                continue
+            rows = mine[number]
             values = forward(make(rows))
             if out is None:
                 out = np.zeros((len(encoded), values.shape[1]), dtype=np.float32)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fullbake.config.sections import TokensConfig
-from fullbake.core import runtime, storage
+from fullbake.core import runtime, stopping, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, format_size, say, warn
 from fullbake.core.errors import SpaceFault
@@ -223,13 +223,17 @@ def extract_features(extraction: FeatureExtraction, encode: Callable[[], Encoded
     Returns:
         None if the cache cannot hold the features, which a warning says, and for states of all tokens that several
         processes would have to compute.
+
+    Raises:
+        DeadlinePassed: see `stopping.deadline`. The parts that are done are kept for the next attempt.
     """
     found = _read_from(cache, extraction.key)
     if runtime.true_on_all_ranks(found is not None) and found is not None:
         say(f"{extraction.title}: {len(found.starts):,} rows found in the cache ({cache.root})")
         return found
     if runtime.world_size() == 1:
-        _extract_into(cache, extraction, encode())
+        with stopping.interruptible():
+            _extract_into(cache, extraction, encode())
         return _read_from(cache, extraction.key)
     return None if extraction.every_token else _extract_together(extraction, encode(), cache)
 
@@ -244,15 +248,16 @@ def extract_in_memory(extraction: FeatureExtraction, encoded: Encoded) -> Featur
         encoded: the rows of token ids.
     """
     first_rows, group_of_row = unique_rows(encoded)
-    values = run_batches(
-        extraction.forward,
-        encoded.take(first_rows),
-        tokens=extraction.tokens,
-        pad_id=extraction.pad_id,
-        device=runtime.device(),
-        title=extraction.title,
-        shared=True,
-    )
+    with stopping.interruptible():
+        values = run_batches(
+            extraction.forward,
+            encoded.take(first_rows),
+            tokens=extraction.tokens,
+            pad_id=extraction.pad_id,
+            device=runtime.device(),
+            title=extraction.title,
+            shared=True,
+        )
     dtype = FileShape(0, 0, extraction.precision).dtype
     return Features(values.astype(dtype, copy=False), group_of_row, encoded.documents)
 
@@ -363,6 +368,7 @@ def _write_batches(folder: Path, shape: FileShape, rows: Encoded, extraction: Fe
 @torch.inference_mode()
 def _run_batch(rows: Encoded, batch: np.ndarray, extraction: FeatureExtraction) -> np.ndarray:
     """Return the network's output for these rows, float32 (lines, width), without the states of padding."""
+    stopping.check()
     inputs = batch_inputs(rows, batch, tokens=extraction.tokens, pad_id=extraction.pad_id, device=runtime.device())
     values = extraction.forward(inputs).float().cpu().numpy()
     if not extraction.every_token:

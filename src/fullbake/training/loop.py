@@ -10,9 +10,9 @@ but here processes take unequal shares of a step. One sum of the gradients at th
 """
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import rng, runtime
+from fullbake.core import rng, runtime, stopping
 from fullbake.core.console import bar, say
-from fullbake.core.errors import DivergenceFault, Interrupted
+from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.batching import Step
 from fullbake.training.checkpoints import Checkpoint, Checkpoints
 
@@ -138,18 +138,21 @@ class _Training:
         self.best_weights: dict[str, Tensor] = {}
         self.state = _State()
 
-    def run(self, stopped: Callable[[], int]) -> None:
-        """Train from the current position to the end.
+    def run(self) -> None:
+        """Train from the current position to the end, to a signal, or to the deadline.
 
-        Args:
-            stopped: returns the number of the signal that asks to stop, 0 if there was none.
+        Raises:
+            DeadlinePassed: the deadline passed before anything was validated.
         """
-        while not self.state.finished:
-            self._train_epoch(stopped)
-            self._close_epoch()
-            self._maybe_save(_agreed_signal(stopped()), force=self.state.finished)
+        try:
+            while not self.state.finished:
+                self._train_epoch()
+                self._close_epoch()
+                self._save_or_stop(force=self.state.finished)
+        except DeadlinePassed:
+            self._end_early()
 
-    def _train_epoch(self, stopped: Callable[[], int]) -> None:
+    def _train_epoch(self) -> None:
         state = self.state
         self.module.train()
         with bar(f"{self.work.epoch_name} {state.epoch + 1}/{self.config.epochs}", self.work.rows, "rows") as advance:
@@ -164,7 +167,7 @@ class _Training:
                 state.seconds += time.perf_counter() - started
                 advance(len(step.rows))
                 if state.step < len(steps):  # the end of an epoch saves after validation
-                    self._maybe_save(_agreed_signal(stopped()))
+                    self._save_or_stop()
 
     def _take_step(self, step: Step) -> float:
         """Take one optimizer step and return the mean loss over its rows."""
@@ -202,8 +205,7 @@ class _Training:
     def _close_epoch(self) -> None:
         """Validate, record the epoch, keep its weights if they are the best so far, and move to the next epoch."""
         state, metric = self.state, self.config.metric
-        self.module.eval()
-        entry = self._entry() | self.work.validate(self.module, state.epoch)
+        entry = self._entry() | self._validate()
         state.history.append(entry)
         reason = self.work.watch(state.history)
         if reason is not None:
@@ -219,6 +221,16 @@ class _Training:
         last = self.work.last_epoch or self.config.epochs
         state.finished = state.epoch == last or "diverged" in entry or self._out_of_patience()
         runtime.release_memory()
+
+    def _validate(self) -> dict[str, Any]:
+        """Return the validation scores. If validation is interrupted, a resumed run starts with it."""
+        self.module.eval()
+        try:
+            with stopping.interruptible():
+                return self.work.validate(self.module, self.state.epoch)
+        except Interrupted as stop:
+            self._save()
+            raise self._interrupted(stop.signal) from None
 
     def _entry(self) -> dict[str, Any]:
         state, seconds = self.state, max(self.state.seconds, 1e-9)
@@ -241,16 +253,42 @@ class _Training:
         say(f"stopped early: {self.config.metric} has not improved for {patience} epochs")
         return True
 
-    def _maybe_save(self, signal_number: int, *, force: bool = False) -> None:
-        """Save a checkpoint if it is time to. If a signal asks to stop, save and raise Interrupted."""
-        if self.checkpoints is not None and (signal_number or force or self._save_is_due(self.checkpoints)):
-            self.checkpoints.save(
-                Checkpoint(self.state.taken, self._arrays(), asdict(self.state) | {"best_metric": self._best()})
-            )
-            runtime.wait_for_ranks()
-        if signal_number:
-            saved = str(self.checkpoints.folder) if self.checkpoints else None
-            raise Interrupted(signal_number, self.state.taken, saved)
+    def _save_or_stop(self, *, force: bool = False) -> None:
+        """Save a checkpoint if it is time to. If a signal asks to stop, save and raise Interrupted.
+
+        Args:
+            force: save in any case. Training is done then, so that its deadline no longer matters.
+
+        Raises:
+            DeadlinePassed: the deadline has passed.
+        """
+        number, late = stopping.must_stop()
+        if number or force or (self.checkpoints is not None and self._save_is_due(self.checkpoints)):
+            self._save()
+        if number:
+            raise self._interrupted(number)
+        if late and not force:
+            raise DeadlinePassed
+
+    def _save(self) -> None:
+        if self.checkpoints is None:
+            return
+        facts = asdict(self.state) | {"best_metric": self._best()}
+        self.checkpoints.save(Checkpoint(self.state.taken, self._arrays(), facts))
+        runtime.wait_for_ranks()
+
+    def _interrupted(self, number: int) -> Interrupted:
+        return Interrupted(number, self.state.taken, None if self.checkpoints is None else str(self.checkpoints.folder))
+
+    def _end_early(self) -> None:
+        """End at the deadline. A checkpoint is saved, so that the same training may resume with more time."""
+        self._save()
+        position = f"step {self.state.taken:,} of {self.steps:,}"
+        if not self.best_weights:
+            raise DeadlinePassed(f"the time was up at {position}, before the first validation")
+        epoch = f"{self.work.epoch_name} {self.state.best_epoch}"
+        say(f"the time is up at {position}: the weights of {epoch}, the best that were validated, are kept")
+        self.state.history[-1]["stopped"] = f"the time was up at {position}"
 
     def _save_is_due(self, checkpoints: Checkpoints) -> bool:
         """Return the answer of rank 0, whose clock decides for all processes."""
@@ -300,15 +338,17 @@ def fit(
         work: its rows, loss and validation.
         config: the training section of the recipe, with one learning rate.
         checkpoints: where to save and to resume from; None saves nothing. With it, SIGINT and SIGTERM let the current
-            step finish, save, and raise Interrupted.
+            step, or batch of validation, finish, save, and raise Interrupted.
 
     Returns:
         The history, one entry for each epoch: epoch (from 1), train_loss (mean over rows, without the penalty),
         gradient_norm (mean over steps, before clipping), learning_rate (of the first group, at the end), seconds,
         rows_per_second, tokens_per_second if the rows are texts, and what `work.validate` gave. The entry of the best
-        epoch has `best` true.
+        epoch has `best` true. If a deadline (see `stopping.deadline`) ended training, the last entry says so under
+        `stopped`.
 
     Raises:
+        DeadlinePassed: the deadline passed before the first validation was done.
         DivergenceFault: the loss is not a finite number.
         SpaceFault: there is no space for a checkpoint.
         Interrupted: a signal asked to stop.
@@ -319,11 +359,9 @@ def fit(
     if newest is not None:
         training.resume(newest)
     try:
-        if checkpoints is None:
-            training.run(lambda: 0)
-        else:  # a signal ends the step, not the process, so that it can save
-            with runtime.deferred_signals() as stopped:
-                training.run(stopped)
+        # With checkpoints a signal ends the step, not the process, so that it can save.
+        with nullcontext() if checkpoints is None else stopping.deferred_signals():
+            training.run()
     except DivergenceFault as fault:
         if not (work.keep_best_on_divergence and training.best_weights):
             raise
@@ -397,12 +435,6 @@ def describe_epoch(entry: dict[str, Any], epochs: int, metric: str) -> str:
         f"epoch {entry['epoch']}/{epochs}  {losses}  {metric} {entry[metric]:.4f}"
         f"  rate {entry['learning_rate']:.2e}  {speed}  {entry['seconds']:.1f} s"
     )
-
-
-def _agreed_signal(noted: int) -> int:
-    """Return the signal that asks to stop if any process has noted one, so that all of them stop; 0 for none."""
-    anywhere = runtime.sum_over_ranks(torch.tensor(float(noted)))
-    return noted or (signal.SIGTERM if anywhere else 0)
 
 
 def _make_gradients_dense(parameters: Sequence[nn.Parameter]) -> None:
