@@ -132,6 +132,18 @@ def test_run_prints_labels_and_lengths_when_it_starts(bases: Bases, tmp_path: Pa
     assert facts.tokens is not None
     assert facts.tokens.limit == 20
     assert 0 < facts.tokens.over < 1  # type: ignore[operator]
-    labels, lengths = headlines(facts)
+    labels, lengths, unknown = headlines(facts)
     assert labels == "labels: food 33.3%, game 33.3%, money 33.3%"
     assert "longer than the limit of 20" in lengths
+    assert unknown == "unknown tokens: 0.00%"
+
+
+def test_unknown_tokens_are_a_warning_that_says_what_to_do(bases: Bases, tmp_path: Path) -> None:
+    counter = partial(count_tokens, load_tokenizer(bases("bert")))
+    rows = [(f"很好 {number} 的", "good" if number % 2 else "bad") for number in range(40)]
+    facts = inspect_file(write_csv(tmp_path / "chinese.csv", rows), DataConfig(), counter, 64)
+    assert facts.unknown_tokens is not None
+    assert facts.unknown_tokens > 0.5
+    assert "--init random" in found(facts, "unknown tokens").message
+    assert facts.to_json()["unknown_tokens"] == facts.unknown_tokens
+    assert inspect_file(tmp_path / "chinese.csv", DataConfig()).unknown_tokens is None

@@ -19,6 +19,7 @@ from fullbake.models.encoding import (
     collate,
     count_tokens,
     ends_mask,
+    report_unknown_tokens,
     row_offsets,
     tokenize,
     tokens_kept_at_ends,
@@ -259,10 +260,28 @@ def test_of_documents_equals_take_without_windows(bases):
     assert np.array_equal(whole.of_documents(np.array([3, 1])).input_ids, whole.take(np.array([3, 1])).input_ids)
 
 
+def test_count_tokens_measures_the_share_of_unknown_tokens(bert):
+    texts = ["good film", "good 好 film", "漢" * 70_000, ""]
+    ids = [one for text in texts[:2] for one in bert(text, add_special_tokens=False)["input_ids"]]
+    assert count_tokens(bert, texts[:2]).unknown_share == pytest.approx(ids.count(bert.unk_token_id) / len(ids))
+    assert 0 < ids.count(bert.unk_token_id) < len(ids)
+    assert count_tokens(bert, texts[2:]).unknown_share == 1  # a long text is estimated from its start
+    assert count_tokens(bert, []).unknown_share == 0
+
+
+def test_unknown_tokens_are_reported_and_warned_of_above_two_percent(bert, caplog):
+    caplog.set_level("INFO")
+    report_unknown_tokens(bert, ["good film"] * 5)
+    assert caplog.messages == ["unknown tokens: 0.00%"]
+    report_unknown_tokens(bert, ["good 好 film"])
+    assert "are unknown to the base's tokenizer" in caplog.messages[-1]
+    assert "--init random" in caplog.messages[-1]
+
+
 def test_count_tokens_counts_whole_texts(bases):
     tokenizer = load_tokenizer(bases("bert"))
     texts = make_texts(12, 6)
-    assert count_tokens(tokenizer, texts).tolist() == [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    assert count_tokens(tokenizer, texts).lengths.tolist() == [len(ids) for ids in tokenizer(texts)["input_ids"]]
 
 
 # Long texts
@@ -288,4 +307,4 @@ def test_long_pairs_read_by_their_ends_have_the_ids_of_the_whole(bert, max_lengt
 
 
 def test_count_tokens_counts_long_texts(bert):
-    assert count_tokens(bert, LONG_TEXTS).tolist() == [len(ids) for ids in bert(LONG_TEXTS)["input_ids"]]
+    assert count_tokens(bert, LONG_TEXTS).lengths.tolist() == [len(ids) for ids in bert(LONG_TEXTS)["input_ids"]]

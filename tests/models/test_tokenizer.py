@@ -14,7 +14,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from fullbake.core.errors import BaseModelError
 from fullbake.models.encoding import collate
-from fullbake.models.tokenizer import count_special_tokens, load_mlm_tokenizer, load_tokenizer, set_defaults
+from fullbake.models.tokenizer import (
+    count_special_tokens,
+    load_mlm_tokenizer,
+    load_tokenizer,
+    set_defaults,
+    warn_of_unknown_tokens,
+)
 
 # Settings
 
@@ -206,3 +212,10 @@ def test_tokenizer_without_mask_token_is_refused_for_masked_lm(bases, tmp_path):
     )
     with pytest.raises(BaseModelError, match="no mask token"):
         load_mlm_tokenizer(folder)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.0, False), (0.02, False), (0.0201, True), (1.0, True)])
+def test_unknown_tokens_are_warned_of_above_two_percent(share, warned):
+    warning = warn_of_unknown_tokens(share)
+    assert (warning is not None) == warned
+    assert warning is None or warning.startswith(f"{share:.1%} of the tokens are unknown")

@@ -31,6 +31,8 @@ def facts_sheet(facts: "Facts") -> RenderableType:
     if facts.scripts:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in list(facts.scripts.items())[:5] if share >= 0.0005)
         parts.append(Text(f"scripts of the letters: {shares}"))
+    if facts.unknown_tokens is not None:
+        parts.append(Text(f"unknown tokens: {facts.unknown_tokens:.2%} of all tokens"))
     for found in facts.findings:
         style = "yellow" if found.severity == "warning" else ""
         parts.append(Text.assemble((f"{found.severity}: ", style), describe_finding(found)))

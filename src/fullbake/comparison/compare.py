@@ -48,6 +48,7 @@ from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_lab
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
+from fullbake.models.encoding import report_unknown_tokens
 from fullbake.training import checkpoints
 from fullbake.training.job import Job, check_problem, feature_cache, recipe_tokenizer, resolve_recipe
 
@@ -55,6 +56,9 @@ WORKSPACE_FILE: Final = "comparison.json"
 
 DEFAULT_TEST_SHARE: Final = 0.2
 """Share of the rows that is test if the call does not say."""
+
+UNKNOWN_SAMPLE: Final = 3_000
+"""Rows at most in which tokens that the base does not know are counted."""
 
 BUDGET_MARGIN: Final = 0.85
 """Share of the budget that a design may be expected to take; the rest is for an inexact forecast."""
@@ -200,9 +204,12 @@ def _make_jobs(
             )
         for parts in folds:
             check_problem(recipe, parts)
+        tokenizer = recipe_tokenizer(recipe)
         if recipe.base not in base_keys:
             base_keys[recipe.base] = network.encoder_fingerprint(load_encoder(recipe.base))
-        tokenizer, key = recipe_tokenizer(recipe), base_keys[recipe.base]
+            texts = folds[0].train.source.joined_texts
+            report_unknown_tokens(tokenizer, texts.take(np.arange(0, len(texts), len(texts) // UNKNOWN_SAMPLE + 1)))
+        key = base_keys[recipe.base]
         jobs[candidate.name] = [Job(recipe, parts, tokenizer, key, cache, cache_dir=cache_dir) for parts in folds]
     return jobs
 

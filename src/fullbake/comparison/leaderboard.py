@@ -480,7 +480,7 @@ def _count_labels(parts: Parts, tests: Sequence[Part]) -> list[dict[str, Any]]:
 def _describe_lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str, Any]:
     """Count the tokens of the texts, special ones included; of an even sample if there are many."""
     texts = parts.train.source.joined_texts.to_pylist()
-    counts = count_tokens(tokenizer, texts[:: max(len(texts) // LENGTH_SAMPLE, 1)])
+    counts = count_tokens(tokenizer, texts[:: max(len(texts) // LENGTH_SAMPLE, 1)]).lengths
     return {
         "median": int(np.median(counts)),
         "p95": int(np.quantile(counts, 0.95)),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -53,8 +53,25 @@ MIN_ROWS_PER_LABEL: Final = 8
 _SERIOUS_SHARE: Final = 0.01
 """Suspect texts are a warning, not a note, if they are more than this share of the rows."""
 
-TokenCounter = Callable[[Sequence[str]], npt.NDArray[np.int64]]
-"""Called with texts; returns (texts,) the number of tokens of each, special ones included."""
+
+class CountedTokens(Protocol):
+    """The tokens of some texts by the base's tokenizer."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(texts,) the number of tokens of each, special ones included."""
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the tokens that the tokenizer does not know."""
+
+    @property
+    def unknown_warning(self) -> str | None:
+        """What to do about unknown tokens, None if they are few."""
+
+
+TokenCounter = Callable[[Sequence[str]], CountedTokens]
+"""Called with texts; returns how many tokens they have."""
 
 LabelsByRow = Sequence[tuple[str, ...] | None]
 """(rows,) the label names of each row; None for a row whose label is missing."""
@@ -133,6 +150,9 @@ class Facts:
     findings: tuple[Finding, ...]
     """The warnings first."""
 
+    unknown_tokens: float | None = None
+    """Share of the tokens that the base's tokenizer does not know; None where no base was named."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
         return asdict(self)
@@ -196,7 +216,7 @@ def inspect_parts(parts: Parts, data: DataConfig, count_tokens: TokenCounter, ma
 
 
 def headlines(facts: Facts) -> list[str]:
-    """Return the lines that a run prints when it starts: the shares of the labels, and the lengths in tokens."""
+    """Return the lines that a run prints when it starts: shares of the labels, lengths in tokens, unknown tokens."""
     counts = sorted(facts.labels.items(), key=lambda item: -item[1])
     shares = ", ".join(f"{name} {count / max(1, facts.rows):.1%}" for name, count in counts[:6])
     more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
@@ -206,6 +226,8 @@ def headlines(facts: Facts) -> list[str]:
             f"tokens per text: median {facts.tokens.median}, 99% have at most {facts.tokens.p99}; "
             f"{facts.tokens.over:.1%} of the texts are longer than the limit of {facts.tokens.limit}"
         )
+    if facts.unknown_tokens is not None:
+        lines.append(f"unknown tokens: {facts.unknown_tokens:.2%}")
     return lines
 
 
@@ -318,11 +340,10 @@ def _conclude(
 ) -> Facts:
     survey.sample.sort(key=lambda one: one[1])  # by row: findings name the first rows as examples
     texts = [text for _, _, text, _ in survey.sample]
-    tokens = None
-    if count_tokens is not None:
-        tokens = _lengths(Counter(count_tokens(texts).tolist()), max_length)
+    counted = None if count_tokens is None else count_tokens(texts)
     found = [
         *findings,
+        *_check_unknown_tokens(counted, len(texts)),
         *_check_labels(survey, data),
         *_check_texts(survey),
         *_check_equal_texts(survey),
@@ -335,10 +356,11 @@ def _conclude(
         multi_label=not survey.problem.exclusive,
         unlabelled=survey.unlabeled,
         characters=_lengths(survey.length_counts, None),
-        tokens=tokens,
+        tokens=None if counted is None else _lengths(Counter(counted.lengths.tolist()), max_length),
         scripts=script_shares(texts),
         sampled=len(texts),
         findings=tuple(sorted(found, key=lambda one: one.severity != "warning")),
+        unknown_tokens=None if counted is None else counted.unknown_share,
     )
 
 
@@ -357,6 +379,11 @@ def _lengths(counts: Counter[int], limit: int | None) -> Lengths:
         over = float(numbers[values > limit].sum() / cumulative[-1])
         lost = float((np.maximum(values - limit, 0) * numbers).sum() / max(1, (values * numbers).sum()))
     return Lengths(median, p90, p99, int(values[-1]), limit, over, lost, histogram)
+
+
+def _check_unknown_tokens(counted: CountedTokens | None, rows: int) -> Iterator[Finding]:
+    if counted is not None and counted.unknown_warning is not None:
+        yield Finding("unknown tokens", "warning", counted.unknown_warning, rows)
 
 
 def _check_labels(survey: _Survey, data: DataConfig) -> Iterator[Finding]:

@@ -21,9 +21,14 @@ import numpy.typing as npt
 import torch
 
 from fullbake.config.fields import Padding, Truncation
+from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.models.long_texts import LONG_TEXT_CHARACTERS, EndsOfText
-from fullbake.models.tokenizer import count_special_tokens, disable_padding_and_truncation
+from fullbake.models.tokenizer import (
+    count_special_tokens,
+    disable_padding_and_truncation,
+    warn_of_unknown_tokens,
+)
 
 if TYPE_CHECKING:  # these take seconds to import, and a text given on the command line needs neither
     import pyarrow as pa
@@ -42,6 +47,9 @@ HEAD_SHARE: Final = 128 / 510
 # How much goes through the tokenizer at once: its encodings are large until their ids are copied out.
 _CHUNK_ROWS = 256
 _CHUNK_CHARACTERS = 1 << 20
+
+_UNKNOWN_SAMPLE = 2_000
+"""Tokens at the start of a long text in which unknown ones are counted."""
 
 
 # Truncation: arithmetic on lengths, for many texts at once, without special tokens
@@ -253,27 +261,57 @@ def tokenize(
     return _concatenate(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
 
 
-def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> Ids:
-    """Count the tokens of each whole text, special ones included.
+@dataclass(frozen=True, eq=False)
+class TokenCounts:
+    """How many tokens some texts have."""
+
+    lengths: Ids
+    """(texts,) tokens of each whole text, special ones included."""
+
+    unknown_share: float
+    """Share of unknown tokens among all tokens without special ones, from 0 to 1."""
+
+    @property
+    def unknown_warning(self) -> str | None:
+        """Return what to do about the unknown tokens, None if they are few."""
+        return warn_of_unknown_tokens(self.unknown_share)
+
+
+def report_unknown_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> None:
+    """Say which share of the texts' tokens is unknown to the tokenizer, and warn if it is large."""
+    counts = count_tokens(tokenizer, texts)
+    say(f"unknown tokens: {counts.unknown_share:.2%}")
+    if counts.unknown_warning is not None:
+        warn(counts.unknown_warning)
+
+
+def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> TokenCounts:
+    """Count the tokens of each whole text, and the unknown ones among them.
 
     Args:
         tokenizer: As `tokenizer.load_tokenizer` gives it.
         texts: The texts.
 
     Returns:
-        (texts,). The count of a text with a word of over 65,536 characters may be off by a few tokens.
+        The counts. That of a text with a word of over 65,536 characters may be off by a few tokens. The unknown tokens
+        of a text of so many characters are estimated from its start.
     """
     disable_padding_and_truncation(tokenizer)
     around = sum(count_special_tokens(tokenizer))
     ends = EndsOfText(tokenizer.backend_tokenizer)
-    counts = [np.empty(0, np.int64)]
+    unknown_id: Any = tokenizer.unk_token_id
+    counts, unknown = [np.empty(0, np.int64)], 0.0
     for (chunk,) in _text_chunks([texts]):
         is_long = [len(text) >= LONG_TEXT_CHARACTERS for text in chunk]
-        short = _encode(tokenizer, [text for text, long in zip(chunk, is_long, strict=True) if not long])
-        lengths = map(len, short)
-        found = [ends.count(text) if long else next(lengths) for text, long in zip(chunk, is_long, strict=True)]
+        short = iter(_encode(tokenizer, [text for text, long in zip(chunk, is_long, strict=True) if not long]))
+        found: list[int] = []
+        for text, long in zip(chunk, is_long, strict=True):
+            ids = ends.first(text, _UNKNOWN_SAMPLE) if long else next(short)
+            found.append(ends.count(text) if long else len(ids))
+            unknown += found[-1] * ids.count(unknown_id) / max(1, len(ids))
         counts.append(np.array(found, np.int64))
-    return np.concatenate(counts) + around
+    lengths = np.concatenate(counts)
+    return TokenCounts(lengths + around, unknown / max(1, int(lengths.sum())))
 
 
 def _text_chunks(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[list[list[str]]]:

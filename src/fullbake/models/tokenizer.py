@@ -5,7 +5,7 @@ where a tokenizer is loaded, so that ids can be made from a bundle's tokenizer.j
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
@@ -15,6 +15,25 @@ if TYPE_CHECKING:
 
 # Settings that a file with padding and truncation, or loading, leaves in a tokenizer. A bundle must not keep them.
 _STALE_SETTINGS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "local_files_only")
+
+
+UNKNOWN_TOKENS_WARNING: Final = 0.02
+"""Share of unknown tokens above which there is a warning. In a language that the tokenizer knows it is under 0.5%."""
+
+
+def warn_of_unknown_tokens(share: float) -> str | None:
+    """Return what to do about the unknown tokens of some texts, None if they are few.
+
+    Args:
+        share: their share of all tokens, from 0 to 1.
+    """
+    if share <= UNKNOWN_TOKENS_WARNING:
+        return None
+    return (
+        f"{share:.1%} of the tokens are unknown to the base's tokenizer, and the base reads all of them as the same "
+        "sign. Choose a base whose vocabulary has the language and script of these texts (a multilingual one, or one "
+        "of this language), or train one from random weights on such text: fullbake pretrain --init random"
+    )
 
 
 def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
