@@ -504,3 +504,43 @@ def test_many_processes_at_one_target_leave_one_whole_version(tmp_path: Path) ->
     assert outcomes == [("", 0)] * 3
     assert set(version_of(target)) == {"x"}
     assert names(tmp_path) == ["target"]
+
+
+# Locks
+
+HOLDER = """
+import sys, time
+from fullbake.core.storage import sole_use
+with sole_use(sys.argv[1], remedy="Wait."):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_target_has_one_user_at_a_time_and_a_killed_one_is_no_obstacle(tmp_path: Path) -> None:
+    target, command = tmp_path / "new" / "out", [sys.executable, "-c", HOLDER]
+    with subprocess.Popen([*command, str(target)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(OutputError, match=r"another process[\s\S]*Wait\."),
+            storage.sole_use(target, remedy="Wait."),
+        ):
+            pytest.fail("two users")
+        with storage.sole_use(tmp_path / "new" / "other", remedy=""):
+            pass
+        other.kill()
+        other.wait()
+    assert [path.name for path in target.parent.iterdir()] == [".out.lock"]
+    with storage.sole_use(target, remedy=""):
+        pass
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_lock_ends_with_its_block_also_by_an_exception(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), storage.sole_use(tmp_path / "out", remedy=""):
+        raise KeyboardInterrupt
+    with storage.sole_use(tmp_path / "out", remedy=""), pytest.raises(OutputError, match="Wait"):
+        with storage.sole_use(tmp_path / "out", remedy="Wait."):
+            pytest.fail("two users")
+    assert list(tmp_path.iterdir()) == []

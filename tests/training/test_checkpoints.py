@@ -20,6 +20,7 @@ from fullbake.training.checkpoints import (
     only_cleanup_left,
     open_unfinished_run,
     remove_unfinished,
+    sole_run,
     unfinished_folder,
 )
 
@@ -275,3 +276,16 @@ def test_a_saved_result_is_recognized_as_that_of_the_unfinished_run(tmp_path: Pa
 def test_processes_that_do_not_write_leave_no_folder(tmp_path: Path) -> None:
     open_unfinished_run(tmp_path / "m", FACTS, CheckpointInterval(steps=5), "auto", writes=False).close()
     assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_on_one_output_exclude_each_other(tmp_path: Path) -> None:
+    with sole_run(tmp_path / "m", writes=True):
+        with (
+            pytest.raises(OutputError, match=r"another process[\s\S]*another --out"),
+            sole_run(tmp_path / "m", writes=True),
+        ):
+            pytest.fail("two runs")
+        with sole_run(tmp_path / "m", writes=False):  # another process of the same run
+            pass
+    with sole_run(tmp_path / "m", writes=True):
+        pass

@@ -14,7 +14,6 @@ from torch import nn
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe
-from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.hashing import fingerprint
@@ -22,7 +21,7 @@ from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labeled
-from fullbake.evaluation.calibration import CalibratedDecision, score_decision
+from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.encoder import load_encoder
 from fullbake.models.encoding import count_tokens
@@ -40,7 +39,7 @@ from fullbake.training.job import (
     window_stride,
 )
 from fullbake.training.selection import History, SelectedRun, calibrate_network, train_best
-from fullbake.training.strategies import strategy_for
+from fullbake.training.strategies import metrics_of, rates_of, recipes_to_try, strategy_for
 
 
 def adapt(
@@ -82,8 +81,13 @@ def adapt(
     runtime.join_ranks()
     if out is None:
         return _train(_prepare(recipe, data, cache_dir))
-    _check_target(out, overwrite)
-    job = _prepare(recipe, data, cache_dir)
+    with checkpoints.sole_run(out, writes=runtime.rank() == 0):
+        _check_target(out, overwrite)
+        return _train_into(out, _prepare(recipe, data, cache_dir), overwrite, checkpoint_every, resume)
+
+
+def _train_into(out: str | Path, job: Job, overwrite: bool, checkpoint_every: str, resume: ResumeMode) -> Classifier:
+    """Train, save, and resume the unfinished run beside `out` if there is one."""
     if checkpoints.only_cleanup_left(out, job.facts()):
         say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
         checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
@@ -158,18 +162,17 @@ def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]
     """Train with each truncation to try, and keep the one with the best validation score.
 
     Returns:
-        The job with the chosen truncation, its selected run, and the score of each truncation (empty for only one).
+        The job with the chosen truncation and head, its selected run, and the score of each truncation (empty for only
+        one).
     """
     best: tuple[Job, SelectedRun] | None = None
     tried: dict[str, float] = {}
     for option in _truncations(job):
         candidate = job if option == job.recipe.tokens.truncation else _with_truncation(job, option)
-        trained = train_best(
-            strategy_for(candidate), _rates(job.recipe.training), job.recipe.training.metric, job.parts.folds
-        )
+        chosen, trained = _train_best_head(candidate)
         tried[option] = trained.score
         if best is None or trained.score > best[1].score:
-            best = candidate, trained
+            best = chosen, trained
     assert best is not None
     if len(tried) > 1:
         values = ", ".join(f"{value:.4f} for {option}" for option, value in tried.items())
@@ -177,9 +180,34 @@ def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]
     return *best, tried if len(tried) > 1 else {}
 
 
-def _rates(training: TrainingConfig) -> tuple[float, ...]:
-    """Return the learning rates to try; L-BFGS has none, so one value is enough."""
-    return training.learning_rate[:1] if training.optimizer == "lbfgs" else training.learning_rate
+def _train_best_head(job: Job) -> tuple[Job, SelectedRun]:
+    """Train each kind of head to try, and keep the one with the best validation score after calibration.
+
+    A network and a regression differ in how sure they are, which the temperature mends afterwards. So the scores are
+    compared after it.
+
+    Returns:
+        The job with the chosen head, and its selected run.
+    """
+    best: tuple[float, Job, SelectedRun] | None = None
+    metrics, tried = metrics_of(job), {}
+    labels, names = job.parts.selection_part.labels, job.parts.train.source.label_names
+    for recipe in recipes_to_try(job.recipe):
+        kind = recipe.head.kind
+        if kind != job.recipe.head.kind:
+            say(f"head {kind}:")
+        candidate = replace(job, recipe=recipe, prefix=job.prefix + ("" if recipe is job.recipe else f"{kind}-"))
+        trained = train_best(strategy_for(candidate), rates_of(candidate), metrics, job.parts.folds)
+        if recipe is job.recipe:
+            return candidate, trained
+        calibrated = fit_calibration(trained.logits, labels, names, job.recipe.decision)
+        tried[kind] = metrics.scores(calibrated.logits, labels)[metrics.search]
+        if best is None or tried[kind] > best[0]:
+            best = tried[kind], candidate, trained
+    assert best is not None
+    values = ", ".join(f"{value:.4f} for {kind}" for kind, value in tried.items())
+    say(f"validation chose the head {best[1].recipe.head.kind}: {metrics.search} {values}")
+    return best[1], best[2]
 
 
 def _truncations(job: Job) -> tuple[Truncation, ...]:

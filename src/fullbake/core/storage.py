@@ -153,6 +153,42 @@ def hidden_folder(place: Path, needed: int = 0) -> Iterator[Path]:
             lock.release()
 
 
+@contextmanager
+def sole_use(target: str | Path, *, remedy: str) -> Iterator[None]:
+    """Keep other processes from working on `target` while the block runs.
+
+    The lock is a hidden file beside the target, `.NAME.lock`. The system releases it when the process ends, however it
+    ends, so that the file of a dead process is no obstacle.
+
+    Args:
+        target: the file or folder, which need not exist.
+        remedy: whole sentences that say what to do if another process works on it.
+
+    Raises:
+        OutputError: another process works on it, or the folder around it cannot be made or written to.
+    """
+    place = Path(target).resolve()
+    make_folder(place.parent)
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError("another process is working on this output", where=str(target), remedy=remedy) from error
+    except PermissionError as error:
+        raise OutputError(
+            "the folder around it cannot be written to",
+            where=str(target),
+            got=error.strerror,
+            remedy="Name a folder that you may write to.",
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # before the release: afterwards it may be the lock of another process
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
 def recover(target: str | Path) -> None:
     """Remove what dead processes left beside `target`, and finish an overwrite that one of them had begun."""
     place = Path(target).resolve()

@@ -7,15 +7,15 @@ A base that starts from random weights may come without a tokenizer. Then a Word
 corpus first, as BERT's: text cleaned and in lower case, accents removed, words split at white space and punctuation.
 """
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from tokenizers import BertWordPieceTokenizer
-from tokenizers.processors import BertProcessing
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from fullbake.config.pretraining import PretrainingConfig
@@ -90,24 +90,32 @@ def further_pretrain(
     runtime.join_ranks()
     stage = stage or PretrainingConfig()
     interval = CheckpointInterval.parse(checkpoint_every)
-    storage.recover(out)
-    # refuse a folder with something else in it now, not after hours of training
-    if not checkpoints.is_saved(out):
-        storage.require_vacant(out, overwrite=overwrite)
-    paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    if not paths:
-        raise DataError("there is no corpus", expected="at least one file of text")
-    sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
-    tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in keep_out]
-    excluded = [value for table in tables for value in table.texts.to_pylist()]
-    run = prepare_run(
-        base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
-        sources,
-        stage,
-        decontamination=Decontamination(excluded, stage.transductive),
-        cache_dir=cache_dir,
-    )
-    identity = _describe_run(run, str(base))
+    with checkpoints.sole_run(out, writes=runtime.rank() == 0):
+        storage.recover(out)
+        # refuse a folder with something else in it now, not after hours of training
+        if not checkpoints.is_saved(out):
+            storage.require_vacant(out, overwrite=overwrite)
+        paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+        if not paths:
+            raise DataError("there is no corpus", expected="at least one file of text")
+        sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
+        tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in keep_out]
+        excluded = [value for table in tables for value in table.texts.to_pylist()]
+        run = prepare_run(
+            base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
+            sources,
+            stage,
+            decontamination=Decontamination(excluded, stage.transductive),
+            cache_dir=cache_dir,
+        )
+        return _pretrain_into(out, run, str(base), overwrite, interval, resume)
+
+
+def _pretrain_into(
+    out: str | Path, run: PretrainingRun, base: str, overwrite: bool, interval: CheckpointInterval, resume: ResumeMode
+) -> dict[str, Any]:
+    """Train and save, and resume the unfinished run beside `out` if there is one. Return the new fullbake.json."""
+    identity = _describe_run(run, base)
     if checkpoints.only_cleanup_left(out, identity):
         say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
         checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
@@ -116,7 +124,7 @@ def further_pretrain(
     unfinished = checkpoints.open_unfinished_run(out, identity, interval, resume, writes=runtime.rank() == 0)
     result = run_pretraining(run, unfinished.checkpoints("pretraining"))
     if runtime.rank() == 0:
-        about = {"run": fingerprint(identity), "base": str(base)}
+        about = {"run": fingerprint(identity), "base": base}
         with storage.staged(out, overwrite=overwrite, needed=_estimate_size(run)) as folder:
             write_base(folder, run, result, about)
         unfinished.close()
@@ -244,11 +252,22 @@ _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 _INPUTS: Final = ("input_ids", "token_type_ids", "attention_mask")
 
+COVERED_CHARACTERS: Final = 0.9995
+"""Share of all characters of a text that its vocabulary must have."""
+
+_USUAL_ALPHABET: Final = 1_000
+"""Characters that a large vocabulary has in any case, for letters that the corpus has rarely."""
+
+_MIN_FREQUENCY: Final = 2
+"""How often a piece must occur in the corpus."""
+
 
 def base_with_vocabulary(
     base: str | Path, sources: Sequence[DocumentSource], cache_dir: str | Path | None = None
 ) -> str:
     """Return a base that has a tokenizer: `base` itself, or a cached folder with one that is trained on the sources.
+
+    The config in that folder has the number of pieces that were made, which may be fewer than the base's config asks.
 
     Args:
         base: a folder with at least a config.json, a hub id, or `demo`.
@@ -256,7 +275,7 @@ def base_with_vocabulary(
         cache_dir: where vocabularies are kept; None uses the default cache folder.
 
     Raises:
-        BaseModelError: the config's vocabulary has no room for all single characters.
+        BaseModelError: the config's vocabulary has no room for the characters of the text.
         DataError: there is no text.
     """
     place = resolve_base(base)
@@ -264,12 +283,15 @@ def base_with_vocabulary(
         return str(base)
     config = load_config(base)
     cache = Cache(runtime.cache_dir(cache_dir) / "vocabularies", _VOCABULARY_CACHE_BYTES)
-    key = fingerprint("wordpiece", file_sha256(place / "config.json"), [source.fingerprint for source in sources])
+    key = fingerprint("wordpiece", 2, file_sha256(place / "config.json"), [source.fingerprint for source in sources])
     if runtime.rank() == 0 and cache.get(key) is None:
         say(f"{base} has no tokenizer: training a WordPiece vocabulary of {config.vocab_size:,} tokens on the corpus")
         tokenizer = _train_tokenizer(sources, config)
-        with cache.put(key, f"vocabulary of {config.vocab_size:,} pieces") as folder:
-            shutil.copyfile(place / "config.json", folder / "config.json")
+        _say_vocabulary_size(len(tokenizer), config.vocab_size)
+        with cache.put(key, f"vocabulary of {len(tokenizer):,} pieces") as folder:
+            # rows of the embedding table that no piece uses would only cost memory
+            sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+            storage.write_json(folder / "config.json", storage.read_json(place / "config.json") | sizes)
             tokenizer.save_pretrained(folder)
     runtime.wait_for_ranks()
     return str(cache.root / key)
@@ -277,19 +299,20 @@ def base_with_vocabulary(
 
 def _train_tokenizer(sources: Sequence[DocumentSource], config: PreTrainedConfig) -> PreTrainedTokenizerFast:
     trainer = BertWordPieceTokenizer()
-    sizes = [source.size for source in sources]
-    total = sum(size for size in sizes if size is not None) if None not in sizes else None
-    with bar("learning the vocabulary", total, "characters") as advance:
-        trainer.train_from_iterator(
-            _read_paragraphs(sources, advance),
-            vocab_size=config.vocab_size,
-            min_frequency=2,
-            special_tokens=list(_SPECIAL),
-            show_progress=False,
-        )
-    size = trainer.get_vocab_size()
-    if size <= len(_SPECIAL):
-        raise DataError("there is no text to learn a vocabulary from", expected="at least one sentence")
+    alphabet = _choose_alphabet(_read_paragraphs(sources, "counting characters"), trainer, config.vocab_size)
+    # without these the library numbers them in the order of a hash table, so equal runs would get other pieces
+    inner = [f"##{character}" for character in alphabet if _may_continue_a_word(character, trainer)]
+    trainer.train_from_iterator(
+        _read_paragraphs(sources, "learning the vocabulary"),
+        vocab_size=config.vocab_size,
+        min_frequency=_MIN_FREQUENCY,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        special_tokens=[*_SPECIAL, *inner],
+        show_progress=False,
+    )
+    tokenizer = BertWordPieceTokenizer(vocab=trainer.get_vocab())
+    size = tokenizer.get_vocab_size()
     if size > config.vocab_size:
         raise BaseModelError(
             "the config's vocabulary is too small for the characters of the corpus",
@@ -298,13 +321,56 @@ def _train_tokenizer(sources: Sequence[DocumentSource], config: PreTrainedConfig
             got=f"{config.vocab_size:,}",
             remedy="Raise vocab_size in config.json.",
         )
-    ends = [(token, trainer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    trainer.post_processor = BertProcessing(*ends)
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=trainer._tokenizer, model_input_names=list(_INPUTS), **names)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, model_input_names=list(_INPUTS), **names)
 
 
-def _read_paragraphs(sources: Sequence[DocumentSource], advance: Callable[[int], None]) -> Iterator[str]:
-    for document in chain.from_iterable(source.read() for source in sources):
-        yield from document.paragraphs
-        advance(document.characters)
+def _choose_alphabet(texts: Iterable[str], tokenizer: BertWordPieceTokenizer, vocab_size: int) -> list[str]:
+    """Return the characters that the vocabulary must have, the most frequent ones first.
+
+    The library's own limit of 1,000 characters would make a tenth of a Chinese text unknown. A vocabulary of every
+    character, on the other hand, would spend its places on those that hardly occur.
+
+    Args:
+        texts: the text.
+        tokenizer: what it does to a text first, such as lower case, is done to the characters.
+        vocab_size: how many pieces are wanted.
+
+    Raises:
+        DataError: there is no text.
+    """
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    for character, count in raw.items():
+        counts.update(dict.fromkeys(tokenizer.normalize(character).strip(), count))
+    if not counts:
+        raise DataError("there is no text to learn a vocabulary from", expected="at least one sentence")
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    sums = np.cumsum([counts[character] for character in ordered])
+    needed = int(np.searchsorted(sums, COVERED_CHARACTERS * sums[-1])) + 1
+    return ordered[: max(needed, min(_USUAL_ALPHABET, vocab_size // 4))]
+
+
+def _may_continue_a_word(character: str, tokenizer: BertWordPieceTokenizer) -> bool:
+    """Return True if the tokenizer does not split a word before this character, as it does before punctuation."""
+    splitter: Any = tokenizer._tokenizer.pre_tokenizer
+    return len(splitter.pre_tokenize_str(tokenizer.normalize(f"a{character}"))) == 1
+
+
+def _say_vocabulary_size(made: int, asked: int) -> None:
+    if made < asked:
+        say(
+            f"{made:,} of {asked:,} pieces were made: the corpus has no more words or parts of words that occur "
+            f"{_MIN_FREQUENCY} times. The new base has a vocabulary of {made:,}"
+        )
+
+
+def _read_paragraphs(sources: Sequence[DocumentSource], purpose: str) -> Iterator[str]:
+    sizes = [source.size for source in sources]
+    total = sum(size for size in sizes if size is not None) if None not in sizes else None
+    with bar(purpose, total, "characters") as advance:
+        for document in chain.from_iterable(source.read() for source in sources):
+            yield from document.paragraphs
+            advance(document.characters)

@@ -10,7 +10,8 @@ says what the run is (recipe, data, processes, threads, library versions). To re
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -209,6 +210,25 @@ def unfinished_folder(out: str | Path) -> Path:
     """Return the folder that holds the run of `out` until it is done: `OUT.unfinished`."""
     out = Path(out).resolve()
     return out.with_name(f"{out.name}.unfinished")
+
+
+@contextmanager
+def sole_run(out: str | Path, *, writes: bool) -> Iterator[None]:
+    """Keep other runs from working on the same output, and on the unfinished run beside it, while the block runs.
+
+    Args:
+        out: the output folder.
+        writes: whether this process is the one that writes; others do nothing.
+
+    Raises:
+        OutputError: another run is working on it.
+    """
+    if not writes:
+        yield
+        return
+    remedy = "Wait until that run ends, or pass another --out. A lock ends with its process: nothing has to be deleted."
+    with storage.sole_use(out, remedy=remedy):
+        yield
 
 
 def is_saved(out: str | Path) -> bool:
