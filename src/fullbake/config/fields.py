@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Way = Literal["finetune", "frozen"]
-HeadKind = Literal["standard", "linear", "mlp"]
+HeadKind = Literal["auto", "standard", "linear", "mlp"]
 Pooling = Literal["cls", "mean", "max", "cls+mean"]
 Truncation = Literal["head", "tail", "head+tail", "windows", "auto"]
 WindowPooling = Literal["mean", "max"]
@@ -29,6 +29,16 @@ def parse_numbers(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return value if isinstance(value, list | tuple) else [value]
+
+
+def parse_rates(value: object) -> object:
+    """Split the text of rates as `parse_numbers` does. The word `auto` stays."""
+    return value if value == "auto" else parse_numbers(value)
+
+
+def parse_none(value: object) -> object:
+    """Turn the text `none` into None. Any other value stays."""
+    return None if isinstance(value, str) and value.lower() == "none" else value
 
 
 def parse_names(value: object) -> object:
@@ -64,6 +74,10 @@ def parse_share_or_source(value: object) -> object:
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Rates = Annotated[tuple[Rate, ...], BeforeValidator(parse_numbers), Field(min_length=1)]
+RatesOrAuto = Annotated[
+    Literal["auto"] | Annotated[tuple[Rate, ...], Field(min_length=1)], BeforeValidator(parse_rates)
+]
+GradientNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(parse_none)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 LengthShares = Annotated[
     dict[Annotated[int, Field(ge=8)], Annotated[float, Field(gt=0, le=1)]], BeforeValidator(parse_lengths)

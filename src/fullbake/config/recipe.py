@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from fullbake.config.fields import HeadKind, Section, Way
+from fullbake.config.fields import Section, Way
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import DataConfig, DecisionConfig, HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core import storage
@@ -80,6 +80,10 @@ class Recipe(Section):
         name = source if source is not None else default_recipe(given.get("way"), given.get("head"))
         values = _read_recipe(name)
         faults = []
+        if "epochs" in given:
+            given.setdefault("min_steps", 0)  # the user's number of epochs is not raised
+        if "metric" in given:
+            given.setdefault("search_metric", given["metric"])
         for field, value in given.items():
             if field in FIELDS:
                 _put(values, FIELDS[field], value)
@@ -193,7 +197,7 @@ def _conflicts(recipe: Recipe) -> list[str]:
 def default_recipe(way: str | None, head: str | None) -> str:
     """Return the name of the shipped recipe for a way and a head, None where the user named none."""
     if way == "frozen":
-        return f"frozen-{head}" if head in get_args(HeadKind) else "frozen-mlp"
+        return f"frozen-{head}" if head in ("standard", "linear", "mlp") else "frozen"
     return "finetune"
 
 
@@ -299,11 +303,12 @@ def leaf_fields() -> dict[str, tuple[str, FieldInfo]]:
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
-    """Return the words that a field of this type takes; () where it is not a Literal."""
+    """Return the words that a field of this type takes; () where it takes other values too."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
-        return next((choices_of(inner) for inner in get_args(annotation) if choices_of(inner)), ())
+        kinds = [inner for inner in get_args(annotation) if inner is not type(None)]
+        return choices_of(kinds[0]) if len(kinds) == 1 else ()
     return ()
 
 

@@ -15,6 +15,7 @@ from fullbake.config.fields import (
     CachePrecision,
     ClassWeights,
     Costs,
+    GradientNorm,
     HeadKind,
     LossKind,
     MetricName,
@@ -24,7 +25,7 @@ from fullbake.config.fields import (
     PartSource,
     Pooling,
     Precision,
-    Rates,
+    RatesOrAuto,
     Sampling,
     Schedule,
     Section,
@@ -181,9 +182,10 @@ class TokensConfig(Section):
 class HeadConfig(Section):
     """The layers on top of the encoder."""
 
-    kind: HeadKind = "standard"
+    kind: HeadKind = "auto"
     """`standard` is the head of the base's architecture. `linear` is one layer. `mlp` is dropout, then blocks of dense
-    layer, batch norm and ReLU."""
+    layer, batch norm and ReLU. `auto` is, with way `finetune`, `linear` on a base that names its pooling, else
+    `standard`; with way `frozen` both `linear` and `mlp` are trained and validation chooses."""
 
     pooling: Pooling | None = None
     """How the token vectors of a text become one vector. Default: what the base names, else `cls`."""
@@ -213,9 +215,9 @@ class TrainingConfig(Section):
     optimizer: Optimizer = "adamw"
     """`lbfgs` fits scikit-learn's logistic regression, for a frozen base with a `linear` head only."""
 
-    learning_rate: Rates = (5e-5,)
-    """Peak learning rate. Of several, such as 5e-5,4e-5,3e-5,2e-5, each is trained and validation chooses. Fine-tuning
-    with 4e-4 does not converge (Sun et al. 2019, fig. 2)."""
+    learning_rate: RatesOrAuto = "auto"
+    """Peak learning rate. Of several, such as 5e-5,4e-5,3e-5,2e-5, each is trained and validation chooses. `auto` takes
+    a rate that suits the width of the base; where there are enough steps, short trainings at four rates check it."""
 
     batch_size: int = Field(32, ge=1)
     """Rows in a batch."""
@@ -225,6 +227,9 @@ class TrainingConfig(Section):
 
     epochs: int = Field(3, ge=1)
     """Number of passes over the training rows."""
+
+    min_steps: int = Field(0, ge=0)
+    """With few rows, raise the epochs until a training has so many optimizer steps. `--epochs` sets it to 0."""
 
     schedule: Schedule = "linear"
     """How the learning rate falls after warmup: `linear` or `cosine` falls to 0, `constant` does not fall, `1-sqrt`
@@ -249,8 +254,8 @@ class TrainingConfig(Section):
     """Precision in which features and the output of frozen layers are cached on disk. `fp16` takes half the space and
     rounds them to 11 bits."""
 
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Largest norm of the gradient of a step. A longer gradient is scaled down to it."""
+    max_grad_norm: GradientNorm = 1.0
+    """Largest norm of the gradient of a step. A longer gradient is scaled down to it; `none` leaves it as it is."""
 
     precision: Precision = "auto"
     """`auto` is bf16 on a GPU that supports it, else fp32."""
@@ -277,11 +282,33 @@ class TrainingConfig(Section):
     class is drawn equally often."""
 
     metric: MetricName = "f1_macro"
-    """Metric by which validation chooses the epoch and the learning rate, as scikit-learn spells it: f1_macro,
-    accuracy, roc_auc, neg_log_loss and others. docs/reference/recipe.md lists all."""
+    """Metric by which validation chooses the epoch, as scikit-learn spells it: f1_macro, accuracy, roc_auc,
+    neg_log_loss and others. docs/reference/recipe.md lists all."""
+
+    search_metric: MetricName = "neg_log_loss"
+    """Metric by which validation chooses the learning rate, the regularization strength and the kind of head. Default:
+    `metric` if you give that one, else neg_log_loss, which is less noisy on few rows."""
 
     seed: int = Field(0, ge=0)
     """Random seed of the head's weights, shuffling and dropout."""
+
+    @property
+    def peak_rate(self) -> float:
+        """The peak learning rate of one training, the first of the rates.
+
+        Raises:
+            ValueError: the rate is still `auto`.
+        """
+        if self.learning_rate == "auto":
+            raise ValueError("the learning rate is still 'auto': training.rates has to choose it first")
+        return self.learning_rate[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _search_by_the_given_metric(cls, value: object) -> object:
+        if isinstance(value, Mapping) and value.get("metric") is not None and "search_metric" not in value:
+            return {**value, "search_metric": value["metric"]}
+        return value
 
 
 class DecisionConfig(Section):

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -219,7 +219,27 @@ def standard_pooling(config: PreTrainedConfig) -> str:
 
 
 def default_pooling(base: str | Path) -> str:
-    """Return the pooling that a sentence-transformers base names, or `cls` for other bases.
+    """Return the pooling that a base names, or `cls` where it names none. Arguments and errors: `named_pooling`."""
+    return named_pooling(base) or "cls"
+
+
+def default_head(base: str | Path) -> Literal["linear", "standard"]:
+    """Return the head for fine-tuning a base where the user names none.
+
+    A base that names its pooling was trained through it: a linear layer on it starts from good features, while a
+    standard head would put a new random pooler between (docs/results.md has the figures).
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+    """
+    try:
+        return "standard" if named_pooling(base) is None else "linear"
+    except BaseModelError:  # a pooling that fullbake does not offer
+        return "standard"
+
+
+def named_pooling(base: str | Path) -> str | None:
+    """Return the pooling that a sentence-transformers base names; None for other bases.
 
     Args:
         base: `demo`, a folder, or a hub id.
@@ -231,7 +251,7 @@ def default_pooling(base: str | Path) -> str:
     modules = read_json_settings(place, "modules.json") or []
     paths = [module.get("path", "") for module in modules if str(module.get("type", "")).endswith(".Pooling")]
     if not paths:
-        return "cls"
+        return None
     settings = read_json_settings(place, f"{paths[0]}/config.json") or {}
     named = "+".join(sorted(_named_poolings(settings)))
     if named in POOLINGS:

@@ -359,7 +359,7 @@ def _training_work(
         validate=validate,
         groups=parameter_groups(
             network,
-            learning_rate=training.learning_rate[0],
+            learning_rate=training.peak_rate,
             weight_decay=training.weight_decay,
             layer_decay=training.layer_decay,
         ),

@@ -20,7 +20,7 @@ from fullbake.evaluation import metrics
 from fullbake.evaluation.calibration import threshold_aim
 from fullbake.evaluation.decisions import check_threshold_aim
 from fullbake.models import network
-from fullbake.models.encoder import default_pooling
+from fullbake.models.encoder import default_head, default_pooling
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode
 from fullbake.models.pretrained import load_config, max_positions
@@ -55,14 +55,15 @@ def check_problem(recipe: Recipe, parts: Parts) -> None:
     """
     labels, names = parts.train.labels, parts.train.source.label_names
     problem = parts.train.problem
-    metrics.check_metric(recipe.training.metric, problem.name)
+    for metric in (recipe.training.metric, recipe.training.search_metric):
+        metrics.check_metric(metric, problem.name)
     check_threshold_aim(threshold_aim(recipe.decision, problem), problem, names)
     make_training_loss(recipe.training, labels, names)
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
-    """Fill in the fields that depend on the base: max_length, the stride of windows, and the pooling and width of
-    `linear` and `mlp` heads.
+    """Fill in the fields that depend on the base: max_length, the stride of windows, the kind of head under way
+    `finetune`, and the pooling and width of `linear` and `mlp` heads.
 
     Args:
         recipe: the recipe as the user wrote it.
@@ -71,6 +72,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
         RecipeError: max_length is more than the base can take, or there is no metric of the recipe's name.
     """
     metrics.check_metric(recipe.training.metric)
+    metrics.check_metric(recipe.training.search_metric)
     config = load_config(recipe.base)
     limit = max_positions(config)
     wanted = recipe.tokens.max_length
@@ -84,9 +86,14 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
         )
     filled: dict[str, Any] = {"max_length": wanted or limit}
     filled["stride"] = window_stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
-    if recipe.head.kind != "standard":
+    kind = recipe.head.kind
+    if kind == "auto" and recipe.way == "finetune":
+        # A pooling that the user names is for a head on it.
+        kind = default_head(recipe.base) if recipe.head.pooling is None else "linear"
+        filled["head"] = kind
+    if kind != "standard":
         filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
-    if recipe.head.kind == "mlp":
+    if kind in ("mlp", "auto"):
         filled["width"] = recipe.head.width or config.hidden_size
     return recipe.with_fields(**filled)
 

@@ -8,8 +8,8 @@ After training, a temperature and the decision (thresholds or costs) are fitted 
 temperature goes into the output layer's weights, so that plain transformers gives calibrated scores too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,11 +18,13 @@ from transformers import PreTrainedModel
 
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
-from fullbake.core.console import say
+from fullbake.core.console import say, silenced
+from fullbake.core.errors import DivergenceFault
 from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import divide_logits
 from fullbake.training.loop import ValidateFunction
+from fullbake.training.rates import RateProbe, best_rate
 
 History = list[dict[str, Any]]
 """An entry for each epoch, or for each regularization strength."""
@@ -50,15 +52,19 @@ class TrainingRun:
         rate: the learning rate.
         metric: chooses the epoch and is shown in the log.
         name: the name of its checkpoints.
+        search_metric: chooses the regularization strength, where there are strengths in place of epochs.
         last_trial: the epoch or strength (from 1) to stop at, None for all.
         early_stopping: whether the recipe's `patience` may stop it.
+        epochs: passes over the rows, None for the recipe's.
     """
 
     rate: float
     metric: str
     name: str
+    search_metric: str = _FOLD_METRIC
     last_trial: int | None = None
     early_stopping: bool = True
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,10 @@ class Strategy:
     """(network, rows, validate, runs) -> a copy of the network for each run, and its history. It trains all runs at
     once; None if the strategy cannot."""
 
+    by_strengths: bool = False
+    """Whether the entries of a history are regularization strengths, which `search_metric` chooses; else epochs, which
+    `metric` chooses."""
+
 
 @dataclass(frozen=True)
 class SelectedRun:
@@ -100,89 +110,199 @@ class SelectedRun:
         history: entries of all rates.
         logits: float32 (rows, classes) of the rows that were validated on, each by a network that did not train on it.
         score: the metric over these rows.
+        rate: the learning rate.
+        search_score: the metric that chooses rates, over these rows.
     """
 
     network: PreTrainedModel
     history: History
     logits: np.ndarray
     score: float
+    rate: float
+    search_score: float
+
+
+@dataclass(frozen=True)
+class SelectionMetrics:
+    """What chooses on validation.
+
+    Attributes:
+        epoch: name of the metric that chooses the epoch.
+        search: name of the metric that chooses the learning rate and the regularization strength.
+    """
+
+    epoch: str
+    search: str = _FOLD_METRIC
+
+    def scores(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        """Return the validation scores of logits (rows, classes), among them both metrics."""
+        found = validation_scores(logits, labels, self.epoch)
+        return found if self.search in found else found | validation_scores(logits, labels, self.search)
 
 
 def train_best(
-    strategy: Strategy, rates: Sequence[float], metric: str, folds: Sequence[np.ndarray] = ()
+    strategy: Strategy,
+    rates: Sequence[float] | RateProbe,
+    metrics: SelectionMetrics,
+    folds: Sequence[np.ndarray] = (),
 ) -> SelectedRun:
     """Train at each learning rate and keep the training of the best validation score (the earlier of equals).
 
     Args:
         strategy: what trains, and its rows.
-        rates: the learning rates.
-        metric: the metric that chooses.
+        rates: the learning rates; or a probe, which chooses one rate by short trainings before the whole one.
+        metrics: what chooses.
         folds: indices of the training rows that each fold holds out. With folds, they choose in place of
             `strategy.validation`.
+
+    Raises:
+        DivergenceFault: the loss is not a finite number at any rate of a probe, or at one of several rates.
     """
-    return _best_by_folds(strategy, rates, metric, folds) if folds else _best_by_part(strategy, rates, metric)
+    if isinstance(rates, RateProbe):
+        rates = (_probe_rates(strategy, rates, folds),)
+    return _best_by_folds(strategy, rates, metrics, folds) if folds else _best_by_part(strategy, rates, metrics)
 
 
-def _best_by_part(strategy: Strategy, rates: Sequence[float], metric: str) -> SelectedRun:
-    best: tuple[float, SelectedRun] | None = None
+def _probe_rates(strategy: Strategy, probe: RateProbe, folds: Sequence[np.ndarray]) -> float:
+    """Return the rate that short trainings choose on validation, or on the first fold; the rule's if none fit in.
+
+    All trainings of a round have the same rows. Their checkpoints have names of their own, so that a resumed run does
+    not train them again.
+    """
+    if not probe.rounds:
+        say(
+            f"learning rate {probe.rule:g}: the rule for width {probe.width} "
+            f"({probe.steps:,} steps are too few to try other rates beside it)"
+        )
+        return probe.rule
+    train, held = strategy.train, strategy.validation
+    if folds:
+        train = strategy.train.take(np.setdiff1d(np.arange(len(strategy.train.labels)), folds[0]))
+        held = strategy.train.take(folds[0])
+    assert held is not None
+    random = np.random.default_rng(0)
+    rows = random.permutation(len(train.labels))
+    held = held.take(np.sort(random.permutation(len(held.labels))[: probe.rounds[0] * probe.batch]))
+    rates, rate = probe.candidates, probe.rule
+    losses: Mapping[float, np.ndarray] = {}
+    for number, steps in enumerate(probe.rounds, start=1):
+        say(f"trying the learning rates {', '.join(f'{rate:g}' for rate in rates)} for {steps} steps each")
+        part = train.take(np.sort(rows[: steps * probe.batch]))
+        losses = _probe_losses(strategy, rates, part, held, f"probe-{number}")
+        rate = best_rate(losses, probe.rule)
+        if rate == probe.rule:
+            break
+        rates = (probe.rule, rate)
+    listed = ", ".join(f"{loss.mean():.4f} at {tried:g}" for tried, loss in losses.items())
+    origin = f"the rule for width {probe.width}, which" if rate == probe.rule else "which"
+    say(f"learning rate {rate:g}: {origin} short trainings chose; validation loss {listed}")
+    return rate
+
+
+def _probe_losses(
+    strategy: Strategy, rates: Sequence[float], train: Any, held: Any, name: str
+) -> Mapping[float, np.ndarray]:
+    """Return the loss of each held row (rows,) after one epoch over `train`, by rate; not of rates that diverge.
+
+    Raises:
+        DivergenceFault: every rate diverges.
+    """
+    losses: dict[float, np.ndarray] = {}
+    fault: DivergenceFault | None = None
+    for rate in rates:
+        run = TrainingRun(rate, _FOLD_METRIC, f"{name}-{rate:g}", early_stopping=False, epochs=1)
+        try:
+            with silenced():
+                history = strategy.fit(strategy.new_network(), train, _validate_and_keep_logits(strategy, held), run)
+        except DivergenceFault as found:
+            fault = found
+            continue
+        logits = np.array(history[0]["held_logits"], dtype=np.float32)
+        losses[rate] = problem_of(held.labels).row_losses(logits, held.labels)
+    if fault is not None and not losses:
+        raise fault
+    return losses
+
+
+def _best_by_part(strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics) -> SelectedRun:
+    best: SelectedRun | None = None
     scores: dict[float, float] = {}
     history: History = []
-    for rate, run in zip(rates, _train_at_rates(strategy, rates, metric), strict=True):
-        scores[rate] = run.score
+    for rate, run in zip(rates, _train_at_rates(strategy, rates, metrics), strict=True):
+        scores[rate] = run.search_score
         history += [entry | {"rate": rate} for entry in run.history]
-        if best is None or run.score > best[1].score:
-            best = (rate, run)
+        if best is None or run.search_score > best.search_score:
+            best = run
     assert best is not None
     if len(rates) == 1:
-        return best[1]
-    _say_choice(metric, scores, best[0])
+        return best
+    _say_choice(metrics.search, scores, best.rate)
     for entry in history:
-        entry["best"] = entry["best"] and entry["rate"] == best[0]
-    return SelectedRun(best[1].network, history, best[1].logits, best[1].score)
+        entry["best"] = entry["best"] and entry["rate"] == best.rate
+    return replace(best, history=history)
 
 
-def _train_at_rates(strategy: Strategy, rates: Sequence[float], metric: str) -> Iterator[SelectedRun]:
+def _train_at_rates(strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics) -> Iterator[SelectedRun]:
     """Yield the training at each rate, in the order of the rates."""
     if strategy.fit_all is not None and len(rates) > 1:
-        yield from _train_together(strategy, rates, metric)
+        yield from _train_together(strategy, rates, metrics)
         return
     for rate in rates:
         _say_rate(rates, rate)
-        yield _train(strategy, rate, metric)
+        yield _train(strategy, rate, metrics)
 
 
-def _train_together(strategy: Strategy, rates: Sequence[float], metric: str) -> Iterator[SelectedRun]:
+def _train_together(strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics) -> Iterator[SelectedRun]:
     held = strategy.validation
     assert strategy.fit_all is not None
     assert held is not None
     say(f"{len(rates)} learning rates together")
 
     def validate(module: nn.Module, _: int) -> dict[str, Any]:
-        return validation_scores(strategy.logits(module, held), held.labels, metric)
+        return metrics.scores(strategy.logits(module, held), held.labels)
 
-    runs = [TrainingRun(rate, metric, f"rate-{rate:g}") for rate in rates]
-    for network, history in strategy.fit_all(strategy.new_network(), strategy.train, validate, runs):
+    runs = [_run_at(rate, metrics) for rate in rates]
+    trained = strategy.fit_all(strategy.new_network(), strategy.train, validate, runs)
+    for run, (network, history) in zip(runs, trained, strict=True):
         logits = strategy.logits(strategy.trained_part(network), held)
-        yield SelectedRun(network, history, logits, validation_scores(logits, held.labels, metric)[metric])
+        yield _selected(network, history, logits, held.labels, run.rate, metrics)
 
 
-def _train(strategy: Strategy, rate: float, metric: str) -> SelectedRun:
+def _train(strategy: Strategy, rate: float, metrics: SelectionMetrics) -> SelectedRun:
     network, held = strategy.new_network(), strategy.validation
     assert held is not None
+    chooser = metrics.search if strategy.by_strengths else metrics.epoch
     best: list[tuple[float, int, np.ndarray]] = []  # score, index in the history, logits; of this process alone
 
     def validate(module: nn.Module, trial: int) -> dict[str, Any]:
         logits = strategy.logits(module, held)
-        scores = validation_scores(logits, held.labels, metric)
-        if not best or scores[metric] > best[0][0]:
-            best[:] = [(scores[metric], trial, logits)]
+        scores = metrics.scores(logits, held.labels)
+        if not best or scores[chooser] > best[0][0]:
+            best[:] = [(scores[chooser], trial, logits)]
         return scores
 
-    history = strategy.fit(network, strategy.train, validate, TrainingRun(rate, metric, f"rate-{rate:g}"))
+    history = strategy.fit(network, strategy.train, validate, _run_at(rate, metrics))
     if best and history[best[0][1]]["best"]:
-        return SelectedRun(network, history, best[0][2], best[0][0])
-    logits = strategy.logits(strategy.trained_part(network), held)  # the best epoch was before a stop and a resume
-    return SelectedRun(network, history, logits, validation_scores(logits, held.labels, metric)[metric])
+        logits = best[0][2]
+    else:
+        logits = strategy.logits(strategy.trained_part(network), held)  # the best epoch was before a stop and a resume
+    return _selected(network, history, logits, held.labels, rate, metrics)
+
+
+def _run_at(rate: float, metrics: SelectionMetrics) -> TrainingRun:
+    return TrainingRun(rate, metrics.epoch, f"rate-{rate:g}", metrics.search)
+
+
+def _selected(
+    network: PreTrainedModel,
+    history: History,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    rate: float,
+    metrics: SelectionMetrics,
+) -> SelectedRun:
+    scores = metrics.scores(logits, labels)
+    return SelectedRun(network, history, logits, scores[metrics.epoch], rate, scores[metrics.search])
 
 
 @dataclass(frozen=True)
@@ -200,23 +320,27 @@ class _FoldScores:
     best: int
 
 
-def _best_by_folds(strategy: Strategy, rates: Sequence[float], metric: str, folds: Sequence[np.ndarray]) -> SelectedRun:
+def _best_by_folds(
+    strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics, folds: Sequence[np.ndarray]
+) -> SelectedRun:
     results: dict[float, _FoldScores] = {}
     for rate in rates:
         _say_rate(rates, rate)
-        results[rate] = _score_folds(strategy, rate, metric, folds)
-    scores = {rate: result.scores[result.best][metric] for rate, result in results.items()}
+        results[rate] = _score_folds(strategy, rate, metrics, folds)
+    scores = {rate: result.scores[result.best][metrics.search] for rate, result in results.items()}
     rate = max(scores, key=lambda rate: scores[rate])
     if len(rates) > 1:
-        _say_choice(metric, scores, rate)
+        _say_choice(metrics.search, scores, rate)
     chosen, network = results[rate], strategy.new_network()
     say(f"training on all {len(strategy.train.labels):,} rows; the validation scores shown are those of the folds")
-    run = TrainingRun(rate, metric, f"rate-{rate:g}", last_trial=chosen.best + 1, early_stopping=False)
+    run = replace(_run_at(rate, metrics), last_trial=chosen.best + 1, early_stopping=False)
     history = strategy.fit(network, strategy.train, lambda _, trial: chosen.scores[trial], run)
-    return SelectedRun(network, history, chosen.logits[chosen.best], scores[rate])
+    return _selected(network, history, chosen.logits[chosen.best], strategy.train.labels, rate, metrics)
 
 
-def _score_folds(strategy: Strategy, rate: float, metric: str, folds: Sequence[np.ndarray]) -> _FoldScores:
+def _score_folds(
+    strategy: Strategy, rate: float, metrics: SelectionMetrics, folds: Sequence[np.ndarray]
+) -> _FoldScores:
     labels, everything = strategy.train.labels, np.arange(len(strategy.train.labels))
     found: list[list[Any]] = []
     for number, held in enumerate(folds, start=1):
@@ -229,9 +353,11 @@ def _score_folds(strategy: Strategy, rate: float, metric: str, folds: Sequence[n
     logits = np.empty((len(found[0]), len(labels), len(found[0][0][0])), dtype=np.float32)
     for held, values in zip(folds, found, strict=True):
         logits[:, held] = np.array(values, dtype=np.float32)
-    scores = [validation_scores(values, labels, metric) for values in logits]
-    best = max(range(len(scores)), key=lambda trial: scores[trial][metric])
-    say(f"{len(folds)} folds, epoch or strength {best + 1} of {len(scores)}: {metric} {scores[best][metric]:.4f}")
+    scores = [metrics.scores(values, labels) for values in logits]
+    chooser = metrics.search if strategy.by_strengths else metrics.epoch
+    best = max(range(len(scores)), key=lambda trial: scores[trial][chooser])
+    kind = "strength" if strategy.by_strengths else "epoch"
+    say(f"{len(folds)} folds, {kind} {best + 1} of {len(scores)}: {chooser} {scores[best][chooser]:.4f}")
     return _FoldScores(scores, logits, best)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.console import say
@@ -19,6 +20,7 @@ from fullbake.data.splits import Part
 from fullbake.models import network
 from fullbake.models.encoder import freeze_all
 from fullbake.models.encoding import Encoded
+from fullbake.models.pretrained import load_config
 from fullbake.training.features import Features
 from fullbake.training.finetuning import (
     FinetuneSettings,
@@ -41,7 +43,8 @@ from fullbake.training.job import (
 )
 from fullbake.training.loop import ValidateFunction
 from fullbake.training.losses import TrainingLoss, make_training_loss
-from fullbake.training.selection import History, Strategy, TrainingRun
+from fullbake.training.rates import HEAD_RATES, OTHER_HEAD_RATES, RateProbe, epochs_for, rule_rate
+from fullbake.training.selection import History, SelectionMetrics, Strategy, TrainingRun
 
 
 def strategy_for(job: Job) -> Strategy:
@@ -51,6 +54,59 @@ def strategy_for(job: Job) -> Strategy:
         job: the run.
     """
     return _frozen(job) if job.recipe.way == "frozen" else _finetuning(job)
+
+
+def recipes_to_try(recipe: Recipe) -> list[Recipe]:
+    """Return the recipes that way `frozen` with head `auto` stands for, one for each kind of head; else the recipe.
+
+    The regression minimizes plain cross entropy over all rows, so that with another loss, label smoothing or balanced
+    sampling the mlp alone is tried.
+
+    Args:
+        recipe: with all fields filled in, by `resolve_recipe`.
+    """
+    if recipe.head.kind != "auto":
+        return [recipe]
+    training = recipe.training
+    plain = training.loss == "cross_entropy" and not training.label_smoothing and training.sampling == "shuffle"
+    if not plain:
+        say("head auto: logistic regression has only plain cross entropy over all rows, so that the mlp alone is tried")
+    linear = [recipe.with_fields(head="linear", optimizer="lbfgs")] if plain else []
+    return [*linear, recipe.with_fields(head="mlp")]
+
+
+def rates_of(job: Job) -> Sequence[float] | RateProbe:
+    """Return the learning rates to train at, or the probe that chooses one, where the recipe says `auto`.
+
+    Args:
+        job: the run.
+    """
+    training = job.recipe.training
+    if training.optimizer == "lbfgs":
+        return (OTHER_HEAD_RATES[0],)  # L-BFGS has none, so that one value is enough
+    if training.learning_rate != "auto":
+        return training.learning_rate
+    if job.recipe.way == "frozen":
+        return HEAD_RATES.get(job.recipe.head.kind, OTHER_HEAD_RATES)
+    width = int(load_config(job.weights).hidden_size)
+    batch = training.batch_size * training.gradient_accumulation
+    per_epoch = -(-len(job.parts.train) // batch)
+    return RateProbe(rule_rate(width), width, batch, per_epoch * _epochs(job))
+
+
+def metrics_of(job: Job) -> SelectionMetrics:
+    """Return the metrics that choose on validation.
+
+    Args:
+        job: the run.
+    """
+    return SelectionMetrics(job.recipe.training.metric, job.recipe.training.search_metric)
+
+
+def _epochs(job: Job) -> int:
+    training = job.recipe.training
+    step_rows = training.batch_size * training.gradient_accumulation
+    return epochs_for(training.epochs, training.min_steps, len(job.parts.train), step_rows)
 
 
 def _finetuning(job: Job) -> Strategy:
@@ -63,7 +119,7 @@ def _finetuning(job: Job) -> Strategy:
     )
 
     def fit(model: PreTrainedModel, rows: LabeledTexts, validate: ValidateFunction, run: TrainingRun) -> History:
-        own = replace(settings, training=_training_of(recipe.training, run))
+        own = replace(settings, training=_training_of(job, run))
         return finetune(model, rows, validate, own, job.checkpoints(run.name), last_epoch=run.last_trial)
 
     def labeled(found: tuple[Encoded, Features | None], labels: np.ndarray) -> LabeledTexts:
@@ -118,7 +174,7 @@ def _frozen(job: Job) -> Strategy:
     features = part_features(job, _parts_for_selection(job))
 
     def settings_of(run: TrainingRun) -> HeadSettings:
-        return HeadSettings(recipe.head, _training_of(recipe.training, run), objective)
+        return HeadSettings(recipe.head, _training_of(job, run), objective)
 
     def fit(model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, run: TrainingRun) -> History:
         return train_head(model, rows, validate, settings_of(run), job.checkpoints(run.name), last_trial=run.last_trial)
@@ -146,6 +202,7 @@ def _frozen(job: Job) -> Strategy:
         logits=head_logits,
         trained_part=network.extract_head,
         fit_all=None if recipe.head.kind == "standard" or recipe.training.optimizer == "lbfgs" else fit_all,
+        by_strengths=recipe.training.optimizer == "lbfgs",
     )
 
 
@@ -167,10 +224,17 @@ def _rows(job: Job, sources: list[Any], label: Callable[[Any, Any], Any]) -> tup
     return (rows[0], None) if job.parts.validation is None else (rows[0], rows[1])
 
 
-def _training_of(training: TrainingConfig, run: TrainingRun) -> TrainingConfig:
-    """Return the training section for one run: its rate, its metric, and no patience without early stopping."""
-    patience = training.patience if run.early_stopping else None
-    return training.model_copy(update={"learning_rate": (run.rate,), "metric": run.metric, "patience": patience})
+def _training_of(job: Job, run: TrainingRun) -> TrainingConfig:
+    """Return the training section for one run: its rate, epochs and metrics, no patience without early stopping."""
+    training = job.recipe.training
+    fields = {
+        "learning_rate": (run.rate,),
+        "epochs": run.epochs or _epochs(job),
+        "metric": run.metric,
+        "search_metric": run.search_metric,
+        "patience": training.patience if run.early_stopping else None,
+    }
+    return training.model_copy(update=fields)
 
 
 def _objective(job: Job) -> TrainingLoss:
