@@ -22,6 +22,7 @@ from fullbake.data.splits import divide
 from fullbake.models.encoder import load_encoder
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.pretraining.documents import DocumentSource
+from fullbake.pretraining.forgetting import probe
 from fullbake.pretraining.stage import base_with_vocabulary, stage_base
 from fullbake.training.checkpoints import Checkpoints
 
@@ -168,18 +169,52 @@ def test_vocabulary_is_trained_once_on_the_text(tmp_path: Path) -> None:
     counted = DocumentSource(whole.name, whole.fingerprint, lambda: read.append(1) or whole.read())  # type: ignore[func-returns-value]
     place = base_with_vocabulary(base, [counted], tmp_path / "cache")
     assert base_with_vocabulary(base, [counted], tmp_path / "cache") == place
-    assert read == [1]
+    assert read == [1, 1]  # once for the characters, once for the pieces
     tokenizer = load_tokenizer(place)
     assert 100 < len(tokenizer) <= 200
     ids: Any = tokenizer(TEXTS[0])["input_ids"]
     assert tokenizer.unk_token_id not in ids
     assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
     assert tokenizer.mask_token == "[MASK]"
-    assert json.loads((Path(place) / "config.json").read_text())["vocab_size"] == 200
+    assert json.loads((Path(place) / "config.json").read_text())["vocab_size"] == len(tokenizer)
+
+
+def test_vocabulary_is_the_same_every_time(tmp_path: Path) -> None:
+    base = make_bare_base(tmp_path / "bare", 120)
+    places = [base_with_vocabulary(base, [source_of(TEXTS)], tmp_path / name) for name in "abc"]
+    first, *others = (load_tokenizer(place).get_vocab() for place in places)
+    assert all(vocabulary == first for vocabulary in others)
+
+
+def test_vocabulary_covers_the_letters_of_its_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    letters = [chr(0x4E00 + number) for number in range(2_000)]  # twice as many as the library's own limit
+    texts = ["".join(letters[start : start + 20]) for start in range(0, 2_000, 20)] * 2
+    place = base_with_vocabulary(make_bare_base(tmp_path / "bare", 3_000), [source_of(texts)], tmp_path / "cache")
+    tokenizer = load_tokenizer(place)
+    ids: Any = tokenizer(texts)["input_ids"]
+    assert sum(row.count(tokenizer.unk_token_id) for row in ids) <= 0.0005 * sum(map(len, ids)) + 1
+    assert f"{len(tokenizer):,} of 3,000 pieces were made" in caplog.text
+    assert json.loads((Path(place) / "config.json").read_text())["vocab_size"] == len(tokenizer) < 2_100
 
 
 def test_vocabulary_without_text_or_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no text to learn a vocabulary from"):
         base_with_vocabulary(make_bare_base(tmp_path / "a"), [source_of([])], tmp_path / "cache")
-    with pytest.raises(BaseModelError, match="too small for the characters"):
+    with pytest.raises(BaseModelError, match=r"(?s)too small for the characters.*Expected at least \d\d"):
         base_with_vocabulary(make_bare_base(tmp_path / "b", 8), [source_of(TEXTS)], tmp_path / "cache")
+
+
+def test_base_from_random_weights_has_nothing_to_forget(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    base, out = make_bare_base(tmp_path / "bare"), tmp_path / "new"
+    stage = STAGE.model_copy(update={"init": "random"})
+    about = further_pretrain(base, text_file(tmp_path), out, stage=stage, cache_dir=tmp_path / "cache")
+    assert about["forgotten"] is None
+    assert "general_mlm_loss" not in about["start"] | about["history"][-1]
+    assert "nothing to forget" in caplog.text
+    with pytest.raises(BaseModelError, match="trained from random weights"):
+        probe(out)
+    asked = stage.model_copy(update={"probe_text": str(text_file(tmp_path))})
+    about = further_pretrain(base, text_file(tmp_path), tmp_path / "b", stage=asked, cache_dir=tmp_path / "cache")
+    assert about["forgotten"] is not None

@@ -8,7 +8,7 @@ corpus first, as BERT's: text cleaned and in lower case, accents removed, words 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
