@@ -181,7 +181,7 @@ class _Training:
             _sum_gradients(self.parameters)
         if not math.isfinite(loss):
             raise divergence_fault(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        norm = float(_clip_gradients(self.parameters, self.config.max_grad_norm))
         self.state.norm_sum += norm if math.isfinite(norm) else 0.0
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -443,6 +443,13 @@ def _make_gradients_dense(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()
+
+
+def _clip_gradients(parameters: Sequence[nn.Parameter], longest: float | None) -> Tensor:
+    """Scale the gradients down to a norm of at most `longest`, if that is not None. Return their norm before that."""
+    if longest is not None:
+        return nn.utils.clip_grad_norm_(parameters, longest)
+    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
