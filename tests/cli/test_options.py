@@ -1,13 +1,26 @@
 """Flags made from fields: every field once, its help the line under it."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 
-from fullbake.cli.options import ROW_FIELDS, TEXT_FIELDS, Flags, RowOptions, StageOptions, TextOptions, resume_mode
+from fullbake.cli.options import (
+    ROW_FIELDS,
+    TEXT_FIELDS,
+    Flags,
+    RowOptions,
+    StageOptions,
+    TextOptions,
+    resume_mode,
+    set_threads,
+)
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import leaf_fields
-from fullbake.core.errors import RecipeError
+from fullbake.core import storage
+from fullbake.core.errors import OutputError, RecipeError
 
 
 def helps(model: Any) -> dict[str, str]:
@@ -37,3 +50,30 @@ def test_three_resume_flags_give_one_mode() -> None:
     ]
     with pytest.raises(RecipeError, match="exclude each other"):
         resume_mode(True, True, False)
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Iterator[Path]:
+    """An output with an unfinished run of three threads beside it. torch's number of threads is restored."""
+    before = torch.get_num_threads()
+    folder = tmp_path / "m.unfinished"
+    (folder / "rate-1e-05" / "step-000000003").mkdir(parents=True)
+    storage.write_json(folder / "run.json", {"threads": 3})
+    yield tmp_path / "m"
+    torch.set_num_threads(before)
+
+
+def test_a_resumed_run_keeps_its_threads_unless_a_number_is_given(unfinished: Path) -> None:
+    set_threads("auto", unfinished)
+    assert torch.get_num_threads() == 3
+    set_threads("2", unfinished)
+    assert torch.get_num_threads() == 2
+    for out, mode in ((unfinished, "restart"), (unfinished.with_name("other"), "auto"), (None, "auto")):
+        set_threads("auto", out, mode)
+        assert torch.get_num_threads() == 2, "the environment of the tests gives the number, so that it stays"
+
+
+def test_a_damaged_unfinished_run_is_reported(unfinished: Path) -> None:
+    (unfinished.with_name("m.unfinished") / "run.json").write_text("[")
+    with pytest.raises(OutputError, match="--restart"):
+        set_threads("auto", unfinished)

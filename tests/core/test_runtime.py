@@ -76,3 +76,20 @@ def test_freed_memory_is_kept_only_if_the_environment_asks(monkeypatch: pytest.M
     runtime.keep_freed_memory(library)
     assert [number for number, _ in settings] == [-4, -1]
     runtime.keep_freed_memory(types.SimpleNamespace())
+
+
+def test_small_work_runs_on_one_thread() -> None:
+    before = torch.get_num_threads()
+    try:
+        runtime.set_threads(2)
+        with runtime.one_thread():
+            assert runtime.threads() == 1
+            with runtime.one_thread():
+                pass
+            assert runtime.threads() == 1
+        assert runtime.threads() == 2
+        with pytest.raises(KeyboardInterrupt), runtime.one_thread():
+            raise KeyboardInterrupt
+        assert runtime.threads() == 2
+    finally:
+        torch.set_num_threads(before)

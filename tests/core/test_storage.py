@@ -540,7 +540,10 @@ def test_a_target_has_one_user_at_a_time_and_a_killed_one_is_no_obstacle(tmp_pat
 def test_a_lock_ends_with_its_block_also_by_an_exception(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), storage.sole_use(tmp_path / "out", remedy=""):
         raise KeyboardInterrupt
-    with storage.sole_use(tmp_path / "out", remedy=""), pytest.raises(OutputError, match="Wait"):
-        with storage.sole_use(tmp_path / "out", remedy="Wait."):
-            pytest.fail("two users")
+    with (
+        storage.sole_use(tmp_path / "out", remedy=""),
+        pytest.raises(OutputError, match="Wait"),
+        storage.sole_use(tmp_path / "out", remedy="Wait."),
+    ):
+        pytest.fail("two users")
     assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from fullbake.training.checkpoints import (
     is_saved,
     only_cleanup_left,
     open_unfinished_run,
+    recorded_threads,
     remove_unfinished,
     sole_run,
     unfinished_folder,
@@ -289,3 +290,12 @@ def test_two_runs_on_one_output_exclude_each_other(tmp_path: Path) -> None:
             pass
     with sole_run(tmp_path / "m", writes=True):
         pass
+
+
+def test_the_threads_of_a_run_are_known_once_it_can_be_resumed(tmp_path: Path) -> None:
+    run = open_unfinished_run(tmp_path / "m", FACTS | {"threads": 2}, CheckpointInterval(steps=5), "auto", writes=True)
+    assert recorded_threads(tmp_path / "m") is None
+    run.checkpoints("rate").save(state(5))
+    assert recorded_threads(tmp_path / "m") == 2
+    run.close()
+    assert recorded_threads(tmp_path / "m") is None

@@ -16,12 +16,23 @@ from rich.text import Text
 from fullbake import __version__
 from fullbake.cli import tables, terminal
 from fullbake.cli.compare import add_comparison_commands
-from fullbake.cli.options import Flags, RecipeFlags, RowFlags, RowOptions, TextFlags, TextOptions, resume_mode
+from fullbake.cli.options import (
+    Flags,
+    RecipeFlags,
+    RowFlags,
+    RowOptions,
+    TextFlags,
+    TextOptions,
+    Threads,
+    resume_mode,
+    set_threads,
+)
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
+from fullbake.core.processors import begin_measuring
 from fullbake.data.tables import data_suffix
 from fullbake.training.checkpoints import CheckpointInterval
 
@@ -55,6 +66,7 @@ def train_command(
     resume_anyway: bool = False,
     restart: bool = False,
     cache_dir: Path | None = None,
+    threads: Threads = "auto",
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
 ) -> None:
     """Train a classifier on a labeled file and save it as a bundle.
@@ -75,6 +87,8 @@ def train_command(
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
+    mode = resume_mode(resume, resume_anyway, restart)
+    set_threads(threads, out_folder, mode)
     from fullbake.classifier.adapt import adapt
 
     classifier = adapt(
@@ -84,7 +98,7 @@ def train_command(
         overwrite=overwrite,
         cache_dir=cache_dir,
         checkpoint_every=checkpoint_every,
-        resume=resume_mode(resume, resume_anyway, restart),
+        resume=mode,
     )
     _print_run(classifier, out_folder)
 
@@ -96,6 +110,7 @@ def evaluate_command(
     /,
     *,
     json: bool = False,
+    threads: Threads = "auto",
     flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Score a saved classifier on a labeled file.
@@ -107,6 +122,7 @@ def evaluate_command(
         data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
     """
+    set_threads(threads)
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import evaluate, read_as_trained
 
@@ -128,6 +144,7 @@ def predict_command(
     out_file: Annotated[Path | None, Parameter(name="--out")] = None,
     prefix: str = "",
     overwrite: bool = False,
+    threads: Threads = "auto",
     flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Classify the rows of a file, the lines of stdin, or texts given as arguments.
@@ -149,8 +166,10 @@ def predict_command(
     from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMATS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
+        set_threads(threads)
         _show_texts(bundle, inputs)
         return
+    set_threads(threads)
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import open_table_as_trained, predict_file
 
@@ -357,6 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words of the command line; None takes those of the process.
     """
+    begin_measuring()
     terminal.run(app, arguments)
 
 

@@ -5,6 +5,7 @@ place reports what is wrong.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Group, Parameter
@@ -14,7 +15,8 @@ from pydantic.fields import FieldInfo
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
-from fullbake.training.checkpoints import ResumeMode
+from fullbake.core.processors import parse_threads, use_threads
+from fullbake.training.checkpoints import ResumeMode, recorded_threads
 
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
 """Sections in the order in which a command's help shows them."""
@@ -78,6 +80,32 @@ else:
     ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
     TextFlags = Annotated[TextOptions, Parameter(name="*")]
     StageFlags = Annotated[StageOptions, Parameter(name="*")]
+
+
+Threads = Annotated[
+    str,
+    Parameter(
+        help="Number of threads to compute with. auto takes as many as processors are free when the work begins; a "
+        "resumed run keeps its number. Results repeat bit for bit only with an equal number."
+    ),
+]
+"""The flag --threads; `set_threads` reads its value."""
+
+
+def set_threads(text: str, out: Path | None = None, resume: ResumeMode = "auto") -> None:
+    """Let torch compute with the number of threads that --threads asks for.
+
+    Args:
+        text: the value of the flag.
+        out: the output folder, beside which there may be an unfinished run whose number is kept.
+        resume: what is done about that run.
+
+    Raises:
+        RecipeError: the value is neither a number above 0 nor `auto`.
+        OutputError: the file that describes the unfinished run is damaged.
+    """
+    setting = parse_threads(text)
+    use_threads(setting, recorded=None if out is None or resume == "restart" else recorded_threads(out))
 
 
 def resume_mode(required: bool, anyway: bool, restart: bool) -> ResumeMode:

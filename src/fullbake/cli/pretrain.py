@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import StageFlags, StageOptions, resume_mode
+from fullbake.cli.options import StageFlags, StageOptions, Threads, resume_mode, set_threads
 from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
@@ -39,6 +39,7 @@ def pretrain_command(
     resume_anyway: bool = False,
     restart: bool = False,
     cache_dir: Path | None = None,
+    threads: Threads = "auto",
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Train a base further on raw text (masked words, next sentences) and save it as a new base. This is way 1.
@@ -67,6 +68,7 @@ def pretrain_command(
     stage = _stage(recipe, flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)
     word = resume_mode(resume, resume_anyway, restart)
+    set_threads(threads, out_folder, word)
     from fullbake.pretraining.stage import further_pretrain
 
     about = further_pretrain(
@@ -99,6 +101,7 @@ def pilot_command(
     encoding: str = "utf-8",
     json: bool = False,
     cache_dir: Path | None = None,
+    threads: Threads = "auto",
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Estimate whether further pretraining is worth its time: how unfamiliar the text is, and a trial of 200 steps.
@@ -114,6 +117,7 @@ def pilot_command(
         cache_dir: Folder of the cache of tokenized corpora. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     stage = _stage(recipe, {"steps": PILOT_STEPS, "evaluations": "4"} | flags.model_dump(exclude_none=True))
+    set_threads(threads)
     from fullbake.pretraining.documents import file_source
     from fullbake.pretraining.pilot import run_pilot
 

@@ -6,7 +6,8 @@ This is the only module that reads environment variables, so that what a run dep
 import ctypes
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,33 @@ def threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def set_threads(number: int) -> None:
+    """Let torch compute with so many threads from now on."""
+    import torch
+
+    torch.set_num_threads(number)
+
+
+def threads_are_given() -> bool:
+    """Return True if the environment says how many threads to compute with."""
+    return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block, let torch compute with one thread.
+
+    For small work, such as a head on features: several threads gain nothing there, and beside a busy process they wait
+    for each other far longer than they compute.
+    """
+    before = threads()
+    set_threads(1)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 def count_processors() -> int:

@@ -231,6 +231,18 @@ def sole_run(out: str | Path, *, writes: bool) -> Iterator[None]:
         yield
 
 
+def recorded_threads(out: str | Path) -> int | None:
+    """Return the number of threads that the unfinished run of `out` computes with, None if there is none to resume.
+
+    Raises:
+        OutputError: the file that describes the unfinished run is damaged.
+    """
+    folder = unfinished_folder(out)
+    known = _read(folder) if _has_checkpoints(folder) else None
+    threads = None if known is None else known.get("threads")
+    return threads if isinstance(threads, int) else None
+
+
 def is_saved(out: str | Path) -> bool:
     """Return True if `out` is the finished result of the unfinished run beside it, which was only not removed yet."""
     try:
