@@ -3,6 +3,8 @@
 import pytest
 
 from fullbake.config import fields
+from fullbake.config.recipe import Recipe
+from fullbake.core.errors import RecipeError
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,39 @@ def test_amount_follows_the_last_equals_sign(value: object, parsed: object) -> N
     assert fields.parse_amounts(value) == parsed
 
 
-@pytest.mark.parametrize(("value", "parsed"), [("0.2", 0.2), ("rows.csv", "rows.csv"), (0.3, 0.3), (None, None)])
+@pytest.mark.parametrize(
+    ("value", "parsed"),
+    [
+        ("0.2", 0.2),
+        ("20%", 0.2),
+        (" 12.5 % ", 0.125),
+        ("rows.csv", "rows.csv"),
+        ("100%.csv", "100%.csv"),
+        (0.3, 0.3),
+        (None, None),
+    ],
+)
 def test_number_is_a_share_and_other_text_a_file(value: object, parsed: object) -> None:
     assert fields.parse_share_or_source(value) == parsed
+
+
+@pytest.mark.parametrize("value", ["20", 20, "1.5"])
+def test_for_a_number_of_1_or_more_the_share_that_may_be_meant_is_named(value: object) -> None:
+    number = float(str(value))
+    with pytest.raises(ValueError, match=rf"write {number / 100:g} or {number:g}%.*A number of rows cannot"):
+        fields.parse_share_or_source(value)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "100%", "0%", "-3", "1000", 5000, "nan", "inf"])
+def test_shares_that_leave_nothing_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        fields.parse_share_or_source(value)
+
+
+@pytest.mark.parametrize("flag", ["validation", "test"])
+def test_a_wrong_share_names_its_field(flag: str) -> None:
+    with pytest.raises(RecipeError, match=rf"data.{flag}: expected a share.*write 0.2 or 20%"):
+        Recipe.load(base="demo", **{flag: "20"})
+    loaded = Recipe.load(base="demo", **{flag: "25%", "at_recall": "90%", "positive": "x"})
+    assert getattr(loaded.data, flag) == 0.25
+    assert loaded.decision.at_recall == 0.9

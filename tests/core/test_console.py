@@ -3,9 +3,12 @@
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from fullbake.core import console
+from fullbake.core.errors import RecipeError
 
 
 def test_lines_go_to_the_logger(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,15 +58,46 @@ def test_durations(seconds: float | None, words: str) -> None:
     assert console.format_duration(seconds) == words
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), (" 10m ", 600), ("1.5h", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        (" 10m ", 600),
+        ("1.5h", 5400),
+        ("3min", 180),
+        ("3 min", 180),
+        ("3 Minutes", 180),
+        ("1h30m", 5400),
+        ("1 h 30 min", 5400),
+        ("2 hours 5 secs", 7205),
+        ("1hr", 3600),
+        ("0m30s", 30),
+    ],
+)
 def test_duration_is_parsed_into_seconds(text: str, seconds: float) -> None:
-    assert console.parse_duration(text) == seconds
+    assert console.parse_duration(text, "--budget") == seconds
 
 
-@pytest.mark.parametrize("text", ["", "10", "0m", "-3m", "ten minutes", "5 m", "1d"])
+@given(st.integers(10, 10**6))
+def test_a_duration_in_words_is_read_again(seconds: int) -> None:
+    """Words leave out seconds from an hour on."""
+    read = console.parse_duration(console.format_duration(seconds).replace(",", ""), "--budget")
+    assert read == (seconds if seconds < 3600 else seconds // 60 * 60)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0m", "0h0m", "-3m", "ten minutes", "1d", "3m3m", "30m1h", "1h30", "1,5h", "nan", "1e3s", "m", "5 m x"]
+)
 def test_duration_without_a_number_above_0_and_a_known_unit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration"):
-        console.parse_duration(text)
+    with pytest.raises(RecipeError, match=r"--budget: this is not a duration.\nExpected.*90s") as caught:
+        console.parse_duration(text, "--budget")
+    assert caught.value.remedy is None
+
+
+@pytest.mark.parametrize("text", ["90", "1.5"])
+def test_for_a_number_without_a_unit_the_unit_is_asked_for(text: str) -> None:
+    with pytest.raises(RecipeError, match=rf"without a unit[\s\S]*Write {text}s, {text}m or {text}h"):
+        console.parse_duration(text, "--budget")
 
 
 def test_scores_and_intervals() -> None:

@@ -156,8 +156,8 @@ def test_only_the_writing_process_writes(tmp_path: Path) -> None:
 def test_intervals_are_steps_or_durations() -> None:
     assert CheckpointInterval.parse("50") == CheckpointInterval(steps=50)
     assert CheckpointInterval.parse("5m") == CheckpointInterval(seconds=300)
-    assert CheckpointInterval.parse("0.5h") == CheckpointInterval(seconds=1800)
-    for wrong in ("", "5 minutes", "-3", "0", "1.5", "0s", "m"):
+    assert CheckpointInterval.parse("0.5h") == CheckpointInterval.parse("30 min") == CheckpointInterval(seconds=1800)
+    for wrong in ("", "5 weeks", "-3", "0", "1.5", "0s", "m"):
         with pytest.raises(RecipeError, match="checkpoint-every"):
             CheckpointInterval.parse(wrong)
 

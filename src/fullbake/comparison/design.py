@@ -143,15 +143,7 @@ def parse_budget(text: str) -> float:
     Raises:
         RecipeError: it is not a duration.
     """
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise RecipeError(
-            "the budget is not a duration",
-            where="--budget",
-            expected="a duration such as 90s, 10m or 1h",
-            got=repr(text),
-        ) from None
+    return parse_duration(text, "--budget")
 
 
 FURTHER_PREFIX: Final = "further-"
@@ -294,7 +286,7 @@ def _rate_grid(
 ) -> tuple[float, ...]:
     if recipe.training.optimizer == "lbfgs":
         return ()  # L-BFGS has no learning rate
-    own = recipe.training.learning_rate
+    own = () if recipe.training.learning_rate == "auto" else recipe.training.learning_rate
     if recipe.way == "frozen":
         grid = head_rates or HEAD_RATES.get(recipe.head.kind, _OTHER_HEAD_RATES)
     else:

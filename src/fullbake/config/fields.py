@@ -5,6 +5,7 @@ A type accepts both forms of a value: the Python or YAML form (`[5e-5, 4e-5]`) a
 of its own.
 """
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -62,14 +63,31 @@ def parse_amounts(value: object) -> object:
     return {name.strip(): amount.strip() for name, _, amount in pairs}
 
 
+def parse_share(value: object) -> object:
+    """Turn the text `20%` into 0.2. Any other value stays."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip()) if isinstance(value, str) else None
+    return float(found[1]) / 100 if found else value
+
+
 def parse_share_or_source(value: object) -> object:
-    """Turn the text of a number into a share. Any other text is a file or a hub id, and stays."""
-    if isinstance(value, str):
+    """Turn the text of a number into a share. Any other text is a file or a hub id, and stays.
+
+    Raises:
+        ValueError: the number is not between 0 and 1.
+    """
+    share = parse_share(value)
+    if isinstance(share, str):
         try:
-            return float(value)
+            share = float(share)
         except ValueError:
             return value
-    return value
+    if isinstance(share, int | float) and not 0 < share < 1:
+        meant = f": write {share / 100:g} or {share:g}% if a share of {share:g}% is meant" if 1 < share < 100 else ""
+        raise ValueError(
+            f"expected a share of the rows above 0 and below 1, such as 0.2 or 20%, or a file{meant}. A number of rows "
+            "cannot be given"
+        )
+    return share
 
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -78,7 +96,7 @@ RatesOrAuto = Annotated[
     Literal["auto"] | Annotated[tuple[Rate, ...], Field(min_length=1)], BeforeValidator(parse_rates)
 ]
 GradientNorm = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(parse_none)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, BeforeValidator(parse_share), Field(gt=0, lt=1)]
 LengthShares = Annotated[
     dict[Annotated[int, Field(ge=8)], Annotated[float, Field(gt=0, le=1)]], BeforeValidator(parse_lengths)
 ]

@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from fullbake.core.errors import RecipeError
+
 console = Console(stderr=True)
 log = logging.getLogger("fullbake")
 
@@ -140,20 +142,44 @@ def format_duration(seconds: float | None) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
-_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"h": ("h", "hr", "hrs", "hour", "hours"), "m": ("m", "min", "mins", "minute", "minutes")}
+_UNITS |= {"s": ("s", "sec", "secs", "second", "seconds")}
+_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(
+    r"\s*".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*(?:{'|'.join(words)}))?" for unit, words in _UNITS.items())
+)
 
 
-def parse_duration(text: str) -> float:
-    """Return the seconds in a duration as users type it: `90s`, `10m`, `1.5h`.
+def parse_duration(text: str, where: str) -> float:
+    """Return the seconds in a duration as users type it: `90s`, `10m`, `3 min`, `1.5h`, `1h30m`.
+
+    Args:
+        text: numbers with units, the largest unit first.
+        where: the flag, for the error.
 
     Raises:
-        ValueError: it is not a number above 0 with one of these units. The caller names the flag and the remedy.
+        RecipeError: it is not a duration above 0.
     """
-    found = _DURATION.fullmatch(text.strip())
-    if not found or not float(found[1]):
-        raise ValueError(f"not a duration: {text!r}")
-    return float(found[1]) * _UNIT_SECONDS[found[2]]
+    text = text.strip().lower()
+    found = _DURATION.fullmatch(text)
+    parts = {} if found is None else found.groupdict(default="0")
+    seconds = sum(float(number) * _UNIT_SECONDS[unit] for unit, number in parts.items())
+    if seconds:
+        return seconds
+    raise RecipeError(
+        "this is a number without a unit" if re.fullmatch(r"\d+(\.\d+)?", text) else "this is not a duration",
+        where=where,
+        expected="a duration above 0, such as 90s, 10m, 1.5h or 1h30m",
+        got=repr(text),
+        remedy=_ask_for_unit(text),
+    )
+
+
+def _ask_for_unit(text: str) -> str | None:
+    """Return the question which unit is meant, for a number without one."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        return None
+    return f"Are seconds, minutes or hours meant? Write {text}s, {text}m or {text}h."
 
 
 def format_difference(value: float | None) -> str:

@@ -41,7 +41,7 @@ class CheckpointInterval:
         """Read the value of --checkpoint-every.
 
         Args:
-            text: a number of steps such as `50`, or a duration such as `30s`, `5m`, `1h`.
+            text: a number of steps such as `50`, or a duration such as `30s`, `5m`, `1h30m`.
 
         Raises:
             RecipeError: it is neither.
@@ -49,8 +49,8 @@ class CheckpointInterval:
         if re.fullmatch(r"\d*[1-9]\d*", text.strip()):
             return cls(steps=int(text))
         try:
-            return cls(seconds=parse_duration(text))
-        except ValueError:
+            return cls(seconds=parse_duration(text, "--checkpoint-every"))
+        except RecipeError:
             raise RecipeError(
                 "this is neither a number of steps nor a duration",
                 where="--checkpoint-every",
