@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fullbake.config.sections import HeadConfig, TrainingConfig
-from fullbake.core import runtime
-from fullbake.core.errors import DivergenceFault
+from fullbake.core import runtime, stopping
+from fullbake.core.errors import DeadlinePassed, DivergenceFault
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import build_head
 from fullbake.training.frozen import HeadSettings, LabeledFeatures, fit_head, head_logits
@@ -103,6 +103,7 @@ def assert_alike(together: list[Any], alone: list[Any], names: tuple[str, ...] =
         {"patience": 1},
         {"optimizer": "adamw", "schedule": "cosine", "gradient_accumulation": 2},
         {"max_grad_norm": 0.05},
+        {"max_grad_norm": None},
         {"sampling": "balanced", "class_weights": "balanced"},
         {"loss": "focal"},
     ],
@@ -165,3 +166,57 @@ def test_heads_that_cannot_be_stacked_train_one_after_another() -> None:
     heads = [nn.Sequential(nn.Linear(WIDTH, 4), nn.Tanh(), nn.Linear(4, 3)).to(runtime.device()) for _ in settings]
     trained = train_heads(heads, train, lambda *_: {"validation_loss": 0.0, METRIC: 0.0}, settings)
     assert [len(one.history) for one in trained] == [5] * 4
+
+
+def test_without_clipping_gradients_are_as_they_are() -> None:
+    """Clipping at a norm that no gradient reaches changes nothing either; a lower one does."""
+    heads = [together_and_alone("mlp", GRID, max_grad_norm=longest)[0] for longest in (None, 1e9, 0.05)]
+    free, high, low = ([head.output.weight for head, _ in trained] for trained in heads)
+    assert all(torch.equal(one, other) for one, other in zip(free, high, strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(free, low, strict=True))
+
+
+@pytest.mark.parametrize("steps", [9, 12])
+def test_at_the_deadline_heads_keep_the_best_weights_that_were_validated(steps: int) -> None:
+    """An epoch has 8 steps."""
+    train = labeled_noise(61, 0)
+    settings = [settings_of("mlp", train.labels, changes) for changes in GRID]
+    heads, seen = [new_head("mlp", own) for own in settings], []
+
+    def validate(module: nn.Module, _: int) -> dict[str, Any]:
+        seen.append(module.output.weight.detach().clone())  # type: ignore[union-attr, operator]
+        return {"validation_loss": 0.0, METRIC: 0.0}
+
+    calls: list[int] = []
+    with stopping.deadline(lambda: calls.append(1) or len(calls) > steps):  # type: ignore[func-returns-value]
+        trained = train_heads(heads, train, validate, settings)
+    for head, one, weight in zip(heads, trained, seen, strict=True):
+        assert torch.equal(head.output.weight, weight)  # type: ignore[arg-type]
+        assert [entry["stopped"] for entry in one.history] == [f"the time was up at step {steps} of 40"]
+        assert not head.training
+    with stopping.deadline(lambda: True), pytest.raises(DeadlinePassed, match="before the first validation"):
+        train_heads([new_head("mlp", own) for own in settings], train, validate, settings)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads() -> None:
+    """Several threads would add up a product of this size in another order."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal((400, 256)).astype(np.float32)
+    train = LabeledFeatures(values, (values[:, :3] + random.standard_normal((400, 3))).argmax(axis=1))
+    settings = [settings_of("mlp", train.labels, changes, batch_size=128, epochs=2) for changes in GRID]
+
+    def trained(threads: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        heads = [build_head("mlp", 256, 3, dropout=0.1, layers=2, width=256).to(runtime.device()) for _ in settings]
+        runtime.set_threads(threads)
+        train_heads(
+            heads, train, lambda head, _: validation_scores(head_logits(head, train), train.labels, METRIC), settings
+        )
+        return [tensor for head in heads for tensor in head.state_dict().values()]
+
+    before = runtime.threads()
+    try:
+        assert all(torch.equal(one, two) for one, two in zip(trained(1), trained(2), strict=True))
+        assert runtime.threads() == 2
+    finally:
+        runtime.set_threads(before)

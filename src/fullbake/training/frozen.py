@@ -17,7 +17,7 @@ from fullbake.config.fields import CachePrecision, WindowPooling
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.core.hashing import fingerprint
-from fullbake.core.runtime import device
+from fullbake.core.runtime import device, one_thread
 from fullbake.models import network
 from fullbake.models.batching import Step, balanced_row_weights, training_plan
 from fullbake.models.encoder import freeze_all, parameter_groups
@@ -191,6 +191,7 @@ def train_head(
     checkpoints: Checkpoints | None = None,
     *,
     last_trial: int | None = None,
+    all_strengths: bool = False,
 ) -> list[dict[str, Any]]:
     """Train the head of `model` in place while the rest is frozen, and leave the model in eval mode.
 
@@ -201,32 +202,39 @@ def train_head(
         settings: how the head trains.
         checkpoints: where to save and to resume from. `lbfgs` takes too little time to use it.
         last_trial: the epoch, or under `lbfgs` the strength, to stop at (from 1); None for all.
+        all_strengths: as in `fit_logistic`; folds need it. Only `lbfgs` has strengths.
 
     Returns:
         The history, an entry for each epoch, or for each strength under `lbfgs`.
     """
     freeze_all(model)
-    history = fit_head(network.extract_head(model).to(device()), train, validate, settings, checkpoints, last_trial)
+    head = network.extract_head(model).to(device())
+    history = fit_head(head, train, validate, settings, checkpoints, last_trial=last_trial, all_strengths=all_strengths)
     model.eval()
     return history
 
 
+@one_thread()
 def fit_head(
     head: nn.Module,
     train: LabeledFeatures,
     validate: ValidateFunction,
     settings: HeadSettings,
     checkpoints: Checkpoints | None = None,
+    *,
     last_trial: int | None = None,
+    all_strengths: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a head by itself, in place and on its device. Arguments and result are those of `train_head`."""
     head.requires_grad_(True)
     if settings.training.optimizer == "lbfgs":
         rows = LogisticRows(train.features, train.row_labels, settings.objective.class_weights)
-        return fit_logistic(head, rows, validate, settings.training.metric, last_trial)
+        metric = settings.training.search_metric
+        return fit_logistic(head, rows, validate, metric, last_trial, all_strengths=all_strengths)
     return fit(head, _training_work(head, train, validate, settings, last_trial), settings.training, checkpoints)
 
 
+@one_thread()
 def head_logits(module: nn.Module, part: LabeledFeatures) -> np.ndarray:
     """Return the logits of a part's texts by a head, float32 (texts, classes).
 
@@ -264,7 +272,7 @@ def _training_work(
         loss_fn=loss,
         validate=validate,
         groups=parameter_groups(
-            module, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay, layer_decay=1.0
+            module, learning_rate=training.peak_rate, weight_decay=training.weight_decay, layer_decay=1.0
         ),
         rows=len(labels),
         penalty=(lambda module: head.l2 * l2_penalty(module)) if head.kind == "mlp" else None,

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullbake.core import rng, runtime
+from fullbake.core import rng, runtime, stopping
 from fullbake.core.console import bar, say
-from fullbake.core.errors import DivergenceFault
+from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.encoder import parameter_groups
 from fullbake.models.heads import output_layer
 from fullbake.training.checkpoints import Checkpoints
@@ -50,6 +50,7 @@ class TrainedHead:
     fault: DivergenceFault | None = None
 
 
+@runtime.one_thread()
 def train_heads(
     heads: Sequence[nn.Module],
     train: LabeledFeatures,
@@ -139,7 +140,7 @@ class _GridHead:
     @property
     def rate(self) -> float:
         """The head's peak learning rate."""
-        return self.settings.training.learning_rate[0]
+        return self.settings.training.peak_rate
 
     @property
     def seed(self) -> int:
@@ -281,8 +282,11 @@ class _StackedHeads:
             assert output.grad is not None
             output.grad += output.detach() * (2 * self.l2)
 
-    def clip(self, longest: float) -> list[float]:
+    def clip(self, longest: float | None) -> list[float]:
         """Scale each head's gradients down to a norm of at most `longest`, as torch's clip_grad_norm_ does for a model.
+
+        Args:
+            longest: None leaves the gradients as they are.
 
         Returns:
             Each head's norm before clipping.
@@ -290,10 +294,11 @@ class _StackedHeads:
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         squares = [torch.linalg.vector_norm(gradient.flatten(1), dim=1).square() for gradient in gradients]
         norms = torch.stack(squares).sum(dim=0).sqrt()
-        scales = (longest / (norms + 1e-6)).clamp(max=1.0)
-        if bool((scales < 1).any()):
-            for gradient in gradients:
-                gradient *= scales.view(-1, *[1] * (gradient.ndim - 1))
+        if longest is not None:
+            scales = (longest / (norms + 1e-6)).clamp(max=1.0)
+            if bool((scales < 1).any()):
+                for gradient in gradients:
+                    gradient *= scales.view(-1, *[1] * (gradient.ndim - 1))
         return [float(norm) for norm in norms.tolist()]
 
 
@@ -317,16 +322,41 @@ class _Grid:
         self.taken, self.steps = 0, len(head_plan(train, settings[0], 0)) * self.training.epochs
 
     def run(self) -> None:
-        """Train until every head is done."""
+        """Train until every head is done, or until the deadline (see `core.stopping`).
+
+        Raises:
+            DeadlinePassed: the deadline passed before the first validation.
+        """
         training = list(self.heads)
-        for epoch in range(self.training.epochs):
-            self._train_epoch(_StackedHeads(training), epoch)
-            for head in training:
-                if head.is_done(epoch + 1):
-                    head.close()
-            training = [head for head in training if not head.is_done(epoch + 1)]
-            if not training:
-                return
+        try:
+            for epoch in range(self.training.epochs):
+                self._train_epoch(_StackedHeads(training), epoch)
+                for head in training:
+                    if head.is_done(epoch + 1):
+                        head.close()
+                training = [head for head in training if not head.is_done(epoch + 1)]
+                if not training:
+                    return
+        except DeadlinePassed:
+            self._end_early(training)
+
+    def _end_early(self, training: Sequence[_GridHead]) -> None:
+        """Close the heads that still train, with the best weights that were validated."""
+        position = f"step {self.taken:,} of {self.steps:,}"
+        if not all(head.history for head in training if head.fault is None):
+            raise DeadlinePassed(f"the time was up at {position}, before the first validation")
+        say(f"the time is up at {position}: the best weights that were validated are kept")
+        for head in training:
+            if head.history:
+                head.history[-1]["stopped"] = f"the time was up at {position}"
+            head.close()
+
+    def _stop_if_asked(self) -> None:
+        number, late = stopping.must_stop()
+        if number:
+            raise Interrupted(number, self.taken, None)
+        if late:
+            raise DeadlinePassed
 
     def _train_epoch(self, stack: _StackedHeads, epoch: int) -> None:
         started, orders = time.perf_counter(), self._orders(stack.heads, epoch)
@@ -337,6 +367,7 @@ class _Grid:
             head.module.train()
         with bar(f"epoch {epoch + 1}/{self.training.epochs}, {len(stack.heads)} heads", ends[-1], "rows") as advance:
             for step, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+                self._stop_if_asked()
                 losses, norms = self._take_step(stack, orders[:, start:end])
                 self._add_up(stack.heads, losses, norms, end - start, (epoch, step))
                 self.taken += 1
@@ -421,7 +452,7 @@ def _grid_head(head: nn.Module, settings: HeadSettings) -> _GridHead:
     assert isinstance(head, nn.Sequential)
     training = settings.training
     head.requires_grad_(True)
-    groups = parameter_groups(head, learning_rate=training.learning_rate[0], weight_decay=training.weight_decay)
+    groups = parameter_groups(head, learning_rate=training.peak_rate, weight_decay=training.weight_decay)
     return _GridHead(head, settings, groups)
 
 

@@ -177,7 +177,15 @@ def _frozen(job: Job) -> Strategy:
         return HeadSettings(recipe.head, _training_of(job, run), objective)
 
     def fit(model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, run: TrainingRun) -> History:
-        return train_head(model, rows, validate, settings_of(run), job.checkpoints(run.name), last_trial=run.last_trial)
+        return train_head(
+            model,
+            rows,
+            validate,
+            settings_of(run),
+            job.checkpoints(run.name),
+            last_trial=run.last_trial,
+            all_strengths=not run.early_stopping,  # as folds do
+        )
 
     def fit_all(
         model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, runs: Sequence[TrainingRun]
