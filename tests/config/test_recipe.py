@@ -28,18 +28,69 @@ def test_frozen_mlp_recipe_has_the_published_settings() -> None:
     head, training = recipe.head, recipe.training
     assert (head.dropout, head.layers, head.l2) == (0.15, 2, 0.01)
     assert (training.optimizer, training.learning_rate, training.batch_size) == ("adam", (1e-2,), 16)
-    assert (training.epochs, training.patience) == (10, 3)
+    assert (training.epochs, training.patience, training.max_grad_norm) == (10, 3, None)
 
 
-def test_finetune_recipe_has_the_published_settings() -> None:
-    recipe = Recipe.load("finetune", base="demo")
+def test_devlin2019_recipe_has_the_published_settings() -> None:
+    recipe = Recipe.load("devlin2019", base="demo")
     assert (recipe.way, recipe.head.kind) == ("finetune", "standard")
     assert (recipe.training.learning_rate, recipe.training.batch_size, recipe.training.epochs) == ((5e-5,), 32, 3)
+    assert recipe.training.min_steps == 0
+
+
+def test_default_recipes_leave_head_and_rate_to_what_measures_best() -> None:
+    for name in ("finetune", "frozen"):
+        recipe = Recipe.load(name, base="demo")
+        assert (recipe.way, recipe.head.kind, recipe.training.learning_rate) == (name, "auto", "auto")
+        assert recipe.training.search_metric == "neg_log_loss"
+
+
+def test_a_metric_that_is_given_searches_too(tmp_path: Path) -> None:
+    assert Recipe.load("finetune", base="demo", metric="accuracy").training.search_metric == "accuracy"
+    both = Recipe.load("finetune", base="demo", metric="accuracy", search_metric="roc_auc").training
+    assert (both.metric, both.search_metric) == ("accuracy", "roc_auc")
+    path = tmp_path / "recipe.yaml"
+    path.write_text("base: demo\ntraining: {metric: accuracy}\n")
+    assert Recipe.load(path).training.search_metric == "accuracy"
+    again = Recipe.load("finetune", base="demo")
+    path.write_text(again.to_yaml())
+    assert Recipe.load(path) == again  # a recipe that was written with all fields keeps its search metric
+
+
+def test_epochs_that_are_given_are_not_raised(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("base: demo\ntraining: {epochs: 3, min_steps: 200}\n")
+    assert Recipe.load(path).training.min_steps == 200
+    assert Recipe.load(path, epochs=2).training.min_steps == 0
+    assert Recipe.load(path, epochs=2, min_steps=50).training.min_steps == 50
+
+
+@pytest.mark.parametrize(("text", "rates"), [("auto", "auto"), ("1e-4", (1e-4,)), ("5e-5,4e-5", (5e-5, 4e-5))])
+def test_rates_are_numbers_or_auto(text: str, rates: object) -> None:
+    assert Recipe.load("finetune", base="demo", learning_rate=text).training.learning_rate == rates
+
+
+def test_a_rate_that_is_still_auto_is_no_number() -> None:
+    with pytest.raises(ValueError, match="still 'auto'"):
+        _ = Recipe.load("finetune", base="demo").training.peak_rate
+    assert Recipe.load("finetune", base="demo", learning_rate="1e-4,2e-4").training.peak_rate == 1e-4
+
+
+def test_no_rate_and_an_unknown_word_are_refused() -> None:
+    for wrong in ("", "automatic", "0", "2"):
+        with pytest.raises(RecipeError, match="learning_rate"):
+            Recipe.load("finetune", base="demo", learning_rate=wrong)
+
+
+def test_gradients_may_be_left_unclipped() -> None:
+    assert Recipe.load("finetune", base="demo", max_grad_norm="none").training.max_grad_norm is None
+    assert Recipe.load("frozen-mlp", base="demo", max_grad_norm="2").training.max_grad_norm == 2.0
 
 
 def test_way_and_head_choose_the_shipped_recipe() -> None:
     assert default_recipe(None, None) == default_recipe("finetune", "mlp") == "finetune"
-    assert default_recipe("frozen", None) == default_recipe("frozen", "mlp") == "frozen-mlp"
+    assert default_recipe("frozen", None) == default_recipe("frozen", "auto") == "frozen"
+    assert default_recipe("frozen", "mlp") == "frozen-mlp"
     assert default_recipe("frozen", "linear") == "frozen-linear"
     assert Recipe.load(base="demo", way="frozen", head="linear").training.optimizer == "lbfgs"
 
