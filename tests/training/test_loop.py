@@ -74,16 +74,17 @@ def test_micro_batches_change_only_rounding() -> None:
     torch.testing.assert_close(whole.weight, divided.weight, rtol=1e-5, atol=1e-6)
 
 
-def test_it_trains_as_a_plain_loop_does() -> None:
-    """The reference: AdamW, clipping at 0.1, warm-up and linear decay, the mean loss of each batch."""
+@pytest.mark.parametrize("longest", [0.1, None])
+def test_it_trains_as_a_plain_loop_does(longest: float | None) -> None:
+    """The reference: AdamW, clipping at 0.1 or none, warm-up and linear decay, the mean loss of each batch."""
     module, plain = linear(), linear()
-    history = fit(module, work(module), config(epochs=2, warmup=0.5, max_grad_norm=0.1))
+    history = fit(module, work(module), config(epochs=2, warmup=0.5, max_grad_norm=longest))
     optimizer = torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=0.0)
     for step in range(6):
         optimizer.param_groups[0]["lr"] = 0.1 * rate_factor(step, 6, "linear", 0.5)
         rows = plan(1)[step % 3].rows
         cross_entropy(plain(INPUTS[rows]), LABELS[rows]).backward()
-        assert nn.utils.clip_grad_norm_(plain.parameters(), 0.1) > 0.1
+        assert nn.utils.clip_grad_norm_(plain.parameters(), longest or math.inf) > 0.1
         optimizer.step()
         optimizer.zero_grad()
     assert history[-1]["best"]
@@ -261,3 +262,20 @@ def test_a_training_that_was_stopped_at_its_deadline_resumes(tmp_path: Path) -> 
     history = fit(resumed, work(resumed), config(epochs=3), checkpoints)
     assert torch.equal(resumed.weight, whole.weight)
     assert len(history) == 3
+
+
+def test_the_speed_is_that_of_the_fastest_stretch_in_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of three steps is a stretch: 80, 20 and 8 tokens in 2, 1 and 4 seconds. 108 tokens in 24 rows."""
+    module, tokens, now = linear(), (80, 20, 8), [0.0]
+    taken = iter([0, 2, 0, 1, 0, 4])
+
+    def tick() -> float:
+        now[0] += next(taken)
+        return now[0]
+
+    monkeypatch.setattr("fullbake.training.loop.time.perf_counter", tick)
+    counted = replace(work(module), tokens=108, step_tokens=lambda step: tokens[int(step.rows[0]) // 8])
+    (entry,) = fit(module, counted, config(epochs=1))
+    assert entry["tokens_per_second"] == pytest.approx(40)
+    assert entry["rows_per_second"] == pytest.approx(40 * 24 / 108)
+    assert entry["seconds"] == 7

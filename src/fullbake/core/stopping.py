@@ -19,6 +19,7 @@ from fullbake.core.errors import DeadlinePassed, Interrupted
 
 _noted_signal: ContextVar[Callable[[], int]] = ContextVar("noted_signal", default=lambda: 0)
 _deadline: ContextVar[Callable[[], bool]] = ContextVar("deadline", default=lambda: False)
+_progress: ContextVar[Callable[[float], None]] = ContextVar("progress", default=lambda _: None)
 _interruptible: ContextVar[bool] = ContextVar("interruptible", default=False)
 
 
@@ -50,7 +51,7 @@ def deferred_signals() -> Iterator[None]:
 
 
 @contextmanager
-def deadline(passed: Callable[[], bool]) -> Iterator[None]:
+def deadline(passed: Callable[[], bool], progress: Callable[[float], None] = lambda _: None) -> Iterator[None]:
     """Within the block, stop training and feature extraction soon after `passed` returns True.
 
     `loop.fit` then returns with the best weights that were validated so far. Where there are none, and in feature
@@ -58,12 +59,19 @@ def deadline(passed: Callable[[], bool]) -> Iterator[None]:
 
     Args:
         passed: returns True once the time is up. It is called after every step and every batch.
+        progress: called after every step of a training, before `passed`, with the share of its steps that are done.
     """
-    token = _deadline.set(passed)
+    tokens = _deadline.set(passed), _progress.set(progress)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _deadline.reset(tokens[0])
+        _progress.reset(tokens[1])
+
+
+def note_progress(share: float) -> None:
+    """Tell whoever set the deadline which share of a training's steps is done."""
+    _progress.get()(share)
 
 
 @contextmanager

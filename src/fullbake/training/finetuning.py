@@ -365,6 +365,7 @@ def _training_work(
         ),
         rows=len(labels),
         tokens=int(train.encoded.lengths.sum()),
+        step_tokens=lambda step: int(train.encoded.lengths[step.rows].sum()),
         penalty=(lambda module: tuning.head.l2 * l2_penalty(extract_head(module)))
         if tuning.head.kind == "mlp"
         else None,

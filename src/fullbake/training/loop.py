@@ -26,6 +26,7 @@ from fullbake.core.console import bar, say
 from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.batching import Step
 from fullbake.training.checkpoints import Checkpoint, Checkpoints
+from fullbake.training.pace import Pace
 
 EpochPlan = Callable[[int], Sequence[Step]]
 """Epoch (from 0) -> its steps. Every epoch has the same number of steps, unless `TrainingWork.steps` is given."""
@@ -90,6 +91,9 @@ class TrainingWork:
     watch: StepWatcher = lambda _: None
     """Looks at the history after each epoch and may end the training."""
 
+    step_tokens: Callable[[Step], int] | None = None
+    """Tokens of a step's rows, None if the rows are features. The pace is measured in them."""
+
     keep_best_on_divergence: bool = False
     """If the loss is no longer finite, stop and keep the best weights so far, in place of raising."""
 
@@ -137,6 +141,7 @@ class _Training:
         self.steps = work.steps or len(work.plan(0)) * config.epochs
         self.best_weights: dict[str, Tensor] = {}
         self.state = _State()
+        self.pace = Pace()
 
     def run(self) -> None:
         """Train from the current position to the end, to a signal, or to the deadline.
@@ -155,17 +160,23 @@ class _Training:
     def _train_epoch(self) -> None:
         state = self.state
         self.module.train()
-        with bar(f"{self.work.epoch_name} {state.epoch + 1}/{self.config.epochs}", self.work.rows, "rows") as advance:
-            advance(state.row_sum)
-            steps = self.work.plan(state.epoch)
+        steps, size, self.pace = self.work.plan(state.epoch), self.work.step_tokens or _count_rows, Pace()
+        total, unit = self.work.rows, "rows"
+        if self.work.step_tokens is not None:
+            total, unit = sum(size(step) for step in steps), "tokens"
+        with bar(f"{self.work.epoch_name} {state.epoch + 1}/{self.config.epochs}", total, unit) as advance:
+            advance(sum(size(step) for step in steps[: state.step]))
             for step in steps[state.step :]:
                 started = time.perf_counter()
                 loss = self._take_step(step)
                 state.step, state.taken = state.step + 1, state.taken + 1
+                stopping.note_progress(state.taken / self.steps)
                 state.loss_sum += loss * len(step.rows)
                 state.row_sum += len(step.rows)
-                state.seconds += time.perf_counter() - started
-                advance(len(step.rows))
+                seconds = time.perf_counter() - started
+                state.seconds += seconds
+                self.pace.add(size(step), seconds)
+                advance(size(step))
                 if state.step < len(steps):  # the end of an epoch saves after validation
                     self._save_or_stop()
 
@@ -233,18 +244,29 @@ class _Training:
             raise self._interrupted(stop.signal) from None
 
     def _entry(self) -> dict[str, Any]:
-        state, seconds = self.state, max(self.state.seconds, 1e-9)
-        speed = {"rows_per_second": state.row_sum / seconds}
-        if self.work.tokens is not None:
-            speed["tokens_per_second"] = self.work.tokens / seconds
+        state = self.state
         return {
             "epoch": state.epoch + 1,
             "train_loss": state.loss_sum / state.row_sum,
             "gradient_norm": state.norm_sum / state.step,
             "learning_rate": self.peaks[0] * self._factor(self.state.taken),
             "seconds": state.seconds,
-            **speed,
+            **self._speed(),
         }
+
+    def _speed(self) -> dict[str, float]:
+        """Return the rows and tokens per second in the fastest stretch of the epoch.
+
+        Where rows have tokens, the speed is measured in them: a stretch of short texts has many rows.
+        """
+        state, work = self.state, self.work
+        units = work.tokens if work.tokens is not None and work.step_tokens is not None else state.row_sum
+        # There is no stretch where a resumed run had only to validate.
+        per_second = self.pace.per_second or units / max(state.seconds, 1e-9)
+        rows = per_second * state.row_sum / units
+        return {"rows_per_second": rows} | (
+            {} if work.tokens is None else {"tokens_per_second": rows * work.tokens / state.row_sum}
+        )
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
@@ -343,9 +365,9 @@ def fit(
     Returns:
         The history, one entry for each epoch: epoch (from 1), train_loss (mean over rows, without the penalty),
         gradient_norm (mean over steps, before clipping), learning_rate (of the first group, at the end), seconds,
-        rows_per_second, tokens_per_second if the rows are texts, and what `work.validate` gave. The entry of the best
-        epoch has `best` true. If a deadline (see `stopping.deadline`) ended training, the last entry says so under
-        `stopped`.
+        rows_per_second and, if the rows are texts, tokens_per_second (both in the fastest stretch, see `Pace`), and
+        what `work.validate` gave. The entry of the best epoch has `best` true. If a deadline (see `stopping.deadline`)
+        ended training, the last entry says so under `stopped`.
 
     Raises:
         DeadlinePassed: the deadline passed before the first validation was done.
@@ -435,6 +457,10 @@ def describe_epoch(entry: dict[str, Any], epochs: int, metric: str) -> str:
         f"epoch {entry['epoch']}/{epochs}  {losses}  {metric} {entry[metric]:.4f}"
         f"  rate {entry['learning_rate']:.2e}  {speed}  {entry['seconds']:.1f} s"
     )
+
+
+def _count_rows(step: Step) -> int:
+    return len(step.rows)
 
 
 def _make_gradients_dense(parameters: Sequence[nn.Parameter]) -> None:
