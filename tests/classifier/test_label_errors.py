@@ -46,6 +46,16 @@ def test_wrong_row_of_a_label_matrix_comes_first(tmp_path: Path) -> None:
     assert found.suggested[0] == (data.label_names[data.labels[5]],)
 
 
+def test_features_that_hardly_vary_do_not_count(tmp_path: Path) -> None:
+    """Standardized, their noise would weigh as much as the other features."""
+    data = dataset(tmp_path, 120)
+    assert data.labels is not None
+    features = clusters(data.labels)
+    noise = np.random.default_rng(1).normal(size=(120, 5)).astype(np.float32) * np.float32(1e-12)
+    found, other = (find_label_errors(data, values) for values in (features, np.hstack([features, noise])))
+    np.testing.assert_allclose(other.quality, found.quality, rtol=1e-5)
+
+
 def test_list_is_a_csv_with_row_numbers(tmp_path: Path) -> None:
     data = dataset(tmp_path, 60)
     assert data.labels is not None

@@ -152,6 +152,13 @@ def test_folded_layer_gives_the_same_scores(classes: int, width: int, seed: int,
     np.testing.assert_allclose(features @ folded_weight.T + folded_bias, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_a_feature_of_infinite_scale_is_left_out() -> None:
+    weight, bias = np.array([[2.0, 3.0]]), np.array([1.0])
+    folded_weight, folded_bias = fold_scaler(weight, bias, np.array([5.0, 1e30]), np.array([2.0, np.inf]))
+    assert folded_weight.tolist() == [[1.0, 0.0]]
+    assert folded_bias.tolist() == [-4.0]
+
+
 def test_folded_layer_equals_scikit_learns_pipeline() -> None:
     draw = np.random.default_rng(0)
     features, labels = draw.normal(3, 5, size=(60, 4)), np.arange(60) % 3

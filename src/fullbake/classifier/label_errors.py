@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fullbake.config.problems import problem_of
@@ -26,7 +25,7 @@ from fullbake.data.splits import Part, Parts, make_folds
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
-from fullbake.training.logistic import LogisticModel
+from fullbake.training.logistic import LogisticModel, fit_scaler
 
 FOLDS: Final = 5
 REGRESSION_STRENGTH: Final = 150.0
@@ -131,7 +130,7 @@ def _fit_and_score(
 ) -> None:
     """Fill in the probabilities of the rows that are held out."""
     with threadpool_limits(1, user_api="blas"):
-        scaler = StandardScaler().fit(features[kept])
+        scaler = fit_scaler(features[kept])
         model = LogisticModel(labels[kept]).fit(scaler.transform(features[kept]), REGRESSION_STRENGTH / len(kept))
     probabilities[held[:, None], model.outputs] = model.probabilities(scaler.transform(features[held]))
 

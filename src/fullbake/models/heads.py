@@ -133,7 +133,7 @@ def fold_scaler(
         weight: (classes, width), fitted on (features - mean) / scale.
         bias: (classes,).
         mean: (width,).
-        scale: (width,).
+        scale: (width,); infinite for a feature that is left out, whose weights become 0.
 
     Returns:
         Weight and bias for the features themselves, of the same shapes.
