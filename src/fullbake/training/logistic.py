@@ -48,9 +48,9 @@ ROUNDING_SHARE: Final = 2.0**-20
 """A feature whose standard deviation is at most this share of its largest value is a constant: 8 times the precision
 of float32, so that the encoder's rounding alone gives such a spread."""
 
-LARGEST_WEIGHT: Final = float(np.finfo(np.float16).max) / 8
+LARGEST_WEIGHT: Final = float(np.finfo(np.float16).max) / 20
 """No strength with a larger weight or bias is chosen if there is another one: half precision ends at 65,504, and
-calibration may still divide the weights by a temperature below 1."""
+calibration may still divide the weights by a temperature of 0.05 and more."""
 
 SOLVER_STEPS: Final = 1000
 """Most steps of the solver for one strength."""
@@ -348,7 +348,8 @@ class _StrengthSearch:
             entry["best"] = entry["C"] == best.strength
         if not say_choice:
             return
-        say(f"C = {best.strength:.2g} of {len(self.history)} strengths  {self.metric} {best.score:.4f}")
+        tried = f"the best of {len(self.history)} on validation"
+        say(f"regularization strength C = {best.strength:.2g}, {tried}: {self.metric} {best.score:.4f}")
         if self._excluded:
             say("weaker regularization scored better, but half precision could not hold its weights")
         if not self.complete:
