@@ -1,5 +1,6 @@
 """The commands on raw text: `pretrain` (further pretraining), `pilot` (a short trial of it), `probe` (forgetting)."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,13 @@ from fullbake.cli.options import StageFlags, StageOptions, Threads, resume_mode,
 from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
+from fullbake.core.console import parse_duration
 from fullbake.training.checkpoints import CheckpointInterval
 
 PILOT_STEPS = "200"
+
+PILOT_EVALUATIONS = "4"
+"""Few, but several: if the time runs out, the last one before counts."""
 
 
 def add_pretraining_commands(app: App) -> None:
@@ -95,6 +100,7 @@ def pilot_command(
     /,
     *,
     base: str,
+    budget: str = "3m",
     recipe: str | None = None,
     text: str = "text",
     delimiter: str | None = None,
@@ -104,11 +110,15 @@ def pilot_command(
     threads: Threads = "auto",
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
-    """Estimate whether further pretraining is worth its time: how unfamiliar the text is, and a trial of 200 steps.
+    """Estimate whether further pretraining is worth its time: how unfamiliar the text is, and a trial of some steps.
+
+    Before it trains, it says how many steps fit into the budget and how long they take.
 
     Args:
         corpus: Raw text, as for `fullbake pretrain`. A labeled table is fine too.
         base: Folder in Hugging Face format, a hub id, or `demo`.
+        budget: Time for the whole pilot, such as 3m or 1h. At most 200 steps (--steps) are trained, fewer if the time
+            is short.
         recipe: A recipe whose further-pretraining section is tried.
         text: Name of the text column.
         delimiter: Field separator of text files. Default: by the file's ending.
@@ -116,13 +126,14 @@ def pilot_command(
         json: Print all figures as JSON instead of tables.
         cache_dir: Folder of the cache of tokenized corpora. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
-    stage = _stage(recipe, {"steps": PILOT_STEPS, "evaluations": "4"} | flags.model_dump(exclude_none=True))
+    started, seconds = time.monotonic(), parse_duration(budget, "--budget")
+    stage = _stage(recipe, _pilot_fields(flags.model_dump(exclude_none=True)))
     set_threads(threads)
     from fullbake.pretraining.documents import file_source
     from fullbake.pretraining.pilot import run_pilot
 
     sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in corpus]
-    facts = run_pilot(base, sources, stage, cache_dir=cache_dir)
+    facts = run_pilot(base, sources, stage, budget=seconds - (time.monotonic() - started), cache_dir=cache_dir)
     if json:
         out.print_json(data=facts, ensure_ascii=False)
         return
@@ -157,6 +168,12 @@ def probe_command(
         out.print_json(data=found, ensure_ascii=False)
     else:
         print_table(tables.probe_table(found))
+
+
+def _pilot_fields(given: dict[str, str]) -> dict[str, str]:
+    """Return the flags with the pilot's number of steps and evaluations where the user set none."""
+    length = {} if "epochs" in given else {"steps": PILOT_STEPS}
+    return length | {"evaluations": PILOT_EVALUATIONS} | given
 
 
 def _stage(recipe: str | None, given: dict[str, str]) -> PretrainingConfig:

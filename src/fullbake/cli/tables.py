@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fullbake.core.console import format_size
+from fullbake.core.console import format_duration, format_size
 from fullbake.evaluation.metrics import METRICS, metric_title
 
 if TYPE_CHECKING:
@@ -288,14 +288,16 @@ def pretraining_table(about: dict[str, Any]) -> Table:
 
 def pilot_table(facts: dict[str, Any]) -> Table:
     """Return the figures of a pilot of further pretraining."""
-    table = _before_and_after(f"a pilot of {facts['steps']:,} steps")
+    sampled = "" if facts["sampled"] == 1 else f" on {facts['sampled']:.1%} of the text"
+    table = _before_and_after(f"a pilot of {facts['steps']:,} steps{sampled}, {format_duration(facts['seconds'])}")
     for name, title in (("pieces_per_word", "tokens per word"), ("unknown_share", "share of unknown tokens")):
         values = facts[name]
         table.add_row(f"{title}: general text, this text", f"{values['general']:.4f}", f"{values['domain']:.4f}", "")
     _compare(table, facts["start"], facts["end"], "mlm_loss", "held-out text: masked-LM loss")
     if facts["head_alone"] is not None:
         table.add_row("held-out text: only the head trained", "", f"{facts['head_alone']:.4f}", "")
-    _compare(table, facts["start"], facts["end"], "general_mlm_loss", "general text: masked-LM loss")
+    if facts["forgotten"] is not None:
+        _compare(table, facts["start"], facts["end"], "general_mlm_loss", "general text: masked-LM loss")
     return table
 
 

@@ -94,14 +94,20 @@ class LabelClue:
     """Positions of some of these rows."""
 
 
+def script_of(letter: str) -> str:
+    """Return the script of a letter, such as Latin, Cyrillic or Han: the first word of its Unicode name."""
+    name = unicodedata.name(letter, "UNNAMED").split()[0].removesuffix("-COMPATIBILITY")
+    return "Han" if name == "CJK" else name.capitalize()
+
+
 def script_shares(texts: Iterable[str]) -> dict[str, float]:
     """Return the share of letters in each script, the most frequent one first; {} if there is no letter."""
     counts: Counter[str] = Counter()
     for character, count in Counter("".join(texts)).items():
         if character.isalpha():
-            counts[unicodedata.name(character, "UNNAMED").split()[0].removesuffix("-COMPATIBILITY")] += count
+            counts[script_of(character)] += count
     total = sum(counts.values())
-    return {name.capitalize() if name != "CJK" else "Han": count / total for name, count in counts.most_common()}
+    return {name: count / total for name, count in counts.most_common()}
 
 
 def find_matching_texts(texts: pa.Array, pattern: str) -> list[int]:

@@ -103,6 +103,17 @@ class MaskedBatch:
     pair_labels: Ids
     """(rows,) TRUE_PAIR, FALSE_PAIR or NO_PAIR."""
 
+    def take(self, positions: Ids) -> "MaskedBatch":
+        """Return the batch of some rows only; positions: (n,) counted from 0 in this batch."""
+        places, _ = self.encoded.places(positions)
+        return MaskedBatch(
+            self.rows[positions],
+            self.encoded.take(positions),
+            self.targets[places],
+            self.chosen[places],
+            self.pair_labels[positions],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _ShardEpoch:

@@ -12,7 +12,7 @@ corpus. "Equal" and "near" mean what they mean in `fullbake.data.duplicates`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from sentencex import segment
 
+from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap, normalize, text_hashes
@@ -205,6 +206,51 @@ def first_paragraphs(source: DocumentSource, characters: int) -> DocumentSource:
                 return
 
     return replace(source, read=read)
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """Some documents of larger sources, evenly spread."""
+
+    source: DocumentSource
+    """The documents, held in memory."""
+
+    share: float
+    """Share of all characters that it holds."""
+
+
+def sample_documents(sources: Sequence[DocumentSource], characters: int) -> TextSample:
+    """Return every k-th document of some sources, with k such that they have `characters` to twice as many.
+
+    The sources are read once and whole; a smaller text is returned whole. Of a very long document only the beginning is
+    taken, up to an eighth of `characters`.
+
+    Args:
+        sources: the text.
+        characters: how many characters to return at least, if there are so many.
+    """
+    kept: list[Document] = []
+    step, size, total = 1, 0, 0
+    for number, document in enumerate(chain.from_iterable(source.read() for source in sources)):
+        stopping.check()
+        total += document.characters
+        if number % step:
+            continue
+        kept.append(_shorten(document, characters // 8))
+        size += kept[-1].characters
+        while size > 2 * characters:
+            kept, step = kept[::2], 2 * step
+            size = sum(held.characters for held in kept)
+    key = fingerprint("sample", [source.fingerprint for source in sources], characters)
+    name = ", ".join(source.name for source in sources)
+    return TextSample(DocumentSource(name, key, lambda: iter(kept), size), size / max(1, total))
+
+
+def _shorten(document: Document, characters: int) -> Document:
+    """Return a document's first paragraphs, with up to so many characters, and at least one."""
+    sizes = np.cumsum([len(paragraph) for paragraph in document.paragraphs])
+    count = max(1, int(np.searchsorted(sizes, characters, side="right")))
+    return replace(document, paragraphs=document.paragraphs[:count])
 
 
 def group_lines(lines: Iterable[tuple[str, str]], longest_document: int = LONGEST_DOCUMENT) -> Iterator[Document]:

@@ -19,10 +19,10 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import runtime, storage
+from fullbake.core import runtime, stopping, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
-from fullbake.core.errors import BaseModelError
+from fullbake.core.errors import BaseModelError, DeadlinePassed
 from fullbake.core.hashing import fingerprint
 from fullbake.models import network
 from fullbake.models.batching import Step, inference_plan, training_plan
@@ -88,7 +88,6 @@ def open_probe(
     text: str | None = None,
     cache_dir: str | Path | None = None,
     language: str = "en",
-    max_tokens: int | None = None,
 ) -> ForgettingProbe:
     """Return the probe of a base; train a head if the base has none and none is cached.
 
@@ -97,7 +96,6 @@ def open_probe(
         text: a file of general text; None uses the bundled English sentences.
         cache_dir: where trained heads are kept.
         language: ISO 639-1 code of the text, for splitting sentences.
-        max_tokens: size of the evaluation set, see `draw_eval_set`; None uses the whole text.
 
     Raises:
         BaseModelError: the base or its tokenizer cannot be used.
@@ -108,33 +106,22 @@ def open_probe(
     loaded.network.to(runtime.device())
     if not loaded.own_head:
         _load_or_train_head(loaded.network, tokenizer, _general_phase(tokenizer, base), language, cache_dir)
-    eval_set = draw_general_eval_set(base, text, language, max_tokens)
+    eval_set = draw_general_eval_set(base, text, language)
     return ForgettingProbe(loaded.network, loaded.own_head, eval_set)
 
 
-def draw_general_eval_set(
-    base: str | Path, text: str | None = None, language: str = "en", max_tokens: int | None = None
-) -> EvalSet:
+def draw_general_eval_set(base: str | Path, text: str | None = None, language: str = "en") -> EvalSet:
     """Make the evaluation set of general text for a base's tokenizer.
 
     Args:
         base: folder, hub id or `demo`.
         text: a file, of which the first PROBE_CHARACTERS are used; None uses the bundled English sentences.
         language: ISO 639-1 code of the text.
-        max_tokens: size of the set, see `draw_eval_set`; None uses the whole text.
     """
     tokenizer = load_mlm_tokenizer(base)
-    source = general_text() if text is None else first_paragraphs(file_source(text), PROBE_CHARACTERS)
-    shard, _ = read_shard(source, corpus_tokenizer_of(tokenizer, language))
+    shard, _ = read_shard(general_text(text), corpus_tokenizer_of(tokenizer, language))
     parts = [(shard, shard.documents())]
-    return draw_eval_set(
-        parts,
-        _general_phase(tokenizer, base),
-        "mlm",
-        make_masking(tokenizer),
-        tokenizer.pad_token_id,
-        max_tokens=max_tokens,
-    )
+    return draw_eval_set(parts, _general_phase(tokenizer, base), "mlm", make_masking(tokenizer), tokenizer.pad_token_id)
 
 
 def probe(
@@ -240,10 +227,12 @@ def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phas
     return make_phase(tokenizer, 0, min(PROBE_TOKENS, max_positions(load_config(base))))
 
 
-def general_text() -> DocumentSource:
-    """Return the bundled English sentences."""
-    with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as path:
-        return file_source(path)
+def general_text(path: str | None = None) -> DocumentSource:
+    """Return the first PROBE_CHARACTERS of a file; None gives the bundled English sentences."""
+    if path is not None:
+        return first_paragraphs(file_source(path), PROBE_CHARACTERS)
+    with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as bundled:
+        return file_source(bundled)
 
 
 # A head for a base that has none
@@ -268,9 +257,12 @@ def _load_or_train_head(
             for name, parameter in _head_parameters(language_model).items():
                 parameter.copy_(torch.from_numpy(stored[name]))
         return
-    say("the base has no masked-LM head: training one on its frozen encoder, once, to measure forgetting")
+    say("the base has no masked-LM head: training one on its frozen encoder. It takes minutes, and is done once")
     eval_set = _comments_eval_set(corpus_tokenizer, phase, make_masking(tokenizer), tokenizer.pad_token_id)
-    _train_head(language_model, *_collect_states(language_model, eval_set))
+    history = _train_head(language_model, *_collect_states(language_model, eval_set))
+    if "stopped" in history[-1]:
+        # half-trained it must not be kept: it would measure every later base
+        raise DeadlinePassed("the time was up before the masked-LM head was trained")
     if runtime.rank() == 0:
         with cache.put(key, "masked-LM head for a base that has none") as fresh:
             arrays = {name: p.detach().cpu().numpy() for name, p in _head_parameters(language_model).items()}
@@ -301,6 +293,7 @@ def _collect_states(language_model: LanguageModel, eval_set: EvalSet) -> tuple[T
     ]
     with torch.no_grad(), bar("reading general text", len(plan), "batches") as advance:
         for batch, rows in plan:
+            stopping.check()
             inputs = collate(batch.encoded, rows, pad_id=eval_set.pad_id)
             hidden = language_model.hidden({name: tensor.to(runtime.device()) for name, tensor in inputs.items()})
             places, lengths = batch.encoded.places(rows)
@@ -312,8 +305,8 @@ def _collect_states(language_model: LanguageModel, eval_set: EvalSet) -> tuple[T
     return torch.cat(states), torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(states[0].device)
 
 
-def _train_head(language_model: LanguageModel, states: Tensor, targets: Tensor) -> None:
-    """Train the head on nine tenths of the states; the last tenth is for validation."""
+def _train_head(language_model: LanguageModel, states: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+    """Train the head on nine tenths of the states; the last tenth is for validation. Return the history."""
     edge = len(states) * 9 // 10
     config = TrainingConfig(
         optimizer="adam", learning_rate=(1e-3,), batch_size=128, epochs=HEAD_EPOCHS, precision="fp32"
@@ -339,4 +332,4 @@ def _train_head(language_model: LanguageModel, states: Tensor, targets: Tensor) 
 
     groups = [{"params": language_model.head_parameters(), "lr": 1e-3, "weight_decay": 0.0}]
     work = TrainingWork(plan, losses, validate, groups, edge, shared=False, describe=describe)
-    fit(language_model, work, config)
+    return fit(language_model, work, config)

@@ -24,14 +24,7 @@ from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import collate, row_offsets
 from fullbake.models.masked_lm import LanguageModel
 from fullbake.pretraining.corpus import Shard
-from fullbake.pretraining.data_loader import (
-    MaskedBatch,
-    PairObjective,
-    Phase,
-    build_examples,
-    masked_batch,
-    row_lengths,
-)
+from fullbake.pretraining.data_loader import MaskedBatch, PairObjective, Phase, build_examples, masked_batch
 from fullbake.pretraining.examples import NO_PAIR, Masking, Span
 
 MASKINGS = 4
@@ -120,6 +113,19 @@ class EvalSet:
         """Return the number of masked tokens in all batches."""
         return sum(int(batch.chosen.sum()) for batch in self.batches)
 
+    def shrink(self, max_tokens: int) -> "EvalSet":
+        """Return a set of at most so many tokens, about: with fewer maskings, or if need be fewer rows, evenly spread.
+
+        The set is returned as it is where the smaller one would have no masked token.
+        """
+        lengths = self.batches[0].encoded.lengths
+        total, rows = int(lengths.sum()), len(lengths)
+        maskings = int(np.clip(max_tokens // total, 1, len(self.batches)))
+        count = max(1, round(rows * min(1.0, max_tokens / total)))
+        positions = np.linspace(0, rows - 1, count).round().astype(np.int64)
+        smaller = EvalSet(tuple(batch.take(positions) for batch in self.batches[:maskings]), self.pad_id)
+        return smaller if smaller.masked_tokens else self
+
 
 def draw_eval_set(
     parts: Sequence[tuple[Shard, Sequence[Span]]],
@@ -129,7 +135,6 @@ def draw_eval_set(
     pad_id: int,
     *,
     maskings: int = MASKINGS,
-    max_tokens: int | None = None,
 ) -> EvalSet:
     """Make the evaluation set of some documents; the same arguments give the same set.
 
@@ -140,8 +145,6 @@ def draw_eval_set(
         masking: the probabilities.
         pad_id: the tokenizer's padding id.
         maskings: how often each row is masked; more often if no token was masked by then.
-        max_tokens: tokens of all maskings together, about; None takes all rows. A smaller set is masked less often, and
-            if it must be smaller still it has some of the rows, evenly spread.
 
     Raises:
         DataError: the text has no token that could be masked.
@@ -150,11 +153,6 @@ def draw_eval_set(
     documents = shard.documents()
     examples = build_examples(shard, documents, phase, objective, 0.0, rng_stream(_SEED, 0))
     rows = np.arange(len(examples))
-    if max_tokens is not None:
-        total = int(row_lengths(examples, phase).sum())
-        maskings = int(np.clip(max_tokens // total, 1, maskings))
-        count = max(1, round(len(rows) * min(1.0, max_tokens / total)))
-        rows = np.linspace(0, len(rows) - 1, count).round().astype(np.int64)
     batches: list[MaskedBatch] = []
     while len(batches) < maskings or not any(batch.chosen.any() for batch in batches):
         # a text of a few tokens may have none masked by chance; after so many tries there is nothing to mask

@@ -42,10 +42,12 @@ from fullbake.pretraining.corpus import Corpus, build_corpus, hold_out
 from fullbake.pretraining.data_loader import CorpusLoader, ReadingOrder, count_pairs
 from fullbake.pretraining.documents import Decontamination, DocumentSource
 from fullbake.pretraining.examples import NO_PAIR, Masking, Span
+from fullbake.pretraining.familiarity import warn_of_unfamiliar_text
 from fullbake.pretraining.forgetting import (
     ForgettingProbe,
     corpus_tokenizer_of,
     draw_general_eval_set,
+    general_text,
     make_masking,
     make_phase,
     open_probe,
@@ -172,6 +174,7 @@ def prepare_run(
     decontamination: Decontamination | None = None,
     cache_dir: str | Path | None = None,
     processes: int | None = None,
+    report: bool = True,
 ) -> PretrainingRun:
     """Build the corpus, load the base, and check that they fit together.
 
@@ -182,6 +185,7 @@ def prepare_run(
         decontamination: the texts that the corpus must not hold; None removes nothing.
         cache_dir: where corpora and trained heads are kept.
         processes: how many processes tokenize; None starts one per processor if there is much text.
+        report: say what the corpus holds, and warn of what the base does not know of it.
 
     Raises:
         BaseModelError: the base cannot be used.
@@ -198,10 +202,15 @@ def prepare_run(
         processes=processes,
     )
     _check_objective(corpus, stage)
-    _report_decontamination(corpus, stage)
     train, held_out = hold_out(corpus, stage.held_out)
     loader = _make_loader(corpus, train, tokenizer, stage)
-    pair_facts = _report_corpus(loader, stage)
+    pair_facts = {} if stage.objective == "mlm" else count_pairs(loader.examples(0))
+    if report:
+        _report_decontamination(corpus, stage)
+        _report_corpus(corpus, pair_facts, stage)
+        unknown = corpus.facts["unknown_tokens"] / corpus.facts["tokens"]
+        general = general_text(stage.probe_text) if may_forget(stage) else None
+        warn_of_unfamiliar_text(sources, tokenizer, unknown, general)
     masking = make_masking(
         tokenizer,
         probability=stage.mask_probability,
@@ -210,41 +219,56 @@ def prepare_run(
         whole_words=stage.whole_words,
     )
     loaded = _load_language_model(base, stage)
-    evaluations, eval_tokens = plan_evaluations(stage, loader)
     probe = None
     if not loaded.own_head and stage.init == "base":
         # the head that was trained on the frozen encoder is the better start: see benchmarks/head_starts.py
-        probe = open_probe(
-            base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language, max_tokens=eval_tokens
-        )
+        probe = open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language)
         probe.copy_head_to(loaded.network)
     general_set = None
     if may_forget(stage):
-        general_set = (
-            draw_general_eval_set(base, stage.probe_text, stage.language, eval_tokens)
-            if probe is None
-            else probe.eval_set
-        )
-    return PretrainingRun(
+        general_set = draw_general_eval_set(base, stage.probe_text, stage.language) if probe is None else probe.eval_set
+    whole = PretrainingRun(
         str(base),
         stage,
         loaded,
         tokenizer,
         loader,
         masking,
-        _draw_held_out_set(corpus, held_out, loader, tokenizer, stage, eval_tokens),
+        _draw_held_out_set(corpus, held_out, loader, tokenizer, stage),
         general_set,
         probe,
-        evaluations,
+        0,
         corpus.facts
         | {"fingerprint": corpus.fingerprint, "held_out_tokens": _count_tokens(corpus, held_out)}
-        | pair_facts,
+        | pair_facts
+        | _share_random_pairs(pair_facts),
     )
+    return _fit_evaluations(whole)
+
+
+def with_steps(run: PretrainingRun, steps: int) -> PretrainingRun:
+    """Return the run with so many steps, divided among its phases as before; the weights are the same objects."""
+    stage = run.stage.model_copy(update={"steps": steps, "epochs": None})
+    counts = _divide_steps(steps, stage)
+    _check_steps(counts, stage)
+    loader = run.loader
+    phases = [replace(phase, steps=count) for phase, count in zip(loader.phases, counts, strict=True)]
+    shorter = CorpusLoader(loader.corpus, loader.documents, phases, loader.order)
+    return _fit_evaluations(replace(run, stage=stage, loader=shorter))
 
 
 def may_forget(stage: PretrainingConfig) -> bool:
     """Return True if general text is measured: random weights know nothing yet, so only on request (probe_text)."""
     return stage.init == "base" or stage.probe_text is not None
+
+
+def _fit_evaluations(run: PretrainingRun) -> PretrainingRun:
+    """Return the run with as many evaluations, on sets as large, as the time of its steps allows."""
+    evaluations, tokens = plan_evaluations(run.stage, run.loader)
+    general = None if run.general_set is None else run.general_set.shrink(tokens)
+    probe = None if run.probe is None or general is None else replace(run.probe, eval_set=general)
+    held_out = run.held_out_set.shrink(tokens)
+    return replace(run, evaluations=evaluations, held_out_set=held_out, general_set=general, probe=probe)
 
 
 def plan_evaluations(stage: PretrainingConfig, loader: CorpusLoader) -> tuple[int, int]:
@@ -299,9 +323,7 @@ def _make_loader(
     phases = [make_phase(tokenizer, 0, length) for length in stage.lengths]
     shares = list(stage.lengths.values())
     if stage.steps is not None:
-        # rounding the ends, not the lengths, of phases makes them add up to all steps
-        ends = [round(stage.steps * share) for share in np.cumsum(shares)]
-        counts = np.diff([0, *ends[:-1], stage.steps]).tolist()
+        counts = _divide_steps(stage.steps, stage)
     else:
         # how many steps an epoch has is known only when its batches are planned
         uncounted = CorpusLoader(corpus, train, phases, order)
@@ -311,6 +333,14 @@ def _make_loader(
     return CorpusLoader(
         corpus, train, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order
     )
+
+
+def _divide_steps(steps: int, stage: PretrainingConfig) -> list[int]:
+    """Return the steps of each phase, by their shares."""
+    # rounding the ends, not the lengths, of phases makes them add up to all steps
+    ends = [round(steps * share) for share in np.cumsum(list(stage.lengths.values()))]
+    counts: list[int] = np.diff([0, *ends[:-1], steps]).tolist()
+    return counts
 
 
 def _check_steps(counts: Sequence[int], stage: PretrainingConfig) -> None:
@@ -347,13 +377,12 @@ def _draw_held_out_set(
     loader: CorpusLoader,
     tokenizer: PreTrainedTokenizerFast,
     stage: PretrainingConfig,
-    max_tokens: int,
 ) -> EvalSet:
     """Mask the held-out text as training does not: in the standard way, in rows of the first phase."""
     parts = list(zip(corpus.shards, held_out, strict=True))
     masking = standard_masking(make_masking(tokenizer))
     phase = loader.phases[0]
-    return draw_eval_set(parts, phase, stage.objective, masking, tokenizer.pad_token_id, max_tokens=max_tokens)
+    return draw_eval_set(parts, phase, stage.objective, masking, tokenizer.pad_token_id)
 
 
 def _report_decontamination(corpus: Corpus, stage: PretrainingConfig) -> None:
@@ -369,9 +398,9 @@ def _report_decontamination(corpus: Corpus, stage: PretrainingConfig) -> None:
         say(f"{found}; they were removed")
 
 
-def _report_corpus(loader: CorpusLoader, stage: PretrainingConfig) -> dict[str, Any]:
-    """Say how large the corpus is and how many pairs it gives, warn if they are few, and return the pairs' counts."""
-    facts = loader.corpus.facts
+def _report_corpus(corpus: Corpus, pair_counts: Mapping[str, int], stage: PretrainingConfig) -> None:
+    """Say how large the corpus is and how many pairs it gives, and warn if they are few."""
+    facts = corpus.facts
     single = facts["single_sentence_documents"] / facts["documents"]
     say(
         f"corpus: {facts['documents']:,} documents, {facts['sentences']:,} sentences, {facts['tokens']:,} tokens "
@@ -379,18 +408,24 @@ def _report_corpus(loader: CorpusLoader, stage: PretrainingConfig) -> dict[str, 
         f"{single:.0%} of the documents have only one sentence"
     )
     if stage.objective == "mlm":
-        return {}
-    counts = count_pairs(loader.examples(0))
-    pairs = counts["true_pairs"] + counts["false_pairs"]
-    share = counts["false_pairs"] / pairs if pairs else math.nan
+        return
+    pairs, alone = pair_counts["true_pairs"] + pair_counts["false_pairs"], pair_counts["rows_without_partner"]
     kind = "with a random second segment" if stage.objective == "mlm+nsp" else "with swapped segments"
-    say(f"pairs: {pairs:,}, {share:.1%} of them {kind}; {counts['rows_without_partner']:,} rows have no partner")
-    if single >= TRIVIAL_SHARE or pairs < counts["rows_without_partner"]:
+    share = pair_counts["false_pairs"] / max(1, pairs)
+    say(f"pairs: {pairs:,}, {share:.1%} of them {kind}; {alone:,} rows have no partner")
+    if single >= TRIVIAL_SHARE or pairs < alone:
         warn(
             f"{single:.0%} of the documents have only one sentence, so there are few pairs to learn from: "
             "--objective mlm learns as much from this text, and faster"
         )
-    return counts | {"random_share": None if math.isnan(share) else share}
+
+
+def _share_random_pairs(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return `random_share`, the share of false pairs among all pairs: None if there are none, {} without pairs."""
+    if not counts:
+        return {}
+    pairs = counts["true_pairs"] + counts["false_pairs"]
+    return {"random_share": counts["false_pairs"] / pairs if pairs else None}
 
 
 # Training
