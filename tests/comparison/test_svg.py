@@ -17,6 +17,7 @@ from fullbake.comparison.svg import (
     Interval,
     Series,
     axis_cell,
+    bounded_axis,
     escape_text,
     interval_cell,
     interval_chart,
@@ -25,7 +26,6 @@ from fullbake.comparison.svg import (
     linear_axis,
     log_axis,
     mark_hidden,
-    near_axis,
     share_axis,
     swatch,
     whole_axis,
@@ -104,11 +104,28 @@ def test_ticks_are_round(values: list[float], names: list[str]) -> None:
     assert [name for _, name in linear_axis("x", values).ticks] == names
 
 
-def test_what_lies_far_off_does_not_stretch_an_axis() -> None:
-    axis = near_axis("x", [0.6, 0.8], [0.5, 0.03])
-    assert axis.low < 0.5 < 0.6
-    assert axis.low > 0.4
-    assert near_axis("x", [], [0.03, 0.3]).low < 0.03
+@given(st.lists(numbers, min_size=1, max_size=8), numbers, st.integers(2, 8))
+def test_a_bounded_axis_goes_from_the_best_score_beyond_every_value(
+    values: list[float], end: float, count: int
+) -> None:
+    farthest = max(values, key=lambda value: abs(value - end))
+    sided = [value for value in values if (value - end) * (farthest - end) >= 0]
+    axis = bounded_axis("x", sided or [farthest], end, count)
+    assert end == pytest.approx(axis.low if farthest > end else axis.high, abs=1e-9)
+    assert all(-1e-9 <= axis.share(value) <= 1 + 1e-9 for value in sided)
+    assert 2 <= len(axis.ticks) <= 2 * count + 2
+
+
+def test_an_axis_of_scores_ends_at_1_and_has_the_baselines_on_it() -> None:
+    axis = bounded_axis("F1", [0.86, 0.89, 0.053], 1.0)
+    assert [name for _, name in axis.ticks] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+    assert [name for _, name in bounded_axis("F1", [0.97], 1.0).ticks][-1] == "1.000"
+    assert bounded_axis("F1", [1.0], 1.0).low < 1
+    assert bounded_axis("F1", [0.3], 1.0, 7).low == pytest.approx(0.3)
+
+
+def test_an_axis_of_losses_starts_at_0() -> None:
+    assert [name for _, name in bounded_axis("loss", [0.4, 1.9], 0.0).ticks] == ["0.0", "0.5", "1.0", "1.5", "2.0"]
 
 
 @pytest.mark.parametrize("last", [1, 2, 10, 100])
@@ -185,14 +202,6 @@ def test_markers_are_about_equally_large(marker: str) -> None:
         assert 40 < area < 100  # a circle of radius 5 has 79
 
 
-def test_an_interval_beyond_the_axis_is_an_arrow_at_its_end() -> None:
-    axis = svg.linear_axis("", [0.5, 0.7])
-    inside, outside = (svg.interval_cell(Interval("a", at, at - 0.1, at + 0.1), axis) for at in (0.6, 0.1))
-    assert "bar" in inside
-    assert "bar" not in outside
-    assert min(x for x, _ in places(ElementTree.fromstring(outside))) < 10
-
-
 def test_an_interval_without_bounds_is_a_point() -> None:
     cell = svg.interval_cell(Interval("a", 0.5, None, None), svg.share_axis(""))
     assert "bar" not in cell
@@ -208,6 +217,14 @@ def test_names_beside_points_keep_clear_of_each_other() -> None:
     assert len(boxes) == 4
     for place, (x, y) in enumerate(boxes):
         assert not [1 for a, b in boxes[place + 1 :] if abs(x - a) < 70 and abs(y - b) < 12]
+
+
+def test_names_in_a_crowd_are_left_out() -> None:
+    crowd = [(1.0 + 0.001 * place, 0.7) for place in range(12)]
+    labels = [(x, y, "s0", f"a recipe with a name {place}") for place, (x, y) in enumerate(crowd)]
+    svg = drawn(*(Series([point], marker="circle") for point in [*crowd, (5.0, 0.2)]), size=(350, 340), labels=labels)
+    names = [text for text in svg.iter("text") if (text.text or "").startswith("a recipe")]
+    assert 0 < len(names) < 12
 
 
 def test_long_names_keep_both_ends() -> None:

@@ -41,6 +41,9 @@ addEventListener("load", () => setTimeout(() => {{
       handlers: all.filter(element => [...element.attributes].some(a => a.name.startsWith("on"))).length,
       links: [...page.querySelectorAll("[href], [src]")].map(e => e.getAttribute("href") || e.getAttribute("src")),
       text: page.body.innerText,
+      cut: [...page.querySelectorAll(".scroll, svg, pre")]
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
+        .map(e => e.getAttribute("aria-label") || e.localName),
     }};
   }});
   const pre = document.createElement("pre");
@@ -71,7 +74,8 @@ def _served(folder: Path) -> Iterator[str]:
 def look(folder: Path, frames: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """What became of the pages, each (path within `folder`, width of its frame), and of the page around them.
 
-    Returns {"title", "frames": [{"title", "overflow", "tags", "handlers", "links", "text"}]}.
+    Returns {"title", "frames": [{"title", "overflow", "tags", "handlers", "links", "text", "cut"}]}; `cut` names what
+    is wider than its frame.
     """
     tags = "\n".join(f'<iframe src="{page}" width="{width}" height="800"></iframe>' for page, width in frames)
     (folder / "harness.html").write_text(HARNESS.format(frames=tags), "utf-8")

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from fullbake.classifier.model import Classifier, RunRecord
+from fullbake.classifier.row_facts import count_labels_of_parts, describe_rows
 from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
@@ -91,12 +92,25 @@ def _train_into(out: str | Path, job: Job, overwrite: bool, checkpoint_every: st
     if checkpoints.only_cleanup_left(out, job.facts()):
         say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
         checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
-        return Classifier.load(out)
+        return _load_with_rows(out, job.parts)
     runtime.wait_for_ranks()  # every process must have read the folder before rank 0 writes to it
     interval = CheckpointInterval.parse(checkpoint_every)
     run = checkpoints.open_unfinished_run(out, job.facts(), interval, resume, writes=runtime.rank() == 0)
     classifier = _train(replace(job, run=run))
     _save(classifier, Path(out), overwrite, run)
+    return classifier
+
+
+def _load_with_rows(out: str | Path, parts: Parts) -> Classifier:
+    """Load a bundle, and score its rows once more for the facts that a bundle does not hold."""
+    classifier = Classifier.load(out)
+    part = parts.test or parts.validation
+    if part is None:  # the folds' classifiers, which scored the training rows, are gone
+        rows: dict[str, Any] = {"labels": count_labels_of_parts(parts)}
+    else:
+        scored = part.source.take(part.indices)
+        rows = describe_rows(parts, part, classifier.logits(scored.texts, scored.text_pair), classifier.decision)
+    classifier.record = replace(classifier.record, rows=rows)
     return classifier
 
 
@@ -153,7 +167,9 @@ def _train(job: Job) -> Classifier:
     )
     classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision)
     record = _record(chosen, trained, finished)
-    facts = {"run": fingerprint(given.facts()), "truncation_tried": tried}  # a run is known by what the caller gave
+    rate = None if chosen.recipe.training.optimizer == "lbfgs" else trained.rate
+    found = {"truncation_tried": tried, "chosen": {"head": chosen.recipe.head.kind, "learning_rate": rate}}
+    facts = {"run": fingerprint(given.facts())} | found  # a run is known by what the caller gave
     classifier.record = replace(record, facts=record.facts | facts)
     return classifier
 
@@ -262,6 +278,9 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
     scores = {name: score_decision(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
     scores["validation"]["thresholds"] = finished.thresholds
     rows = {f"{name}_rows": part.rows for name, part in named.items()}
+    shown = parts.selection_part, finished.logits
+    if parts.test is not None and test is not None:
+        shown = parts.test, test
     return RunRecord(
         facts
         | {
@@ -273,6 +292,7 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
         },
         {"hashes": text_hashes(parts.train.joined_texts), **rows},
         history,
+        describe_rows(parts, *shown, finished.decision),
     )
 
 

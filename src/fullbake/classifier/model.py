@@ -187,6 +187,10 @@ class RunRecord:
     history: list[dict[str, Any]] = field(default_factory=list)
     """One entry an epoch."""
 
+    rows: dict[str, Any] = field(default_factory=dict)
+    """What a page shows of the rows that were scored (`row_facts.describe_rows`). Never saved: it holds texts of rows,
+    and a bundle is shared. Empty for a classifier that was loaded."""
+
 
 class Classifier:
     """A trained text classifier.

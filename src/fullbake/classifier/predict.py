@@ -150,8 +150,19 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
         The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the
         training rows; and `stamps`, sentences that must accompany the scores. The latter two are logged as warnings.
     """
+    return evaluate_logits(classifier, dataset, classifier.logits(dataset.texts, dataset.text_pair))
+
+
+def evaluate_logits(classifier: Classifier, dataset: Dataset, logits: np.ndarray) -> dict[str, Any]:
+    """Return what `evaluate` returns, for logits that are known already.
+
+    Args:
+        classifier: The classifier.
+        dataset: Labeled rows.
+        logits: The classifier's logits for them, float32 (rows, classes).
+    """
     assert dataset.labels is not None
-    scores = score_decision(dataset.labels, classifier.logits(dataset.texts, dataset.text_pair), classifier.decision)
+    scores = score_decision(dataset.labels, logits, classifier.decision)
     trained_on = count_training_texts(classifier, dataset)
     if trained_on:
         warn(

@@ -34,7 +34,7 @@ from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.processors import begin_measuring
 from fullbake.data.tables import data_suffix
-from fullbake.training.checkpoints import CheckpointInterval
+from fullbake.training.checkpoints import CheckpointInterval, is_saved
 
 if TYPE_CHECKING:
     from fullbake.classifier.model import Classifier
@@ -69,14 +69,16 @@ def train_command(
     threads: Threads = "auto",
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
 ) -> None:
-    """Train a classifier on a labeled file and save it as a bundle.
+    """Train a classifier on a labeled file, save it as a bundle, and write a report beside it: OUT.html.
+
+    The report says what the score means and shows mistakes with their texts; the bundle holds no text of any row.
 
     Args:
         data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
         out_folder: Folder for the bundle.
         recipe: A shipped recipe by name (`fullbake recipes` lists them), a YAML file, or the folder of a bundle, whose
             recipe is used again. Default: the shipped recipe that fits --way and --head.
-        overwrite: Replace the output when the new one is complete.
+        overwrite: Replace the bundle and its report when the new ones are complete.
         checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
             removed when the bundle is complete.
         resume: Stop with an error if there is no unfinished run. Without this flag an unfinished run is resumed if
@@ -88,6 +90,10 @@ def train_command(
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
     mode = resume_mode(resume, resume_anyway, restart)
+    from fullbake.comparison.page import check_page_target, page_beside
+
+    # A bundle without --overwrite is refused by `adapt`, unless its run only has to be cleaned up.
+    check_page_target(page_beside(out_folder), overwrite=overwrite or is_saved(out_folder))
     set_threads(threads, out_folder, mode)
     from fullbake.classifier.adapt import adapt
 
@@ -101,6 +107,7 @@ def train_command(
         resume=mode,
     )
     _print_run(classifier, out_folder)
+    _write_page(classifier, out_folder)
 
 
 @app.command(name="evaluate")
@@ -110,6 +117,8 @@ def evaluate_command(
     /,
     *,
     json: bool = False,
+    report: Path | None = None,
+    overwrite: bool = False,
     threads: Threads = "auto",
     flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
 ) -> None:
@@ -121,14 +130,28 @@ def evaluate_command(
         bundle: Folder that `fullbake train` wrote.
         data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
+        report: HTML file for a page like that of `fullbake train`: what the scores mean, and mistakes with their texts.
+        overwrite: Replace the file of --report, if fullbake wrote it.
     """
+    if report is not None:
+        from fullbake.comparison.page import check_page_target
+
+        check_page_target(report, overwrite=overwrite)
     set_threads(threads)
     from fullbake.classifier.model import Classifier
-    from fullbake.classifier.predict import evaluate, read_as_trained
+    from fullbake.classifier.predict import evaluate_logits, read_as_trained
 
     classifier = Classifier.load(bundle)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
-    scores = evaluate(classifier, dataset)
+    logits = classifier.logits(dataset.texts, dataset.text_pair)
+    scores = evaluate_logits(classifier, dataset, logits)
+    if report is not None:
+        from fullbake.comparison.classifier_page import write_evaluation_page
+        from fullbake.comparison.leaderboard import command_line
+
+        name = bundle.resolve().name
+        write_evaluation_page(classifier, name, dataset, logits, scores, report, command_line(sys.argv))
+        say(f"report: {report} (it holds texts of rows)")
     if json:
         out.print_json(data=scores, ensure_ascii=False)
     else:
@@ -378,6 +401,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     begin_measuring()
     terminal.run(app, arguments)
+
+
+def _write_page(classifier: "Classifier", folder: Path) -> None:
+    """Write the page beside the bundle, on the first process only, and print where it is."""
+    from fullbake.core import runtime
+
+    if runtime.rank() != 0:
+        return
+    from fullbake.comparison.classifier_page import write_training_page
+    from fullbake.comparison.leaderboard import command_line
+
+    page = write_training_page(classifier, folder, command_line(sys.argv))
+    print_line(f"report: {page} (it holds texts of rows, the bundle holds none)")
 
 
 def _print_run(classifier: "Classifier", folder: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from fullbake import __version__
 from fullbake.classifier.adapt import record_of
 from fullbake.classifier.model import Classifier, RunRecord
+from fullbake.classifier.row_facts import list_mistakes
 from fullbake.comparison import report, verdict
 from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
 from fullbake.comparison.report import LEADERBOARD_FILE, LEADERBOARD_FORMAT
@@ -198,6 +199,7 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
         "pairs": [pair.to_json() for pair in decided.pairs],
         "verdict": decided.to_json(),
         "disagreements": list_disagreements(list(predictions.values()), test_rows),
+        "mistakes": _recommended_mistakes(finished, decided.recommended, test_rows),
         "stamps": _caveats(finished),
     }
     with storage.staged_file(finished.out / LEADERBOARD_FILE, overwrite=True) as fresh:
@@ -206,6 +208,18 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
     # Last, so that a comparison that was stopped before need not train them again.
     _remove_weights(finished)
     return board
+
+
+def _recommended_mistakes(
+    finished: FinishedComparison, name: str | None, test_rows: SharedTestRows
+) -> list[dict[str, Any]]:
+    """Return mistakes of the classifier in `best/`, on the test rows of its trial."""
+    if name is None:
+        return []
+    result = finished.results[name]
+    trial = result.best_trial()
+    decision = Decision.from_json(result.trials[trial].decision, test_rows.problem, test_rows.names)
+    return list_mistakes(finished.test_parts[trial.fold or 0], result.predictions[trial].logits, decision)
 
 
 def _shared_test_rows(finished: FinishedComparison) -> SharedTestRows:
@@ -447,6 +461,7 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
     )
     return {
         "source": Path(parts.train.source.source).name,
+        "columns": parts.train.source.columns.to_json(),
         "rows": len(parts.train.source),
         "train": len(parts.train),
         "validation": len(parts.selection_part),

@@ -1,21 +1,21 @@
-"""Write the report of a comparison: one `report.html` from `leaderboard.json`.
+"""Write the report of a comparison: one `report.html` from `leaderboard.json`."""
 
-The page has no script, forbids scripts by its content security policy, and loads nothing. The template environment
-escapes every printed text and marks hidden characters, so that no place in the template can forget it.
-"""
-
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fullbake.comparison import report_figures, svg
+from fullbake.classifier.row_facts import MOST_MISTAKES, cut_text
+from fullbake.comparison import page, plain_words, report_figures, svg
+from fullbake.comparison.page import label_of, text_of
+from fullbake.comparison.plain_words import PlainScores
 from fullbake.comparison.report_figures import MarkerStyle, RecipeEntry
 from fullbake.comparison.svg import Axis, Interval
-from fullbake.core import console, storage
+from fullbake.core import storage
+from fullbake.core.console import format_estimate
 from fullbake.core.errors import DataError
 from fullbake.evaluation.metrics import metric_phrase
 
@@ -44,9 +44,6 @@ KEYS = (
 SHOWN_DISAGREEMENTS = 60
 """The most rows with different predictions that the page shows; `leaderboard.json` has all."""
 
-LARGEST_MATRIX = 20
-"""The most classes of a confusion matrix; with more, the page lists the most frequent mistakes."""
-
 LONG_TEXT = 500
 """The most characters of a text that are shown before the reader has to unfold it."""
 
@@ -66,15 +63,12 @@ def write_report(folder: Path) -> Path:
         DataError: There is no leaderboard, it cannot be read, or it has another format.
     """
     board = _read_board(Path(folder) / LEADERBOARD_FILE)
-    target = Path(folder) / REPORT_FILE
-    with storage.staged_file(target, overwrite=True) as path:
-        storage.write_bytes(path, render_report(board).encode())
-    return target
+    return page.write_page(Path(folder) / REPORT_FILE, render_report(board))
 
 
 def render_report(board: Leaderboard) -> str:
     """Return the page of a leaderboard as HTML."""
-    return _environment().get_template("report.html").render(_view(board))
+    return page.render_page("report.html", _view(board))
 
 
 def _read_board(path: Path) -> Leaderboard:
@@ -107,78 +101,232 @@ def _read_board(path: Path) -> Leaderboard:
     return dict(board)
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("fullbake", "resources/templates"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats = (
-        console.format_score,
-        console.format_interval,
-        console.format_difference,
-        console.format_p_value,
-        console.format_duration,
-        console.format_size,
-        console.format_count,
-        console.format_estimate,
-        console.format_time,
-    )
-    environment.filters |= {format_.__name__.removeprefix("format_"): format_ for format_ in formats}
-    environment.filters |= {"name": lambda value: svg.isolate_text(str(value)), "text": svg.escape_text}
-    return environment
-
-
-def _finalize(value: Any) -> Any:
-    """Mark the hidden characters of a printed value, unless it is markup already. None becomes a dash."""
-    if value is None:
-        return console.UNKNOWN
-    return value if isinstance(value, Markup) else svg.mark_hidden(str(value))
-
-
 def _view(board: Leaderboard) -> dict[str, Any]:
     """Return the variables of the template."""
-    metric = str(board["metric"])
-    title = metric_phrase(metric)
+    metric, problem = str(board["metric"]), board.get("problem_type")
     done = _ranked(board)
     styles = report_figures.marker_styles(board["recipes"])
-    return {
+    by_name = {recipe["name"]: recipe for recipe in board["recipes"]}
+    chosen = by_name.get(board["verdict"]["recommended"])
+    scores = None if chosen is None else _plain_scores(board, chosen)
+    view = {
         "board": board,
+        "version": board["fullbake"],
+        "date": board["date"],
         "source": _source(board["data"]["source"]),
+        "chosen": chosen,
         "metric": metric,
-        "metric_title": title,
+        "metric_title": metric_phrase(metric),
+        "metric_meaning": plain_words.explain_metric(metric, problem),
         "metric_titles": {name: metric_phrase(name) for recipe in done for name in recipe["test"]},
         "done": done,
+        "trained_words": _trained_words(done),
         "styles": styles,
-        "by_name": {recipe["name"]: recipe for recipe in board["recipes"]},
+        "sentences": [] if scores is None else plain_words.describe_scores(scores),
+        "steps": _steps(board, chosen, scores),
+        "mistakes": page.view_mistakes(_mistakes(board, chosen)),
         "leaders": _leaders(done, board, styles),
         "pairs": _pairs(board),
         "searched": any("search_seconds" in (recipe.get("cost") or {}) for recipe in done),
-        "undone": [recipe for recipe in board["recipes"] if recipe["status"] != "done"],
-        "collapses": [
-            (recipe["name"], entry, what)
-            for recipe in board["recipes"]
-            for key, what in (("restarts", "restarted with another seed"), ("collapses", "collapsed again, and kept"))
-            for entry in recipe.get(key) or ()
+        "undone": _undone(board),
+        "reduced": _reduced(board),
+        "left_out": _left_out(board),
+        "collapses": _collapses(board),
+        "matrices": [
+            page.view_matrix(recipe["name"], recipe["confusion"], board["label_names"])
+            for recipe in _chosen_first(done, chosen)
+            if recipe.get("confusion")
         ],
-        "cost_figure": report_figures.quality_against_cost(done, styles, metric, title),
-        "recall_figure": report_figures.recall_by_class(done, styles),
-        "threshold_figure": report_figures.threshold_curves(done, styles),
-        "rate_figure": report_figures.rate_curves(done, styles, title),
-        "history_figure": report_figures.histories(done, styles, metric, title),
-        "calibration_figure": report_figures.calibrations(done, styles),
-        "matrices": [(recipe, _matrix(recipe["confusion"])) for recipe in done if recipe.get("confusion")],
-        "matrix_fits": len(board["label_names"]) <= LARGEST_MATRIX,
-        "confusions": {recipe["name"]: _confusions(recipe, board["label_names"]) for recipe in done},
         "forgetting": [recipe for recipe in done if recipe.get("forgetting")],
         "disagreements": [_disagreement(entry) for entry in board["disagreements"][:SHOWN_DISAGREEMENTS]],
         "long_text": LONG_TEXT,
         "duplicates": _items(board["data"]["duplicates"]),
-        "most_rows": max((entry["train"] or 0 for entry in board["data"]["labels"]), default=0),
     }
+    view |= _figures(done, chosen, styles, metric)
+    title = f"fullbake compare on {view['source']}"
+    view["page_title"] = title if chosen is None else f"Take {chosen['name']}: {title}"
+    view["texts"] = bool(view["mistakes"] or view["disagreements"])
+    return view | {"sections": _sections(view)}
+
+
+def _figures(
+    done: Sequence[RecipeEntry], chosen: RecipeEntry | None, styles: dict[str, MarkerStyle], metric: str
+) -> dict[str, Any]:
+    title = metric_phrase(metric)
+    first = _chosen_first(done, chosen)
+    return {
+        "cost_figure": report_figures.quality_against_cost(done, styles, metric, title),
+        "recall_figure": report_figures.recall_by_class(done, styles),
+        "threshold_figure": report_figures.threshold_curves(done, styles),
+        "rate_figure": report_figures.rate_curves(done, styles, metric, title),
+        "history_figure": report_figures.histories(first, styles, metric, title),
+        "calibration_figure": report_figures.calibrations(first, styles),
+    }
+
+
+def _sections(view: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return page.sections_of(
+        {
+            "verdict": ("Verdict", True),
+            "next": ("Next", True),
+            "mistakes": ("Mistakes", view["mistakes"]),
+            "leaderboard": ("Leaderboard", True),
+            "differences": ("Differences", view["board"]["pairs"]),
+            "cost": ("Cost", view["cost_figure"]),
+            "recall": ("Recall", view["recall_figure"]),
+            "thresholds": ("Thresholds", view["threshold_figure"]),
+            "disagreements": ("Disagreements", view["disagreements"]),
+            "rates": ("Rates", view["rate_figure"]),
+            "histories": ("Histories", view["history_figure"]),
+            "confusion": ("Confusion", view["matrices"]),
+            "calibration": ("Calibration", view["calibration_figure"]),
+            "forgetting": ("Forgetting", view["forgetting"]),
+            "failed": ("Not run", view["undone"] or view["collapses"] or view["left_out"] or view["reduced"]),
+            "data": ("Data", True),
+            "reproduce": ("Reproduce", True),
+        }
+    )
+
+
+def _chosen_first(done: Sequence[RecipeEntry], chosen: RecipeEntry | None) -> list[RecipeEntry]:
+    return sorted(done, key=lambda recipe: recipe is not chosen)
+
+
+# What it means, and what to do
+
+
+def _plain_scores(board: Leaderboard, chosen: RecipeEntry) -> PlainScores:
+    """Return the scores of the recommended recipe, as the plain sentences need them."""
+    accuracy = (chosen.get("test") or {}).get("accuracy") or {}
+    data = board["data"]
+    return PlainScores(
+        rows=data["test"],
+        accuracy={"value": accuracy.get("mean"), "low": accuracy.get("low"), "high": accuracy.get("high")},
+        recalls=chosen.get("recall") or (),
+        confusion=chosen.get("confusion"),
+        trained={entry["name"]: entry["train"] for entry in data["labels"] if entry["train"] is not None},
+        columns=data.get("columns") or {},
+        others=_trivial_answers(board),
+        ece=(chosen.get("calibration") or {}).get("ece"),
+    )
+
+
+def _trivial_answers(board: Leaderboard) -> list[tuple[str, float]]:
+    """Return what the baselines do, in plain words, with their accuracy."""
+    words = {"majority": "always giving the most frequent answer", "tfidf": "counting words (tfidf)"}
+    found = [(words.get(recipe["name"], recipe["name"]), recipe) for recipe in board["recipes"]]
+    means = [(what, _figure(recipe, "accuracy").get("mean")) for what, recipe in found if recipe["way"] == "baseline"]
+    return sorted(((what, mean) for what, mean in means if mean is not None), key=lambda item: item[1])
+
+
+def _mistakes(board: Leaderboard, chosen: RecipeEntry | None) -> list[dict[str, Any]]:
+    """Return the mistakes of the recommended recipe; of an older leaderboard those among its disagreements."""
+    if chosen is None:
+        return []
+    if "mistakes" in board:
+        return list(board["mistakes"] or ())
+    entries = [
+        {
+            "row": entry["row"],
+            "text": cut_text(text_of(entry["text"])),
+            "label": entry["label"],
+            "predicted": entry["predictions"][chosen["name"]],
+        }
+        for entry in board["disagreements"]
+        if chosen["name"] in entry["predictions"]
+    ]
+    return [entry for entry in entries if label_of(entry["label"]) != label_of(entry["predicted"])][:MOST_MISTAKES]
+
+
+def _steps(board: Leaderboard, chosen: RecipeEntry | None, scores: PlainScores | None) -> list[Markup]:
+    """Return what to do next, in sentences."""
+    needed = [(name, seconds) for name, _, seconds in _not_run(board) if seconds]
+    again = []
+    if needed:
+        name, seconds = min(needed, key=lambda item: item[1])
+        words = "Run the same command again with <code>--budget {}m</code>: then {} takes part too."
+        again = [Markup(words).format(math.ceil(seconds / 60), svg.isolate_text(name))]
+    if chosen is None or scores is None:
+        words = "Read below why no recipe is recommended; correct that, and run the same command again."
+        return [*again, Markup("{}").format(words)]
+    use = Markup(
+        "Use the classifier: <code>fullbake predict best &quot;a text&quot;</code> in the folder of this page, or "
+        "<code>Classifier.load(&quot;best&quot;)</code> in Python."
+    )
+    read = Markup("Read the mistakes below. Correct labels that are wrong, and run the same command again.")
+    first = [use, *again, *([read] if _mistakes(board, chosen) else [])]
+    return plain_words.advise(scores, first, _rows_step(board))
+
+
+def _rows_step(board: Leaderboard) -> list[Markup]:
+    """Say how many test rows would separate the best recipe from the recommended one."""
+    names = {board["verdict"]["best"], board["verdict"]["recommended"]}
+    pair = next((pair for pair in board["pairs"] if {pair["a"], pair["b"]} == names), None)
+    if pair is None or pair.get("rows_needed") is None:
+        return []
+    words = "To see whether {} is really better than {}, score them on about {} test rows ({} are here)."
+    best, recommended = (svg.isolate_text(str(board["verdict"][key])) for key in ("best", "recommended"))
+    rows = board["data"]["test"]
+    return [Markup(words).format(best, recommended, format_estimate(pair["rows_needed"]), f"{rows:,}")]
+
+
+def _trained_words(done: Sequence[RecipeEntry]) -> str:
+    """Return how often the recipes were trained: ", each trained 3 times with different seeds"."""
+    counts = {len(recipe.get("seeds") or ()) for recipe in done if recipe["way"] != "baseline"} - {0}
+    if not counts:
+        return ""
+    if counts == {1}:
+        return ", each trained once (with one seed)"
+    times = f"{max(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f", each trained {times} times with different seeds"
+
+
+# What did not run
+
+
+def _not_run(board: Leaderboard) -> list[tuple[str, str | None, float | None]]:
+    """Return (name, reason, seconds of the budget that it needs) of each recipe without a result."""
+    known = board.get("not_run") or {}
+    facts = {name: known.get(name) or {} for name in (recipe["name"] for recipe in board["recipes"])}
+    return [
+        (
+            recipe["name"],
+            facts[recipe["name"]].get("reason") or recipe.get("reason"),
+            facts[recipe["name"]].get("seconds_needed"),
+        )
+        for recipe in board["recipes"]
+        if recipe["status"] != "done"
+    ]
+
+
+def _undone(board: Leaderboard) -> list[tuple[RecipeEntry, str | None, float | None]]:
+    entries = {recipe["name"]: recipe for recipe in board["recipes"]}
+    return [(entries[name], reason, seconds) for name, reason, seconds in _not_run(board)]
+
+
+def _reduced(board: Leaderboard) -> list[tuple[str, list[str]]]:
+    """Return what was made smaller, and for which recipes; no names where it is so for all that ran."""
+    names_of: dict[str, list[str]] = defaultdict(list)
+    for name, sentences in (board.get("reduced") or {}).items():
+        for sentence in sentences:
+            names_of[sentence].append(name)
+    ran = sum(recipe["status"] == "done" for recipe in board["recipes"])
+    return [(what, [] if len(names) >= max(ran, 2) else names) for what, names in names_of.items()]
+
+
+def _left_out(board: Leaderboard) -> list[str]:
+    """Return what the budget left out, without the recipes, whose table gives the reasons."""
+    undone = tuple(f"{recipe['name']}: " for recipe in board["recipes"] if recipe["status"] != "done")
+    return [line for line in board["design"]["left_out"] if not line.startswith(undone)]
+
+
+def _collapses(board: Leaderboard) -> list[tuple[str, Any, str]]:
+    return [
+        (recipe["name"], entry, what)
+        for recipe in board["recipes"]
+        for key, what in (("restarts", "restarted with another seed"), ("collapses", "collapsed again, and kept"))
+        for entry in recipe.get(key) or ()
+    ]
 
 
 def _ranked(board: Leaderboard) -> list[RecipeEntry]:
@@ -205,9 +353,9 @@ def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, styles: Mapping[st
         {
             "recipe": recipe,
             "figure": figures[recipe["name"]],
-            "sign": styles[recipe["name"]].sign,
             "drawing": _interval(recipe["name"], figures[recipe["name"]], styles[recipe["name"]], axis),
             "standing": _standing(recipe["name"], board),
+            "seeds": _seeds_words(recipe, done),
         }
         for recipe in done
     ]
@@ -219,6 +367,15 @@ def _interval(name: str, figure: Mapping[str, Any], style: MarkerStyle, axis: Ax
         return ""
     row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), style.color, style.marker)
     return svg.interval_cell(row, axis)
+
+
+def _seeds_words(recipe: RecipeEntry, done: Sequence[RecipeEntry]) -> str:
+    """Return the number of trainings of a recipe if the recipes differ in it; else nothing."""
+    counts = {len(other.get("seeds") or ()) for other in done if other["way"] != "baseline"}
+    own = len(recipe.get("seeds") or ())
+    if len(counts) < 2 or recipe["way"] == "baseline":
+        return ""
+    return ", one seed" if own == 1 else f", {own} seeds"
 
 
 def _standing(name: str, board: Leaderboard) -> str:
@@ -236,7 +393,7 @@ def _pairs(board: Leaderboard) -> dict[str, Any]:
     """Return the differences on one axis: those to the best recipe, to the recommended one, then the others."""
     heads = [board["verdict"]["best"], board["verdict"]["recommended"]]
     pairs = sorted((_oriented(pair, heads) for pair in board["pairs"]), key=lambda pair: _precedence(pair, heads))
-    axis = _difference_axis(pairs, {recipe["name"] for recipe in board["recipes"] if recipe["way"] == "baseline"})
+    axis = _difference_axis(pairs)
     rows = [(pair, _difference(pair, axis), _winner(pair)) for pair in pairs]
     return {
         "first": [row for row in rows if row[0]["a"] in heads],
@@ -261,13 +418,9 @@ def _precedence(pair: Mapping[str, Any], heads: Sequence[str | None]) -> tuple[i
     return place, pair["difference"] or 0.0
 
 
-def _difference_axis(pairs: Sequence[Mapping[str, Any]], baselines: set[str]) -> Axis:
-    ends: dict[bool, list[float]] = {True: [], False: []}
-    for pair in pairs:
-        ends[bool(baselines & {pair["a"], pair["b"]})] += [
-            pair[key] for key in ("low", "high") if pair[key] is not None
-        ]
-    return svg.near_axis("", [0.0, *ends[False]], ends[True], 4)
+def _difference_axis(pairs: Sequence[Mapping[str, Any]]) -> Axis:
+    ends = [pair[key] for pair in pairs for key in ("low", "high") if pair[key] is not None]
+    return svg.linear_axis("", [0.0, *ends], 4)
 
 
 def _winner(pair: Mapping[str, Any]) -> str | None:
@@ -285,49 +438,19 @@ def _difference(pair: Mapping[str, Any], axis: Axis) -> Markup | str:
     return svg.interval_cell(row, axis, zero=True)
 
 
-def _matrix(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Return the count and the shade in percent of each cell; the shade is the share of the true class.
-
-    Shades between 50 and 80 are left out, because neither dark nor light digits are readable on them.
-    """
-    shares = [[(count, count / max(1, sum(row))) for count in row] for row in counts]
-    return [[(count, round(100 * share if share < 0.5 else 60 + 40 * share)) for count, share in row] for row in shares]
-
-
-def _confusions(recipe: RecipeEntry, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
-    """Return the most frequent mistakes as (true class, predicted class, rows)."""
-    cells = [
-        (names[true], names[predicted], count)
-        for true, row in enumerate(recipe.get("confusion") or ())
-        for predicted, count in enumerate(row)
-        if count and true != predicted
-    ]
-    return sorted(cells, key=lambda cell: -cell[2])[:most]
-
-
 def _disagreement(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with its predictions as (label, is correct, recipes), the correct label first."""
     answers: dict[str, list[str]] = defaultdict(list)
     for name, label in entry["predictions"].items():
-        answers[_label(label)].append(name)
-    truth = _label(entry["label"])
+        answers[label_of(label)].append(name)
+    truth = label_of(entry["label"])
     ordered = sorted(answers.items(), key=lambda item: (item[0] != truth, -len(item[1])))
     return {
         "row": entry["row"],
-        "text": _text(entry["text"]),
+        "text": text_of(entry["text"]),
         "label": truth,
         "answers": [(label, label == truth, names) for label, names in ordered],
     }
-
-
-def _label(value: Any) -> str:
-    """Return one label, or several joined by commas."""
-    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
-
-
-def _text(value: Any) -> str:
-    """Return a text, or both texts of a pair."""
-    return "\n|\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _source(value: Any) -> str:

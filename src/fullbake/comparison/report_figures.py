@@ -2,11 +2,15 @@
 
 Each function takes the finished recipes of a leaderboard, and returns None if there is nothing to draw. Charts are
 small, one for each recipe or class, so that a wide screen shows them side by side and a phone one below the other.
+
+No axis exaggerates: an axis of scores ends at the best possible score and has the baselines on it, and charts of one
+kind share their axes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -14,11 +18,18 @@ from markupsafe import Markup
 from fullbake.comparison import svg
 from fullbake.comparison.svg import Axis, Interval, Series
 from fullbake.core.console import format_duration, format_interval, format_rate, format_score, format_size
+from fullbake.evaluation.metrics import METRICS
 
 RecipeEntry = dict[str, Any]
 
 WIDEST_RECALL = 12
 """With more classes than this, only those on which the recipes differ most are drawn."""
+
+FEW_ROWS: Final = 200
+"""With fewer rows a reliability diagram is mostly chance."""
+
+MOST_CLASSES: Final = 30
+"""With more classes than this, only those with the lowest recall of a single classifier are drawn."""
 
 CHART_COLORS: Final = tuple(f"s{place}" for place in range(8))
 
@@ -81,6 +92,12 @@ class ReportFigure:
     notes: Sequence[str] = field(default=())
     """Sentences after the caption."""
 
+    shown: int | None = None
+    """Number of panels that are shown; the reader unfolds the others. None shows all."""
+
+    full_width: bool = False
+    """Whether a panel takes the whole width, with its charts side by side."""
+
 
 def marker_styles(recipes: Sequence[RecipeEntry]) -> dict[str, MarkerStyle]:
     """Return the color and the marker of every recipe, by name. All baselines are gray."""
@@ -97,21 +114,14 @@ def marker_styles(recipes: Sequence[RecipeEntry]) -> dict[str, MarkerStyle]:
 def quality_against_cost(
     recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], metric: str, title: str
 ) -> ReportFigure | None:
-    """Draw one point a recipe: test score against training time. A baseline far below is an arrow."""
+    """Draw one point a recipe: test score against training time."""
     shown = [recipe for recipe in recipes if None not in (_mean(recipe, metric), _cost(recipe, "train_seconds"))]
     if not shown:
         return None
     x = svg.log_axis("training time", [_seconds(recipe) for recipe in shown], _DURATIONS)
     y = scores_axis(f"{title} on test", shown, metric)
-    series = [_cost_point(recipe, styles[recipe["name"]], metric, y) for recipe in shown]
-    labels = [
-        (
-            *one.points[0],
-            one.color,
-            recipe["name"] if one.bars else f"{recipe['name']}: {format_score(_mean(recipe, metric))}",
-        )
-        for one, recipe in zip(series, shown, strict=True)
-    ]
+    series = [_cost_point(recipe, styles[recipe["name"]], metric) for recipe in shown]
+    labels = [(*one.points[0], one.color, recipe["name"]) for one, recipe in zip(series, shown, strict=True)]
     words = "; ".join(note for one in series for note in one.notes)
     wide, narrow = (
         svg.line_chart(
@@ -129,16 +139,23 @@ def quality_against_cost(
         for recipe in shown
     ]
     header = ["recipe", f"{title}, 95% interval", "training time", "peak memory"]
-    return ReportFigure([Panel("", [wide], [narrow])], "Quality and cost", header, rows)
+    key = [(styles[recipe["name"]].sign, recipe["name"]) for recipe in shown]
+    return ReportFigure([Panel("", [wide], [narrow])], "Quality and cost", header, rows, key)
 
 
 def scores_axis(label: str, recipes: Sequence[RecipeEntry], metric: str, count: int = 5) -> Axis:
-    """Return an axis for the test scores of recipes. Baselines far below may be outside of it."""
-    ends: dict[bool, list[float]] = {True: [], False: []}
-    for recipe in recipes:
-        if _mean(recipe, metric) is not None:
-            ends[recipe["way"] == "baseline"] += _bounds(recipe, metric)
-    return svg.near_axis(label, ends[False], ends[True], count)
+    """Return an axis for the test scores of recipes, baselines included, that ends at the best possible score."""
+    shown = [recipe for recipe in recipes if _mean(recipe, metric) is not None]
+    values = [bound for recipe in shown for bound in _bounds(recipe, metric)]
+    return svg.bounded_axis(label, values, _best_possible(metric), count)
+
+
+def _best_possible(metric: str) -> float:
+    """Return the best value that a metric can take; 1 for a metric of another version of fullbake."""
+    if metric not in METRICS:
+        return 1.0
+    least, most = METRICS[metric].range
+    return most if METRICS[metric].higher_is_better else least
 
 
 def recall_by_class(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle]) -> ReportFigure | None:
@@ -164,6 +181,33 @@ def recall_by_class(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyl
     return ReportFigure(panels, "Recall per class with 95% intervals", header, rows, notes=notes)
 
 
+def recall_of_one(per_class: Sequence[Mapping[str, Any]], style: MarkerStyle) -> ReportFigure | None:
+    """Draw one row a class: the recall of a single classifier, the worst classes first if they are many.
+
+    Args:
+        per_class: As `evaluation.metrics.score` returns it.
+        style: The marker.
+    """
+    known = [row for row in per_class if row["recall"]["value"] is not None]
+    if not known:
+        return None
+    drawn = sorted(known, key=lambda row: row["recall"]["value"])[:MOST_CLASSES] if len(known) > MOST_CLASSES else known
+    recalls = [(row["label"], row["recall"]) for row in drawn]
+    bars = [Interval(name, r["value"], r["low"], r["high"], style.color, style.marker) for name, r in recalls]
+    words = "; ".join(f"{name} {format_score(recall['value'])}" for name, recall in recalls)
+    drawings = [
+        svg.interval_chart(bars, svg.share_axis("recall"), title="Recall of each class", description=words, width=width)
+        for width in (640, 340)
+    ]
+    notes = [f"Drawn: the {len(drawn)} classes with the lowest recall."] if len(drawn) < len(per_class) else []
+    rows = [
+        [row["label"], f"{row['support']:,}", *(_format_value(row[key]) for key in ("precision", "recall", "f1"))]
+        for row in per_class
+    ]
+    panels = [Panel("", drawings[:1], drawings[1:])]
+    return ReportFigure(panels, "Classes", ["class", "rows", "precision", "recall", "F1"], rows, notes=notes)
+
+
 def threshold_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle]) -> ReportFigure | None:
     """Draw recall at each threshold, and precision and specificity at each recall, for the positive class."""
     shown = [recipe for recipe in recipes if recipe.get("threshold_curve")]
@@ -182,13 +226,15 @@ def threshold_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerSty
     return ReportFigure(panels, f"Thresholds of {label}", ["recipe", "threshold", *measures], rows, key)
 
 
-def rate_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], title: str) -> ReportFigure | None:
+def rate_curves(
+    recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], metric: str, title: str
+) -> ReportFigure | None:
     """Draw one chart a recipe with several learning rates: validation scores, their mean, and the choice."""
-    shown = [recipe for recipe in recipes if len(recipe.get("rates") or ()) > 1]
-    if not shown:
+    shown = [recipe for recipe in recipes if len(_rates(recipe)) > 1]
+    every = [value for recipe in shown for entry in _rates(recipe) for value in _known(entry["validation"])]
+    if not every:
         return None
-    every = [value for recipe in shown for entry in recipe["rates"] for value in _known(entry["validation"])]
-    y = svg.linear_axis(f"{title} on validation", every)
+    y = svg.bounded_axis(f"{title} on validation", every, _best_possible(metric))
     panels = [_rate_panel(recipe, styles[recipe["name"]], y) for recipe in shown]
     rows = [
         [
@@ -199,7 +245,7 @@ def rate_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], 
             "chosen" if entry["rate"] == recipe["rate"] else "",
         ]
         for recipe in shown
-        for entry in recipe["rates"]
+        for entry in _rates(recipe)
     ]
     key = [
         (svg.swatch("quiet", "circle"), "a seed"),
@@ -213,11 +259,13 @@ def rate_curves(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], 
 def histories(
     recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle], metric: str, title: str
 ) -> ReportFigure | None:
-    """Draw two charts a recipe, one line a seed: the losses, and the metric on validation."""
+    """Draw two charts a recipe, one line a seed: losses, and the metric on validation. The first recipe is shown."""
     shown = [recipe for recipe in recipes if any(recipe.get("histories") or ())]
-    if not shown:
+    entries = [entry for recipe in shown for run in recipe["histories"] for entry in run]
+    if not entries:
         return None
-    panels = [_history_panel(recipe, styles[recipe["name"]], metric, title) for recipe in shown]
+    axes = _history_axes(entries, metric, title)
+    panels = [_history_panel(recipe, styles[recipe["name"]], metric, axes) for recipe in shown]
     rows = [
         [
             recipe["name"],
@@ -234,36 +282,44 @@ def histories(
     key = [
         (svg.swatch("ink", "", line="dashed"), "training"),
         (svg.swatch("ink", "", line="solid"), "validation"),
+        *[(svg.swatch("quiet", "", line="solid"), "tried and not chosen")]
+        * any(len(_curves(run)) > 1 for recipe in shown for run in recipe["histories"]),
     ]
     header = ["recipe", "seed", "step", "training loss", "validation loss", f"{title} on validation"]
-    return ReportFigure(panels, "Learning histories at the chosen rate", header, rows, key)
+    return ReportFigure(
+        panels, "Learning histories", header, rows, key, shown=1 if len(panels) > 1 else None, full_width=True
+    )
 
 
 def calibrations(recipes: Sequence[RecipeEntry], styles: dict[str, MarkerStyle]) -> ReportFigure | None:
-    """Draw one reliability diagram a recipe; the area of a point shows its number of rows."""
-    shown = [recipe for recipe in recipes if (recipe.get("calibration") or {}).get("bins")]
+    """Draw one reliability diagram a recipe; the area of a point shows its number of rows. The first is shown.
+
+    A recipe that gives every row the same probability, as the majority class does, has nothing to draw: its error of 0
+    is no merit.
+    """
+    shown = [recipe for recipe in recipes if len(_filled_bins(recipe)) > 1]
     if not shown:
         return None
     panels = [_calibration_panel(recipe, styles[recipe["name"]]) for recipe in shown]
     rows = [
         [recipe["name"], format_score(entry["confidence"]), format_score(entry["accuracy"]), f"{entry['count']:,}"]
         for recipe in shown
-        for entry in recipe["calibration"]["bins"]
-        if entry["count"]
+        for entry in _filled_bins(recipe)
     ]
-    return ReportFigure(panels, "Calibration on test", ["recipe", "mean score", "share that came true", "rows"], rows)
+    header = ["recipe", "probability", "share that came true", "rows"]
+    counted = sum(entry["count"] for entry in _filled_bins(shown[0]))
+    notes = [f"With only {counted:,} points the dots scatter by chance."] if counted < FEW_ROWS else []
+    return ReportFigure(panels, "Calibration", header, rows, notes=notes, shown=1 if len(panels) > 1 else None)
 
 
 # Panels
 
 
-def _cost_point(recipe: RecipeEntry, style: MarkerStyle, metric: str, y: Axis) -> Series:
+def _cost_point(recipe: RecipeEntry, style: MarkerStyle, metric: str) -> Series:
     mean, at = recipe["test"][metric]["mean"], _seconds(recipe)
     note = f"{recipe['name']}: {_format_mean(recipe, metric)}, {format_duration(recipe['cost']['train_seconds'])}"
-    if mean < y.low:
-        return Series([(at, y.low + 0.05 * (y.high - y.low))], style.color, "down", radii=[6.5], notes=[note])
-    low, high = _bounds(recipe, metric)
-    return Series([(at, mean)], style.color, style.marker, bars=[(max(low, y.low), high)], radii=[6.5], notes=[note])
+    bars = [_bounds(recipe, metric)]
+    return Series([(at, mean)], style.color, style.marker, bars=bars, radii=[6.5], notes=[note])
 
 
 def _recall_panel(found: Sequence[tuple[str, dict[str, Any]]], styles: dict[str, MarkerStyle]) -> Panel:
@@ -294,7 +350,7 @@ def _marked(points: list[tuple[float, float]], style: MarkerStyle) -> Series:
 
 
 def _rate_panel(recipe: RecipeEntry, style: MarkerStyle, y: Axis) -> Panel:
-    entries = sorted(recipe["rates"], key=lambda entry: float(entry["rate"]))
+    entries = sorted(_rates(recipe), key=lambda entry: float(entry["rate"]))
     rates = [entry["rate"] for entry in entries]
     x = svg.log_axis("learning rate", rates, [(rate, format_rate(rate)) for rate in rates])
     seeds = [(entry["rate"], value) for entry in entries for value in _known(entry["validation"])]
@@ -310,24 +366,58 @@ def _rate_panel(recipe: RecipeEntry, style: MarkerStyle, y: Axis) -> Panel:
     return Panel(recipe["name"], [svg.line_chart(x, y, series, title=title, description=words)])
 
 
-def _history_panel(recipe: RecipeEntry, style: MarkerStyle, metric: str, title: str) -> Panel:
-    runs = [run for run in recipe["histories"] if run]
+def _history_axes(entries: Sequence[dict[str, Any]], metric: str, title: str) -> tuple[Axis | None, Axis | None]:
+    """Return the axes of losses and of the metric; all charts share them. None where no value is known."""
+    losses = _known([entry.get(key) for entry in entries for key in ("train_loss", "validation_loss")])
+    scores = _known([entry.get(metric) for entry in entries])
+    loss_axis = svg.bounded_axis("loss", losses, 0.0) if losses else None
+    # Training starts near no skill at all: from 0 to 1 the curve shows how much was learned.
+    least = [0.0] if _best_possible(metric) == 1 else []
+    values = [*scores, *least]
+    score_axis = svg.bounded_axis(f"{title} on validation", values, _best_possible(metric)) if scores else None
+    return loss_axis, score_axis
+
+
+def _history_panel(
+    recipe: RecipeEntry, style: MarkerStyle, metric: str, axes: tuple[Axis | None, Axis | None]
+) -> Panel:
+    curves = [curve for run in recipe["histories"] for curve in _curves(run)]
     losses = [
-        series for run in runs for series in (_run(run, "train_loss", style, True), _run(run, "validation_loss", style))
+        series
+        for curve in curves
+        for series in (_run(curve, "train_loss", style, dashed=True), _run(curve, "validation_loss", style))
     ]
-    drawings = []
-    for name, series in (("loss", losses), (title, [_run(run, metric, style) for run in runs])):
+    wide, narrow = [], []
+    for axis, series in zip(axes, (losses, [_run(curve, metric, style) for curve in curves]), strict=True):
         values = [value for one in series for _, value in one.points]
-        if values:
-            words = f"from {min(values):.3f} to {max(values):.3f} over {len(runs)} seeds"
-            both = (_step_axis(series), svg.linear_axis(name, values))
-            drawings.append(svg.line_chart(*both, series, title=f"{recipe['name']}: {name}", description=words))
-    return Panel(recipe["name"], drawings)
+        if axis is not None and values:
+            chart = partial(
+                svg.line_chart,
+                _step_axis(series),
+                axis,
+                series,
+                title=f"{recipe['name']}: {axis.label}",
+                description=f"from {min(values):.3f} to {max(values):.3f}",
+            )
+            wide.append(chart(size=(500, 280)))
+            narrow.append(chart())
+    return Panel(recipe["name"], wide, narrow)
 
 
-def _run(run: Sequence[dict[str, Any]], key: str, style: MarkerStyle, dashed: bool = False) -> Series:
-    points = [(_step(entry), entry[key]) for entry in run if entry.get(key) is not None]
-    return Series(points, style.color, style.marker, dashed=dashed, faint=dashed, radii=[3.0] * len(points))
+def _curves(run: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the entries of each learning rate that a training tried, the chosen one last."""
+    curves: dict[Any, list[dict[str, Any]]] = {}
+    for entry in run:
+        curves.setdefault(entry.get("rate"), []).append(entry)
+    return sorted(curves.values(), key=lambda curve: any(entry.get("best") for entry in curve))
+
+
+def _run(curve: Sequence[dict[str, Any]], key: str, style: MarkerStyle, *, dashed: bool = False) -> Series:
+    points = [(_step(entry), entry[key]) for entry in curve if entry.get(key) is not None]
+    chosen = any(entry.get("best", True) for entry in curve)
+    color = style.color if chosen else "quiet"
+    faint = dashed or not chosen
+    return Series(points, color, style.marker, dashed=dashed, faint=faint, radii=[3.0] * len(points))
 
 
 def _step_axis(series: Sequence[Series]) -> Axis:
@@ -339,14 +429,14 @@ def _step_axis(series: Sequence[Series]) -> Axis:
 
 
 def _calibration_panel(recipe: RecipeEntry, style: MarkerStyle) -> Panel:
-    bins = [entry for entry in recipe["calibration"]["bins"] if entry["count"]]
+    bins = _filled_bins(recipe)
     most = max((entry["count"] for entry in bins), default=1)
     points = [(entry["confidence"], entry["accuracy"]) for entry in bins]
     radii = [2.0 + 7.0 * math.sqrt(entry["count"] / most) for entry in bins]
     notes = [f"{entry['confidence']:.2f}: {entry['accuracy']:.2f} of {entry['count']:,} rows" for entry in bins]
     line = Series(points, style.color, faint=True)
     dots = Series(points, style.color, "circle", line=False, radii=radii, notes=notes)
-    both = (svg.share_axis("mean score"), svg.share_axis("share that came true"))
+    both = (svg.share_axis("probability"), svg.share_axis("share that came true"))
     heading = f"{recipe['name']}: error {format_score(recipe['calibration']['ece'])}"
     title = f"Calibration of {recipe['name']}"
     words = f"expected calibration error {format_score(recipe['calibration']['ece'])}; {'; '.join(notes)}"
@@ -388,6 +478,10 @@ def _format_entry(entry: dict[str, Any]) -> str:
     return f"{format_score(entry['mean'])} ({bounds})" if bounds else format_score(entry["mean"])
 
 
+def _format_value(score: Mapping[str, Any]) -> str:
+    return _format_entry({"mean": score["value"], "low": score["low"], "high": score["high"]})
+
+
 def _class_recall(recipes: Sequence[RecipeEntry], place: int) -> list[tuple[str, dict[str, Any]]]:
     return [(recipe["name"], recipe["recall"][place]) for recipe in recipes]
 
@@ -403,6 +497,15 @@ def _pairs(across: Sequence[float | None], up: Sequence[float | None]) -> list[t
 
 def _known(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
+
+
+def _filled_bins(recipe: RecipeEntry) -> list[dict[str, Any]]:
+    return [entry for entry in (recipe.get("calibration") or {}).get("bins") or () if entry["count"]]
+
+
+def _rates(recipe: RecipeEntry) -> list[dict[str, Any]]:
+    """Return the learning rates that were tried by hand; a recipe that searches for itself has none."""
+    return [entry for entry in recipe.get("rates") or () if entry.get("rate") is not None]
 
 
 def _seeds(recipe: RecipeEntry) -> Sequence[Any]:

@@ -86,21 +86,26 @@ def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
     return Axis(label, low, high, ticks)
 
 
-def near_axis(label: str, values: Sequence[float], others: Sequence[float], count: int = 5) -> Axis:
-    """Return a linear axis around the values, and around those of the others that are near.
+def bounded_axis(label: str, values: Sequence[float], end: float, count: int = 5) -> Axis:
+    """Return a linear axis from the best possible score to a round number beyond the farthest value.
 
-    A baseline far below must not press all other values together.
+    Every value is on it, baselines too, and the best possible score is in sight, so that small differences look small.
 
     Args:
         label: Text of the axis.
         values: Values that the axis must cover.
-        others: Values that it covers if they are within one range of `values`; all of them if `values` is empty.
+        end: The best possible score. Scores lie below it, losses above it.
         count: Number of ticks, about.
     """
-    values = values or others
-    low, high = min(values), max(values)
-    reach = high - low
-    return linear_axis(label, [*values, *(other for other in others if low - reach <= other <= high + reach)], count)
+    farthest = max(values, key=lambda value: abs(value - end))
+    step = _round_step(abs(farthest - end) / count or 0.1)
+    # Without the tolerance a value of 0.3 would be beyond three steps of 0.1, by rounding.
+    places = max(math.ceil(abs(farthest - end) / step - 1e-9), 1)
+    digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
+    sign = 1 if farthest > end else -1
+    marks = sorted(round(end + sign * step * place, 12) + 0.0 for place in range(places + 1))
+    ticks = tuple((mark, f"{mark:.{digits}f}".replace("-", "−")) for mark in marks)
+    return Axis(label, marks[0], marks[-1], ticks)
 
 
 def whole_axis(label: str, values: Sequence[float], count: int = 6) -> Axis:
@@ -132,7 +137,7 @@ def _round_step(raw: float) -> float:
 
 
 MARKERS: Final = ("circle", "square", "diamond", "up", "down", "cross", "hexagon", "star")
-"""Markers of series. "left" and "right" are for values beyond an axis."""
+"""Markers of series."""
 
 _FONT = 12.0
 
@@ -193,7 +198,7 @@ def line_chart(
         title: Name of the chart, for screen readers.
         description: Its content in words, for screen readers.
         size: Width and height.
-        labels: (x, y, color, name) of points whose name is written beside them.
+        labels: (x, y, color, name) of points whose name is written beside them, where there is room for it.
         diagonal: Draw a dotted line from corner to corner.
     """
     frame = _Frame(x, y, *size)
@@ -319,13 +324,11 @@ def _draw_series(frame: _Frame, series: Series) -> Markup:
 
 
 def _draw_interval(scale: _Row, row: Interval, middle: float) -> Markup:
-    """Draw a value and its interval; a value beyond the axis is an arrow at its end."""
-    parts, shape = [], row.marker
-    if not scale.axis.low <= row.value <= scale.axis.high:
-        shape = "left" if row.value < scale.axis.low else "right"
-    elif row.low is not None and row.high is not None:
+    """Draw a value, and its interval if it has one."""
+    parts = []
+    if row.low is not None and row.high is not None:
         parts.append(_segment(scale.at(row.low), middle, scale.at(row.high), middle, f"bar {row.color}"))
-    parts.append(_marker(shape, scale.at(row.value), middle, 5, row.color, _tooltip(row)))
+    parts.append(_marker(row.marker, scale.at(row.value), middle, 5, row.color, _tooltip(row)))
     return Markup("").join(parts)
 
 
@@ -348,8 +351,6 @@ _CORNERS: Final = {
     "diamond": (4, 0, 1.25),
     "up": (3, -90, 1.35),
     "down": (3, 90, 1.35),
-    "left": (3, 180, 1.35),
-    "right": (3, 0, 1.35),
     "hexagon": (6, 0, 1.1),
     "square": (4, 45, 1.25),
     "star": (10, -90, 1.4),
@@ -372,7 +373,10 @@ def _outline(shape: str) -> list[tuple[float, float]]:
 def _place_labels(
     frame: _Frame, labels: Sequence[tuple[float, float, str, str]], bars: Sequence["_Box"]
 ) -> list[Markup]:
-    """Write names beside their points, each where it covers the least of points, bars and earlier names."""
+    """Write names beside their points, each where it covers the least of points, bars and earlier names.
+
+    A name that would cover too much is left out: a crowd of names cannot be read, and the legend has them all.
+    """
     points = [(frame.across(x), frame.up(y)) for x, y, _, _ in labels]
     taken = [*bars, *((x - 8, y - 8, x + 8, y + 8) for x, y in points)]
     parts = []
@@ -380,6 +384,8 @@ def _place_labels(
         line = _shortened(name, 30)
         boxes = [(left, base - 10, left + _width(line), base + 3) for left, base in _spots(x, y, _width(line))]
         box = min(boxes, key=lambda box: _covered(box, taken, frame))
+        if _covered(box, taken, frame) > _MOST_COVERED * _area(box):
+            continue
         taken.append(box)
         parts.append(_text(box[0], box[3] - 3, line, f"name {color}"))
     return parts
@@ -393,6 +399,9 @@ def _bar_boxes(frame: _Frame, series: Series) -> list["_Box"]:
 _Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
+_MOST_COVERED = 0.1
+"""The share of a name that may cover something else, or lie outside."""
+
 
 def _spots(x: float, y: float, wide: float) -> list[tuple[float, float]]:
     """Return possible positions of a text of this width, best first: beside its point, below, above, farther."""
@@ -403,8 +412,11 @@ def _spots(x: float, y: float, wide: float) -> list[tuple[float, float]]:
 def _covered(box: _Box, taken: Sequence[_Box], frame: _Frame) -> float:
     """Return the area of a box that is on top of other boxes or outside the frame."""
     inside = _overlap(box, (frame.left - 20, 18, frame.right + 12, frame.bottom))
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return area - inside + sum(_overlap(box, other) for other in taken)
+    return _area(box) - inside + sum(_overlap(box, other) for other in taken)
+
+
+def _area(box: _Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _overlap(one: _Box, other: _Box) -> float:

@@ -6,12 +6,16 @@ white, because they are read in folders and on cards whose background is unknown
 """
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fullbake.core.console import warn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -225,12 +229,77 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _png(figure: "Figure") -> bytes:
+    """Return the figure as PNG. Characters that matplotlib's own font lacks are drawn with an installed font."""
+    png, missing = _drawn(figure)
+    if not missing:
+        return png
+    families = _fonts_with(frozenset(missing))
+    if families:
+        from matplotlib.text import Text
+
+        for text in figure.findobj(Text):
+            text.set_fontfamily(["DejaVu Sans", *families])
+        png, missing = _drawn(figure)
+    if missing:
+        _warn_of_boxes("".join(chr(code) for code in sorted(missing)[:5]))
+    return png
+
+
+def _drawn(figure: "Figure") -> tuple[bytes, set[int]]:
+    """Return the PNG, and the code points that no font of the figure has."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The font draws boxes for a script that it lacks. The values are in JSON as well, so no warning is needed.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    missing = set()
+    for warning in caught:
+        found = re.match(r"Glyph (\d+) ", str(warning.message))
+        if found:
+            missing.add(int(found[1]))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return buffer.getvalue(), missing
+
+
+_FONT_NAMES = re.compile(
+    "cjk|han|wqy|hei|ming|song|gothic|pingfang|yahei|malgun|droid|noto|unifont|dejavu", re.IGNORECASE
+)
+"""In names of font files that have many scripts. They are looked at first, because opening a font takes time."""
+
+
+@cache
+def _fonts_with(codes: frozenset[int]) -> tuple[str, ...]:
+    """Return the families of installed fonts that together have as many of the code points as possible."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    left, families = set(codes), []
+    # The system is asked, because matplotlib's own list is a cache that does not know fonts installed later.
+    paths = sorted(font_manager.findSystemFonts(), key=lambda path: (not _FONT_NAMES.search(path), path))
+    for path in paths:
+        if not left:
+            break
+        try:
+            font = FT2Font(path)
+            covered = left & font.get_charmap().keys()
+            if covered:
+                font_manager.fontManager.addfont(path)
+        except (OSError, RuntimeError, ValueError):  # bitmap fonts and damaged files
+            continue
+        if covered:
+            left -= covered
+            families.append(font.family_name)
+    return tuple(families)
+
+
+@cache
+def _warn_of_boxes(characters: str) -> None:
+    """Warn, once for these characters, that the pictures have boxes in their place."""
+    warn(
+        f"no installed font has characters such as {characters!r}: pictures show boxes in their place. JSON files and "
+        "the HTML page have the names. Install a font, such as fonts-noto-cjk on Debian and Ubuntu for Chinese, "
+        "Japanese and Korean."
+    )
 
 
 def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any]) -> bytes:
