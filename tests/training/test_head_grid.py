@@ -1,6 +1,7 @@
 """Heads that train together end as heads that train alone: the reference is `fit_head`, head by head."""
 
 import copy
+import logging
 from typing import Any
 
 import numpy as np
@@ -220,3 +221,15 @@ def test_bits_do_not_depend_on_the_number_of_threads() -> None:
         assert runtime.threads() == 2
     finally:
         runtime.set_threads(before)
+
+
+def test_an_epoch_of_all_heads_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    train = labeled_noise(30, 0)
+    settings = [settings_of("linear", train.labels, {"learning_rate": rate}, epochs=2) for rate in (1e-2, 1e-3)]
+    scores = iter([0.5, 0.25, 0.4, 0.75])
+    with caplog.at_level(logging.INFO):
+        heads = [new_head("linear", own) for own in settings]
+        train_heads(heads, train, lambda *_: {"validation_loss": 0.0, METRIC: next(scores)}, settings)
+    first, second = (line for line in caplog.text.splitlines() if "epoch" in line)
+    assert f"epoch 1/2  {METRIC} 0.5000* at 0.01, 0.2500* at 0.001" in first
+    assert f"epoch 2/2  {METRIC} 0.4000 at 0.01, 0.7500* at 0.001" in second

@@ -28,7 +28,7 @@ from fullbake.models.encoder import parameter_groups
 from fullbake.models.heads import output_layer
 from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.frozen import FeatureRows, HeadSettings, LabeledFeatures, fit_head, head_plan
-from fullbake.training.loop import ValidateFunction, describe_epoch, divergence_fault, make_optimizer, rate_factor
+from fullbake.training.loop import ValidateFunction, divergence_fault, make_optimizer, rate_factor
 
 _STACKABLE = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)
 """The layers that a stacked head may consist of."""
@@ -372,10 +372,11 @@ class _Grid:
                 self._add_up(stack.heads, losses, norms, end - start, (epoch, step))
                 self.taken += 1
                 advance(end - start)
-        seconds = max(time.perf_counter() - started, 1e-9) / len(stack.heads)
+        seconds = max(time.perf_counter() - started, 1e-9)
         for head in stack.heads:
             _count_batches(head.module, len(ends))
-            self._close_epoch(head, epoch, len(ends), seconds)
+            self._close_epoch(head, epoch, len(ends), seconds / len(stack.heads))
+        self._say_epoch(stack.heads, epoch, seconds)
 
     def _orders(self, heads: Sequence[_GridHead], epoch: int) -> Tensor:
         """Return the rows of an epoch in the order of each head's batch plan, int64 (heads, rows)."""
@@ -444,8 +445,17 @@ class _Grid:
             **self.validate(head.module, epoch),
         }
         head.record(entry)
-        line = describe_epoch(entry, self.training.epochs, self.training.metric)
-        say(f"rate {head.rate:g}, seed {head.seed}: {line}{' *' if head.best_epoch == epoch + 1 else ''}")
+
+    def _say_epoch(self, heads: Sequence[_GridHead], epoch: int, seconds: float) -> None:
+        """Log one line for all heads: the metric of each, with a star where it is the head's best so far."""
+        metric, several = self.training.metric, len({head.seed for head in self.heads}) > 1
+        scores = []
+        for head in heads:
+            if head.fault is None:
+                star, seed = "*" if head.best_epoch == epoch + 1 else "", f" seed {head.seed}" if several else ""
+                scores.append(f"{head.history[-1][metric]:.4f}{star} at {head.rate:g}{seed}")
+        if scores:
+            say(f"epoch {epoch + 1}/{self.training.epochs}  {metric} {', '.join(scores)}  {seconds:.1f} s")
 
 
 def _grid_head(head: nn.Module, settings: HeadSettings) -> _GridHead:
