@@ -13,7 +13,7 @@ from fullbake.models.encoder import load_encoder
 from fullbake.training.frozen import LabeledFeatures, head_logits
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
 from fullbake.training.selection import train_best
-from fullbake.training.strategies import strategy_for
+from fullbake.training.strategies import metrics_of, rates_of, strategy_for
 
 DATA = {"trec": ("trec_train.csv", "text", "coarse"), "sms_spam": ("sms_spam.csv", "text", "label")}
 """Name -> file, column of the texts, column of the labels."""
@@ -57,7 +57,7 @@ def train_seeds(folder: Path, data: str, head: str, seeds: range) -> SeedPredict
 
 
 def _predict(job: Job, test: LabeledFeatures) -> np.ndarray:
-    trained = train_best(strategy_for(job), job.recipe.training.learning_rate, job.recipe.training.metric)
+    trained = train_best(strategy_for(job), rates_of(job), metrics_of(job))
     return head_logits(network.extract_head(trained.network), test).argmax(axis=1)
 
 

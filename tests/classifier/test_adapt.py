@@ -65,7 +65,8 @@ def test_validation_chooses_the_learning_rate_and_a_message_says_so(
 ) -> None:
     rates = "1e-6,3e-2"
     with caplog.at_level(logging.INFO, "fullbake"):
-        made = train(bases("bert"), tmp_path, "frozen-mlp", learning_rate=rates, pooling="mean", epochs=4)
+        fields = {"pooling": "mean", "epochs": 4, "metric": "f1_macro"}
+        made = train(bases("bert"), tmp_path, "frozen-mlp", learning_rate=rates, **fields)
     line = next(message for message in caplog.messages if message.startswith("validation chose"))
     history = made.record.history
     best = {rate: max(entry["f1_macro"] for entry in history if entry["rate"] == rate) for rate in (1e-6, 3e-2)}
@@ -73,7 +74,7 @@ def test_validation_chooses_the_learning_rate_and_a_message_says_so(
     assert f"{chosen:g}" in line
     assert all(f"{value:.4f} at {rate:g}" in line for rate, value in best.items())
     assert [entry["rate"] for entry in history if entry["best"]] == [chosen]
-    alone = train(bases("bert"), tmp_path, "frozen-mlp", learning_rate=chosen, pooling="mean", epochs=4)
+    alone = train(bases("bert"), tmp_path, "frozen-mlp", learning_rate=chosen, **fields)
     # Heads that train together compute in another order, so their losses differ by rounding.
     losses = [entry["train_loss"] for entry in history if entry["rate"] == chosen]
     assert losses == pytest.approx([entry["train_loss"] for entry in alone.record.history], rel=1e-2)

@@ -31,6 +31,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {"way": "finetune", "epochs": 3, "batch_size": 8, "learning_rate": "1e-3", "max_length": 32},
     "grid": {"way": "finetune", "epochs": 1, "batch_size": 8, "learning_rate": "1e-3,1e-4", "max_length": 32},
     "finetune-mlp": {"way": "finetune", "head": "mlp", "epochs": 2, "batch_size": 8, "max_length": 32, "width": 16},
+    "probe": {"way": "finetune", "epochs": 22, "batch_size": 2, "max_length": 32},
+    "frozen-auto": {"way": "frozen", "epochs": 3, "batch_size": 8, "width": 16, "max_length": 32},
     "frozen": {"way": "frozen", "head": "mlp", "epochs": 3, "batch_size": 8, "width": 16, "max_length": 32},
 }
 

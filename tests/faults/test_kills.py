@@ -31,7 +31,10 @@ def spread(events: int, number: int) -> list[int]:
     return sorted({round(place * (events - 1) / (number - 1)) for place in range(number)})
 
 
-@pytest.mark.parametrize(("way", "number"), [("finetune", 10), ("grid", 4), ("finetune-mlp", 4), ("frozen", 5)])
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [("finetune", 10), ("grid", 4), ("finetune-mlp", 4), ("frozen", 5), ("frozen-auto", 4), ("probe", 5)],
+)
 def test_killed_and_run_again_gives_the_same_bits(tmp_path: Path, way: str, number: int) -> None:
     (tmp_path / "count").mkdir()
     events = outcomes(tmp_path / "count", way, [])[0]["events"]

@@ -33,7 +33,7 @@ from fullbake.training.finetuning import (
 )
 from fullbake.training.losses import make_training_loss
 from fullbake.training.selection import SelectedRun, train_best
-from fullbake.training.strategies import strategy_for
+from fullbake.training.strategies import metrics_of, strategy_for
 
 Bases = Callable[..., Path]
 
@@ -144,7 +144,7 @@ def test_training_on_stored_states_is_training_the_whole_base(
 def selected(base: Path, folder: Path, *, cache_bytes: int = 10**9, **fields: Any) -> SelectedRun:
     """Fine-tune at one rate with a feature cache of limited size."""
     job = make_job(base, folder, "finetune", cache_bytes, learning_rate=1e-3, **fields)
-    return train_best(strategy_for(job), [1e-3], job.recipe.training.metric)
+    return train_best(strategy_for(job), [1e-3], metrics_of(job))
 
 
 def test_states_are_computed_once_for_all_runs(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.config.sections import DecisionConfig, HeadConfig, TokensConfig
 from fullbake.core.errors import DivergenceFault
-from fullbake.evaluation.calibration import score_decision, threshold_aim
+from fullbake.evaluation.calibration import fit_temperature, score_decision, threshold_aim
 from fullbake.evaluation.decisions import Decision
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
@@ -163,7 +163,25 @@ def test_log_loss_chooses_the_rate_where_the_metric_cannot_tell_them_apart() -> 
     best = train_best(RecordedStrategy(HELD, TRAIN).strategy, (1.0, 2.0), SelectionMetrics("accuracy"))
     assert (best.rate, best.network.slope) == (2.0, 2.0)  # epoch 1 by accuracy, which epoch 2 does not improve
     assert best.score == 1.0
-    assert best.search_score == pytest.approx(-np.log1p(np.exp(-np.abs(HELD.values) * 2)).mean())
+    logits = best.logits / fit_temperature(best.logits, HELD.labels)
+    assert best.search_score == pytest.approx(validation_scores(logits, HELD.labels, "neg_log_loss")["neg_log_loss"])
+
+
+def test_rates_are_compared_after_calibration() -> None:
+    """A training that is right but too sure of one mistake would lose by log loss before the temperature."""
+    held = Numbers(np.array([-3.0, -2.0, 1.0, 2.0, 3.0]))
+    sure = RecordedStrategy(held, TRAIN)
+
+    def logits(network: Any, rows: Numbers) -> np.ndarray:
+        found = sure.logits(network, rows)
+        if network.slope > 5 and len(rows.values) == 5:
+            found[2, 1] *= -1  # one mistake, at a slope of 10
+        return found if network.slope > 5 else found * np.float32([[1, 0.02]])
+
+    best = train_best(replace(sure.strategy, logits=logits), (1.0, 10.0), SelectionMetrics("accuracy"))
+    raw = validation_scores(best.logits, held.labels, "neg_log_loss")["neg_log_loss"]
+    assert raw < -np.log(2)  # worse than knowing nothing
+    assert best.rate == 10.0
 
 
 def test_metric_chooses_epochs_and_search_metric_chooses_strengths() -> None:

@@ -1,22 +1,27 @@
 """Both ways of training, from file to bundle, for every kind of problem."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.rows import make_rows, recipe, weights, write_csv
+from helpers.rows import make_job, make_rows, recipe, train, weights, write_csv
 from helpers.weights import assert_same
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from fullbake import Classifier, adapt, evaluate, predict_file
+from fullbake import Classifier, Recipe, adapt, evaluate, predict_file
 from fullbake.classifier.predict import read_as_trained
 from fullbake.core import storage
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table
 from fullbake.models.inference import encode
+from fullbake.training.job import resolve_recipe
+from fullbake.training.rates import HEAD_RATES, RateProbe
+from fullbake.training.strategies import rates_of, recipes_to_try
 
 Bases = Callable[..., Path]
 WAYS = ["frozen-linear", "frozen-mlp", "finetune"]
@@ -46,6 +51,74 @@ def label_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "columns": write_csv(folder / "columns.csv", columns, ("text", *LABELS)),
         "separated": write_csv(folder / "separated.csv", [(text, "|".join(labels)) for text, labels in rows]),
     }
+
+
+def test_rates_of_each_way(bases: Bases, tmp_path: Path) -> None:
+    base = bases("bert", hidden_size=16)
+    auto = rates_of(make_job(base, tmp_path, "finetune", learning_rate="auto", batch_size=4, gradient_accumulation=2))
+    assert isinstance(auto, RateProbe)
+    assert (auto.rule, auto.width, auto.batch, auto.steps) == (3e-4, 16, 8, 12)  # 45 rows, 2 epochs
+    longer = rates_of(make_job(base, tmp_path, "finetune", learning_rate="auto", epochs=2, min_steps=50))
+    assert isinstance(longer, RateProbe)
+    assert longer.steps == 54
+    assert rates_of(make_job(base, tmp_path, "finetune", learning_rate="1e-4,2e-4")) == (1e-4, 2e-4)
+    assert rates_of(make_job(base, tmp_path, "frozen-mlp", learning_rate="auto")) == HEAD_RATES["mlp"]
+    assert rates_of(make_job(base, tmp_path, "frozen-mlp")) == (1e-2,)
+    assert len(rates_of(make_job(base, tmp_path, "frozen-linear"))) == 1
+
+
+def test_frozen_without_a_head_keeps_the_better_of_linear_and_mlp(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    fields = {"learning_rate": "1e-2,1e-3", "epochs": 4, "folds": 0}
+    both = train(bases("bert"), tmp_path, "frozen", **fields)
+    said = next(message for message in caplog.messages if message.startswith("validation chose the head"))
+    values = {kind: float(value) for value, kind in re.findall(r"(-\d\.\d+) for (\w+)", said)}
+    assert set(values) == {"linear", "mlp"}
+    kind = both.record.facts["chosen"]["head"]
+    assert values[kind] == max(values.values())
+    alone = train(bases("bert"), tmp_path, f"frozen-{kind}", **(fields if kind == "mlp" else {"folds": 0}))
+    assert_same(weights(both), weights(alone))
+    both.save(tmp_path / "bundle")
+    assert Classifier.load(tmp_path / "bundle").record.facts["recipe"]["head"]["kind"] == kind
+
+
+@pytest.mark.parametrize("fields", [{"loss": "focal"}, {"label_smoothing": 0.1}, {"sampling": "balanced"}])
+def test_frozen_without_a_head_tries_the_mlp_alone_where_regression_cannot_train_so(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+) -> None:
+    caplog.set_level("INFO")
+    options = recipes_to_try(make_job(bases("bert"), tmp_path, "frozen", **fields).recipe)
+    assert [option.head.kind for option in options] == ["mlp"]
+    assert "the mlp alone is tried" in caplog.text
+
+
+def test_default_head_of_a_base_is_linear_over_the_pooling_that_it_names(bases: Bases, tmp_path: Path) -> None:
+    base = bases("bert")
+    assert resolve_recipe(Recipe.load("finetune", base=str(base))).head.kind == "standard"
+    named = tmp_path / "named"
+    shutil.copytree(base, named)
+    (named / "modules.json").write_text('[{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]')
+    (named / "1_Pooling").mkdir()
+    (named / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    head = resolve_recipe(Recipe.load("finetune", base=str(named))).head
+    assert (head.kind, head.pooling) == ("linear", "mean")
+    assert resolve_recipe(Recipe.load("devlin2019", base=str(named))).head.kind == "standard"
+    over = resolve_recipe(Recipe.load("finetune", base=str(base), pooling="max")).head
+    assert (over.kind, over.pooling) == ("linear", "max")
+    (named / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    assert resolve_recipe(Recipe.load("finetune", base=str(named))).head.kind == "standard"
+
+
+def test_auto_rate_is_probed_and_recorded(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    fields = {"learning_rate": "auto", "batch_size": 2, "epochs": 22, "folds": 0}  # 506 steps
+    trained = train(bases("bert"), tmp_path, "finetune", **fields)
+    assert any(message.startswith("trying the learning rates") for message in caplog.messages)
+    rate = trained.record.facts["chosen"]["learning_rate"]
+    fixed = train(bases("bert"), tmp_path, "finetune", **fields | {"learning_rate": str(rate)})
+    assert_same(weights(trained), weights(fixed))
 
 
 FORMS: dict[str, dict[str, Any]] = {

@@ -22,7 +22,7 @@ from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labeled
-from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration, score_decision
+from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.encoder import load_encoder
 from fullbake.models.encoding import count_tokens
@@ -197,17 +197,13 @@ def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]
 
 
 def _train_best_head(job: Job) -> tuple[Job, SelectedRun]:
-    """Train each kind of head to try, and keep the one with the best validation score after calibration.
-
-    A network and a regression differ in how sure they are, which the temperature mends afterwards. So the scores are
-    compared after it.
+    """Train each kind of head to try, and keep the one with the best validation score.
 
     Returns:
         The job with the chosen head, and its selected run.
     """
-    best: tuple[float, Job, SelectedRun] | None = None
+    best: tuple[Job, SelectedRun] | None = None
     metrics, tried = metrics_of(job), {}
-    labels, names = job.parts.selection_part.labels, job.parts.train.source.label_names
     for recipe in recipes_to_try(job.recipe):
         kind = recipe.head.kind
         if kind != job.recipe.head.kind:
@@ -216,14 +212,13 @@ def _train_best_head(job: Job) -> tuple[Job, SelectedRun]:
         trained = train_best(strategy_for(candidate), rates_of(candidate), metrics, job.parts.folds)
         if recipe is job.recipe:
             return candidate, trained
-        calibrated = fit_calibration(trained.logits, labels, names, job.recipe.decision)
-        tried[kind] = metrics.scores(calibrated.logits, labels)[metrics.search]
-        if best is None or tried[kind] > best[0]:
-            best = tried[kind], candidate, trained
+        tried[kind] = trained.search_score
+        if best is None or trained.search_score > best[1].search_score:
+            best = candidate, trained
     assert best is not None
     values = ", ".join(f"{value:.4f} for {kind}" for kind, value in tried.items())
-    say(f"validation chose the head {best[1].recipe.head.kind}: {metrics.search} {values}")
-    return best[1], best[2]
+    say(f"validation chose the head {best[0].recipe.head.kind}: {metrics.search} {values}")
+    return best
 
 
 def _truncations(job: Job) -> tuple[Truncation, ...]:

@@ -24,6 +24,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils.hub import cached_file
 
 from fullbake.config.problems import SINGLE_LABEL
+from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
 from fullbake.models.families import family_of
 from fullbake.models.heads import POOLINGS
@@ -236,6 +237,19 @@ def default_head(base: str | Path) -> Literal["linear", "standard"]:
         return "standard" if named_pooling(base) is None else "linear"
     except BaseModelError:  # a pooling that fullbake does not offer
         return "standard"
+
+
+def resolve_head(base: str | Path, head: HeadConfig) -> HeadConfig:
+    """Return the head's section with `auto` replaced by `default_head`, or by `linear` where it names a pooling.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+        head: the section of a recipe of way `finetune`.
+    """
+    if head.kind != "auto":
+        return head
+    kind = default_head(base) if head.pooling is None else "linear"
+    return head.model_copy(update={"kind": kind})
 
 
 def named_pooling(base: str | Path) -> str | None:

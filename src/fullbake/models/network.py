@@ -35,6 +35,7 @@ from fullbake.models.encoder import (
     model_around_encoder,
     pooler_kwargs,
     probe_inputs,
+    resolve_head,
     seeded_initialization,
     standard_pooling,
 )
@@ -196,6 +197,7 @@ def build_network(
     Raises:
         BaseModelError: As for `encoder.load_encoder`.
     """
+    head = resolve_head(base, head)
     model = (
         load_standard(base, label_names, seed=seed)
         if head.kind == "standard"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from fullbake.config.sections import HeadConfig
-from fullbake.models.encoder import default_pooling
+from fullbake.models.encoder import default_pooling, resolve_head
 from fullbake.models.network import EncoderForTextClassification, build_on_meta_device
 from fullbake.models.pretrained import load_config, quiet_transformers
 
@@ -104,7 +104,9 @@ def summarize(
             model = _auto.AutoModel.from_config(config)
         return _table(model)
     names = [str(number) for number in range(num_labels)]
-    pooling = "cls" if isinstance(base, PreTrainedConfig) else default_pooling(base)
+    pooling = "cls"
+    if not isinstance(base, PreTrainedConfig):
+        pooling, head = default_pooling(base), resolve_head(base, head)
     model = build_on_meta_device(config, head, names, pooling=pooling)
     if way == "frozen":
         _freeze_encoder(model)

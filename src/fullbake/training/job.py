@@ -20,7 +20,7 @@ from fullbake.evaluation import metrics
 from fullbake.evaluation.calibration import threshold_aim
 from fullbake.evaluation.decisions import check_threshold_aim
 from fullbake.models import network
-from fullbake.models.encoder import default_head, default_pooling
+from fullbake.models.encoder import default_pooling, resolve_head
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode
 from fullbake.models.pretrained import load_config, max_positions
@@ -87,10 +87,8 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     filled: dict[str, Any] = {"max_length": wanted or limit}
     filled["stride"] = window_stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
     kind = recipe.head.kind
-    if kind == "auto" and recipe.way == "finetune":
-        # A pooling that the user names is for a head on it.
-        kind = default_head(recipe.base) if recipe.head.pooling is None else "linear"
-        filled["head"] = kind
+    if recipe.way == "finetune":  # under way `frozen`, `auto` stands for two heads (see `strategies.recipes_to_try`)
+        kind = filled["head"] = resolve_head(recipe.base, recipe.head).kind
     if kind != "standard":
         filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
     if kind in ("mlp", "auto"):

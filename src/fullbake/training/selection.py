@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import say, silenced
-from fullbake.core.errors import DivergenceFault
-from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration
+from fullbake.core.errors import DeadlinePassed, DivergenceFault
+from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration, fit_temperature
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import divide_logits
 from fullbake.training.loop import ValidateFunction
@@ -111,7 +111,8 @@ class SelectedRun:
         logits: float32 (rows, classes) of the rows that were validated on, each by a network that did not train on it.
         score: the metric over these rows.
         rate: the learning rate.
-        search_score: the metric that chooses rates, over these rows.
+        search_score: the metric that chooses rates, over these rows after calibration by a temperature. Without it,
+            log loss would punish trainings for being too sure, which the temperature mends in the end.
     """
 
     network: PreTrainedModel
@@ -228,11 +229,17 @@ def _best_by_part(strategy: Strategy, rates: Sequence[float], metrics: Selection
     best: SelectedRun | None = None
     scores: dict[float, float] = {}
     history: History = []
-    for rate, run in zip(rates, _train_at_rates(strategy, rates, metrics), strict=True):
-        scores[rate] = run.search_score
-        history += [entry | {"rate": rate} for entry in run.history]
-        if best is None or run.search_score > best.search_score:
-            best = run
+    try:
+        for run in _train_at_rates(strategy, rates, metrics):
+            scores[run.rate] = run.search_score
+            history += [entry | {"rate": run.rate} for entry in run.history]
+            if best is None or run.search_score > best.search_score:
+                best = run
+    except DeadlinePassed:
+        if best is None:
+            raise
+        # The rates that were trained are a result too.
+        history[-1]["stopped"] = f"the time was up after {len(scores)} of {len(rates)} learning rates"
     assert best is not None
     if len(rates) == 1:
         return best
@@ -301,8 +308,13 @@ def _selected(
     rate: float,
     metrics: SelectionMetrics,
 ) -> SelectedRun:
-    scores = metrics.scores(logits, labels)
-    return SelectedRun(network, history, logits, scores[metrics.epoch], rate, scores[metrics.search])
+    score = validation_scores(logits, labels, metrics.epoch)[metrics.epoch]
+    return SelectedRun(network, history, logits, score, rate, _search_score(logits, labels, metrics))
+
+
+def _search_score(logits: np.ndarray, labels: np.ndarray, metrics: SelectionMetrics) -> float:
+    calibrated = logits / np.float32(fit_temperature(logits, labels))
+    return float(validation_scores(calibrated, labels, metrics.search)[metrics.search])
 
 
 @dataclass(frozen=True)
@@ -327,7 +339,8 @@ def _best_by_folds(
     for rate in rates:
         _say_rate(rates, rate)
         results[rate] = _score_folds(strategy, rate, metrics, folds)
-    scores = {rate: result.scores[result.best][metrics.search] for rate, result in results.items()}
+    labels = strategy.train.labels
+    scores = {rate: _search_score(result.logits[result.best], labels, metrics) for rate, result in results.items()}
     rate = max(scores, key=lambda rate: scores[rate])
     if len(rates) > 1:
         _say_choice(metrics.search, scores, rate)
@@ -335,7 +348,7 @@ def _best_by_folds(
     say(f"training on all {len(strategy.train.labels):,} rows; the validation scores shown are those of the folds")
     run = replace(_run_at(rate, metrics), last_trial=chosen.best + 1, early_stopping=False)
     history = strategy.fit(network, strategy.train, lambda _, trial: chosen.scores[trial], run)
-    return _selected(network, history, chosen.logits[chosen.best], strategy.train.labels, rate, metrics)
+    return _selected(network, history, chosen.logits[chosen.best], labels, rate, metrics)
 
 
 def _score_folds(
