@@ -29,11 +29,9 @@ SAMPLE_SECONDS: Final = 0.5
 _OLDEST_SAMPLE: Final = 10.0
 """A sample that began earlier than this many seconds ago may describe processes that have ended."""
 
-_BUSY_COLUMNS: Final = (0, 2, 5, 6, 7)
-"""Columns of a processor's line in /proc/stat that count as busy: user, system, irq, softirq, steal."""
-
-_NICE_COLUMN: Final = 1
-"""The column of processes of low priority. They give way to this one, unless it has a low priority too."""
+_BUSY_COLUMNS: Final = (0, 1, 2, 5, 6, 7)
+"""Columns of a processor's line in /proc/stat that count as busy: user, nice, system, irq, softirq, steal. Processes of
+low priority count, because Linux divides the time between sessions first: one in another terminal does not give way."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +192,7 @@ def _machine_seconds(stat: Path = Path("/proc/stat")) -> float | None:
     with suppress(OSError, ValueError, IndexError):
         allowed = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         lines = [line.split() for line in stat.read_text().splitlines() if line.startswith("cpu")]
-        columns = (*_BUSY_COLUMNS, _NICE_COLUMN) if os.nice(0) > 0 else _BUSY_COLUMNS
-        ticks = sum(int(line[1 + at]) for line in lines if line[0] in allowed for at in columns)
+        ticks = sum(int(line[1 + at]) for line in lines if line[0] in allowed for at in _BUSY_COLUMNS)
         return float(ticks) / os.sysconf("SC_CLK_TCK")
     return None
 
