@@ -1,5 +1,6 @@
 """The reading order is a pure function of the seed: every row once in an epoch, new masks each time."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -305,3 +306,14 @@ def test_pairs_of_reviews_are_balanced(imdb: tuple[Any, Any], objective: str) ->
     same = owners[:, 0] == owners[:, 1]
     expected = examples.labels[paired] == TRUE_PAIR if objective == "mlm+nsp" else np.ones(paired.sum(), bool)
     assert (same == expected).all()
+
+
+def test_tokens_per_step_are_the_mean_of_the_steps(tmp_path: Path, tokenizer: Any) -> None:
+    own = make_loader(build_small_corpus(tmp_path, TEXTS), [phase(tokenizer, 24), phase(tokenizer, 48)], "mlm+nsp")
+    for number in range(2):
+        steps = own.steps_per_epoch(number)
+        phases = [replace(one, steps=steps if place == number else 0) for place, one in enumerate(own.phases)]
+        counted = CorpusLoader(own.corpus, own.documents, phases, own.order)
+        batches = [counted.batch(step, masking(tokenizer)) for step in counted.plan(0, steps)]
+        mean = sum(batch.encoded.lengths.sum() for batch in batches) / steps
+        assert own.tokens_per_step(number) == pytest.approx(mean)

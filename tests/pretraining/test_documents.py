@@ -4,6 +4,7 @@ import gzip
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,39 @@ from fullbake.pretraining.documents import (
     file_source,
     first_paragraphs,
     group_lines,
+    sample_documents,
     split_sentences,
     text_source,
 )
 from fullbake.pretraining.forgetting import corpus_tokenizer_of
+
+# A sample
+
+
+@given(st.lists(st.integers(1, 60), max_size=60), st.integers(8, 400))
+def test_sample_is_evenly_spread_and_bounded(sizes: list[int], characters: int) -> None:
+    texts = [f"{number}".ljust(size, "x") for number, size in enumerate(sizes)]
+    halves = [source_of(texts[: len(texts) // 2]), source_of(texts[len(texts) // 2 :], key="second")]
+    sample = sample_documents(halves, characters)
+    found = ["\n".join(document.paragraphs) for document in sample.source.read()]
+    total, size = sum(map(len, texts)), sum(map(len, found))
+    assert size <= max(2 * characters, max(map(len, texts), default=0))
+    assert total <= 2 * characters or size >= characters - 2 * 60
+    assert sample.share == pytest.approx(size / max(1, total))
+    places = [texts.index(text) for text in found]
+    steps = {after - before for before, after in pairwise(places)}
+    assert len(steps) <= 1
+    assert list(sample.source.read()) == list(sample.source.read())
+
+
+def test_sample_takes_only_the_beginning_of_a_very_long_document() -> None:
+    sample = sample_documents([source_of(["\n".join(["abcd"] * 1000)])], 80)
+    (document,) = sample.source.read()
+    assert document.paragraphs == ("abcd", "abcd")
+    assert sample.share == pytest.approx(8 / 4000)
+    key = sample_documents([source_of(["ab", "cd"])], 80).source.fingerprint
+    assert key != sample_documents([source_of(["ab", "ce"])], 80).source.fingerprint
+
 
 # Sentences
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,30 @@ def test_single_document_gives_rows_without_partners(tokenizer: Any) -> None:
     single = eval_set(tokenizer, [TEXTS[:1]], "mlm+nsp")
     assert (single.batches[0].pair_labels < 0).all()
     assert count_pairs([]) == {"true_pairs": 0, "false_pairs": 0, "rows_without_partner": 0}
+
+
+@settings(max_examples=50)
+@given(max_tokens=st.integers(1, 3_000))
+def test_smaller_set_has_about_the_tokens_that_it_may_have(max_tokens: int) -> None:
+    whole = small_set()
+    smaller = whole.shrink(max_tokens)
+    lengths = [batch.encoded.lengths for batch in smaller.batches]
+    total = sum(batch.encoded.lengths.sum() for batch in whole.batches)
+    longest = whole.batches[0].encoded.lengths.max()
+    assert sum(map(sum, lengths)) <= max(max_tokens * 1.3, longest) or smaller is whole
+    assert (smaller.masked_tokens == whole.masked_tokens) == (max_tokens >= total or smaller is whole)
+    assert smaller.masked_tokens > 0
+    for before, after in zip(whole.batches, smaller.batches, strict=False):
+        for position, row in enumerate(after.rows.tolist()):
+            places, _ = before.encoded.places(np.array([row]))
+            own, _ = after.encoded.places(np.array([position]))
+            assert np.array_equal(before.encoded.input_ids[places], after.encoded.input_ids[own])
+            assert np.array_equal(before.targets[places], after.targets[own])
+            assert np.array_equal(before.chosen[places], after.chosen[own])
+
+
+@cache
+def small_set() -> EvalSet:
+    own = load_tokenizer("bert")
+    shard = shard_of(make_documents(40), own)
+    return draw_eval_set([(shard, shard.documents())], phase(own, 32), "mlm+nsp", masking(own), own.pad_token_id)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,29 @@ import torch
 import transformers
 from helpers.corpora import make_documents
 from helpers.pretraining_runs import TEXTS, make_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core.errors import BaseModelError, DataError, DivergenceFault, RecipeError
 from fullbake.models.batching import Step
 from fullbake.models.encoder import load_encoder
+from fullbake.models.masked_lm import load_language_model
 from fullbake.models.pretrained import load_config
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.pretraining.documents import Decontamination
-from fullbake.pretraining.run import run_pretraining, step_losses, write_base
+from fullbake.pretraining.mlm import evaluate_masked_lm
+from fullbake.pretraining.run import (
+    MAX_EVAL_TOKENS,
+    MIN_EVAL_TOKENS,
+    MOST_EVALUATIONS,
+    WANTED_EVAL_TOKENS,
+    plan_evaluations,
+    run_pretraining,
+    step_losses,
+    with_steps,
+    write_base,
+)
 
 Bases = Callable[..., Path]
 
@@ -86,6 +102,51 @@ def test_excluded_texts_are_counted_and_removed(bases: Bases, cache: Path) -> No
 )
 def test_evaluations_are_evenly_spaced(bases: Bases, cache: Path, stage_fields: Any, steps: list[int]) -> None:
     assert make_run(bases("bert"), cache, **stage_fields).evaluation_steps() == steps
+
+
+@settings(max_examples=50)
+@given(
+    steps=st.integers(1, 5_000),
+    tokens=st.integers(10, 40_000),
+    wanted=st.none() | st.integers(1, 40),
+    init=st.sampled_from(["base", "random"]),
+)
+def test_evaluations_take_a_tenth_of_the_steps_time(steps: int, tokens: int, wanted: int | None, init: Any) -> None:
+    loader: Any = SimpleNamespace(steps=steps, phases=[SimpleNamespace(steps=steps)], tokens_per_step=lambda _: tokens)
+    stage = PretrainingConfig(steps=steps, evaluations=wanted, init=init)
+    count, size = plan_evaluations(stage, loader)
+    sets = 1 if init == "random" else 2
+    cost = (count + 1) * size * sets  # forward passes
+    assert 1 <= count <= steps
+    assert MIN_EVAL_TOKENS <= size <= MAX_EVAL_TOKENS
+    assert wanted is None or count == min(wanted, steps)
+    assert cost <= 0.1 * 3 * steps * tokens or size == MIN_EVAL_TOKENS
+    if wanted is None and count > 1:
+        assert size >= WANTED_EVAL_TOKENS
+        assert count <= MOST_EVALUATIONS
+
+
+def test_new_head_starts_from_the_one_that_measures_forgetting(bases: Bases, cache: Path) -> None:
+    made = make_run(bases("bert"), cache)
+    assert made.probe is not None
+    encoder = made.network.model.base_model
+    assert made.probe.measure(encoder) == pytest.approx(
+        evaluate_masked_lm(made.network, made.probe.eval_set, 512), rel=1e-4
+    )
+    plain = load_language_model(bases("bert"), pairs=False, seed=0).network
+    for name, tensor in plain.model.base_model.state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], tensor)
+
+
+def test_run_with_other_steps_keeps_its_phases_and_fits_its_evaluations(bases: Bases, cache: Path) -> None:
+    made = make_run(bases("bert"), cache, steps=40, max_length=None, phases={16: 0.75, 48: 0.25}, evaluations=None)
+    shorter = with_steps(made, 8)
+    assert [phase.steps for phase in shorter.loader.phases] == [6, 2]
+    assert shorter.stage.steps == shorter.loader.steps == shorter.evaluation_steps()[-1] == 8
+    assert shorter.network is made.network
+    assert shorter.held_out_set.masked_tokens <= made.held_out_set.masked_tokens
+    with pytest.raises(RecipeError, match="gets no training step"):
+        with_steps(made, 1)
 
 
 def base_with_head(bases: Bases, folder: Path, family: str = "bert") -> Path:

@@ -42,8 +42,11 @@ UNFAMILIAR: Final = 1.15
 SAMPLE_SIZE: Final = 4_000_000
 """Characters of the text that a pilot reads, up to twice as many: more than 200 steps of 32 rows take."""
 
-FEWEST_STEPS: Final = 5
-"""Steps without which a pilot says nothing."""
+FEWEST_STEPS: Final = 20
+"""Where fewer steps fit into the time, so many are run with smaller batches."""
+
+_SMALLEST_BATCH: Final = 0.05
+"""Share of a batch below which a pilot says nothing."""
 
 USED_SHARE: Final = 0.85
 """Share of the time that is left which the steps are expected to take. The rest is for an inexact forecast."""
@@ -116,13 +119,12 @@ def _run(
         new_head = not run.loaded.own_head and stage.init == "base"
         step_seconds = _time_step(run) * _OVERHEAD * (1 + _HEAD_ALONE if new_head else 1)
     left = math.inf if budget is None else started + budget - time.monotonic()
-    steps = min(run.loader.steps, int(min(USED_SHARE * left / step_seconds, run.loader.steps)))
-    if steps < min(FEWEST_STEPS, run.loader.steps):
+    steps, batch_share = _fit_steps(run.loader.steps, USED_SHARE * left / step_seconds)
+    if batch_share < _SMALLEST_BATCH:
         raise DeadlinePassed(f"{format_duration(max(0.0, left))} are left, and a step takes {step_seconds:.1f} s")
-    wanted = "" if steps == run.loader.steps else f" in place of {run.loader.steps:,}, to keep to the time"
-    expected = steps * step_seconds
-    say(f"pilot: {steps:,} steps{wanted}; they take about {format_duration(expected)}")
-    run = with_steps(run, steps)
+    expected = steps * batch_share * step_seconds
+    say(f"pilot: {_describe_plan(steps, run.loader.steps, batch_share)}; they take about {format_duration(expected)}")
+    run = with_steps(run, steps, batch_share=batch_share)
     if new_head:
         result, end, head_alone = _train_both(run, time.monotonic() + left / (1 + _HEAD_ALONE))
     else:
@@ -131,6 +133,25 @@ def _run(
     facts = _collect_facts(base, run, result, end, head_alone, sample.share)
     times = {"expected_seconds": expected, "budget_seconds": budget, "seconds": time.monotonic() - started}
     return facts | times | {"words": describe_pilot(facts)}
+
+
+def _fit_steps(wanted: int, affordable: float) -> tuple[int, float]:
+    """Return how many steps to run, and their size as a share of the wanted size.
+
+    Args:
+        wanted: how many steps.
+        affordable: how many of the wanted size fit into the time. Fewer than FEWEST_STEPS are made smaller instead.
+    """
+    if affordable >= wanted:
+        return wanted, 1.0
+    steps = min(wanted, max(int(affordable), FEWEST_STEPS))
+    return steps, min(1.0, affordable / steps)
+
+
+def _describe_plan(steps: int, wanted: int, batch_share: float) -> str:
+    smaller = f", each of {batch_share:.0%} of its size" if batch_share < 1 else ""
+    reason = ", to keep to the time" if steps < wanted or smaller else ""
+    return f"{steps:,} steps{f' in place of {wanted:,}' if steps < wanted else ''}{smaller}{reason}"
 
 
 def _time_step(run: PretrainingRun) -> float:

@@ -246,14 +246,26 @@ def prepare_run(
     return _fit_evaluations(whole)
 
 
-def with_steps(run: PretrainingRun, steps: int) -> PretrainingRun:
-    """Return the run with so many steps, divided among its phases as before; the weights are the same objects."""
+def with_steps(run: PretrainingRun, steps: int, *, batch_share: float = 1.0) -> PretrainingRun:
+    """Return the run with other steps; the weights are the same objects.
+
+    Args:
+        run: the run.
+        steps: how many steps, divided among its phases as before.
+        batch_share: the size of a step over that of the run's steps.
+    """
     stage = run.stage.model_copy(update={"steps": steps, "epochs": None})
     counts = _divide_steps(steps, stage)
     _check_steps(counts, stage)
     loader = run.loader
     phases = [replace(phase, steps=count) for phase, count in zip(loader.phases, counts, strict=True)]
-    shorter = CorpusLoader(loader.corpus, loader.documents, phases, loader.order)
+    rows, tokens = loader.order.batch_size, loader.order.batch_tokens
+    order = replace(
+        loader.order,
+        batch_size=max(1, round(rows * batch_share)),
+        batch_tokens=None if tokens is None else max(1, round(tokens * batch_share)),
+    )
+    shorter = CorpusLoader(loader.corpus, loader.documents, phases, order)
     return _fit_evaluations(replace(run, stage=stage, loader=shorter))
 
 
