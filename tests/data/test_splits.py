@@ -331,6 +331,12 @@ def test_more_folds_than_different_texts_are_refused(tmp_path: Path) -> None:
         divide(whole(texts, [0, 1, 0, 1]), DataConfig(folds=5))
 
 
+def test_rows_that_all_have_the_same_text_are_refused() -> None:
+    """One fold would leave no row to train on."""
+    with pytest.raises(DataError, match=r"fewer different texts than folds"):
+        divide(whole(["one"] * 8, [0, 1] * 4), DataConfig())
+
+
 def test_folds_keep_their_rows_when_overlapping_ones_are_dropped(tmp_path: Path) -> None:
     data = dataset(tmp_path, 24)
     test = given_file(tmp_path, [row[0] for row in make_rows()[:3]])

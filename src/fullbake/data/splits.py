@@ -176,7 +176,7 @@ def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_R
     if count:
         assert groups is not None
         if config.folds is None:  # the user did not ask for folds: make as many as there are different texts
-            count = min(count, len(np.unique(groups[rest.indices])))
+            count = max(2, min(count, len(np.unique(groups[rest.indices]))))
         held = tuple(make_folds(groups[rest.indices], rest.labels, count, config.split_seed))
         return _resolve_overlap(Parts(rest, None, test, held, groups), config)
     train, validation = _take_part(rest, config.validation, groups, config, share_left)
