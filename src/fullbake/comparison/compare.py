@@ -15,33 +15,18 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from fullbake.comparison import live_table
-from fullbake.comparison.design import (
-    DEFAULT_RECIPES,
-    Candidate,
-    Design,
-    RecipePlan,
-    describe_left_out,
-    full_design,
-    parse_budget,
-    pick_design,
-    read_candidates,
-    smaller_designs,
-)
+from fullbake.comparison.artifacts import ArtifactStore
+from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget, read_candidates, row_shares
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
 from fullbake.comparison.report import LEADERBOARD_FORMAT
-from fullbake.comparison.runner import (
-    CLOSING_SECONDS,
-    ArtifactStore,
-    ComparisonFunctions,
-    Runner,
-    RunnerSettings,
-    without_test,
-)
+from fullbake.comparison.runner import ComparisonFunctions, Runner, RunnerSettings, without_test
+from fullbake.comparison.schedule import Plan
 from fullbake.core import runtime, storage
 from fullbake.core.console import format_duration, say, silenced
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
+from fullbake.core.processors import ThreadSetting
 from fullbake.data.dataset import Dataset
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
@@ -54,14 +39,17 @@ from fullbake.training.job import Job, check_problem, feature_cache, recipe_toke
 
 WORKSPACE_FILE: Final = "comparison.json"
 
+ENTRY_MARGIN: Final = 1.2
+"""A budget that would be enough is named with this much more than is expected."""
+
 DEFAULT_TEST_SHARE: Final = 0.2
 """Share of the rows that is test if the call does not say."""
 
 UNKNOWN_SAMPLE: Final = 3_000
 """Rows at most in which tokens that the base does not know are counted."""
 
-BUDGET_MARGIN: Final = 0.85
-"""Share of the budget that a design may be expected to take; the rest is for an inexact forecast."""
+CELLS: Final = "cells"
+"""The folder of the finished trials, within that of the comparison."""
 
 
 def compare(
@@ -76,6 +64,7 @@ def compare(
     folds: int | None = None,
     max_rows: int | None = None,
     restart: bool = False,
+    threads: ThreadSetting = "auto",
     cache_dir: str | Path | None = None,
     functions: ComparisonFunctions | None = None,
     **fields: Any,
@@ -87,12 +76,14 @@ def compare(
         recipes: Shipped names, `further-` and a shipped name, baselines (majority, tfidf), or YAML files.
         out: The comparison's folder. If it holds the same comparison, its finished trials are used.
         seeds: Seeds of each recipe.
-        rates: Learning rates for encoders, from which validation chooses. None: 5e-5, 2e-5, 3e-5, 4e-5.
-        head_rates: The same for heads on a frozen base. None: four rates that suit the head.
-        budget: A time such as `10m`. The largest design that is expected to fit is run.
+        rates: Learning rates for recipes that train the base, from which validation chooses. None: those of the recipe.
+        head_rates: The same for heads on a frozen base. None: those of the recipe; four rates for `frozen-mlp`.
+        budget: A time such as `10m`. Every recipe is trained once first, made smaller if need be; the rest of the time
+            sharpens the verdict with whole trainings and more seeds.
         folds: Split the rows into so many folds; each is the test part once. None: one split.
         max_rows: Use at most so many rows of the data.
         restart: Delete the comparison that the folder holds, and start again.
+        threads: How many threads each trial computes with. `auto` looks before each one how many processors are free.
         cache_dir: Where features and further-pretrained bases are cached. None: the user's cache folder.
         functions: What trains, scores and tells the time; for tests. None: the real functions.
         **fields: Recipe fields for every recipe, such as base, text, label, metric, max_length.
@@ -113,13 +104,14 @@ def compare(
     budget_seconds = None if budget is None else parse_budget(budget)
     _check_counts(seeds, folds, max_rows)
     candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
-    options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, cache_dir, started, functions)
+    options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions)
     first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
     check_metric(first.training.metric)
     dataset = _sample(data if isinstance(data, Dataset) else read_labeled(data, first.data), max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)
     jobs = _make_jobs(candidates, parts, cache_dir)
+    functions.use_threads(threads)  # before the speed is measured
     with open_workspace(options.out, _describe_comparison(jobs, parts, options), restart=restart):
         return _run(options, candidates, jobs, parts)
 
@@ -133,7 +125,7 @@ class _CompareOptions:
     budget_seconds: float | None
     folds: int | None
     max_rows: int | None
-    cache_dir: str | Path | None
+    threads: ThreadSetting
     started: float
     """When the call began, on the clock of `functions`."""
     functions: ComparisonFunctions
@@ -222,13 +214,13 @@ def _describe_comparison(
     recipes = {name: own[0].recipe.model_dump(mode="json") for name, own in jobs.items()}
     for recipe in recipes.values():
         recipe["training"].pop("learning_rate")  # rates may be added to a comparison
+    # Threads are no part of it: each trial has its own, and records it.
     return {
         "format": LEADERBOARD_FORMAT,
         "data": fingerprint(data),
         "max_rows": options.max_rows,
         "folds": options.folds,
         "recipes": recipes,
-        "threads": runtime.threads(),
         "device": runtime.device().type,
         "versions": runtime.versions(),
     }
@@ -241,7 +233,8 @@ def _describe_comparison(
 def open_workspace(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
     """Lock the folder of a comparison while the block runs.
 
-    The folder is created, or continued if it holds the same comparison, or emptied if `restart` is set.
+    The folder is created, or continued if it holds the same comparison, or emptied if `restart` is set or no trial of
+    another comparison in it was finished.
 
     Args:
         folder: The comparison's folder.
@@ -274,7 +267,7 @@ def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
     known = _read_workspace_file(folder)
     if known is None:
         storage.require_vacant(folder)
-    elif restart:
+    elif restart or not any((folder / CELLS).glob("**/trained")):
         storage.remove_tree(folder)
         known = None
     else:
@@ -297,6 +290,8 @@ def _read_workspace_file(folder: Path) -> dict[str, Any] | None:
 
 def _refuse_other_comparison(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise OutputError if the folder's comparison differs in anything but recipes that only one of them has."""
+    # Earlier versions noted the threads of the whole comparison.
+    known = {name: value for name, value in known.items() if name != "threads"}
     common = set(known.get("recipes", {})) & set(now["recipes"])
     there, here = (
         {**side, "recipes": {name: recipe for name, recipe in side.get("recipes", {}).items() if name in common}}
@@ -321,37 +316,54 @@ def _run(
     jobs: Mapping[str, Sequence[Job]],
     folds: Sequence[Parts],
 ) -> dict[str, Any]:
-    """Choose the design, run its trials and write the results. Return the leaderboard."""
-    plans = [candidate.plan(options.seeds) for candidate in candidates]
-    forecast = _forecast(candidates, jobs, folds, options.functions)
-    design, left_out = _choose_design(options, plans, forecast)
-    share = design.pretraining_share
-    if share < 1:
-        candidates = [candidate.with_pretraining_share(share) for candidate in candidates]
-        jobs = {name: [_with_pretraining_share(job, share) for job in own] for name, own in jobs.items()}
-    settings = _runner_settings(options, candidates, jobs, folds)
-    trials = design.trials(plans, options.folds)
-    _announce(options, plans, forecast, design, len(trials))
-    rows = [live_table.LiveRow(name, sum(trial.candidate == name for trial in trials)) for name in design.names]
+    """Run the trials that fit and write the results. Return the leaderboard."""
+    resolved = [_with_recipe(candidate, jobs) for candidate in candidates]
+    forecast = _forecast(resolved, jobs, folds, options.functions)
+    rows, classes = forecast.sizes.train, forecast.sizes.classes
+    recipes = tuple(candidate.planned(options.seeds, rows) for candidate in resolved)
+    plan = Plan(recipes, row_shares(rows, classes), options.folds)
+    settings = _runner_settings(options, resolved, jobs, folds)
+    seeds = {recipe.name: len(recipe.seeds) for recipe in recipes}
+    shown = [live_table.LiveRow(name, count * len(folds)) for name, count in seeds.items()]
     clock = options.functions.clock
-    with live_table.show_live_table(metric_phrase(settings.metric), rows, clock=clock) as table:
-        forecast = replace(forecast, candidates=settings.candidates)
-        runner = Runner(settings, trials, forecast, table, options.deadline, options.functions)
-        runner.run()
-        table.begin("forgetting, the bundle and the page", CLOSING_SECONDS)
-        return write_results(
-            FinishedComparison(
-                out=options.out,
-                runner=runner,
-                plans=plans,
-                design=design,
-                left_out=[*left_out, *runner.left_out],
-                started=options.started,
-                budget_seconds=options.budget_seconds,
-                max_rows=options.max_rows,
-                folds=options.folds,
-            )
+    with live_table.show_live_table(metric_phrase(settings.metric), shown, clock=clock) as table:
+        runner = Runner(
+            settings,
+            plan,
+            forecast,
+            table,
+            options.deadline,
+            options.functions,
+            lambda: _say_verdict(write_results(_finished(options, runner), final=False)),
         )
+        _announce(options, runner)
+        runner.run()
+        if not runner.results:
+            raise _too_short(options, runner)
+        return write_results(_finished(options, runner))
+
+
+def _with_recipe(candidate: Candidate, jobs: Mapping[str, Sequence[Job]]) -> Candidate:
+    """Return the candidate with its recipe as the jobs have it, all fields filled in."""
+    return replace(candidate, recipe=jobs[candidate.name][0].recipe) if candidate.name in jobs else candidate
+
+
+def _finished(options: _CompareOptions, runner: Runner) -> FinishedComparison:
+    return FinishedComparison(
+        out=options.out,
+        runner=runner,
+        seeds=options.seeds,
+        started=options.started,
+        budget_seconds=options.budget_seconds,
+        max_rows=options.max_rows,
+        folds=options.folds,
+        not_run=runner.not_run(),
+        reduced=runner.reduced(),
+    )
+
+
+def _say_verdict(board: Mapping[str, Any]) -> None:
+    say(f"so far: {board['verdict']['words'][0]}", aloud=True)
 
 
 def _runner_settings(
@@ -363,20 +375,16 @@ def _runner_settings(
     recipe = next(iter(jobs.values()))[0].recipe  # all recipes share the metric; the first one's decision is taken
     metric = recipe.training.metric
     return RunnerSettings(
-        store=ArtifactStore(options.out / "cells"),
+        store=ArtifactStore(options.out / CELLS),
         candidates={candidate.name: candidate for candidate in candidates},
         jobs=jobs,
         folds=folds,
         metric=metric,
         decision=recipe.decision,
         baseline_key=fingerprint(recipe.decision.model_dump(mode="json"), metric, runtime.versions()),
+        started=options.started,
+        threads=options.threads,
     )
-
-
-def _with_pretraining_share(job: Job, share: float) -> Job:
-    recipe = Candidate("", "", job.recipe).with_pretraining_share(share).recipe
-    assert recipe is not None
-    return replace(job, recipe=recipe)
 
 
 def _forecast(
@@ -389,63 +397,57 @@ def _forecast(
     speeds: dict[str, Speed] = {}
     for own in jobs.values():
         job = own[0]
-        if job.recipe.base not in speeds:
+        if str(job.recipe.base) not in speeds:
             say(f"base {job.recipe.base}: measuring its speed")
             with silenced():
-                speeds[job.recipe.base] = functions.measure_speed(replace(job, parts=without_test(job.parts)))
+                speeds[str(job.recipe.base)] = functions.measure_speed(replace(job, parts=without_test(job.parts)))
     parts = folds[0]
     assert parts.test is not None
     test = sum(len(other.test) for other in folds if other.test is not None)
     total = len(parts.train.source) + (0 if parts.test.source is parts.train.source else len(parts.test.source))
-    sizes = DataSizes(len(parts.train), len(parts.selection_part), test // len(folds), total, len(folds))
+    sizes = DataSizes(
+        len(parts.train),
+        len(parts.selection_part),
+        test // len(folds),
+        total,
+        len(folds),
+        len(parts.train.source.label_names),
+    )
     return Forecast({candidate.name: candidate for candidate in candidates}, speeds, sizes)
 
 
-def _choose_design(
-    options: _CompareOptions, plans: Sequence[RecipePlan], forecast: Forecast
-) -> tuple[Design, list[str]]:
-    """Return the design to run and, in words, what it leaves out."""
-    full = full_design(plans)
-    if options.budget_seconds is None or options.deadline is None:
-        return full, []
-    left = options.deadline - options.functions.clock()
-    seconds = left * BUDGET_MARGIN - CLOSING_SECONDS
-
-    def cost(design: Design) -> float:
-        return forecast.design_seconds(design, plans, options.folds)
-
-    def least_cost(name: str) -> float:
-        return cost(Design((name,), 1, 1, 0.03))
-
-    with_recipe = [plan.name for plan in plans if forecast.candidates[plan.name].recipe is not None]
-    # The cheapest recipe always stays, and so do the baselines.
-    removable = sorted(with_recipe, key=least_cost, reverse=True)[:-1]
-    chosen = pick_design(smaller_designs(plans, removable), cost, seconds)
-    if chosen is None:
-        least = min(cost(design) for design in smaller_designs(plans, removable))
-        # Reading and measuring the speed have taken a part of the budget already.
-        enough = (least + CLOSING_SECONDS) / BUDGET_MARGIN + options.budget_seconds - left
-        raise RecipeError(
-            "the budget is too short for any comparison of these rows",
-            expected=f"about {format_duration(enough)} or more",
-            got=format_duration(options.budget_seconds),
-            remedy="Raise --budget, or use fewer rows with --max-rows.",
-        )
-    reason = f"the budget of {format_duration(options.budget_seconds)} is too short"
-    left_out = describe_left_out(full, chosen, reason)
-    for line in left_out:
-        say(f"left out to stay within the budget: {line}")
-    return chosen, left_out
-
-
-def _announce(
-    options: _CompareOptions, plans: Sequence[RecipePlan], forecast: Forecast, design: Design, trials: int
-) -> None:
-    expected = forecast.design_seconds(design, plans, options.folds) + CLOSING_SECONDS
-    rows = forecast.sizes
+def _announce(options: _CompareOptions, runner: Runner) -> None:
+    """Say what is compared, how long it may take, and what a budget is too short for."""
+    rules, rows = runner.schedule, runner.forecast.sizes
+    expected, budget = rules.seconds_wanted(), options.budget_seconds
+    if budget is None:
+        time = f"about {format_duration(expected)} (--budget 10m runs what fits into that time)"
+    elif expected <= runner.seconds_left:
+        time = f"about {format_duration(expected)}"
+    else:
+        time = f"{format_duration(budget)} of the {format_duration(expected)} that everything would take"
     say(
         f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
-        f"{f', in {options.folds} folds' if options.folds else ''}; {trials} trials of {len(design.names)} recipes, "
-        f"about {format_duration(expected)}"
-        f"{'' if options.budget_seconds else ' (--budget 10m runs what fits into that time)'}"
+        f"{f', in {options.folds} folds' if options.folds else ''}; {len(runner.plan.recipes)} recipes, "
+        f"up to {options.seeds} {'seed' if options.seeds == 1 else 'seeds'} each, {time}",
+        aloud=True,
+    )
+    smallest = rules.smallest_sweep_seconds()
+    if budget is not None and smallest > runner.seconds_left:
+        enough = budget - runner.seconds_left + smallest * ENTRY_MARGIN
+        say(
+            f"one small training of each way takes about {format_duration(enough)}: with {format_duration(budget)}, "
+            "some will not run",
+            aloud=True,
+        )
+
+
+def _too_short(options: _CompareOptions, runner: Runner) -> RecipeError:
+    assert options.budget_seconds is not None
+    needed = [found.seconds_needed for found in runner.not_run().values() if found.seconds_needed is not None]
+    return RecipeError(
+        "the budget is too short for any comparison of these rows",
+        expected=f"about {format_duration(min(needed))} or more",
+        got=format_duration(options.budget_seconds),
+        remedy="Raise --budget, or use fewer rows with --max-rows.",
     )

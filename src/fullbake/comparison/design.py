@@ -1,140 +1,57 @@
-"""Who takes part in a comparison, and how many trials each candidate gets within a time budget.
+"""Who takes part in a comparison, and how a recipe is made smaller.
 
-Candidates are recipes (by name or file), the same recipes after further pretraining, and baselines. The size of a
-comparison is pure arithmetic here: the cost of a design is passed in as a function. When time is short, learning rates
-are reduced first, then the length of further pretraining, then seeds (down to two), then whole recipes, the most
-expensive first. All recipes of a design choose among the same number of rates; otherwise the comparison would reward
-the longer search instead of the better recipe.
+Candidates are recipes (by name or file), the same recipes after further pretraining, and baselines. What of them runs,
+and in which order, is decided in `schedule`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from fullbake.comparison import baselines
+from fullbake.comparison.schedule import PlannedRecipe, Size, Way
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import parse_duration
 from fullbake.core.errors import RecipeError, did_you_mean
+from fullbake.core.hashing import fingerprint
+from fullbake.training.rates import epochs_for
 
-TRAINING_SHARES: Final = (1.0, 0.3, 0.1, 0.03)
-"""Shares of the configured length of further pretraining that a smaller design may run."""
+FEWEST_ROWS: Final = 200
+"""Training rows are not cut below this number."""
 
+FEWEST_ROWS_OF_CLASS: Final = 16
+"""Nor below this number of rows of each class, or of label."""
 
-@dataclass(frozen=True)
-class Trial:
-    """One training run of a comparison."""
+ROW_STEP: Final = 0.7
+"""Each share of rows that a comparison may be cut to, as a share of the one before."""
 
-    candidate: str
-    """Name of the candidate."""
-    rate: float | None
-    """Learning rate; None if the candidate has none."""
-    seed: int
-    """Seed of the training."""
-    fold: int | None = None
-    """Fold number from 0; None without folds."""
+PRETRAINING_SHARES: Final = (1.0, 0.3, 0.1, 0.03)
+"""Shares of further pretraining that may run, as long as they are more than one pass over the rows."""
 
-    @property
-    def id(self) -> str:
-        """Return the id used in `leaderboard.json` and as the folder below `cells/`.
+PASSES: Final = (1.0, 0.5, 0.25, 0.125)
+"""Passes over the rows that a shorter further pretraining may have."""
 
-        Examples: `finetune/5e-05/0`, `finetune/fold-1/5e-05/0`.
-        """
-        fold = [] if self.fold is None else [f"fold-{self.fold + 1}"]
-        return "/".join([self.candidate, *fold, "only" if self.rate is None else f"{self.rate:g}", str(self.seed)])
+EPOCH_SHARES: Final = (1.0, 0.5, 0.25)
+"""Shares of the epochs of fine-tuning that may run."""
+
+DEFAULT_PASSES: Final = 3
+"""Passes of further pretraining where a recipe says nothing."""
 
 
-@dataclass(frozen=True)
-class RecipePlan:
-    """The rates and seeds that a candidate may use. A design takes the first few of each."""
-
-    name: str
-    """Name of the candidate."""
-    rates: tuple[float, ...]
-    """Learning rates, the preferred first; () if it has none."""
-    seeds: tuple[int, ...]
-    """Seeds; a single one if the seed does not change the result."""
-    further_pretrained: bool = False
-    """Whether further pretraining comes first."""
-
-    def trials(self, rates: int, seeds: int, folds: int | None) -> list[Trial]:
-        """Return its trials with the first `rates` learning rates and the first `seeds` seeds in each fold."""
-        return [
-            Trial(self.name, rate, seed, fold)
-            for fold in (range(folds) if folds else (None,))
-            for seed in self.seeds[:seeds]
-            for rate in (self.rates[:rates] or (None,))
-        ]
-
-
-@dataclass(frozen=True)
-class Design:
-    """The size of a comparison."""
-
-    names: tuple[str, ...]
-    """Candidates that take part."""
-    rates: int
-    """Learning rates of each candidate, at most."""
-    seeds: int
-    """Seeds of each candidate, at most."""
-    pretraining_share: float = 1.0
-    """Share of the configured length of further pretraining, from 0 to 1."""
-
-    def trials(self, plans: Sequence[RecipePlan], folds: int | None) -> list[Trial]:
-        """Return all trials, candidate by candidate."""
-        included = [plan for plan in plans if plan.name in self.names]
-        return [trial for plan in included for trial in plan.trials(self.rates, self.seeds, folds)]
-
-
-def full_design(plans: Sequence[RecipePlan]) -> Design:
-    """Return the design with every candidate, rate and seed of the plans."""
-    rates = max((len(plan.rates) for plan in plans), default=0)
-    return Design(tuple(plan.name for plan in plans), max(rates, 1), max(len(plan.seeds) for plan in plans))
-
-
-def smaller_designs(plans: Sequence[RecipePlan], removable: Sequence[str]) -> Iterator[Design]:
-    """Yield the full design, then smaller and smaller ones.
+def row_shares(rows: int, classes: int) -> tuple[float, ...]:
+    """Return the shares of the training rows that a comparison may be cut to, from 1 downwards.
 
     Args:
-        plans: Of all candidates.
-        removable: Names of the candidates that may be left out, in the order in which they are left out.
+        rows: training rows.
+        classes: number of classes or labels.
     """
-    full = full_design(plans)
-    rate_counts = list(dict.fromkeys((full.rates, max(full.rates // 2, 1), 1)))
-    fewest_seeds = min(full.seeds, 2)
-    for removed in range(len(removable) + 1):
-        names = tuple(name for name in full.names if name not in removable[:removed])
-        further = any(plan.further_pretrained for plan in plans if plan.name in names)
-        shares = TRAINING_SHARES if further else TRAINING_SHARES[:1]
-        # A single seed is the last resort: no interval over seeds can be made of it.
-        last = removed == len(removable)
-        # What the inner loops change is given up first.
-        for seeds in range(full.seeds, 0 if last else fewest_seeds - 1, -1):
-            for share in shares:
-                yield from (Design(names, rates, seeds, share) for rates in rate_counts)
-
-
-def pick_design(designs: Iterator[Design], cost: Callable[[Design], float], seconds: float) -> Design | None:
-    """Return the first design whose cost, in seconds, is at most `seconds`; None if there is none."""
-    return next((design for design in designs if cost(design) <= seconds), None)
-
-
-def describe_left_out(full: Design, chosen: Design, reason: str) -> list[str]:
-    """Return one line for each thing that the chosen design has less of than the full one.
-
-    Args:
-        full: Everything that was requested.
-        chosen: The design that will be run.
-        reason: Why recipes were left out; it is put after the name of each.
-    """
-    lines = [f"{name}: {reason}" for name in full.names if name not in chosen.names]
-    if chosen.rates < full.rates:
-        lines.append(f"learning rates: {chosen.rates} of up to {full.rates} for each recipe")
-    if chosen.seeds < full.seeds:
-        lines.append(f"seeds: {chosen.seeds} of {full.seeds}")
-    if chosen.pretraining_share < full.pretraining_share:
-        lines.append(f"further pretraining: {chosen.pretraining_share:.0%} of its own length")
-    return lines
+    fewest = min(max(FEWEST_ROWS, FEWEST_ROWS_OF_CLASS * classes) / max(rows, 1), 1.0)
+    shares = [1.0]
+    while shares[-1] * ROW_STEP > fewest:
+        shares.append(shares[-1] * ROW_STEP)
+    return tuple(shares) if shares[-1] <= fewest else (*shares, fewest)
 
 
 def parse_budget(text: str) -> float:
@@ -162,15 +79,6 @@ DEFAULT_RECIPES: Final = (
     *baselines.BASELINE_NAMES,
 )
 
-RATES: Final = (5e-5, 2e-5, 3e-5, 4e-5)
-"""Learning rates for encoder weights: the grid of Devlin et al. 2019, in the order in which a smaller design takes
-them."""
-
-HEAD_RATES: Final = {"mlp": (1e-2, 1e-3, 3e-3, 3e-4)}
-"""Learning rates for heads on frozen features, by kind of head."""
-
-_OTHER_HEAD_RATES: Final = (1e-3, 1e-2, 3e-3, 3e-4)
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -182,8 +90,6 @@ class Candidate:
     """The name shown to people."""
     recipe: Recipe | None
     """None for a baseline."""
-    rates: tuple[float, ...] = ()
-    """Learning rates to choose from; () if it has none."""
     seed: int = 0
     """The first of its seeds."""
 
@@ -202,25 +108,72 @@ class Candidate:
         """Return True if another seed gives another result."""
         return self.recipe is not None and self.recipe.training.optimizer != "lbfgs"
 
-    def plan(self, seeds: int) -> RecipePlan:
-        """Return its rates and its first `seeds` seeds."""
-        count = seeds if self.depends_on_seed else 1
-        return RecipePlan(self.name, self.rates, tuple(range(self.seed, self.seed + count)), self.further_pretrained)
+    def planned(self, seeds: int, rows: int) -> PlannedRecipe:
+        """Return what the schedule needs to know of it.
 
-    def with_pretraining_share(self, share: float) -> "Candidate":
-        """Return a copy that runs only this share of its further pretraining; itself if it has none."""
-        if share == 1 or self.recipe is None or self.recipe.further_pretraining is None:
-            return self
-        stage, changed = self.recipe.stage, {}
-        if stage.steps is not None:
-            changed["steps"] = max(round(stage.steps * share), 1)
-        else:
-            changed["epochs"] = max(round((stage.epochs or 3) * share), 1)
-        if stage.warmup_steps is not None:
-            changed["warmup_steps"] = int(stage.warmup_steps * share)
-        fields = stage.model_dump(mode="json") | changed
-        recipe = self.recipe.with_fields(further_pretraining=fields)
-        return Candidate(self.name, self.title, recipe, self.rates, self.seed)
+        Args:
+            seeds: how many seeds are asked for.
+            rows: training rows.
+        """
+        count = seeds if self.depends_on_seed else 1
+        recipe, own = self.recipe, tuple(range(self.seed, self.seed + count))
+        if recipe is None:
+            return PlannedRecipe(self.name, "baseline", own)
+        way: Way = "further" if self.further_pretrained else recipe.way
+        possible = EPOCH_SHARES if recipe.way == "finetune" else EPOCH_SHARES[:1]
+        epochs = tuple(share for share in possible if share == 1 or share * epochs_of(recipe, rows) >= 1)
+        if recipe.further_pretraining is None:
+            return PlannedRecipe(self.name, way, own, epochs=epochs)
+        stage = fingerprint(str(recipe.base), recipe.stage.model_dump(mode="json"))
+        return PlannedRecipe(self.name, way, own, stage, pretraining_shares(recipe, rows), epochs)
+
+
+def epochs_of(recipe: Recipe, rows: int) -> int:
+    """Return the epochs of a classifier's training, raised where the rows are few."""
+    training = recipe.training
+    step_rows = training.batch_size * training.gradient_accumulation
+    return epochs_for(training.epochs, training.min_steps, rows, step_rows)
+
+
+def pretraining_passes(recipe: Recipe, rows: int) -> float:
+    """Return how many passes over the training rows a recipe's further pretraining has, about."""
+    stage = recipe.stage
+    if stage.steps is None:
+        return float(stage.epochs or DEFAULT_PASSES)
+    return stage.steps * (stage.batch_size or 32) * stage.gradient_accumulation / max(rows, 1)
+
+
+def pretraining_shares(recipe: Recipe, rows: int) -> tuple[float, ...]:
+    """Return the shares of a recipe's further pretraining that may run, from 1 downwards to a part of one pass."""
+    passes = pretraining_passes(recipe, rows)
+    long = [share for share in PRETRAINING_SHARES if share * passes > 1]
+    short = [count / passes for count in PASSES if count < passes]
+    return tuple(dict.fromkeys([1.0, *long, *short]))
+
+
+def at_size(recipe: Recipe, size: Size, rows: int) -> Recipe:
+    """Return a recipe that runs the given share of its epochs and of its further pretraining.
+
+    Args:
+        recipe: the whole recipe.
+        size: the shares; rows are cut elsewhere.
+        rows: training rows that it will have.
+    """
+    if size.epochs != 1:
+        recipe = recipe.with_fields(epochs=max(round(epochs_of(recipe, rows) * size.epochs), 1), min_steps=0)
+    if size.pretraining == 1 or recipe.further_pretraining is None:
+        return recipe
+    stage, changed = recipe.stage, dict[str, Any]()
+    passes = pretraining_passes(recipe, rows) * size.pretraining
+    if stage.steps is None and passes >= 1:
+        changed["epochs"] = round(passes)
+    else:
+        steps = passes * rows / ((stage.batch_size or 32) * stage.gradient_accumulation)
+        fewest = math.ceil(1 / min(stage.lengths.values()))  # each phase needs a step
+        changed |= {"steps": max(round(steps), fewest), "epochs": None}
+    if stage.warmup_steps is not None:
+        changed["warmup_steps"] = int(stage.warmup_steps * size.pretraining)
+    return recipe.with_fields(further_pretraining=stage.model_dump(mode="json") | changed)
 
 
 def read_candidates(
@@ -234,8 +187,8 @@ def read_candidates(
 
     Args:
         names: Shipped recipes, `further-` and a shipped recipe, baselines, or YAML files.
-        rates: Learning rates for encoders, in place of RATES. A recipe that lists several rates keeps its own.
-        head_rates: The same for heads on frozen features, in place of HEAD_RATES.
+        rates: Learning rates for recipes that train the base and name none themselves. Of several, validation chooses.
+        head_rates: The same for heads on a frozen base.
         **fields: Recipe fields that are set in every recipe.
 
     Raises:
@@ -278,21 +231,23 @@ def _read_candidate(
             expected="a shipped recipe, `further-` and a shipped recipe, a baseline, or a YAML file",
             remedy=did_you_mean(word, [*recipe_names(), *DEFAULT_RECIPES]),
         )
-    return Candidate(word, _title(word, recipe), recipe, _rate_grid(recipe, rates, head_rates), recipe.training.seed)
+    if "learning_rate" not in fields:
+        recipe = _with_rates(recipe, head_rates if recipe.way == "frozen" else rates, shipped in recipe_names())
+    return Candidate(word, _title(word, recipe), recipe, recipe.training.seed)
 
 
-def _rate_grid(
-    recipe: Recipe, rates: tuple[float, ...] | None, head_rates: tuple[float, ...] | None
-) -> tuple[float, ...]:
-    if recipe.training.optimizer == "lbfgs":
-        return ()  # L-BFGS has no learning rate
-    own = () if recipe.training.learning_rate == "auto" else recipe.training.learning_rate
-    if recipe.way == "frozen":
-        grid = head_rates or HEAD_RATES.get(recipe.head.kind, _OTHER_HEAD_RATES)
-    else:
-        grid = rates or RATES
-    # A single rate is the default of a recipe; several are a choice of its author.
-    return own if len(own) > 1 else grid
+def _with_rates(recipe: Recipe, given: tuple[float, ...] | None, shipped: bool) -> Recipe:
+    """Return the recipe with the rates that a comparison tries.
+
+    A file's own rates are the choice of its author. Of the shipped recipes, `frozen-mlp` has the one rate that was
+    published; a comparison lets validation choose among four, which train together on the same features.
+    """
+    if recipe.training.optimizer == "lbfgs" or (not shipped and recipe.training.learning_rate != "auto"):
+        return recipe
+    if given is not None:
+        return recipe.with_fields(learning_rate=given)
+    searched = recipe.way == "frozen" and recipe.head.kind == "mlp"
+    return recipe.with_fields(learning_rate="auto") if searched else recipe
 
 
 def _title(name: str, recipe: Recipe) -> str:
@@ -301,7 +256,8 @@ def _title(name: str, recipe: Recipe) -> str:
         return name
     kind = {"mlp": "MLP"}.get(recipe.head.kind, recipe.head.kind)
     base = "Fine-tuned base" if recipe.way == "finetune" else "Frozen base"
-    plain = base if (recipe.way, kind) == ("finetune", "standard") else f"{base} with {kind} head"
+    named_head = name.removeprefix(FURTHER_PREFIX) != "finetune"
+    plain = f"{base} with {kind} head" if named_head else base
     return f"{plain} after further pretraining" if recipe.further_pretraining else plain
 
 

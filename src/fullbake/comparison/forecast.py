@@ -1,11 +1,11 @@
-"""How long a comparison will take, in seconds.
+"""How long a comparison will take, in seconds: the costs that `schedule` decides by.
 
 The first forecast comes from the speed of each base on a few training batches and from rough constants for everything
-else. Once trials of a recipe are done, the median of their measured times replaces the guess.
+else. What trials really take corrects it.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -13,10 +13,14 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
+from fullbake.comparison.design import Candidate, at_size, epochs_of, pretraining_passes
+from fullbake.comparison.schedule import Trial
+from fullbake.config.recipe import Recipe
 from fullbake.config.sections import HeadConfig, TrainingConfig
+from fullbake.core import runtime
 from fullbake.core.hashing import fingerprint
 from fullbake.training.job import Job
+from fullbake.training.rates import HEAD_RATES
 from fullbake.training.selection import Strategy, TrainingRun
 from fullbake.training.strategies import strategy_for
 
@@ -33,11 +37,28 @@ PRETRAINING_FACTOR: Final = 1.5
 FIXED_SECONDS: Final = 1.0
 """Seconds of a trial that do not depend on the rows: loading a base, writing weights."""
 
+STAGE_SECONDS: Final = 10.0
+"""Seconds of further pretraining that do not depend on its length: its corpus, and the evaluations before and after."""
+
 HEAD_ROW_SECONDS: Final = 1.5e-4
 """Seconds for one row in one epoch of a head on features."""
 
+HEAD_CLASSES: Final = 400
+"""So many classes double the work of a head: its output layer is then as large as a layer of its blocks."""
+
 LBFGS_ROW_SECONDS: Final = 2e-3
-"""Seconds for one row in all logistic regressions (one for each strength) of a trial."""
+LBFGS_CLASS_SECONDS: Final = 3e-4
+"""Seconds for one row, and for one row and class, in all logistic regressions (one for each strength) of a trial."""
+
+WORD_ROW_SECONDS: Final = 3e-3
+WORD_CLASS_SECONDS: Final = 5e-5
+"""The same for a regression on words."""
+
+PROBE_SHARE: Final = 0.3
+"""What choosing a rate by short trainings takes, as a share of the training itself."""
+
+SPEED_ROWS: Final = 256
+"""Rows on which the speed of a trained classifier is measured."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,8 @@ class Speed:
     """Rows per second when all weights train."""
     infer: float
     """Rows per second when the base only predicts."""
+    load: float = 1.0
+    """How many times as long as on an idle machine work takes, because other processes run beside it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,8 @@ class DataSizes:
     """Rows of all parts together."""
     folds: int
     """Number of folds; 1 without folds."""
+    classes: int = 2
+    """Number of classes or labels."""
 
 
 def time_batches(strategy: Strategy, model: PreTrainedModel, rows: np.ndarray) -> Speed:
@@ -94,108 +119,148 @@ def measure_speed(
         time_batches: Measures the speed on one sample of rows.
     """
     training = TrainingConfig(metric="neg_log_loss", epochs=1)
-    fields = {"way": "finetune", "head": HeadConfig(), "training": training, "further_pretraining": None}
+    fields = {"way": "finetune", "head": HeadConfig(kind="standard"), "training": training, "further_pretraining": None}
     strategy = strategy_for(replace(job, recipe=job.recipe.model_copy(update=fields)))
+    started, used = time.perf_counter(), time.process_time()
     order, model = np.random.default_rng(0).permutation(len(strategy.train.labels)), strategy.new_network()
     for count in SAMPLES:
         speed = time_batches(strategy, model, np.sort(order[:count]))
         if min(count, len(order)) / speed.train > ENOUGH_SECONDS:
             break
-    return speed
+    # On an idle machine the processors work about as long as the clock runs, or longer where there are several threads.
+    waited = (time.perf_counter() - started) / max(time.process_time() - used, 1e-9)
+    return replace(speed, load=max(waited * min(runtime.threads(), runtime.count_processors()), 1.0))
+
+
+@dataclass
+class Corrections:
+    """How many times its forecast each kind of work took.
+
+    One slow trial does not count for much: the median of the last three decides. Work of the encoder is forecast from
+    its measured speed, so if that takes longer than its forecast, the machine has become slower, and whatever has not
+    been done yet will take longer too.
+    """
+
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds taken over seconds forecast, the newest last, by kind of work."""
+    encoder_ratios: list[float] = field(default_factory=list)
+    """The same of all work of the encoder."""
+
+    def record(self, kind: str, ratio: float, *, encoder: bool) -> None:
+        """Note how many times its forecast, before any correction, a piece of work took."""
+        self.ratios.setdefault(kind, []).append(ratio)
+        if encoder:
+            self.encoder_ratios.append(ratio)
+
+    def factor(self, kind: str) -> float:
+        """Return what to multiply the forecast of this kind of work by."""
+        if kind in self.ratios:
+            return float(np.median(self.ratios[kind][-3:]))
+        return max(1.0, float(np.median(self.encoder_ratios[-3:]))) if self.encoder_ratios else 1.0
 
 
 @dataclass
 class Forecast:
-    """Expected seconds of trials and of the work that they share (further pretraining, features)."""
+    """Expected seconds of trials and of the work that they share: `schedule.Costs`."""
 
     candidates: Mapping[str, Candidate]
-    """By name."""
+    """By name. Their recipes have all fields filled in, so that equal work has equal keys."""
     speeds: Mapping[str, Speed]
     """By base."""
     sizes: DataSizes
-    measured: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of the trials that are done, by candidate."""
+    corrections: Corrections = field(default_factory=Corrections)
     prepared: set[str] = field(default_factory=set)
-    """Keys (see `preparation_keys`) of the shared work that is done."""
+    """Keys of the shared work that is done."""
 
-    def record(self, name: str, seconds: float) -> None:
-        """Note how long a trial of this candidate took."""
-        self.measured.setdefault(name, []).append(seconds)
+    def own(self, trial: Trial, *, searches: bool) -> float:
+        """Return the seconds of training and scoring a trial."""
+        return self.plain_own(trial, searches=searches) * self.corrections.factor(trial.candidate)
 
-    def trial_seconds(self, name: str) -> float:
-        """Return the seconds of one trial: the median of those measured, or a guess if there are none."""
-        if self.measured.get(name):
-            return float(np.median(self.measured[name]))
-        candidate, sizes = self.candidates[name], self.sizes
-        if candidate.recipe is None:
-            return FIXED_SECONDS + 1e-3 * sizes.train
-        epochs = candidate.recipe.training.epochs
-        if not candidate.depends_on_seed:
-            return FIXED_SECONDS + LBFGS_ROW_SECONDS * sizes.train
-        if candidate.way == "frozen":
-            return FIXED_SECONDS + HEAD_ROW_SECONDS * epochs * sizes.train
-        speed = self.speeds[candidate.recipe.base]
-        return FIXED_SECONDS + epochs * (sizes.train / speed.train + sizes.validation / speed.infer)
+    def shared(self, trial: Trial) -> dict[str, float]:
+        """Return the seconds of the work that it shares with other trials and that is not done yet, by key."""
+        return {
+            key: seconds * self.corrections.factor(kind_of_work(key))
+            for key, seconds in self.plain_shared(trial).items()
+            if key not in self.prepared
+        }
 
-    def scoring_seconds(self, name: str) -> float:
-        """Return the seconds of predicting the test rows with one trained model."""
-        candidate = self.candidates[name]
-        if candidate.recipe is None:
-            return self.trial_seconds(name)
-        # A frozen base has its features of the test rows already; only the speed is measured, on 256 rows.
-        rows = self.sizes.test if candidate.way == "finetune" else 0
-        return FIXED_SECONDS + (rows + 256) / self.speeds[candidate.recipe.base].infer
+    def scoring(self, trial: Trial) -> float:
+        """Return the seconds of scoring a trial on test."""
+        return self._plain_scoring(trial) * self.corrections.factor(trial.candidate)
 
-    def preparation_seconds(self, names: Sequence[str], share: float = 1.0) -> float:
-        """Return the seconds of further pretraining and frozen features that are not done yet.
+    def plain_own(self, trial: Trial, *, searches: bool) -> float:
+        """Return the seconds of training and scoring a trial before any correction."""
+        fixed = FIXED_SECONDS * self._load
+        return fixed + self._plain_training(trial, searches=searches) + self._plain_scoring(trial)
 
-        Work that several candidates share is counted once.
+    @property
+    def _load(self) -> float:
+        """Return how many times as long as on an idle machine work takes; measured speeds contain it already."""
+        return max((speed.load for speed in self.speeds.values()), default=1.0)
 
-        Args:
-            names: Candidates.
-            share: Share of the configured length of further pretraining.
-        """
-        costs: dict[str, float] = {}
-        for name in names:
-            costs |= self._shared_work(self.candidates[name], share)
-        return sum(seconds for key, seconds in costs.items() if key not in self.prepared)
+    def _plain_training(self, trial: Trial, *, searches: bool) -> float:
+        recipe, sizes, rows = self.candidates[trial.candidate].recipe, self.sizes, self.rows(trial)
+        load = self._load
+        if recipe is None:
+            words = WORD_ROW_SECONDS + WORD_CLASS_SECONDS * sizes.classes
+            return load * words * rows if trial.candidate == "tfidf" else 0.0
+        epochs = epochs_of(at_size(recipe, trial.size, rows), rows)
+        if recipe.way == "finetune":
+            speed = self.speeds[str(recipe.base)]
+            once = epochs * (rows / speed.train + sizes.validation / speed.infer)
+            return once * (_search_factor(recipe, PROBE_SHARE) if searches else 1.0)
+        regression = load * rows * (LBFGS_ROW_SECONDS + LBFGS_CLASS_SECONDS * sizes.classes)
+        if recipe.training.optimizer == "lbfgs":
+            return regression
+        head = load * HEAD_ROW_SECONDS * epochs * rows * (1 + sizes.classes / HEAD_CLASSES)
+        # Four rates train together in about twice the time of one.
+        head *= _search_factor(recipe, 1.0) ** 0.5 if searches else 1.0
+        return head + regression if recipe.head.kind == "auto" else head
 
-    def preparation_keys(self, name: str) -> set[str]:
-        """Return the keys of the shared work (further-pretrained base, features) that a candidate needs."""
-        return set(self._shared_work(self.candidates[name], 1.0))
+    def _plain_scoring(self, trial: Trial) -> float:
+        recipe = self.candidates[trial.candidate].recipe
+        if recipe is None:
+            return 0.2 * self._plain_training(trial, searches=False)
+        # A frozen base has its features of the test rows already; only the speed is measured.
+        rows = self.sizes.test if recipe.way == "finetune" else 0
+        return (rows + SPEED_ROWS) / self.speeds[str(recipe.base)].infer
 
-    def _shared_work(self, candidate: Candidate, share: float) -> dict[str, float]:
-        """Return the seconds of each piece of shared work, by key."""
-        recipe, sizes = candidate.recipe, self.sizes
+    def plain_shared(self, trial: Trial) -> dict[str, float]:
+        """Return the seconds of further pretraining and of features before any correction, by key."""
+        recipe, sizes, rows = self.candidates[trial.candidate].recipe, self.sizes, self.rows(trial)
         if recipe is None:
             return {}
-        speed, seconds = self.speeds[recipe.base], {}
-        stage = "" if recipe.further_pretraining is None else fingerprint(recipe.stage.model_dump(mode="json"))
+        speed, seconds = self.speeds[str(recipe.base)], dict[str, float]()
+        part = "" if trial.size.rows == 1 else f"{rows} rows"
+        stage = ""
         if recipe.further_pretraining is not None:
-            rows = (
-                recipe.stage.steps * (recipe.stage.batch_size or 32)
-                if recipe.stage.steps is not None
-                else (recipe.stage.epochs or 3) * sizes.train
+            shortened = at_size(recipe, trial.size, rows)
+            stage = fingerprint(shortened.stage.model_dump(mode="json"), part, trial.fold)
+            trained = pretraining_passes(shortened, rows) * rows
+            seconds[f"pretraining of {recipe.base} {stage}"] = (
+                STAGE_SECONDS + PRETRAINING_FACTOR * trained / speed.train
             )
-            seconds[f"{recipe.base} {stage}"] = PRETRAINING_FACTOR * share * rows / speed.train * sizes.folds
         if recipe.way == "frozen":
             # Without further pretraining the encoder is the same in all folds, so all rows are read once.
-            readings = sizes.folds if stage else 1
-            pooling = recipe.head.pooling or recipe.head.kind
-            seconds[f"{recipe.base} {stage} {pooling}"] = readings * sizes.total / speed.infer
+            fold = trial.fold if stage or part else None
+            kept = recipe.head.pooling or recipe.head.kind
+            read = rows + sizes.validation + sizes.test if part else sizes.total
+            seconds[f"features of {recipe.base} {stage} {kept} {part} {fold}"] = read / speed.infer
         return seconds
 
-    def design_seconds(self, design: Design, plans: Sequence[RecipePlan], folds: int | None) -> float:
-        """Return the seconds of a whole design."""
-        trials = design.trials(plans, folds)
-        preparation = self.preparation_seconds(design.names, design.pretraining_share)
-        return preparation + self.training_seconds(trials) + self.all_scoring_seconds(trials)
+    def rows(self, trial: Trial) -> int:
+        """Return the number of training rows of a trial."""
+        return round(self.sizes.train * trial.size.rows)
 
-    def training_seconds(self, trials: Sequence[Trial]) -> float:
-        """Return the seconds of training all these trials."""
-        return sum(self.trial_seconds(trial.candidate) for trial in trials)
 
-    def all_scoring_seconds(self, trials: Sequence[Trial]) -> float:
-        """Return the seconds of scoring on test: one of the rates is scored for each candidate, seed and fold."""
-        scored = {(trial.candidate, trial.seed, trial.fold) for trial in trials}
-        return sum(self.scoring_seconds(name) for name, _, _ in scored)
+def kind_of_work(key: str) -> str:
+    """Return the kind of a piece of shared work, which is corrected by itself: further pretraining or features."""
+    return key.partition(" ")[0]
+
+
+def _search_factor(recipe: Recipe, probe: float) -> float:
+    """Return how many times one training the choice of a rate takes, with the training itself."""
+    rates = recipe.training.learning_rate
+    if rates == "auto":
+        return 1.0 + probe if recipe.way == "finetune" else float(len(HEAD_RATES["mlp"]))
+    return float(len(rates))

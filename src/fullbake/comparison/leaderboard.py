@@ -23,9 +23,11 @@ from fullbake.classifier.adapt import record_of
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.classifier.row_facts import list_mistakes
 from fullbake.comparison import report, verdict
-from fullbake.comparison.design import Candidate, Design, RecipePlan, Trial
+from fullbake.comparison.artifacts import Artifact
+from fullbake.comparison.design import Candidate
 from fullbake.comparison.report import LEADERBOARD_FILE, LEADERBOARD_FORMAT
-from fullbake.comparison.runner import Artifact, CandidateResult, Runner
+from fullbake.comparison.runner import CandidateResult, Runner
+from fullbake.comparison.schedule import Trial
 from fullbake.comparison.trial import TrialResult
 from fullbake.comparison.verdict import (
     NotRun,
@@ -118,12 +120,8 @@ class FinishedComparison:
     out: Path
     """The comparison's folder."""
     runner: Runner
-    plans: Sequence[RecipePlan]
-    """Of all candidates that were requested."""
-    design: Design
-    """The design that was run."""
-    left_out: Sequence[str]
-    """What the design and the runner left out, in words."""
+    seeds: int
+    """How many seeds were asked for."""
     started: float
     """When the comparison started, on the clock of the runner's functions."""
     budget_seconds: float | None
@@ -164,8 +162,13 @@ class FinishedComparison:
         return float("inf") if self.budget_seconds is None else self.budget_seconds - self.elapsed
 
 
-def write_results(finished: FinishedComparison) -> dict[str, Any]:
-    """Write the leaderboard, the best classifier and the page. Return the content of the leaderboard."""
+def write_results(finished: FinishedComparison, *, final: bool = True) -> dict[str, Any]:
+    """Write the leaderboard, the best classifier and the page. Return the content of the leaderboard.
+
+    Args:
+        finished: the comparison.
+        final: nothing follows. Otherwise forgetting is not measured yet, and weights stay.
+    """
     test_rows = _shared_test_rows(finished)
     predictions = {
         name: _recipe_predictions(finished, result, test_rows)
@@ -177,9 +180,10 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
     best = decided.recommended or _highest_scoring(predictions.values(), test_rows)
     if best is not None:
         _save_best(finished, finished.results[best])
-    forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left)
+    forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left) if final else None
     recipes = [
-        _recipe_entry(finished, plan, predictions.get(plan.name), test_rows, forgetting) for plan in finished.plans
+        _recipe_entry(finished, candidate, predictions.get(candidate.name), test_rows, forgetting)
+        for candidate in finished.runner.settings.candidates.values()
     ]
     board = {
         "format": LEADERBOARD_FORMAT,
@@ -197,6 +201,8 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
         "design": describe_design(finished),
         "recipes": recipes,
         "pairs": [pair.to_json() for pair in decided.pairs],
+        "not_run": {name: found.to_json() for name, found in finished.not_run.items()},
+        "reduced": {name: list(sentences) for name, sentences in finished.reduced.items()},
         "verdict": decided.to_json(),
         "disagreements": list_disagreements(list(predictions.values()), test_rows),
         "mistakes": _recommended_mistakes(finished, decided.recommended, test_rows),
@@ -206,7 +212,8 @@ def write_results(finished: FinishedComparison) -> dict[str, Any]:
         storage.write_json(fresh, board)
     report.write_report(finished.out)
     # Last, so that a comparison that was stopped before need not train them again.
-    _remove_weights(finished)
+    if final:
+        _remove_weights(finished)
     return board
 
 
@@ -242,7 +249,7 @@ def _recipe_predictions(
         np.stack([np.concatenate(folds) for folds in logits]),
         np.stack([np.concatenate(folds) for folds in decided]),
         _train_seconds(finished.parts, result),
-        copies=1 if result.candidate.depends_on_seed else finished.design.seeds,
+        copies=1 if result.candidate.depends_on_seed else finished.seeds,
     )
 
 
@@ -256,21 +263,20 @@ def _decide(result: CandidateResult, trial: Trial, test_rows: SharedTestRows) ->
 
 def _recipe_entry(
     finished: FinishedComparison,
-    plan: RecipePlan,
+    candidate: Candidate,
     predictions: RecipePredictions | None,
     test_rows: SharedTestRows,
-    forgetting: ForgettingMeasurement,
+    forgetting: ForgettingMeasurement | None,
 ) -> dict[str, Any]:
     """Return a recipe's entry; without scores if it is not done."""
-    result = finished.results.get(plan.name)
-    candidate = finished.runner.settings.candidates[plan.name]
+    result = finished.results.get(candidate.name)
     entry: dict[str, Any] = {
         "name": candidate.name,
         "title": candidate.title,
         "way": candidate.way,
         "further_pretraining": candidate.further_pretrained,
         "status": "left_out" if result is None else result.status,
-        "reason": reason_left_out(finished, plan.name) if result is None else result.reason,
+        "reason": reason_left_out(finished, candidate.name) if result is None else result.reason,
         "rates": [] if result is None else describe_rates(result),
         "rate": None if result is None else _most_frequent(list(result.chosen_rates.values())),
         "seeds": [] if result is None else result.scored_seeds(),
@@ -290,7 +296,7 @@ def _recipe_entry(
         | {
             "histories": [history for history in histories if history],
             "cost": describe_cost(finished.parts, result),
-            "forgetting": forgetting.measure(result),
+            "forgetting": None if forgetting is None else forgetting.measure(result),
             "fold_rates": list(result.chosen_rates.values()) if finished.folds else None,
         }
     )
@@ -298,18 +304,28 @@ def _recipe_entry(
 
 def reason_left_out(finished: FinishedComparison, name: str) -> str:
     """Return why a candidate did not run."""
-    reasons = [line.partition(": ")[2] for line in finished.left_out if line.startswith(f"{name}: ")]
-    return reasons[0] if reasons else "left out"
+    found = finished.not_run.get(name)
+    return "left out" if found is None else found.reason
 
 
 def describe_rates(result: CandidateResult) -> list[dict[str, Any]]:
-    """Return each rate, from high to low, with its validation scores (seed by seed, fold by fold) and their mean."""
-    rates = sorted({trial.rate for trial in result.trials if trial.rate is not None}, reverse=True)
+    """Return each rate, from high to low, with its validation scores and their mean.
+
+    The trial of the first seed tries all rates, those of the other seeds train at the one that it chose.
+    """
+    values: dict[float, list[float | None]] = {}
+    for trial, found in result.trials.items():
+        if trial.size != result.size:
+            continue
+        tried: dict[float, float | None] = {entry["rate"]: entry["validation"] for entry in found.rates}
+        if found.rate is not None:
+            tried[found.rate] = found.value
+        for rate, value in tried.items():
+            values.setdefault(rate, []).append(value)
     entries = []
-    for rate in rates:
-        values = [found.value for trial, found in result.trials.items() if trial.rate == rate]
-        known = [value for value in values if value is not None]
-        entries.append({"rate": rate, "validation": values, "mean": float(np.mean(known)) if known else None})
+    for rate in sorted(values, reverse=True):
+        known = [value for value in values[rate] if value is not None]
+        entries.append({"rate": rate, "validation": values[rate], "mean": float(np.mean(known)) if known else None})
     return entries
 
 
@@ -421,11 +437,14 @@ def describe_design(finished: FinishedComparison) -> dict[str, Any]:
     """Return the seeds, rates and budget that were used, and what was left out, as JSON values."""
     return {
         "seeds": sorted({trial.seed for result in finished.results.values() for trial in result.trials}),
-        "rates": {plan.name: list(plan.rates[: finished.design.rates]) for plan in finished.plans},
+        "rates": {name: [entry["rate"] for entry in describe_rates(found)] for name, found in finished.results.items()},
         "folds": finished.folds,
         "budget_seconds": finished.budget_seconds,
         # The runner's list may have grown since: forgetting is measured late.
-        "left_out": list(dict.fromkeys([*finished.left_out, *finished.runner.left_out])),
+        "left_out": [
+            *(f"{name}: {found.reason}" for name, found in finished.not_run.items()),
+            *dict.fromkeys(finished.runner.left_out),
+        ],
     }
 
 

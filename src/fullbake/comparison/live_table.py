@@ -25,11 +25,11 @@ class LiveRow:
 
     name: str
     total: int
-    """Trials in all."""
+    """Trials that were asked for."""
     done: int = 0
-    """Trials that are finished."""
+    """Trials that the verdict is about."""
     best: float | None = None
-    """Mean validation metric of the leading rate."""
+    """Their mean validation metric."""
     note: str = ""
     """The chosen rate, or what went wrong."""
 
@@ -48,31 +48,42 @@ class LiveTable:
     """Where the table is drawn."""
     task: str = ""
     """What is being done now."""
-    seconds_left: float | None = None
-    """Expected seconds until the end, as estimated at `estimated_at`; None if unknown."""
+    expected: float = 0.0
+    """Expected seconds of what is being done now."""
+    rest: float = 0.0
+    """Expected seconds of everything after it."""
     started: float = field(init=False)
     """When the table was made, on `clock`."""
-    estimated_at: float = field(init=False)
-    """When `seconds_left` was set, on `clock`."""
+    begun_at: float = field(init=False)
+    """When what is being done now began, on `clock`."""
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self.started = self.estimated_at = self.clock()
+        self.started = self.begun_at = self.clock()
 
-    def begin(self, task: str, seconds_left: float | None) -> None:
-        """Show what is being done now and how many seconds everything that is left may take."""
-        self.task, self.seconds_left, self.estimated_at = task, seconds_left, self.clock()
+    def begin(self, task: str, expected: float, rest: float) -> None:
+        """Show what is being done now, and count down the time left.
 
-    def finish(self, name: str, line: str) -> None:
-        """Count a finished trial of candidate `name`; without a terminal, print `line`."""
-        self.rows[name].done += 1
+        Args:
+            task: What is being done.
+            expected: Seconds that it is expected to take.
+            rest: Expected seconds of everything after it. Work that takes longer than expected uses up none of them, so
+                that the time left never jumps up when it ends.
+        """
+        self.task, self.expected, self.rest, self.begun_at = task, expected, rest, self.clock()
+
+    def finish(self, line: str) -> None:
+        """Without a terminal, print the line of a finished trial."""
         if not self.console.is_terminal:  # a table cannot be redrawn in a log file
-            say(f"{line}{self._time_left()}", aloud=True)
+            say(f"{line}{self._words_for_time_left()}", aloud=True)
 
-    def _time_left(self) -> str:
-        if self.seconds_left is None:
-            return ""
-        left = max(self.seconds_left - (self.clock() - self.estimated_at), 0.0)
+    @property
+    def seconds_left(self) -> float:
+        """Return the expected seconds until the end."""
+        return self.rest + max(self.expected - (self.clock() - self.begun_at), 0.0)
+
+    def _words_for_time_left(self) -> str:
+        left = self.seconds_left
         return f"  about {format_duration(left)} left" if left >= 1 else ""
 
     def __rich__(self) -> RenderableType:
@@ -87,7 +98,7 @@ class LiveTable:
             best = "" if row.best is None else f"{row.best:.4f}"
             table.add_row(Text(row.name), f"{row.done} of {row.total}", best, Text(row.note))
         elapsed = format_duration(self.clock() - self.started)
-        return Group(table, Text(f"{self.task}  {elapsed} so far{self._time_left()}"))
+        return Group(table, Text(f"{self.task}  {elapsed} so far{self._words_for_time_left()}"))
 
 
 @contextmanager

@@ -1,27 +1,25 @@
-"""Run the trials of a comparison: train them, let validation choose a learning rate, score the chosen ones on test.
+"""Run the trials of a comparison in the order of the schedule: train each, and score it on test.
 
-Candidates run one after another. Training and choosing never see the test rows; these are scored when a candidate's
-choice is made, once for each of its seeds. All seeds of a rate run before the next rate, so that the weights of a rate
-that has lost can be removed early.
-
-Finished trials are stored as sealed folders of JSON and arrays, each put in place by one rename and verified when read.
-An artifact carries the identity of everything it depends on. One with another identity, or a damaged one, is ignored
-and made again; so the same command continues where it was stopped.
+Training and choosing never see the test rows. The trial of a candidate's first seed chooses the learning rate on
+validation; the other seeds take that rate. So a trial can be scored as soon as it is trained: nothing is chosen by test
+scores. While a trial runs, a watch ends it when its time is up.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from transformers import PreTrainedModel
 
-from fullbake.comparison.design import Candidate, Trial
-from fullbake.comparison.forecast import FIXED_SECONDS, Forecast, Speed, measure_speed
+from fullbake.comparison.artifacts import Artifact, ArtifactStore
+from fullbake.comparison.design import Candidate
+from fullbake.comparison.forecast import Forecast, Speed, kind_of_work, measure_speed
 from fullbake.comparison.live_table import LiveTable
+from fullbake.comparison.schedule import WHOLE, Plan, Progress, Schedule, Size, Step, Trial, Watch
+from fullbake.comparison.sizes import SizedJobs
 from fullbake.comparison.trial import (
     TrialPredictions,
     TrialResult,
@@ -33,74 +31,36 @@ from fullbake.comparison.trial import (
     train_baseline,
     train_trial,
 )
+from fullbake.comparison.verdict import NotRun
 from fullbake.config.sections import DecisionConfig
-from fullbake.core import storage
-from fullbake.core.console import warn
-from fullbake.core.errors import Error, Fault, SpaceFault
+from fullbake.core import stopping
+from fullbake.core.console import format_duration, say, warn
+from fullbake.core.errors import DeadlinePassed, Error, SpaceFault
 from fullbake.core.hashing import fingerprint
+from fullbake.core.processors import ThreadSetting, use_threads
 from fullbake.data.splits import Part, Parts
 from fullbake.pretraining.forgetting import ForgettingProbe, open_probe
 from fullbake.pretraining.stage import with_further_pretraining
 from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun
 from fullbake.training.job import Job
 
-ArtifactKind = Literal["trained", "weights", "scored", "probed"]
-"""What is stored of a trial: `trained` (its validation results), `weights` (until the comparison is done), and of the
-chosen trials `scored` (test logits) and `probed` (what the encoder forgot)."""
-
-_ARRAYS = "arrays.safetensors"
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """The content of a sealed folder."""
-
-    facts: Mapping[str, Any]
-    """JSON values."""
-    arrays: Mapping[str, np.ndarray]
-    """By name."""
-
-
-@dataclass(frozen=True)
-class ArtifactStore:
-    """The artifacts of all trials, in one folder."""
-
-    root: Path
-
-    def folder(self, trial_id: str) -> Path:
-        """Return the folder with all artifacts of a trial."""
-        return self.root / trial_id
-
-    def read(self, trial_id: str, kind: ArtifactKind, identity: str) -> Artifact | None:
-        """Return an artifact; None if there is none with this identity. Warn if it is damaged."""
-        folder = self.root / trial_id / kind
-        if not folder.is_dir():
-            return None
-        try:
-            seal = storage.verify(folder)
-            arrays = storage.read_tensors(folder / _ARRAYS)
-        except (Fault, OSError, ValueError) as fault:
-            warn(f"trial {trial_id} is damaged on disk and will be run again: {fault}")
-            return None
-        return Artifact(seal["facts"], arrays) if seal["identity"] == identity else None
-
-    def write(self, trial_id: str, kind: ArtifactKind, identity: str, artifact: Artifact) -> None:
-        """Store an artifact in place of the one that is there."""
-        with storage.staged(self.root / trial_id / kind, overwrite=True) as folder:
-            storage.write_tensors(folder / _ARRAYS, artifact.arrays)
-            storage.seal(folder, {"identity": identity, "facts": dict(artifact.facts)})
-
-    def remove(self, trial_id: str, kind: ArtifactKind) -> None:
-        """Remove an artifact, if there is one."""
-        if (self.root / trial_id / kind).is_dir():
-            storage.remove_tree(self.root / trial_id / kind)
-
-
 LONG_TRIAL_SECONDS: Final = 300.0
 """A trial that is expected to take longer than this writes checkpoints, this many seconds apart."""
 
 CLOSING_SECONDS: Final = 20.0
-"""Seconds reserved for the verdict, the bundle and the page."""
+"""Seconds reserved for the verdict, the bundle and the page, at most, before their time has been measured."""
+
+CLOSING_SHARE: Final = 0.05
+"""The same as a share of a short budget."""
+
+
+PRETRAINING: Final = "pretraining"
+FEATURES: Final = "features"
+"""The kinds of shared work, as `forecast.kind_of_work` names them."""
+
+
+VERDICT_SHARE: Final = 10.0
+"""The verdict after a sweep is written if this many times its own time has passed since the last one."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +80,8 @@ class ComparisonFunctions:
     measure_speed: Callable[[Job], Speed] = measure_speed
     open_probe: Callable[..., ForgettingProbe] = open_probe
     """A base and `cache_dir` to its forgetting probe."""
+    use_threads: Callable[[ThreadSetting], int] = use_threads
+    """A setting to the number of threads, which torch computes with from then on."""
     clock: Callable[[], float] = time.monotonic
     """Seconds from any fixed moment."""
 
@@ -132,7 +94,7 @@ class RunnerSettings:
     candidates: Mapping[str, Candidate]
     """By name."""
     jobs: Mapping[str, Sequence[Job]]
-    """For each candidate with a recipe one job a fold, with all parts of the rows."""
+    """For each candidate with a recipe one whole job a fold, with all parts of the rows."""
     folds: Sequence[Parts]
     """The parts of the rows, fold by fold; a single entry without folds."""
     metric: str
@@ -141,6 +103,10 @@ class RunnerSettings:
     """How baselines decide."""
     baseline_key: str
     """Fingerprint of what a baseline's trials depend on besides the rows."""
+    started: float = 0.0
+    """When the call began, on the clock of the functions."""
+    threads: ThreadSetting = "auto"
+    """How many threads each trial computes with; `auto` looks at the machine before each one."""
     checkpoint_seconds: float = LONG_TRIAL_SECONDS
     """A trial that is expected to take longer writes checkpoints, this many seconds apart."""
 
@@ -151,25 +117,47 @@ class CandidateResult:
 
     candidate: Candidate
     trials: dict[Trial, TrialResult] = field(default_factory=dict)
-    """All trials that ran."""
-    chosen_rates: dict[int | None, float | None] = field(default_factory=dict)
-    """The chosen learning rate, by fold."""
+    """All trials that ran, of all sizes."""
     predictions: dict[Trial, TrialPredictions] = field(default_factory=dict)
-    """Test predictions of the trials at the chosen rates."""
+    """Test predictions of the trials that gave a classifier."""
+    size: Size = WHOLE
+    """The size of the trials that the verdict is about."""
     status: str = "done"
     """`done` or `failed`."""
     reason: str | None = None
     """Why the candidate failed."""
 
-    def scored_trials(self) -> list[Trial]:
-        """Return the scored trials whose seed was scored in every fold, fold by fold and seed by seed."""
-        folds = list(self.chosen_rates)
-        seeds = sorted({trial.seed for trial in self.predictions})
-        complete = [seed for seed in seeds if all(self._chosen(fold, seed) in self.predictions for fold in folds)]
-        return [self._chosen(fold, seed) for fold in folds for seed in complete]
+    @property
+    def folds(self) -> list[int | None]:
+        """Return the folds that it ran in; a single None without folds."""
+        return list(dict.fromkeys(trial.fold for trial in self.trials if trial.size == self.size))
 
-    def _chosen(self, fold: int | None, seed: int) -> Trial:
-        return Trial(self.candidate.name, self.chosen_rates[fold], seed, fold)
+    @property
+    def chosen_rates(self) -> dict[int | None, float | None]:
+        """Return the learning rate that the first seed's trial chose, by fold."""
+        rates: dict[int | None, float | None] = {}
+        for trial, result in self.trials.items():
+            if trial.size == self.size:
+                rates.setdefault(trial.fold, result.rate)
+        return rates
+
+    def scored_trials(self) -> list[Trial]:
+        """Return the trials that the verdict is about, fold by fold and seed by seed.
+
+        They are of one size, and their seeds were scored in every fold. Trials that were stopped before their end are
+        never averaged with others: one of them counts only if there is nothing else.
+        """
+        folds = self.folds
+        seeds = sorted({trial.seed for trial in self.predictions if trial.size == self.size})
+        complete = [seed for seed in seeds if all(self._trial(seed, fold) in self.predictions for fold in folds)]
+        to_the_end = [seed for seed in complete if all(self._share(seed, fold) == 1 for fold in folds)]
+        return [self._trial(seed, fold) for fold in folds for seed in to_the_end or complete[:1]]
+
+    def _trial(self, seed: int, fold: int | None) -> Trial:
+        return Trial(self.candidate.name, seed, fold, self.size)
+
+    def _share(self, seed: int, fold: int | None) -> float:
+        return self.trials[self._trial(seed, fold)].share
 
     def best_trial(self) -> Trial:
         """Return the scored trial with the best metric on validation."""
@@ -186,235 +174,315 @@ def without_test(parts: Parts) -> Parts:
     return replace(parts, test=None)
 
 
-def choose_rate(values: Mapping[float | None, Sequence[float | None]]) -> float | None:
-    """Choose the learning rate with the best mean on validation; the earlier of equals.
-
-    A rate with fewer failed seeds is preferred to any with more.
-
-    Args:
-        values: The validation metric of each seed, by rate; None for a seed that failed.
-
-    Raises:
-        ValueError: Every seed of every rate failed.
-    """
-
-    def rank(rate: float | None) -> tuple[int, float]:
-        known = [value for value in values[rate] if value is not None]
-        return len(known) - len(values[rate]), sum(known) / len(known)
-
-    usable = [rate for rate, found in values.items() if any(value is not None for value in found)]
-    if not usable:
-        raise ValueError("no trial succeeded")
-    return max(usable, key=rank)
-
-
 class Runner:
-    """Runs the planned trials, within a time budget if there is one."""
+    """Runs the trials of a plan, within a time budget if there is one."""
 
     def __init__(
         self,
         settings: RunnerSettings,
-        plan: Sequence[Trial],
+        plan: Plan,
         forecast: Forecast,
         table: LiveTable,
-        deadline: float | None,
+        deadline: float | None = None,
         functions: ComparisonFunctions | None = None,
+        after_sweep: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to run.
 
         Args:
             settings: What all trials share.
-            plan: The trials to run.
-            forecast: Expected seconds; it learns from the trials that are done.
+            plan: What was asked for.
+            forecast: What it will take; it learns from the trials that are done.
             table: Shows the progress.
             deadline: When to be done, on the clock of `functions`; None without a budget.
             functions: What trains, scores and tells the time; None for the real ones.
+            after_sweep: Called when a sweep is done and another one follows. It may write the verdict so far.
         """
-        self.settings, self.forecast, self.table, self.deadline = settings, forecast, table, deadline
+        self.settings, self.plan, self.forecast, self.table = settings, plan, forecast, table
+        self.deadline, self.after_sweep = deadline, after_sweep
         self.functions = functions or ComparisonFunctions()
-        self.plan = {name: [trial for trial in plan if trial.candidate == name] for name in settings.candidates}
+        self.sized = SizedJobs(settings.jobs, settings.folds)
+        self.progress = Progress()
+        self.started = self.functions.clock()
+        budget = math.inf if deadline is None else deadline - self.started
+        self.closing = min(CLOSING_SECONDS, CLOSING_SHARE * budget)
         self.left_out: list[str] = []
-        self.results: dict[str, CandidateResult] = {}
+        self._verdict_at = self.started
+        self._all: dict[str, CandidateResult] = {}
+        self._threads: dict[str, int] = {}
+        """Threads that shared work was computed with, by its key: its cache is found only with the same number."""
+        self._said: set[str] = set()
 
-    def run(self) -> dict[str, CandidateResult]:
-        """Run all planned trials. Return the results by candidate.
+    @property
+    def schedule(self) -> Schedule:
+        """Return the rules over what is done now."""
+        return Schedule(self.plan, self.progress, self.forecast)
 
-        What is dropped for lack of time is described in `left_out`.
-        """
-        for name in [name for name, trials in self.plan.items() if trials]:
-            if not self.plan[name]:  # dropped meanwhile for lack of time
+    @property
+    def results(self) -> dict[str, CandidateResult]:
+        """Return the results of the candidates that the verdict is about, in the order of the plan."""
+        return {one.name: self._all[one.name] for one in self.plan.recipes if self.schedule.best(one.name) is not None}
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds left for trials; infinity without a budget."""
+        return math.inf if self.deadline is None else self.deadline - self.functions.clock() - self.closing
+
+    def run(self) -> None:
+        """Run all trials that fit. The results are in `results`."""
+        self._read_finished()
+        sweep: str | None = None
+        while (step := self.schedule.next_step(self.seconds_left)) is not None:
+            if sweep not in (None, step.sweep) and self._verdict_is_due():
+                self._write_verdict()
+                sweep = None  # the time that was taken may change what comes next
                 continue
-            self.results[name] = result = CandidateResult(self.settings.candidates[name])
-            for fold in dict.fromkeys(trial.fold for trial in self.plan[name]):
-                self._run_fold(result, fold)
-            self.forecast.prepared |= self.forecast.preparation_keys(name)
-            self._finish_candidate(result)
-        return self.results
+            sweep = step.sweep
+            self._run(step)
+        self.table.begin("the verdict and the page", self.closing, 0.0)
 
-    def _finish_candidate(self, result: CandidateResult) -> None:
-        name = result.candidate.name
-        row = self.table.rows[name]
-        if not self.plan[name]:
-            del self.results[name]
-        elif result.status == "failed" or not result.scored_trials():
-            reasons = [trial.reason for trial in result.trials.values() if trial.reason]
-            result.status, result.reason = "failed", result.reason or (reasons or ["no seed succeeded"])[0]
-            row.note = f"failed: {result.reason}"
-            warn(f"{name} failed: {result.reason}")
+    def _verdict_is_due(self) -> bool:
+        """Return True if a sweep's verdict may be written: it takes a small part of the time."""
+        since = self.functions.clock() - self._verdict_at
+        return bool(self.results) and since >= VERDICT_SHARE * self.closing and self.seconds_left >= 3 * self.closing
 
-    def _run_fold(self, result: CandidateResult, fold: int | None) -> None:
-        """Train a candidate's trials of one fold, choose a rate, and score it on test."""
-        name = result.candidate.name
-        number, trials = 0, self._planned(name, fold)
-        while number < len(trials):
-            self._drop_what_does_not_fit(name)
-            trials = self._planned(name, fold)
-            if number >= len(trials):
-                break
-            trial = trials[number]
-            number += 1
-            self.table.begin(f"training {trial.id}", self._seconds_left(trial))
-            stored = self._read_result(trial)
-            trial_result = result.trials[trial] = stored or self._train_and_store(trial)
-            if stored is None:
-                self.forecast.record(name, trial_result.seconds + FIXED_SECONDS)
-                # With folds, the shared work is done only when the last fold has done it.
-                if trial.fold is None:
-                    self.forecast.prepared |= self.forecast.preparation_keys(name)
-            self._show_result(result, trial, stored=stored is not None)
-            self._remove_losing_weights(result, trials[:number])
-        if trials:
-            self._choose_and_score(result, fold, trials)
+    def _write_verdict(self) -> None:
+        self.table.begin("the verdict so far", self.closing, self._seconds_after(None))
+        started = self.functions.clock()
+        self.after_sweep()
+        self._verdict_at = self.functions.clock()
+        # With a budget, the last verdict is expected to take as long as this one.
+        self.closing = max(1.2 * (self._verdict_at - started), 0.2)
 
-    def _planned(self, name: str, fold: int | None) -> list[Trial]:
-        """Return the planned trials of a candidate in one fold, rate by rate."""
-        own = [trial for trial in self.plan[name] if trial.fold == fold]
-        rates = list(dict.fromkeys(trial.rate for trial in own))
-        return sorted(own, key=lambda trial: rates.index(trial.rate))
+    def not_run(self) -> dict[str, NotRun]:
+        """Return the candidates without a result, and what would let them run."""
+        if self.deadline is None:
+            return {}
+        rules, now = self.schedule, self.functions.clock()
+        budget = self.deadline - self.settings.started
+        found = {}
+        for recipe in self.plan.recipes:
+            if rules.best(recipe.name) is None:
+                more = rules.seconds_to_enter(recipe.name) * 1.2 + self.closing
+                needed = max(now - self.settings.started + more, budget)
+                found[recipe.name] = NotRun(f"the budget of {format_duration(budget)} is too short", needed)
+        return found
 
-    def _show_result(self, result: CandidateResult, trial: Trial, *, stored: bool) -> None:
-        row, trial_result = self.table.rows[trial.candidate], result.trials[trial]
-        values = _values_by_rate(result, [other for other in result.trials if other.fold == trial.fold])
-        if _any_success(values):
-            best = [value for value in values[choose_rate(values)] if value is not None]
-            row.best = sum(best) / len(best)
-        for restart in trial_result.restarts if not stored else ():
-            warn(f"{trial.id}: {restart}")
-        if trial_result.reason:
-            row.note = trial_result.reason
-        score = (
-            f"validation {self.table.metric} {trial_result.value:.4f}"
-            if trial_result.value is not None
-            else f"failed: {trial_result.reason}"
-        )
-        spent = "done before" if stored else f"{trial_result.seconds:.1f} s"
-        self.table.finish(trial.candidate, f"{trial.id:<36} {score}  {spent}")
+    def reduced(self) -> dict[str, list[str]]:
+        """Return what was made smaller for each candidate, in sentences."""
+        found = {}
+        for name, result in self.results.items():
+            trials = result.scored_trials()
+            words = self.sized.describe(trials[0], result.trials[trials[0]].stopped) if trials else []
+            if words:
+                found[name] = words
+        return found
 
-    def _choose_and_score(self, result: CandidateResult, fold: int | None, trials: Sequence[Trial]) -> None:
-        values = _values_by_rate(result, trials)
-        if not _any_success(values):
-            result.status = "failed"
+    # One trial
+
+    def _run(self, step: Step) -> None:
+        """Train and score a trial, and learn from how long it took."""
+        trial = step.trial
+        watch = Watch(step, self.seconds_left, self.forecast.scoring(trial), self.functions.clock)
+        self._say_smaller(trial)
+        self.table.begin(f"{step.sweep}: {trial.id}", step.expected, self._seconds_after(step))
+        try:
+            with stopping.deadline(watch.time_is_up, watch.note):
+                result = self._train_and_store(step, watch)
+            if result.value is not None:
+                with stopping.deadline(self._is_over), stopping.interruptible():
+                    self._result_of(trial).predictions[trial] = self._predictions(trial, result)
+        except DeadlinePassed as stop:
+            self._give_up(step, watch, str(stop))
             return
-        rate = result.chosen_rates[fold] = choose_rate(values)
-        for trial in trials:
-            if trial.rate != rate:
-                self.settings.store.remove(trial.id, "weights")  # only chosen trials are scored or saved
-            elif result.trials[trial].value is not None:
-                self.table.begin(f"testing {trial.id}", self._seconds_left(None))
-                result.predictions[trial] = self._predictions(trial, result.trials[trial])
-        self.table.rows[result.candidate.name].note = "" if rate is None else f"rate {rate:g}"
+        self._learn_own(step, result, watch)
+        self._keep(trial, result)
+        self._show(trial, f"{result.seconds:.1f} s", result.restarts)
 
-    def _remove_losing_weights(self, result: CandidateResult, done: Sequence[Trial]) -> None:
-        """Remove the weights of rates whose seeds are all done and which are not the best of these."""
-        rates = list(dict.fromkeys(trial.rate for trial in done))
-        complete = [trial for trial in done if trial.rate in rates[:-1]]
-        values = _values_by_rate(result, complete)
-        if len(values) < 2 or not _any_success(values):
+    def _is_over(self) -> bool:
+        return self.deadline is not None and self.functions.clock() >= self.deadline
+
+    def _seconds_after(self, step: Step | None) -> float:
+        """Return the expected seconds of everything that follows the current step."""
+        wanted = self.schedule.seconds_wanted() - (step.expected if step else 0.0)
+        left = self.seconds_left - (step.expected if step else 0.0)
+        return max(min(wanted, left), 0.0) + (0.0 if self.deadline is None else self.closing)
+
+    def _say_smaller(self, trial: Trial) -> None:
+        """Say once of each candidate, and once for all of what all share, what is made smaller."""
+        for line in self.sized.describe(trial, None):
+            of_all = line.startswith("Only")
+            said = line if of_all else f"{trial.candidate}: {line}"
+            if said not in self._said:
+                self._said.add(said)
+                say(f"to stay within the budget: {said[0].lower() + said[1:] if of_all else said}", aloud=True)
+
+    def _give_up(self, step: Step, watch: Watch, reason: str) -> None:
+        """Note that a trial gave no result in time, so that only a smaller one is tried."""
+        trial = step.trial
+        self.progress.too_large.setdefault(trial.candidate, []).append(trial.size)
+        slower = max(watch.slower, watch.elapsed / max(step.expected, 1e-9), 1.0)
+        kind = watch.part or trial.candidate
+        self.forecast.corrections.record(kind, self.forecast.corrections.factor(kind) * slower, encoder=False)
+        say(f"{trial.id} gave no result: {reason}", aloud=True)
+        self.table.rows[trial.candidate].note = "no result in time"
+
+    def _keep(self, trial: Trial, result: TrialResult) -> None:
+        """Note a finished trial, new or from an earlier call."""
+        own = self._result_of(trial)
+        own.trials[trial] = result
+        self.progress.finished[trial] = result.share
+        for key in self.forecast.plain_shared(trial):
+            self.forecast.prepared.add(key)
+            if result.threads is not None:
+                self._threads.setdefault(key, result.threads)
+        best = self.schedule.best(trial.candidate)
+        if best is None:
             return
-        leading = choose_rate(values)
-        for trial in complete:
-            if trial.rate != leading:
+        own.size = best
+        own.status, own.reason = "done", None
+        if not own.scored_trials():
+            reasons = [found.reason for found in own.trials.values() if found.reason]
+            own.status, own.reason = "failed", (reasons or ["no seed succeeded"])[0]
+            warn(f"{trial.candidate} failed: {own.reason}")
+        self._remove_needless_weights(own)
+
+    def _result_of(self, trial: Trial) -> CandidateResult:
+        name = trial.candidate
+        return self._all.setdefault(name, CandidateResult(self.settings.candidates[name]))
+
+    def _remove_needless_weights(self, own: CandidateResult) -> None:
+        """Keep only the weights that the bundle may need: any others can be trained again to the same bits."""
+        kept = own.best_trial() if own.scored_trials() else None
+        for trial in own.trials:
+            if trial != kept:
                 self.settings.store.remove(trial.id, "weights")
 
-    # Time
+    def _show(self, trial: Trial, spent: str, restarts: Sequence[str] = ()) -> None:
+        own, row = self._result_of(trial), self.table.rows[trial.candidate]
+        result = own.trials[trial]
+        scored = [value for one in own.scored_trials() if (value := own.trials[one].value) is not None]
+        row.best = sum(scored) / len(scored) if scored else None
+        row.done = len(own.scored_trials())
+        for restart in restarts:
+            warn(f"{trial.id}: {restart}")
+        if own.status == "failed":
+            row.note = f"failed: {own.reason}"
+        elif result.stopped or result.reason:
+            row.note = result.stopped or result.reason or ""
+        else:
+            row.note = "" if result.rate is None else f"rate {result.rate:g}"
+        words = f"failed: {result.reason}"
+        if result.value is not None:
+            words = f"validation {self.table.metric} {result.value:.4f}"
+        self.table.finish(f"{trial.id:<36} {words}  {spent}{f' ({result.stopped})' if result.stopped else ''}")
 
-    def _seconds_left(self, current: Trial | None) -> float:
-        """Return the expected seconds until the end, including the current trial."""
-        done = {trial for result in self.results.values() for trial in result.trials}
-        trials = [trial for own in self.plan.values() for trial in own if trial not in done or trial == current]
-        finished = self._finished()
-        unscored = [trial for own in self.plan.values() for trial in own if trial.candidate not in finished]
-        names = list(dict.fromkeys(trial.candidate for trial in trials))
-        forecast = self.forecast
-        work = forecast.preparation_seconds(names) + forecast.training_seconds(trials)
-        return work + forecast.all_scoring_seconds(unscored) + CLOSING_SECONDS
+    # What a trial teaches the forecast
 
-    def _finished(self) -> set[str]:
-        """Return the candidates that are done: all that have results but the current one, which is the last."""
-        current = next(reversed(self.results), None)
-        return {name for name, result in self.results.items() if result.chosen_rates and name != current}
+    def _learn_own(self, step: Step, result: TrialResult, watch: Watch) -> None:
+        """Correct the forecast of a trial's own work, by the seconds since its training began."""
+        if result.value is None:
+            return
+        plain = self.forecast.plain_own(step.trial, searches=step.searches)
+        seconds = watch.elapsed - watch.shared_seconds
+        finetunes = self.settings.candidates[step.trial.candidate].way == "finetune"
+        self.forecast.corrections.record(step.trial.candidate, seconds / plain / result.share, encoder=finetunes)
 
-    def _drop_what_does_not_fit(self, name: str) -> None:
-        """Shrink the plan while the work left does not fit the budget. name: the candidate that is running.
-
-        Seeds of unfinished candidates go first, then whole candidates, the most expensive first. Rates stay, so that
-        every candidate chooses among the same number.
-        """
-        while self.deadline is not None and self.functions.clock() + self._seconds_left(None) > self.deadline:
-            finished = self._finished()
-            unfinished = [other for other, trials in self.plan.items() if trials and other not in finished]
-            if any(len({trial.seed for trial in self.plan[other]}) > 2 for other in unfinished):
-                for other in unfinished:
-                    first_two = sorted({trial.seed for trial in self.plan[other]})[:2]
-                    self._replan(other, [trial for trial in self.plan[other] if trial.seed in first_two])
-                self.left_out.append(f"seeds: only 2 of {', '.join(unfinished)}, to stay within the budget")
-                continue
-            with_recipe = [other for other in self.plan if self.plan[other] and self.settings.candidates[other].recipe]
-            if len(with_recipe) < 2:
-                return  # the last classifier is trained even over budget: there must be a result
-            dearest = max(unfinished, key=self._candidate_seconds)
-            self.left_out.append(f"{dearest}: no time was left in the budget")
-            self._replan(dearest, [])
-            if dearest == name:
-                return
-
-    def _replan(self, name: str, trials: list[Trial]) -> None:
-        self.plan[name] = trials
-        self.table.rows[name].total = len(trials)
-        if not trials:
-            self.table.rows[name].note = "left out: no time"
-
-    def _candidate_seconds(self, name: str) -> float:
-        return self.forecast.preparation_seconds([name]) + self.forecast.training_seconds(self.plan[name])
+    def _learn_shared(self, trial: Trial, kind: str, seconds: float) -> None:
+        """Correct the forecast of shared work, unless it was found in a cache."""
+        plain = self.forecast.plain_shared(trial)
+        expected = sum(
+            cost for key, cost in plain.items() if kind_of_work(key) == kind and key not in self.forecast.prepared
+        )
+        if expected and seconds > 0.05 * expected:
+            self.forecast.corrections.record(kind, seconds / expected, encoder=True)
 
     # Trials: read from the store, or run and stored
 
-    def _read_result(self, trial: Trial) -> TrialResult | None:
-        artifact = self.settings.store.read(trial.id, "trained", self.identity(trial))
-        return None if artifact is None else TrialResult(logits=artifact.arrays["logits"], **artifact.facts)
+    def _read_finished(self) -> None:
+        """Read all trials that an earlier call finished, of any size. A trial without its scores is not finished."""
+        for recipe in self.plan.recipes:
+            for size in self.plan.sizes(recipe.name):
+                for number in range(len(recipe.seeds)):  # the first seed first: the others depend on its rate
+                    for trial in self.plan.trials(recipe.name, size, number):
+                        self._read_trial(trial)
 
-    def _train_and_store(self, trial: Trial) -> TrialResult:
-        identity, store = self.identity(trial), self.settings.store
-        result, weights = self._train(trial)
+    def _read_trial(self, trial: Trial) -> None:
+        store = self.settings.store
+        if not store.folder(trial.id).is_dir():
+            return
+        artifact = store.read(trial.id, "trained", self.identity(trial))
+        if artifact is None:
+            return
+        result = TrialResult(logits=artifact.arrays["logits"], **artifact.facts)
+        if result.value is not None:
+            scored = store.read(trial.id, "scored", self.identity(trial))
+            if scored is None:
+                return
+            speed = float(scored.facts["rows_per_second"])
+            self._result_of(trial).predictions[trial] = TrialPredictions(scored.arrays["logits"], speed)
+        self._keep(trial, result)
+        self._show(trial, "done before")
+
+    def _train_and_store(self, step: Step, watch: Watch) -> TrialResult:
+        trial, store = step.trial, self.settings.store
+        identity = self.identity(trial)
+        artifact = store.read(trial.id, "trained", identity)
+        if artifact is not None and artifact.facts.get("stopped") is None:  # only its scores are missing
+            return TrialResult(logits=artifact.arrays["logits"], **artifact.facts)
+        threads = self._choose_threads(trial)
+        result, weights = self._train(trial, watch, step)
+        result = replace(result, threads=threads)
         # Weights first: a trial whose result is stored always had its weights stored too.
         if weights:
             store.write(trial.id, "weights", identity, Artifact({}, weights))
         store.write(trial.id, "trained", identity, Artifact(result.facts(), {"logits": result.logits}))
+        store.remove(trial.id, "scored")
         return result
 
-    def _train(self, trial: Trial) -> tuple[TrialResult, TrialWeights]:
+    def _choose_threads(self, trial: Trial) -> int | None:
+        """Let torch compute with as many threads as suit the machine now, and return the number.
+
+        Work that is shared through a cache keeps the number of threads that it was first computed with.
+        """
+        if self.settings.candidates[trial.candidate].recipe is None:
+            return None
+        known = [self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads]
+        return self.functions.use_threads(known[0] if known else self.settings.threads)
+
+    def _train(self, trial: Trial, watch: Watch, step: Step) -> tuple[TrialResult, TrialWeights]:
         name, settings = trial.candidate, self.settings
+        own = self.forecast.own(trial, searches=step.searches)
         if settings.candidates[name].recipe is None:
-            parts = without_test(settings.folds[trial.fold or 0])
+            watch.begin(own)
+            parts = without_test(self.sized.parts(trial))
             return self.functions.train_baseline(name, parts, settings.metric, settings.decision), {}
+        shared = self.forecast.shared(trial)
         try:
+            stage = sum(seconds for key, seconds in shared.items() if kind_of_work(key) == PRETRAINING)
+            watch.begin(stage, PRETRAINING if stage else None)
             job = self._prepared_job(trial)
         except SpaceFault:
             raise
         except Error as error:
             return failed_trial(error.what, trial.seed), {}
-        result, weights = self.functions.train(replace(job, parts=without_test(job.parts)), trial.rate)
+        self._learn_shared(trial, PRETRAINING, watch.elapsed)
+        began = watch.elapsed
+        watch.begin(own + sum(seconds for key, seconds in shared.items() if kind_of_work(key) == FEATURES))
+        result, weights = self.functions.train(replace(job, parts=without_test(job.parts)), self._rate(trial))
+        features = max(watch.elapsed - began - result.seconds, 0.0)
+        self._learn_shared(trial, FEATURES, features)
+        watch.shared_seconds = began + (features if job.recipe.way == "frozen" else 0.0)
         return replace(result, stage_seconds=_stage_seconds(job)), weights
+
+    def _rate(self, trial: Trial) -> float | None:
+        """Return the learning rate that the first seed chose; None if this is the first seed, or that one failed."""
+        first = self.plan.by_name[trial.candidate].seeds[0]
+        own = self._all.get(trial.candidate)
+        if trial.seed == first or own is None:
+            return None
+        result = own.trials.get(replace(trial, seed=first))
+        return None if result is None else result.rate
 
     def _prepared_job(self, trial: Trial) -> Job:
         """Return the trial's job on its further-pretrained base.
@@ -428,67 +496,62 @@ class Runner:
         return replace(job, adapted=self.functions.further_pretrain(replace(job, run=None)).adapted)
 
     def _trial_job(self, trial: Trial) -> Job:
-        job = self.settings.jobs[trial.candidate][trial.fold or 0]
-        rate = job.recipe.training.learning_rate[:1] if trial.rate is None else (trial.rate,)
-        job = replace(job, recipe=job.recipe.with_fields(seed=trial.seed, learning_rate=rate))
+        job = self.sized.job(trial)
+        job = replace(job, recipe=job.recipe.with_fields(seed=trial.seed))
         seconds = self.settings.checkpoint_seconds
-        if self.forecast.trial_seconds(trial.candidate) < seconds:
+        if self.forecast.own(trial, searches=True) < seconds:
             return job
         folder = self.settings.store.folder(trial.id) / "unfinished"
         run = UnfinishedRun(folder, self.identity(trial), CheckpointInterval(seconds=seconds), writes=True)
         return replace(job, run=run)
 
     def identity(self, trial: Trial) -> str:
-        """Return a fingerprint of everything that a trial depends on."""
-        parts = self.settings.folds[trial.fold or 0]
+        """Return a fingerprint of everything that a trial depends on, but the number of threads, which it records."""
+        parts = self.sized.parts(trial)
         if self.settings.candidates[trial.candidate].recipe is None:
             return fingerprint(self.settings.baseline_key, [part.fingerprint() for part in parts.by_name().values()])
         # Not of the prepared job: a stored trial must be found before any further pretraining has run.
-        job = self.settings.jobs[trial.candidate][trial.fold or 0]
-        return fingerprint(job.facts(), trial.id)
+        facts = {name: value for name, value in self.sized.job(trial).facts().items() if name != "threads"}
+        return fingerprint(facts, trial.id, self._rate(trial))
 
     def _predictions(self, trial: Trial, result: TrialResult) -> TrialPredictions:
-        """Return the trial's test predictions, from the store if they are there."""
-        identity, store = self.identity(trial), self.settings.store
-        artifact = store.read(trial.id, "scored", identity)
-        if artifact is not None:
-            return TrialPredictions(artifact.arrays["logits"], float(artifact.facts["rows_per_second"]))
+        """Score a trial on test and store its predictions."""
         found = self._score(trial, result)
         facts = {"rows_per_second": found.rows_per_second}
-        store.write(trial.id, "scored", identity, Artifact(facts, {"logits": found.logits}))
+        self.settings.store.write(trial.id, "scored", self.identity(trial), Artifact(facts, {"logits": found.logits}))
         return found
 
     def _score(self, trial: Trial, result: TrialResult) -> TrialPredictions:
-        parts = self.settings.folds[trial.fold or 0]
+        parts = self.sized.parts(trial)
         assert parts.test is not None
         if self.settings.candidates[trial.candidate].recipe is None:
             return self.functions.score_baseline(trial.candidate, without_test(parts), parts.test, result)
-        return self.functions.score(self.trained_job(trial, result), parts.test, self.weights(trial))
+        return self.functions.score(self.trained_job(trial, result), parts.test, self._weights(trial, result))
 
     def trained_job(self, trial: Trial, result: TrialResult) -> Job:
-        """Return the job of a trial with the seed that it was finally trained with."""
+        """Return the job of a trial as it was finally trained: with its seed, its learning rate and its head."""
         job = self._prepared_job(trial)
-        return replace(job, recipe=job.recipe.with_fields(seed=result.seed), run=None)
+        fields: dict[str, Any] = {"seed": result.seed}
+        if result.rate is not None:
+            fields["learning_rate"] = (result.rate,)
+        if result.head is not None:
+            fields |= {"head": result.head} | ({"optimizer": "lbfgs"} if result.head == "linear" else {})
+        return replace(job, recipe=job.recipe.with_fields(**fields), run=None)
 
     def weights(self, trial: Trial) -> TrialWeights:
         """Return the weights of a trial: the stored ones, or those of training again, which are the same bits."""
+        return self._weights(trial, self._all[trial.candidate].trials[trial])
+
+    def _weights(self, trial: Trial, result: TrialResult) -> TrialWeights:
         artifact = self.settings.store.read(trial.id, "weights", self.identity(trial))
         if artifact is not None:
             return dict(artifact.arrays)
-        _, weights = self._train(trial)
+        if result.threads is not None:
+            self.functions.use_threads(result.threads)
+        job = self._prepared_job(trial)
+        _, weights = self.functions.train(replace(job, parts=without_test(job.parts)), self._rate(trial))
         self.settings.store.write(trial.id, "weights", self.identity(trial), Artifact({}, weights))
         return weights
-
-
-def _values_by_rate(result: CandidateResult, trials: Sequence[Trial]) -> dict[float | None, list[float | None]]:
-    values: dict[float | None, list[float | None]] = {}
-    for trial in trials:
-        values.setdefault(trial.rate, []).append(result.trials[trial].value)
-    return values
-
-
-def _any_success(values: Mapping[float | None, Sequence[float | None]]) -> bool:
-    return any(value is not None for found in values.values() for value in found)
 
 
 def _stage_seconds(job: Job) -> float:

@@ -12,6 +12,7 @@ ways.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -36,9 +37,9 @@ LONGEST_STAGE_SHARE: Final = 0.5
 WORTH_GROWING: Final = 2.0
 """A recipe that cannot run as a whole is run again only if it gets this many times the rows or the pretraining."""
 
-FIRST_STEPS_SHARE: Final = 0.02
-FIRST_STEPS_SECONDS: Final = 1.0
-"""The pace of a training is believed after this share of its steps, and this many seconds: the first ones are slow."""
+STRETCH_STEPS: Final = 20
+STRETCH_SECONDS: Final = 2.0
+"""The pace of a training is that of its last steps: so many, and as many more as took these seconds."""
 
 _TOLERANCE: Final = 1e-9
 
@@ -132,6 +133,11 @@ class Plan:
         """Return the folds, or a single None."""
         return tuple(range(self.folds)) if self.folds else (None,)
 
+    def sizes(self, name: str) -> list[Size]:
+        """Return all sizes that a recipe may have, from the whole downwards."""
+        recipe = self.by_name[name]
+        return [Size(*shares) for shares in product(self.row_shares, recipe.pretraining, recipe.epochs)]
+
     def trials(self, name: str, size: Size, number: int = 0) -> list[Trial]:
         """Return a recipe's trials of its seed `number` (from 0), one in each fold; none if it has fewer seeds."""
         seeds = self.by_name[name].seeds[number : number + 1]
@@ -201,9 +207,15 @@ class Watch:
     clock: Callable[[], float]
     """Seconds from any fixed moment."""
     slower: float = 1.0
-    """How many times as long as expected the trial takes."""
-    _part: tuple[float, float] = (0.0, math.inf)
-    _share: float = 0.0
+    """How many times as long as expected the trial takes, by its own steps."""
+    part: str | None = None
+    """The kind of shared work that runs; None if the trial's own training runs."""
+    shared_seconds: float = 0.0
+    """Seconds that shared work took, once it is done."""
+    _expected: float = math.inf
+    """Seconds that the part that runs is expected to take."""
+    _marks: deque[tuple[float, float]] = field(default_factory=deque)
+    """(moment, share of the steps done) of the training that runs."""
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -214,18 +226,28 @@ class Watch:
         """Return the seconds since the trial began."""
         return self.clock() - self.started
 
-    def begin(self, expected: float) -> None:
-        """Note that a part of the trial begins, such as further pretraining, that is expected to take these seconds."""
-        self._part, self._share = (self.clock(), max(expected, _TOLERANCE)), 0.0
+    def begin(self, expected: float, part: str | None = None) -> None:
+        """Note that a part of the trial begins, and how many seconds it is expected to take.
+
+        Args:
+            expected: the seconds.
+            part: the kind of shared work that it is; None if it is the trial's own.
+        """
+        self.part = part
+        self._expected, self._marks = max(expected, _TOLERANCE), deque([(self.clock(), 0.0)])
 
     def note(self, share: float) -> None:
         """Note which share of the steps of a training is done."""
-        if share < self._share:  # another training of the same part, such as the next rate
-            self._part = self.clock(), self._part[1]
-        self._share = share
-        seconds = self.clock() - self._part[0]
-        if share >= FIRST_STEPS_SHARE and seconds >= FIRST_STEPS_SECONDS:
-            self.slower = max(1.0, seconds / share / self._part[1])
+        now, marks = self.clock(), self._marks
+        if marks and share < marks[-1][1]:  # another training of the same part, such as the next rate
+            marks.clear()
+        marks.append((now, share))
+        # The last steps count, not the whole training: the machine may have become slower since.
+        while len(marks) > STRETCH_STEPS + 1 and now - marks[1][0] >= STRETCH_SECONDS:
+            marks.popleft()
+        then, before = marks[0]
+        if len(marks) > STRETCH_STEPS and now - then >= STRETCH_SECONDS:
+            self.slower = max(1.0, (now - then) / (share - before) / self._expected)
 
     def time_is_up(self) -> bool:
         """Return True if the trial must end now."""

@@ -17,13 +17,15 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
 
 from fullbake.comparison import baselines
+from fullbake.comparison.design import epochs_of
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core import runtime
-from fullbake.core.errors import Error, Fault, SpaceFault
+from fullbake.core.errors import DeadlinePassed, Error, Fault, SpaceFault
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
 from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration
@@ -33,8 +35,9 @@ from fullbake.models import network
 from fullbake.models.inference import logits_over
 from fullbake.training.frozen import LabeledFeatures, head_logits
 from fullbake.training.job import Job, encode_dataset, initial_network, part_features
-from fullbake.training.selection import SelectedRun, Strategy, calibrate_network, train_best
-from fullbake.training.strategies import strategy_for
+from fullbake.training.rates import RateProbe
+from fullbake.training.selection import SelectedRun, SelectionMetrics, Strategy, calibrate_network, train_best
+from fullbake.training.strategies import metrics_of, rates_of, recipes_to_try, strategy_for
 
 CollapseSign = Literal["vanished_gradients", "stuck_loss", "one_class"]
 
@@ -158,10 +161,22 @@ class TrialResult:
     """Bytes of the whole classifier."""
     restarts: list[str] = field(default_factory=list)
     """Why the trial was started again."""
-    strength: float | None = None
-    """The chosen inverse regularization strength of a baseline."""
+    baseline: dict[str, Any] | None = None
+    """What validation chose for a baseline, the fields of `BaselineChoice`; None if there was nothing to choose."""
     stage_seconds: float = 0.0
     """Seconds of the further pretraining of its base."""
+    rate: float | None = None
+    """The learning rate; None if the recipe has none, or the trial failed."""
+    rates: list[dict[str, float]] = field(default_factory=list)
+    """The rates that validation chose among, each as `rate` and `validation` (the best value of the metric)."""
+    head: str | None = None
+    """The kind of head that validation chose; None if the recipe names one."""
+    threads: int | None = None
+    """Threads that it computed with."""
+    share: float = 1.0
+    """Share of the training that was done; below 1 if its time was up before its end."""
+    stopped: str | None = None
+    """At which point the time was up; None if it ran to its end."""
 
     def facts(self) -> dict[str, Any]:
         """Return all fields but the logits, as JSON values."""
@@ -178,8 +193,8 @@ class TrialPredictions:
     """Speed of the classifier from texts to logits."""
 
 
-TrainBest = Callable[[Strategy, Sequence[float], str], SelectedRun]
-"""A strategy, learning rates and the name of a metric to the best training."""
+TrainBest = Callable[[Strategy, Sequence[float] | RateProbe, SelectionMetrics], SelectedRun]
+"""A strategy, learning rates and the metrics that choose to the best training."""
 
 
 def train_trial(
@@ -189,7 +204,7 @@ def train_trial(
 
     Args:
         job: A job without test rows; its recipe has the seed of the trial.
-        rate: The learning rate; None for a recipe that has none.
+        rate: The learning rate; None for the recipe's own: one, several that validation chooses among, or a search.
         train_best: Trains with the given rates and selects by validation.
 
     Returns:
@@ -199,6 +214,7 @@ def train_trial(
     Raises:
         ValueError: The job has test rows.
         SpaceFault: The disk is full. Interrupts pass through as well.
+        DeadlinePassed: The time was up before anything was validated, see `stopping.deadline`.
     """
     _refuse_test(job.parts)
     result, weights, problem = _attempt(job, rate, train_best)
@@ -206,9 +222,12 @@ def train_trial(
         return result, weights
     seed = job.recipe.training.seed + RESTART_SEED_OFFSET
     again = replace(job, recipe=job.recipe.with_fields(seed=seed), prefix="restarted-")
-    second, weights, _ = _attempt(again, rate, train_best)
+    try:
+        second, second_weights, _ = _attempt(again, rate, train_best)
+    except DeadlinePassed:
+        return result, weights
     restart = f"{problem}; started again with seed {seed}"
-    return replace(second, restarts=[restart], seconds=result.seconds + second.seconds), weights
+    return replace(second, restarts=[restart], seconds=result.seconds + second.seconds), second_weights
 
 
 def _refuse_test(parts: Parts) -> None:
@@ -218,33 +237,76 @@ def _refuse_test(parts: Parts) -> None:
 
 def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[TrialResult, TrialWeights, str | None]:
     """Train once. Return (result, weights, why another seed should be tried or None)."""
-    training = job.recipe.training
+    seed = job.recipe.training.seed
     runtime.reset_peak_memory()
     started = time.perf_counter()
     try:
-        strategy = strategy_for(job)  # reads or makes the features of a frozen base
-        started = time.perf_counter()  # without the features, which other trials share
-        trained = train_best(strategy, [rate or training.learning_rate[0]], training.metric)
+        attempts: list[_Trained] = []
+        for recipe in recipes_to_try(job.recipe):
+            candidate = replace(
+                job, recipe=recipe, prefix=job.prefix + ("" if recipe is job.recipe else recipe.head.kind)
+            )
+            strategy = strategy_for(candidate)  # reads or makes the features of a frozen base
+            if not attempts:
+                started = time.perf_counter()  # without the features, which other trials share
+            trained = train_best(strategy, rates_of(candidate) if rate is None else (rate,), metrics_of(candidate))
+            attempts.append(_Trained(candidate, strategy, trained))
+        best = max(attempts, key=lambda attempt: attempt.run.search_score)
         seconds = time.perf_counter() - started
         labels, names = job.parts.selection_part.labels, job.parts.train.source.label_names
-        calibrated = calibrate_network(trained, labels, names, job.recipe.decision)
+        calibrated = calibrate_network(best.run, labels, names, job.recipe.decision)
     except SpaceFault:
         raise
     except (Error, RuntimeError, MemoryError) as error:
         reason, spent = _error_clause(error), time.perf_counter() - started
-        return failed_trial(reason, training.seed, spent), {}, reason if isinstance(error, Fault) else None
-    collapse = _find_collapse(trained, calibrated, labels)
-    module = strategy.trained_part(trained.network)
+        return failed_trial(reason, seed, spent), {}, reason if isinstance(error, Fault) else None
+    collapse = _find_collapse(best.run, calibrated, labels)
+    module = best.strategy.trained_part(best.run.network)
+    stopped, share = _how_it_ended(best)
     result = replace(
-        _result(trained.score, calibrated, training.seed, seconds),
+        _result(best.run.score, calibrated, seed, seconds),
         reason=None if collapse is None else f"collapsed: {collapse.reason}",
-        history=trained.history,
+        history=best.run.history,
         parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
-        size=sum(tensor.nbytes for tensor in trained.network.state_dict().values())
+        size=sum(tensor.nbytes for tensor in best.run.network.state_dict().values())
         + len(job.tokenizer.backend_tokenizer.to_str().encode()),
+        rate=None if best.job.recipe.training.optimizer == "lbfgs" else best.run.rate,
+        rates=_rates_tried(best.run.history, job.recipe.training.metric),
+        head=None if len(attempts) == 1 else best.job.recipe.head.kind,
+        stopped=stopped,
+        share=share,
     )
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
-    return result, weights, result.reason
+    # Another seed would be stopped too.
+    return result, weights, None if stopped else result.reason
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A training of one kind of head."""
+
+    job: Job
+    strategy: Strategy
+    run: SelectedRun
+
+
+def _how_it_ended(trained: _Trained) -> tuple[str | None, float]:
+    """Return (at which point the time was up or None, share of the epochs that were validated)."""
+    own = [entry for entry in trained.run.history if entry.get("rate", trained.run.rate) == trained.run.rate]
+    stopped = next((str(entry["stopped"]) for entry in trained.run.history if entry.get("stopped")), None)
+    if stopped is None:
+        return None, 1.0
+    epochs = epochs_of(trained.job.recipe, len(trained.job.parts.train))
+    return stopped, min(len(own) / epochs, 0.999)
+
+
+def _rates_tried(history: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, float]]:
+    """Return the best value of the metric at each rate that was trained to its end; [] if there was one."""
+    values: dict[float, float] = {}
+    for entry in history:
+        if "rate" in entry and metric in entry:
+            values[entry["rate"]] = max(values.get(entry["rate"], -np.inf), float(entry[metric]))
+    return [{"rate": rate, "validation": value} for rate, value in values.items()]
 
 
 def _result(value: float, calibrated: CalibratedDecision, seed: int, seconds: float) -> TrialResult:
@@ -332,7 +394,7 @@ def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfi
     Args:
         name: One of `baselines.BASELINE_NAMES`.
         parts: The rows, without a test part.
-        metric: What its strength is chosen by.
+        metric: The metric that is reported; features and strength are chosen by log loss.
         decision: How it decides.
 
     Raises:
@@ -341,13 +403,14 @@ def train_baseline(name: str, parts: Parts, metric: str, decision: DecisionConfi
     _refuse_test(parts)
     runtime.reset_peak_memory()
     started = time.perf_counter()
-    fitted = _fit_baseline(name, parts, metric)
+    fitted = _fit_baseline(name, parts)
     labels, names = parts.selection_part.labels, parts.train.source.label_names
     logits = fitted.logits(parts.selection_part.joined_texts.to_pylist())
     value = validation_scores(logits, labels, metric)[metric]
     calibrated = fit_calibration(logits, labels, names, decision)
     result = _result(value, calibrated, 0, time.perf_counter() - started)
-    return replace(result, parameters=fitted.parameters, size=fitted.size, strength=fitted.strength)
+    choice = None if fitted.choice is None else vars(fitted.choice)
+    return replace(result, parameters=fitted.parameters, size=fitted.size, baseline=choice)
 
 
 def score_baseline(name: str, parts: Parts, test: Part, result: TrialResult) -> TrialPredictions:
@@ -357,9 +420,10 @@ def score_baseline(name: str, parts: Parts, test: Part, result: TrialResult) -> 
         name: One of `baselines.BASELINE_NAMES`.
         parts: The rows that it was trained on.
         test: The test rows.
-        result: What `train_baseline` returned: the chosen strength and temperature.
+        result: What `train_baseline` returned: what was chosen, and the temperature.
     """
-    fitted = _fit_baseline(name, parts, "", result.strength)
+    choice = None if result.baseline is None else baselines.BaselineChoice(**result.baseline)
+    fitted = _fit_baseline(name, parts, choice)
     texts = test.joined_texts.to_pylist()
     started = time.perf_counter()
     logits = fitted.logits(texts)
@@ -368,14 +432,13 @@ def score_baseline(name: str, parts: Parts, test: Part, result: TrialResult) -> 
     return TrialPredictions(logits / np.float32(result.calibration["temperature"]), speed)
 
 
-def _fit_baseline(name: str, parts: Parts, metric: str, strength: float | None = None) -> baselines.Baseline:
-    labels = parts.selection_part.labels
-    return baselines.fit_baseline(
-        name,
-        parts.train.joined_texts.to_pylist(),
-        parts.train.labels,
-        len(parts.train.source.label_names),
-        validation_texts=parts.selection_part.joined_texts.to_pylist(),
-        score=lambda logits: validation_scores(logits, labels, metric)[metric],
-        strength=strength,
+def _fit_baseline(name: str, parts: Parts, choice: baselines.BaselineChoice | None = None) -> baselines.Baseline:
+    train, validation = (
+        baselines.BaselineRows(part.joined_texts.to_pylist(), part.labels)
+        for part in (parts.train, parts.selection_part)
     )
+    classes = len(parts.train.source.label_names)
+    with threadpool_limits(
+        1
+    ):  # sparse products gain nothing by more threads, and wait for each other on a busy machine
+        return baselines.fit_baseline(name, train, classes, validation=validation, choice=choice)

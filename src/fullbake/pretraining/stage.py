@@ -23,7 +23,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
-from fullbake.core.errors import BaseModelError, DataError, SpaceFault
+from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, SpaceFault
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.dataset import read_dataset
 from fullbake.data.splits import Part, Parts
@@ -185,6 +185,7 @@ def stage_base(
 
     Raises:
         Error: as `further_pretrain`; SpaceFault if the base is larger than the cache may be.
+        DeadlinePassed: the time was up before it was done, see `stopping.deadline`. Nothing is put into the cache.
     """
     stage, sources = recipe.stage, _make_sources(recipe, parts)
     scored = [column for part in (parts.validation, parts.test) if part is not None for column in _text_columns(part)]
@@ -197,6 +198,9 @@ def stage_base(
         return cached
     run = prepare_run(recipe.base, sources, stage, decontamination=decontamination, cache_dir=cache_dir)
     result = run_pretraining(run, checkpoints)
+    if "stopped" in result.history[-1]:
+        # Its key is that of the whole stage: a part of it must never be found under it.
+        raise DeadlinePassed("the time was up before further pretraining was done")
     if runtime.rank() == 0:
         with cache.put(key, f"{recipe.base} further pretrained, {run.loader.steps:,} steps") as folder:
             write_base(folder, run, result, {"base": recipe.base})
