@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
     assert re.search(
         r"^validation .*\ntest .*\ntemperature .* validation calibration error .*\nbundle: ", out, re.MULTILINE
     )
-    assert out.rstrip().endswith(f"bundle: {folder}")
+    assert f"bundle: {folder}\nreport: {folder}.html (it holds texts of rows, the bundle holds none)\n" in out
+    assert "fullbake train rows.csv --base" in (tmp_path / "m.html").read_text("utf-8")
     assert "epoch 1/1" in error
     code, out, error = run("evaluate", folder, rows, "--json")
     assert code == 0, error
@@ -82,6 +84,33 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
     read = list(csv.DictReader(io.StringIO(scored.read_text())))
     expected = Classifier.load(folder).predict_proba([text for text, _ in make_rows()])
     np.testing.assert_allclose([float(row["score"]) for row in read], expected.max(axis=1), atol=1e-5)
+
+
+def test_train_writes_a_page_beside_the_bundle_and_never_into_it(bundle: Path) -> None:
+    page = (bundle.parent / "m.html").read_text("utf-8")
+    assert "How good is" in page
+    assert not list(bundle.glob("*.html"))
+    texts = re.findall(r'<blockquote dir="auto">(.*?)</blockquote>', page)
+    assert texts
+    saved = b"".join(path.read_bytes() for path in bundle.iterdir())
+    assert not [text for text in texts if text.encode() in saved]
+
+
+def test_evaluate_writes_a_page_where_asked_and_replaces_only_its_own(
+    run: Run, bundle: Path, rows: Path, tmp_path: Path
+) -> None:
+    words = ("evaluate", bundle, rows, "--report", tmp_path / "page.html")
+    code, out, error = run(*words, "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == 60
+    assert f"report: {tmp_path / 'page.html'} (it holds texts of rows)" in error
+    assert "Scored on 60 labeled rows" in re.sub("<[^>]*>", "", (tmp_path / "page.html").read_text("utf-8"))
+    assert "--overwrite" in refusal(run, *words)
+    code, _, error = run(*words, "--overwrite")
+    assert code == 0, error
+    (tmp_path / "page.html").write_text("my page")
+    assert "something else has its name" in refusal(run, *words, "--overwrite")
+    assert (tmp_path / "page.html").read_text() == "my page"
 
 
 def test_output_warns_when_there_is_no_test_part(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
@@ -245,6 +274,36 @@ def test_output_that_holds_something(run: Run, bases: Bases, rows: Path, tmp_pat
     code, _, error = run(*words, "--overwrite")
     assert code == 0, error
     Classifier.load(tmp_path / "m")
+
+
+def test_a_file_with_the_name_of_the_page_is_refused_before_training(
+    run: Run, bases: Bases, rows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m.html").write_text("my thesis")
+    words = train_words(bases, rows, tmp_path / "m")
+    for more in ((), ("--overwrite",)):
+        said = refusal(run, *words, *more)
+        assert "m.html" in said
+        assert "something else has its name" in said
+    assert (tmp_path / "m.html").read_text() == "my thesis"
+    assert not (tmp_path / "m").exists()
+
+
+def test_overwrite_replaces_the_page_too(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
+    words = train_words(bases, rows, tmp_path / "m")
+    assert run(*words)[0] == 0
+    first = (tmp_path / "m.html").read_text("utf-8")
+    assert "--overwrite" in refusal(run, *words)
+    assert run(*words, "--test", "0.3", "--overwrite")[0] == 0
+    assert (tmp_path / "m.html").read_text("utf-8") != first
+
+
+def test_a_page_without_its_bundle_needs_overwrite(run: Run, bases: Bases, rows: Path, tmp_path: Path) -> None:
+    words = train_words(bases, rows, tmp_path / "m")
+    assert run(*words)[0] == 0
+    shutil.rmtree(tmp_path / "m")
+    assert "page of an earlier classifier" in refusal(run, *words)
+    assert run(*words, "--overwrite")[0] == 0
 
 
 def test_unknown_base_has_three_ways_out(run: Run, rows: Path, tmp_path: Path) -> None:

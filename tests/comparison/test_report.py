@@ -131,7 +131,7 @@ def test_page_shows_verdict_warnings_failures_and_machine() -> None:
 
 def test_leaderboard_is_ordered_by_mean_and_compares_each_with_the_best() -> None:
     page = render_report(board())
-    table = page[page.index('class="leaders stack"') : page.index("<caption>Cost")]
+    table = page[page.index('class="leaders"') : page.index("<caption>Cost")]
     names = re.findall(r"<span><bdi>(.*?)</bdi></span></span>", table)
     means = [float(mean) for mean in re.findall(r'class="number big">([\d.]+)', table)]
     assert len(means) == 7
@@ -162,7 +162,7 @@ def test_a_score_without_a_value_gives_its_reason() -> None:
         result["recipes"][0]["test"]["f1_macro"] = figure
 
     page = changed(undefined)
-    table = page[page.index('class="leaders stack"') : page.index("<caption>Cost")]
+    table = page[page.index('class="leaders"') : page.index("<caption>Cost")]
     assert table.count("a class has no test row") == 1
     assert table.rindex("finetune</bdi>") > table.rindex("majority</bdi>")
 

@@ -1,8 +1,10 @@
 """Figures are white PNGs of a sensible size for every history and every number of classes."""
 
 import io
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -87,6 +89,76 @@ def test_counts_are_written_in_cells_with_room() -> None:
 def test_any_label_name_is_drawn_literally(name: str) -> None:
     png = plots.confusion_figure([[3, 1], [0, 4]], [name, "other"])
     assert pixels(png).shape[0] > 100
+
+
+class OneFont:
+    """A machine with one more font than matplotlib's own: its file, and the characters that it has."""
+
+    def __init__(self, path: str, has: str) -> None:
+        self.family_name = path
+        self.has = has
+
+    def get_charmap(self) -> dict[int, int]:
+        return {ord(character): 1 for character in self.has}
+
+
+@pytest.fixture
+def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without any font but matplotlib's own."""
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
+    plots._fonts_with.cache_clear()
+    plots._warn_of_boxes.cache_clear()
+    yield
+    plots._fonts_with.cache_clear()
+
+
+@pytest.mark.usefixtures("no_fonts")
+def test_characters_that_no_font_has_are_named_once_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        first = plots.confusion_figure([[3, 1], [0, 4]], ["好评", "差评"])
+        plots.confusion_figure([[3, 1], [0, 4]], ["好评", "差评"])
+    (message,) = caplog.messages
+    assert "no installed font has characters such as '好差评'" in message
+    assert "fonts-noto-cjk" in message
+    assert pixels(first).shape[0] > 100
+
+
+def test_latin_labels_look_for_no_font(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_fonts_with", lambda _: pytest.fail("no font is needed"))
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        plots.confusion_figure([[3, 1], [0, 4]], ["plain", "naïve café"])
+    assert not caplog.messages
+
+
+def test_fonts_are_opened_until_all_characters_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    fonts = {"a.ttf": "", "b-CJK.ttc": "好", "c.ttf": "评x", "d.ttf": "好评"}
+    opened: list[str] = []
+
+    def open_font(path: str) -> OneFont:
+        opened.append(path)
+        if path == "a.ttf":
+            raise RuntimeError("a bitmap font")
+        return OneFont(path, fonts[path])
+
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: sorted(fonts, reverse=True))
+    monkeypatch.setattr("matplotlib.ft2font.FT2Font", open_font)
+    monkeypatch.setattr("matplotlib.font_manager.fontManager.addfont", lambda _: None)
+    plots._fonts_with.cache_clear()
+    assert plots._fonts_with(frozenset(map(ord, "好评"))) == ("b-CJK.ttc", "c.ttf")
+    assert opened == ["b-CJK.ttc", "a.ttf", "c.ttf"]  # first those whose names speak of many scripts
+    plots._fonts_with.cache_clear()
+
+
+@pytest.mark.skipif(
+    not plots._fonts_with(frozenset(map(ord, "好评差"))),
+    reason="no font with Chinese: apt-get install fonts-wqy-microhei",
+)
+def test_an_installed_font_draws_chinese_labels(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        drawn = plots.confusion_figure([[3, 1], [0, 4]], ["好评", "差评"])
+    assert not caplog.messages
+    other = plots.confusion_figure([[3, 1], [0, 4]], ["评好", "评差"])
+    assert drawn != other  # boxes would look alike
 
 
 def test_the_same_history_gives_the_same_bytes() -> None:

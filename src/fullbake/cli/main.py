@@ -33,6 +33,7 @@ from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.processors import begin_measuring
+from fullbake.core.runtime import limit_spinning
 from fullbake.data.tables import data_suffix
 from fullbake.training.checkpoints import CheckpointInterval, is_saved
 
@@ -147,10 +148,9 @@ def evaluate_command(
     scores = evaluate_logits(classifier, dataset, logits)
     if report is not None:
         from fullbake.comparison.classifier_page import write_evaluation_page
-        from fullbake.comparison.leaderboard import command_line
 
         name = bundle.resolve().name
-        write_evaluation_page(classifier, name, dataset, logits, scores, report, command_line(sys.argv))
+        write_evaluation_page(classifier, name, dataset, logits, scores, report, _typed("evaluate"))
         say(f"report: {report} (it holds texts of rows)")
     if json:
         out.print_json(data=scores, ensure_ascii=False)
@@ -399,6 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words of the command line; None takes those of the process.
     """
+    limit_spinning()
     begin_measuring()
     terminal.run(app, arguments)
 
@@ -410,10 +411,17 @@ def _write_page(classifier: "Classifier", folder: Path) -> None:
     if runtime.rank() != 0:
         return
     from fullbake.comparison.classifier_page import write_training_page
+
+    page = write_training_page(classifier, folder, _typed("train"))
+    print_line(f"report: {page} (it holds texts of rows, the bundle holds none)")
+
+
+def _typed(command: str) -> str:
+    """Return the command line as it was typed, without folders; the command's name where Python called `main`."""
     from fullbake.comparison.leaderboard import command_line
 
-    page = write_training_page(classifier, folder, command_line(sys.argv))
-    print_line(f"report: {page} (it holds texts of rows, the bundle holds none)")
+    line = command_line(sys.argv)
+    return line if line.startswith("fullbake ") else f"fullbake {command}"
 
 
 def _print_run(classifier: "Classifier", folder: Path) -> None:

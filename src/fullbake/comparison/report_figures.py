@@ -123,12 +123,9 @@ def quality_against_cost(
     series = [_cost_point(recipe, styles[recipe["name"]], metric) for recipe in shown]
     labels = [(*one.points[0], one.color, recipe["name"]) for one, recipe in zip(series, shown, strict=True)]
     words = "; ".join(note for one in series for note in one.notes)
-    wide, narrow = (
-        svg.line_chart(
-            x, y, series, title=f"{title} against training time", description=words, size=area, labels=labels
-        )
-        for area in ((760, 380), (350, 340))
-    )
+    drawn = partial(svg.line_chart, x, y, series, title=f"{title} against training time", description=words)
+    # A narrow chart has no room for names beside the points; the legend has them.
+    wide, narrow = drawn(size=(760, 380), labels=labels), drawn(size=(350, 340))
     rows = [
         [
             recipe["name"],
