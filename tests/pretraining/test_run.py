@@ -195,7 +195,7 @@ def test_base_with_a_head_is_measured_with_it(bases: Bases, tmp_path: Path, capl
     made = make_run(base_with_head(bases, tmp_path), tmp_path, steps=1, evaluations=1)
     run_pretraining(made)
     assert made.probe is None
-    assert "a new one is trained" not in caplog.text
+    assert "a new one trains" not in caplog.text
 
 
 def test_loss_above_its_start_stops_the_run_and_keeps_the_best_base(

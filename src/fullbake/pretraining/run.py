@@ -494,12 +494,11 @@ def run_pretraining(run: PretrainingRun, checkpoints: Checkpoints | None = None)
 
 def _report_start(run: PretrainingRun, start: Mapping[str, float]) -> None:
     if not run.loaded.own_head:
+        new = "the base has no masked-LM head: a new one trains with it, starting as the head that measures forgetting"
+        if run.stage.init == "random":
+            new = "all weights start at random"
         blind = math.log(run.network.config.vocab_size)
-        came = "it starts from random weights" if run.probe is None else "it starts from one that was trained before"
-        say(
-            f"the base has no masked-LM head, so a new one is trained with it; {came}: its first loss is "
-            f"{start['mlm_loss']:.2f} (random guesses have ln(vocabulary) = {blind:.2f})"
-        )
+        say(f"{new}; the first loss is {start['mlm_loss']:.2f} (random guesses have ln(vocabulary) = {blind:.2f})")
     if run.network.pair is not None and not run.loaded.own_pair:
         say("the head that predicts pairs is new")
     general = "general loss: it rises if the base forgets"
