@@ -56,7 +56,7 @@ def test_output_says_once_what_the_budget_left_out(run: Run, bases: Bases, rows:
         (("--recipes", "finetun"), "Did you mean 'finetune'"),
         (("--recipes", "majority"), "there is no recipe to compare"),
         (("--rates", "5e-5;3e-5"), "learning rates must be numbers with commas between them"),
-        (("--budget", "soon"), "such as 90s, 10m or 1h"),
+        (("--budget", "soon"), "such as 90s, 10m, 1.5h or 1h30m"),
         (("--metric", "f1_makro"), "f1_macro"),
         (("--label", "lable"), "label"),
     ],

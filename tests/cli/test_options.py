@@ -14,8 +14,8 @@ from fullbake.cli.options import (
     RowOptions,
     StageOptions,
     TextOptions,
+    apply_threads,
     resume_mode,
-    set_threads,
 )
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import leaf_fields
@@ -64,16 +64,16 @@ def unfinished(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_resumed_run_keeps_its_threads_unless_a_number_is_given(unfinished: Path) -> None:
-    set_threads("auto", unfinished)
+    apply_threads("auto", unfinished)
     assert torch.get_num_threads() == 3
-    set_threads("2", unfinished)
+    apply_threads("2", unfinished)
     assert torch.get_num_threads() == 2
     for out, mode in ((unfinished, "restart"), (unfinished.with_name("other"), "auto"), (None, "auto")):
-        set_threads("auto", out, mode)
+        apply_threads("auto", out, mode)
         assert torch.get_num_threads() == 2, "the environment of the tests gives the number, so that it stays"
 
 
 def test_a_damaged_unfinished_run_is_reported(unfinished: Path) -> None:
     (unfinished.with_name("m.unfinished") / "run.json").write_text("[")
     with pytest.raises(OutputError, match="--restart"):
-        set_threads("auto", unfinished)
+        apply_threads("auto", unfinished)

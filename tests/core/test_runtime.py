@@ -1,6 +1,9 @@
 """The machine: cache folder, seeds, precision, versions, memory."""
 
+import os
 import platform
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from importlib import metadata
@@ -93,3 +96,25 @@ def test_small_work_runs_on_one_thread() -> None:
         assert runtime.threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_spin_less_only_where_torch_is_not_loaded_and_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    runtime.limit_spinning()
+    assert "GOMP_SPINCOUNT" not in os.environ, "torch is loaded, so that it could have no effect"
+    monkeypatch.delitem(sys.modules, "torch")
+    for name, value in (("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "ACTIVE")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            runtime.limit_spinning()
+            assert os.environ.get("GOMP_SPINCOUNT") == ("7" if name == "GOMP_SPINCOUNT" else None)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # restores the environment afterwards
+    runtime.limit_spinning()
+    assert int(os.environ["GOMP_SPINCOUNT"]) > 0
+
+
+def test_torch_is_loaded_after_the_command_has_limited_spinning() -> None:
+    """The variable has no effect later, so that no module of the command line may load torch when it is imported."""
+    code = "import sys, fullbake.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

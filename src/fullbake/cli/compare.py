@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import ComparisonFlags, ComparisonOptions
+from fullbake.cli.options import ComparisonFlags, ComparisonOptions, Threads
 from fullbake.cli.terminal import print_line, print_table
 from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
+from fullbake.core.processors import parse_threads
 
 DEMO_TEXTS = (
     "The keeper saved a penalty in the last minute and the whole stand went quiet.",
@@ -38,6 +39,7 @@ def compare_command(
     max_rows: int | None = None,
     restart: bool = False,
     cache_dir: Path | None = None,
+    threads: Threads = "auto",
     flags: ComparisonFlags = ComparisonOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Compare recipes on the same rows: which is best, is the difference real, what does it cost. Writes a report.
@@ -65,6 +67,7 @@ def compare_command(
     """
     from fullbake.comparison.design import DEFAULT_RECIPES
 
+    setting = parse_threads(threads)
     names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT_RECIPES)
     own = None if rates is None else _rates("rates", rates)
     of_heads = None if head_rates is None else _rates("head-rates", head_rates)
@@ -82,6 +85,7 @@ def compare_command(
         cache_dir=cache_dir,
         rates=own,
         head_rates=of_heads,
+        threads=setting,
         **flags.model_dump(exclude_none=True),
     )
     _print_comparison(board, out_folder)

@@ -24,8 +24,8 @@ from fullbake.cli.options import (
     TextFlags,
     TextOptions,
     Threads,
+    apply_threads,
     resume_mode,
-    set_threads,
 )
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.terminal import out, print_line, print_table
@@ -95,7 +95,7 @@ def train_command(
 
     # A bundle without --overwrite is refused by `adapt`, unless its run only has to be cleaned up.
     check_page_target(page_beside(out_folder), overwrite=overwrite or is_saved(out_folder))
-    set_threads(threads, out_folder, mode)
+    apply_threads(threads, out_folder, mode)
     from fullbake.classifier.adapt import adapt
 
     classifier = adapt(
@@ -138,7 +138,7 @@ def evaluate_command(
         from fullbake.comparison.page import check_page_target
 
         check_page_target(report, overwrite=overwrite)
-    set_threads(threads)
+    apply_threads(threads)
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import evaluate_logits, read_as_trained
 
@@ -189,10 +189,10 @@ def predict_command(
     from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMATS or os.path.isdir(inputs[0]))
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
-        set_threads(threads)
+        apply_threads(threads)
         _show_texts(bundle, inputs)
         return
-    set_threads(threads)
+    apply_threads(threads)
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import open_table_as_trained, predict_file
 

@@ -89,10 +89,10 @@ Threads = Annotated[
         "resumed run keeps its number. Results repeat bit for bit only with an equal number."
     ),
 ]
-"""The flag --threads; `set_threads` reads its value."""
+"""The flag --threads; `apply_threads` reads its value."""
 
 
-def set_threads(text: str, out: Path | None = None, resume: ResumeMode = "auto") -> None:
+def apply_threads(text: str, out: Path | None = None, resume: ResumeMode = "auto") -> None:
     """Let torch compute with the number of threads that --threads asks for.
 
     Args:

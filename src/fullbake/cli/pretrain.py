@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import StageFlags, StageOptions, Threads, resume_mode, set_threads
+from fullbake.cli.options import StageFlags, StageOptions, Threads, apply_threads, resume_mode
 from fullbake.cli.terminal import out, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
@@ -73,7 +73,7 @@ def pretrain_command(
     stage = _stage(recipe, flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)
     word = resume_mode(resume, resume_anyway, restart)
-    set_threads(threads, out_folder, word)
+    apply_threads(threads, out_folder, word)
     from fullbake.pretraining.stage import further_pretrain
 
     about = further_pretrain(
@@ -128,7 +128,7 @@ def pilot_command(
     """
     started, seconds = time.monotonic(), parse_duration(budget, "--budget")
     stage = _stage(recipe, _pilot_fields(flags.model_dump(exclude_none=True)))
-    set_threads(threads)
+    apply_threads(threads)
     from fullbake.pretraining.documents import file_source
     from fullbake.pretraining.pilot import run_pilot
 

@@ -6,6 +6,7 @@ This is the only module that reads environment variables, so that what a run dep
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+_SPINS = "1000"  # turns of a loop, some microseconds; the library's default is 300,000
 
 LIBRARIES = ("fullbake", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "safetensors")
 """Libraries whose versions are recorded with every run and hashed into cache keys."""
@@ -79,6 +82,16 @@ def set_threads(number: int) -> None:
 def threads_are_given() -> bool:
     """Return True if the environment says how many threads to compute with."""
     return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+
+
+def limit_spinning() -> None:
+    """Let a thread that waits for the others sleep soon, if torch is not loaded yet and the environment says nothing.
+
+    A waiting thread of GNU's OpenMP first spins for about a millisecond. Beside a busy process the thread that it waits
+    for may need that very processor. `benchmarks/busy_machine.py` measures what a shorter spin changes.
+    """
+    if "torch" not in sys.modules and not any(os.environ.get(name) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")):
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 @contextmanager

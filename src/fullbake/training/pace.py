@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-STRETCH_SECONDS: Final = 1.0
+PACE_SECONDS: Final = 1.0
 """A stretch is as many steps as take this long. Shorter ones vary with the lengths of the texts in a step."""
 
 STRETCHES_KEPT: Final = 16
@@ -35,7 +35,7 @@ class Pace:
         """
         self.units += units
         self.seconds += seconds
-        if self.seconds >= STRETCH_SECONDS:
+        if self.seconds >= PACE_SECONDS:
             self.stretches.append((self.units, self.seconds))
             self.units, self.seconds = 0.0, 0.0
 
