@@ -268,11 +268,11 @@ def scored(wanted: float, **options: Any) -> list[dict[str, Any]]:
     ("wanted", "tried", "words"),
     [
         (1e-2, LOGISTIC_STRENGTHS, ()),
-        (1e-5, WIDER_STRENGTHS[:-4], ("C = 0.0001, is the last of the grid: C = 1e-06 to 3.2e-05 are tried too",)),
-        (1e-4, WIDER_STRENGTHS[:-4], ("is the last of the grid",)),
-        (1e-9, WIDER_STRENGTHS[:-4], ("is the last of the grid", "strongest regularization that is tried")),
-        (1e3, WIDER_STRENGTHS[4:], ("C = 1e+02, is the last of the grid: C = 3.2e+02 to 1e+04 are tried too",)),
-        (1e9, WIDER_STRENGTHS[4:], ("is the last of the grid", "weakest regularization that is tried")),
+        (1e-5, WIDER_STRENGTHS[:-4], ("C = 0.0001, is at the end of the grid: C = 1e-06 to 3.2e-05 are tried too",)),
+        (1e-4, WIDER_STRENGTHS[:-4], ("is at the end of the grid",)),
+        (1e-9, WIDER_STRENGTHS[:-4], ("is at the end of the grid", "strongest regularization that is tried")),
+        (1e3, WIDER_STRENGTHS[4:], ("C = 1e+02, is at the end of the grid: C = 3.2e+02 to 1e+04 are tried too",)),
+        (1e9, WIDER_STRENGTHS[4:], ("is at the end of the grid", "weakest regularization that is tried")),
     ],
 )
 def test_the_grid_is_widened_once_at_its_end(

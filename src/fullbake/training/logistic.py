@@ -140,7 +140,9 @@ class LogisticModel:
                     row_weights = None if weights is None else np.where(has_label, weights[label], 1.0)
                     regression.set_params(C=strength).fit(inputs, has_label, row_weights)
         if any(regression.n_iter_.max() >= SOLVER_STEPS for regression in self._regressions):
-            say(f"the solver stopped after {SOLVER_STEPS:,} steps at C = {strength:.2g}, before it had converged")
+            say(
+                f"logistic regression: the solver stopped after {SOLVER_STEPS:,} steps at C = {strength:.2g}, before it had converged"
+            )
         return self
 
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
@@ -314,7 +316,7 @@ class _StrengthSearch:
         if not beyond or not self.complete:
             return
         listed = f"C = {beyond[0]:.2g} to {beyond[-1]:.2g}"
-        say(f"the best strength, C = {self.best.strength:.2g}, is the last of the grid: {listed} are tried too")
+        say(f"the best strength, C = {self.best.strength:.2g}, is at the end of the grid: {listed} are tried too")
         if beyond[0] < LOGISTIC_STRENGTHS[0]:
             self._model = self._new_model()
         self.complete = self._try_until_deadline(beyond)
