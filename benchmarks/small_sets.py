@@ -55,9 +55,7 @@ SETS = {
     "toxic": SmallSet(
         "jigsaw_8k.csv", None, {"text": "comment_text", "label": "toxic", "max_length": 48}, (1000, 400, 1000)
     ),
-    "ag_news": SmallSet(
-        "ag_news_train_10k.csv", "ag_news_test.csv", {"text": "description", "max_length": 48}
-    ),
+    "ag_news": SmallSet("ag_news_train_10k.csv", "ag_news_test.csv", {"text": "description", "max_length": 48}),
     "mrpc": SmallSet(
         "mrpc_train.csv", "mrpc_test.csv", {"text": "sentence1", "text_pair": "sentence2", "max_length": 64}
     ),
@@ -127,7 +125,7 @@ def train_by_fullbake(job: Job, rate: float) -> dict[str, Any]:
     rows = _labeled(job, test)
     network = strategy.new_network()
 
-    def validate(module: nn.Module, epoch: int) -> dict[str, Any]:
+    def validate(_: nn.Module, epoch: int) -> dict[str, Any]:
         return {"validation_loss": 0.0, "neg_log_loss": float(epoch)}  # the last epoch is kept
 
     strategy.fit(network, strategy.train, validate, TrainingRun(rate, "neg_log_loss", f"rate-{rate:g}"))

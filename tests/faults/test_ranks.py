@@ -83,6 +83,15 @@ def test_two_processes_train_as_one(tmp_path: Path, command: Callable[..., list[
     assert sizes[0] == sizes[1], "no row counted twice"
 
 
+def test_two_processes_probe_the_rate_as_one(tmp_path: Path, command: Callable[..., list[str]]) -> None:
+    probed = {"learning-rate": "auto", "batch-size": 2, "epochs": 19, "checkpoint-every": 200}  # 494 steps
+    run(command("one", **probed))
+    run(command("two", TORCHRUN, **probed))
+    chosen = [json.loads((tmp_path / name / "fullbake.json").read_text())["chosen"] for name in ("one", "two")]
+    assert chosen[0] == chosen[1]
+    assert chosen[0]["learning_rate"] is not None
+
+
 def test_accelerate_launch_starts_a_run(tmp_path: Path, command: Callable[..., list[str]]) -> None:
     run(command("launched", ACCELERATE, epochs=1))
     assert Classifier.load(tmp_path / "launched").logits(TEXTS[:2]).shape == (2, 2)
