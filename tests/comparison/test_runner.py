@@ -1,99 +1,60 @@
 """The runner with functions that train nothing and a clock that they advance; test_compare.py runs real trainings."""
 
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fullbake.comparison.design import Trial, read_candidates
+from fullbake.comparison.artifacts import ArtifactStore
+from fullbake.comparison.design import read_candidates
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.live_table import LiveRow, LiveTable
 from fullbake.comparison.runner import (
-    CLOSING_SECONDS,
     LONG_TRIAL_SECONDS,
-    Artifact,
-    ArtifactStore,
     CandidateResult,
     ComparisonFunctions,
     Runner,
     RunnerSettings,
-    choose_rate,
 )
+from fullbake.comparison.schedule import WHOLE, Plan, Size, Trial
 from fullbake.comparison.trial import TrialPredictions, TrialResult, failed_trial
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import DecisionConfig
+from fullbake.core import stopping
+from fullbake.core.errors import DeadlinePassed
 
-# The store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "cells")
-
-
-ARTIFACT = Artifact({"value": 0.5, "history": [{"epoch": 1}]}, {"logits": np.arange(6, dtype=np.float32).reshape(3, 2)})
-
-
-def test_stored_artifact_is_read_unchanged(store: ArtifactStore) -> None:
-    store.write("finetune/5e-05/0", "trained", "one", ARTIFACT)
-    found = store.read("finetune/5e-05/0", "trained", "one")
-    assert found is not None
-    assert found.facts == ARTIFACT.facts
-    np.testing.assert_array_equal(found.arrays["logits"], ARTIFACT.arrays["logits"])
-    assert store.read("finetune/5e-05/0", "scored", "one") is None
-    assert store.read("finetune/5e-05/1", "trained", "one") is None
-
-
-def test_artifact_of_another_identity_is_ignored_and_replaced(store: ArtifactStore) -> None:
-    store.write("a/only/0", "trained", "one", ARTIFACT)
-    assert store.read("a/only/0", "trained", "two") is None
-    store.write("a/only/0", "trained", "two", Artifact({"value": 1.0}, {}))
-    found = store.read("a/only/0", "trained", "two")
-    assert found is not None
-    assert found.facts == {"value": 1.0}
-
-
-def test_damaged_artifact_is_reported_and_ignored(store: ArtifactStore, caplog: pytest.LogCaptureFixture) -> None:
-    store.write("a/only/0", "trained", "one", ARTIFACT)
-    path = store.folder("a/only/0") / "trained" / "arrays.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with caplog.at_level(logging.WARNING, "fullbake"):
-        assert store.read("a/only/0", "trained", "one") is None
-    assert "trial a/only/0 is damaged on disk and will be run again" in caplog.text
-
-
-def test_artifact_can_be_removed_twice(store: ArtifactStore) -> None:
-    store.write("a/only/0", "weights", "one", ARTIFACT)
-    store.remove("a/only/0", "weights")
-    store.remove("a/only/0", "weights")
-    assert store.read("a/only/0", "weights", "one") is None
-
-
-# A runner with simulated trainings
-
-RATES = (1e-2, 1e-3)
 LOGITS = np.zeros((2, 2), np.float32)
 
-Values = Mapping[tuple[str, float | None, int], float | None]
+Values = Mapping[tuple[str, int], float | None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """As much of a part of the rows as a runner uses."""
+
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fingerprint(self) -> str:
+        return f"{self.count} rows"
 
 
 @dataclass(frozen=True)
 class Parts:
     """As much of the rows as a runner uses."""
 
-    test: str | None = "test rows"
+    train: Part = Part(1000)
+    validation: Part = Part(100)
+    test: Part | None = Part(100)
 
     def by_name(self) -> dict[str, Any]:
-        return {"train": SimpleNamespace(fingerprint=lambda: "rows")}
+        return {"train": self.train, "validation": self.validation}
 
 
 @dataclass(frozen=True)
@@ -101,20 +62,21 @@ class Job:
     """A job that trains nothing."""
 
     recipe: Recipe
-    parts: Parts
+    parts: Parts = Parts()
     run: Any = None
     adapted: Any = None
 
     def facts(self) -> dict[str, Any]:
-        return self.recipe.model_dump(mode="json")
+        return self.recipe.model_dump(mode="json") | {"threads": 2}
 
 
 class Simulation:
     """A comparison with simulated trainings.
 
-    values: validation score of (way, rate, seed); None for a failed trial; 0.5 if not given. A fine-tuning takes
-    `seconds` on the clock, a head 1 second. trained, scored: the trials in order. checkpointed: whether each training
-    writes checkpoints.
+    values: validation score of (way, seed); None for a failed trial; 0.5 if not given. A fine-tuning takes `seconds` on
+    the clock, in 100 steps of which the first ten are an epoch, a head takes 1 second. trained: (way, rate, seed) in
+    order. scored: what was scored. checkpointed: whether each training writes checkpoints. verdicts: at which times the
+    verdict so far was written.
     """
 
     def __init__(self, folder: Path, values: Values, seconds: float) -> None:
@@ -122,33 +84,53 @@ class Simulation:
         self.trained: list[tuple[str, float | None, int]] = []
         self.scored: list[str] = []
         self.checkpointed: list[bool] = []
+        self.verdicts: list[float] = []
+        self.threads = 1
 
     def _train(self, job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         assert job.parts.test is None
-        spent = self.seconds if job.recipe.way == "finetune" else 1.0
-        self.now += spent
-        key = job.recipe.way, rate, job.recipe.training.seed
-        self.trained.append(key)
+        started, way, seed = self.now, job.recipe.way, job.recipe.training.seed
+        self.trained.append((way, rate, seed))
         self.checkpointed.append(job.run is not None)
-        value = self.values.get(key, 0.5)
+        share = self._take_steps(self.seconds * job.recipe.training.epochs / 3) if way == "finetune" else 1.0
+        if way == "frozen":
+            self.now += 1.0
+        spent = self.now - started
+        value = self.values.get((way, seed), 0.5)
         if value is None:
-            return failed_trial("no number", key[2], spent), {}
-        return TrialResult(value, None, LOGITS, key[2], seconds=spent), {"head": np.full(1, value, np.float32)}
+            return failed_trial("no number", seed, spent), {}
+        stopped = None if share == 1 else "the time was up"
+        result = TrialResult(value, None, LOGITS, seed, seconds=spent, rate=rate or 1e-3, share=share, stopped=stopped)
+        return result, {"head": np.full(1, value, np.float32)}
 
-    def _score(self, job: Job, part: str, weights: Mapping[str, np.ndarray]) -> TrialPredictions:
-        assert part == "test rows"
-        self.scored.append(f"{job.recipe.way} seed {job.recipe.training.seed}: {weights['head'][0]:g}")
+    def _take_steps(self, seconds: float) -> float:
+        for number in range(100):
+            self.now += seconds / 100
+            stopping.note_progress((number + 1) / 100)
+            if stopping.must_stop()[1] and number < 99:
+                if number < 10:
+                    raise DeadlinePassed("the time was up before the first validation")
+                return (number // 10) / 10
+        return 1.0
+
+    def _score(self, job: Job, part: Part, weights: Mapping[str, np.ndarray]) -> TrialPredictions:
+        assert part == Part(100)
+        rate = job.recipe.training.learning_rate
+        self.scored.append(f"{job.recipe.way} seed {job.recipe.training.seed} rate {rate}: {weights['head'][0]:g}")
         return TrialPredictions(LOGITS, 1.0)
+
+    def _use_threads(self, setting: Any) -> int:
+        return self.threads if setting == "auto" else int(setting)
 
     def run(
         self,
         names: tuple[str, ...] = ("frozen-mlp",),
         seeds: int = 2,
-        deadline: float | None = None,
+        budget: float | None = None,
         checkpoint_seconds: float = LONG_TRIAL_SECONDS,
     ) -> Runner:
-        candidates = {one.name: one for one in read_candidates(names, base="base", rates=RATES, head_rates=RATES)}
-        jobs = {name: [Job(one.recipe, Parts())] for name, one in candidates.items() if one.recipe is not None}
+        candidates = {one.name: one for one in read_candidates(names, base="base", epochs=3)}
+        jobs = {name: [Job(one.recipe)] for name, one in candidates.items() if one.recipe is not None}
         settings = RunnerSettings(
             ArtifactStore(self.folder),
             candidates,
@@ -157,17 +139,21 @@ class Simulation:
             "accuracy",
             DecisionConfig(),
             "key",
-            checkpoint_seconds,
+            started=self.now,
+            checkpoint_seconds=checkpoint_seconds,
         )
         functions = ComparisonFunctions(
             train=self._train,  # type: ignore[arg-type]
             score=self._score,  # type: ignore[arg-type]
+            use_threads=self._use_threads,
             clock=lambda: self.now,
         )
-        plan = [trial for one in candidates.values() for trial in one.plan(seeds).trials(len(RATES), seeds, None)]
-        table = LiveTable("accuracy", {name: LiveRow(name, len(RATES) * seeds) for name in names}, functions.clock)
-        forecast = Forecast(candidates, {"base": Speed(100.0, 1e6)}, DataSizes(100, 10, 10, 120, 1))
-        runner = Runner(settings, plan, forecast, table, deadline, functions)
+        plan = Plan(tuple(one.planned(seeds, 1000) for one in candidates.values()), (1.0,))
+        table = LiveTable("accuracy", {name: LiveRow(name, seeds) for name in names}, functions.clock)
+        # An epoch of fine-tuning is expected to take 10 s.
+        forecast = Forecast(candidates, {"base": Speed(100.0, 1e6)}, DataSizes(1000, 100, 100, 1200, 1))
+        deadline = None if budget is None else self.now + budget
+        runner = Runner(settings, plan, forecast, table, deadline, functions, lambda: self.verdicts.append(self.now))
         runner.run()
         return runner
 
@@ -180,74 +166,68 @@ class Simulation:
 def simulate(tmp_path: Path) -> Callable[..., Simulation]:
     """Return a function that makes a `Simulation`."""
 
-    def make(values: Values = MappingProxyType({}), seconds: float = 10.0) -> Simulation:
+    def make(values: Values = MappingProxyType({}), seconds: float = 30.0) -> Simulation:
         return Simulation(tmp_path, values, seconds)
 
     return make
 
 
-# The choice of a rate
+# Results
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from((5e-5, 4e-5, 3e-5, 2e-5)),
-        st.lists(st.none() | st.floats(0, 1), min_size=3, max_size=3),
-        min_size=1,
-    )
-)
-def test_rate_with_fewest_failures_then_best_mean_is_chosen(values: dict[float | None, list[float | None]]) -> None:
-    known = {rate: [value for value in found if value is not None] for rate, found in values.items()}
-    if not any(known.values()):
-        with pytest.raises(ValueError, match="no trial succeeded"):
-            choose_rate(values)
-        return
-    chosen = choose_rate(values)
-    most = max(map(len, known.values()))
-    assert len(known[chosen]) == most
-    rivals = [np.mean(found) for found in known.values() if len(found) == most]
-    assert np.mean(known[chosen]) == pytest.approx(max(rivals))
-
-
-def test_of_equal_rates_the_earlier_is_chosen() -> None:
-    assert choose_rate({3e-5: [0.5, 0.5], 5e-5: [0.5, 0.5]}) == 3e-5
+def _result(seed: int, value: float | None = 0.5, *, share: float = 1.0, rate: float = 1e-3) -> TrialResult:
+    return TrialResult(value, None, LOGITS, seed, share=share, rate=rate)
 
 
 def test_seed_counts_only_if_it_was_scored_in_every_fold() -> None:
     (candidate,) = read_candidates(["frozen-mlp"], base="base")
-    result = CandidateResult(candidate, chosen_rates={0: 1e-2, 1: 1e-3})
-    for trial, value in (
-        (Trial("frozen-mlp", 1e-2, 0, 0), 0.1),
-        (Trial("frozen-mlp", 1e-3, 0, 1), 0.7),
-        (Trial("frozen-mlp", 1e-2, 1, 0), 0.9),
+    result = CandidateResult(candidate)
+    for trial, value, rate in (
+        (Trial("frozen-mlp", 0, 0), 0.1, 1e-2),
+        (Trial("frozen-mlp", 0, 1), 0.7, 1e-3),
+        (Trial("frozen-mlp", 1, 0), 0.9, 1e-2),
     ):
-        result.trials[trial] = TrialResult(value, None, LOGITS, trial.seed)
+        result.trials[trial] = _result(trial.seed, value, rate=rate)
         result.predictions[trial] = TrialPredictions(LOGITS, 1.0)
+    assert result.chosen_rates == {0: 1e-2, 1: 1e-3}
     assert result.scored_seeds() == [0]
     assert [trial.fold for trial in result.scored_trials()] == [0, 1]
-    assert result.best_trial() == Trial("frozen-mlp", 1e-3, 0, 1), "the better seed lacks a fold"
+    assert result.best_trial() == Trial("frozen-mlp", 0, 1), "the better seed lacks a fold"
+
+
+def test_sizes_and_stopped_trials_are_never_averaged() -> None:
+    (candidate,) = read_candidates(["finetune"], base="base")
+    result = CandidateResult(candidate)
+    small, whole, stopped = Trial("finetune", 0, None, Size(0.5)), Trial("finetune", 0), Trial("finetune", 1)
+    for trial, share in ((small, 1.0), (whole, 1.0), (stopped, 0.3)):
+        result.trials[trial] = _result(trial.seed, share=share)
+        result.predictions[trial] = TrialPredictions(LOGITS, 1.0)
+    assert result.scored_trials() == [whole]
+    result.size = Size(0.5)
+    assert result.scored_trials() == [small]
+    del result.trials[whole], result.predictions[whole]
+    result.size = WHOLE
+    assert result.scored_trials() == [stopped], "it counts where nothing else is there"
 
 
 # Running
 
 
-def test_every_trial_is_trained_once_rate_by_rate_and_the_chosen_ones_are_scored(
-    simulate: Callable[..., Simulation],
-) -> None:
-    simulation = simulate({("frozen", 1e-3, 0): 0.8, ("frozen", 1e-3, 1): 0.6})
+def test_first_seed_chooses_the_rate_and_the_others_take_it(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate({("frozen", 1): 0.8})
     result = simulation.run().results["frozen-mlp"]
-    assert simulation.trained == [("frozen", rate, seed) for rate in RATES for seed in (0, 1)]
+    assert simulation.trained == [("frozen", None, 0), ("frozen", 1e-3, 1)]
     assert result.chosen_rates == {None: 1e-3}
-    assert simulation.scored == ["frozen seed 0: 0.8", "frozen seed 1: 0.6"]
-    expected = ["frozen-mlp/0.001/0", "frozen-mlp/0.001/1"]
-    assert simulation.weights() == expected, "weights of the rate that lost are removed"
+    assert simulation.scored == ["frozen seed 0 rate (0.001,): 0.5", "frozen seed 1 rate (0.001,): 0.8"]
+    assert simulation.weights() == ["frozen-mlp/1"], "only the best weights stay"
 
 
 def test_second_run_reads_the_results_of_the_first(simulate: Callable[..., Simulation]) -> None:
     simulate().run()
     again = simulate()
+    again.threads = 2
     result = again.run().results["frozen-mlp"]
-    assert not again.trained
+    assert not again.trained, "other threads change nothing in what is done"
     assert not again.scored
     assert len(result.predictions) == 2
 
@@ -259,66 +239,98 @@ def test_with_more_seeds_only_the_new_ones_are_trained(simulate: Callable[..., S
     assert {seed for _, _, seed in simulation.trained} == {1}
 
 
+def test_trial_that_lacks_its_scores_is_scored_without_training(simulate: Callable[..., Simulation]) -> None:
+    runner = simulate().run(seeds=1)
+    runner.settings.store.remove("frozen-mlp/0", "scored")
+    again = simulate()
+    again.run(seeds=1)
+    assert not again.trained
+    assert len(again.scored) == 1
+
+
 def test_removed_weights_are_trained_again_when_needed(simulate: Callable[..., Simulation]) -> None:
     simulation = simulate()
     runner = simulation.run()
     trial = runner.results["frozen-mlp"].best_trial()
     runner.settings.store.remove(trial.id, "weights")
     assert runner.weights(trial)["head"][0] == 0.5
-    assert simulation.trained[-1] == ("frozen", trial.rate, trial.seed)
+    assert simulation.trained[-1][2] == trial.seed
     assert trial.id in simulation.weights()
 
 
 def test_recipe_whose_trials_all_fail_is_reported_as_failed(simulate: Callable[..., Simulation]) -> None:
-    simulation = simulate({("frozen", rate, seed): None for rate in RATES for seed in (0, 1)})
+    simulation = simulate({("frozen", seed): None for seed in (0, 1)})
     runner = simulation.run(("frozen-mlp", "finetune"))
     assert (runner.results["frozen-mlp"].status, runner.results["frozen-mlp"].reason) == ("failed", "no number")
     assert runner.results["finetune"].status == "done"
     assert runner.table.rows["frozen-mlp"].note == "failed: no number"
 
 
-def test_rate_with_a_failed_seed_loses_to_one_without(simulate: Callable[..., Simulation]) -> None:
-    simulation = simulate({("frozen", 1e-2, 0): None, ("frozen", 1e-2, 1): 0.9})
+def test_recipe_with_one_seed_that_succeeds_is_done(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate({("frozen", 0): None, ("frozen", 1): 0.9})
     result = simulation.run().results["frozen-mlp"]
-    assert result.chosen_rates == {None: 1e-3}
-    assert result.scored_seeds() == [0, 1]
+    assert (result.status, result.scored_seeds()) == ("done", [1])
+    assert simulation.trained[-1] == ("frozen", None, 1), "it chooses the rate itself"
 
 
 # Time
 
 
-def test_without_a_deadline_nothing_is_left_out(simulate: Callable[..., Simulation]) -> None:
-    runner = simulate(seconds=1e6).run(("finetune", "frozen-mlp"), seeds=3)
-    assert not runner.left_out
+def test_without_a_budget_everything_runs_and_each_sweep_has_a_verdict(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate(seconds=1e4)
+    runner = simulation.run(("finetune", "frozen-mlp"), seeds=3)
     assert {len(result.scored_seeds()) for result in runner.results.values()} == {3}
+    assert not runner.not_run()
+    assert not runner.reduced()
+    assert len(simulation.verdicts) == 2
 
 
-def test_seeds_are_dropped_before_recipes_and_rates_stay(simulate: Callable[..., Simulation]) -> None:
-    """Six fine-tunings of 4 s are forecast; each takes 60 s."""
-    simulation = simulate(seconds=60.0)
-    runner = simulation.run(("finetune", "frozen-mlp"), seeds=3, deadline=320 + CLOSING_SECONDS)
-    assert runner.left_out == ["seeds: only 2 of finetune, frozen-mlp, to stay within the budget"]
-    assert [len(result.scored_seeds()) for result in runner.results.values()] == [2, 2]
-    assert {rate for _, rate, _ in simulation.trained} == set(RATES)
+def test_slow_training_ends_at_its_last_validation_and_says_so(simulate: Callable[..., Simulation]) -> None:
+    """It is expected to take about 40 s and takes 200 s; nothing else has to run."""
+    simulation = simulate(seconds=200.0)
+    runner = simulation.run(("finetune",), seeds=1, budget=150)
+    assert simulation.now <= 1.1 * 150
+    assert runner.results["finetune"].scored_seeds() == [0]
+    (words,) = runner.reduced()["finetune"]
+    assert words == "Training was stopped: the time was up."
 
 
-def test_most_expensive_recipe_is_dropped_when_fewer_seeds_are_not_enough(
+def test_recipe_that_gives_no_result_is_tried_smaller_then_named_as_not_run(
     simulate: Callable[..., Simulation],
 ) -> None:
-    runner = simulate(seconds=100.0).run(("finetune", "frozen-mlp"), seeds=2, deadline=150 + CLOSING_SECONDS)
-    assert runner.left_out == ["finetune: no time was left in the budget"]
+    simulation = simulate(seconds=1500)
+    runner = simulation.run(("finetune", "frozen-mlp"), seeds=1, budget=200)
+    assert simulation.now <= 1.1 * 200
     assert list(runner.results) == ["frozen-mlp"]
-    assert runner.table.rows["finetune"].note == "left out: no time"
+    (missing,) = runner.not_run().values()
+    assert missing.reason == "the budget of 3 min 20 s is too short"
+    assert missing.seconds_needed is not None
+    assert missing.seconds_needed > 200
 
 
-def test_last_candidate_is_trained_even_over_budget(simulate: Callable[..., Simulation]) -> None:
-    runner = simulate(seconds=1000.0).run(("finetune",), seeds=2, deadline=1.0)
-    assert not runner.left_out
-    assert runner.results["finetune"].status == "done"
+def test_shorter_training_says_what_is_smaller(simulate: Callable[..., Simulation]) -> None:
+    runner = simulate(seconds=30.0).run(("finetune",), seeds=1, budget=30)
+    assert runner.reduced()["finetune"][0].endswith("in place of 3 epochs.")
+
+
+def test_killed_comparison_continues_with_what_is_stored(simulate: Callable[..., Simulation]) -> None:
+    simulate().run(("finetune", "frozen-mlp"), seeds=1, budget=100)
+    again = simulate()
+    again.run(("finetune", "frozen-mlp"), seeds=2, budget=200)
+    assert {seed for _, _, seed in again.trained} == {1}
 
 
 def test_trial_that_is_expected_to_be_long_writes_checkpoints(simulate: Callable[..., Simulation]) -> None:
     simulation = simulate()
     simulation.run(seeds=1, checkpoint_seconds=1e-9)
     simulation.run(seeds=2, checkpoint_seconds=1e9)
-    assert simulation.checkpointed == [True, True, False, False]
+    assert simulation.checkpointed == [True, False]
+
+
+def test_shared_work_keeps_its_number_of_threads(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate()
+    runner = simulation.run(("frozen-mlp", "finetune"), seeds=1)
+    simulation.threads = 4
+    trial = Trial("frozen-mlp", 0)
+    assert runner._choose_threads(trial) == 1
+    assert runner._choose_threads(replace(trial, candidate="finetune")) == 4

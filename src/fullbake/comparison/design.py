@@ -121,7 +121,8 @@ class Candidate:
             return PlannedRecipe(self.name, "baseline", own)
         way: Way = "further" if self.further_pretrained else recipe.way
         possible = EPOCH_SHARES if recipe.way == "finetune" else EPOCH_SHARES[:1]
-        epochs = tuple(share for share in possible if share == 1 or share * epochs_of(recipe, rows) >= 1)
+        counts = {max(round(epochs_of(recipe, rows) * share), 1): share for share in reversed(possible)}
+        epochs = tuple(sorted(counts.values(), reverse=True))  # of shares with equal epochs the larger one
         if recipe.further_pretraining is None:
             return PlannedRecipe(self.name, way, own, epochs=epochs)
         stage = fingerprint(str(recipe.base), recipe.stage.model_dump(mode="json"))
