@@ -140,9 +140,8 @@ class LogisticModel:
                     row_weights = None if weights is None else np.where(has_label, weights[label], 1.0)
                     regression.set_params(C=strength).fit(inputs, has_label, row_weights)
         if any(regression.n_iter_.max() >= SOLVER_STEPS for regression in self._regressions):
-            say(
-                f"logistic regression: the solver stopped after {SOLVER_STEPS:,} steps at C = {strength:.2g}, before it had converged"
-            )
+            reached = f"the solver stopped after {SOLVER_STEPS:,} steps at C = {strength:.2g}"
+            say(f"logistic regression: {reached}, before it had converged")
         return self
 
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
