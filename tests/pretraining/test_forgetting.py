@@ -11,6 +11,7 @@ import transformers
 from helpers.bases import make_base
 from helpers.rows import train
 
+from fullbake.core import runtime
 from fullbake.core.errors import BaseModelError, DataError
 from fullbake.models.encoder import load_encoder
 from fullbake.models.masked_lm import load_language_model, save_language_model
@@ -162,3 +163,19 @@ def test_rows_are_no_longer_than_the_base_can_read(tmp_path: Path, text: str) ->
     found = open_probe(short, text=text)
     assert max(batch.encoded.lengths.max() for batch in found.eval_set.batches) <= 16
     assert isinstance(found.head.model, transformers.BertForMaskedLM)
+
+
+def test_trained_head_does_not_depend_on_the_threads_or_the_language_of_the_run(
+    bases: Bases, tmp_path: Path, text: str
+) -> None:
+    heads = []
+    before = runtime.threads()
+    try:
+        for number, language in ((1, "en"), (2, "de")):
+            runtime.set_threads(number)
+            found = open_probe(bases("bert"), text=text, cache_dir=tmp_path / language, language=language)
+            heads.append([parameter.detach().clone() for parameter in found.head.head_parameters()])
+            assert runtime.threads() == number
+    finally:
+        runtime.set_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*heads, strict=True))

@@ -54,7 +54,7 @@ HEAD_MASKINGS: Final = 4
 HEAD_EPOCHS: Final = 2
 
 _CACHE_BYTES: Final = 2 * 1024**3
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def open_probe(
     loaded = load_language_model(base, pairs=False, seed=0)
     loaded.network.to(runtime.device())
     if not loaded.own_head:
-        _load_or_train_head(loaded.network, tokenizer, _general_phase(tokenizer, base), language, cache_dir)
+        _load_or_train_head(loaded.network, tokenizer, _general_phase(tokenizer, base), cache_dir)
     eval_set = draw_general_eval_set(base, text, language)
     return ForgettingProbe(loaded.network, loaded.own_head, eval_set)
 
@@ -242,14 +242,23 @@ def _load_or_train_head(
     language_model: LanguageModel,
     tokenizer: PreTrainedTokenizerFast,
     phase: Phase,
-    language: str,
     cache_dir: str | Path | None,
 ) -> None:
-    """Give the model a trained masked-LM head, from the cache if it is there. The encoder stays frozen afterwards."""
+    """Give the model a trained masked-LM head, from the cache if it is there. The encoder stays frozen afterwards.
+
+    Further pretraining starts from this head, so its bits must not depend on which run trained it: it is trained on one
+    thread whatever the run has, on the same text whatever the run's language is.
+    """
     freeze_all(language_model.model.base_model)
-    corpus_tokenizer = corpus_tokenizer_of(tokenizer, language)
+    corpus_tokenizer = corpus_tokenizer_of(tokenizer)
     cache = Cache(runtime.cache_dir(cache_dir) / "probes", _CACHE_BYTES)
-    key = fingerprint(_FORMAT, network.encoder_fingerprint(language_model.model), corpus_tokenizer.tokenizer)
+    key = fingerprint(
+        _FORMAT,
+        network.encoder_fingerprint(language_model.model),
+        corpus_tokenizer.tokenizer,
+        runtime.device().type,
+        runtime.versions(),
+    )
     folder = cache.get(key)
     if folder is not None:
         stored = storage.read_tensors(folder / "head.safetensors")
@@ -259,7 +268,8 @@ def _load_or_train_head(
         return
     say("the base has no masked-LM head: training one on its frozen encoder. It takes minutes, and is done once")
     eval_set = _comments_eval_set(corpus_tokenizer, phase, make_masking(tokenizer), tokenizer.pad_token_id)
-    history = _train_head(language_model, *_collect_states(language_model, eval_set))
+    with runtime.one_thread():
+        history = _train_head(language_model, *_collect_states(language_model, eval_set))
     if "stopped" in history[-1]:
         # half-trained it must not be kept: it would measure every later base
         raise DeadlinePassed("the time was up before the masked-LM head was trained")
