@@ -1,4 +1,4 @@
-"""Which candidates take part, and which design a budget allows."""
+"""Which candidates take part, and how they are made smaller."""
 
 from pathlib import Path
 
@@ -8,87 +8,15 @@ from hypothesis import strategies as st
 
 from fullbake.comparison.design import (
     DEFAULT_RECIPES,
-    RATES,
-    Design,
-    RecipePlan,
-    Trial,
-    describe_left_out,
-    full_design,
+    FEWEST_ROWS,
+    FEWEST_ROWS_OF_CLASS,
+    at_size,
     parse_budget,
-    pick_design,
     read_candidates,
-    smaller_designs,
+    row_shares,
 )
+from fullbake.comparison.schedule import PlannedRecipe, Size
 from fullbake.core.errors import RecipeError
-
-GRID = (5e-5, 2e-5, 3e-5, 4e-5)
-PLANS = (
-    RecipePlan("finetune", GRID, (0, 1, 2)),
-    RecipePlan("frozen-linear", (), (0,)),
-    RecipePlan("further", GRID, (0, 1, 2), further_pretrained=True),
-    RecipePlan("tfidf", (), (0,)),
-)
-REMOVABLE = ("further", "finetune")
-
-
-def test_trial_id_names_recipe_fold_rate_and_seed() -> None:
-    assert Trial("finetune", 5e-5, 0).id == "finetune/5e-05/0"
-    assert Trial("finetune", 5e-5, 2, fold=0).id == "finetune/fold-1/5e-05/2"
-    assert Trial("tfidf", None, 0).id == "tfidf/only/0"
-
-
-def test_full_design_has_every_recipe_rate_and_seed() -> None:
-    trials = full_design(PLANS).trials(PLANS, None)
-    assert len(trials) == len(set(trials)) == 4 * 3 + 1 + 4 * 3 + 1
-    assert len(full_design(PLANS).trials(PLANS, 5)) == 5 * len(trials)
-    assert len({trial.id for trial in trials}) == len(trials)
-
-
-def test_smaller_designs_reduce_rates_then_pretraining_then_seeds_then_recipes() -> None:
-    designs = list(smaller_designs(PLANS, REMOVABLE))
-    all_names = ("finetune", "frozen-linear", "further", "tfidf")
-    assert designs[0] == full_design(PLANS) == Design(all_names, 4, 3, 1.0)
-    assert [design.rates for design in designs[:3]] == [4, 2, 1]
-    assert designs[3].pretraining_share < 1
-    assert designs[3].seeds == 3
-    assert min(design.seeds for design in designs if "further" in design.names) == 2
-    assert designs[-1] == Design(("frozen-linear", "tfidf"), 1, 1, 1.0)
-    without_further = [
-        design.names for design in designs if "finetune" in design.names and "further" not in design.names
-    ]
-    assert without_further
-    assert "finetune" not in designs[-1].names
-
-
-def test_all_recipes_of_a_design_have_the_same_number_of_rates() -> None:
-    for design in smaller_designs(PLANS, REMOVABLE):
-        trials = design.trials(PLANS, None)
-        counts = {
-            name: len({trial.rate for trial in trials if trial.candidate == name})
-            for name in design.names
-            if name in ("finetune", "further")
-        }
-        assert set(counts.values()) <= {design.rates}
-
-
-@given(st.floats(0.1, 100), st.floats(0, 5000))
-def test_first_design_that_fits_is_picked(each: float, seconds: float) -> None:
-    def cost(design: Design) -> float:
-        return each * len(design.trials(PLANS, None)) * design.pretraining_share
-
-    designs = list(smaller_designs(PLANS, REMOVABLE))
-    picked = pick_design(iter(designs), cost, seconds)
-    fitting = [design for design in designs if cost(design) <= seconds]
-    assert picked == (fitting[0] if fitting else None)
-
-
-def test_everything_left_out_is_listed() -> None:
-    full = full_design(PLANS)
-    assert describe_left_out(full, full, "too expensive") == []
-    lines = describe_left_out(full, Design(("finetune", "frozen-linear", "tfidf"), 2, 3, 0.1), "too expensive")
-    assert lines[0] == "further: too expensive"
-    assert any("2 of up to 4" in line for line in lines)
-    assert any("10% of its own length" in line for line in lines)
 
 
 def test_budget_is_a_duration_in_seconds() -> None:
@@ -116,35 +44,91 @@ def test_default_recipes_are_all_ways_with_and_without_further_pretraining_and_b
     assert len({candidate.title for candidate in candidates}) == len(candidates)
 
 
-def test_encoders_and_heads_have_the_same_number_of_rates() -> None:
-    finetune, mlp, linear = read_candidates(["finetune", "frozen-mlp", "frozen-linear"], base="demo")
-    assert set(finetune.rates) == {5e-5, 4e-5, 3e-5, 2e-5}
-    assert finetune.rates == RATES
-    assert len(mlp.rates) == len(RATES)
-    assert linear.rates == ()
-    assert not linear.depends_on_seed
-    chosen = read_candidates(["finetune", "frozen-mlp"], base="demo", rates=(1e-5,), head_rates=(1e-3, 1e-4))
-    assert [candidate.rates for candidate in chosen] == [(1e-5,), (1e-3, 1e-4)]
+def test_rates_that_are_given_are_taken_as_given(tmp_path: Path) -> None:
+    names = ["finetune", "devlin2019", "frozen-mlp", "frozen-linear"]
+    rates = {one.name: one.recipe.training.learning_rate for one in read_candidates(names, base="demo") if one.recipe}
+    assert rates == {
+        "finetune": "auto",
+        "devlin2019": (5e-5,),
+        "frozen-mlp": "auto",
+        "frozen-linear": read_candidates(["frozen-linear"], base="demo")[0].recipe.training.learning_rate,
+    }
+    (tmp_path / "mine.yaml").write_text("way: finetune\ntraining:\n  learning_rate: 3.0e-5\n")
+    (tmp_path / "open.yaml").write_text("way: finetune\n")
+    given = read_candidates(
+        ["finetune", "frozen-mlp", tmp_path / "mine.yaml", tmp_path / "open.yaml"],
+        base="demo",
+        rates=(1e-5,),
+        head_rates=(1e-3, 1e-4),
+    )
+    found = [one.recipe.training.learning_rate for one in given if one.recipe]
+    assert found == [(1e-5,), (1e-3, 1e-4), (3e-5,), (1e-5,)], "a file keeps its own rate"
+    (fixed,) = read_candidates(["frozen-mlp"], base="demo", learning_rate=2e-3)
+    assert fixed.recipe is not None
+    assert fixed.recipe.training.learning_rate == (2e-3,)
 
 
 def test_seeds_start_at_the_seed_of_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("way: frozen\nhead: mlp\ntraining:\n  seed: 40\n  learning_rate: [0.1, 0.01]\n")
     (mine,) = read_candidates([tmp_path / "mine.yaml"], base="demo")
     assert (mine.name, mine.title) == ("mine", "mine")
-    assert mine.plan(3) == RecipePlan("mine", (0.1, 0.01), (40, 41, 42))
-    assert read_candidates(["frozen-linear"], base="demo")[0].plan(3).seeds == (0,)
+    assert mine.planned(3, 1000) == PlannedRecipe("mine", "frozen", (40, 41, 42))
+    linear, majority = read_candidates(["frozen-linear", "majority"], base="demo")
+    assert linear.planned(3, 1000).seeds == majority.planned(3, 1000).seeds == (0,)
+    assert majority.planned(3, 1000).way == "baseline"
 
 
-def test_further_pretraining_can_be_set_and_shortened() -> None:
+def test_fine_tuning_may_have_fewer_epochs() -> None:
+    (finetune,) = read_candidates(["finetune"], base="demo", epochs=3)
+    assert finetune.planned(1, 1000).epochs == (1.0, 0.5, 0.25)
+    (short,) = read_candidates(["finetune"], base="demo", epochs=1)
+    assert short.planned(1, 1000).epochs == (1.0,)
+    assert finetune.recipe is not None
+    assert at_size(finetune.recipe, Size(epochs=0.5), 1000).training.epochs == 2
+    few = finetune.recipe.with_fields(min_steps=200)
+    halved = at_size(few, Size(epochs=0.5), 320)
+    assert (halved.training.epochs, halved.training.min_steps) == (10, 0), "half of the twenty that the steps need"
+
+
+def test_further_pretraining_may_be_shortened_to_a_part_of_one_pass() -> None:
     (tapt,) = read_candidates(["further-finetune"], base="demo")
     assert tapt.recipe is not None
-    assert tapt.recipe.stage.epochs == 100
-    assert tapt.with_pretraining_share(0.1).recipe.stage.epochs == 10
-    assert tapt.with_pretraining_share(1.0) is tapt
+    planned = tapt.planned(1, 1000)
+    assert planned.way == "further"
+    assert planned.pretraining == (1.0, 0.3, 0.1, 0.03, 0.01, 0.005, 0.0025, 0.00125)
+    assert at_size(tapt.recipe, Size(pretraining=0.1), 1000).stage.epochs == 10
+    half = at_size(tapt.recipe, Size(pretraining=0.005), 1024).stage
+    assert (half.steps, half.epochs) == (2, None), "half of the four batches of a pass"
+    assert at_size(tapt.recipe, Size(), 1000) is tapt.recipe
     (steps,) = read_candidates(["further-finetune"], base="demo", further_pretraining="objective=mlm;steps=50")
-    assert steps.with_pretraining_share(0.3).recipe.stage.steps == 15
+    assert steps.recipe is not None
+    assert at_size(steps.recipe, Size(pretraining=0.3), 1000).stage.steps == 15
     (long,) = read_candidates(["further-pretrain"], base="demo")
-    assert long.with_pretraining_share(0.03).recipe.stage.warmup_steps == 300
+    assert long.recipe is not None
+    shortened = at_size(long.recipe, Size(pretraining=0.03), 1000).stage
+    assert shortened.warmup_steps == 300
+    one = at_size(long.recipe, Size(pretraining=1e-6), 1000).stage
+    assert one.steps == 10, "each of its phases needs a step"
+
+
+@given(st.integers(1, 100_000), st.integers(2, 300))
+def test_rows_are_cut_to_200_and_16_a_class_at_most(rows: int, classes: int) -> None:
+    shares = row_shares(rows, classes)
+    assert shares[0] == 1
+    assert list(shares) == sorted(shares, reverse=True)
+    fewest = max(FEWEST_ROWS, FEWEST_ROWS_OF_CLASS * classes)
+    assert shares[-1] * rows == pytest.approx(min(fewest, rows))
+
+
+def test_titles_say_what_a_recipe_is() -> None:
+    found = {
+        one.name: one.title for one in read_candidates(["finetune", "frozen-mlp", "further-frozen-linear"], base="demo")
+    }
+    assert found == {
+        "finetune": "Fine-tuned base",
+        "frozen-mlp": "Frozen base with MLP head",
+        "further-frozen-linear": "Frozen base with linear head after further pretraining",
+    }
 
 
 def test_error_of_unknown_recipe_suggests_the_nearest() -> None:

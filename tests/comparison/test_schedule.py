@@ -28,8 +28,8 @@ from fullbake.comparison.schedule import (
 FINETUNE = PlannedRecipe("finetune", "finetune", (0, 1, 2), epochs=(1.0, 0.5))
 LINEAR = PlannedRecipe("frozen-linear", "frozen", (0,))
 MLP = PlannedRecipe("frozen-mlp", "frozen", (0, 1, 2))
-FURTHER = PlannedRecipe("further-finetune", "further", (0, 1, 2), "tapt", (1.0, 0.1), (1.0, 0.5))
-FURTHER_LINEAR = PlannedRecipe("further-frozen-linear", "further", (0,), "tapt", (1.0, 0.1))
+FURTHER = PlannedRecipe("further-finetune", "further", (0, 1, 2), "tapt", (1.0, 0.1), 0.1, (1.0, 0.5))
+FURTHER_LINEAR = PlannedRecipe("further-frozen-linear", "further", (0,), "tapt", (1.0, 0.1), 0.1)
 MAJORITY = PlannedRecipe("majority", "baseline", (0,))
 
 
@@ -219,7 +219,7 @@ def test_slow_steps_of_a_training_are_noticed_early() -> None:
     """A training of 1,000 steps is expected to take 50 s."""
     clock = Clock()
     watch = Watch(step(50, reserve=9), 100, 0, clock)
-    watch.begin(50)
+    watch.begin(50, encoder=True)
 
     def take(steps: range, seconds: float) -> None:
         for number in steps:
@@ -233,6 +233,18 @@ def test_slow_steps_of_a_training_are_noticed_early() -> None:
     assert watch.slower == pytest.approx(1), "that was another training, at another rate"
     take(range(101, 142), 0.1)
     assert watch.slower == pytest.approx(2), "the last steps count"
+
+
+def test_slow_steps_of_a_head_do_not_speak_for_the_others() -> None:
+    clock = Clock()
+    watch = Watch(step(50, reserve=9), 100, 0, clock)
+    clock.now = 45  # its features
+    watch.begin(5, encoder=False)
+    for number in range(1, 41):
+        clock.now += 0.1
+        watch.note(number / 100)
+    assert watch.slower == pytest.approx((49 + 6) / 50)
+    assert not watch.time_is_up()
 
 
 def test_without_a_budget_the_time_is_never_up() -> None:

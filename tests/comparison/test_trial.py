@@ -10,7 +10,7 @@ import pytest
 from helpers.rows import dataset, recipe
 
 from fullbake.classifier import adapt
-from fullbake.comparison.runner import Artifact, ArtifactStore
+from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.trial import (
     RESTART_SEED_OFFSET,
     TrialResult,

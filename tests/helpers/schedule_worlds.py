@@ -72,6 +72,7 @@ class World:
                 (0,) if way_of(name) == "baseline" or name.endswith("linear") else tuple(range(self.seeds)),
                 "tapt" if way_of(name) == "further" else None,
                 pretraining if way_of(name) == "further" else (1.0,),
+                min(1 / self.passes, 1.0),
                 (1.0, 0.5, 0.25) if name.endswith("finetune") else (1.0,),
             )
             for name in self.names
@@ -207,7 +208,7 @@ class Run:
         for key, seconds in costs.plain_shared(trial).items():
             if key not in self.prepared:
                 group = key.split()[0]
-                watch.begin(expected[key])
+                watch.begin(expected[key], encoder=True)
                 share, spent = self._spend(seconds * self.world.wrong[group], 1000, watch)
                 costs.corrections.record(group, spent / seconds / share, encoder=True)
                 if share < 1:
@@ -215,7 +216,7 @@ class Run:
                     return
                 self.prepared.add(key)
         epochs = max(round(3 * trial.size.epochs), 1) if trial.candidate.endswith("finetune") else 10
-        watch.begin(own)
+        watch.begin(own, encoder=trial.candidate.endswith("finetune"))
         share, spent = self._spend(plain * self.world.wrong[trial.candidate], 40 * epochs, watch)
         costs.corrections.record(trial.candidate, spent / plain / share, encoder=trial.candidate.endswith("finetune"))
         validated = math.floor(share * epochs + 1e-9) / epochs

@@ -267,11 +267,19 @@ def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
     known = _read_workspace_file(folder)
     if known is None:
         storage.require_vacant(folder)
-    elif restart or not any((folder / CELLS).glob("**/trained")):
+    elif restart:
         storage.remove_tree(folder)
         known = None
-    else:
-        _refuse_other_comparison(folder, known, identity)
+    elif found := _list_differences(known, identity):
+        if not _holds_no_trial(folder, known):
+            raise OutputError(
+                "the folder holds another comparison",
+                where=str(folder),
+                got="; ".join(found[:6]) + ("; and more" if len(found) > 6 else ""),
+                remedy="Pass another --out, undo what differs, or pass --restart to delete that comparison.",
+            )
+        storage.remove_tree(folder)
+        known = None
     recipes = {**(known or {}).get("recipes", {}), **identity["recipes"]}
     with storage.staged_file(folder / WORKSPACE_FILE, overwrite=True) as fresh:
         storage.write_json(fresh, {**identity, "recipes": recipes})
@@ -288,8 +296,14 @@ def _read_workspace_file(folder: Path) -> dict[str, Any] | None:
     return known if isinstance(known, dict) else {}
 
 
-def _refuse_other_comparison(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise OutputError if the folder's comparison differs in anything but recipes that only one of them has."""
+def _holds_no_trial(folder: Path, known: Mapping[str, Any]) -> bool:
+    """Return True if the folder holds nothing but the description of a comparison of which no trial was finished."""
+    names = {path.name for path in folder.iterdir()}
+    return bool(known) and names <= {WORKSPACE_FILE, CELLS} and not any((folder / CELLS).glob("**/trained"))
+
+
+def _list_differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in what the folder's comparison differs from this one, besides recipes that only one of them has."""
     # Earlier versions noted the threads of the whole comparison.
     known = {name: value for name, value in known.items() if name != "threads"}
     common = set(known.get("recipes", {})) & set(now["recipes"])
@@ -297,14 +311,7 @@ def _refuse_other_comparison(folder: Path, known: Mapping[str, Any], now: Mappin
         {**side, "recipes": {name: recipe for name, recipe in side.get("recipes", {}).items() if name in common}}
         for side in (known, now)
     )
-    found = checkpoints.list_differences(there, here)
-    if found:
-        raise OutputError(
-            "the folder holds another comparison",
-            where=str(folder),
-            got="; ".join(found[:6]) + ("; and more" if len(found) > 6 else ""),
-            remedy="Pass another --out, undo what differs, or pass --restart to delete that comparison.",
-        )
+    return checkpoints.list_differences(there, here)
 
 
 # The run

@@ -126,7 +126,8 @@ class Candidate:
         if recipe.further_pretraining is None:
             return PlannedRecipe(self.name, way, own, epochs=epochs)
         stage = fingerprint(str(recipe.base), recipe.stage.model_dump(mode="json"))
-        return PlannedRecipe(self.name, way, own, stage, pretraining_shares(recipe, rows), epochs)
+        one_pass = min(1 / pretraining_passes(recipe, rows), 1.0)
+        return PlannedRecipe(self.name, way, own, stage, pretraining_shares(recipe, rows), one_pass, epochs)
 
 
 def epochs_of(recipe: Recipe, rows: int) -> int:

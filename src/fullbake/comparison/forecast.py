@@ -7,6 +7,7 @@ else. What trials really take corrects it.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.hashing import fingerprint
+from fullbake.models.pretrained import load_config
 from fullbake.training.job import Job
 from fullbake.training.rates import HEAD_RATES
 from fullbake.training.selection import Strategy, TrainingRun
@@ -40,6 +42,9 @@ FIXED_SECONDS: Final = 1.0
 STAGE_SECONDS: Final = 10.0
 """Seconds of further pretraining that do not depend on its length: its corpus, and the evaluations before and after."""
 
+LANGUAGE_HEAD_SECONDS: Final = 45.0
+"""Seconds of training a masked-LM head for a base that has none, once for all further pretraining of it."""
+
 HEAD_ROW_SECONDS: Final = 1.5e-4
 """Seconds for one row in one epoch of a head on features."""
 
@@ -53,6 +58,11 @@ LBFGS_CLASS_SECONDS: Final = 3e-4
 WORD_ROW_SECONDS: Final = 3e-3
 WORD_CLASS_SECONDS: Final = 5e-5
 """The same for a regression on words."""
+
+PRETRAINING: Final = "pretraining"
+FEATURES: Final = "features"
+LANGUAGE_HEAD: Final = "head"
+"""The kinds of shared work, which are corrected each by itself: the first words of their keys."""
 
 PROBE_SHARE: Final = 0.3
 """What choosing a rate by short trainings takes, as a share of the training itself."""
@@ -71,6 +81,8 @@ class Speed:
     """Rows per second when the base only predicts."""
     load: float = 1.0
     """How many times as long as on an idle machine work takes, because other processes run beside it."""
+    language_head: bool = True
+    """Whether the base comes with a masked-LM head."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,14 @@ def measure_speed(
             break
     # On an idle machine the processors work about as long as the clock runs, or longer where there are several threads.
     waited = (time.perf_counter() - started) / max(time.process_time() - used, 1e-9)
-    return replace(speed, load=max(waited * min(runtime.threads(), runtime.count_processors()), 1.0))
+    load = max(waited * min(runtime.threads(), runtime.count_processors()), 1.0)
+    return replace(speed, load=load, language_head=_has_language_head(job.recipe.base))
+
+
+def _has_language_head(base: str | Path) -> bool:
+    """Return True if a base's config names a masked-LM head among its parts."""
+    names = getattr(load_config(base), "architectures", None) or ()
+    return any("MaskedLM" in name or "PreTraining" in name for name in names)
 
 
 @dataclass
@@ -237,7 +256,9 @@ class Forecast:
             shortened = at_size(recipe, trial.size, rows)
             stage = fingerprint(shortened.stage.model_dump(mode="json"), part, trial.fold)
             trained = pretraining_passes(shortened, rows) * rows
-            seconds[f"pretraining of {recipe.base} {stage}"] = (
+            if not self.speeds[str(recipe.base)].language_head:
+                seconds[f"{LANGUAGE_HEAD} of {recipe.base}"] = LANGUAGE_HEAD_SECONDS * self._load
+            seconds[f"{PRETRAINING} of {recipe.base} {stage}"] = (
                 STAGE_SECONDS + PRETRAINING_FACTOR * trained / speed.train
             )
         if recipe.way == "frozen":
@@ -245,7 +266,7 @@ class Forecast:
             fold = trial.fold if stage or part else None
             kept = recipe.head.pooling or recipe.head.kind
             read = rows + sizes.validation + sizes.test if part else sizes.total
-            seconds[f"features of {recipe.base} {stage} {kept} {part} {fold}"] = read / speed.infer
+            seconds[f"{FEATURES} of {recipe.base} {stage} {kept} {part} {fold}"] = read / speed.infer
         return seconds
 
     def rows(self, trial: Trial) -> int:
@@ -254,7 +275,7 @@ class Forecast:
 
 
 def kind_of_work(key: str) -> str:
-    """Return the kind of a piece of shared work, which is corrected by itself: further pretraining or features."""
+    """Return the kind of a piece of shared work."""
     return key.partition(" ")[0]
 
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 
 from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.design import Candidate
-from fullbake.comparison.forecast import Forecast, Speed, kind_of_work, measure_speed
+from fullbake.comparison.forecast import FEATURES, PRETRAINING, Forecast, Speed, kind_of_work, measure_speed
 from fullbake.comparison.live_table import LiveTable
 from fullbake.comparison.schedule import WHOLE, Plan, Progress, Schedule, Size, Step, Trial, Watch
 from fullbake.comparison.sizes import SizedJobs
@@ -33,7 +34,7 @@ from fullbake.comparison.trial import (
 )
 from fullbake.comparison.verdict import NotRun
 from fullbake.config.sections import DecisionConfig
-from fullbake.core import stopping
+from fullbake.core import runtime, stopping
 from fullbake.core.console import format_duration, say, warn
 from fullbake.core.errors import DeadlinePassed, Error, SpaceFault
 from fullbake.core.hashing import fingerprint
@@ -41,7 +42,7 @@ from fullbake.core.processors import ThreadSetting, use_threads
 from fullbake.data.splits import Part, Parts
 from fullbake.pretraining.forgetting import ForgettingProbe, open_probe
 from fullbake.pretraining.stage import with_further_pretraining
-from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun
+from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun, record_threads, threads_in
 from fullbake.training.job import Job
 
 LONG_TRIAL_SECONDS: Final = 300.0
@@ -54,10 +55,8 @@ CLOSING_SHARE: Final = 0.05
 """The same as a share of a short budget."""
 
 
-PRETRAINING: Final = "pretraining"
-FEATURES: Final = "features"
-"""The kinds of shared work, as `forecast.kind_of_work` names them."""
-
+FROM_CACHE: Final = 0.05
+"""Shared work that took less than this share of its forecast was found in a cache."""
 
 VERDICT_SHARE: Final = 10.0
 """The verdict after a sweep is written if this many times its own time has passed since the last one."""
@@ -388,14 +387,14 @@ class Runner:
         finetunes = self.settings.candidates[step.trial.candidate].way == "finetune"
         self.forecast.corrections.record(step.trial.candidate, seconds / plain / result.share, encoder=finetunes)
 
-    def _learn_shared(self, trial: Trial, kind: str, seconds: float) -> None:
-        """Correct the forecast of shared work, unless it was found in a cache."""
+    def _learn_shared(self, trial: Trial, keys: Sequence[str], seconds: float) -> None:
+        """Correct the forecast of shared work that is now done, unless it was found in a cache."""
         plain = self.forecast.plain_shared(trial)
-        expected = sum(
-            cost for key, cost in plain.items() if kind_of_work(key) == kind and key not in self.forecast.prepared
-        )
-        if expected and seconds > 0.05 * expected:
-            self.forecast.corrections.record(kind, seconds / expected, encoder=True)
+        expected = sum(plain[key] for key in keys)
+        self.forecast.prepared.update(keys)
+        if expected and seconds > FROM_CACHE * expected:
+            for kind in {kind_of_work(key) for key in keys}:
+                self.forecast.corrections.record(kind, seconds / expected, encoder=True)
 
     # Trials: read from the store, or run and stored
 
@@ -447,31 +446,38 @@ class Runner:
         """
         if self.settings.candidates[trial.candidate].recipe is None:
             return None
+        begun = threads_in(self._unfinished_folder(trial))
+        if begun is not None:  # only an equal number gives the bits of a trial that was not interrupted
+            return self.functions.use_threads(begun)
         known = [self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads]
         return self.functions.use_threads(known[0] if known else self.settings.threads)
+
+    def _unfinished_folder(self, trial: Trial) -> Path:
+        return self.settings.store.folder(trial.id) / "unfinished"
 
     def _train(self, trial: Trial, watch: Watch, step: Step) -> tuple[TrialResult, TrialWeights]:
         name, settings = trial.candidate, self.settings
         own = self.forecast.own(trial, searches=step.searches)
         if settings.candidates[name].recipe is None:
-            watch.begin(own)
+            watch.begin(own, encoder=False)
             parts = without_test(self.sized.parts(trial))
             return self.functions.train_baseline(name, parts, settings.metric, settings.decision), {}
         shared = self.forecast.shared(trial)
         try:
-            stage = sum(seconds for key, seconds in shared.items() if kind_of_work(key) == PRETRAINING)
-            watch.begin(stage, PRETRAINING if stage else None)
+            stage = sum(seconds for key, seconds in shared.items() if kind_of_work(key) != FEATURES)
+            watch.begin(stage, PRETRAINING if stage else None, encoder=bool(stage))
             job = self._prepared_job(trial)
         except SpaceFault:
             raise
         except Error as error:
             return failed_trial(error.what, trial.seed), {}
-        self._learn_shared(trial, PRETRAINING, watch.elapsed)
+        self._learn_shared(trial, [key for key in shared if kind_of_work(key) != FEATURES], watch.elapsed)
         began = watch.elapsed
-        watch.begin(own + sum(seconds for key, seconds in shared.items() if kind_of_work(key) == FEATURES))
+        features = sum(seconds for key, seconds in shared.items() if kind_of_work(key) == FEATURES)
+        watch.begin(own + features, encoder=job.recipe.way == "finetune")
         result, weights = self.functions.train(replace(job, parts=without_test(job.parts)), self._rate(trial))
         features = max(watch.elapsed - began - result.seconds, 0.0)
-        self._learn_shared(trial, FEATURES, features)
+        self._learn_shared(trial, [key for key in shared if kind_of_work(key) == FEATURES], features)
         watch.shared_seconds = began + (features if job.recipe.way == "frozen" else 0.0)
         return replace(result, stage_seconds=_stage_seconds(job)), weights
 
@@ -501,7 +507,8 @@ class Runner:
         seconds = self.settings.checkpoint_seconds
         if self.forecast.own(trial, searches=True) < seconds:
             return job
-        folder = self.settings.store.folder(trial.id) / "unfinished"
+        folder = self._unfinished_folder(trial)
+        record_threads(folder, runtime.threads())
         run = UnfinishedRun(folder, self.identity(trial), CheckpointInterval(seconds=seconds), writes=True)
         return replace(job, run=run)
 

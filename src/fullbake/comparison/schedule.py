@@ -5,8 +5,9 @@ then a second seed for all, a third, and so on. After each sweep there is a whol
 advance: after every trial, `Schedule.next_step` looks at what is there and what the rest would cost by the newest
 forecast. So a comparison that was killed, or is asked for with a larger budget, continues by the same rules.
 
-What does not fit in the first sweep is made smaller, in this order: a shorter further pretraining, its cheapest recipe
-alone, fewer training rows for all recipes alike, fewer epochs of fine-tuning. Only then recipes are left out. Rows are
+What does not fit in the first sweep is made smaller, in this order: further pretraining shortened to one pass, its
+cheapest recipe alone, a part of one pass, fewer training rows for all recipes alike, fewer epochs of fine-tuning. Only
+then recipes are left out. Rows are
 raised for all recipes together or not at all, because recipes that saw different numbers of rows say little about the
 ways.
 """
@@ -104,6 +105,8 @@ class PlannedRecipe:
     """Key of its further pretraining; recipes with equal keys share it."""
     pretraining: tuple[float, ...] = (1.0,)
     """Shares of its further pretraining that may run, from 1 downwards."""
+    one_pass: float = 0.0
+    """The share of it that is one pass over the texts."""
     epochs: tuple[float, ...] = (1.0,)
     """Shares of its epochs that may run, from 1 downwards."""
 
@@ -214,6 +217,7 @@ class Watch:
     """Seconds that shared work took, once it is done."""
     _expected: float = math.inf
     """Seconds that the part that runs is expected to take."""
+    _encoder: bool = False
     _marks: deque[tuple[float, float]] = field(default_factory=deque)
     """(moment, share of the steps done) of the training that runs."""
 
@@ -226,14 +230,16 @@ class Watch:
         """Return the seconds since the trial began."""
         return self.clock() - self.started
 
-    def begin(self, expected: float, part: str | None = None) -> None:
+    def begin(self, expected: float, part: str | None = None, *, encoder: bool) -> None:
         """Note that a part of the trial begins, and how many seconds it is expected to take.
 
         Args:
             expected: the seconds.
             part: the kind of shared work that it is; None if it is the trial's own.
+            encoder: whether the encoder trains. Its speed was measured, so if its steps take longer than expected, the
+                machine has become slower; the steps of a head only show that its forecast was wrong.
         """
-        self.part = part
+        self.part, self._encoder = part, encoder
         self._expected, self._marks = max(expected, _TOLERANCE), deque([(self.clock(), 0.0)])
 
     def note(self, share: float) -> None:
@@ -247,7 +253,9 @@ class Watch:
             marks.popleft()
         then, before = marks[0]
         if len(marks) > STRETCH_STEPS and now - then >= STRETCH_SECONDS:
-            self.slower = max(1.0, (now - then) / (share - before) / self._expected)
+            seconds = (now - then) / (share - before)  # of the whole part
+            wholly = (self.elapsed + (1 - share) * seconds) / max(self.step.expected, _TOLERANCE)
+            self.slower = max(1.0, seconds / self._expected if self._encoder else wholly)
 
     def time_is_up(self) -> bool:
         """Return True if the trial must end now."""
@@ -386,9 +394,13 @@ class Schedule:
         shortest = max((len(recipe.pretraining) for recipe in recipes), default=1) - 1
         fewest = max((len(recipe.epochs) for recipe in recipes), default=1) - 1
         for length in range(shortest + 1):
-            yield {recipe.name: recipe.size(1.0, length, 0) for recipe in recipes}
+            if not length or all(one.size(1.0, length, 0).pretraining >= one.one_pass for one in recipes if one.stage):
+                yield {recipe.name: recipe.size(1.0, length, 0) for recipe in recipes}
+        # One recipe after a whole pass says more than three after a part of one.
         recipes = self._without_dear_variants
-        for share in rows:
+        for length in range(shortest + 1):
+            yield {recipe.name: recipe.size(1.0, length, 0) for recipe in recipes}
+        for share in rows[1:]:
             yield {recipe.name: recipe.size(share, shortest, 0) for recipe in recipes}
         for epochs in range(1, fewest + 1):
             yield {recipe.name: recipe.size(rows[-1], shortest, epochs) for recipe in recipes}
