@@ -3,6 +3,8 @@
 Also recall per class and its curve, and the ranking of disagreements.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,11 @@ from scipy import stats
 from fullbake.core.errors import DataError
 from fullbake.evaluation.bootstrap import DRAWS, BootstrapScores, resample
 from fullbake.evaluation.significance import (
+    NOTHING_VARIES,
     THRESHOLDS,
     Difference,
+    SeedEstimate,
+    StandardError,
     Variance,
     class_recalls,
     contrast,
@@ -218,8 +223,13 @@ def observed(difference: float, variance: Variance, rows: int = 500) -> Differen
     return Difference(difference, -1, 1, 0.5, variance, rows)
 
 
+def own_estimates(spread: float) -> tuple[SeedEstimate, SeedEstimate]:
+    """What three seeds of each side tell of their own side."""
+    return SeedEstimate((spread, 0.0), 2), SeedEstimate((0.0, spread), 2)
+
+
 def test_rows_needed_follow_the_textbook_where_only_rows_matter() -> None:
-    only_rows = Variance(shared=0.0004, spread=(0.0, 0.0), noise=(0.0, 0.0), seeds=(3, 3))
+    only_rows = Variance(shared=0.0004, estimates=(), noise=(0.0, 0.0))
     wanted = (stats.norm.isf(0.025) + stats.norm.isf(0.2)) ** 2 * 0.0004 * 500 / 0.02**2
     assert rows_needed(observed(0.02, only_rows)) == pytest.approx(wanted, abs=1)
     assert rows_needed(observed(-0.02, only_rows)) == rows_needed(observed(0.02, only_rows))
@@ -227,14 +237,14 @@ def test_rows_needed_follow_the_textbook_where_only_rows_matter() -> None:
 
 
 def test_no_number_of_rows_is_given_where_seeds_vary_more_than_the_difference() -> None:
-    wide = Variance(shared=0.0001, spread=(0.0004, 0.0004), noise=(0.00001, 0.00001), seeds=(3, 3))
+    wide = Variance(0.0001, own_estimates(0.0004), noise=(0.00001, 0.00001))
     assert rows_needed(observed(0.02, wide)) is None
     assert rows_needed(observed(0.0, wide)) is None
     assert rows_needed(observed(0.2, wide)) is not None
 
 
 def test_power_equals_that_of_simulated_t_tests() -> None:
-    noise = Variance(shared=0.0, spread=(0.01 / 3, 0.01 / 3), noise=(0.01 / 3, 0.01 / 3), seeds=(3, 3))
+    noise = Variance(0.0, own_estimates(0.01 / 3), noise=(0.01 / 3, 0.01 / 3))
     random = np.random.default_rng(0)
     a, b = random.normal(0.3, 0.1, (20_000, 3)), random.normal(0, 0.1, (20_000, 3))
     found = stats.ttest_ind(a, b, axis=1)
@@ -376,3 +386,136 @@ def test_ranking_has_exactly_the_rows_with_more_than_one_answer(seed: int, recip
     assert sorted(ranked) == [row for row in range(12) if len(set(stacked[:, row])) > 1]
     backing = [max(np.bincount(stacked[:, row])) for row in ranked]
     assert backing == sorted(backing)
+
+
+# Seeds that differ in number
+
+
+def trained(random: np.random.Generator, seeds: int, *, mean: float = 0.8, sd: float = 0.02) -> BootstrapScores:
+    """Scores that vary with the seed alone."""
+    points = random.normal(mean, sd, seeds)
+    return BootstrapScores(points, np.tile(points, (20, 1)), 100)
+
+
+def test_one_seed_against_three_that_it_borrows_from_is_the_pooled_t_test() -> None:
+    random = np.random.default_rng(0)
+    one, three = trained(random, 1), trained(random, 3)
+    seen = contrast(one, three, a_lenders=[three])
+    expected = stats.ttest_ind(one.points, three.points)
+    assert (seen.p, seen.variance.seeds_known) == (pytest.approx(expected.pvalue), True)
+    assert seen.variance.on_these_rows().freedom == pytest.approx(2)
+
+
+def test_one_seed_against_one_borrows_the_mean_of_several_recipes() -> None:
+    random = np.random.default_rng(1)
+    a, b, two, four = (trained(random, seeds) for seeds in (1, 1, 2, 4))
+    seen = contrast(a, b, a_lenders=[two, four], b_lenders=[two, four])
+    pooled = (two.points.var(ddof=1) + 3 * four.points.var(ddof=1)) / 4
+    error = seen.variance.on_these_rows()
+    assert error.size == pytest.approx(np.sqrt(2 * pooled))
+    parts = (two.points.var(ddof=1), 3 * four.points.var(ddof=1))
+    assert error.freedom == pytest.approx(sum(parts) ** 2 / (parts[0] ** 2 + parts[1] ** 2 / 3))
+
+
+def test_one_seed_without_anything_to_borrow_is_about_this_training() -> None:
+    random = np.random.default_rng(2)
+    labels = random.integers(0, 2, 200)
+    a, b = (np.where(random.random((1, 200)) < share, labels, 1 - labels) for share in (0.95, 0.6))
+    one, other = (resample(side, labels, "accuracy") for side in (a, b))
+    seen = contrast(one, other)
+    assert not seen.variance.seeds_known
+    assert seen.p < 0.001, "of these trainings it is certain"
+    steady = replace(other, depends_on_seed=False)
+    assert not contrast(one, steady).variance.seeds_known
+    assert contrast(replace(one, depends_on_seed=False), steady).variance.seeds_known
+
+
+def test_what_a_single_seed_changes_at_single_rows_counts_once() -> None:
+    """The variance of the rows of one training holds it, and the spread of the lenders holds it too."""
+    random = np.random.default_rng(3)
+    labels, a, b = simulate(random, 400, row=0.5, noise=0.8)
+    one, lender = resample(a[:1], labels, "accuracy"), resample(b, labels, "accuracy")
+    alone = estimate(one)
+    lent = estimate(one, lenders=[lender])
+    assert alone.low is not None
+    assert lent.low is not None
+    error = (one.mean - alone.low) / stats.norm.isf(0.025)
+    variance = contrast(one, lender, a_lenders=[lender]).variance
+    assert variance.noise[0] > 0.1 * error**2
+    widened = (one.mean - lent.low) / stats.t.isf(0.025, 2)
+    assert widened**2 < error**2 + variance.spread[0]
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 3.7])
+def test_quantile_lies_between_the_normal_and_students(freedom: float) -> None:
+    error = StandardError(shared=3.0, seeds=1.0, freedom=freedom)
+    quantile = error.quantile(0.05)
+    assert stats.norm.isf(0.025) < quantile < stats.t.isf(0.025, freedom)
+    assert error.p_value(quantile * error.size) == pytest.approx(0.05)
+    assert error.p_value(0.0) == 1
+    assert 0 <= error.p_value(1e6) < error.p_value(1e3)
+    known, estimated = StandardError(1.0, 0.0, np.inf), StandardError(0.0, 1.0, freedom)
+    assert known.p_value(-2.0) == pytest.approx(2 * stats.norm.sf(2))
+    assert estimated.p_value(2.0) == pytest.approx(2 * stats.t.sf(2, freedom))
+    assert estimated.quantile(0.05) == pytest.approx(stats.t.isf(0.025, freedom))
+
+
+def test_seed_that_changes_nothing_needs_no_second_one() -> None:
+    random = np.random.default_rng(4)
+    labels, a, b = simulate(random, 400, row=0.5)
+    steady = replace(resample(a[:1], labels, "accuracy"), depends_on_seed=False)
+    seen = contrast(steady, resample(b, labels, "accuracy"))
+    assert seen.variance.seeds_known
+    assert seen.variance.spread[0] == 0
+
+
+def test_false_alarms_where_numbers_of_seeds_differ() -> None:
+    """At 1 against 1, 1 against 3 and 2 against 3 seeds, of two equally good recipes of one kind with three lenders."""
+    random, trials = np.random.default_rng(0), 500
+    alarms = {(1, 1): 0, (1, 3): 0, (2, 3): 0}
+    for _ in range(trials):
+        labels = np.ones(150, dtype=np.int64)
+        shared = random.normal(1, 1, 150)
+        sides = [
+            shared + random.normal(0, 0.3, 150) + random.normal(0, 0.1, (3, 1)) + random.normal(0, 0.3, (3, 150))
+            for _ in range(3)
+        ]
+        a, b, lender = (resample((side > 0).astype(np.int64), labels, "accuracy", draws=100) for side in sides)
+        for a_seeds, b_seeds in alarms:
+            one, other = (
+                BootstrapScores(side.points[:n], side.draws[:, :n], side.rows)
+                for side, n in ((a, a_seeds), (b, b_seeds))
+            )
+            lenders = [lender, other] if b_seeds > 1 else [lender]
+            alarms[a_seeds, b_seeds] += contrast(one, other, a_lenders=lenders, b_lenders=lenders).p < 0.05
+    # 36 of 500 would be exceeded once in 100 by a test at exactly 5%.
+    assert all(count <= stats.binom.ppf(0.99, trials, 0.05) for count in alarms.values()), alarms
+
+
+# Where nothing varies
+
+
+def test_all_right_has_the_exact_interval_of_a_share_and_none_of_another_metric() -> None:
+    labels = np.arange(24) % 2
+    scores = resample(np.stack([labels] * 3), labels, "accuracy")
+    found = estimate(scores, share=True, least=0, most=1)
+    assert (found.mean, found.high, found.reason) == (1, 1, None)
+    assert found.low == pytest.approx(stats.binomtest(24, 24).proportion_ci(method="exact").low)
+    none = estimate(resample(labels[None], labels, "f1_macro"), least=0, most=1)
+    assert (none.mean, none.low, none.high, none.reason) == (1, None, None, NOTHING_VARIES)
+
+
+def test_equal_predictions_leave_open_what_was_never_seen() -> None:
+    labels = np.arange(24) % 2
+    right = resample(np.stack([labels] * 3), labels, "accuracy")
+    seen = contrast(right, right, share=True)
+    assert seen.high == pytest.approx(1 - 0.025 ** (1 / 24))
+    assert (seen.difference, seen.low, seen.p) == (0, pytest.approx(-seen.high), 1)
+    assert (contrast(right, right).low, contrast(right, right).high) == (None, None)
+
+
+@pytest.mark.parametrize(("rows", "p"), [(2, 0.5), (5, 1 / 16), (24, 2.0**-23)])
+def test_right_on_all_rows_against_wrong_on_all_is_the_sign_test(rows: int, p: float) -> None:
+    labels = np.arange(rows) % 2
+    seen = contrast(resample(labels[None], labels, "accuracy"), resample(1 - labels[None], labels, "accuracy"))
+    assert (seen.difference, seen.p) == (1, pytest.approx(p))

@@ -1,22 +1,19 @@
 """Which recipe is best, whether the difference is real, and which one to take.
 
-A pair of recipes differs detectably if its p-value over test rows and seeds, after Holm's correction for the number of
-pairs, is below 5%. McNemar's exact test, which knows one trained model per recipe, is reported beside it. "Not
-detectable" does not prove equality; the sentences give the interval that is left and the test rows that would show a
-difference of the observed size. Recommended is the recipe with the shortest training among those not detectably worse
-than the best; never a baseline, because with few test rows nothing is detectably worse than the best and the majority
-class would always be the cheapest.
+Recommended is the recipe with the shortest training among those not detectably worse than the best; never a baseline,
+because with few test rows nothing is detectably worse than the best and the majority class would always be the
+cheapest. The first sentence says what the verdict does not cover: the recipes that were asked for and did not run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.comparison.pairs import Pair, ScoredRecipe, compare_pairs, round_up
 from fullbake.config.problems import Problem, problem_of
 from fullbake.core.console import format_duration
 from fullbake.core.errors import DataError
@@ -25,36 +22,12 @@ from fullbake.evaluation.bootstrap import BootstrapScores, resample
 from fullbake.evaluation.calibration import reliability
 from fullbake.evaluation.metrics import METRICS, metric_phrase
 from fullbake.evaluation.significance import (
-    LEVEL,
-    POWER,
-    Difference,
     class_recalls,
-    contrast,
     estimate,
-    holm,
-    mcnemar,
     median_seed,
     rank_disagreements,
-    rows_needed,
     threshold_curve,
 )
-
-
-@dataclass(frozen=True)
-class ScoredRecipe:
-    """A recipe with its test scores, as the verdict needs them."""
-
-    name: str
-    title: str
-    """The name shown to people."""
-    scores: BootstrapScores
-    """The metric (higher is better) of each seed, on the test rows and on resampled ones."""
-    correct: NDArray[np.bool_]
-    """Whether the seed nearest the median got each test row right, (rows,)."""
-    seconds: float
-    """Seconds of training one classifier, shared work included."""
-    baseline: bool = False
-    """Whether it is a baseline, which is never recommended."""
 
 
 @dataclass(frozen=True)
@@ -69,57 +42,6 @@ class NotRun:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return {"reason": self.reason, "seconds_needed": self.seconds_needed}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The comparison of two recipes."""
-
-    a: ScoredRecipe
-    b: ScoredRecipe
-    observed: Difference
-    """The metric of a minus that of b."""
-    p_holm: float
-    """The p-value after Holm's correction for all pairs; it decides `detectable`."""
-    mcnemar_p: float
-    """The p-value of McNemar's exact test."""
-    rows_needed: int | None
-    """Test rows that would show a difference of the observed size; None if it is detectable, or if none would."""
-    reason: str | None
-    """Why there is no number of rows for a difference that is not detectable."""
-    words: str
-    """The result in words."""
-
-    @property
-    def detectable(self) -> bool:
-        """Return True if the difference is real, as far as these rows and seeds can tell."""
-        return self.p_holm < LEVEL
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry in `leaderboard.json`; a and b are names there."""
-        observed = self.observed
-        return {
-            "a": self.a.name,
-            "b": self.b.name,
-            "difference": observed.difference,
-            "low": observed.low,
-            "high": observed.high,
-            "p": observed.p,
-            "p_holm": self.p_holm,
-            "mcnemar_p": self.mcnemar_p,
-            "detectable": self.detectable,
-            "rows_needed": self.rows_needed,
-            "reason": self.reason,
-            "words": self.words,
-        }
-
-    def other(self, recipe: ScoredRecipe) -> ScoredRecipe:
-        """Return the recipe of the pair that is not `recipe`."""
-        return self.b if self.a is recipe else self.a
-
-    def largest_deficit(self, recipe: ScoredRecipe) -> float:
-        """Return by how much the other recipe may be worse than `recipe`, by the interval."""
-        return self.observed.high if self.a is recipe else -self.observed.low
 
 
 @dataclass(frozen=True)
@@ -139,111 +61,160 @@ class Verdict:
         return {"best": self.best, "recommended": self.recommended, "words": self.words}
 
 
-def decide(recipes: Sequence[ScoredRecipe], metric: str) -> Verdict:
+@dataclass(frozen=True)
+class Scope:
+    """What was asked for and is not in the scores as it was asked for."""
+
+    not_run: Mapping[str, NotRun] = field(default_factory=dict)
+    """Recipes without a result, by title."""
+    reduced: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By title, what was made smaller for a recipe: plain sentences."""
+
+
+def decide(recipes: Sequence[ScoredRecipe], metric: str, scope: Scope | None = None, *, share: bool = False) -> Verdict:
     """Compare every pair of recipes and derive the verdict.
 
     Args:
         recipes: The recipes that finished, in the order of the page.
         metric: The metric's name in sentences.
+        scope: What did not run and what was made smaller; None if everything ran whole.
+        share: Whether the metric is a share of the rows, such as accuracy.
 
     Raises:
         DataError: The recipes were not resampled alike.
     """
+    scope = scope or Scope()
+    missing = _describe_not_run(scope.not_run)
     if not recipes:
-        return Verdict([], None, None, ["No recipe finished, so there is nothing to compare."])
-    pairs = _compare_pairs(recipes, metric)
+        return Verdict([], None, None, [*missing, "No recipe finished, so there is nothing to compare."])
+    pairs = compare_pairs(recipes, metric, share=share)
     best = max(recipes, key=lambda recipe: recipe.scores.mean)
-    pairs_of_best = {pair.other(best).name: pair for pair in pairs if best in (pair.a, pair.b)}
-    # All that are not detectably worse than the best, itself included.
-    top = [recipe for recipe in recipes if recipe is best or not pairs_of_best[recipe.name].detectable]
-    eligible = [recipe for recipe in top if not recipe.baseline]
+    standing = _Standing(best, recipes, {pair.other(best).name: pair for pair in pairs if best in (pair.a, pair.b)})
+    eligible = [recipe for recipe in standing.top if not recipe.baseline]
     recommended = min(eligible, key=lambda recipe: recipe.seconds, default=None)
     words = [
-        _headline(best, recipes, top, metric),
+        *missing,
+        _headline(standing, metric, complete=not scope.not_run),
         _recommendation(recommended, best, eligible),
-        *_baseline_remarks(best, top),
-        *_caveats(best, top, pairs_of_best),
+        *_describe_reduced(scope.reduced),
+        *_caveats(standing),
+        *_describe_borrowing(recipes),
     ]
     return Verdict(pairs, best.name, None if recommended is None else recommended.name, words)
 
 
-def _compare_pairs(recipes: Sequence[ScoredRecipe], metric: str) -> list[Pair]:
-    couples = list(combinations(recipes, 2))
-    observed = [contrast(a.scores, b.scores) for a, b in couples]
-    # Holm's correction needs the p-values of all pairs at once.
-    corrected = holm([difference.p for difference in observed])
-    return [
-        _describe_pair(a, b, difference, p_holm, metric, len(couples))
-        for (a, b), difference, p_holm in zip(couples, observed, corrected, strict=True)
-    ]
+@dataclass(frozen=True)
+class _Standing:
+    """How the recipes stand to the best one."""
 
+    best: ScoredRecipe
+    recipes: Sequence[ScoredRecipe]
+    pairs_of_best: Mapping[str, Pair]
+    """By the name of the other recipe."""
 
-def _describe_pair(
-    a: ScoredRecipe, b: ScoredRecipe, observed: Difference, p_holm: float, metric: str, pairs: int
-) -> Pair:
-    detectable = p_holm < LEVEL
-    needed = None if detectable else rows_needed(observed, pairs=pairs)
-    # So many rows were not enough here, even if they would be in most comparisons: never name fewer.
-    if needed is not None:
-        needed = max(needed, observed.rows + 1)
-    reason = _why_no_number(observed) if needed is None and not detectable else None
-    p_value = "p < 0.001" if p_holm < 0.001 else f"p = {p_holm:.3f}"
-    correction = f" after Holm's correction for {pairs} pairs" if pairs > 1 else ""
-    facts = f"95% interval {observed.low:+.3f} to {observed.high:+.3f}, {p_value}{correction}"
-    if detectable:
-        winner, loser = (a, b) if observed.difference > 0 else (b, a)
-        gap = f"{winner.scores.mean:.3f} against {loser.scores.mean:.3f}"
-        words = f"{winner.title} is better than {loser.title}: {metric} {gap} ({a.title} - {b.title}: {facts})."
-    else:
-        gap = f"{observed.difference:+.3f} in {metric} ({facts})"
-        rows = _describe_rows_needed(observed, needed, reason)
-        words = f"No detectable difference between {a.title} and {b.title}: {gap}. {rows}"
-    return Pair(a, b, observed, p_holm, mcnemar(a.correct, b.correct), needed, reason, words)
+    @property
+    def worse(self) -> list[ScoredRecipe]:
+        """Return the recipes that are detectably worse."""
+        return [recipe for recipe in self._others if self.pairs_of_best[recipe.name].detectable]
 
+    @property
+    def behind(self) -> list[ScoredRecipe]:
+        """Return the recipes that are behind in one training."""
+        return [recipe for recipe in self._others if self.pairs_of_best[recipe.name].ahead_in_one_training]
 
-def _why_no_number(observed: Difference) -> str:
-    if round(observed.difference, 12) == 0:
-        return "they scored the same"
-    if min(observed.variance.seeds) == 1 and max(observed.variance.seeds) == 1:
-        return "the difference is too small for any number of test rows that people label"
-    return "the luck of the seeds outweighs the difference, however many the test rows; more seeds may show it"
+    @property
+    def level(self) -> list[ScoredRecipe]:
+        """Return the recipes without a detectable difference, the best itself left out."""
+        out = [*self.worse, *self.behind]
+        return [recipe for recipe in self._others if recipe not in out]
 
+    @property
+    def top(self) -> list[ScoredRecipe]:
+        """Return the best and all that are level with it, in the order of the page."""
+        return [recipe for recipe in self.recipes if recipe is self.best or recipe in self.level]
 
-def _describe_rows_needed(observed: Difference, needed: int | None, reason: str | None) -> str:
-    if needed is None:
-        return f"No number of test rows is given: {reason}."
-    chance = f"{round(POWER * 5)} times in 5"
-    return (
-        f"About {_round_up(needed):,} test rows would show a difference of this size {chance}; "
-        f"here are {observed.rows:,}."
-    )
-
-
-def _round_up(rows: int) -> int:
-    """Round up to two digits; the estimate is not more precise."""
-    unit = int(10 ** max(len(str(rows)) - 2, 0))
-    return -(-rows // unit) * unit
+    @property
+    def _others(self) -> list[ScoredRecipe]:
+        return [recipe for recipe in self.recipes if recipe is not self.best]
 
 
 def _join(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _headline(best: ScoredRecipe, recipes: Sequence[ScoredRecipe], top: Sequence[ScoredRecipe], metric: str) -> str:
-    scored = f"{best.title} scored highest: {metric} {best.scores.mean:.3f}"
+def _describe_not_run(not_run: Mapping[str, NotRun]) -> list[str]:
+    """Return one line that names what did not run, why, and the budget it would take; none if everything ran."""
+    if not not_run:
+        return []
+    sentences = []
+    for reason in dict.fromkeys(found.reason for found in not_run.values()):
+        titles = [title for title, found in not_run.items() if found.reason == reason]
+        seconds = [found.seconds_needed for found in not_run.values() if found.reason == reason]
+        needed = [own for own in seconds if own is not None]
+        more = f"; a budget of about {format_duration(_round_budget(max(needed)))} would be enough" if needed else ""
+        sentences.append(f"{_join(titles)} did not run: {reason}{more}.")
+    return [" ".join(sentences)]
+
+
+def _round_budget(seconds: float) -> float:
+    """Round up to 10 s, or to whole minutes from 2 minutes on: the estimate is not more precise."""
+    unit = 10 if seconds < 120 else 60
+    return -(-seconds // unit) * unit
+
+
+_BASELINES_AT_THE_TOP: Final = {
+    "majority": "Always giving the most frequent answer does as well",
+    "tfidf": "Words alone do as well",
+}
+"""Name of a baseline -> how a verdict begins if it is at the top. Of several the first counts."""
+
+
+def _headline(standing: _Standing, metric: str, *, complete: bool) -> str:
+    best, recipes = standing.best, standing.recipes
+    scored = f"{best.title} scored highest: {metric} {best.scores.mean:.3f}{_seeds_phrase(best, recipes)}"
     if len(recipes) == 1:
         return f"{scored}. Nothing else finished, so there is nothing to compare it with."
-    if len(top) == 1:
-        return f"{scored}, detectably better than {'the other' if len(recipes) == 2 else 'every other recipe'}."
-    rest = [recipe.title for recipe in top if recipe is not best]
-    worse = len(recipes) - len(top)
-    tail = f" {worse} {'is' if worse == 1 else 'are'} detectably worse." if worse else ""
-    return f"{scored}, with no detectable difference from {_join(rest)}.{tail}"
+    # One training of each shows who is ahead, not who is better.
+    groups = (("detectably better than", standing.worse), ("in one training ahead of", standing.behind))
+    claims = [f"{claim} {_others(own, recipes, complete)}" for claim, own in groups if own]
+    if not standing.level:
+        return f"{scored}, {' and '.join(claims)}."
+    rest = f"no detectable difference from {_join([recipe.title for recipe in standing.level])}"
+    tail = f" It is {' and '.join(claims)}." if claims else ""
+    return f"{_baseline_first(standing)}{scored}, with {rest}.{tail}"
+
+
+def _others(group: Sequence[ScoredRecipe], recipes: Sequence[ScoredRecipe], complete: bool) -> str:
+    """Return a phrase for the recipes that are worse than the best. complete: all that were asked for ran."""
+    ran = "" if complete else " that ran"
+    if len(group) < len(recipes) - 1:
+        return _join([recipe.title for recipe in group])
+    return f"the other{ran}" if len(group) == 1 else f"every other recipe{ran}"
+
+
+def _seeds_phrase(best: ScoredRecipe, recipes: Sequence[ScoredRecipe]) -> str:
+    """Return how few seeds stand behind the scores, or nothing if every recipe has several."""
+    counts = {len(recipe.scores.points) for recipe in recipes if recipe.scores.depends_on_seed}
+    if 1 not in counts:
+        return ""
+    if counts == {1}:
+        return " (one seed each)"
+    return " (one seed)" if best.one_training else f" (1 to {max(counts)} seeds each)"
+
+
+def _baseline_first(standing: _Standing) -> str:
+    """Return the beginning of a headline where a baseline is level with the best classifier."""
+    held = {recipe.name: recipe for recipe in standing.top if recipe.baseline}
+    if not held or all(recipe.baseline for recipe in standing.top):
+        return ""
+    known = [name for name in _BASELINES_AT_THE_TOP if name in held]
+    phrase = _BASELINES_AT_THE_TOP[known[0]] if known else f"{next(iter(held.values())).title} does as well"
+    return f"{phrase}, as far as these rows show. "
 
 
 def _recommendation(recommended: ScoredRecipe | None, best: ScoredRecipe, eligible: Sequence[ScoredRecipe]) -> str:
     if recommended is None:
-        return f"No classifier is recommended: all are detectably worse than {best.title}, a baseline."
+        return f"No classifier is recommended: all are worse than {best.title}, a baseline."
     cost = f"{format_duration(recommended.seconds)} of training"
     if len(eligible) == 1:
         return f"Recommended: {recommended.title} ({cost})."
@@ -253,40 +224,53 @@ def _recommendation(recommended: ScoredRecipe | None, best: ScoredRecipe, eligib
     return f"Recommended: {choice} ({cost})."
 
 
-def _baseline_remarks(best: ScoredRecipe, top: Sequence[ScoredRecipe]) -> list[str]:
-    names = [recipe.title for recipe in top if recipe.baseline]
-    if not names:
+def _describe_reduced(reduced: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a sentence for each thing that was made smaller, with the recipes it was made smaller for."""
+    sentences = dict.fromkeys(sentence for own in reduced.values() for sentence in own)
+    return [
+        f"Made smaller to fit the budget, for {_join([title for title, own in reduced.items() if sentence in own])}: "
+        f"{sentence[:1].lower()}{sentence[1:]}"
+        for sentence in sentences
+    ]
+
+
+def _caveats(standing: _Standing) -> list[str]:
+    """Return a sentence on what "not detectable" leaves open."""
+    undecided = [standing.pairs_of_best[recipe.name] for recipe in standing.level]
+    deficits = {pair.other(standing.best).title: pair.largest_deficit(standing.best) for pair in undecided}
+    known = {title: deficit for title, deficit in deficits.items() if deficit is not None}
+    if not known:
         return []
-    if best.baseline:
-        return [f"The baseline {best.title} scored highest of all: these data may not need an encoder."]
-    verb = "is" if len(names) == 1 else "are"
-    return [f"{_join(names)} {verb} not detectably worse than the best: these rows do not show that an encoder helps."]
-
-
-def _caveats(best: ScoredRecipe, top: Sequence[ScoredRecipe], pairs_of_best: Mapping[str, Pair]) -> list[str]:
-    """Return sentences on what "not detectable" leaves open, and on what was not measured."""
-    words = []
-    undecided = [pairs_of_best[recipe.name] for recipe in top if recipe is not best]
-    if undecided:
-        widest = max(undecided, key=lambda pair: pair.largest_deficit(best))
-        rest = f"{widest.other(best).title} may be worse by up to {widest.largest_deficit(best):.3f}"
-        rows = _describe_range_of_rows(undecided)
-        words.append(f"Not detectable is not equal: within the 95% intervals {rest}. {rows}".strip())
-    if len(best.scores.points) == 1:
-        words.append(_ONE_SEED)
-    return words
+    title = max(known, key=lambda name: known[name])
+    rest = f"{title} may be worse by up to {known[title]:.3f}"
+    return [
+        f"Not detectable is not equal: within the 95% intervals {rest}. {_describe_range_of_rows(undecided)}".strip()
+    ]
 
 
 def _describe_range_of_rows(undecided: Sequence[Pair]) -> str:
     numbers = [pair.rows_needed for pair in undecided if pair.rows_needed is not None]
     if not numbers:
         return ""
-    span = " to ".join(f"{rows:,}" for rows in sorted({_round_up(min(numbers)), _round_up(max(numbers))}))
+    span = " to ".join(f"{rows:,}" for rows in sorted({round_up(min(numbers)), round_up(max(numbers))}))
     here = f"here are {undecided[0].observed.rows:,}"
     return f"To show differences of the sizes seen would take about {span} test rows; {here}."
 
 
-_ONE_SEED: Final = "One seed was trained: what another would change is not in the intervals."
+def _describe_borrowing(recipes: Sequence[ScoredRecipe]) -> list[str]:
+    """Return where the recipes with one seed take from what another seed would change."""
+    words = []
+    once = [recipe for recipe in recipes if recipe.one_training]
+    for kind in dict.fromkeys(recipe.kind for recipe in once):
+        own = [recipe for recipe in once if recipe.kind == kind]
+        titles, lenders = _join([recipe.title for recipe in own]), own[0].lenders(recipes)
+        if lenders:
+            known = _join([f"{other.title} ({len(other.scores.points)} seeds)" for other in lenders])
+            words.append(f"One seed of {titles} was trained: what another would change is taken from {known}.")
+        else:
+            words.append(f"One seed of {titles} was trained: what another would change is not in the intervals.")
+    return words
+
 
 # From predictions on the test rows to scores and verdict
 
@@ -342,34 +326,45 @@ class RecipePredictions:
     """Predicted labels by each seed's own decision, (seeds, rows) or (seeds, rows, labels)."""
     seconds: float
     """Seconds of training one classifier."""
-    copies: int = 1
-    """How many seeds a result stands for that does not depend on the seed."""
+    depends_on_seed: bool = True
+    """False if another seed would predict the same; then there is one."""
+    kind: str = ""
+    """The way it trains; see `ScoredRecipe.kind`."""
+    _bootstraps: dict[str, BootstrapScores] = field(default_factory=dict, repr=False)
 
-    def bootstrap(self, test_rows: SharedTestRows) -> BootstrapScores:
-        """Return the metric that decides, for each seed, on the test rows and on resampled ones."""
-        return _bootstrap(self, test_rows.metric, test_rows.labels, self.copies)
+    def bootstrap(self, test_rows: SharedTestRows, metric: str | None = None) -> BootstrapScores:
+        """Return a metric for each seed, on the test rows and on resampled ones. None: the metric that decides."""
+        name = metric or test_rows.metric
+        if name not in self._bootstraps:
+            self._bootstraps[name] = _bootstrap(self, name, test_rows.labels)
+        return self._bootstraps[name]
 
     def nearest_to_median(self, test_rows: SharedTestRows) -> int:
         """Return the position of the seed whose score is nearest the median."""
         # Two draws are enough: only the points are used.
-        return median_seed(_bootstrap(self, test_rows.metric, test_rows.labels, 1, draws=2).points)
+        return median_seed(_bootstrap(self, test_rows.metric, test_rows.labels, draws=2).points)
 
 
-def _bootstrap(
-    recipe: RecipePredictions, metric: str, labels: NDArray[Any], copies: int, draws: int = 2000
-) -> BootstrapScores:
+def _bootstrap(recipe: RecipePredictions, metric: str, labels: NDArray[Any], draws: int = 2000) -> BootstrapScores:
     if METRICS[metric].reads == "probabilities":
         problem = problem_of(labels)
         probabilities = np.stack([problem.probabilities(logits) for logits in recipe.logits])
         one = resample(probabilities, labels, metric, draws=draws)
     else:
         one = resample(recipe.decided, labels, metric, draws=draws)
-    # As many equal seeds as the other recipes have, so that no luck of seeds is counted.
-    return BootstrapScores(np.repeat(one.points, copies), np.repeat(one.draws, copies, axis=1), one.rows)
+    return replace(one, depends_on_seed=recipe.depends_on_seed)
 
 
-def describe_scores(recipe: RecipePredictions, test_rows: SharedTestRows) -> dict[str, Any]:
-    """Return test, recall, confusion, calibration and threshold_curve of a recipe, as JSON values."""
+def describe_scores(
+    recipe: RecipePredictions, test_rows: SharedTestRows, others: Sequence[RecipePredictions] = ()
+) -> dict[str, Any]:
+    """Return test, recall, confusion, calibration and threshold_curve of a recipe, as JSON values.
+
+    Args:
+        recipe: The recipe.
+        test_rows: The rows.
+        others: All recipes of the comparison, of which a single seed borrows the variance over seeds.
+    """
     labels, nearest = test_rows.labels, recipe.nearest_to_median(test_rows)
     probabilities = np.stack([test_rows.problem.probabilities(logits) for logits in recipe.logits])
     confusion = test_rows.problem.confusion(labels, recipe.decided[nearest], len(test_rows.names))
@@ -378,21 +373,25 @@ def describe_scores(recipe: RecipePredictions, test_rows: SharedTestRows) -> dic
         label = test_rows.positive
         curve = threshold_curve(probabilities[:, :, label], labels == label, test_rows.names[label])
     metrics = dict.fromkeys((test_rows.metric, *SHOWN_METRICS))
+    # Shares that are the same for every text come true by themselves: their error of 0 is no merit.
+    constant = bool((probabilities[nearest] == probabilities[nearest][:1]).all())
     return {
-        "test": {name: _describe_metric(recipe, name, test_rows) for name in metrics},
+        "test": {name: _describe_metric(recipe, name, test_rows, others) for name in metrics},
         "recall": class_recalls(recipe.decided, labels, test_rows.names),
         "confusion": None if confusion is None else confusion.tolist(),
-        "calibration": reliability(probabilities[nearest], labels),
+        "calibration": None if constant else reliability(probabilities[nearest], labels),
         "threshold_curve": curve,
     }
 
 
-def _describe_metric(recipe: RecipePredictions, name: str, test_rows: SharedTestRows) -> dict[str, Any]:
+def _describe_metric(
+    recipe: RecipePredictions, name: str, test_rows: SharedTestRows, others: Sequence[RecipePredictions]
+) -> dict[str, Any]:
     """Return the mean over seeds with its interval, and each seed's value; null with a reason if it is undefined."""
     # Slow metrics get an interval only if they decide.
     costly = METRICS[name].slow_bootstrap and name != test_rows.metric
     try:
-        found = _bootstrap(recipe, name, test_rows.labels, 1, draws=2 if costly else 2000)
+        found = _bootstrap(recipe, name, test_rows.labels, draws=2) if costly else recipe.bootstrap(test_rows, name)
     except DataError as error:
         return {"mean": None, "low": None, "high": None, "seeds": [], "reason": error.what}
     seeds = [float(point) for point in found.points]
@@ -400,20 +399,52 @@ def _describe_metric(recipe: RecipePredictions, name: str, test_rows: SharedTest
         reason = "intervals are made for the metric that decides"
         return {"mean": found.mean, "low": None, "high": None, "seeds": seeds, "reason": reason}
     least, most = METRICS[name].range
-    interval = estimate(found, least=least, most=most)
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "seeds": seeds}
+    share = is_share_of_rows(name, test_rows.problem)
+    lenders = _lenders(recipe, name, test_rows, others)
+    interval = estimate(found, lenders=lenders, share=share, least=least, most=most)
+    figure = {"mean": interval.mean, "low": interval.low, "high": interval.high, "seeds": seeds}
+    return figure if interval.reason is None else figure | {"reason": interval.reason}
 
 
-def decide_from_predictions(recipes: Sequence[RecipePredictions], test_rows: SharedTestRows) -> Verdict:
-    """Score the predictions of all recipes, compare every pair and derive the verdict."""
-    return decide([_scored(recipe, test_rows) for recipe in recipes], metric_phrase(test_rows.metric))
+def _lenders(
+    recipe: RecipePredictions, metric: str, test_rows: SharedTestRows, others: Sequence[RecipePredictions]
+) -> list[BootstrapScores]:
+    """Return the scores of all recipes of its kind with several seeds, if it has one."""
+    if len(recipe.logits) > 1 or not recipe.depends_on_seed:
+        return []
+    lenders = [
+        other for other in others if other.kind == recipe.kind and other.depends_on_seed and len(other.logits) > 1
+    ]
+    return [other.bootstrap(test_rows, metric) for other in lenders]
+
+
+def is_share_of_rows(metric: str, problem: Problem) -> bool:
+    """Return True if a metric counts rows: accuracy, or what equals it."""
+    return metric == "accuracy" or (metric == "f1_micro" and problem.exclusive)
+
+
+def decide_from_predictions(
+    recipes: Sequence[RecipePredictions], test_rows: SharedTestRows, scope: Scope | None = None
+) -> Verdict:
+    """Score the predictions of all recipes, compare every pair and derive the verdict.
+
+    Args:
+        recipes: All recipes with test predictions.
+        test_rows: The rows.
+        scope: What did not run and what was made smaller; None if everything ran whole.
+    """
+    share = is_share_of_rows(test_rows.metric, test_rows.problem)
+    scored = [_scored(recipe, test_rows) for recipe in recipes]
+    return decide(scored, metric_phrase(test_rows.metric), scope, share=share)
 
 
 def _scored(recipe: RecipePredictions, test_rows: SharedTestRows) -> ScoredRecipe:
     decided = recipe.decided[recipe.nearest_to_median(test_rows)]
     correct = test_rows.problem.equal_rows(decided, test_rows.labels)
     scores = recipe.bootstrap(test_rows)
-    return ScoredRecipe(recipe.name, recipe.title, scores, correct, recipe.seconds, baseline=recipe.baseline)
+    return ScoredRecipe(
+        recipe.name, recipe.title, scores, correct, recipe.seconds, baseline=recipe.baseline, kind=recipe.kind
+    )
 
 
 def list_disagreements(recipes: Sequence[RecipePredictions], test_rows: SharedTestRows) -> list[dict[str, Any]]:

@@ -41,6 +41,9 @@ class BootstrapScores:
     rows: int
     """Number of test rows."""
 
+    depends_on_seed: bool = True
+    """False if another seed would give the same scores; then one seed stands for all."""
+
     @property
     def mean(self) -> float:
         """Mean over the seeds."""
