@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fullbake.comparison.design import Design, Trial, read_candidates
+from fullbake.comparison.artifacts import ArtifactStore
+from fullbake.comparison.design import read_candidates
 from fullbake.comparison.leaderboard import (
     PROBE_OPENING_SECONDS,
     PROBE_SECONDS,
@@ -22,8 +23,10 @@ from fullbake.comparison.leaderboard import (
     describe_restarts,
     reason_left_out,
 )
-from fullbake.comparison.runner import ArtifactStore, CandidateResult
+from fullbake.comparison.runner import CandidateResult
+from fullbake.comparison.schedule import Size, Trial
 from fullbake.comparison.trial import TrialPredictions, TrialResult
+from fullbake.comparison.verdict import NotRun
 from fullbake.core.errors import BaseModelError
 
 # Forgetting
@@ -76,9 +79,9 @@ def two_seeds_each() -> dict[str, CandidateResult]:
     """Results of each recipe with two seeds; the second is better on validation."""
     results = {}
     for candidate in read_candidates(NAMES, base="demo"):
-        result = CandidateResult(candidate, chosen_rates={None: None})
+        result = CandidateResult(candidate)
         for seed, value in ((0, -0.5), (1, 0.0)):
-            trial = Trial(candidate.name, None, seed)
+            trial = Trial(candidate.name, seed)
             result.trials[trial] = TrialResult(value, None, LOGITS, seed)
             result.predictions[trial] = TrialPredictions(LOGITS, 1.0)
         results[candidate.name] = result
@@ -128,18 +131,26 @@ LOGITS = np.zeros((2, 2), np.float32)
 
 
 def result_of(name: str, *, stage_seconds: float = 0.0) -> CandidateResult:
-    """Two rates and two seeds of a recipe: 10 s and 30 s of training at the chosen rate, 100 s each at the other; 50
-    rows per second."""
+    """Two seeds of a recipe, 10 s and 30 s of training, and a smaller trial of 200 s; 50 rows per second."""
     (candidate,) = read_candidates([name], base="demo")
-    result = CandidateResult(candidate, chosen_rates={None: 1e-2})
-    for rate, seed, seconds in ((1e-2, 0, 10.0), (1e-2, 1, 30.0), (1e-3, 0, 100.0), (1e-3, 1, 100.0)):
-        trial = Trial(name, rate, seed)
-        memory = 1_000 * (seed + 1)
+    result = CandidateResult(candidate)
+    searched = [{"rate": 1e-3, "validation": 0.4}, {"rate": 1e-2, "validation": 0.5}]
+    for size, seed, seconds in ((Size(0.5), 0, 200.0), (Size(), 0, 10.0), (Size(), 1, 30.0)):
+        trial = Trial(name, seed, None, size)
         result.trials[trial] = TrialResult(
-            0.5, None, LOGITS, seed, seconds=seconds, memory=memory, parameters=7, size=9, stage_seconds=stage_seconds
+            0.5,
+            None,
+            LOGITS,
+            seed,
+            seconds=seconds,
+            memory=1_000 * (seed + 1),
+            parameters=7,
+            size=9,
+            stage_seconds=stage_seconds,
+            rate=1e-2,
+            rates=searched if seed == 0 else [],
         )
-        if rate == 1e-2:
-            result.predictions[trial] = TrialPredictions(LOGITS, 50.0)
+        result.predictions[trial] = TrialPredictions(LOGITS, 50.0)
     return result
 
 
@@ -153,7 +164,7 @@ def change(result: CandidateResult, trial: Trial, **fields: Any) -> None:
     result.trials[trial] = replace(result.trials[trial], **fields)
 
 
-def test_cost_is_the_mean_training_of_one_seed_at_the_chosen_rate() -> None:
+def test_cost_is_the_mean_training_of_one_whole_trial() -> None:
     found = cost(result_of("finetune"))
     assert found["train_seconds"] == 20.0
     assert found["search_seconds"] == 240.0
@@ -190,11 +201,12 @@ def test_collapsed_and_restarted_trials_are_listed() -> None:
 
 
 def test_rates_are_listed_from_high_to_low_and_failed_seeds_do_not_count_in_the_mean() -> None:
+    """The first seed tried two rates, the second took the better one and failed."""
     result = result_of("finetune")
-    change(result, Trial("finetune", 1e-3, 1), value=None)
+    change(result, Trial("finetune", 1), value=None)
     assert describe_rates(result) == [
-        {"rate": 1e-2, "validation": [0.5, 0.5], "mean": 0.5},
-        {"rate": 1e-3, "validation": [0.5, None], "mean": 0.5},
+        {"rate": 1e-2, "validation": [0.5, None], "mean": 0.5},
+        {"rate": 1e-3, "validation": [0.4], "mean": 0.4},
     ]
 
 
@@ -213,22 +225,22 @@ def test_command_is_shown_without_folders(arguments: list[str], expected: str) -
     assert command_line(arguments) == expected
 
 
-def test_what_design_and_runner_left_out_is_listed_once(tmp_path: Path) -> None:
+def test_what_did_not_run_and_what_was_not_measured_is_listed_once(tmp_path: Path) -> None:
     result = result_of("finetune")
-    runner: Any = SimpleNamespace(results={"finetune": result}, left_out=["seeds: 2 of 3", "tfidf: no time"])
+    runner: Any = SimpleNamespace(results={"finetune": result}, left_out=["forgetting: no time", "forgetting: no time"])
     finished = FinishedComparison(
         out=tmp_path,
         runner=runner,
-        plans=[result.candidate.plan(2)],
-        design=Design(("finetune",), 2, 2),
-        left_out=["seeds: 2 of 3"],
+        seeds=2,
         started=0.0,
         budget_seconds=60.0,
         max_rows=None,
         folds=None,
+        not_run={"tfidf": NotRun("the budget of 1 min is too short", 90.0)},
     )
     found = describe_design(finished)
-    assert found["left_out"] == ["seeds: 2 of 3", "tfidf: no time"]
+    assert found["left_out"] == ["tfidf: the budget of 1 min is too short", "forgetting: no time"]
     assert found["seeds"] == [0, 1]
-    assert found["rates"] == {"finetune": [5e-05, 2e-05]}
+    assert found["rates"] == {"finetune": [1e-2, 1e-3]}
+    assert reason_left_out(finished, "tfidf") == "the budget of 1 min is too short"
     assert reason_left_out(finished, "majority") == "left out"
