@@ -19,9 +19,11 @@ from fullbake.training.checkpoints import (
     is_saved,
     only_cleanup_left,
     open_unfinished_run,
+    record_threads,
     recorded_threads,
     remove_unfinished,
     sole_run,
+    threads_in,
     unfinished_folder,
 )
 
@@ -299,3 +301,12 @@ def test_the_threads_of_a_run_are_known_once_it_can_be_resumed(tmp_path: Path) -
     assert recorded_threads(tmp_path / "m") == 2
     run.close()
     assert recorded_threads(tmp_path / "m") is None
+
+
+def test_the_threads_of_a_run_that_began_are_kept(tmp_path: Path) -> None:
+    record_threads(tmp_path / "trial", 2)
+    record_threads(tmp_path / "trial", 1)
+    assert threads_in(tmp_path / "trial") is None
+    checkpoints_in(tmp_path / "trial" / "rate").save(state(5))
+    record_threads(tmp_path / "trial", 4)
+    assert threads_in(tmp_path / "trial") == 1

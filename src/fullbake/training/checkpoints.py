@@ -237,10 +237,26 @@ def recorded_threads(out: str | Path) -> int | None:
     Raises:
         OutputError: the file that describes the unfinished run is damaged.
     """
-    folder = unfinished_folder(out)
+    return threads_in(unfinished_folder(out))
+
+
+def threads_in(folder: Path) -> int | None:
+    """Return the number of threads of the unfinished run in `folder`, None if there is none to resume."""
     known = _read(folder) if _has_checkpoints(folder) else None
     threads = None if known is None else known.get("threads")
     return threads if isinstance(threads, int) else None
+
+
+def record_threads(folder: Path, threads: int) -> None:
+    """Note the number of threads of a run that begins in `folder`, for `threads_in`. A run to be resumed keeps its own.
+
+    Args:
+        folder: where the run saves its checkpoints; of a run that `open_unfinished_run` does not describe.
+        threads: the number.
+    """
+    if not _has_checkpoints(folder):
+        with storage.staged_file(folder / RUN_FILE, overwrite=True) as fresh:
+            storage.write_json(fresh, {"threads": threads})
 
 
 def is_saved(out: str | Path) -> bool:
