@@ -120,7 +120,7 @@ def test_evaluations_take_a_tenth_of_the_steps_time(steps: int, tokens: int, wan
     assert 1 <= count <= steps
     assert MIN_EVAL_TOKENS <= size <= MAX_EVAL_TOKENS
     assert wanted is None or count == min(wanted, steps)
-    assert cost <= 0.1 * 3 * steps * tokens or size == MIN_EVAL_TOKENS
+    assert cost <= 0.1 * 2 * steps * tokens or size == MIN_EVAL_TOKENS
     if wanted is None and count > 1:
         assert size >= WANTED_EVAL_TOKENS
         assert count <= MOST_EVALUATIONS

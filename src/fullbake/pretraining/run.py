@@ -68,15 +68,15 @@ TRIVIAL_SHARE: Final = 0.5
 EVALUATION_SHARE: Final = 0.1
 """Evaluations take at most this share of the time of the steps."""
 
-_STEP_PASSES: Final = 3
-"""A training step takes about as long as three forward passes: one forward, and a backward pass that costs two."""
+_STEP_PASSES: Final = 2
+"""A training step takes at least as long as so many forward passes (2.4 were measured; benchmarks/evaluation_cost.py)."""
 
 MOST_EVALUATIONS: Final = 10
 
 WANTED_EVAL_TOKENS: Final = 6_000
 """Tokens of an evaluation set, about 900 of them masked, from which on another evaluation is worth more than tokens."""
 
-MIN_EVAL_TOKENS, MAX_EVAL_TOKENS = 3_000, 50_000
+MIN_EVAL_TOKENS, MAX_EVAL_TOKENS = 1_500, 50_000
 """Limits of an evaluation set over all its maskings. With fewer tokens a loss says too little; more add no decimal."""
 
 
