@@ -52,12 +52,13 @@ def compare_command(
         recipes: Recipe names with commas between them: shipped recipes, `further-NAME` (the recipe after further
             pretraining), the baselines majority and tfidf, or YAML files. Default: finetune, frozen-mlp, frozen-linear,
             each of them after further pretraining, and both baselines.
-        seeds: How many times each recipe trains at each learning rate, with different seeds.
-        rates: Learning rates for recipes that train the base; validation chooses one. Default: 5e-5,2e-5,3e-5,4e-5. A
-            short budget uses the first ones only.
-        head_rates: Learning rates for heads on a frozen base. Default: 1e-2,1e-3,3e-3,3e-4 for mlp.
-        budget: Time limit, such as 90s, 10m or 1h. The largest comparison that is expected to fit is run, and the
-            output says what was left out. Default: no limit.
+        seeds: How many times each recipe trains, with different seeds.
+        rates: Learning rates for recipes that train the base; the first seed tries all, validation chooses one, and the
+            other seeds take it. Default: those of the recipe.
+        head_rates: Learning rates for heads on a frozen base. Default: 1e-2,3e-3,1e-3,3e-4 for frozen-mlp.
+        budget: Time limit, such as 90s, 10m or 1h. Every recipe is trained once first; what does not fit is made
+            smaller before anything is left out, and the output says so. The rest of the time is for whole trainings
+            and more seeds. Default: no limit.
         folds: Cross-validate: split the rows into this many folds, and test on each of them in turn. Default: one
             split.
         max_rows: Use at most this many rows of the file, and keep the share of each class.
@@ -139,6 +140,8 @@ def demo_command(
     comments = replace(read, source="the bundled comments")
     board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
     _print_comparison(board, out_folder)
+    if not (out_folder / "best").is_dir():  # no recipe is recommended
+        return
     classifier = Classifier.load(out_folder / "best")
     print_table(tables.predictions_table(classifier.decision, DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS)))
     print_line(f'Try it: fullbake predict {out_folder}/best "The keeper saved a penalty in the last minute."')

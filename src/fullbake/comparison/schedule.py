@@ -380,12 +380,16 @@ class Schedule:
         return alike and self.progress.may_try(name, size)
 
     def _has_long_stage(self, trials: Sequence[Trial], left: float) -> bool:
-        """Return True if a further pretraining is shortened, takes most of the time, and could be shortened more."""
-        return any(
-            self.plan.by_name[trial.candidate].pretraining[-1] < trial.size.pretraining < 1
-            and sum(self.costs.shared(trial).values()) > LONGEST_STAGE_SHARE * left
-            for trial in trials
-        )
+        """Return True if a further pretraining is shortened, and what could still be saved of it is most of the time."""
+        return any(self._could_save(trial) > LONGEST_STAGE_SHARE * left for trial in trials)
+
+    def _could_save(self, trial: Trial) -> float:
+        """Return the seconds that the shortest further pretraining would save; 0 if it is not shortened at all."""
+        shortest = self.plan.by_name[trial.candidate].pretraining[-1]
+        if trial.size.pretraining == 1:
+            return 0.0
+        shorter = replace(trial, size=replace(trial.size, pretraining=shortest))
+        return sum(self.costs.shared(trial).values()) - sum(self.costs.shared(shorter).values())
 
     def _levels(self) -> Iterator[dict[str, Size]]:
         """Yield the sizes of a first sweep by recipe, from the whole to the smallest; then ever fewer recipes."""
