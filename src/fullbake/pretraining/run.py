@@ -69,7 +69,7 @@ EVALUATION_SHARE: Final = 0.1
 """Evaluations take at most this share of the time of the steps."""
 
 _STEP_PASSES: Final = 2
-"""A training step takes at least as long as so many forward passes (2.4 were measured; benchmarks/evaluation_cost.py)."""
+"""A training step takes at least as long as so many forward passes (measured: 2.4, benchmarks/evaluation_cost.py)."""
 
 MOST_EVALUATIONS: Final = 10
 
