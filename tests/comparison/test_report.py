@@ -295,7 +295,7 @@ def test_scores_without_an_interval_say_so() -> None:
 def test_page_without_a_recommended_recipe_says_what_to_do() -> None:
     text = text_of(changed(lambda result: result["verdict"].update(recommended=None)))
     assert "No recipe to recommend" in text
-    assert "Read below why no recipe is recommended" in text
+    assert "See below why no recipe is recommended" in text
     assert "fullbake predict best" not in text
 
 

@@ -418,7 +418,7 @@ def _write_page(classifier: "Classifier", folder: Path) -> None:
 
 def _typed(command: str) -> str:
     """Return the command line as it was typed, without folders; the command's name where Python called `main`."""
-    from fullbake.comparison.leaderboard import command_line
+    from fullbake.comparison.page import command_line
 
     line = command_line(sys.argv)
     return line if line.startswith("fullbake ") else f"fullbake {command}"

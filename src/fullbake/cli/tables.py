@@ -228,7 +228,8 @@ def leaderboard_table(board: dict[str, Any]) -> Table:
                 Text(f"{entry['status'].replace('_', ' ')}: {entry['reason']}", style="dim"),
             )
             continue
-        shown = f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+        bounds = "no interval" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
+        shown = f"{figure['mean']:.3f} ({bounds})"
         speed = f"{cost['rows_per_second']:,.0f}"
         table.add_row(
             Text(entry["name"], style), shown, f"{cost['train_seconds']:.1f} s", speed, _standing(entry, board)

@@ -82,6 +82,20 @@ def check_page_target(target: Path, *, overwrite: bool) -> None:
         )
 
 
+def command_line(arguments: Sequence[str]) -> str:
+    """Return the command as it was typed, absolute paths shortened to file names.
+
+    The page may be shared, so it must not show the folders of the person who ran the command.
+
+    Args:
+        arguments: `sys.argv`.
+    """
+    if Path(arguments[0]).name not in ("fullbake", "__main__.py"):
+        return "fullbake.compare(...)"
+    words = [Path(word).name if Path(word).is_absolute() else word for word in arguments[1:]]
+    return " ".join(["fullbake", *(f'"{word}"' if " " in word else word for word in words)])
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fullbake", "resources/templates"),

@@ -247,8 +247,8 @@ def _steps(board: Leaderboard, chosen: RecipeEntry | None, scores: PlainScores |
         words = "Run the same command again with <code>--budget {}m</code>: then {} takes part too."
         again = [Markup(words).format(math.ceil(seconds / 60), svg.isolate_text(name))]
     if chosen is None or scores is None:
-        words = "Read below why no recipe is recommended; correct that, and run the same command again."
-        return [*again, Markup("{}").format(words)]
+        words = "See below why no recipe is recommended, and run the same command again when that is mended."
+        return again or [Markup(words)]
     use = Markup(
         "Use the classifier: <code>fullbake predict best &quot;a text&quot;</code> in the folder of this page, or "
         "<code>Classifier.load(&quot;best&quot;)</code> in Python."
