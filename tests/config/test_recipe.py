@@ -43,6 +43,7 @@ def test_default_recipes_leave_head_and_rate_to_what_measures_best() -> None:
         recipe = Recipe.load(name, base="demo")
         assert (recipe.way, recipe.head.kind, recipe.training.learning_rate) == (name, "auto", "auto")
         assert recipe.training.search_metric == "neg_log_loss"
+    assert Recipe.load("finetune", base="demo").training.min_steps == 30
 
 
 def test_a_metric_that_is_given_searches_too(tmp_path: Path) -> None:
