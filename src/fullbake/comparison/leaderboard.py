@@ -9,7 +9,7 @@ on validation, by the probe of `fullbake probe`. Recipes on the same base share 
 
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from fullbake.classifier.row_facts import list_mistakes
 from fullbake.comparison import report, verdict
 from fullbake.comparison.artifacts import Artifact
 from fullbake.comparison.design import Candidate
+from fullbake.comparison.page import command_line
 from fullbake.comparison.report import LEADERBOARD_FILE, LEADERBOARD_FORMAT
 from fullbake.comparison.runner import CandidateResult, Runner
 from fullbake.comparison.schedule import Trial
@@ -32,6 +33,7 @@ from fullbake.comparison.trial import TrialResult
 from fullbake.comparison.verdict import (
     NotRun,
     RecipePredictions,
+    Scope,
     SharedTestRows,
     decide_from_predictions,
     list_disagreements,
@@ -175,14 +177,14 @@ def write_results(finished: FinishedComparison, *, final: bool = True) -> dict[s
         for name, result in finished.results.items()
         if result.status == "done"
     }
-    decided = decide_from_predictions(list(predictions.values()), test_rows)
-    # If all recipes are worse than a baseline, the best of them is saved nevertheless.
-    best = decided.recommended or _highest_scoring(predictions.values(), test_rows)
-    if best is not None:
-        _save_best(finished, finished.results[best])
+    decided = decide_from_predictions(list(predictions.values()), test_rows, _scope(finished))
+    if decided.recommended is None:
+        _remove_best(finished.out)
+    else:
+        _save_best(finished, finished.results[decided.recommended])
     forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left) if final else None
     recipes = [
-        _recipe_entry(finished, candidate, predictions.get(candidate.name), test_rows, forgetting)
+        _recipe_entry(finished, candidate, predictions, test_rows, forgetting)
         for candidate in finished.runner.settings.candidates.values()
     ]
     board = {
@@ -235,6 +237,21 @@ def _shared_test_rows(finished: FinishedComparison) -> SharedTestRows:
     return SharedTestRows(tests, settings.metric, tests[0].problem.positive_class(names, positive))
 
 
+def _scope(finished: FinishedComparison) -> Scope:
+    """Return what did not run, the failures among it, and what was made smaller, by title."""
+    titles = {name: candidate.title for name, candidate in finished.runner.settings.candidates.items()}
+    failed = {
+        name: NotRun(f"it failed ({result.reason})")
+        for name, result in finished.results.items()
+        if result.status == "failed"
+    }
+    not_run = {**finished.not_run, **failed}
+    return Scope(
+        {titles[name]: found for name, found in not_run.items()},
+        {titles[name]: list(words) for name, words in finished.reduced.items() if name not in not_run},
+    )
+
+
 def _recipe_predictions(
     finished: FinishedComparison, result: CandidateResult, test_rows: SharedTestRows
 ) -> RecipePredictions:
@@ -249,7 +266,8 @@ def _recipe_predictions(
         np.stack([np.concatenate(folds) for folds in logits]),
         np.stack([np.concatenate(folds) for folds in decided]),
         _train_seconds(finished.parts, result),
-        copies=1 if result.candidate.depends_on_seed else finished.seeds,
+        depends_on_seed=result.candidate.depends_on_seed,
+        kind=result.candidate.way,
     )
 
 
@@ -264,12 +282,12 @@ def _decide(result: CandidateResult, trial: Trial, test_rows: SharedTestRows) ->
 def _recipe_entry(
     finished: FinishedComparison,
     candidate: Candidate,
-    predictions: RecipePredictions | None,
+    predictions: Mapping[str, RecipePredictions],
     test_rows: SharedTestRows,
     forgetting: ForgettingMeasurement | None,
 ) -> dict[str, Any]:
-    """Return a recipe's entry; without scores if it is not done."""
-    result = finished.results.get(candidate.name)
+    """Return a recipe's entry; without scores if it is not done. predictions: of all recipes that are done, by name."""
+    result, own = finished.results.get(candidate.name), predictions.get(candidate.name)
     entry: dict[str, Any] = {
         "name": candidate.name,
         "title": candidate.title,
@@ -284,7 +302,7 @@ def _recipe_entry(
         "collapses": [] if result is None else describe_collapses(result),
         "cells": [] if result is None else [trial.id for trial in result.trials],
     }
-    if result is None or predictions is None:
+    if result is None or own is None:
         unknown = dict.fromkeys(("confusion", "calibration", "threshold_curve", "cost", "forgetting"))
         return entry | {"test": {}, "recall": [], "histories": [], **unknown}
     # The page draws one curve a seed: with folds, those of the first fold stand for the others.
@@ -292,12 +310,13 @@ def _recipe_entry(
     histories = [result.trials[trial].history for trial in result.scored_trials() if trial.fold == first]
     return (
         entry
-        | verdict.describe_scores(predictions, test_rows)
+        | verdict.describe_scores(own, test_rows, list(predictions.values()))
         | {
             "histories": [history for history in histories if history],
             "cost": describe_cost(finished.parts, result),
             "forgetting": None if forgetting is None else forgetting.measure(result),
             "fold_rates": list(result.chosen_rates.values()) if finished.folds else None,
+            "baseline": result.trials[result.scored_trials()[0]].baseline,
         }
     )
 
@@ -384,11 +403,10 @@ def _rows_per_second(result: CandidateResult) -> float:
 # The best classifier
 
 
-def _highest_scoring(recipes: Iterable[RecipePredictions], test_rows: SharedTestRows) -> str | None:
-    """Return the name of the classifier with the best mean; None if there are only baselines."""
-    classifiers = [recipe for recipe in recipes if not recipe.baseline]
-    best = max(classifiers, key=lambda recipe: recipe.bootstrap(test_rows).mean, default=None)
-    return None if best is None else best.name
+def _remove_best(out: Path) -> None:
+    """Remove the bundle that an earlier verdict recommended."""
+    if (out / BEST).is_dir():
+        storage.remove_tree(out / BEST)
 
 
 def _save_best(finished: FinishedComparison, result: CandidateResult) -> None:
@@ -456,20 +474,6 @@ def _describe_machine() -> dict[str, Any]:
         "device": runtime.device().type,
         "system": platform.system(),
     }
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """Return the command as it was typed, absolute paths shortened to file names.
-
-    The page may be shared, so it must not show the folders of the person who ran the command.
-
-    Args:
-        arguments: `sys.argv`.
-    """
-    if Path(arguments[0]).name not in ("fullbake", "__main__.py"):
-        return "fullbake.compare(...)"
-    words = [Path(word).name if Path(word).is_absolute() else word for word in arguments[1:]]
-    return " ".join(["fullbake", *(f'"{word}"' if " " in word else word for word in words)])
 
 
 def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
