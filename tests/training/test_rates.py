@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.training.rates import FEWEST_STEPS, HIGHEST_RATE, PROBE_SHARE, RateProbe, best_rate, epochs_for, rule_rate
+from fullbake.training.rates import FEWEST_PROBE_STEPS, HIGHEST_RATE, RATE_PROBE_SHARE, RateProbe, best_rate, epochs_for, rule_rate
 
 
 @pytest.mark.parametrize(("width", "rate"), [(1024, 5e-5), (768, 5e-5), (384, 2e-4), (256, 3e-4), (128, 3e-4)])
@@ -24,8 +24,8 @@ def test_a_probe_stays_within_a_quarter_of_a_training(steps: int) -> None:
     probe = RateProbe(2e-4, 384, 32, steps)
     rounds = probe.rounds
     spent = sum(steps * rates for steps, rates in zip(rounds, (4, 2), strict=False))
-    assert spent <= PROBE_SHARE * steps
-    assert all(number >= FEWEST_STEPS for number in rounds)
+    assert spent <= RATE_PROBE_SHARE * steps
+    assert all(number >= FEWEST_PROBE_STEPS for number in rounds)
     assert bool(rounds) == (steps >= 480)
 
 

@@ -26,10 +26,10 @@ HEAD_RATES: Final = {"mlp": (1e-2, 3e-3, 1e-3, 3e-4)}
 OTHER_HEAD_RATES: Final = (1e-3, 1e-2, 3e-3, 3e-4)
 """The same for heads of other kinds."""
 
-FEWEST_STEPS: Final = 30
+FEWEST_PROBE_STEPS: Final = 30
 """A rate is tried for at least this many steps: with fewer, warm-up is most of a training."""
 
-PROBE_SHARE: Final = 0.25
+RATE_PROBE_SHARE: Final = 0.25
 """The steps of all short trainings together, as a share of the steps of one whole training."""
 
 
@@ -72,8 +72,8 @@ class RateProbe:
 
         The first round trains all four rates, the second the rule's and the best other one for longer.
         """
-        total = int(self.steps * PROBE_SHARE)
-        first = max(total // 8, FEWEST_STEPS)
+        total = int(self.steps * RATE_PROBE_SHARE)
+        first = max(total // 8, FEWEST_PROBE_STEPS)
         if 4 * first > total:
             return ()
         second = (total - 4 * first) // 2
