@@ -240,7 +240,8 @@ class Watch:
                 machine has become slower; the steps of a head only show that its forecast was wrong.
         """
         self.part, self._encoder = part, encoder
-        self._expected, self._marks = max(expected, _TOLERANCE), deque([(self.clock(), 0.0)])
+        self._expected = max(expected, _TOLERANCE)
+        self._marks.clear()  # the first step is preceded by other work, such as features
 
     def note(self, share: float) -> None:
         """Note which share of the steps of a training is done."""
@@ -380,7 +381,7 @@ class Schedule:
         return alike and self.progress.may_try(name, size)
 
     def _has_long_stage(self, trials: Sequence[Trial], left: float) -> bool:
-        """Return True if a further pretraining is shortened, and what could still be saved of it is most of the time."""
+        """Return True if a shortened further pretraining could be shortened more, and that would save much time."""
         return any(self._could_save(trial) > LONGEST_STAGE_SHARE * left for trial in trials)
 
     def _could_save(self, trial: Trial) -> float:
