@@ -255,6 +255,8 @@ def _standing(entry: dict[str, Any], board: dict[str, Any]) -> str:
     if name == best:
         return f"{taken}best mean"
     pair = next(pair for pair in board["pairs"] if {pair["a"], pair["b"]} == {name, best})
+    if pair.get("ahead_in_one_training"):
+        return f"{taken}behind in one training"
     return f"{taken}{'detectably worse' if pair['detectable'] else 'no detectable difference'}"
 
 

@@ -386,6 +386,8 @@ def _standing(name: str, board: Leaderboard) -> str:
     pair = next((pair for pair in board["pairs"] if {pair["a"], pair["b"]} == {name, best}), None)
     if pair is None:
         return "not compared"
+    if pair.get("ahead_in_one_training"):
+        return "behind in one training"
     return "detectably worse" if pair["detectable"] else "no detectable difference"
 
 
