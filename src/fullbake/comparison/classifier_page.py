@@ -269,11 +269,9 @@ def _stamps(classifier: ScoredClassifier) -> list[str]:
 def _steps(classifier: ScoredClassifier, plain: PlainScores) -> list[Markup]:
     name, pair = classifier.name, bool((classifier.facts.get("columns") or {}).get("text_pair"))
     texts = '"a text" "another text"' if pair else '"a text"'
-    use = (
-        "Use it: <code>fullbake predict {} {}</code> in the folder of this page, or "
-        "<code>Classifier.load({})</code> in Python."
-    )
-    first = [Markup(use).format(svg.isolate_text(name), texts, svg.isolate_text(f'"{name}"'))]
+    where = "the folder of this page" if classifier.part else "the folder that holds the bundle"
+    use = Markup("Use it: <code>fullbake predict {} {}</code> in {}, or <code>Classifier.load({})</code> in Python.")
+    first = [use.format(svg.isolate_text(name), texts, where, svg.isolate_text(f'"{name}"'))]
     if classifier.rows.get("mistakes"):
         first.append(Markup("Read the mistakes below. Correct labels that are wrong, and train again."))
     if classifier.part == "validation":
