@@ -26,6 +26,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.config.sections import DecisionConfig
 from fullbake.core import stopping
 from fullbake.core.errors import DeadlinePassed
+from fullbake.training.checkpoints import record_threads
 
 LOGITS = np.zeros((2, 2), np.float32)
 
@@ -334,3 +335,14 @@ def test_shared_work_keeps_its_number_of_threads(simulate: Callable[..., Simulat
     trial = Trial("frozen-mlp", 0)
     assert runner._choose_threads(trial) == 1
     assert runner._choose_threads(replace(trial, candidate="finetune")) == 4
+
+
+def test_trial_that_was_begun_keeps_its_number_of_threads(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate()
+    runner = simulation.run(seeds=1, checkpoint_seconds=1e-9)
+    trial, simulation.threads = Trial("frozen-mlp", 1), 4
+    folder = runner._unfinished_folder(trial)
+    record_threads(folder, 3)
+    assert runner._choose_threads(trial) != 3, "there is no checkpoint yet"
+    (folder / "rate" / "step-000000005").mkdir(parents=True)
+    assert runner._choose_threads(trial) == 3
