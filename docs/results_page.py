@@ -8,6 +8,7 @@ from typing import Any
 from markdown_tables import cell, row, table
 
 from fullbake.cli import tables
+from fullbake.core.console import format_interval
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -55,7 +56,7 @@ def _recipe_row(entry: dict[str, Any], metric: str) -> str:
     memory = "" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB"
     return row(
         f"{entry['name']}",
-        f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})",
+        f"{figure['mean']:.3f} ({format_interval(figure['low'], figure['high']) or 'no interval'})",
         "" if entry["rate"] is None else f"{entry['rate']:g}",
         f"{cost['train_seconds']:.1f} s",
         memory,
