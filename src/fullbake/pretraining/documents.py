@@ -238,7 +238,7 @@ def sample_documents(sources: Sequence[DocumentSource], characters: int) -> Text
             continue
         kept.append(_shorten(document, characters // 8))
         size += kept[-1].characters
-        while size > 2 * characters:
+        while size > 2 * characters and len(kept) > 1:
             kept, step = kept[::2], 2 * step
             size = sum(held.characters for held in kept)
     key = fingerprint("sample", [source.fingerprint for source in sources], characters)
@@ -247,10 +247,11 @@ def sample_documents(sources: Sequence[DocumentSource], characters: int) -> Text
 
 
 def _shorten(document: Document, characters: int) -> Document:
-    """Return a document's first paragraphs, with up to so many characters, and at least one."""
+    """Return a document's first paragraphs, with up to so many characters; a longer first one is cut."""
     sizes = np.cumsum([len(paragraph) for paragraph in document.paragraphs])
-    count = max(1, int(np.searchsorted(sizes, characters, side="right")))
-    return replace(document, paragraphs=document.paragraphs[:count])
+    count = int(np.searchsorted(sizes, characters, side="right"))
+    first = (document.paragraphs[0][: max(1, characters)],)
+    return replace(document, paragraphs=document.paragraphs[:count] or first)
 
 
 def group_lines(lines: Iterable[tuple[str, str]], longest_document: int = LONGEST_DOCUMENT) -> Iterator[Document]:

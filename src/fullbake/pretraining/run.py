@@ -76,7 +76,7 @@ MOST_EVALUATIONS: Final = 10
 WANTED_EVAL_TOKENS: Final = 6_000
 """Tokens of an evaluation set, about 900 of them masked, from which on another evaluation is worth more than tokens."""
 
-MIN_EVAL_TOKENS, MAX_EVAL_TOKENS = 1_500, 50_000
+MIN_EVAL_TOKENS, MAX_EVAL_TOKENS = 1_200, 50_000
 """Limits of an evaluation set over all its maskings. With fewer tokens a loss says too little; more add no decimal."""
 
 
