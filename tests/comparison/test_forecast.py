@@ -9,17 +9,21 @@ import pytest
 from helpers.rows import dataset, recipe
 from transformers import PreTrainedModel
 
-from fullbake.comparison.design import Design, RecipePlan, Trial, full_design, read_candidates
+from fullbake.comparison.design import Candidate, read_candidates
 from fullbake.comparison.forecast import (
     FIXED_SECONDS,
+    LANGUAGE_HEAD_SECONDS,
     PRETRAINING_FACTOR,
     SAMPLES,
+    SPEED_ROWS,
+    STAGE_SECONDS,
     DataSizes,
     Forecast,
     Speed,
     measure_speed,
     time_batches,
 )
+from fullbake.comparison.schedule import WHOLE, Size, Trial
 from fullbake.data.splits import divide
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
@@ -29,71 +33,112 @@ from fullbake.training.selection import Strategy
 Bases = Callable[..., Path]
 
 SIZES = DataSizes(train=100, validation=20, test=40, total=160, folds=1)
-NAMES = ("finetune", "frozen-mlp", "frozen-linear", "further-finetune", "further-frozen-mlp", "majority")
+NAMES = ("finetune", "frozen-mlp", "frozen-linear", "further-finetune", "further-frozen-mlp", "majority", "tfidf")
 STAGE = "objective=mlm;steps=50;batch_size=4"
 
 
-def forecast(**sizes: int) -> Forecast:
+def forecast(*, language_head: bool = True, load: float = 1.0, **sizes: int) -> Forecast:
     """A forecast for a base that trains on 10 rows per second and predicts 100."""
-    candidates = read_candidates(NAMES, base="base", epochs=3, further_pretraining=STAGE)
-    speeds = {"base": Speed(train=10.0, infer=100.0)}
+    candidates = read_candidates(NAMES, base="base", epochs=3, further_pretraining=STAGE, learning_rate=1e-3)
+    speeds = {"base": Speed(10.0, 100.0, load, language_head)}
     return Forecast({candidate.name: candidate for candidate in candidates}, speeds, replace(SIZES, **sizes))
 
 
-def plans(found: Forecast) -> list[RecipePlan]:
-    return [candidate.plan(3) for candidate in found.candidates.values()]
+def own(found: Forecast, name: str, size: Size = WHOLE, *, searches: bool = False) -> float:
+    return found.own(Trial(name, 0, None, size), searches=searches)
+
+
+def shared(found: Forecast, *names: str, size: Size = WHOLE) -> float:
+    """Return the seconds of the work that these recipes share, each piece once."""
+    pieces: dict[str, float] = {}
+    for name in names:
+        pieces |= found.shared(Trial(name, 0, None, size))
+    return sum(pieces.values())
 
 
 def test_fine_tuning_trains_on_its_rows_and_predicts_validation_in_every_epoch() -> None:
-    expected = FIXED_SECONDS + 3 * (100 / 10 + 20 / 100)
-    assert forecast().trial_seconds("finetune") == pytest.approx(expected)
-    assert forecast(train=200).trial_seconds("finetune") > forecast().trial_seconds("finetune")
+    scoring = (40 + SPEED_ROWS) / 100
+    expected = FIXED_SECONDS + 3 * (100 / 10 + 20 / 100) + scoring
+    assert own(forecast(), "finetune") == pytest.approx(expected)
+    assert own(forecast(), "finetune", Size(0.5)) == pytest.approx(FIXED_SECONDS + 3 * (50 / 10 + 20 / 100) + scoring)
+    assert own(forecast(), "finetune", Size(epochs=1 / 3)) < own(forecast(), "finetune")
+    assert own(forecast(train=200), "finetune") > own(forecast(), "finetune")
+
+
+def test_search_of_a_rate_is_part_of_the_first_trial() -> None:
+    (searching,) = read_candidates(["finetune"], base="base", epochs=3)
+    (several,) = read_candidates(["finetune"], base="base", epochs=3, rates=(1e-5, 2e-5))
+    for candidate, least, most in ((searching, 1.1, 1.4), (several, 1.7, 2.0)):
+        found = Forecast({"finetune": candidate}, {"base": Speed(10.0, 100.0)}, SIZES)
+        assert least < own(found, "finetune", searches=True) / own(found, "finetune") < most
 
 
 def test_heads_and_baselines_take_a_small_part_of_the_time_of_fine_tuning() -> None:
     found = forecast(train=10_000)
-    slower = max(found.trial_seconds("majority"), found.trial_seconds("frozen-mlp"))
-    assert slower < found.trial_seconds("finetune") / 50
+    slower = max(own(found, "majority"), own(found, "frozen-mlp"))
+    assert slower < own(found, "finetune") / 50
 
 
-def test_median_of_measured_trials_replaces_the_forecast() -> None:
+def test_more_classes_and_a_busy_machine_take_longer() -> None:
+    for name in ("frozen-mlp", "frozen-linear", "tfidf"):
+        assert own(forecast(train=2_000, classes=150), name) > own(forecast(train=2_000), name)
+        assert own(forecast(load=3.0), name) > own(forecast(), name)
+    assert own(forecast(load=3.0), "finetune") < 1.1 * own(forecast(), "finetune"), "its speed was measured"
+
+
+def test_what_trials_took_corrects_the_forecast() -> None:
+    found, before = forecast(), forecast()
+    for ratio in (2.0, 3.0, 100.0):
+        found.corrections.record("finetune", ratio, encoder=True)
+    assert own(found, "finetune") == pytest.approx(3 * own(before, "finetune")), "one slow trial does not count"
+    assert own(found, "frozen-mlp") == pytest.approx(3 * own(before, "frozen-mlp")), "the machine has become slower"
+    found.corrections.record("frozen-mlp", 0.5, encoder=False)
+    assert own(found, "frozen-mlp") == pytest.approx(0.5 * own(before, "frozen-mlp"))
+
+
+def test_fast_encoder_work_does_not_make_others_look_fast() -> None:
+    found, before = forecast(), forecast()
+    found.corrections.record("finetune", 0.1, encoder=True)
+    assert own(found, "frozen-mlp") == own(before, "frozen-mlp")
+
+
+def test_shared_work_is_counted_once() -> None:
     found = forecast()
-    for seconds in (7.0, 9.0, 100.0):
-        found.record("finetune", seconds)
-    assert found.trial_seconds("finetune") == 9.0, "one slow trial does not count"
-    assert found.trial_seconds("frozen-mlp") == forecast().trial_seconds("frozen-mlp")
+    stage = STAGE_SECONDS + PRETRAINING_FACTOR * 50 * 4 / 10
+    features = 160 / 100
+    assert shared(found, "further-finetune") == pytest.approx(stage)
+    assert shared(found, "further-finetune", "further-frozen-mlp") == pytest.approx(stage + features)
+    assert shared(found, "further-finetune", size=Size(pretraining=0.1)) == pytest.approx(
+        STAGE_SECONDS + PRETRAINING_FACTOR * 5 * 4 / 10
+    )
+    assert shared(found, "finetune", "majority") == 0
+    found.prepared |= set(found.shared(Trial("further-finetune", 0)))
+    assert shared(found, "further-finetune", "further-frozen-mlp") == pytest.approx(features)
 
 
-def test_shared_preparation_is_counted_once() -> None:
-    found = forecast()
-    stage = PRETRAINING_FACTOR * 50 * 4 / 10
-    both = ["further-finetune", "further-frozen-mlp"]
-    assert found.preparation_seconds(["further-finetune"]) == pytest.approx(stage)
-    assert found.preparation_seconds(both) == pytest.approx(stage + 160 / 100)
-    assert found.preparation_seconds(["further-finetune"], share=0.1) == pytest.approx(stage / 10)
-    assert found.preparation_seconds(["finetune", "majority"]) == 0
-    found.prepared |= found.preparation_keys("further-finetune")
-    assert found.preparation_seconds(both) == pytest.approx(160 / 100)
+def test_masked_lm_head_is_trained_once_for_all_further_pretraining() -> None:
+    more = shared(forecast(language_head=False), "further-finetune", "further-frozen-mlp")
+    assert more == pytest.approx(shared(forecast(), "further-finetune", "further-frozen-mlp") + LANGUAGE_HEAD_SECONDS)
+
+
+def test_heads_of_equal_pooling_share_their_features() -> None:
+    candidates = [replace(one, recipe=one.recipe and one.recipe.with_fields(pooling="mean")) for one in _heads()]
+    found = Forecast({one.name: one for one in candidates}, {"base": Speed(10.0, 100.0)}, SIZES)
+    assert shared(found, "frozen-mlp", "frozen-linear") == pytest.approx(160 / 100)
+
+
+def _heads() -> list[Candidate]:
+    return read_candidates(["frozen-mlp", "frozen-linear"], base="base")
 
 
 def test_each_fold_repeats_what_depends_on_its_training_part() -> None:
-    one, three = forecast(), forecast(folds=3)
-    stage = ["further-finetune"]
-    assert three.preparation_seconds(stage) == pytest.approx(3 * one.preparation_seconds(stage))
-    assert three.preparation_seconds(["frozen-mlp"]) == pytest.approx(one.preparation_seconds(["frozen-mlp"]))
-
-
-def test_design_takes_the_time_of_its_trials_preparation_and_scoring() -> None:
-    found = forecast()
-    own = plans(found)
-    trial = found.trial_seconds("finetune")
-    one = found.design_seconds(Design(("finetune",), 1, 1), own, None)
-    assert one == pytest.approx(trial + found.scoring_seconds("finetune"))
-    assert found.design_seconds(Design(("finetune",), 2, 1), own, None) == pytest.approx(one + trial)
-    assert found.design_seconds(full_design(own), own, None) > 12 * 2 * trial
-    trials = [Trial("finetune", rate, 0) for rate in (1e-5, 2e-5)]
-    scoring = found.scoring_seconds("finetune")
-    assert found.all_scoring_seconds(trials) == pytest.approx(scoring), "only the chosen rate is scored"
+    found = forecast(folds=3)
+    stages = [set(found.shared(Trial("further-finetune", 0, fold))) for fold in range(3)]
+    assert len(set.union(*stages)) == 3
+    features = [set(found.shared(Trial("frozen-mlp", 0, fold))) for fold in range(3)]
+    assert len(set.union(*features)) == 1
+    cut = [set(found.shared(Trial("frozen-mlp", 0, fold, Size(0.5)))) for fold in range(3)]
+    assert len(set.union(*cut)) == 3
 
 
 def test_speed_is_measured_by_training_and_predicting(bases: Bases, tmp_path: Path) -> None:
@@ -111,5 +156,6 @@ def test_speed_is_measured_by_training_and_predicting(bases: Bases, tmp_path: Pa
     speed = measure_speed(job, time_batches=counted)
     assert speed.train > 0
     assert speed.infer > 0
+    assert speed.load >= 1
     assert counts[0] == SAMPLES[0]
     assert all(count <= len(parts.train) for count in counts)
