@@ -437,7 +437,7 @@ def test_folder_with_other_files_is_never_emptied(bases: Bases, tmp_path: Path) 
     [
         ({"seeds": 0}, "seeds is too small"),
         ({"folds": 1}, "folds is too small"),
-        ({"budget": "soon"}, "the budget is not a duration"),
+        ({"budget": "soon"}, "--budget: this is not a duration"),
         ({"metric": "f1_samples"}, "no meaning for single_label_classification"),
         ({"metric": "f1_makro"}, "f1_macro"),
         ({"truncation": "auto"}, "truncation auto"),

@@ -16,6 +16,7 @@ from fullbake.comparison.design import (
     row_shares,
 )
 from fullbake.comparison.schedule import PlannedRecipe, Size
+from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
 
 
@@ -51,7 +52,7 @@ def test_rates_that_are_given_are_taken_as_given(tmp_path: Path) -> None:
         "finetune": "auto",
         "devlin2019": (5e-5,),
         "frozen-mlp": "auto",
-        "frozen-linear": read_candidates(["frozen-linear"], base="demo")[0].recipe.training.learning_rate,
+        "frozen-linear": Recipe.load("frozen-linear", base="demo").training.learning_rate,
     }
     (tmp_path / "mine.yaml").write_text("way: finetune\ntraining:\n  learning_rate: 3.0e-5\n")
     (tmp_path / "open.yaml").write_text("way: finetune\n")

@@ -296,6 +296,7 @@ class Runner:
             return
         self._learn_own(step, result, watch)
         self._keep(trial, result)
+        self.table.begin(trial.id, 0.0, self._seconds_after(None))
         self._show(trial, f"{result.seconds:.1f} s", result.restarts)
 
     def _is_over(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
@@ -50,7 +51,8 @@ class SizedJobs:
             full, small = self.jobs[trial.candidate][trial.fold or 0].recipe, self.job(trial).recipe
             rows = len(parts.train)
             if trial.size.pretraining != 1:
-                words.append(f"Further pretraining had {_length(small, rows)} in place of {_length(full, rows)}.")
+                whole_length = _length(full, rows).removesuffix(_PASSES)
+                words.append(f"Further pretraining had {_length(small, rows)} in place of {whole_length}.")
             if trial.size.epochs != 1:
                 epochs = f"{epochs_of(small, rows)} in place of {epochs_of(full, rows)} epochs"
                 words.append(f"The classifier was trained for {epochs}.")
@@ -59,11 +61,14 @@ class SizedJobs:
         return words
 
 
+_PASSES: Final = " passes over the texts"
+
+
 def _length(recipe: Recipe, rows: int) -> str:
     """Return the length of a recipe's further pretraining in words."""
     if recipe.stage.steps is None:
         passes = round(pretraining_passes(recipe, rows))
-        return f"{passes:,} {'pass' if passes == 1 else 'passes'} over the texts"
+        return f"{passes:,}{_PASSES if passes > 1 else ' pass over the texts'}"
     return f"{recipe.stage.steps:,} {'step' if recipe.stage.steps == 1 else 'steps'}"
 
 
