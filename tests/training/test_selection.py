@@ -255,6 +255,32 @@ def test_a_rate_that_diverges_is_out_of_the_probe() -> None:
         train_best(strategy, replace(PROBE, rule=100.0), by("neg_log_loss"))
 
 
+@pytest.mark.parametrize("way", ["in turn", "together", "in folds"])
+def test_a_rate_that_diverges_leaves_the_others(way: str) -> None:
+    recorded = RecordedStrategy(None if way == "in folds" else HELD, TRAIN)
+    fault = DivergenceFault("the loss is not finite")
+
+    def fit(network: Any, rows: Numbers, validate: Any, run: TrainingRun) -> list[dict[str, Any]]:
+        if run.rate == 9.0:
+            raise fault
+        return recorded.fit(network, rows, validate, run)
+
+    def fit_all(network: Any, rows: Numbers, validate: Any, runs: Any) -> list[Any]:
+        networks = [Slope() for _ in runs]
+        return [
+            fault if run.rate == 9.0 else (own, recorded.fit(own, rows, validate, run))
+            for own, run in zip(networks, runs, strict=True)
+        ]
+
+    strategy = replace(recorded.strategy, fit=fit, fit_all=fit_all if way == "together" else None)
+    folds = FOLDS if way == "in folds" else ()
+    assert train_best(strategy, (9.0, 1.0, 2.0), by("neg_log_loss"), folds).rate == 2.0
+    with pytest.raises(DivergenceFault):
+        train_best(strategy, (9.0,), by("neg_log_loss"), folds)
+    with pytest.raises(DivergenceFault):
+        train_best(strategy, (9.0, 9.0), by("neg_log_loss"), folds)
+
+
 Bases = Callable[..., Path]
 TOKENS = TokensConfig(max_length=24)
 TEXTS = ["a good game", "the bank of the water", "never think of the market price"]

@@ -90,11 +90,14 @@ class Strategy:
     """A network -> the part of it that `fit` trains and gives to `validate`: the network itself, or its head."""
 
     fit_all: (
-        Callable[[PreTrainedModel, Any, ValidateFunction, Sequence[TrainingRun]], list[tuple[PreTrainedModel, History]]]
+        Callable[
+            [PreTrainedModel, Any, ValidateFunction, Sequence[TrainingRun]],
+            list[tuple[PreTrainedModel, History] | DivergenceFault],
+        ]
         | None
     ) = None
-    """(network, rows, validate, runs) -> a copy of the network for each run, and its history. It trains all runs at
-    once; None if the strategy cannot."""
+    """(network, rows, validate, runs) -> for each run a copy of the network and its history, or why it diverged. It
+    trains all runs at once; None if the strategy cannot."""
 
     by_strengths: bool = False
     """Whether the entries of a history are regularization strengths, which `search_metric` chooses; else epochs, which
@@ -157,7 +160,7 @@ def train_best(
             `strategy.validation`.
 
     Raises:
-        DivergenceFault: the loss is not a finite number at any rate of a probe, or at one of several rates.
+        DivergenceFault: the loss is not a finite number at any of the rates. One that diverges beside others is out.
     """
     if isinstance(rates, RateProbe):
         rates = (_probe_rates(strategy, rates, folds),)
@@ -250,16 +253,37 @@ def _best_by_part(strategy: Strategy, rates: Sequence[float], metrics: Selection
 
 
 def _train_at_rates(strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics) -> Iterator[SelectedRun]:
-    """Yield the training at each rate, in the order of the rates."""
-    if strategy.fit_all is not None and len(rates) > 1:
-        yield from _train_together(strategy, rates, metrics)
-        return
+    """Yield the training at each rate that does not diverge, in the order of the rates.
+
+    Raises:
+        DivergenceFault: every rate diverges.
+    """
+    faults: list[DivergenceFault] = []
+    together = strategy.fit_all is not None and len(rates) > 1
+    for found in _train_together(strategy, rates, metrics) if together else _train_in_turn(strategy, rates, metrics):
+        if isinstance(found, DivergenceFault):
+            faults.append(found)
+            continue
+        yield found
+    if len(faults) == len(rates):
+        raise faults[0]
+
+
+def _train_in_turn(
+    strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics
+) -> Iterator[SelectedRun | DivergenceFault]:
     for rate in rates:
         _say_rate(rates, rate)
-        yield _train(strategy, rate, metrics)
+        try:
+            yield _train(strategy, rate, metrics)
+        except DivergenceFault as fault:
+            _say_divergence(rate, fault)
+            yield fault
 
 
-def _train_together(strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics) -> Iterator[SelectedRun]:
+def _train_together(
+    strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics
+) -> Iterator[SelectedRun | DivergenceFault]:
     held = strategy.validation
     assert strategy.fit_all is not None
     assert held is not None
@@ -270,9 +294,18 @@ def _train_together(strategy: Strategy, rates: Sequence[float], metrics: Selecti
 
     runs = [_run_at(rate, metrics) for rate in rates]
     trained = strategy.fit_all(strategy.new_network(), strategy.train, validate, runs)
-    for run, (network, history) in zip(runs, trained, strict=True):
+    for run, found in zip(runs, trained, strict=True):
+        if isinstance(found, DivergenceFault):
+            _say_divergence(run.rate, found)
+            yield found
+            continue
+        network, history = found
         logits = strategy.logits(strategy.trained_part(network), held)
         yield _selected(network, history, logits, held.labels, run.rate, metrics)
+
+
+def _say_divergence(rate: float, fault: DivergenceFault) -> None:
+    say(f"the learning rate {rate:g} is out: {fault.what}")
 
 
 def _train(strategy: Strategy, rate: float, metrics: SelectionMetrics) -> SelectedRun:
@@ -336,9 +369,16 @@ def _best_by_folds(
     strategy: Strategy, rates: Sequence[float], metrics: SelectionMetrics, folds: Sequence[np.ndarray]
 ) -> SelectedRun:
     results: dict[float, _FoldScores] = {}
+    faults: list[DivergenceFault] = []
     for rate in rates:
         _say_rate(rates, rate)
-        results[rate] = _score_folds(strategy, rate, metrics, folds)
+        try:
+            results[rate] = _score_folds(strategy, rate, metrics, folds)
+        except DivergenceFault as fault:
+            _say_divergence(rate, fault)
+            faults.append(fault)
+    if not results:
+        raise faults[0]
     labels = strategy.train.labels
     scores = {rate: _search_score(result.logits[result.best], labels, metrics) for rate, result in results.items()}
     rate = max(scores, key=lambda rate: scores[rate])

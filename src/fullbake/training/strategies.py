@@ -15,6 +15,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.console import say
+from fullbake.core.errors import DivergenceFault
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part
 from fullbake.models import network
@@ -189,16 +190,13 @@ def _frozen(job: Job) -> Strategy:
 
     def fit_all(
         model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, runs: Sequence[TrainingRun]
-    ) -> list[tuple[PreTrainedModel, History]]:
+    ) -> list[tuple[PreTrainedModel, History] | DivergenceFault]:
         freeze_all(model)
         copies = [network.copy_head(model) for _ in runs]
         heads = [network.extract_head(copy) for copy in copies]
         settings = [settings_of(run) for run in runs]
         trained = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(runs[number].name))
-        for head in trained:
-            if head.fault is not None:
-                raise head.fault
-        return [(copy.eval(), head.history) for copy, head in zip(copies, trained, strict=True)]
+        return [head.fault or (copy.eval(), head.history) for copy, head in zip(copies, trained, strict=True)]
 
     def labeled(found: Features, labels: np.ndarray) -> LabeledFeatures:
         return LabeledFeatures(found.values, labels, found.documents, recipe.tokens.window_pooling, found.starts)
