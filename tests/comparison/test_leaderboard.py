@@ -22,6 +22,8 @@ from fullbake.comparison.leaderboard import (
     describe_rates,
     describe_restarts,
     reason_left_out,
+    remove_best,
+    scope_of,
 )
 from fullbake.comparison.runner import CandidateResult
 from fullbake.comparison.schedule import Size, Trial
@@ -244,3 +246,38 @@ def test_what_did_not_run_and_what_was_not_measured_is_listed_once(tmp_path: Pat
     assert found["rates"] == {"finetune": [1e-2, 1e-3]}
     assert reason_left_out(finished, "tfidf") == "the budget of 1 min is too short"
     assert reason_left_out(finished, "majority") == "left out"
+
+
+def test_verdict_is_told_by_title_what_failed_did_not_run_or_was_made_smaller(tmp_path: Path) -> None:
+    finetune, frozen = result_of("finetune"), result_of("frozen-mlp")
+    frozen.status, frozen.reason = "failed", "no memory"
+    tfidf = SimpleNamespace(title="TF-IDF")
+    runner: Any = SimpleNamespace(
+        results={"finetune": finetune, "frozen-mlp": frozen},
+        settings=SimpleNamespace(
+            candidates={"finetune": finetune.candidate, "frozen-mlp": frozen.candidate, "tfidf": tfidf}
+        ),
+    )
+    finished = FinishedComparison(
+        out=tmp_path,
+        runner=runner,
+        seeds=2,
+        started=0.0,
+        budget_seconds=60.0,
+        max_rows=None,
+        folds=None,
+        not_run={"tfidf": NotRun("too short", 90.0), "frozen-mlp": NotRun("too short", 90.0)},
+        reduced={"finetune": ["Fewer epochs."], "frozen-mlp": ["Fewer rows."]},
+    )
+    scope = scope_of(finished)
+    failed = NotRun("it failed (no memory)")
+    assert scope.not_run == {"TF-IDF": NotRun("too short", 90.0), frozen.candidate.title: failed}
+    assert scope.reduced == {finetune.candidate.title: ["Fewer epochs."]}
+
+
+def test_bundle_of_an_earlier_verdict_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"")
+    remove_best(tmp_path)
+    remove_best(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -177,9 +177,9 @@ def write_results(finished: FinishedComparison, *, final: bool = True) -> dict[s
         for name, result in finished.results.items()
         if result.status == "done"
     }
-    decided = decide_from_predictions(list(predictions.values()), test_rows, _scope(finished))
+    decided = decide_from_predictions(list(predictions.values()), test_rows, scope_of(finished))
     if decided.recommended is None:
-        _remove_best(finished.out)
+        remove_best(finished.out)
     else:
         _save_best(finished, finished.results[decided.recommended])
     forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left) if final else None
@@ -237,7 +237,7 @@ def _shared_test_rows(finished: FinishedComparison) -> SharedTestRows:
     return SharedTestRows(tests, settings.metric, tests[0].problem.positive_class(names, positive))
 
 
-def _scope(finished: FinishedComparison) -> Scope:
+def scope_of(finished: FinishedComparison) -> Scope:
     """Return what did not run, the failures among it, and what was made smaller, by title."""
     titles = {name: candidate.title for name, candidate in finished.runner.settings.candidates.items()}
     failed = {
@@ -403,8 +403,12 @@ def _rows_per_second(result: CandidateResult) -> float:
 # The best classifier
 
 
-def _remove_best(out: Path) -> None:
-    """Remove the bundle that an earlier verdict recommended."""
+def remove_best(out: Path) -> None:
+    """Remove the bundle that an earlier verdict recommended, if there is one.
+
+    Args:
+        out: The comparison's folder.
+    """
     if (out / BEST).is_dir():
         storage.remove_tree(out / BEST)
 
