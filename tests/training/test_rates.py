@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.training.rates import FEWEST_PROBE_STEPS, HIGHEST_RATE, RATE_PROBE_SHARE, RateProbe, best_rate, epochs_for, rule_rate
+from fullbake.training.rates import (
+    FEWEST_PROBE_STEPS,
+    HIGHEST_RATE,
+    RATE_PROBE_SHARE,
+    RateProbe,
+    best_rate,
+    epochs_for,
+    rule_rate,
+)
 
 
 @pytest.mark.parametrize(("width", "rate"), [(1024, 5e-5), (768, 5e-5), (384, 2e-4), (256, 3e-4), (128, 3e-4)])
