@@ -13,12 +13,12 @@ from fullbake.comparison.schedule import (
     FIRST_SWEEP,
     GROWING,
     WHOLE,
+    NextTrial,
     Plan,
     PlannedRecipe,
     Progress,
-    Schedule,
+    Scheduler,
     Size,
-    Step,
     Trial,
     Watch,
 )
@@ -57,16 +57,16 @@ class Costs:
 
 def schedule(
     *recipes: PlannedRecipe, finished: Mapping[Trial, float] | None = None, folds: int | None = None
-) -> Schedule:
+) -> Scheduler:
     progress = Progress(dict(finished or {}))
-    return Schedule(Plan(recipes, (1.0, 0.5, 0.1), folds), progress, Costs())
+    return Scheduler(Plan(recipes, (1.0, 0.5, 0.1), folds), progress, Costs())
 
 
-def play(rules: Schedule, left: float, most: int = 100) -> list[tuple[str, str]]:
+def play(rules: Scheduler, left: float, most: int = 100) -> list[tuple[str, str]]:
     """Let everything take what is forecast. Return (sweep, trial id) of each step."""
     steps: list[tuple[str, str]] = []
     for _ in range(most):
-        step = Schedule(rules.plan, rules.progress, rules.costs).next_step(left)
+        step = Scheduler(rules.plan, rules.progress, rules.costs).next_step(left)
         if step is None:
             return steps
         steps.append((step.sweep, step.trial.id))
@@ -162,7 +162,7 @@ def test_trial_without_result_is_tried_smaller_and_then_left_out() -> None:
     assert step is not None
     assert step.trial.size == Size(0.5)
     rules.progress.too_large["finetune"].append(Size(0.1, 1.0, 0.5))
-    assert Schedule(rules.plan, rules.progress, Costs()).next_step(1000) is None
+    assert Scheduler(rules.plan, rules.progress, Costs()).next_step(1000) is None
 
 
 def test_stopped_trial_is_never_averaged_and_run_again() -> None:
@@ -200,8 +200,8 @@ class Clock:
         return self.now
 
 
-def step(expected: float, reserve: float = 0.0) -> Step:
-    return Step(Trial("finetune", 0), FIRST_SWEEP, expected, searches=True, reserve=reserve)
+def step(expected: float, reserve: float = 0.0) -> NextTrial:
+    return NextTrial(Trial("finetune", 0), FIRST_SWEEP, expected, searches=True, reserve=reserve)
 
 
 def test_trial_ends_when_scoring_and_the_others_need_the_rest() -> None:

@@ -1,6 +1,6 @@
 """Comparisons in made-up worlds with a clock of their own, where forecasts are wrong and the machine changes its speed.
 
-Nothing is trained: a trial is some seconds of work that passes in steps. `schedule.Schedule` decides what is done.
+Nothing is trained: a trial is some seconds of work that passes in steps. `schedule.Scheduler` decides what is done.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fullbake.comparison.forecast import Corrections
-from fullbake.comparison.schedule import Plan, PlannedRecipe, Progress, Schedule, Size, Step, Trial, Watch
+from fullbake.comparison.schedule import NextTrial, Plan, PlannedRecipe, Progress, Scheduler, Size, Trial, Watch
 
 NAMES = (
     "finetune",
@@ -82,7 +82,7 @@ class World:
 
 @dataclass
 class BeliefCosts:
-    """The forecast of a world: `schedule.Costs`, corrected by what trials took."""
+    """The forecast of a world: `schedule.TrialCosts`, corrected by what trials took."""
 
     world: World
     corrections: Corrections = field(default_factory=Corrections)
@@ -144,7 +144,7 @@ class Run:
     world: World
     now: float = 0.0
     progress: Progress = field(default_factory=Progress)
-    steps: list[tuple[int, Step]] = field(default_factory=list)
+    steps: list[tuple[int, NextTrial]] = field(default_factory=list)
     """(call, step) of everything that was begun."""
     ends: list["End"] = field(default_factory=list)
     """How each call ended that was not killed."""
@@ -163,9 +163,9 @@ class Run:
             self._call(number, budget, stop)
         return self
 
-    def schedule(self, costs: BeliefCosts) -> Schedule:
+    def schedule(self, costs: BeliefCosts) -> Scheduler:
         """Return the rules over what is there now."""
-        return Schedule(self.world.plan(), self.progress, costs)
+        return Scheduler(self.world.plan(), self.progress, costs)
 
     def _call(self, number: int, budget: float | None, killed_at: float) -> None:
         started = self.now
@@ -198,7 +198,7 @@ class Run:
     def _pace(self) -> float:
         return self.world.slower if self.now >= self.world.changes_at else 1.0
 
-    def _trial(self, step: Step, costs: BeliefCosts, left: float) -> None:
+    def _trial(self, step: NextTrial, costs: BeliefCosts, left: float) -> None:
         """Spend the trial's time in ticks, and note what came of it."""
         trial = step.trial
         plain = costs.plain(trial, searches=step.searches)

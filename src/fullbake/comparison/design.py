@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fullbake.comparison import baselines
-from fullbake.comparison.schedule import PlannedRecipe, Size, Way
+from fullbake.comparison.schedule import PlannedRecipe, Size, WayGroup
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import parse_duration
 from fullbake.core.errors import RecipeError, did_you_mean
@@ -119,7 +119,7 @@ class Candidate:
         recipe, own = self.recipe, tuple(range(self.seed, self.seed + count))
         if recipe is None:
             return PlannedRecipe(self.name, "baseline", own)
-        way: Way = "further" if self.further_pretrained else recipe.way
+        way: WayGroup = "further" if self.further_pretrained else recipe.way
         possible = EPOCH_SHARES if recipe.way == "finetune" else EPOCH_SHARES[:1]
         counts = {max(round(epochs_of(recipe, rows) * share), 1): share for share in reversed(possible)}
         epochs = tuple(sorted(counts.values(), reverse=True))  # of shares with equal epochs the larger one

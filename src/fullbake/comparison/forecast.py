@@ -180,7 +180,7 @@ class Corrections:
 
 @dataclass
 class Forecast:
-    """Expected seconds of trials and of the work that they share: `schedule.Costs`."""
+    """Expected seconds of trials and of the work that they share: `schedule.TrialCosts`."""
 
     candidates: Mapping[str, Candidate]
     """By name. Their recipes have all fields filled in, so that equal work has equal keys."""

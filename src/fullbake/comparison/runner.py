@@ -19,7 +19,7 @@ from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.design import Candidate
 from fullbake.comparison.forecast import FEATURES, PRETRAINING, Forecast, Speed, kind_of_work, measure_speed
 from fullbake.comparison.live_table import LiveTable
-from fullbake.comparison.schedule import WHOLE, Plan, Progress, Schedule, Size, Step, Trial, Watch
+from fullbake.comparison.schedule import WHOLE, NextTrial, Plan, Progress, Scheduler, Size, Trial, Watch
 from fullbake.comparison.sizes import SizedJobs
 from fullbake.comparison.trial import (
     TrialPredictions,
@@ -213,9 +213,9 @@ class Runner:
         self._said: set[str] = set()
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> Scheduler:
         """Return the rules over what is done now."""
-        return Schedule(self.plan, self.progress, self.forecast)
+        return Scheduler(self.plan, self.progress, self.forecast)
 
     @property
     def results(self) -> dict[str, CandidateResult]:
@@ -279,7 +279,7 @@ class Runner:
 
     # One trial
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: NextTrial) -> None:
         """Train and score a trial, and learn from how long it took."""
         trial = step.trial
         watch = Watch(step, self.seconds_left, self.forecast.scoring(trial), self.functions.clock)
@@ -302,7 +302,7 @@ class Runner:
     def _is_over(self) -> bool:
         return self.deadline is not None and self.functions.clock() >= self.deadline
 
-    def _seconds_after(self, step: Step | None) -> float:
+    def _seconds_after(self, step: NextTrial | None) -> float:
         """Return the expected seconds of everything that follows the current step."""
         wanted = self.schedule.seconds_wanted() - (step.expected if step else 0.0)
         left = self.seconds_left - (step.expected if step else 0.0)
@@ -317,7 +317,7 @@ class Runner:
                 self._said.add(said)
                 say(f"to stay within the budget: {said[0].lower() + said[1:] if of_all else said}", aloud=True)
 
-    def _give_up(self, step: Step, watch: Watch, reason: str) -> None:
+    def _give_up(self, step: NextTrial, watch: Watch, reason: str) -> None:
         """Note that a trial gave no result in time, so that only a smaller one is tried."""
         trial = step.trial
         self.progress.too_large.setdefault(trial.candidate, []).append(trial.size)
@@ -379,7 +379,7 @@ class Runner:
 
     # What a trial teaches the forecast
 
-    def _learn_own(self, step: Step, result: TrialResult, watch: Watch) -> None:
+    def _learn_own(self, step: NextTrial, result: TrialResult, watch: Watch) -> None:
         """Correct the forecast of a trial's own work, by the seconds since its training began."""
         if result.value is None:
             return
@@ -424,7 +424,7 @@ class Runner:
         self._keep(trial, result)
         self._show(trial, "done before")
 
-    def _train_and_store(self, step: Step, watch: Watch) -> TrialResult:
+    def _train_and_store(self, step: NextTrial, watch: Watch) -> TrialResult:
         trial, store = step.trial, self.settings.store
         identity = self.identity(trial)
         artifact = store.read(trial.id, "trained", identity)
@@ -456,7 +456,7 @@ class Runner:
     def _unfinished_folder(self, trial: Trial) -> Path:
         return self.settings.store.folder(trial.id) / "unfinished"
 
-    def _train(self, trial: Trial, watch: Watch, step: Step) -> tuple[TrialResult, TrialWeights]:
+    def _train(self, trial: Trial, watch: Watch, step: NextTrial) -> tuple[TrialResult, TrialWeights]:
         name, settings = trial.candidate, self.settings
         own = self.forecast.own(trial, searches=step.searches)
         if settings.candidates[name].recipe is None:

@@ -2,7 +2,7 @@
 
 A comparison grows in sweeps: the baselines, then every recipe once, then what was made smaller once more as a whole,
 then a second seed for all, a third, and so on. After each sweep there is a whole verdict. Nothing is planned in
-advance: after every trial, `Schedule.next_step` looks at what is there and what the rest would cost by the newest
+advance: after every trial, `Scheduler.next_step` looks at what is there and what the rest would cost by the newest
 forecast. So a comparison that was killed, or is asked for with a larger budget, continues by the same rules.
 
 What does not fit in the first sweep is made smaller, in this order: further pretraining shortened to one pass, its
@@ -20,10 +20,10 @@ from functools import cached_property
 from itertools import chain, product
 from typing import Final, Literal, Protocol
 
-Way = Literal["baseline", "frozen", "finetune", "further"]
+WayGroup = Literal["baseline", "frozen", "finetune", "further"]
 """`further` is any recipe that starts with further pretraining."""
 
-WAYS: Final[tuple[Way, ...]] = ("baseline", "frozen", "finetune", "further")
+WAYS: Final[tuple[WayGroup, ...]] = ("baseline", "frozen", "finetune", "further")
 """In the order in which the first sweep takes one recipe of each."""
 
 MARGIN: Final = 1.1
@@ -98,7 +98,7 @@ class PlannedRecipe:
     """What the schedule needs to know of a candidate."""
 
     name: str
-    way: Way
+    way: WayGroup
     seeds: tuple[int, ...]
     """Its seeds, in order; a single one if the seed does not change the result."""
     stage: str | None = None
@@ -147,7 +147,7 @@ class Plan:
         return [Trial(name, seed, fold, size) for seed in seeds for fold in self.fold_numbers]
 
 
-class Costs(Protocol):
+class TrialCosts(Protocol):
     """The forecast, in seconds."""
 
     def own(self, trial: Trial, *, searches: bool) -> float:
@@ -180,7 +180,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Step:
+class NextTrial:
     """What to do next."""
 
     trial: Trial
@@ -202,7 +202,7 @@ class Watch:
     multiplied by how much too long it takes, as its own steps show it.
     """
 
-    step: Step
+    step: NextTrial
     left: float
     """Seconds left for trials when it began; infinity without a budget."""
     scoring: float
@@ -279,14 +279,14 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Scheduler:
     """The rules, over a plan, what is finished of it, and the newest forecast."""
 
     plan: Plan
     progress: Progress
-    costs: Costs
+    costs: TrialCosts
 
-    def next_step(self, left: float) -> Step | None:
+    def next_step(self, left: float) -> NextTrial | None:
         """Return what to do next, None if nothing that is asked for fits into the time left.
 
         Args:
@@ -297,7 +297,7 @@ class Schedule:
                 trial = self._in_order(group.trials)[0]
                 expected = self.seconds([trial])
                 reserve = self._reserve(trial, left - expected * MARGIN) if group.sweep == FIRST_SWEEP else 0.0
-                return Step(trial, group.sweep, expected, self._searches(trial), reserve)
+                return NextTrial(trial, group.sweep, expected, self._searches(trial), reserve)
         return None
 
     def best(self, name: str) -> Size | None:
@@ -584,7 +584,7 @@ class Schedule:
             prices[trial.candidate] = prices.get(trial.candidate, 0.0) + self.seconds([trial])
         ways = {name: self.plan.by_name[name].way for name in prices}
         present = {recipe.way for recipe in self._present}
-        cheapest: dict[Way, str] = {}
+        cheapest: dict[WayGroup, str] = {}
         for name in sorted(prices, key=lambda name: prices[name]):
             cheapest.setdefault(ways[name], name)
 
