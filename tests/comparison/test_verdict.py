@@ -19,7 +19,7 @@ from fullbake.comparison.verdict import (
     SharedTestRows,
     decide,
     decide_from_predictions,
-    describe_scores,
+    describe_test_scores,
     list_disagreements,
 )
 from fullbake.config.problems import problem_of
@@ -245,7 +245,7 @@ def predictions(part: Part, name: str, sharpness: float, *, seconds: float = 1.0
 
 def test_scores_equal_scikit_learns_for_each_seed(part: Part, shared_rows: SharedTestRows) -> None:
     one = predictions(part, "one", 1.5)
-    test = describe_scores(one, shared_rows)["test"]
+    test = describe_test_scores(one, shared_rows)["test"]
     probabilities = np.stack([problem_of(part.labels).probabilities(own) for own in one.logits])
     expected = {
         "f1_macro": [f1_score(part.labels, own, average="macro") for own in one.decided],
@@ -266,15 +266,15 @@ def test_confusion_matrix_is_of_the_seed_nearest_the_median(part: Part, shared_r
     values = [f1_score(part.labels, own, average="macro") for own in one.decided]
     middle = int(np.argsort(values)[1])
     assert one.nearest_to_median(shared_rows) == middle
-    found = describe_scores(one, shared_rows)
+    found = describe_test_scores(one, shared_rows)
     assert found["confusion"] == confusion_matrix(part.labels, one.decided[middle]).tolist()
     assert sum(map(sum, found["confusion"])) == len(part)
 
 
 def test_threshold_curve_is_of_the_positive_class(part: Part, shared_rows: SharedTestRows) -> None:
     one = predictions(part, "one", 1.0)
-    assert describe_scores(one, shared_rows)["threshold_curve"] is None
-    curve = describe_scores(one, SharedTestRows([part], "f1_macro", 1))["threshold_curve"]
+    assert describe_test_scores(one, shared_rows)["threshold_curve"] is None
+    curve = describe_test_scores(one, SharedTestRows([part], "f1_macro", 1))["threshold_curve"]
     assert curve["label"] == part.source.label_names[1]
 
 
@@ -314,14 +314,14 @@ def test_disagreements_come_with_text_label_and_predictions(part: Part, shared_r
 def test_shares_that_are_the_same_for_every_text_have_no_calibration(part: Part, shared_rows: SharedTestRows) -> None:
     logits = np.zeros((1, len(part), 3), np.float32)
     majority = RecipePredictions("majority", "Majority", True, logits, logits.argmax(-1), 0.1, depends_on_seed=False)
-    assert describe_scores(majority, shared_rows)["calibration"] is None
-    assert describe_scores(predictions(part, "one", 1.0), shared_rows)["calibration"]["ece"] > 0
+    assert describe_test_scores(majority, shared_rows)["calibration"] is None
+    assert describe_test_scores(predictions(part, "one", 1.0), shared_rows)["calibration"]["ece"] > 0
 
 
 def test_all_right_has_the_exact_interval_of_accuracy_and_none_of_macro_f1(
     part: Part, shared_rows: SharedTestRows
 ) -> None:
-    test = describe_scores(predictions(part, "one", 50.0), shared_rows)["test"]
+    test = describe_test_scores(predictions(part, "one", 50.0), shared_rows)["test"]
     n = len(part)
     assert (test["accuracy"]["low"], test["accuracy"]["high"]) == (pytest.approx(0.025 ** (1 / n)), 1)
     assert (test["f1_macro"]["mean"], test["f1_macro"]["low"], test["f1_macro"]["high"]) == (1, None, None)
@@ -333,13 +333,15 @@ def test_one_seed_has_a_wider_interval_where_another_recipe_tells_of_seeds(
 ) -> None:
     several = predictions(part, "one", 1.0)
     single = RecipePredictions("single", "Single", False, several.logits[:1], several.decided[:1], 1.0)
-    alone = describe_scores(single, shared_rows)["test"]["f1_macro"]
-    lent = describe_scores(single, shared_rows, [single, several])["test"]["f1_macro"]
+    alone = describe_test_scores(single, shared_rows)["test"]["f1_macro"]
+    lent = describe_test_scores(single, shared_rows, [single, several])["test"]["f1_macro"]
     assert lent["high"] - lent["low"] > alone["high"] - alone["low"]
 
 
 def test_undefined_score_is_null_with_its_reason(part: Part) -> None:
     only = part.without(np.flatnonzero(part.labels != 0))
-    figure = describe_scores(predictions(only, "one", 1.0), SharedTestRows([only], "accuracy", None))["test"]["roc_auc"]
+    figure = describe_test_scores(predictions(only, "one", 1.0), SharedTestRows([only], "accuracy", None))["test"][
+        "roc_auc"
+    ]
     assert figure["mean"] is None
     assert figure["reason"]

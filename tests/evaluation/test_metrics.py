@@ -14,7 +14,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from fullbake import Recipe, adapt, compare
 from fullbake.cli.tables import scores_table
-from fullbake.comparison.verdict import RecipePredictions, SharedTestRows, decide_from_predictions, describe_scores
+from fullbake.comparison.verdict import RecipePredictions, SharedTestRows, decide_from_predictions, describe_test_scores
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, problem_named
 from fullbake.config.sections import DataConfig
 from fullbake.core.errors import DataError, RecipeError
@@ -206,7 +206,7 @@ def test_one_record_is_all_that_a_verdict_needs(new_metric: str, part: Part) -> 
     verdict = decide_from_predictions(recipes, shared)
     assert verdict.best == "good"
     assert "Good scored highest: Cohen's kappa" in verdict.words[0]
-    described = describe_scores(recipes[1], shared)["test"][new_metric]
+    described = describe_test_scores(recipes[1], shared)["test"][new_metric]
     expected = [cohen_kappa_score(part.labels, own) for own in recipes[1].decided]
     assert described["seeds"] == pytest.approx(expected)
     assert -1 <= described["low"] < described["mean"] < described["high"] <= 1

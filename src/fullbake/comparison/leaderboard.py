@@ -310,7 +310,7 @@ def _recipe_entry(
     histories = [result.trials[trial].history for trial in result.scored_trials() if trial.fold == first]
     return (
         entry
-        | verdict.describe_scores(own, test_rows, list(predictions.values()))
+        | verdict.describe_test_scores(own, test_rows, list(predictions.values()))
         | {
             "histories": [history for history in histories if history],
             "cost": describe_cost(finished.parts, result),

@@ -355,7 +355,7 @@ def _bootstrap(recipe: RecipePredictions, metric: str, labels: NDArray[Any], dra
     return replace(one, depends_on_seed=recipe.depends_on_seed)
 
 
-def describe_scores(
+def describe_test_scores(
     recipe: RecipePredictions, test_rows: SharedTestRows, others: Sequence[RecipePredictions] = ()
 ) -> dict[str, Any]:
     """Return test, recall, confusion, calibration and threshold_curve of a recipe, as JSON values.
