@@ -439,22 +439,25 @@ def _announce(options: _CompareOptions, runner: Runner) -> None:
         f"up to {options.seeds} {'seed' if options.seeds == 1 else 'seeds'} each, {time}",
         aloud=True,
     )
-    smallest = rules.smallest_sweep_seconds()
-    if budget is not None and smallest > runner.seconds_left:
-        enough = budget - runner.seconds_left + smallest * ENTRY_MARGIN
+    if budget is not None and rules.smallest_sweep_seconds() > runner.seconds_left:
         say(
-            f"one small training of each way takes about {format_duration(enough)}: with {format_duration(budget)}, "
-            "some will not run",
+            f"one small training of each way takes about {format_duration(_enough(options, runner))}: with "
+            f"{format_duration(budget)}, some will not run",
             aloud=True,
         )
 
 
+def _enough(options: _CompareOptions, runner: Runner) -> float:
+    """Return the seconds of a budget that has room for one small training of each way."""
+    spent = options.functions.clock() - options.started
+    return spent + runner.schedule.smallest_sweep_seconds() * ENTRY_MARGIN + runner.closing
+
+
 def _too_short(options: _CompareOptions, runner: Runner) -> RecipeError:
     assert options.budget_seconds is not None
-    needed = [found.seconds_needed for found in runner.not_run().values() if found.seconds_needed is not None]
     return RecipeError(
         "the budget is too short for any comparison of these rows",
-        expected=f"about {format_duration(min(needed))} or more",
+        expected=f"about {format_duration(_enough(options, runner))}, for one small training of each way",
         got=format_duration(options.budget_seconds),
         remedy="Raise --budget, or use fewer rows with --max-rows.",
     )
