@@ -473,7 +473,7 @@ class Scheduler:
             if seconds > at_most:
                 break
             reserve = seconds
-        return reserve
+        return min(reserve * SMALLER_MARGIN, max(at_most, 0.0))
 
     @cached_property
     def _rows_in_use(self) -> float:
