@@ -371,8 +371,9 @@ class Scheduler:
         begun = any(one.way != "baseline" for one in self._present)
         for level, sizes in enumerate(self._levels()):
             missing = self._missing(sizes)
+            sure = begun or not level or all(trial.size == self._smallest[trial.candidate] for trial in missing)
             if all(self._fits_the_others(trial) for trial in missing) and not self._has_long_stage(missing, left):
-                yield _Group(FIRST_SWEEP, missing, MARGIN if begun or not level else SMALLER_MARGIN)
+                yield _Group(FIRST_SWEEP, missing, MARGIN if sure else SMALLER_MARGIN)
 
     def _fits_the_others(self, trial: Trial) -> bool:
         """Return True if a trial is not larger than those that are done, nor known to be too large."""
