@@ -112,8 +112,8 @@ class StandardError:
     Its tail is the mean of the normal distribution's and Student's, weighted by the two variances. The idea is that of
     Cochran and Cox (1950, Experimental Designs), who take the mean of the quantiles. Satterthwaite's degrees of freedom
     for the sum are the usual choice, but where the few seeds happen to lie close together they make both the error and
-    the quantile too small: with one degree of freedom up to 13% false alarms in place of 5%, with two up to 8%. For the
-    same reason the estimated variance has the weight of an estimate without a bias in its median
+    the quantile too small: with two degrees of freedom up to 8% false alarms in place of 5%. For the same reason the
+    estimated variance has the weight of an estimate without a bias in its median
     (benchmarks/seed_numbers.py).
     """
 
