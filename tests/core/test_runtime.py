@@ -98,6 +98,13 @@ def test_small_work_runs_on_one_thread() -> None:
         torch.set_num_threads(before)
 
 
+def test_threads_of_the_caller_come_back() -> None:
+    before = torch.get_num_threads()
+    with runtime.restored_threads():
+        runtime.set_threads(before + 1)
+    assert torch.get_num_threads() == before
+
+
 def test_threads_spin_less_only_where_torch_is_not_loaded_and_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)

@@ -111,8 +111,9 @@ def compare(
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)
     jobs = _make_jobs(candidates, parts, cache_dir)
-    functions.use_threads(threads)  # before the speed is measured
-    with open_workspace(options.out, _describe_comparison(jobs, parts, options), restart=restart):
+    identity = _describe_comparison(jobs, parts, options)
+    with open_workspace(options.out, identity, restart=restart), runtime.restored_threads():
+        functions.use_threads(threads)  # before the speed is measured
         return _run(options, candidates, jobs, parts)
 
 

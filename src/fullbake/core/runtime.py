@@ -95,18 +95,25 @@ def limit_spinning() -> None:
 
 
 @contextmanager
+def restored_threads() -> Iterator[None]:
+    """After the block, let torch compute with as many threads as before it."""
+    before = threads()
+    try:
+        yield
+    finally:
+        set_threads(before)
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """Within the block, let torch compute with one thread.
 
     For small work, such as a head on features: several threads gain nothing there, and beside a busy process they wait
     for each other far longer than they compute.
     """
-    before = threads()
-    set_threads(1)
-    try:
+    with restored_threads():
+        set_threads(1)
         yield
-    finally:
-        set_threads(before)
 
 
 def count_processors() -> int:
