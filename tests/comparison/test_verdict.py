@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from fullbake.comparison.pairs import ScoredRecipe
 from fullbake.comparison.verdict import (
+    SIMILAR_COST,
     NotRun,
     RecipePredictions,
     Scope,
@@ -76,6 +77,20 @@ def test_cheapest_of_those_not_detectably_worse_is_recommended() -> None:
     assert verdict.words[2].startswith(
         "Not detectable is not equal: within the 95% intervals Quick may be worse by up to"
     )
+
+
+def test_of_about_equal_costs_the_higher_score_is_recommended() -> None:
+    lower, higher = recipe("lower", 0.12, 24.7), recipe("higher", 0.1, 24.9)
+    verdict = decide([lower, higher], "accuracy")
+    assert not verdict.pairs[0].detectable
+    assert verdict.recommended == "higher"
+    assert "Higher, which scored highest of the 2 cheapest of 2 not detectably worse than the best" in verdict.words[1]
+
+
+def test_without_a_classifier_the_words_do_not_call_any_worse() -> None:
+    verdict = decide([recipe("words", 0.1, baseline=True), recipe("most", 0.4, baseline=True)], "accuracy")
+    assert verdict.recommended is None
+    assert "No classifier is recommended: none ran, only baselines." in verdict.words
 
 
 def test_baseline_is_named_but_not_recommended() -> None:
@@ -212,7 +227,12 @@ def test_verdict_follows_from_the_pairs(drawn: list[tuple[float, float, bool]]) 
         if verdict.best in (pair.a.name, pair.b.name) and pair.p_corrected < LEVEL
     }
     eligible = [entry for entry in entered if entry.name not in worse and not entry.baseline]
-    assert verdict.recommended == (min(eligible, key=lambda entry: entry.seconds).name if eligible else None)
+    if eligible:
+        limit = SIMILAR_COST * min(entry.seconds for entry in eligible) + 1
+        cheap = [entry for entry in eligible if entry.seconds <= limit]
+        assert verdict.recommended == max(cheap, key=lambda entry: entry.scores.mean).name
+    else:
+        assert verdict.recommended is None
     assert all(words.endswith(".") for words in [*verdict.words, *(pair.words for pair in verdict.pairs)])
 
 

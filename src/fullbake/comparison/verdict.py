@@ -1,6 +1,7 @@
 """Which recipe is best, whether the difference is real, and which one to take.
 
-Recommended is the recipe with the shortest training among those not detectably worse than the best; never a baseline,
+Recommended is the recipe with the shortest training among those not detectably worse than the best; of several about as
+short, the one that scored highest. It is never a baseline,
 because with few test rows nothing is detectably worse than the best and the majority class would always be the
 cheapest. The first sentence says what the verdict does not cover: the recipes that were asked for and did not run.
 """
@@ -91,11 +92,11 @@ def decide(recipes: Sequence[ScoredRecipe], metric: str, scope: Scope | None = N
     best = max(recipes, key=lambda recipe: recipe.scores.mean)
     standing = _Standing(best, recipes, {pair.other(best).name: pair for pair in pairs if best in (pair.a, pair.b)})
     eligible = [recipe for recipe in standing.top if not recipe.baseline]
-    recommended = min(eligible, key=lambda recipe: recipe.seconds, default=None)
+    recommended = max(_cheapest(eligible), key=lambda recipe: recipe.scores.mean, default=None)
     words = [
         *missing,
         _headline(standing, metric, complete=not scope.not_run),
-        _recommendation(recommended, best, eligible),
+        _recommendation(recommended, best, eligible, any(not recipe.baseline for recipe in recipes)),
         *_describe_reduced(scope.reduced),
         *_caveats(standing),
         *_describe_borrowing(recipes),
@@ -212,7 +213,24 @@ def _baseline_first(standing: _Standing) -> str:
     return f"{phrase}, as far as these rows show. "
 
 
-def _recommendation(recommended: ScoredRecipe | None, best: ScoredRecipe, eligible: Sequence[ScoredRecipe]) -> str:
+SIMILAR_COST: Final = 1.25
+"""Trainings that take at most this many times the shortest one are about as cheap as it."""
+
+_SIMILAR_SECONDS: Final = 1.0
+"""So are trainings that take so many seconds more: a machine's load changes more."""
+
+
+def _cheapest(eligible: Sequence[ScoredRecipe]) -> list[ScoredRecipe]:
+    """Return the recipe with the shortest training and those about as cheap."""
+    least = min((recipe.seconds for recipe in eligible), default=0.0)
+    return [recipe for recipe in eligible if recipe.seconds <= SIMILAR_COST * least + _SIMILAR_SECONDS]
+
+
+def _recommendation(
+    recommended: ScoredRecipe | None, best: ScoredRecipe, eligible: Sequence[ScoredRecipe], any_classifier: bool
+) -> str:
+    if not any_classifier:
+        return "No classifier is recommended: none ran, only baselines."
     if recommended is None:
         return f"No classifier is recommended: all are worse than {best.title}, a baseline."
     cost = f"{format_duration(recommended.seconds)} of training"
@@ -220,7 +238,9 @@ def _recommendation(recommended: ScoredRecipe | None, best: ScoredRecipe, eligib
         return f"Recommended: {recommended.title} ({cost})."
     dearest = max(eligible, key=lambda recipe: recipe.seconds)
     cost = f"{cost}; {dearest.title} took {format_duration(dearest.seconds)}"
-    choice = f"{recommended.title}, the cheapest of {len(eligible)} not detectably worse than the best"
+    similar = len(_cheapest(eligible))
+    rank = "the cheapest" if similar == 1 else f"which scored highest of the {similar} cheapest"
+    choice = f"{recommended.title}, {rank} of {len(eligible)} not detectably worse than the best"
     return f"Recommended: {choice} ({cost})."
 
 
