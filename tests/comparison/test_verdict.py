@@ -80,7 +80,7 @@ def test_cheapest_of_those_not_detectably_worse_is_recommended() -> None:
 
 
 def test_of_about_equal_costs_the_higher_score_is_recommended() -> None:
-    lower, higher = recipe("lower", 0.12, 24.7), recipe("higher", 0.1, 24.9)
+    lower, higher = recipe("lower", 0.105, 24.7), recipe("higher", 0.1, 24.9)
     verdict = decide([lower, higher], "accuracy")
     assert not verdict.pairs[0].detectable
     assert verdict.recommended == "higher"
