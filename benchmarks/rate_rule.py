@@ -43,7 +43,7 @@ def table(found: dict[tuple[str, int], Grid]) -> list[dict[str, Any]]:
         own = [grid for (task, _), grid in found.items() if task == name]
         rates = sorted({rate for grid in own for rate in grid})
         row: dict[str, Any] = {"set": name, "seeds": len(own)}
-        row |= {f"{rate:g}": round(mean(grid[rate]["test"]["f1_macro"] for grid in own), 3) for rate in rates}
+        row |= {f"at {rate:g}": round(mean(grid[rate]["test"]["f1_macro"] for grid in own), 3) for rate in rates}
         row |= {
             f"chosen by {metric}": round(mean(chosen(grid, metric) for grid in own), 3)
             for metric in ("log_loss", "f1_macro")
@@ -59,17 +59,20 @@ def lengths(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     seeds = defaultdict(list)
     for line in lines:
         if line["rate"] == RULE and line["side"] == "fullbake" and line["head"] == "linear":
-            seeds[line["set"], line["steps"]].append(line)
+            seeds[line["set"], line["scale"], line["steps"]].append(line)
+    compared = {key[:2] for key in seeds if key[2]}
     return [
         {
             "set": name,
+            "share of the rows": scale,
             "fewest steps": steps,
             "steps run": own[0]["steps_run"],
             "seeds": len(own),
             "macro-F1": round(mean(line["test"]["f1_macro"] for line in own), 3),
             "log loss": round(mean(line["test"]["log_loss"] for line in own), 3),
         }
-        for (name, steps), own in sorted(seeds.items())
+        for (name, scale, steps), own in sorted(seeds.items())
+        if (name, scale) in compared
     ]
 
 
@@ -88,8 +91,8 @@ def main(path: str) -> None:
         grids=len(whole),
         mean_regret=round(mean(regrets), 4),
         worst_regret=round(max(regrets), 4),
-        fewest_steps=lengths(lines),
     )
+    store_result("few_rows", lengths(lines))
 
 
 if __name__ == "__main__":

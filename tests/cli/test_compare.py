@@ -27,7 +27,7 @@ def test_compare_then_again_then_predict(run: Run, bases: Bases, rows: Path, tmp
     assert board["verdict"]["words"][0] in shown
     for line in (f"report: {out / 'report.html'}", f"bundle: {out / 'best'}", "F1, macro on test"):
         assert line in shown
-    assert "frozen-mlp/0.01/0" in told
+    assert "frozen-mlp/0" in told
     assert "validation macro F1" in told
     assert "left" in told
     assert board["command"].startswith("fullbake compare rows.csv --base")

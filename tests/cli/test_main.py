@@ -173,7 +173,9 @@ def test_file_to_stdout(run: Run, bundle: Path, rows: Path) -> None:
 def test_recipes_are_listed_and_read_back(run: Run, tmp_path: Path) -> None:
     _, out, _ = run("recipes")
     assert [line.split()[0] for line in out.splitlines()] == [
+        "devlin2019",
         "finetune",
+        "frozen",
         "frozen-linear",
         "frozen-mlp",
         "frozen-standard",
@@ -351,7 +353,7 @@ def test_every_fault_of_a_recipe_at_once(run: Run, bases: Bases, rows: Path, tmp
         (("predict", "nowhere", "a text"), "no such folder"),
         (("summary", "demo", "--head", "mlpp"), "Did you mean 'mlp'?"),
         (("summary", "demo", "--num-labels", "0"), "num-labels"),
-        (("recipes", "frozen"), "There is: 'finetune'"),
+        (("recipes", "thawed"), "There is: 'devlin2019'"),
     ],
 )
 def test_mistyped_commands(run: Run, words: tuple[str, ...], hint: str) -> None:

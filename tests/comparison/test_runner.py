@@ -299,7 +299,7 @@ def test_slow_training_ends_at_its_last_validation_and_says_so(simulate: Callabl
 def test_recipe_that_gives_no_result_is_tried_smaller_then_named_as_not_run(
     simulate: Callable[..., Simulation],
 ) -> None:
-    simulation = simulate(seconds=1500)
+    simulation = simulate(seconds=9000)  # not even the first epoch of the shortest training fits
     runner = simulation.run(("finetune", "frozen-mlp"), seeds=1, budget=200)
     assert simulation.now <= 1.1 * 200
     assert list(runner.results) == ["frozen-mlp"]

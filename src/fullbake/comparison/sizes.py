@@ -8,6 +8,7 @@ import numpy as np
 
 from fullbake.comparison.design import FEWEST_ROWS_OF_CLASS, at_size, epochs_of, pretraining_passes
 from fullbake.comparison.schedule import Size, Trial
+from fullbake.config.problems import problem_of
 from fullbake.config.recipe import Recipe
 from fullbake.data.splits import Part, Parts, split
 from fullbake.training.job import Job
@@ -86,7 +87,7 @@ def cut_training_rows(parts: Parts, share: float) -> Parts:
 
 def _choose_rows(labels: np.ndarray, share: float) -> np.ndarray:
     """Return the sorted positions of the rows that stay."""
-    if labels.ndim > 1:  # rows with several labels cannot be drawn label by label
+    if not problem_of(labels).exclusive:  # rows with several labels cannot be drawn label by label
         return split(np.arange(len(labels)), labels, share, 0)[1]
     random, chosen = np.random.default_rng(0), []
     for label in np.unique(labels):

@@ -204,10 +204,8 @@ def default_recipe(way: str | None, head: str | None) -> str:
 def recipe_names() -> dict[str, str]:
     """Return the shipped recipes: name -> the description in the first line of its file."""
     folder = resources.files("fullbake") / "resources" / "recipes"
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
-    return {
-        entry.name.removesuffix(".yaml"): entry.read_text("utf-8").splitlines()[0].removeprefix("# ") for entry in files
-    }
+    files = {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+    return {name: files[name].read_text("utf-8").splitlines()[0].removeprefix("# ") for name in sorted(files)}
 
 
 def _read_recipe(source: str | Path) -> dict[str, Any]:
