@@ -3,7 +3,7 @@
     python benchmarks/budget_kept.py FOLDER_OF_DATA [demo:0 demo:1 demo:2 banking77:0 jigsaw:0]
 
 The words are a comparison and the number of processes beside it that never wait, each in a session of its own. `demo`
-is `fullbake demo` (5 min), `banking77` has 77 classes (3 min), `jigsaw` 3,000 comments (10 min). Every run starts from an
+is `fullbake demo` (5 min), `banking77` has 77 classes (3 min), `jigsaw` 3,000 comments (10 min). Runs start from an
 empty cache. Rows of earlier runs of the same words are replaced in the stored result, the others stay.
 """
 
