@@ -136,6 +136,12 @@ def test_folder_holds_every_promised_file(done: tuple[Path, dict[str, Any]]) -> 
     assert not list(out.glob("cells/**/weights"))
 
 
+def test_rates_and_strengths_are_chosen_by_log_loss_unless_a_metric_is_given(done: tuple[Path, dict[str, Any]]) -> None:
+    recipes = json.loads((done[0] / "out" / "comparison.json").read_text("utf-8"))["recipes"]
+    assert {recipe["training"]["search_metric"] for recipe in recipes.values()} == {"neg_log_loss"}
+    assert {recipe["training"]["metric"] for recipe in recipes.values()} == {"f1_macro"}
+
+
 def test_leaderboard_has_scores_and_costs_of_every_recipe(done: tuple[Path, dict[str, Any]]) -> None:
     board = done[1]
     recipes = {entry["name"]: entry for entry in board["recipes"]}

@@ -142,7 +142,7 @@ def _with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in fields.items() if value is not None}
     # `folds` of a recipe would replace its validation part; a comparison needs that part, and its own folds are of
     # test.
-    return {"base": "demo", "test": DEFAULT_TEST_SHARE, "metric": "f1_macro"} | given | {"folds": 0}
+    return {"base": "demo", "test": DEFAULT_TEST_SHARE} | given | {"folds": 0}
 
 
 def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:
