@@ -1,6 +1,6 @@
 """What the rule for the learning rate loses against the whole grid, and log loss against macro-F1 as its chooser.
 
-    python benchmarks/rate_rule.py LINES
+    python benchmarks/rate_rule.py LINES   (results/finetune_grid.jsonl holds the trainings so far)
 
 LINES is what `finetune_grid.py` wrote. A grid is one task and one seed at several rates. Regret is the test macro-F1 of
 the rate that validation chooses from the whole grid, minus that of the rule's rate. The stored rows have one entry for
