@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fullbake.config.sections import TrainingConfig
 from fullbake.training.rates import (
     FEWEST_PROBE_STEPS,
     HIGHEST_RATE,
@@ -63,4 +64,5 @@ def test_one_validation_row_never_changes_the_rate() -> None:
     [(3, 0, 600, 3), (3, 150, 600, 8), (3, 150, 10_000, 3), (3, 150, 20, 150), (5, 150, 6400, 5)],
 )
 def test_epochs_for(epochs: int, min_steps: int, rows: int, expected: int) -> None:
-    assert epochs_for(epochs, min_steps, rows, 32) == expected
+    training = TrainingConfig(epochs=epochs, min_steps=min_steps, batch_size=16, gradient_accumulation=2)
+    assert epochs_for(training, rows) == expected

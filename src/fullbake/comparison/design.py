@@ -132,9 +132,7 @@ class Candidate:
 
 def epochs_of(recipe: Recipe, rows: int) -> int:
     """Return the epochs of a classifier's training, raised where the rows are few."""
-    training = recipe.training
-    step_rows = training.batch_size * training.gradient_accumulation
-    return epochs_for(training.epochs, training.min_steps, rows, step_rows)
+    return epochs_for(recipe.training, rows)
 
 
 def pretraining_passes(recipe: Recipe, rows: int) -> float:

@@ -91,7 +91,6 @@ def parse_share_or_source(value: object) -> object:
 
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Rates = Annotated[tuple[Rate, ...], BeforeValidator(parse_numbers), Field(min_length=1)]
 RatesOrAuto = Annotated[
     Literal["auto"] | Annotated[tuple[Rate, ...], Field(min_length=1)], BeforeValidator(parse_rates)
 ]

@@ -293,6 +293,11 @@ class TrainingConfig(Section):
     """Random seed of the head's weights, shuffling and dropout."""
 
     @property
+    def step_rows(self) -> int:
+        """The rows of an optimizer step."""
+        return self.batch_size * self.gradient_accumulation
+
+    @property
     def peak_rate(self) -> float:
         """The peak learning rate of one training, the first of the rates.
 

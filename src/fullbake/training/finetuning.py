@@ -345,7 +345,7 @@ def _training_work(
     def plan(epoch: int) -> list[Step]:
         return training_plan(
             padded_lengths(train.encoded, tuning.tokens),
-            batch_size=training.batch_size * training.gradient_accumulation,
+            batch_size=training.step_rows,
             seed=training.seed,
             epoch=epoch,
             token_budget=tuning.tokens.token_budget,

@@ -290,7 +290,7 @@ def head_plan(train: LabeledFeatures, settings: HeadSettings, epoch: int) -> lis
         epoch: from 0.
     """
     training, labels = settings.training, train.row_labels
-    size = training.batch_size * training.gradient_accumulation
+    size = training.step_rows
     return training_plan(
         np.ones(len(labels), dtype=np.int64),
         batch_size=size,

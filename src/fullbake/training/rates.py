@@ -13,6 +13,8 @@ from typing import Final
 
 import numpy as np
 
+from fullbake.config.sections import TrainingConfig
+
 REFERENCE_WIDTH: Final = 768
 REFERENCE_RATE: Final = 5e-5
 """The highest rate of the grid of Devlin et al. 2019 (arXiv 1810.04805, appendix A.3), for bases of width 768."""
@@ -100,14 +102,16 @@ def best_rate(losses: Mapping[float, np.ndarray], rule: float) -> float:
     return best if difference.mean() > error else rule
 
 
-def epochs_for(epochs: int, min_steps: int, rows: int, step_rows: int) -> int:
+def epochs_for(training: TrainingConfig, rows: int) -> int:
     """Return the number of epochs of a training: raised with few rows until there are `min_steps` optimizer steps.
 
     Args:
-        epochs: the recipe's number.
-        min_steps: the recipe's fewest optimizer steps; 0 raises nothing.
+        training: the recipe's section on training.
         rows: training rows.
-        step_rows: rows of an optimizer step.
     """
-    per_epoch = -(-rows // step_rows)
-    return max(epochs, -(-min_steps // per_epoch))
+    return max(training.epochs, -(-training.min_steps // steps_of_epoch(training, rows)))
+
+
+def steps_of_epoch(training: TrainingConfig, rows: int) -> int:
+    """Return the number of optimizer steps of an epoch over these rows."""
+    return -(-rows // training.step_rows)

@@ -44,7 +44,7 @@ from fullbake.training.job import (
 )
 from fullbake.training.loop import ValidateFunction
 from fullbake.training.losses import TrainingLoss, make_training_loss
-from fullbake.training.rates import HEAD_RATES, OTHER_HEAD_RATES, RateProbe, epochs_for, rule_rate
+from fullbake.training.rates import HEAD_RATES, OTHER_HEAD_RATES, RateProbe, epochs_for, rule_rate, steps_of_epoch
 from fullbake.training.selection import History, SelectionMetrics, Strategy, TrainingRun
 
 
@@ -90,9 +90,9 @@ def rates_of(job: Job) -> Sequence[float] | RateProbe:
     if job.recipe.way == "frozen":
         return HEAD_RATES.get(job.recipe.head.kind, OTHER_HEAD_RATES)
     width = int(load_config(job.weights).hidden_size)
-    batch = training.batch_size * training.gradient_accumulation
-    per_epoch = -(-len(job.parts.train) // batch)
-    return RateProbe(rule_rate(width), width, batch, per_epoch * _epochs(job))
+    rows = len(job.parts.train)
+    steps = steps_of_epoch(training, rows) * epochs_for(training, rows)
+    return RateProbe(rule_rate(width), width, training.step_rows, steps)
 
 
 def metrics_of(job: Job) -> SelectionMetrics:
@@ -102,12 +102,6 @@ def metrics_of(job: Job) -> SelectionMetrics:
         job: the run.
     """
     return SelectionMetrics(job.recipe.training.metric, job.recipe.training.search_metric)
-
-
-def _epochs(job: Job) -> int:
-    training = job.recipe.training
-    step_rows = training.batch_size * training.gradient_accumulation
-    return epochs_for(training.epochs, training.min_steps, len(job.parts.train), step_rows)
 
 
 def _finetuning(job: Job) -> Strategy:
@@ -235,7 +229,7 @@ def _training_of(job: Job, run: TrainingRun) -> TrainingConfig:
     training = job.recipe.training
     fields = {
         "learning_rate": (run.rate,),
-        "epochs": run.epochs or _epochs(job),
+        "epochs": run.epochs or epochs_for(training, len(job.parts.train)),
         "metric": run.metric,
         "search_metric": run.search_metric,
         "patience": training.patience if run.early_stopping else None,
