@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from fullbake.comparison import live_table
 from fullbake.comparison.artifacts import ArtifactStore
@@ -245,22 +244,9 @@ def open_workspace(folder: Path, identity: Mapping[str, Any], *, restart: bool) 
     Raises:
         OutputError: The folder holds something else (the error lists the differences), or another process uses it.
     """
-    resolved = folder.resolve()
-    resolved.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the folder, not in it: `restart` deletes the folder.
-    lock = FileLock(resolved.with_name(f".{resolved.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            "another process is running a comparison here", where=str(folder), remedy="Pass another --out."
-        ) from error
-    try:
+    with storage.sole_use(folder, remedy="Pass another --out."):
         _enter(folder, identity, restart)
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
