@@ -431,8 +431,8 @@ def selection_score(
         ) from None
 
 
-def validation_scores(logits: NDArray[np.floating[Any]], labels: NDArray[Any], metric: str) -> dict[str, float]:
-    """Return {"validation_loss", metric}: what validation says of one epoch.
+def validation_scores(logits: NDArray[np.floating[Any]], labels: NDArray[Any], *metrics: str) -> dict[str, float]:
+    """Return "validation_loss" and each metric by name: what validation says of one epoch.
 
     `validation_loss` is the mean cross entropy in nats, over rows, or over rows and labels; it does not depend on the
     loss that trains. Where a row may have many labels, each label is predicted from its best threshold on these rows:
@@ -441,12 +441,10 @@ def validation_scores(logits: NDArray[np.floating[Any]], labels: NDArray[Any], m
     Args:
         logits: (rows, classes).
         labels: Class ids (rows,), or a label matrix of 0 and 1 (rows, labels).
-        metric: One of `selection_metrics`.
+        *metrics: Of `selection_metrics`.
     """
     problem = problem_of(labels)
     probabilities = problem.probabilities(logits)
     predicted = predict_by_default(probabilities, labels)
-    return {
-        "validation_loss": float(problem.row_losses(logits, labels).mean()),
-        metric: selection_score(metric, labels, probabilities, predicted=predicted),
-    }
+    scores = {metric: selection_score(metric, labels, probabilities, predicted=predicted) for metric in metrics}
+    return {"validation_loss": float(problem.row_losses(logits, labels).mean())} | scores

@@ -140,8 +140,7 @@ class SelectionMetrics:
 
     def scores(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         """Return the validation scores of logits (rows, classes), among them both metrics."""
-        found = validation_scores(logits, labels, self.epoch)
-        return found if self.search in found else found | validation_scores(logits, labels, self.search)
+        return validation_scores(logits, labels, self.epoch, self.search)
 
 
 def train_best(
