@@ -40,7 +40,7 @@ from fullbake.training.job import (
     window_stride,
 )
 from fullbake.training.selection import History, SelectedRun, calibrate_network, train_best
-from fullbake.training.strategies import metrics_of, rates_of, recipes_to_try, strategy_for
+from fullbake.training.strategies import jobs_to_try, metrics_of, rates_of, strategy_for
 
 
 def adapt(
@@ -204,14 +204,13 @@ def _train_best_head(job: Job) -> tuple[Job, SelectedRun]:
     """
     best: tuple[Job, SelectedRun] | None = None
     metrics, tried = metrics_of(job), {}
-    for recipe in recipes_to_try(job.recipe):
-        kind = recipe.head.kind
-        if kind != job.recipe.head.kind:
+    for candidate in jobs_to_try(job):
+        kind = candidate.recipe.head.kind
+        if candidate is not job:
             say(f"head {kind}:")
-        candidate = replace(job, recipe=recipe, prefix=job.prefix + ("" if recipe is job.recipe else f"{kind}-"))
         trained = train_best(strategy_for(candidate), rates_of(candidate), metrics, job.parts.folds)
-        if recipe is job.recipe:
-            return candidate, trained
+        if candidate is job:
+            return job, trained
         tried[kind] = trained.search_score
         if best is None or trained.search_score > best[1].search_score:
             best = candidate, trained

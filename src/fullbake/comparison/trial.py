@@ -37,7 +37,7 @@ from fullbake.training.frozen import LabeledFeatures, head_logits
 from fullbake.training.job import Job, encode_dataset, initial_network, part_features
 from fullbake.training.rates import RateProbe
 from fullbake.training.selection import SelectedRun, SelectionMetrics, Strategy, calibrate_network, train_best
-from fullbake.training.strategies import metrics_of, rates_of, recipes_to_try, strategy_for
+from fullbake.training.strategies import jobs_to_try, metrics_of, rates_of, strategy_for
 
 CollapseSign = Literal["vanished_gradients", "stuck_loss", "one_class"]
 
@@ -242,10 +242,7 @@ def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[Trial
     started = time.perf_counter()
     try:
         attempts: list[_Trained] = []
-        for recipe in recipes_to_try(job.recipe):
-            candidate = replace(
-                job, recipe=recipe, prefix=job.prefix + ("" if recipe is job.recipe else recipe.head.kind)
-            )
+        for candidate in jobs_to_try(job):
             strategy = strategy_for(candidate)  # reads or makes the features of a frozen base
             if not attempts:
                 started = time.perf_counter()  # without the features, which other trials share

@@ -76,6 +76,18 @@ def recipes_to_try(recipe: Recipe) -> list[Recipe]:
     return [*linear, recipe.with_fields(head="mlp")]
 
 
+def jobs_to_try(job: Job) -> list[Job]:
+    """Return the job of each of `recipes_to_try`, with names of its own for its checkpoints; else the job itself.
+
+    Args:
+        job: the run.
+    """
+    recipes = recipes_to_try(job.recipe)
+    if recipes == [job.recipe]:
+        return [job]
+    return [replace(job, recipe=recipe, prefix=f"{job.prefix}{recipe.head.kind}-") for recipe in recipes]
+
+
 def rates_of(job: Job) -> Sequence[float] | RateProbe:
     """Return the learning rates to train at, or the probe that chooses one, where the recipe says `auto`.
 
