@@ -9,13 +9,13 @@ TfidfVectorizer and LogisticRegression with their defaults, on the same training
 import statistics
 import sys
 import time
-from importlib import resources
 from typing import Any
 
 from machine import store_result
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from small_sets import bundled_comments
 
 from fullbake import Recipe, adapt
 from fullbake.data.splits import divide, read_labeled
@@ -25,21 +25,17 @@ SEEDS = range(5)
 
 def accuracy(recipe: str, seed: int) -> float:
     chosen = Recipe.load(recipe, base="demo", label="topic", test=0.2, split_seed=seed, seed=seed)
-    classifier = adapt(chosen, comments())
+    classifier = adapt(chosen, bundled_comments())
     return float(classifier.record.facts["metrics"]["test"]["overall"]["accuracy"]["value"])
 
 
 def tfidf(seed: int) -> float:
     config = Recipe.load("finetune", base="demo", label="topic", test=0.2, split_seed=seed).data
-    parts = divide(read_labeled(comments(), config), config)
+    parts = divide(read_labeled(bundled_comments(), config), config)
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
     pipeline.fit(parts.train.joined_texts.to_pylist(), parts.train.labels)
     assert parts.test is not None
     return float(pipeline.score(parts.test.joined_texts.to_pylist(), parts.test.labels))
-
-
-def comments() -> str:
-    return str(resources.files("fullbake") / "resources" / "samples" / "comments.csv")
 
 
 def measure_splits(name: str, measure: Any) -> dict[str, Any]:

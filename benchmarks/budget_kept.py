@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from machine import RESULTS, store_result
+from machine import busy_processes, store_result, stored_rows
 
 NAME = "budget_kept"
 BUSY = [sys.executable, "-c", "while True: pass"]
@@ -37,11 +36,8 @@ def command_of(name: str, folder: Path) -> list[str]:
 
 def measure(name: str, busy: int, folder: Path) -> dict[str, Any]:
     """Run a comparison beside `busy` processes; return what it used of its budget and which ways it holds."""
-    with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for _ in range(busy):
-            process = stack.enter_context(subprocess.Popen(BUSY, start_new_session=True))
-            stack.callback(process.kill)
+    with tempfile.TemporaryDirectory() as made, busy_processes(busy, BUSY, own_sessions=True):
+        place = Path(made)
         started = time.monotonic()
         environment = os.environ | {"FULLBAKE_CACHE_DIR": str(place / "cache")}
         subprocess.run(command_of(name, folder), cwd=place, check=True, env=environment)
@@ -70,10 +66,8 @@ def main(folder: Path, words: list[str]) -> None:
     for word in words:
         name, _, busy = word.partition(":")
         found = measure(name, int(busy or 0), folder)
-        path = RESULTS / f"{NAME}.json"
-        known = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
         key = ("comparison", "busy processes")
-        others = [row for row in known if [row[part] for part in key] != [found[part] for part in key]]
+        others = [row for row in stored_rows(NAME) if [row[part] for part in key] != [found[part] for part in key]]
         store_result(NAME, sorted([*others, found], key=lambda row: [row[part] for part in key]))
 
 

@@ -8,7 +8,6 @@ that other processes do not count; `busy` runs beside one loop that never waits,
 does: the mean load is stored with each row.
 """
 
-import contextlib
 import csv
 import json
 import os
@@ -16,12 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import torch
-from machine import store_result
+from machine import busy_processes, store_result
+from small_sets import bundled_comments
 from torch.nn.functional import cross_entropy
 
 from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
@@ -59,24 +58,13 @@ def measured(beside: str, threads: int, spins: int | None) -> dict[str, Any]:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        with busy_processes(int(beside == "busy")):
+        with busy_processes(int(beside == "busy"), ["yes"]):
             print(beside, file=child.stdin, flush=True)
             row = {"beside": beside, "threads": threads, "spins": "default" if spins is None else spins} | json.loads(
                 child.stdout.readline()
             )
     print(row, flush=True)
     return row
-
-
-@contextlib.contextmanager
-def busy_processes(number: int) -> Iterator[None]:
-    loops = [subprocess.Popen(["yes"], stdout=subprocess.DEVNULL) for _ in range(number)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
 
 
 def schedule(policy: int) -> None:
@@ -122,8 +110,7 @@ class FineTuning:
 
     def __init__(self) -> None:
         self.tokens = TokensConfig(max_length=128)
-        sample = resources.files("fullbake") / "resources" / "samples" / "comments.csv"
-        texts = [row["text"] for row in csv.DictReader(sample.read_text("utf-8").splitlines())]
+        texts = [row["text"] for row in csv.DictReader(bundled_comments().read_text("utf-8").splitlines())]
         tokenizer = load_tokenizer("demo")
         self.pad_id, self.encoded = tokenizer.pad_token_id, encode(texts, tokenizer, self.tokens)
         self.labels = torch.arange(len(texts)) % CLASSES

@@ -5,13 +5,13 @@
 Base `demo`, masked words of news, 32 rows of at most 64 tokens a step.
 """
 
-import csv
 import sys
 import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from head_starts import news
 from machine import store_result
 
 from fullbake.config.pretraining import PretrainingConfig
@@ -52,8 +52,7 @@ def measure(texts: list[str], steps: int, work: Path) -> dict[str, Any]:
 
 
 def main(data: Path, work: Path) -> None:
-    with (data / "ag_news_train_10k.csv").open(newline="", encoding="utf-8") as file:
-        texts = [row["description"] for row in csv.DictReader(file)]
+    texts = news(data)
     store_result("evaluation_cost", [measure(texts, steps, work) for steps in STEPS])
 
 

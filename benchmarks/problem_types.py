@@ -7,7 +7,6 @@ stratified split; all rows of the test files are scored. The base is `demo`. Onl
 random weights, to show that Chinese text is processed without errors; its score has no meaning.
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import RESULTS, store_result
+from machine import store_result, stored_rows
 
 from fullbake import Recipe, adapt
 from fullbake.classifier.predict import read_as_trained
@@ -104,9 +103,7 @@ def main(folder: Path, names: list[str]) -> None:
     """Measure the named data sets, by default all; stored rows of other data sets are kept."""
     from helpers.bases import make_base
 
-    stored = RESULTS / "problem_types.json"
-    rows = json.loads(stored.read_text())["rows"] if names and stored.exists() else []
-    rows = [row for row in rows if row["data"] not in names]
+    rows = [row for row in stored_rows("problem_types") if row["data"] not in names] if names else []
     with tempfile.TemporaryDirectory() as made:
         for name in names or TASKS:
             base = str(make_base("bert", Path(made))) if "random" in name else "demo"

@@ -73,7 +73,7 @@ def draw(folder: Path, name: str, seed: int, scale: float = 1.0) -> Parts:
     """
     task = SETS[name]
     config = recipe_of(name).data
-    source = folder / task.train if name != "comments" else _bundled_comments()
+    source = folder / task.train if name != "comments" else bundled_comments()
     data = read_labeled(source, config)
     assert data.labels is not None
     random = np.random.default_rng(seed)
@@ -93,7 +93,8 @@ def draw(folder: Path, name: str, seed: int, scale: float = 1.0) -> Parts:
     return Parts(Part(data, np.sort(train)), Part(data, np.sort(validation)), test)
 
 
-def _bundled_comments() -> Path:
+def bundled_comments() -> Path:
+    """Return the file of the bundled comments."""
     return Path(str(resources.files("fullbake") / "resources" / "samples" / "comments.csv"))
 
 

@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
 from fullbake.comparison.baselines import BaselineRows, fit_baseline
+from fullbake.config.problems import problem_of
 
 DATA: dict[str, tuple[str, str, str, str | None]] = {
     "trec": ("trec_train.csv", "text", "coarse", "trec_test.csv"),
@@ -55,9 +56,7 @@ def chosen(train: BaselineRows, validation: BaselineRows, classes: int) -> tuple
     fitted = fit_baseline("tfidf", train, classes, validation=validation)
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
-        logits = fitted.logits(texts).astype(np.float64)
-        shares: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        return problem_of(train.labels).probabilities(fitted.logits(texts))
 
     assert fitted.choice is not None
     return probabilities, f"{fitted.choice.features}, C = {fitted.choice.strength:g}"
