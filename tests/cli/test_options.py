@@ -19,7 +19,7 @@ from fullbake.cli.options import (
 )
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import leaf_fields
-from fullbake.core import storage
+from fullbake.core import runtime, storage
 from fullbake.core.errors import OutputError, RecipeError
 
 
@@ -55,12 +55,11 @@ def test_three_resume_flags_give_one_mode() -> None:
 @pytest.fixture
 def unfinished(tmp_path: Path) -> Iterator[Path]:
     """An output with an unfinished run of three threads beside it. torch's number of threads is restored."""
-    before = torch.get_num_threads()
     folder = tmp_path / "m.unfinished"
     (folder / "rate-1e-05" / "step-000000003").mkdir(parents=True)
     storage.write_json(folder / "run.json", {"threads": 3})
-    yield tmp_path / "m"
-    torch.set_num_threads(before)
+    with runtime.restored_threads():
+        yield tmp_path / "m"
 
 
 def test_a_resumed_run_keeps_its_threads_unless_a_number_is_given(unfinished: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
+    count_letters,
     find_label_clues,
     find_matching_texts,
     find_named_labels,
@@ -17,11 +18,11 @@ from fullbake.data.text_checks import (
 
 
 def test_scripts_are_shares_of_letters() -> None:
-    assert script_shares(["abc, 123", "где"]) == {"Latin": 0.5, "Cyrillic": 0.5}
-    shares = script_shares(["漢字かな", "한글 ไทย देव", "مرحبا"])
+    assert script_shares(count_letters(["abc, 123", "где"])) == {"Latin": 0.5, "Cyrillic": 0.5}
+    shares = script_shares(count_letters(["漢字かな", "한글 ไทย देव", "مرحبا"]))
     assert set(shares) == {"Arabic", "Han", "Hiragana", "Hangul", "Thai", "Devanagari"}
     assert max(shares, key=lambda name: shares[name]) == "Arabic"
-    assert script_shares(["12 !?"]) == {}
+    assert script_shares(count_letters(["12 !?"])) == {}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from helpers.pretraining_runs import make_run
 
 from fullbake.pretraining.familiarity import (
     SAMPLE_CHARACTERS,
-    count_letters,
+    count_first_letters,
     share_without_token,
     warn_of_unfamiliar_text,
 )
@@ -54,7 +54,7 @@ def test_letters_without_a_token_are_those_unknown_or_cut_into_bytes(family: str
 
 def test_letters_are_counted_by_script_in_the_beginning_of_each_source() -> None:
     sources = [source_of(["ab。a1", *["x" * 1000] * (SAMPLE_CHARACTERS // 1000)]), source_of(["漢字"], key="other")]
-    letters = count_letters(sources)
+    letters = count_first_letters(sources)
     assert list(letters) == ["Latin", "Han"]
     assert letters["Latin"]["a"] == 2
     assert letters["Latin"].total() < SAMPLE_CHARACTERS // 2 + 1010

@@ -169,13 +169,10 @@ def test_trained_head_does_not_depend_on_the_threads_or_the_language_of_the_run(
     bases: Bases, tmp_path: Path, text: str
 ) -> None:
     heads = []
-    before = runtime.threads()
-    try:
+    with runtime.restored_threads():
         for number, language in ((1, "en"), (2, "de")):
             runtime.set_threads(number)
             found = open_probe(bases("bert"), text=text, cache_dir=tmp_path / language, language=language)
             heads.append([parameter.detach().clone() for parameter in found.head.head_parameters()])
             assert runtime.threads() == number
-    finally:
-        runtime.set_threads(before)
     assert all(torch.equal(one, other) for one, other in zip(*heads, strict=True))

@@ -11,7 +11,7 @@ digits; in scripts without spaces every pair of neighboring characters is a word
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,20 +94,29 @@ class LabelClue:
     """Positions of some of these rows."""
 
 
-def script_of(letter: str) -> str:
+def _script_of(letter: str) -> str:
     """Return the script of a letter, such as Latin, Cyrillic or Han: the first word of its Unicode name."""
     name = unicodedata.name(letter, "UNNAMED").split()[0].removesuffix("-COMPATIBILITY")
     return "Han" if name == "CJK" else name.capitalize()
 
 
-def script_shares(texts: Iterable[str]) -> dict[str, float]:
-    """Return the share of letters in each script, the most frequent one first; {} if there is no letter."""
-    counts: Counter[str] = Counter()
+def count_letters(texts: Iterable[str]) -> dict[str, Counter[str]]:
+    """Return how often each letter occurs, by its script."""
+    letters: dict[str, Counter[str]] = {}
     for character, count in Counter("".join(texts)).items():
         if character.isalpha():
-            counts[script_of(character)] += count
-    total = sum(counts.values())
-    return {name: count / total for name, count in counts.most_common()}
+            letters.setdefault(_script_of(character), Counter())[character] += count
+    return letters
+
+
+def script_shares(letters: Mapping[str, Counter[str]]) -> dict[str, float]:
+    """Return the share of letters in each script, the most frequent one first; {} if there is no letter.
+
+    Args:
+        letters: as `count_letters` gives them.
+    """
+    counts = Counter({script: found.total() for script, found in letters.items()})
+    return {script: count / counts.total() for script, count in counts.most_common()}
 
 
 def find_matching_texts(texts: pa.Array, pattern: str) -> list[int]:

@@ -5,13 +5,14 @@ by default is English. Both are easy to overlook: the losses look as usual.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from transformers import PreTrainedTokenizerFast
 
 from fullbake.core.console import warn
-from fullbake.data.text_checks import script_of
+from fullbake.data.text_checks import count_letters, script_shares
 from fullbake.models.tokenizer import warn_of_unknown_tokens
 from fullbake.pretraining.documents import DocumentSource, first_paragraphs
 
@@ -42,13 +43,14 @@ def warn_of_unfamiliar_text(
         unknown_share: share of the corpus's tokens that are unknown.
         general: the text on which forgetting is measured; None if it is not measured.
     """
-    letters = count_letters(sources)
-    shares = _shares(letters)
-    known = None if general is None else _shares(count_letters([general]))
-    for script, share in shares.items():
+    letters = count_first_letters(sources)
+    shares = script_shares(letters)
+    known = None if general is None else script_shares(count_first_letters([general]))
+    for script, counts in letters.items():
+        share = shares[script]
         if share < MAIN_SCRIPT:
             continue
-        unknown = share_without_token(letters[script], tokenizer)
+        unknown = share_without_token(counts, tokenizer)
         if unknown > UNKNOWN_LETTERS:
             warn(f"the base's tokenizer has no token for {unknown:.0%} of the {script} letters of this text")
         if known is not None and known.get(script, 0) < RARE_SCRIPT:
@@ -61,28 +63,14 @@ def warn_of_unfamiliar_text(
         warn(warning)
 
 
-def _shares(letters: Mapping[str, Counter[str]]) -> dict[str, float]:
-    """Return the share of each script among all letters."""
-    total = sum(counts.total() for counts in letters.values())
-    return {script: counts.total() / total for script, counts in letters.items()}
-
-
-def count_letters(sources: Sequence[DocumentSource]) -> dict[str, Counter[str]]:
+def count_first_letters(sources: Sequence[DocumentSource]) -> dict[str, Counter[str]]:
     """Return how often each letter occurs at the beginning of the sources, by its script (Latin, Han, Cyrillic, ...).
 
     Args:
         sources: each is read until it gave its part of SAMPLE_CHARACTERS.
     """
-    characters: Counter[str] = Counter()
-    for source in sources:
-        for document in first_paragraphs(source, SAMPLE_CHARACTERS // len(sources)).read():
-            for paragraph in document.paragraphs:
-                characters.update(paragraph)
-    letters: dict[str, Counter[str]] = {}
-    for character, count in characters.items():
-        if character.isalpha():
-            letters.setdefault(script_of(character), Counter())[character] += count
-    return letters
+    parts = [first_paragraphs(source, SAMPLE_CHARACTERS // len(sources)) for source in sources]
+    return count_letters(chain.from_iterable(document.paragraphs for part in parts for document in part.read()))
 
 
 def share_without_token(letters: Counter[str], tokenizer: PreTrainedTokenizerFast) -> float:
