@@ -6,7 +6,7 @@ made from that base. Its loss alone says little, because the head saw few texts;
 from the encoder. The trade-off: forgetting is measured on masked words only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -76,10 +76,7 @@ class ForgettingProbe:
 
     def copy_head_to(self, language_model: LanguageModel) -> None:
         """Overwrite the masked-LM head of another language model of the same base; its encoder stays as it is."""
-        own = _head_parameters(self.head)
-        with torch.no_grad():
-            for name, parameter in _head_parameters(language_model).items():
-                parameter.copy_(own[name])
+        _overwrite_head(language_model, _head_parameters(self.head))
 
 
 def open_probe(
@@ -262,9 +259,7 @@ def _load_or_train_head(
     folder = cache.get(key)
     if folder is not None:
         stored = storage.read_tensors(folder / "head.safetensors")
-        with torch.no_grad():
-            for name, parameter in _head_parameters(language_model).items():
-                parameter.copy_(torch.from_numpy(stored[name]))
+        _overwrite_head(language_model, {name: torch.from_numpy(values) for name, values in stored.items()})
         return
     say("the base has no masked-LM head: training one on its frozen encoder. It takes minutes, and is done once")
     eval_set = _comments_eval_set(corpus_tokenizer, phase, make_masking(tokenizer), tokenizer.pad_token_id)
@@ -282,6 +277,13 @@ def _load_or_train_head(
 def _head_parameters(language_model: LanguageModel) -> dict[str, nn.Parameter]:
     own = {id(parameter) for parameter in language_model.head_parameters()}
     return {name: p for name, p in language_model.model.named_parameters() if id(p) in own}
+
+
+def _overwrite_head(language_model: LanguageModel, values: Mapping[str, Tensor]) -> None:
+    """Copy a head's parameters, by the names of `_head_parameters`, into a language model."""
+    with torch.no_grad():
+        for name, parameter in _head_parameters(language_model).items():
+            parameter.copy_(values[name])
 
 
 def _comments_eval_set(tokenizer: CorpusTokenizer, phase: Phase, masking: Masking, pad_id: int) -> EvalSet:

@@ -20,7 +20,7 @@ from fullbake.core.console import format_duration, say
 from fullbake.core.errors import DeadlinePassed, RecipeError
 from fullbake.models.encoder import freeze_all
 from fullbake.models.fast_layers import compiled_encoder, fast_layers
-from fullbake.models.tokenizer import UNKNOWN_TOKENS_WARNING, load_mlm_tokenizer
+from fullbake.models.tokenizer import UNKNOWN_TOKENS_WARNING
 from fullbake.pretraining.corpus import read_shard
 from fullbake.pretraining.documents import DocumentSource, sample_documents
 from fullbake.pretraining.forgetting import corpus_tokenizer_of, general_text
@@ -116,8 +116,7 @@ def _run(
     with stopping.interruptible():
         sample = sample_documents(sources, SAMPLE_SIZE)
         run = prepare_run(base, [sample.source], stage, cache_dir=cache_dir)
-        new_head = not run.loaded.own_head and stage.init == "base"
-        step_seconds = _time_step(run) * _OVERHEAD * (1 + _HEAD_ALONE if new_head else 1)
+        step_seconds = _time_step(run) * _OVERHEAD * (1 + _HEAD_ALONE if run.has_new_head else 1)
     left = math.inf if budget is None else started + budget - time.monotonic()
     steps, batch_share = _fit_steps(run.loader.steps, USED_SHARE * left / step_seconds)
     if batch_share < _SMALLEST_BATCH:
@@ -125,12 +124,12 @@ def _run(
     expected = steps * batch_share * step_seconds
     say(f"pilot: {_describe_plan(steps, run.loader.steps, batch_share)}; they take about {format_duration(expected)}")
     run = with_steps(run, steps, batch_share=batch_share)
-    if new_head:
+    if run.has_new_head:
         result, end, head_alone = _train_both(run, time.monotonic() + left / (1 + _HEAD_ALONE))
     else:
         result = run_pretraining(run)
         end, head_alone = result.end, None
-    facts = _collect_facts(base, run, result, end, head_alone, sample.share)
+    facts = _collect_facts(run, result, end, head_alone, sample.share)
     times = {"expected_seconds": expected, "budget_seconds": budget, "seconds": time.monotonic() - started}
     return facts | times | {"words": describe_pilot(facts)}
 
@@ -199,7 +198,6 @@ def _train_both(run: PretrainingRun, until: float) -> tuple[PretrainingResult, d
 
 
 def _collect_facts(
-    base: str | Path,
     run: PretrainingRun,
     result: PretrainingResult,
     end: dict[str, Any],
@@ -209,14 +207,13 @@ def _collect_facts(
     """Return the figures of a pilot that do not depend on its time limit.
 
     Args:
-        base: the base's tokenizer counts the pieces of general text.
-        run: the pilot.
+        run: the pilot; its tokenizer counts the pieces of general text.
         result: its evaluations.
         end: the one that counts.
         head_alone: see `run_pilot`.
         share: share of the whole text that the pilot's sample holds.
     """
-    general = read_shard(general_text(), corpus_tokenizer_of(load_mlm_tokenizer(base), run.stage.language))[1]
+    general = read_shard(general_text(), corpus_tokenizer_of(run.tokenizer, run.stage.language))[1]
     domain = run.corpus_facts
     tokens = round(domain["tokens"] / share)
     rate = _count_tokens(run, int(result.history[-1]["step"])) / sum(entry["seconds"] for entry in result.history)
@@ -227,7 +224,7 @@ def _collect_facts(
         "unknown_share": _compare(domain, general, "unknown_tokens", "tokens"),
         "start": result.start,
         "end": end,
-        "own_head": run.loaded.own_head or run.stage.init == "random",
+        "own_head": not run.has_new_head,
         "head_alone": head_alone,
         "gain": before - end["mlm_loss"],
         "forgotten": end[general_loss] - result.start[general_loss] if general_loss in end else None,

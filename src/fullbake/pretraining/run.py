@@ -122,6 +122,11 @@ class PretrainingRun:
         """Return the language model that is trained."""
         return self.loaded.network
 
+    @property
+    def has_new_head(self) -> bool:
+        """Return True if a masked-LM head is new to a base that was pretrained without one."""
+        return self.probe is not None
+
     def evaluation_steps(self) -> list[int]:
         """Return after how many steps each evaluation takes place, evenly spaced; the first is 0, before training."""
         steps: list[int] = np.linspace(0, self.loader.steps, self.evaluations + 1).round().astype(int).tolist()
@@ -174,9 +179,8 @@ def prepare_run(
     decontamination: Decontamination | None = None,
     cache_dir: str | Path | None = None,
     processes: int | None = None,
-    report: bool = True,
 ) -> PretrainingRun:
-    """Build the corpus, load the base, and check that they fit together.
+    """Build the corpus, load the base, check that they fit together, and say what the corpus holds.
 
     Args:
         base: folder, hub id or `demo`, with its tokenizer; its weights are not read under init `random`.
@@ -185,7 +189,6 @@ def prepare_run(
         decontamination: the texts that the corpus must not hold; None removes nothing.
         cache_dir: where corpora and trained heads are kept.
         processes: how many processes tokenize; None starts one per processor if there is much text.
-        report: say what the corpus holds, and warn of what the base does not know of it.
 
     Raises:
         BaseModelError: the base cannot be used.
@@ -204,13 +207,11 @@ def prepare_run(
     _check_objective(corpus, stage)
     train, held_out = hold_out(corpus, stage.held_out)
     loader = _make_loader(corpus, train, tokenizer, stage)
-    pair_facts = {} if stage.objective == "mlm" else count_pairs(loader.examples(0))
-    if report:
-        _report_decontamination(corpus, stage)
-        _report_corpus(corpus, pair_facts, stage)
-        unknown = corpus.facts["unknown_tokens"] / corpus.facts["tokens"]
-        general = general_text(stage.probe_text) if may_forget(stage) else None
-        warn_of_unfamiliar_text(sources, tokenizer, unknown, general)
+    pair_facts = _describe_pairs(loader, stage)
+    _report_decontamination(corpus, stage)
+    _report_corpus(corpus, pair_facts, stage)
+    unknown = corpus.facts["unknown_tokens"] / corpus.facts["tokens"]
+    warn_of_unfamiliar_text(sources, tokenizer, unknown, general_text(stage.probe_text) if may_forget(stage) else None)
     masking = make_masking(
         tokenizer,
         probability=stage.mask_probability,
@@ -219,14 +220,7 @@ def prepare_run(
         whole_words=stage.whole_words,
     )
     loaded = _load_language_model(base, stage)
-    probe = None
-    if not loaded.own_head and stage.init == "base":
-        # the head that was trained on the frozen encoder is the better start: see benchmarks/head_starts.py
-        probe = open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language)
-        probe.copy_head_to(loaded.network)
-    general_set = None
-    if may_forget(stage):
-        general_set = draw_general_eval_set(base, stage.probe_text, stage.language) if probe is None else probe.eval_set
+    general_set, probe = _open_general_text(base, loaded, stage, cache_dir)
     whole = PretrainingRun(
         str(base),
         stage,
@@ -240,8 +234,7 @@ def prepare_run(
         0,
         corpus.facts
         | {"fingerprint": corpus.fingerprint, "held_out_tokens": _count_tokens(corpus, held_out)}
-        | pair_facts
-        | _share_random_pairs(pair_facts),
+        | pair_facts,
     )
     return _fit_evaluations(whole)
 
@@ -255,17 +248,15 @@ def with_steps(run: PretrainingRun, steps: int, *, batch_share: float = 1.0) -> 
         batch_share: the size of a step over that of the run's steps.
     """
     stage = run.stage.model_copy(update={"steps": steps, "epochs": None})
-    counts = _divide_steps(steps, stage)
-    _check_steps(counts, stage)
     loader = run.loader
-    phases = [replace(phase, steps=count) for phase, count in zip(loader.phases, counts, strict=True)]
     rows, tokens = loader.order.batch_size, loader.order.batch_tokens
     order = replace(
         loader.order,
         batch_size=max(1, round(rows * batch_share)),
         batch_tokens=None if tokens is None else max(1, round(tokens * batch_share)),
     )
-    shorter = CorpusLoader(loader.corpus, loader.documents, phases, order)
+    resized = CorpusLoader(loader.corpus, loader.documents, loader.phases, order)
+    shorter = _set_steps(resized, _divide_steps(steps, stage), stage)
     return _fit_evaluations(replace(run, stage=stage, loader=shorter))
 
 
@@ -320,6 +311,23 @@ def _load_language_model(base: str | Path, stage: PretrainingConfig) -> LoadedLa
     return loaded
 
 
+def _open_general_text(
+    base: str | Path, loaded: LoadedLanguageModel, stage: PretrainingConfig, cache_dir: str | Path | None
+) -> tuple[EvalSet | None, ForgettingProbe | None]:
+    """Return the general text if forgetting is measured, and the probe if it must be measured under another head.
+
+    That is the case for a base without a masked-LM head; `loaded` gets the probe's head as its start.
+    """
+    if not may_forget(stage):
+        return None, None
+    if loaded.own_head or stage.init == "random":
+        return draw_general_eval_set(base, stage.probe_text, stage.language), None
+    # the head that was trained on the frozen encoder is the better start: see benchmarks/head_starts.py
+    probe = open_probe(base, text=stage.probe_text, cache_dir=cache_dir, language=stage.language)
+    probe.copy_head_to(loaded.network)
+    return probe.eval_set, probe
+
+
 def _make_loader(
     corpus: Corpus, train: list[list[Span]], tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
 ) -> CorpusLoader:
@@ -333,18 +341,20 @@ def _make_loader(
         stage.seed,
     )
     phases = [make_phase(tokenizer, 0, length) for length in stage.lengths]
-    shares = list(stage.lengths.values())
+    uncounted = CorpusLoader(corpus, train, phases, order)
     if stage.steps is not None:
-        counts = _divide_steps(stage.steps, stage)
-    else:
-        # how many steps an epoch has is known only when its batches are planned
-        uncounted = CorpusLoader(corpus, train, phases, order)
-        epochs = stage.epochs or DEFAULT_EPOCHS
-        counts = [round(epochs * share * uncounted.steps_per_epoch(phase)) for phase, share in enumerate(shares)]
+        return _set_steps(uncounted, _divide_steps(stage.steps, stage), stage)
+    # how many steps an epoch has is known only when its batches are planned
+    epochs, shares = stage.epochs or DEFAULT_EPOCHS, stage.lengths.values()
+    counts = [round(epochs * share * uncounted.steps_per_epoch(phase)) for phase, share in enumerate(shares)]
+    return _set_steps(uncounted, counts, stage)
+
+
+def _set_steps(loader: CorpusLoader, counts: Sequence[int], stage: PretrainingConfig) -> CorpusLoader:
+    """Return the loader with so many steps in each phase; raise RecipeError if a phase or the warm-up gets too few."""
     _check_steps(counts, stage)
-    return CorpusLoader(
-        corpus, train, [replace(phase, steps=n) for phase, n in zip(phases, counts, strict=True)], order
-    )
+    phases = [replace(phase, steps=count) for phase, count in zip(loader.phases, counts, strict=True)]
+    return CorpusLoader(loader.corpus, loader.documents, phases, loader.order)
 
 
 def _divide_steps(steps: int, stage: PretrainingConfig) -> list[int]:
@@ -410,7 +420,16 @@ def _report_decontamination(corpus: Corpus, stage: PretrainingConfig) -> None:
         say(f"{found}; they were removed")
 
 
-def _report_corpus(corpus: Corpus, pair_counts: Mapping[str, int], stage: PretrainingConfig) -> None:
+def _describe_pairs(loader: CorpusLoader, stage: PretrainingConfig) -> dict[str, Any]:
+    """Return the counts of pairs and `random_share`, the share of false ones (None without a pair); {} for `mlm`."""
+    if stage.objective == "mlm":
+        return {}
+    counts = count_pairs(loader.examples(0))
+    pairs = counts["true_pairs"] + counts["false_pairs"]
+    return counts | {"random_share": counts["false_pairs"] / pairs if pairs else None}
+
+
+def _report_corpus(corpus: Corpus, pair_facts: Mapping[str, Any], stage: PretrainingConfig) -> None:
     """Say how large the corpus is and how many pairs it gives, and warn if they are few."""
     facts = corpus.facts
     single = facts["single_sentence_documents"] / facts["documents"]
@@ -421,23 +440,15 @@ def _report_corpus(corpus: Corpus, pair_counts: Mapping[str, int], stage: Pretra
     )
     if stage.objective == "mlm":
         return
-    pairs, alone = pair_counts["true_pairs"] + pair_counts["false_pairs"], pair_counts["rows_without_partner"]
+    pairs, alone = pair_facts["true_pairs"] + pair_facts["false_pairs"], pair_facts["rows_without_partner"]
     kind = "with a random second segment" if stage.objective == "mlm+nsp" else "with swapped segments"
-    share = pair_counts["false_pairs"] / max(1, pairs)
+    share = pair_facts["random_share"] or 0
     say(f"pairs: {pairs:,}, {share:.1%} of them {kind}; {alone:,} rows have no partner")
     if single >= TRIVIAL_SHARE or pairs < alone:
         warn(
             f"{single:.0%} of the documents have only one sentence, so there are few pairs to learn from: "
             "--objective mlm learns as much from this text, and faster"
         )
-
-
-def _share_random_pairs(counts: Mapping[str, int]) -> dict[str, Any]:
-    """Return `random_share`, the share of false pairs among all pairs: None if there are none, {} without pairs."""
-    if not counts:
-        return {}
-    pairs = counts["true_pairs"] + counts["false_pairs"]
-    return {"random_share": counts["false_pairs"] / pairs if pairs else None}
 
 
 # Training
