@@ -108,7 +108,6 @@ def _view(board: Leaderboard) -> dict[str, Any]:
     styles = report_figures.marker_styles(board["recipes"])
     by_name = {recipe["name"]: recipe for recipe in board["recipes"]}
     chosen = by_name.get(board["verdict"]["recommended"])
-    scores = None if chosen is None else _plain_scores(board, chosen)
     view = {
         "board": board,
         "version": board["fullbake"],
@@ -122,9 +121,6 @@ def _view(board: Leaderboard) -> dict[str, Any]:
         "done": done,
         "trained_words": _trained_words(done),
         "styles": styles,
-        "sentences": [] if scores is None else plain_words.describe_scores(scores),
-        "steps": _steps(board, chosen, scores),
-        "mistakes": page.view_mistakes(_mistakes(board, chosen)),
         "leaders": _leaders(done, board, styles),
         "pairs": _pairs(board),
         "searched": any("search_seconds" in (recipe.get("cost") or {}) for recipe in done),
@@ -142,11 +138,22 @@ def _view(board: Leaderboard) -> dict[str, Any]:
         "long_text": LONG_TEXT,
         "duplicates": _items(board["data"]["duplicates"]),
     }
-    view |= _figures(done, chosen, styles, metric)
+    view |= _explain(board, chosen) | _figures(done, chosen, styles, metric)
     title = f"fullbake compare on {view['source']}"
     view["page_title"] = title if chosen is None else f"Take {chosen['name']}: {title}"
     view["texts"] = bool(view["mistakes"] or view["disagreements"])
     return view | {"sections": _sections(view)}
+
+
+def _explain(board: Leaderboard, chosen: RecipeEntry | None) -> dict[str, Any]:
+    """Return what the scores of the recommended recipe mean, its mistakes, and what to do next."""
+    scores = None if chosen is None else _plain_scores(board, chosen)
+    mistakes = [] if chosen is None else _mistakes(board, chosen)
+    return {
+        "sentences": [] if scores is None else plain_words.describe_scores(scores),
+        "steps": _steps(board, scores, bool(mistakes)),
+        "mistakes": page.view_mistakes(mistakes),
+    }
 
 
 def _figures(
@@ -219,10 +226,8 @@ def _trivial_answers(board: Leaderboard) -> list[tuple[str, float]]:
     return sorted(((what, mean) for what, mean in means if mean is not None), key=lambda item: item[1])
 
 
-def _mistakes(board: Leaderboard, chosen: RecipeEntry | None) -> list[dict[str, Any]]:
+def _mistakes(board: Leaderboard, chosen: RecipeEntry) -> list[dict[str, Any]]:
     """Return the mistakes of the recommended recipe; of an older leaderboard those among its disagreements."""
-    if chosen is None:
-        return []
     if "mistakes" in board:
         return list(board["mistakes"] or ())
     entries = [
@@ -238,15 +243,15 @@ def _mistakes(board: Leaderboard, chosen: RecipeEntry | None) -> list[dict[str, 
     return [entry for entry in entries if label_of(entry["label"]) != label_of(entry["predicted"])][:MOST_MISTAKES]
 
 
-def _steps(board: Leaderboard, chosen: RecipeEntry | None, scores: PlainScores | None) -> list[Markup]:
-    """Return what to do next, in sentences."""
-    needed = [(name, seconds) for name, _, seconds in _not_run(board) if seconds]
+def _steps(board: Leaderboard, scores: PlainScores | None, any_mistakes: bool) -> list[Markup]:
+    """Return what to do next, in sentences. scores: of the recommended recipe; None if there is none."""
+    needed = [(recipe["name"], seconds) for recipe, _, seconds in _undone(board) if seconds]
     again = []
     if needed:
         name, seconds = min(needed, key=lambda item: item[1])
         words = "Run the same command again with <code>--budget {}m</code>: then {} takes part too."
         again = [Markup(words).format(math.ceil(seconds / 60), svg.isolate_text(name))]
-    if chosen is None or scores is None:
+    if scores is None:
         words = "See below why no recipe is recommended, and run the same command again when that is mended."
         return again or [Markup(words)]
     use = Markup(
@@ -254,14 +259,13 @@ def _steps(board: Leaderboard, chosen: RecipeEntry | None, scores: PlainScores |
         "<code>Classifier.load(&quot;best&quot;)</code> in Python."
     )
     read = Markup("Read the mistakes below. Correct labels that are wrong, and run the same command again.")
-    first = [use, *again, *([read] if _mistakes(board, chosen) else [])]
+    first = [use, *again, *([read] if any_mistakes else [])]
     return plain_words.advise(scores, first, _rows_step(board))
 
 
 def _rows_step(board: Leaderboard) -> list[Markup]:
     """Say how many test rows would separate the best recipe from the recommended one."""
-    names = {board["verdict"]["best"], board["verdict"]["recommended"]}
-    pair = next((pair for pair in board["pairs"] if {pair["a"], pair["b"]} == names), None)
+    pair = _pair_of(board, board["verdict"]["best"], board["verdict"]["recommended"])
     if pair is None or pair.get("rows_needed") is None:
         return []
     words = "To see whether {} is really better than {}, score them on about {} test rows ({} are here)."
@@ -284,24 +288,13 @@ def _trained_words(done: Sequence[RecipeEntry]) -> str:
 # What did not run
 
 
-def _not_run(board: Leaderboard) -> list[tuple[str, str | None, float | None]]:
-    """Return (name, reason, seconds of the budget that it needs) of each recipe without a result."""
-    known = board.get("not_run") or {}
-    facts = {name: known.get(name) or {} for name in (recipe["name"] for recipe in board["recipes"])}
-    return [
-        (
-            recipe["name"],
-            facts[recipe["name"]].get("reason") or recipe.get("reason"),
-            facts[recipe["name"]].get("seconds_needed"),
-        )
-        for recipe in board["recipes"]
-        if recipe["status"] != "done"
-    ]
-
-
 def _undone(board: Leaderboard) -> list[tuple[RecipeEntry, str | None, float | None]]:
-    entries = {recipe["name"]: recipe for recipe in board["recipes"]}
-    return [(entries[name], reason, seconds) for name, reason, seconds in _not_run(board)]
+    """Return (recipe, reason, seconds of the budget that it needs) of each recipe without a result."""
+    known = board.get("not_run") or {}
+    undone = [(recipe, known.get(recipe["name"]) or {}) for recipe in board["recipes"] if recipe["status"] != "done"]
+    return [
+        (recipe, facts.get("reason") or recipe.get("reason"), facts.get("seconds_needed")) for recipe, facts in undone
+    ]
 
 
 def _reduced(board: Leaderboard) -> list[tuple[str, list[str]]]:
@@ -383,7 +376,7 @@ def _standing(name: str, board: Leaderboard) -> str:
     best = board["verdict"]["best"]
     if name == best:
         return "best mean"
-    pair = next((pair for pair in board["pairs"] if {pair["a"], pair["b"]} == {name, best}), None)
+    pair = _pair_of(board, name, best)
     if pair is None:
         return "not compared"
     if pair.get("ahead_in_one_training"):
@@ -402,6 +395,11 @@ def _pairs(board: Leaderboard) -> dict[str, Any]:
         "others": [row for row in rows if row[0]["a"] not in heads],
         "scale": svg.axis_cell(axis),
     }
+
+
+def _pair_of(board: Leaderboard, one: str | None, other: str | None) -> dict[str, Any] | None:
+    """Return the pair of two recipes; None if they were not compared."""
+    return next((pair for pair in board["pairs"] if {pair["a"], pair["b"]} == {one, other}), None)
 
 
 def _oriented(pair: Mapping[str, Any], heads: Sequence[str | None]) -> dict[str, Any]:
