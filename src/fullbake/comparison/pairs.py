@@ -140,12 +140,12 @@ def compare_pairs(recipes: Sequence[ScoredRecipe], metric: str, *, share: bool =
     ]
     # Holm's correction needs all p-values at once. No claim is made where the seeds are unknown, so these pairs are no
     # part of the family.
-    corrected = [0.0] * len(couples)
+    corrected, sizes = [0.0] * len(couples), {}
     for known in (True, False):
         places = [place for place, one in enumerate(observed) if one.variance.seeds_known is known]
+        sizes[known] = len(places)
         for place, p in zip(places, holm([observed[place].p for place in places]), strict=True):
             corrected[place] = p
-    sizes = {known: sum(one.variance.seeds_known is known for one in observed) for known in (True, False)}
     return [
         _describe(a, b, one, p, metric, sizes[one.variance.seeds_known])
         for (a, b), one, p in zip(couples, observed, corrected, strict=True)

@@ -81,9 +81,7 @@ def linear_axis(label: str, values: Sequence[float], count: int = 5) -> Axis:
     if last - first > count:  # both ends are ticks, which makes one too many: take the next step size
         step = _round_step(1.3 * step)
         first, last = math.ceil(low / step), math.floor(high / step)
-    digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
-    ticks = tuple((place * step, f"{place * step:.{digits}f}".replace("-", "−")) for place in range(first, last + 1))
-    return Axis(label, low, high, ticks)
+    return Axis(label, low, high, _ticks([place * step for place in range(first, last + 1)], step))
 
 
 def bounded_axis(label: str, values: Sequence[float], end: float, count: int = 5) -> Axis:
@@ -101,11 +99,15 @@ def bounded_axis(label: str, values: Sequence[float], end: float, count: int = 5
     step = _round_step(abs(farthest - end) / count or 0.1)
     # Without the tolerance a value of 0.3 would be beyond three steps of 0.1, by rounding.
     places = max(math.ceil(abs(farthest - end) / step - 1e-9), 1)
-    digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
     sign = 1 if farthest > end else -1
     marks = sorted(round(end + sign * step * place, 12) + 0.0 for place in range(places + 1))
-    ticks = tuple((mark, f"{mark:.{digits}f}".replace("-", "−")) for mark in marks)
-    return Axis(label, marks[0], marks[-1], ticks)
+    return Axis(label, marks[0], marks[-1], _ticks(marks, step))
+
+
+def _ticks(marks: Sequence[float], step: float) -> tuple[tuple[float, str], ...]:
+    """Return (value, text) of each tick, with as many digits as the step has."""
+    digits = next(digits for digits in range(12) if round(step, digits) == step or digits == 11)
+    return tuple((mark, f"{mark:.{digits}f}".replace("-", "−")) for mark in marks)
 
 
 def whole_axis(label: str, values: Sequence[float], count: int = 6) -> Axis:
