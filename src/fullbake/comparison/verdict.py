@@ -361,8 +361,7 @@ class RecipePredictions:
 
     def nearest_to_median(self, test_rows: SharedTestRows) -> int:
         """Return the position of the seed whose score is nearest the median."""
-        # Two draws are enough: only the points are used.
-        return median_seed(_bootstrap(self, test_rows.metric, test_rows.labels, draws=2).points)
+        return median_seed(self.bootstrap(test_rows).points)
 
 
 def _bootstrap(recipe: RecipePredictions, metric: str, labels: NDArray[Any], draws: int = 2000) -> BootstrapScores:
