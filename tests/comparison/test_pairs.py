@@ -2,27 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from helpers.scored_recipes import recipe
 
-from fullbake.comparison.pairs import ScoredRecipe, compare_pairs, describe_rows_needed, round_up
-from fullbake.evaluation.bootstrap import resample
+from fullbake.comparison.pairs import compare_pairs, describe_rows_needed, round_up
 from fullbake.evaluation.significance import contrast, holm
-
-ROWS = 400
-LABELS = np.arange(ROWS) % 2
-
-
-def recipe(
-    name: str, wrong: float, seconds: float = 1.0, *, seeds: int = 3, baseline: bool = False, kind: str = "finetune"
-) -> ScoredRecipe:
-    """A recipe that is wrong on the first rows, a share of `wrong`, and each seed on two further rows of its own."""
-    predictions = np.stack([LABELS] * seeds)
-    predictions[:, : round(wrong * ROWS)] ^= 1
-    for seed, own in enumerate(predictions):
-        own[-2 * seed - 2 : ROWS - 2 * seed] ^= 1
-    scores = replace(resample(predictions, LABELS, "accuracy", draws=300), depends_on_seed=not baseline)
-    return ScoredRecipe(name, name.title(), scores, predictions[0] == LABELS, seconds, baseline, kind)
 
 
 def test_equal_scores_have_no_number_of_rows() -> None:

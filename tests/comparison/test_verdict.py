@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.rows import dataset
+from helpers.scored_recipes import LABELS, ROWS, recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
@@ -28,21 +29,6 @@ from fullbake.config.sections import DataConfig
 from fullbake.data.splits import Part, divide
 from fullbake.evaluation.bootstrap import resample
 from fullbake.evaluation.significance import LEVEL, holm
-
-ROWS = 400
-LABELS = np.arange(ROWS) % 2
-
-
-def recipe(
-    name: str, wrong: float, seconds: float = 1.0, *, seeds: int = 3, baseline: bool = False, kind: str = "finetune"
-) -> ScoredRecipe:
-    """A recipe that is wrong on the first rows, a share of `wrong`, and each seed on two further rows of its own."""
-    predictions = np.stack([LABELS] * seeds)
-    predictions[:, : round(wrong * ROWS)] ^= 1
-    for seed, own in enumerate(predictions):
-        own[-2 * seed - 2 : ROWS - 2 * seed] ^= 1
-    scores = replace(resample(predictions, LABELS, "accuracy", draws=300), depends_on_seed=not baseline)
-    return ScoredRecipe(name, name.title(), scores, predictions[0] == LABELS, seconds, baseline, kind)
 
 
 def test_large_difference_is_detectable_and_the_better_recipe_recommended() -> None:
