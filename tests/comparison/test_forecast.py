@@ -15,7 +15,6 @@ from fullbake.comparison.forecast import (
     LANGUAGE_HEAD_SECONDS,
     PRETRAINING_FACTOR,
     SAMPLES,
-    SPEED_ROWS,
     STAGE_SECONDS,
     DataSizes,
     Forecast,
@@ -24,6 +23,7 @@ from fullbake.comparison.forecast import (
     time_batches,
 )
 from fullbake.comparison.schedule import WHOLE, Size, Trial
+from fullbake.comparison.trial import SPEED_ROWS
 from fullbake.data.splits import divide
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder

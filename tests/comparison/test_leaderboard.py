@@ -227,19 +227,15 @@ def test_command_is_shown_without_folders(arguments: list[str], expected: str) -
     assert command_line(arguments) == expected
 
 
+def finished_with(runner: Any, folder: Path, **fields: Any) -> FinishedComparison:
+    """A comparison with a budget of a minute."""
+    return FinishedComparison(folder, runner, started=0.0, budget_seconds=60.0, max_rows=None, folds=None, **fields)
+
+
 def test_what_did_not_run_and_what_was_not_measured_is_listed_once(tmp_path: Path) -> None:
     result = result_of("finetune")
     runner: Any = SimpleNamespace(results={"finetune": result}, left_out=["forgetting: no time", "forgetting: no time"])
-    finished = FinishedComparison(
-        out=tmp_path,
-        runner=runner,
-        seeds=2,
-        started=0.0,
-        budget_seconds=60.0,
-        max_rows=None,
-        folds=None,
-        not_run={"tfidf": NotRun("the budget of 1 min is too short", 90.0)},
-    )
+    finished = finished_with(runner, tmp_path, not_run={"tfidf": NotRun("the budget of 1 min is too short", 90.0)})
     found = describe_design(finished)
     assert found["left_out"] == ["tfidf: the budget of 1 min is too short", "forgetting: no time"]
     assert found["seeds"] == [0, 1]
@@ -258,14 +254,9 @@ def test_verdict_is_told_by_title_what_failed_did_not_run_or_was_made_smaller(tm
             candidates={"finetune": finetune.candidate, "frozen-mlp": frozen.candidate, "tfidf": tfidf}
         ),
     )
-    finished = FinishedComparison(
-        out=tmp_path,
-        runner=runner,
-        seeds=2,
-        started=0.0,
-        budget_seconds=60.0,
-        max_rows=None,
-        folds=None,
+    finished = finished_with(
+        runner,
+        tmp_path,
         not_run={"tfidf": NotRun("too short", 90.0), "frozen-mlp": NotRun("too short", 90.0)},
         reduced={"finetune": ["Fewer epochs."], "frozen-mlp": ["Fewer rows."]},
     )

@@ -19,7 +19,7 @@ from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget,
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
 from fullbake.comparison.report import LEADERBOARD_FORMAT
-from fullbake.comparison.runner import ComparisonFunctions, Runner, RunnerSettings, without_test
+from fullbake.comparison.runner import ENTRY_MARGIN, ComparisonFunctions, Runner, RunnerSettings, without_test
 from fullbake.comparison.schedule import Plan
 from fullbake.core import runtime, storage
 from fullbake.core.console import format_duration, say, silenced
@@ -37,9 +37,6 @@ from fullbake.training import checkpoints
 from fullbake.training.job import Job, check_problem, feature_cache, recipe_tokenizer, resolve_recipe
 
 WORKSPACE_FILE: Final = "comparison.json"
-
-ENTRY_MARGIN: Final = 1.2
-"""A budget that would be enough is named with this much more than is expected."""
 
 DEFAULT_TEST_SHARE: Final = 0.2
 """Share of the rows that is test if the call does not say."""
@@ -346,7 +343,6 @@ def _finished(options: _CompareOptions, runner: Runner) -> FinishedComparison:
     return FinishedComparison(
         out=options.out,
         runner=runner,
-        seeds=options.seeds,
         started=options.started,
         budget_seconds=options.budget_seconds,
         max_rows=options.max_rows,

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from fullbake.comparison.design import Candidate, at_size, epochs_of, pretraining_passes
 from fullbake.comparison.schedule import Trial
+from fullbake.comparison.trial import SPEED_ROWS
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
@@ -66,9 +67,6 @@ LANGUAGE_HEAD: Final = "head"
 
 PROBE_SHARE: Final = 0.3
 """What choosing a rate by short trainings takes, as a share of the training itself."""
-
-SPEED_ROWS: Final = 256
-"""Rows on which the speed of a trained classifier is measured."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,7 @@ class Forecast:
             shortened = at_size(recipe, trial.size, rows)
             stage = fingerprint(shortened.stage.model_dump(mode="json"), part, trial.fold)
             trained = pretraining_passes(shortened, rows) * rows
-            if not self.speeds[str(recipe.base)].language_head:
+            if not speed.language_head:
                 seconds[f"{LANGUAGE_HEAD} of {recipe.base}"] = LANGUAGE_HEAD_SECONDS * self._load
             seconds[f"{PRETRAINING} of {recipe.base} {stage}"] = (
                 STAGE_SECONDS + PRETRAINING_FACTOR * trained / speed.train

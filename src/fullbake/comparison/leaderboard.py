@@ -35,6 +35,7 @@ from fullbake.comparison.verdict import (
     RecipePredictions,
     Scope,
     SharedTestRows,
+    Verdict,
     decide_from_predictions,
     list_disagreements,
 )
@@ -122,8 +123,6 @@ class FinishedComparison:
     out: Path
     """The comparison's folder."""
     runner: Runner
-    seeds: int
-    """How many seeds were asked for."""
     started: float
     """When the comparison started, on the clock of the runner's functions."""
     budget_seconds: float | None
@@ -183,11 +182,30 @@ def write_results(finished: FinishedComparison, *, final: bool = True) -> dict[s
     else:
         _save_best(finished, finished.results[decided.recommended])
     forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left) if final else None
+    board = _describe_results(finished, decided, predictions, test_rows, forgetting)
+    with storage.staged_file(finished.out / LEADERBOARD_FILE, overwrite=True) as fresh:
+        storage.write_json(fresh, board)
+    report.write_report(finished.out)
+    # Last, so that a comparison that was stopped before need not train them again.
+    if final:
+        _remove_weights(finished)
+    return board
+
+
+def _describe_results(
+    finished: FinishedComparison,
+    decided: Verdict,
+    predictions: Mapping[str, RecipePredictions],
+    test_rows: SharedTestRows,
+    forgetting: ForgettingMeasurement | None,
+) -> dict[str, Any]:
+    """Return the content of the leaderboard. predictions: of all recipes that are done, by name."""
+    # Before the design: what is not measured for lack of time is listed there.
     recipes = [
         _recipe_entry(finished, candidate, predictions, test_rows, forgetting)
         for candidate in finished.runner.settings.candidates.values()
     ]
-    board = {
+    return {
         "format": LEADERBOARD_FORMAT,
         "fullbake": __version__,
         "versions": runtime.versions(),
@@ -210,13 +228,6 @@ def write_results(finished: FinishedComparison, *, final: bool = True) -> dict[s
         "mistakes": _recommended_mistakes(finished, decided.recommended, test_rows),
         "stamps": _caveats(finished),
     }
-    with storage.staged_file(finished.out / LEADERBOARD_FILE, overwrite=True) as fresh:
-        storage.write_json(fresh, board)
-    report.write_report(finished.out)
-    # Last, so that a comparison that was stopped before need not train them again.
-    if final:
-        _remove_weights(finished)
-    return board
 
 
 def _recommended_mistakes(
@@ -227,8 +238,8 @@ def _recommended_mistakes(
         return []
     result = finished.results[name]
     trial = result.best_trial()
-    decision = Decision.from_json(result.trials[trial].decision, test_rows.problem, test_rows.names)
-    return list_mistakes(finished.test_parts[trial.fold or 0], result.predictions[trial].logits, decision)
+    test, logits = finished.test_parts[trial.fold or 0], result.predictions[trial].logits
+    return list_mistakes(test, logits, _decision(result.trials[trial], test_rows))
 
 
 def _shared_test_rows(finished: FinishedComparison) -> SharedTestRows:
@@ -272,8 +283,12 @@ def _recipe_predictions(
 
 
 def _decide(result: CandidateResult, trial: Trial, test_rows: SharedTestRows) -> np.ndarray:
-    decision = Decision.from_json(result.trials[trial].decision, test_rows.problem, test_rows.names)
-    return decision.decide(test_rows.problem.probabilities(result.predictions[trial].logits))
+    probabilities = test_rows.problem.probabilities(result.predictions[trial].logits)
+    return _decision(result.trials[trial], test_rows).decide(probabilities)
+
+
+def _decision(result: TrialResult, test_rows: SharedTestRows) -> Decision:
+    return Decision.from_json(result.decision, test_rows.problem, test_rows.names)
 
 
 # The entry of a recipe
@@ -288,21 +303,23 @@ def _recipe_entry(
 ) -> dict[str, Any]:
     """Return a recipe's entry; without scores if it is not done. predictions: of all recipes that are done, by name."""
     result, own = finished.results.get(candidate.name), predictions.get(candidate.name)
+    if result is None:
+        result = CandidateResult(candidate, status="left_out", reason=reason_left_out(finished, candidate.name))
     entry: dict[str, Any] = {
         "name": candidate.name,
         "title": candidate.title,
         "way": candidate.way,
         "further_pretraining": candidate.further_pretrained,
-        "status": "left_out" if result is None else result.status,
-        "reason": reason_left_out(finished, candidate.name) if result is None else result.reason,
-        "rates": [] if result is None else describe_rates(result),
-        "rate": None if result is None else _most_frequent(list(result.chosen_rates.values())),
-        "seeds": [] if result is None else result.scored_seeds(),
-        "restarts": [] if result is None else describe_restarts(result),
-        "collapses": [] if result is None else describe_collapses(result),
-        "cells": [] if result is None else [trial.id for trial in result.trials],
+        "status": result.status,
+        "reason": result.reason,
+        "rates": describe_rates(result),
+        "rate": _most_frequent(list(result.chosen_rates.values())),
+        "seeds": result.scored_seeds(),
+        "restarts": describe_restarts(result),
+        "collapses": describe_collapses(result),
+        "cells": [trial.id for trial in result.trials],
     }
-    if result is None or own is None:
+    if own is None:
         unknown = dict.fromkeys(("confusion", "calibration", "threshold_curve", "cost", "forgetting"))
         return entry | {"test": {}, "recall": [], "histories": [], **unknown}
     # The page draws one curve a seed: with folds, those of the first fold stand for the others.

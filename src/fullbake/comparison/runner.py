@@ -54,6 +54,8 @@ CLOSING_SECONDS: Final = 20.0
 CLOSING_SHARE: Final = 0.05
 """The same as a share of a short budget."""
 
+ENTRY_MARGIN: Final = 1.2
+"""A budget that would be enough is named with this much more than is expected."""
 
 FROM_CACHE: Final = 0.05
 """Shared work that took less than this share of its forecast was found in a cache."""
@@ -122,9 +124,9 @@ class CandidateResult:
     size: Size = WHOLE
     """The size of the trials that the verdict is about."""
     status: str = "done"
-    """`done` or `failed`."""
+    """`done`, `failed` or `left_out`."""
     reason: str | None = None
-    """Why the candidate failed."""
+    """Why the candidate failed or was left out."""
 
     @property
     def folds(self) -> list[int | None]:
@@ -220,7 +222,8 @@ class Runner:
     @property
     def results(self) -> dict[str, CandidateResult]:
         """Return the results of the candidates that the verdict is about, in the order of the plan."""
-        return {one.name: self._all[one.name] for one in self.plan.recipes if self.schedule.best(one.name) is not None}
+        rules = self.schedule
+        return {one.name: self._all[one.name] for one in self.plan.recipes if rules.best(one.name) is not None}
 
     @property
     def seconds_left(self) -> float:
@@ -262,7 +265,7 @@ class Runner:
         found = {}
         for recipe in self.plan.recipes:
             if rules.best(recipe.name) is None:
-                more = rules.seconds_to_enter(recipe.name) * 1.2 + self.closing
+                more = rules.seconds_to_enter(recipe.name) * ENTRY_MARGIN + self.closing
                 needed = max(now - self.settings.started + more, budget)
                 found[recipe.name] = NotRun(f"the budget of {format_duration(budget)} is too short", needed)
         return found
