@@ -144,16 +144,17 @@ def probe(
         BaseModelError: a base cannot be used, or the target was trained from random weights.
         DataError: the file holds no text.
     """
-    if base is None and _started_at_random(target):
+    manifest = storage.read_manifest_file(target) or {}
+    if base is None and _started_at_random(manifest):
         raise BaseModelError(
             "it was trained from random weights, so there is nothing that it could have forgotten",
             where=str(target),
             remedy="Name a base to compare it with: --base.",
         )
-    origin = _original_base(target) if base is None else base
+    origin = _original_base(manifest, target) if base is None else base
     opened = open_probe(origin, text=text, cache_dir=cache_dir)
     before = opened.measure(opened.head.model.base_model)
-    after = before if str(origin) == str(target) else _measure_target(target, opened)
+    after = before if str(origin) == str(target) else _measure_target(target, opened, is_bundle="recipe" in manifest)
     return {
         "base": str(origin),
         "own_head": opened.own_head,
@@ -164,23 +165,20 @@ def probe(
     }
 
 
-def _original_base(target: str | Path) -> str:
+def _original_base(manifest: Mapping[str, Any], target: str | Path) -> str:
     """Return the base that a folder made by fullbake came from; for any other folder the folder itself."""
-    manifest = _read_manifest(target)
     if "recipe" in manifest:
         return str(manifest["recipe"]["base"])
     return str(manifest.get("base") or target)
 
 
-def _started_at_random(target: str | Path) -> bool:
+def _started_at_random(manifest: Mapping[str, Any]) -> bool:
     """Return True if a base, or the base of a bundle, was trained from random weights by fullbake."""
-    manifest = _read_manifest(target)
     further = manifest.get("further_pretraining") or (manifest.get("recipe") or {}).get("further_pretraining") or {}
     return bool(further.get("init") == "random")
 
 
-def _measure_target(target: str | Path, opened: ForgettingProbe) -> dict[str, float]:
-    is_bundle = "recipe" in _read_manifest(target)
+def _measure_target(target: str | Path, opened: ForgettingProbe, *, is_bundle: bool) -> dict[str, float]:
     if opened.own_head and not is_bundle:
         # further pretraining trained the head too, so the new base is measured with its new head
         whole = load_language_model(target, pairs=False, seed=0).network.to(runtime.device())
@@ -188,10 +186,6 @@ def _measure_target(target: str | Path, opened: ForgettingProbe) -> dict[str, fl
     model: nn.Module = network.load_network(target) if is_bundle else load_encoder(target)
     encoder: nn.Module = getattr(model, "base_model", model)
     return opened.measure(encoder.to(runtime.device()))
-
-
-def _read_manifest(target: str | Path) -> dict[str, Any]:
-    return storage.read_manifest_file(target) or {}
 
 
 # What pretraining and evaluation need of a tokenizer
