@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fullbake.comparison import baselines
 from fullbake.comparison.schedule import PlannedRecipe, Size, WayGroup
+from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import parse_duration
 from fullbake.core.errors import RecipeError, did_you_mean
@@ -38,6 +39,9 @@ EPOCH_SHARES: Final = (1.0, 0.5, 0.25)
 
 DEFAULT_PASSES: Final = 3
 """Passes of further pretraining where a recipe says nothing."""
+
+DEFAULT_BATCH: Final = 32
+"""Rows of a batch of further pretraining where a recipe says nothing."""
 
 
 def row_shares(rows: int, classes: int) -> tuple[float, ...]:
@@ -140,7 +144,11 @@ def pretraining_passes(recipe: Recipe, rows: int) -> float:
     stage = recipe.stage
     if stage.steps is None:
         return float(stage.epochs or DEFAULT_PASSES)
-    return stage.steps * (stage.batch_size or 32) * stage.gradient_accumulation / max(rows, 1)
+    return stage.steps * _rows_of_step(stage) / max(rows, 1)
+
+
+def _rows_of_step(stage: PretrainingConfig) -> int:
+    return (stage.batch_size or DEFAULT_BATCH) * stage.gradient_accumulation
 
 
 def pretraining_shares(recipe: Recipe, rows: int) -> tuple[float, ...]:
@@ -168,7 +176,7 @@ def at_size(recipe: Recipe, size: Size, rows: int) -> Recipe:
     if stage.steps is None and passes >= 1:
         changed["epochs"] = round(passes)
     else:
-        steps = passes * rows / ((stage.batch_size or 32) * stage.gradient_accumulation)
+        steps = passes * rows / _rows_of_step(stage)
         fewest = math.ceil(1 / min(stage.lengths.values()))  # each phase needs a step
         changed |= {"steps": max(round(steps), fewest), "epochs": None}
     if stage.warmup_steps is not None:

@@ -435,7 +435,6 @@ def _fit_baseline(name: str, parts: Parts, choice: baselines.BaselineChoice | No
         for part in (parts.train, parts.selection_part)
     )
     classes = len(parts.train.source.label_names)
-    with threadpool_limits(
-        1
-    ):  # sparse products gain nothing by more threads, and wait for each other on a busy machine
+    # Sparse products gain nothing by more threads, and wait for each other on a busy machine.
+    with threadpool_limits(1):
         return baselines.fit_baseline(name, train, classes, validation=validation, choice=choice)
