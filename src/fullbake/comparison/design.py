@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fullbake.comparison import baselines
 from fullbake.comparison.schedule import PlannedRecipe, Size, WayGroup
-from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.pretraining import DEFAULT_BATCH, DEFAULT_PASSES, PretrainingConfig
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import parse_duration
 from fullbake.core.errors import RecipeError, did_you_mean
@@ -36,12 +36,6 @@ PASSES: Final = (1.0, 0.5, 0.25, 0.125)
 
 EPOCH_SHARES: Final = (1.0, 0.5, 0.25)
 """Shares of the epochs of fine-tuning that may run."""
-
-DEFAULT_PASSES: Final = 3
-"""Passes of further pretraining where a recipe says nothing."""
-
-DEFAULT_BATCH: Final = 32
-"""Rows of a batch of further pretraining where a recipe says nothing."""
 
 
 def row_shares(rows: int, classes: int) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ It is a file of its own because it is also used alone: `fullbake pretrain` takes
 and batch sizes can each be given in two ways. Both at once are refused, because no order between them would be obvious.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,12 @@ from fullbake.config.fields import LengthShares, NameList, Precision, Rate, Sche
 
 PretrainingObjective = Literal["mlm", "mlm+nsp", "mlm+sop"]
 Init = Literal["base", "random"]
+
+DEFAULT_PASSES: Final = 3
+"""Passes over the corpus where neither `steps` nor `epochs` is given."""
+
+DEFAULT_BATCH: Final = 32
+"""Rows of a batch where neither `batch_size` nor `batch_tokens` is given."""
 
 
 class PretrainingConfig(Section):

@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from fullbake.config.pretraining import PretrainingConfig
+from fullbake.config.pretraining import DEFAULT_BATCH, DEFAULT_PASSES, PretrainingConfig
 from fullbake.config.sections import TrainingConfig
 from fullbake.core import hashing, runtime, storage
 from fullbake.core.cache import Cache
@@ -58,9 +58,6 @@ from fullbake.training.loop import TrainingWork, fit
 
 CORPUS_CACHE_BYTES: Final = 50 * 1024**3
 """Size of the cache of corpora at most: 50 GiB hold about 8 billion tokens."""
-
-DEFAULT_EPOCHS: Final = 3
-DEFAULT_BATCH: Final = 32
 
 TRIVIAL_SHARE: Final = 0.5
 """Share of single-sentence documents from which on a warning says that there are too few pairs."""
@@ -345,7 +342,7 @@ def _make_loader(
     if stage.steps is not None:
         return _set_steps(uncounted, _divide_steps(stage.steps, stage), stage)
     # how many steps an epoch has is known only when its batches are planned
-    epochs, shares = stage.epochs or DEFAULT_EPOCHS, stage.lengths.values()
+    epochs, shares = stage.epochs or DEFAULT_PASSES, stage.lengths.values()
     counts = [round(epochs * share * uncounted.steps_per_epoch(phase)) for phase, share in enumerate(shares)]
     return _set_steps(uncounted, counts, stage)
 
