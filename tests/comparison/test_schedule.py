@@ -1,7 +1,7 @@
 """What is done next: small cases by hand, and five hundred random worlds with wrong forecasts and changing machines."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -45,6 +45,9 @@ class Costs:
         "majority": 0.1,
     }
 
+    def __init__(self, prepared: Sequence[str] = ()) -> None:
+        self.prepared = prepared
+
     def own(self, trial: Trial, *, searches: bool) -> float:
         return self.seconds[trial.candidate] * trial.size.rows * trial.size.epochs * (2 if searches else 1)
 
@@ -52,14 +55,18 @@ class Costs:
         size = trial.size
         stage = {f"stage {size.pretraining} {size.rows}": 100 * size.pretraining * size.rows}
         features = {f"features {trial.candidate.startswith('further')} {size.rows}": 4 * size.rows}
-        return (stage if "further" in trial.candidate else {}) | (features if "frozen" in trial.candidate else {})
+        shared = (stage if "further" in trial.candidate else {}) | (features if "frozen" in trial.candidate else {})
+        return {key: seconds for key, seconds in shared.items() if key not in self.prepared}
 
 
 def schedule(
-    *recipes: PlannedRecipe, finished: Mapping[Trial, float] | None = None, folds: int | None = None
+    *recipes: PlannedRecipe,
+    finished: Mapping[Trial, float] | None = None,
+    folds: int | None = None,
+    costs: Costs | None = None,
 ) -> Scheduler:
     progress = Progress(dict(finished or {}))
-    return Scheduler(Plan(recipes, (1.0, 0.5, 0.1), folds), progress, Costs())
+    return Scheduler(Plan(recipes, (1.0, 0.5, 0.1), folds), progress, costs or Costs())
 
 
 def play(rules: Scheduler, left: float, most: int = 100) -> list[tuple[str, str]]:
@@ -96,6 +103,27 @@ def test_without_a_budget_all_recipes_run_sweep_by_sweep() -> None:
         ("seed 3", "frozen-mlp/2"),
         ("seed 3", "further-finetune/2"),
     ]
+
+
+def test_cheap_recipe_whose_features_are_there_does_not_wait_for_dear_ways() -> None:
+    done = {Trial("frozen-mlp", 0): 1.0, Trial("majority", 0): 1.0}
+    costs = Costs(("features False 1.0",))
+    steps = play(schedule(FINETUNE, MLP, LINEAR, FURTHER, MAJORITY, finished=done, costs=costs), 400)
+    assert [trial for _, trial in steps[:3]] == ["frozen-linear/0", "finetune/0", "further-finetune/0"]
+
+
+def test_further_pretraining_leaves_time_for_a_recipe_whose_features_are_there() -> None:
+    """The recipe takes more than a quarter of further pretraining, so that it comes after it."""
+
+    class SlowLinear(Costs):
+        seconds: Mapping[str, float] = {**Costs.seconds, "frozen-linear": 40}
+
+    done = {Trial("frozen-mlp", 0): 1.0, Trial("finetune", 0): 1.0, Trial("majority", 0): 1.0}
+    rules = schedule(FINETUNE, MLP, LINEAR, FURTHER, MAJORITY, finished=done, costs=SlowLinear(("features False 1.0",)))
+    step = rules.next_step(400)
+    assert step is not None
+    assert step.trial.candidate == "further-finetune"
+    assert step.reserve >= 2 * 40
 
 
 def test_every_fold_runs_before_the_next_recipe() -> None:

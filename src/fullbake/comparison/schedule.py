@@ -38,6 +38,10 @@ LONGEST_STAGE_SHARE: Final = 0.5
 WORTH_GROWING: Final = 2.0
 """A recipe that cannot run as a whole is run again only if it gets this many times the rows or the pretraining."""
 
+QUICK_SHARE: Final = 0.25
+"""A recipe whose shared work is done comes before the first recipe of another way if it takes at most this share of
+what that one takes."""
+
 STRETCH_STEPS: Final = 20
 STRETCH_SECONDS: Final = 2.0
 """The pace of a training is that of its last steps: so many, and as many more as took these seconds."""
@@ -191,7 +195,8 @@ class NextTrial:
     searches: bool
     """Whether it chooses the learning rate."""
     reserve: float = 0.0
-    """Seconds that must stay for others: in the first sweep, a recipe of each way that has none yet."""
+    """Seconds that must stay for others: in the first sweep, a recipe of each way that has none yet, and those whose
+    shared work is done."""
 
 
 @dataclass
@@ -296,7 +301,9 @@ class Scheduler:
             if self.seconds(group.trials) * group.margin <= left:
                 trial = self._in_order(group.trials)[0]
                 expected = self.seconds([trial])
-                reserve = self._reserve(trial, left - expected * MARGIN) if group.sweep == FIRST_SWEEP else 0.0
+                reserve = 0.0
+                if group.sweep == FIRST_SWEEP:
+                    reserve = self._reserve(trial, group.trials, left - expected * MARGIN)
                 return NextTrial(trial, group.sweep, expected, self._searches(trial), reserve)
         return None
 
@@ -451,24 +458,33 @@ class Scheduler:
         removable = [recipe for recipe in recipes if prices[recipe.name] > 0]
         return sorted(removable, key=lambda one: (one.way == "baseline", one.name in kept, -prices[one.name]))
 
-    def _reserve(self, trial: Trial, at_most: float) -> float:
+    def _reserve(self, trial: Trial, group: Sequence[Trial], at_most: float) -> float:
         """Return the seconds that a trial must leave to others in the first sweep.
 
-        These are its other folds, itself at the smallest size (for the case that it gives no result at this one), and
-        one recipe, at the smallest size, of each way that has no result, as far as they fit into `at_most` seconds.
+        These are its other folds, itself at the smallest size (for the case that it gives no result at this one), one
+        recipe, at the smallest size, of each way that has no result, and the recipes whose shared work is done, as far
+        as they fit into `at_most` seconds.
+
+        Args:
+            trial: The trial that is about to run.
+            group: The trials of the sweep that it belongs to.
+            at_most: Seconds.
         """
         prices, own = self._prices, self.plan.by_name[trial.candidate].way
-        others = [
-            {name: self._smallest[name]}
-            for name in sorted(self._representatives, key=lambda name: prices[name])
+        others = {
+            name: self._smallest[name]
+            for name in self._representatives
             if self.plan.by_name[name].way != own and self.progress.may_try(name, self._smallest[name])
-        ]
+        }
+        others |= {one.candidate: one.size for one in group if not self._shares_work(one)}
+        others.pop(trial.candidate, None)
+        ordered = [{name: others[name]} for name in sorted(others, key=lambda name: prices[name])]
         own_smallest = self._smallest[trial.candidate]
         if trial.size != own_smallest:
-            others = [{trial.candidate: own_smallest}, *others]
+            ordered = [{trial.candidate: own_smallest}, *ordered]
         trials = [one for one in self._missing({trial.candidate: trial.size}) if one != trial]
         reserve = 0.0
-        for more in ({}, *others):
+        for more in ({}, *ordered):
             trials = [*trials, *self._missing(more)]
             seconds = self.seconds(trials)
             if seconds > at_most:
@@ -579,19 +595,35 @@ class Scheduler:
     # The order within a group
 
     def _in_order(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials in the order of a sweep: baselines, one recipe of each way, then the cheapest first."""
+        """Return the trials in the order of a sweep.
+
+        Baselines come first, then one recipe of each way, then the cheapest first. A cheap recipe whose shared work is
+        done does not wait for a way that takes much longer.
+        """
         prices: dict[str, float] = {}
         for trial in trials:
             prices[trial.candidate] = prices.get(trial.candidate, 0.0) + self.seconds([trial])
         ways = {name: self.plan.by_name[name].way for name in prices}
         present = {recipe.way for recipe in self._present}
-        cheapest: dict[WayGroup, str] = {}
+        first_of_way: dict[WayGroup, str] = {}
         for name in sorted(prices, key=lambda name: prices[name]):
-            cheapest.setdefault(ways[name], name)
+            if ways[name] not in present and ways[name] != "baseline":
+                first_of_way.setdefault(ways[name], name)
+        ready = [
+            name for name in prices if not any(self._shares_work(trial) for trial in trials if trial.candidate == name)
+        ]
 
-        def rank(trial: Trial) -> tuple[int, float, int]:
-            way, name = ways[trial.candidate], trial.candidate
-            comes_first = way == "baseline" or (way not in present and cheapest[way] == name)
-            return (WAYS.index(way) if comes_first else len(WAYS), prices[name], trial.fold or 0)
+        def place(name: str) -> int:
+            way = ways[name]
+            if way == "baseline" or first_of_way.get(way) == name:
+                return WAYS.index(way)
+            later = [
+                WAYS.index(way) for way, first in first_of_way.items() if prices[name] <= QUICK_SHARE * prices[first]
+            ]
+            return min(later) if later and name in ready else len(WAYS)
 
-        return sorted(trials, key=rank)
+        return sorted(trials, key=lambda one: (place(one.candidate), prices[one.candidate], one.fold or 0))
+
+    def _shares_work(self, trial: Trial) -> bool:
+        """Return True if a trial needs shared work that is not done yet."""
+        return sum(self.costs.shared(trial).values()) > 0
