@@ -104,9 +104,9 @@ PAIRS = (
 """(a head, another one) whose scores are compared draw by draw."""
 
 
-def features(folder: Path, name: str, seed: int) -> tuple[Rows, tuple[str, ...]]:
-    """Return the features of the base for one draw, and the names of the classes."""
-    parts = draw(folder, name, seed)
+def features(folder: Path, name: str, seed: int, multiple: float = 1) -> tuple[Rows, tuple[str, ...]]:
+    """Return the features of the base for one draw, and the names of the classes. multiple: of the usual rows."""
+    parts = draw(folder, name, seed, multiple)
     job = job_of(recipe_of(name, "frozen-linear"), parts, folder / "features")
     assert parts.validation is not None
     assert parts.test is not None

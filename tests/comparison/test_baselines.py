@@ -158,6 +158,13 @@ def test_long_texts_are_cut_only_where_there_are_many(monkeypatch: pytest.Monkey
     assert "zebra" in words.vocabulary
 
 
+def test_forecast_counts_the_characters_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MAX_CHARACTERS", 2_000)
+    assert baselines.characters_read(np.array([100, 300])) == 200
+    assert baselines.characters_read(np.full(100, 300)) == baselines.LEAST_CHARACTERS
+    assert baselines.characters_read(np.full(100, 30)) == 30
+
+
 def test_class_without_training_rows_gets_the_lowest_logit() -> None:
     labels = np.where(LABELS == 2, 0, LABELS)
     logits = fit(labels).logits(TEXTS)

@@ -83,6 +83,7 @@ def test_more_classes_and_a_busy_machine_take_longer() -> None:
     for name in ("frozen-mlp", "frozen-linear", "tfidf"):
         assert own(forecast(train=2_000, classes=150), name) > own(forecast(train=2_000), name)
         assert own(forecast(load=3.0), name) > own(forecast(), name)
+    assert own(forecast(characters=5_000), "tfidf") > 5 * own(forecast(), "tfidf") / 4
     assert own(forecast(load=3.0), "finetune") < 1.1 * own(forecast(), "finetune"), "its speed was measured"
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fullbake.config.problems import problem_of
 from fullbake.training.logistic import ABSENT_LOGIT, LogisticModel
@@ -191,6 +192,21 @@ def unspaced_share(texts: Sequence[str]) -> float:
     return unspaced / max(len(letters), 1)
 
 
+def most_characters(texts: int) -> int:
+    """Return how many characters of each of so many texts are cut into groups."""
+    return max(MAX_CHARACTERS // max(texts, 1), LEAST_CHARACTERS)
+
+
+def characters_read(lengths: ArrayLike) -> float:
+    """Return how many characters of a training text are cut into groups, on average.
+
+    Args:
+        lengths: Characters of each text, (texts,).
+    """
+    counts = np.asarray(lengths)
+    return float(np.minimum(counts, most_characters(len(counts))).mean())
+
+
 class TextFeatures:
     """TF-IDF weights of words, or of groups of characters.
 
@@ -210,7 +226,7 @@ class TextFeatures:
 
         self.name = name
         # Words are quick to count; groups of characters take ten times as long.
-        self._most = None if name == "words" else max(MAX_CHARACTERS // len(texts), LEAST_CHARACTERS)
+        self._most = None if name == "words" else most_characters(len(texts))
         groups: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
         if name == "characters":
             groups = (

@@ -15,6 +15,7 @@ import numpy as np
 
 from fullbake.comparison import live_table
 from fullbake.comparison.artifacts import ArtifactStore
+from fullbake.comparison.baselines import characters_read
 from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget, read_candidates, row_shares
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
@@ -402,6 +403,7 @@ def _forecast(
         total,
         len(folds),
         len(parts.train.source.label_names),
+        characters_read([len(text) for text in parts.train.joined_texts.to_pylist()]),
     )
     return Forecast({candidate.name: candidate for candidate in candidates}, speeds, sizes)
 

@@ -4,6 +4,7 @@ The first forecast comes from the speed of each base on a few training batches a
 else. What trials really take corrects it.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -46,19 +47,21 @@ STAGE_SECONDS: Final = 10.0
 LANGUAGE_HEAD_SECONDS: Final = 45.0
 """Seconds of training a masked-LM head for a base that has none, once for all further pretraining of it."""
 
-HEAD_ROW_SECONDS: Final = 1.5e-4
+HEAD_ROW_SECONDS: Final = 1.8e-4
 """Seconds for one row in one epoch of a head on features."""
 
 HEAD_CLASSES: Final = 400
 """So many classes double the work of a head: its output layer is then as large as a layer of its blocks."""
 
-LBFGS_ROW_SECONDS: Final = 2e-3
-LBFGS_CLASS_SECONDS: Final = 3e-4
+LBFGS_ROW_SECONDS: Final = 8e-4
+LBFGS_CLASS_SECONDS: Final = 9e-5
 """Seconds for one row, and for one row and class, in all logistic regressions (one for each strength) of a trial."""
 
-WORD_ROW_SECONDS: Final = 3e-3
-WORD_CLASS_SECONDS: Final = 5e-5
-"""The same for a regression on words."""
+WORDS_CHARACTER_SECONDS: Final = 3.5e-5
+WORDS_CLASS_SECONDS: Final = 2e-5
+"""Seconds for one character, and for one row and class, in all regressions on words and groups of characters.
+
+These and the constants of heads were measured with one thread: benchmarks/forecast_costs.py."""
 
 PRETRAINING: Final = "pretraining"
 FEATURES: Final = "features"
@@ -96,6 +99,8 @@ class DataSizes:
     """Number of folds; 1 without folds."""
     classes: int = 2
     """Number of classes or labels."""
+    characters: float = 100.0
+    """Mean number of characters of a text that the baseline on words reads."""
 
 
 def time_batches(strategy: Strategy, model: PreTrainedModel, rows: np.ndarray) -> Speed:
@@ -219,19 +224,16 @@ class Forecast:
         recipe, sizes, rows = self.candidates[trial.candidate].recipe, self.sizes, self.rows(trial)
         load = self._load
         if recipe is None:
-            words = WORD_ROW_SECONDS + WORD_CLASS_SECONDS * sizes.classes
-            return load * words * rows if trial.candidate == "tfidf" else 0.0
+            return load * words_seconds(rows, sizes.characters, sizes.classes) if trial.candidate == "tfidf" else 0.0
         epochs = epochs_of(at_size(recipe, trial.size, rows), rows)
         if recipe.way == "finetune":
             speed = self.speeds[str(recipe.base)]
             once = epochs * (rows / speed.train + sizes.validation / speed.infer)
             return once * (_search_factor(recipe, PROBE_SHARE) if searches else 1.0)
-        regression = load * rows * (LBFGS_ROW_SECONDS + LBFGS_CLASS_SECONDS * sizes.classes)
+        regression = load * regression_seconds(rows, sizes.classes)
         if recipe.training.optimizer == "lbfgs":
             return regression
-        head = load * HEAD_ROW_SECONDS * epochs * rows * (1 + sizes.classes / HEAD_CLASSES)
-        # Four rates train together in about twice the time of one.
-        head *= _search_factor(recipe, 1.0) ** 0.5 if searches else 1.0
+        head = load * head_seconds(rows, sizes.classes, epochs, _search_factor(recipe, 1.0) if searches else 1.0)
         return head + regression if recipe.head.kind == "auto" else head
 
     def _plain_scoring(self, trial: Trial) -> float:
@@ -270,6 +272,28 @@ class Forecast:
     def rows(self, trial: Trial) -> int:
         """Return the number of training rows of a trial."""
         return round(self.sizes.train * trial.size.rows)
+
+
+def words_seconds(rows: int, characters: float, classes: int) -> float:
+    """Return the seconds of training the baseline on words.
+
+    Args:
+        rows: Training rows.
+        characters: Mean number of characters of a text.
+        classes: Number of classes or labels.
+    """
+    return rows * (WORDS_CHARACTER_SECONDS * characters + WORDS_CLASS_SECONDS * classes)
+
+
+def regression_seconds(rows: int, classes: int) -> float:
+    """Return the seconds of the logistic regressions on the features of these training rows, one for each strength."""
+    return rows * (LBFGS_ROW_SECONDS + LBFGS_CLASS_SECONDS * classes)
+
+
+def head_seconds(rows: int, classes: int, epochs: int, rates: float) -> float:
+    """Return the seconds of training a head at so many rates; four together take about twice the time of one."""
+    once = HEAD_ROW_SECONDS * epochs * rows * (1 + classes / HEAD_CLASSES)
+    return once * math.sqrt(rates)
 
 
 def kind_of_work(key: str) -> str:
