@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fullbake import Error, read_dataset
+from fullbake.config.sections import Dialect
 from fullbake.data.dataset import Dataset
 from fullbake.data.files import open_table
 
@@ -94,7 +95,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def assert_read_back(path: Path, names: list[str], rows: list[list[str]], **flags: Any) -> None:
-    table = open_table(path, **flags)
+    table = open_table(path, dialect=Dialect(**flags))
     assert table.names == tuple(names)
     read = [
         list(row) for chunk in table.chunks(2) for row in zip(*(chunk.columns[name] for name in names), strict=True)
