@@ -87,6 +87,23 @@ def make_base(
     return folder
 
 
+def make_other_base(kind: str, folder: Path, *, tokenizer: str = "roberta", **fields: Any) -> Path:
+    """Write a random-weight base of a family that is none of FAMILIES into a folder, and return the folder.
+
+    Args:
+        kind: The family, as config.json calls it.
+        folder: Where to write.
+        tokenizer: The family whose tokenizer it gets, one of FAMILIES.
+        **fields: Further config fields, named as the config names them.
+    """
+    own = make_tokenizer(tokenizer)
+    own.save_pretrained(folder)
+    known = _sizes(kind, 32, 2) | {"vocab_size": len(own), "max_position_embeddings": 130}
+    known |= {"pad_token_id": own.pad_token_id, "bos_token_id": own.cls_token_id, "eos_token_id": own.sep_token_id}
+    make_encoder(AutoConfig.for_model(kind, **(known | fields)), 0).save_pretrained(folder)
+    return folder
+
+
 def make_encoder(config: Any, seed: int) -> Any:
     """Return the bare encoder of a config. Biases and norms are random too, so no fault hides behind a 0 or a 1."""
     with torch.random.fork_rng():

@@ -3,7 +3,7 @@
 With `training.job` and `training.strategies` this is the only module that unpacks a whole recipe.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from fullbake.data.duplicates import text_hashes
 from fullbake.data.splits import Part, Parts, divide, read_labeled
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
-from fullbake.models.encoder import load_encoder
 from fullbake.models.encoding import count_tokens
 from fullbake.models.inference import logits_over
 from fullbake.pretraining.stage import with_further_pretraining
@@ -33,6 +32,7 @@ from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, Unfini
 from fullbake.training.job import (
     Job,
     check_problem,
+    describe_base_use,
     encode_dataset,
     feature_cache,
     recipe_tokenizer,
@@ -131,9 +131,16 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
     parts = divide(dataset, recipe.data)
     check_problem(recipe, parts)
     tokenizer = recipe_tokenizer(recipe)
+    for sentence in describe_base_use(recipe, tokenizer).sentences():
+        say(sentence)
     say(_describe_sizes(parts, dataset))
     _print_facts(
-        inspection.inspect_parts(parts, recipe.data, partial(count_tokens, tokenizer), recipe.tokens.max_length)
+        inspection.inspect_parts(
+            parts,
+            recipe.data,
+            partial(count_tokens, tokenizer, prompt=recipe.tokens.prompt or ""),
+            recipe.tokens.max_length,
+        )
     )
     return Job(recipe, parts, tokenizer, _base_fingerprint(recipe), feature_cache(cache_dir), cache_dir=cache_dir)
 
@@ -142,7 +149,7 @@ def _base_fingerprint(recipe: Recipe) -> str:
     """Return the fingerprint of the weights that the run starts from; "none" for random weights."""
     if recipe.further_pretraining and recipe.stage.init == "random":
         return "none"
-    return network.encoder_fingerprint(load_encoder(recipe.base))
+    return network.base_fingerprint(recipe.base)
 
 
 def _print_facts(facts: inspection.Facts) -> None:
@@ -283,6 +290,7 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
             "calibration": finished.calibration,
             "data": _data_facts(parts),
             "further_pretraining": _lineage(job),
+            "base_use": asdict(describe_base_use(job.recipe, job.tokenizer)),
         },
         {"hashes": text_hashes(parts.train.joined_texts), **rows},
         history,

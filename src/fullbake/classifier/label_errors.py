@@ -23,7 +23,6 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.splits import Part, Parts, make_folds
 from fullbake.models import network
-from fullbake.models.encoder import load_encoder
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
 from fullbake.training.logistic import LogisticModel, fit_scaler
 
@@ -53,7 +52,7 @@ def dataset_features(dataset: Dataset, recipe: Recipe, cache_dir: str | Path | N
     """Compute the frozen features (rows, width) of a data set's texts, or read them from the cache."""
     chosen = resolve_recipe(recipe.with_fields(way="frozen", truncation="head", stride=None, **_AS_LINEAR))
     whole = Part(dataset, np.arange(len(dataset)))
-    base = network.encoder_fingerprint(load_encoder(chosen.base))
+    base = network.base_fingerprint(chosen.base)
     job = Job(chosen, Parts(whole, None, None), recipe_tokenizer(chosen), base, feature_cache(cache_dir))
     (found,) = part_features(job, [whole])
     return found.vectors

@@ -27,7 +27,7 @@ from fullbake.core.runtime import device
 from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import Encoded, tokenize
 from fullbake.models.families import WeightNames, family_of
-from fullbake.models.heads import HEADS, POOLINGS, build_head, pool
+from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection, pool
 
 TensorDict = dict[str, Tensor]
 
@@ -110,7 +110,9 @@ def _encode(folder: Path, tokens: TokensConfig, texts: Sequence[str]) -> Encoded
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer: Any = _MinimalTokenizer(backend, tuple(_read(folder, "tokenizer_config.json")["model_input_names"]))
     assert tokens.max_length is not None
-    return tokenize(tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation)
+    return tokenize(
+        tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation, prompt=tokens.prompt or ""
+    )
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -188,6 +190,8 @@ def _network(folder: Path) -> _Network | None:
         return None
     if ours and (config["pooling"] not in POOLINGS or config["head"] not in HEADS):
         return None  # a newer version wrote it; `Classifier` raises the error
+    if not (folder / "model.safetensors").is_file():
+        return None  # the weights are in several files, or damaged
     weights = load_file(folder / "model.safetensors")
     if ours:
         return _Network(names, inner, weights, "encoder.", _own_head(config, weights))
@@ -196,13 +200,21 @@ def _network(folder: Path) -> _Network | None:
 
 
 def _own_head(config: dict[str, Any], weights: TensorDict) -> Callable[[Tensor], Tensor]:
-    state = {name.removeprefix("head."): tensor for name, tensor in weights.items() if name.startswith("head.")}
+    state = _below("head.", weights)
     classes, width = state["output.weight"].shape[0], config["width"]
     inputs = next(tensor for tensor in state.values() if tensor.ndim == 2).shape[1]
     head = build_head(config["head"], inputs, classes, dropout=0.0, layers=config["layers"], width=width)
     head.load_state_dict(state)
     head.eval()
-    return lambda hidden: head(pool(hidden, None, config["pooling"]))
+    projection = build_projection(config.get("projection", ()))
+    if projection is None:
+        return lambda hidden: head(pool(hidden, None, config["pooling"]))
+    projection.load_state_dict(_below("projection.", weights))
+    return lambda hidden: head(projection(pool(hidden, None, config["pooling"])))
+
+
+def _below(prefix: str, weights: TensorDict) -> TensorDict:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def _standard_head(names: WeightNames, weights: TensorDict) -> Callable[[Tensor], Tensor]:

@@ -309,7 +309,8 @@ def _limits(recipe: Recipe) -> tuple[Any, int | None]:
     from fullbake.models.tokenizer import load_tokenizer
     from fullbake.training.job import resolve_recipe
 
-    return partial(count_tokens, load_tokenizer(recipe.base)), resolve_recipe(recipe).tokens.max_length
+    tokens = resolve_recipe(recipe).tokens
+    return partial(count_tokens, load_tokenizer(recipe.base), prompt=tokens.prompt or ""), tokens.max_length
 
 
 def _plot_facts(facts: Any, path: Path) -> None:

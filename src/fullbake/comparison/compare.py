@@ -32,10 +32,16 @@ from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
-from fullbake.models.encoder import load_encoder
 from fullbake.models.encoding import report_unknown_tokens
 from fullbake.training import checkpoints
-from fullbake.training.job import Job, check_problem, feature_cache, recipe_tokenizer, resolve_recipe
+from fullbake.training.job import (
+    Job,
+    check_problem,
+    describe_base_use,
+    feature_cache,
+    recipe_tokenizer,
+    resolve_recipe,
+)
 
 WORKSPACE_FILE: Final = "comparison.json"
 
@@ -196,7 +202,9 @@ def _make_jobs(
             check_problem(recipe, parts)
         tokenizer = recipe_tokenizer(recipe)
         if recipe.base not in base_keys:
-            base_keys[recipe.base] = network.encoder_fingerprint(load_encoder(recipe.base))
+            base_keys[recipe.base] = network.base_fingerprint(recipe.base)
+            for sentence in describe_base_use(recipe, tokenizer).sentences():
+                say(sentence)
             texts = folds[0].train.source.joined_texts
             report_unknown_tokens(tokenizer, texts.take(np.arange(0, len(texts), len(texts) // UNKNOWN_SAMPLE + 1)))
         key = base_keys[recipe.base]

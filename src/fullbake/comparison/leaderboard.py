@@ -501,7 +501,10 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
     parts, tests = finished.parts, finished.test_parts
     job = next(iter(finished.runner.settings.jobs.values()))[0]
     facts = inspection.inspect_parts(
-        parts, job.recipe.data, partial(count_tokens, job.tokenizer), job.recipe.tokens.max_length
+        parts,
+        job.recipe.data,
+        partial(count_tokens, job.tokenizer, prompt=job.recipe.tokens.prompt or ""),
+        job.recipe.tokens.max_length,
     )
     return {
         "source": Path(parts.train.source.source).name,

@@ -211,7 +211,12 @@ class TokensConfig(Section):
     """How texts become token ids, and how the ids are batched."""
 
     max_length: Annotated[int, Field(ge=4)] | None = None
-    """Longest input in tokens, special tokens included. Default: the limit of the base (512 for BERT)."""
+    """Longest input in tokens, special tokens included. Default: the length that a sentence-transformers base names,
+    else the limit of the base (512 for BERT)."""
+
+    prompt: str | None = None
+    """Text put before every text, such as `query: `; of pairs, before the first. It stays whatever is cut. Default: the
+    default prompt of a sentence-transformers base, else none."""
 
     truncation: Truncation = "head"
     """Which part of a longer text is read. `head+tail` keeps 128 + 382 of 512 tokens (Sun et al. 2019, arXiv

@@ -9,33 +9,34 @@ nobody thought of works or is refused with a reason.
 """
 
 import inspect
-import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
-from transformers.utils.hub import cached_file
 
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
 from fullbake.models.families import family_of
 from fullbake.models.heads import POOLINGS
-from fullbake.models.pretrained import explain_load_errors, list_folder, load_config, quiet_transformers, resolve_base
+from fullbake.models.pretrained import (
+    explain_load_errors,
+    load_config,
+    quiet_transformers,
+    read_json_settings,
+    resolve_base,
+)
+from fullbake.models.weight_files import check_weights
 
 _auto: Any = transformers
 _classes: Any = modeling_auto
-
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
 
 # Loading weights
 
@@ -147,8 +148,7 @@ def load_encoder_and_missing(
     Raises:
         BaseModelError: Weights are of another size, unreadable, or pickles.
     """
-    if isinstance(place, Path):
-        check_weights(place)
+    check_weights(place)
     with explain_load_errors(place), quiet_transformers():
         encoder, info = _auto.AutoModel.from_pretrained(
             place,
@@ -168,24 +168,6 @@ def pooler_kwargs(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
     """Return the keyword arguments that give the family's base class a pooler or none; {} if it has no choice."""
     options = inspect.signature(_classes.MODEL_MAPPING[type(config)].__init__).parameters
     return {"add_pooling_layer": pooler} if "add_pooling_layer" in options else {}
-
-
-def check_weights(folder: Path) -> None:
-    """Raise BaseModelError if a folder holds no safetensors weights."""
-    if any((folder / name).is_file() for name in _WEIGHTS):
-        return
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise BaseModelError(
-            "the weights are pickles, which can run any code when read; fullbake reads safetensors only",
-            where=str(folder / pickles[0]),
-            expected="model.safetensors",
-            remedy="If you trust their source, convert them in Python: AutoModel.from_pretrained(FOLDER)"
-            ".save_pretrained(NEW_FOLDER) writes safetensors; copy the tokenizer's files beside them.",
-        )
-    raise BaseModelError(
-        "the folder holds no weights", where=str(folder), expected="model.safetensors", got=list_folder(folder)
-    )
 
 
 def refuse_missing(place: Path | str, missing: set[str]) -> None:
@@ -214,9 +196,59 @@ def _refuse_mismatched(place: Path | str, mismatched: Any) -> None:
 # Finding the pooling
 
 
+_POOLING_NAMES: Final = {"bos": "cls"}
+"""Names that a family has for one of our poolings (EuroBERT)."""
+
+
 def standard_pooling(config: PreTrainedConfig) -> str:
-    """Return the pooling that the architecture's own head reads: `cls`, unless the config names another one."""
-    return str(getattr(config, family_of(config.model_type).pooling_field, "cls"))
+    """Return the pooling that the architecture's own head reads: `cls`, unless the config names another one.
+
+    A name that is none of `heads.POOLINGS` means that the head reads the states of all tokens, as under EuroBERT's
+    `late`.
+    """
+    named = str(getattr(config, family_of(config.model_type).pooling_field, "cls"))
+    return _POOLING_NAMES.get(named, named)
+
+
+def check_frozen_standard_head(base: str | Path) -> None:
+    """Raise BaseModelError if a base's standard head cannot run on one vector of each text, which way `frozen` stores.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+    """
+    config = load_config(base)
+    pooling = standard_pooling(config)
+    if pooling not in POOLINGS:
+        raise BaseModelError(
+            f"the standard head of this base reads the states of all tokens (pooling {pooling!r}), and way frozen "
+            "stores one vector of each text",
+            where=f"base '{base}'",
+            expected=f"one of {', '.join(POOLINGS)}",
+            remedy="Pass --head linear or --head mlp with --way frozen, or take --way finetune.",
+        )
+
+
+def takes_global_attention(config: PreTrainedConfig) -> bool:
+    """Return True if an encoder attends locally and lets its caller name tokens that see all others (Longformer)."""
+    return "global_attention_mask" in inspect.signature(_classes.MODEL_MAPPING[type(config)].forward).parameters
+
+
+def encoder_inputs(encoder: Any, inputs: Mapping[str, Tensor], pooling: str) -> dict[str, Tensor]:
+    """Return what an encoder is given for a batch, where its states are pooled in a certain way.
+
+    The first token of an encoder with local attention sees the whole text only under global attention, which the
+    family's own classifier gives it too (Beltagy et al. 2020, arXiv 2004.05150).
+
+    Args:
+        encoder: A bare encoder.
+        inputs: input_ids, and attention_mask and token_type_ids where the batch has them; each (batch, tokens).
+        pooling: What reads the states, such as `cls`.
+    """
+    given = dict(inputs)
+    if "cls" in pooling.split("+") and takes_global_attention(encoder.config):
+        given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
+        given["global_attention_mask"][:, 0] = 1
+    return given
 
 
 def default_pooling(base: str | Path) -> str:
@@ -285,33 +317,6 @@ def _named_poolings(settings: dict[str, Any]) -> Iterable[str]:
         return [modes] if isinstance(modes, str) else modes
     switches = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
     return [name.removesuffix("_tokens").removesuffix("_token") for name in switches if name != "include_prompt"]
-
-
-def read_json_settings(place: Path | str, name: str) -> Any:
-    """Return the contents of a JSON file of a base, or None if it has no such file.
-
-    Args:
-        place: The base, as `resolve_base` returns it.
-        name: Path of the file within the base.
-
-    Raises:
-        BaseModelError: The file is not valid JSON.
-    """
-    path: str | Path | None = place / name if isinstance(place, Path) else None
-    if path is None:
-        path = cached_file(
-            place,
-            name,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            _raise_exceptions_for_gated_repo=False,
-        )
-    if path is None or not Path(path).is_file():
-        return None
-    try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
-        raise BaseModelError("no valid JSON", where=str(path), got=str(error)) from error
 
 
 # Comparing two ways to compute the same

@@ -10,7 +10,7 @@ tokenizers, so a saved bundle reads texts alike in plain transformers; `head+tai
 1905.05583). A text that is cut into windows is several rows; `Encoded.documents` says of which text each row is.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -24,6 +24,7 @@ from fullbake.config.fields import Padding, Truncation
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.models.long_texts import LONG_TEXT_CHARACTERS, EndsOfText
+from fullbake.models.prompts import prompt_ids, without_prompt
 from fullbake.models.tokenizer import (
     count_special_tokens,
     disable_padding_and_truncation,
@@ -223,6 +224,7 @@ def tokenize(
     truncation: Truncation,
     stride: int = 0,
     text_pair: "pa.ChunkedArray | Iterable[str] | None" = None,
+    prompt: str = "",
     on_progress: Callable[[int], object] | None = None,
     long_text: int = LONG_TEXT_CHARACTERS,
 ) -> Encoded:
@@ -240,6 +242,8 @@ def tokenize(
             row for each window, as the tokenizer does with return_overflowing_tokens.
         stride: Tokens that neighboring windows share.
         text_pair: The second text of each row. A pair that is too long is cut at the end of its longer text.
+        prompt: Text before every text, or before the first text of every pair. It stays whatever is cut, in each window
+            too.
         on_progress: Called with the number of texts done since the last call.
         long_text: Characters from which on only the ends of a text are read.
 
@@ -248,13 +252,17 @@ def tokenize(
         DataError: A value is not a text.
     """
     disable_padding_and_truncation(tokenizer)
-    template = read_special_token_template(tokenizer, max_length, pair=text_pair is not None)
+    prefix = prompt_ids(tokenizer, prompt)
+    template = read_special_token_template(tokenizer, max_length, pair=text_pair is not None).with_prompt(prefix)
     columns = [texts] if text_pair is None else [texts, text_pair]
     rows: list[Encoded] = []
     texts_before = 0
-    reader = _Reader(tokenizer, _ends_to_read(template, truncation, pair=text_pair is not None), long_text)
+    ends = _ends_to_read(template, truncation, len(prefix), pair=text_pair is not None)
+    reader = _Reader(tokenizer, ends, long_text)
     for chunk in _text_chunks(columns):
-        rows.append(_assemble(template, reader.read(chunk), truncation, stride, texts_before))
+        texts = reader.read([[prompt + text for text in chunk[0]], *chunk[1:]] if prompt else chunk)
+        texts[0] = without_prompt(*texts[0], len(prefix)) if prefix else texts[0]
+        rows.append(_assemble(template, texts, truncation, stride, texts_before))
         texts_before += len(chunk[0])
         if on_progress:
             on_progress(len(chunk[0]))
@@ -285,19 +293,20 @@ def report_unknown_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[
         warn(counts.unknown_warning)
 
 
-def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> TokenCounts:
+def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str], prompt: str = "") -> TokenCounts:
     """Count the tokens of each whole text, and the unknown ones among them.
 
     Args:
         tokenizer: As `tokenizer.load_tokenizer` gives it.
         texts: The texts.
+        prompt: Text that will stand before every text.
 
     Returns:
         The counts. That of a text with a word of over 65,536 characters may be off by a few tokens. The unknown tokens
         of a text of so many characters are estimated from its start.
     """
     disable_padding_and_truncation(tokenizer)
-    around = sum(count_special_tokens(tokenizer))
+    around = sum(count_special_tokens(tokenizer)) + len(prompt_ids(tokenizer, prompt))
     ends = EndsOfText(tokenizer.backend_tokenizer)
     unknown_id: Any = tokenizer.unk_token_id
     counts, unknown = [np.empty(0, np.int64)], 0.0
@@ -390,11 +399,17 @@ class _Reader:
         return len(text) >= self.long_text
 
 
-def _ends_to_read(template: "SpecialTokenTemplate", truncation: Truncation, *, pair: bool) -> tuple[int, int] | None:
-    """Return how many ids of each end a row can hold, or None if all of a text must be read."""
+def _ends_to_read(
+    template: "SpecialTokenTemplate", truncation: Truncation, prompt: int, *, pair: bool
+) -> tuple[int, int] | None:
+    """Return how many ids of each end a row can hold, or None if all of a text must be read. prompt: ids of a prompt
+    before the text."""
     if pair:
-        return template.room, 0
-    return None if truncation == "windows" else tokens_kept_at_ends(template.room, truncation)
+        return template.room + prompt, 0
+    if truncation == "windows":
+        return None
+    first, last = tokens_kept_at_ends(template.room, truncation)
+    return first + prompt, last
 
 
 def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list[int]]:
@@ -425,6 +440,25 @@ class SpecialTokenTemplate:
     def around(self) -> int:
         """Number of special tokens in a row."""
         return sum(map(len, self.specials))
+
+    def with_prompt(self, ids: Sequence[int]) -> "SpecialTokenTemplate":
+        """Return the template with the ids of a prompt before the first text.
+
+        Raises:
+            RecipeError: The prompt leaves no room for text.
+        """
+        room = self.room - len(ids)
+        if ids and room < len(self.text_types):
+            raise RecipeError(
+                f"a prompt of {len(ids)} tokens leaves no room for text",
+                where="--prompt",
+                expected=f"less than {self.room} tokens",
+                got=str(len(ids)),
+                remedy="Shorten --prompt, pass --prompt '' for none, or raise --max-length.",
+            )
+        specials = ((*self.specials[0], *ids), *self.specials[1:])
+        types = ((*self.types[0], *([self.text_types[0]] * len(ids))), *self.types[1:])
+        return SpecialTokenTemplate(specials, types, self.text_types, room)
 
 
 def read_special_token_template(

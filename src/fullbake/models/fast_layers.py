@@ -23,6 +23,7 @@ from fullbake.core import runtime
 from fullbake.models import fast_attention
 from fullbake.models.families import FAMILIES
 from fullbake.models.fast_attention import WordDropout
+from fullbake.models.pretrained import quiet_transformers
 
 LayerForward = Callable[..., Any]
 
@@ -110,8 +111,13 @@ def _redirect_attention(model: PreTrainedModel) -> Iterator[Undo]:
     """Make a model that uses transformers' `sdpa` attention use `fast_attention`."""
     if model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
         fast_attention.register_attention()
-        model.set_attn_implementation(fast_attention.ATTENTION_NAME)
-        yield lambda: model.set_attn_implementation("sdpa")
+        _set_attention(model, fast_attention.ATTENTION_NAME)
+        yield lambda: _set_attention(model, "sdpa")
+
+
+def _set_attention(model: PreTrainedModel, name: str) -> None:
+    with quiet_transformers():  # it warns of an encoder inside that has an attention of its own (Longformer)
+        model.set_attn_implementation(name)
 
 
 # Known classes

@@ -7,7 +7,8 @@ parts, so no class of ours is needed to read, print or save one.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +62,46 @@ def pool(hidden: Tensor, mask: Tensor | None, kind: str) -> Tensor:
 def pooled_width(hidden_size: int, kind: str) -> int:
     """Return the width of what `pool` returns for token vectors of width `hidden_size`."""
     return hidden_size * len(kind.split("+"))
+
+
+# Dense layers of a base, between pooling and head
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    kind.__name__: kind for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid)
+}
+"""Activations of a projection, by the names that torch gives them."""
+
+
+class ProjectionLayer(nn.Module):
+    """A dense layer, an activation, and a residual connection if it has one: (rows, in) -> (rows, out).
+
+    Args:
+        layer: `in_features`, `out_features`, `bias`, `activation` (one of ACTIVATIONS) and `residual`.
+    """
+
+    def __init__(self, layer: Mapping[str, Any]) -> None:
+        super().__init__()
+        sizes = layer["in_features"], layer["out_features"]
+        self.linear = nn.Linear(*sizes, bias=layer["bias"])
+        self.activation = ACTIVATIONS[layer["activation"]]()
+        self.has_residual = bool(layer["residual"])
+        self.residual = nn.Linear(*sizes, bias=False) if self.has_residual and sizes[0] != sizes[1] else None
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Compute the projected vectors."""
+        projected: Tensor = self.activation(self.linear(pooled))
+        if not self.has_residual:
+            return projected
+        return projected + (pooled if self.residual is None else self.residual(pooled))
+
+
+def build_projection(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential | None:
+    """Build the dense layers that a base has after its pooling; None without any.
+
+    Args:
+        layers: What each is, see `ProjectionLayer`.
+    """
+    return nn.Sequential(*map(ProjectionLayer, layers)) if layers else None
 
 
 # Heads

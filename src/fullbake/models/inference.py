@@ -37,7 +37,7 @@ def encode(
     Args:
         texts: One text per row.
         tokenizer: As `tokenizer.load_tokenizer` gives it.
-        tokens: Truncation, stride and max_length, which must be a number.
+        tokens: Truncation, stride, prompt and max_length, which must be a number.
         text_pair: The second text of each row, if rows are pairs.
 
     Raises:
@@ -53,6 +53,7 @@ def encode(
             truncation=tokens.truncation,
             stride=tokens.stride or 0,
             text_pair=text_pair,
+            prompt=tokens.prompt or "",
             on_progress=advance,
         )
 

@@ -23,15 +23,22 @@ from transformers.models.auto import modeling_auto
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
 from fullbake.models.encoder import (
-    check_weights,
     load_encoder_and_missing,
-    read_json_settings,
     refuse_missing,
     seeded_initialization,
 )
 from fullbake.models.families import family_of
 from fullbake.models.network import stub_encoder
-from fullbake.models.pretrained import explain_load_errors, load_config, quiet_transformers, resolve_base
+from fullbake.models.pretrained import (
+    explain_load_errors,
+    find_base_file,
+    load_config,
+    quiet_transformers,
+    read_json_settings,
+    resolve_base,
+)
+from fullbake.models.sentence_folder import MODULES_FILE, SETTINGS_FILES, is_plain_name
+from fullbake.models.weight_files import WEIGHTS_FILE, check_weights
 
 _auto: Any = modeling_auto
 
@@ -148,8 +155,7 @@ def load_language_model(base: str | Path, *, pairs: bool, seed: int) -> LoadedLa
         BaseModelError: As for `encoder.load_encoder`; or the family's head cannot run without its encoder.
     """
     place, config = resolve_base(base), load_config(base)
-    if isinstance(place, Path):
-        check_weights(place)
+    check_weights(place)
     with seeded_initialization(seed):
         model, missing = _load_class(_auto.MODEL_FOR_MASKED_LM_MAPPING[type(config)], place, config)
         prefix = f"{model.base_model_prefix}."
@@ -187,7 +193,7 @@ def save_language_model(loaded: LoadedLanguageModel, folder: Path, base: str | P
     Args:
         loaded: The language model.
         folder: Where to write.
-        base: What it was made from. The pooling settings of a sentence-transformers folder are copied; None copies
+        base: What it was made from. The settings of a sentence-transformers folder are copied; None copies
             nothing.
     """
     network, config = loaded.network, loaded.network.config
@@ -209,7 +215,7 @@ def save_language_model(loaded: LoadedLanguageModel, folder: Path, base: str | P
         arrays = {name.partition("/")[2]: tensor.cpu().numpy() for name, tensor in in_pair_file.items()}
         storage.write_tensors(folder / PAIR_FILE, arrays)
     if base is not None:
-        _copy_pooling_settings(resolve_base(base), folder)
+        _copy_sentence_settings(resolve_base(base), folder)
 
 
 def _load_class(model_class: Any, place: Path | str, config: PreTrainedConfig) -> tuple[Any, set[str]]:
@@ -269,22 +275,24 @@ def _state_without_ties(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: state[name] for name in names if seen.setdefault(state[name].data_ptr(), name) == name}
 
 
-def _copy_pooling_settings(place: Path | str, folder: Path) -> None:
-    """Copy the files in which a sentence-transformers base states its pooling."""
-    modules = read_json_settings(place, "modules.json")
+def _copy_sentence_settings(place: Path | str, folder: Path) -> None:
+    """Copy what a sentence-transformers base says besides its encoder: pooling, dense layers, prompts, length."""
+    modules = read_json_settings(place, MODULES_FILE)
     if modules is None:
         return
-    storage.write_json(folder / "modules.json", modules)
-    for name in [str(module.get("path", "")) for module in modules]:
-        settings = read_json_settings(place, f"{name}/config.json") if _is_plain_name(name) else None
+    storage.write_json(folder / MODULES_FILE, modules)
+    names = [str(module.get("path", "")) for module in modules]
+    subfolders = [name for name in names if is_plain_name(name)]
+    for name in (*SETTINGS_FILES, *(f"{subfolder}/config.json" for subfolder in subfolders)):
+        settings = read_json_settings(place, name)
         if settings is not None:
-            (folder / name).mkdir(exist_ok=True)
-            storage.write_json(folder / name / "config.json", settings)
-
-
-def _is_plain_name(name: str) -> bool:
-    """Return True if the name is that of a subfolder, so that nothing outside the folder is read or written."""
-    return name not in ("", ".", "..") and Path(name).name == name
+            (folder / name).parent.mkdir(exist_ok=True)
+            storage.write_json(folder / name, settings)
+    for subfolder in subfolders:
+        weights = find_base_file(place, f"{subfolder}/{WEIGHTS_FILE}")
+        if weights is not None:
+            (folder / subfolder).mkdir(exist_ok=True)
+            storage.write_bytes(folder / subfolder / WEIGHTS_FILE, weights.read_bytes())
 
 
 def _check_masked_lm_head(network: LanguageModel) -> None:

@@ -29,19 +29,30 @@ from fullbake.core.hashing import fingerprint
 from fullbake.models.encoder import (
     config_with_labels,
     default_pooling,
+    encoder_inputs,
     eval_mode,
     load_encoder,
     load_standard,
     model_around_encoder,
+    named_pooling,
     pooler_kwargs,
     probe_inputs,
     resolve_head,
     seeded_initialization,
     standard_pooling,
+    takes_global_attention,
 )
 from fullbake.models.families import family_of
-from fullbake.models.heads import HEADS, POOLINGS, build_head, init_dense, pool, pooled_width
+from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection, init_dense, pool, pooled_width
 from fullbake.models.pretrained import READ_FAULTS, first_line, quiet_transformers
+from fullbake.models.sentence_folder import (
+    Projection,
+    load_projection,
+    projection_fingerprint,
+    read_sentence_folder,
+)
+from fullbake.models.switches import set_switches
+from fullbake.models.weight_files import check_weights, refuse_adapter_beside
 
 _auto: Any = transformers
 
@@ -57,6 +68,7 @@ class EncoderHeadConfig(PreTrainedConfig):
         pooling: What the head reads, one of `heads.POOLINGS`.
         head: `linear` or `mlp`.
         dropout: As in `heads.build_head`; `layers` and `width` too.
+        projection: Dense layers between pooling and head, as `heads.build_projection` takes them.
         **kwargs: What every transformers config holds, label names among it.
     """
 
@@ -72,6 +84,7 @@ class EncoderHeadConfig(PreTrainedConfig):
         dropout: float = 0.0,
         layers: int = 0,
         width: int = 0,
+        projection: Sequence[dict[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         if isinstance(encoder, dict):
@@ -80,7 +93,15 @@ class EncoderHeadConfig(PreTrainedConfig):
         self.encoder: Any = encoder if encoder is not None else _auto.BertConfig()
         self.pooling, self.head = pooling, head
         self.dropout, self.layers, self.width = dropout, layers, width
+        self.projection = list(projection)
         super().__init__(**kwargs)
+
+
+def head_width(config: EncoderHeadConfig) -> int:
+    """Return the width of what the head of an EncoderForTextClassification reads."""
+    if config.projection:
+        return int(config.projection[-1]["out_features"])
+    return pooled_width(config.encoder.hidden_size, config.pooling)
 
 
 _LOSSES: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
@@ -91,7 +112,7 @@ _LOSSES: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
 
 
 class EncoderForTextClassification(PreTrainedModel):
-    """An encoder without a pooler of its own, a pooling, and a `linear` or `mlp` head."""
+    """An encoder without a pooler, a pooling with the base's dense layers if any, and a `linear` or `mlp` head."""
 
     config_class = EncoderHeadConfig
     base_model_prefix = "encoder"
@@ -104,9 +125,10 @@ class EncoderForTextClassification(PreTrainedModel):
         super().__init__(config)
         nested = config.encoder
         self.encoder = _auto.AutoModel.from_config(nested, **pooler_kwargs(nested, False))
+        self.projection = build_projection(config.projection)
         self.head = build_head(
             config.head,
-            pooled_width(nested.hidden_size, config.pooling),
+            head_width(config),
             config.num_labels or 0,
             dropout=config.dropout,
             layers=config.layers,
@@ -128,9 +150,10 @@ class EncoderForTextClassification(PreTrainedModel):
             (batch, width).
         """
         inputs = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: tensor for name, tensor in inputs.items() if tensor is not None}
-        hidden = self.encoder(input_ids=input_ids, **given).last_hidden_state
-        return pool(hidden, attention_mask, self.config.pooling)
+        given = {"input_ids": input_ids} | {name: tensor for name, tensor in inputs.items() if tensor is not None}
+        hidden = self.encoder(**encoder_inputs(self.encoder, given, self.config.pooling)).last_hidden_state
+        pooled = pool(hidden, attention_mask, self.config.pooling)
+        return pooled if self.projection is None else cast(Tensor, self.projection(pooled))
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Run the head: (batch, width) -> logits (batch, classes)."""
@@ -210,13 +233,50 @@ def build_network(
 def _build_with_our_head(base: str | Path, head: HeadConfig, label_names: Sequence[str], seed: int) -> PreTrainedModel:
     encoder = load_encoder(base)
     pooling = head.pooling or default_pooling(base)
+    projection = base_projection(base, pooling, encoder.config)
     config = _config_of_our_head(encoder.config, head, pooling, label_names)
+    config.projection = [] if projection is None else list(projection.layers)
     with seeded_initialization(seed):
-        return model_around_encoder(encoder, EncoderForTextClassification, config)
+        model: Any = model_around_encoder(encoder, EncoderForTextClassification, config)
+    if projection is not None:
+        model.projection.load_state_dict(projection.weights)
+    return cast(PreTrainedModel, model)
+
+
+def base_projection(base: str | Path, pooling: str, config: PreTrainedConfig) -> Projection | None:
+    """Return the dense layers of a base that belong to the pooling that a head reads; None if there are none.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+        pooling: One of `heads.POOLINGS`.
+        config: The base's config.
+    """
+    if not read_sentence_folder(base).dense:
+        return None
+    try:
+        named = named_pooling(base)
+    except BaseModelError:  # a pooling that fullbake does not offer, so none that a head can read
+        return None
+    return load_projection(base, named=named, pooling=pooling, width=pooled_width(config.hidden_size, pooling))
+
+
+def base_fingerprint(base: str | Path) -> str:
+    """Return the sha256, in hex, of the weights that a base brings: its encoder, and its dense layers if it has any.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+    """
+    encoder, dense = encoder_fingerprint(load_encoder(base)), projection_fingerprint(base)
+    return encoder if dense is None else fingerprint(encoder, dense)
 
 
 def build_on_meta_device(
-    config: PreTrainedConfig, head: HeadConfig, label_names: Sequence[str], *, pooling: str = "cls"
+    config: PreTrainedConfig,
+    head: HeadConfig,
+    label_names: Sequence[str],
+    *,
+    pooling: str = "cls",
+    projection: Sequence[dict[str, Any]] = (),
 ) -> PreTrainedModel:
     """Build the classifier of `build_network` on the meta device: names and shapes, no weights.
 
@@ -225,6 +285,7 @@ def build_on_meta_device(
         head: The head's section of the recipe.
         label_names: In the order of their ids.
         pooling: Used if `head` names none.
+        projection: Dense layers between pooling and head.
     """
     model: PreTrainedModel
     with torch.device("meta"), quiet_transformers():
@@ -233,6 +294,7 @@ def build_on_meta_device(
             model = _auto.AutoModelForSequenceClassification.from_config(labeled)
         else:
             own = _config_of_our_head(config, head, head.pooling or pooling, label_names)
+            own.projection = list(projection)
             model = EncoderForTextClassification(own)
     return model
 
@@ -260,19 +322,26 @@ def load_network(folder: str | Path) -> PreTrainedModel:
         The classifier, in fp32 and eval mode.
 
     Raises:
-        BundleError: The files cannot be read, the config names a pooling or a head that this version lacks, or the
-            weights do not fit the config.
+        BundleError: The files cannot be read, the weights are not safetensors files inside the folder, the config names
+            a pooling or a head that this version lacks, or the weights do not fit the config.
     """
     try:
+        refuse_adapter_beside(Path(folder))
+        check_weights(Path(folder))
         with quiet_transformers():
+            config = _auto.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            set_switches(config)
             model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
                 folder,
+                config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # so that they are reported below, not raised as a page of text
                 output_loading_info=True,
             )
+    except BaseModelError as error:
+        raise BundleError(error.what, where=error.where, expected=error.expected, got=error.got) from error
     except READ_FAULTS as error:
         raise BundleError("the model cannot be read", where=str(folder), got=first_line(error)) from error
     if isinstance(model, EncoderForTextClassification):
@@ -320,22 +389,26 @@ def features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     if isinstance(model, EncoderForTextClassification):
         return model.pooled(**inputs)
     whole: Any = model
-    hidden = whole.base_model(**inputs).last_hidden_state
-    return pool(hidden, inputs.get("attention_mask"), standard_pooling(whole.config))
+    pooling = standard_pooling(whole.config)
+    hidden = whole.base_model(**encoder_inputs(whole.base_model, inputs, pooling)).last_hidden_state
+    return pool(hidden, inputs.get("attention_mask"), pooling)
 
 
 def features_width(model: nn.Module) -> int:
     """Return the width of what `features` computes."""
     whole: Any = model
-    return pooled_width(whole.base_model.config.hidden_size, _pooling_of(whole))
+    if isinstance(model, EncoderForTextClassification):
+        return head_width(whole.config)
+    return pooled_width(whole.base_model.config.hidden_size, pooling_of(whole))
 
 
 def reads_first_token(model: nn.Module) -> bool:
     """Return True if the classifier's head reads the first token's vector and no other."""
-    return _pooling_of(model) == "cls"
+    return pooling_of(model) == "cls"
 
 
-def _pooling_of(model: Any) -> str:
+def pooling_of(model: Any) -> str:
+    """Return the pooling that a classifier's head reads, see `encoder.standard_pooling`."""
     if isinstance(model, EncoderForTextClassification):
         return str(model.config.pooling)
     return standard_pooling(model.config)
@@ -403,10 +476,14 @@ class StandardHead(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.shell = stub_encoder(model)
+        self.takes_global_attention = takes_global_attention(model.base_model.config)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute logits: (rows, width) -> (rows, classes)."""
-        logits: Tensor = self.shell(inputs_embeds=features.unsqueeze(1)).logits
+        states, given = features.unsqueeze(1), {}
+        if self.takes_global_attention:  # Longformer's classifier would make this mask of the token ids
+            given["global_attention_mask"] = states.new_ones(states.shape[:2])
+        logits: Tensor = self.shell(inputs_embeds=states, **given).logits
         return logits
 
 
@@ -420,7 +497,7 @@ def _check_standard_head(model: Any, head: nn.Module) -> None:
             alone = head(features(model, inputs))
             if alone.shape == expected.shape and torch.allclose(alone, expected, rtol=1e-4, atol=1e-5):
                 return
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = first_line(error)
     raise BaseModelError(
         f"the standard head of model type {model.config.model_type!r} cannot run without its encoder",
@@ -461,7 +538,11 @@ class _EncoderStub(nn.Module):
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
         """Return the states (rows, tokens, width), and the pooler's output where there is a pooler."""
-        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds))
+        output: Any = BaseModelOutputWithPooling(
+            last_hidden_state=inputs_embeds, pooler_output=self._pool(inputs_embeds)
+        )
+        output.global_attentions = None  # Longformer's models read it
+        return cast(BaseModelOutputWithPooling, output)
 
     def _pool(self, hidden: Tensor) -> Tensor | None:
         # a masked-LM head is given no token where none is masked; there is nothing to pool then

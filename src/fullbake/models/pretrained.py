@@ -6,6 +6,7 @@ base ever runs, so bases that bring their own model code cannot be used.
 
 import functools
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 from transformers.utils import logging as hf_logging
+from transformers.utils.hub import cached_file
 
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
 from fullbake.core.hashing import file_sha256, find_file_faults
+from fullbake.models.switches import check_decided, set_switches
 
 _logging: Any = hf_logging
 _auto: Any = transformers
@@ -127,7 +130,8 @@ def load_config(base: str | Path) -> PreTrainedConfig:
         The config of an encoder that transformers knows and that has a classifier form.
 
     Raises:
-        BaseModelError: The base is not found, cannot be read, needs code of its own, or is not an encoder.
+        BaseModelError: The base is not found, cannot be read, needs code of its own, is not an encoder, or leaves open
+            what it computes of a text.
     """
     place = resolve_base(base)
     if isinstance(place, Path):
@@ -140,7 +144,47 @@ def load_config(base: str | Path) -> PreTrainedConfig:
     with explain_load_errors(place), quiet_transformers():
         config: PreTrainedConfig = _auto.AutoConfig.from_pretrained(place, trust_remote_code=False)
     _check_encoder(place, config)
+    set_switches(config)
+    check_decided(place, config)
     return config
+
+
+def read_json_settings(place: Path | str, name: str) -> Any:
+    """Return the contents of a JSON file of a base, or None if it has no such file.
+
+    Args:
+        place: The base, as `resolve_base` returns it.
+        name: Path of the file within the base.
+
+    Raises:
+        BaseModelError: The file is not valid JSON.
+    """
+    path = find_base_file(place, name)
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise BaseModelError("no valid JSON", where=str(path), got=str(error)) from error
+
+
+def find_base_file(place: Path | str, name: str) -> Path | None:
+    """Return where a file of a base is on this machine, fetched from the hub where needed; None if there is none.
+
+    Args:
+        place: The base, as `resolve_base` returns it.
+        name: Path of the file within the base.
+    """
+    path: str | Path | None = place / name if isinstance(place, Path) else None
+    if path is None:
+        path = cached_file(
+            place,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    return Path(path) if path is not None and Path(path).is_file() else None
 
 
 def read_base_manifest(base: str | Path) -> dict[str, Any] | None:
@@ -269,6 +313,18 @@ def max_positions(config: PreTrainedConfig) -> int:
             got=repr(stated),
         )
     return stated - _position_offset(config)
+
+
+def takes_segments(config: PreTrainedConfig) -> bool:
+    """Return True if a base tells the two texts of a pair apart by segment ids.
+
+    With one segment (`type_vocab_size` 1, as RoBERTa has) there is no id for a second text: pairs are separated by the
+    special tokens between them alone.
+
+    Args:
+        config: As `load_config` returns it.
+    """
+    return int(getattr(config, "type_vocab_size", None) or 0) > 1
 
 
 def _position_offset(config: PreTrainedConfig) -> int:

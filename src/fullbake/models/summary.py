@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 
 from fullbake.config.sections import HeadConfig
 from fullbake.models.encoder import default_pooling, resolve_head
-from fullbake.models.network import EncoderForTextClassification, build_on_meta_device
+from fullbake.models.network import EncoderForTextClassification, base_projection, build_on_meta_device
 from fullbake.models.pretrained import load_config, quiet_transformers
 
 _auto: Any = transformers
@@ -104,10 +104,13 @@ def summarize(
             model = _auto.AutoModel.from_config(config)
         return _table(model)
     names = [str(number) for number in range(num_labels)]
-    pooling = "cls"
+    pooling, projection = "cls", None
     if not isinstance(base, PreTrainedConfig):
         pooling, head = default_pooling(base), resolve_head(base, head)
-    model = build_on_meta_device(config, head, names, pooling=pooling)
+        if head.kind != "standard":
+            projection = base_projection(base, head.pooling or pooling, config)
+    layers = () if projection is None else projection.layers
+    model = build_on_meta_device(config, head, names, pooling=pooling, projection=layers)
     if way == "frozen":
         _freeze_encoder(model)
     return _table(model)
@@ -116,6 +119,8 @@ def summarize(
 def _freeze_encoder(model: Any) -> None:
     """Leave only what way `frozen` trains: the head, and the pooler that belongs to a standard head."""
     model.base_model.requires_grad_(False)
+    if getattr(model, "projection", None) is not None:
+        model.projection.requires_grad_(False)
     pooler = getattr(model.base_model, "pooler", None)
     if pooler is not None and not isinstance(model, EncoderForTextClassification):
         pooler.requires_grad_(True)

@@ -68,7 +68,7 @@ def load_mlm_tokenizer(base: str | Path) -> "PreTrainedTokenizerFast":
     Raises:
         BaseModelError: As for `load_tokenizer`; or the tokenizer has no mask token.
     """
-    from fullbake.models.pretrained import load_config, max_positions
+    from fullbake.models.pretrained import load_config, max_positions, takes_segments
 
     tokenizer = load_tokenizer(base)
     config = load_config(base)
@@ -76,7 +76,7 @@ def load_mlm_tokenizer(base: str | Path) -> "PreTrainedTokenizerFast":
         tokenizer,
         max_length=max_positions(config),
         truncation="head",
-        has_token_type_ids=bool(getattr(config, "type_vocab_size", 0)),
+        has_token_type_ids=takes_segments(config),
     )
     if tokenizer.mask_token_id is None:
         raise BaseModelError(
@@ -100,8 +100,8 @@ def set_defaults(
         tokenizer: Changed in place.
         max_length: Longest row in tokens, special ones included.
         truncation: The recipe's; `tail` keeps the end of a text.
-        has_token_type_ids: Whether the model takes segments (its config's type_vocab_size is not 0). The tokenizer
-            gives segments if it makes them and the model takes them.
+        has_token_type_ids: Whether the model takes segments, see `pretrained.takes_segments`. The tokenizer gives
+            segments if it makes them and the model takes them.
     """
     disable_padding_and_truncation(tokenizer)
     names = [name for name in tokenizer.model_input_names if has_token_type_ids or name != "token_type_ids"]

@@ -29,8 +29,7 @@ from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, Spac
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.dataset import read_dataset
 from fullbake.data.splits import Part, Parts
-from fullbake.models.encoder import load_encoder
-from fullbake.models.network import encoder_fingerprint
+from fullbake.models.network import base_fingerprint, encoder_fingerprint
 from fullbake.models.pretrained import load_config, resolve_base
 from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, text_source
 from fullbake.pretraining.run import PretrainingRun, prepare_run, run_pretraining, write_base
@@ -172,7 +171,7 @@ def _read_manifest(folder: str | Path) -> dict[str, Any]:
 def with_further_pretraining(job: Job) -> Job:
     """Return the job with the base that its recipe's further pretraining makes, from the cache if it is there."""
     folder = stage_base(job.recipe, job.parts, job.cache_dir, job.checkpoints("further-pretraining"))
-    weights = encoder_fingerprint(load_encoder(folder))
+    weights = base_fingerprint(folder)
     return replace(job, adapted=FurtherPretrainedBase(str(folder), weights, _read_manifest(folder)))
 
 
@@ -241,7 +240,7 @@ def _text_columns(part: Part) -> list[list[str]]:
 
 def _base_key(base: str | Path, stage: PretrainingConfig, sources: Sequence[DocumentSource]) -> str:
     """Return a hash of everything that the new weights depend on."""
-    weights = "none" if stage.init == "random" else encoder_fingerprint(load_encoder(base))
+    weights = "none" if stage.init == "random" else base_fingerprint(base)
     return fingerprint(
         "base",
         1,

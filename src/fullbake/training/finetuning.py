@@ -23,7 +23,14 @@ from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.core.runtime import device
 from fullbake.models.batching import Step, balanced_row_weights, training_plan
-from fullbake.models.encoder import eval_mode, freeze_lowest, lowest_layers, parameter_groups, probe_inputs
+from fullbake.models.encoder import (
+    eval_mode,
+    freeze_lowest,
+    lowest_layers,
+    parameter_groups,
+    probe_inputs,
+    takes_global_attention,
+)
 from fullbake.models.encoding import Encoded, window_rows
 from fullbake.models.fast_layers import compiled_encoder, fast_layers
 from fullbake.models.heads import l2_penalty
@@ -93,6 +100,8 @@ def find_split_point(model: nn.Module, layers: int) -> SplitPoint | None:
     """
     lowest = lowest_layers(model, layers)[1]
     encoder: Any = model.base_model
+    if takes_global_attention(encoder.config):
+        return None  # its states are padded to its window, and its layers get more than the states
     inputs, tuple_sizes = probe_inputs(encoder), [0]
 
     def record(_: nn.Module, __: object, output: object) -> None:

@@ -136,7 +136,7 @@ class FeatureKey:
             self.base,
             self.tokenizer,
             self.pooling,
-            self.tokens.model_dump(exclude={"window_pooling"}),
+            self.tokens.model_dump(exclude={"window_pooling"} if self.tokens.prompt else {"window_pooling", "prompt"}),
             self.threads,
             dict(self.versions),
             self.precision,

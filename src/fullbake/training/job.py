@@ -20,10 +20,17 @@ from fullbake.evaluation import metrics
 from fullbake.evaluation.calibration import threshold_aim
 from fullbake.evaluation.decisions import check_threshold_aim
 from fullbake.models import network
-from fullbake.models.encoder import default_pooling, resolve_head
+from fullbake.models.encoder import (
+    check_frozen_standard_head,
+    default_pooling,
+    resolve_head,
+    takes_global_attention,
+)
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode
-from fullbake.models.pretrained import load_config, max_positions
+from fullbake.models.network import base_projection
+from fullbake.models.pretrained import load_config, max_positions, takes_segments
+from fullbake.models.sentence_folder import Use, describe_use, read_sentence_folder
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
 from fullbake.training.checkpoints import Checkpoints, UnfinishedRun
 from fullbake.training.features import Features
@@ -62,8 +69,8 @@ def check_problem(recipe: Recipe, parts: Parts) -> None:
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
-    """Fill in the fields that depend on the base: max_length, the stride of windows, the kind of head under way
-    `finetune`, and the pooling and width of `linear` and `mlp` heads.
+    """Fill in the fields that depend on the base: max_length, the prompt, the stride of windows, the kind of head under
+    way `finetune`, and the pooling and width of `linear` and `mlp` heads.
 
     Args:
         recipe: the recipe as the user wrote it.
@@ -84,16 +91,42 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
             got=str(wanted),
             remedy=f"Pass --max-length {limit} or less; --truncation head+tail keeps both ends of longer texts.",
         )
-    filled: dict[str, Any] = {"max_length": wanted or limit}
-    filled["stride"] = window_stride(recipe.tokens, recipe.tokens.truncation, wanted or limit)
+    settings = read_sentence_folder(recipe.base)
+    length = wanted or min(limit, settings.max_length or limit)
+    filled: dict[str, Any] = {"max_length": length}
+    filled["stride"] = window_stride(recipe.tokens, recipe.tokens.truncation, length)
+    if settings.prompt and recipe.tokens.prompt is None:
+        filled["prompt"] = settings.prompt
     kind = recipe.head.kind
     if recipe.way == "finetune":  # under way `frozen`, `auto` stands for two heads (see `strategies.recipes_to_try`)
         kind = filled["head"] = resolve_head(recipe.base, recipe.head).kind
+    if recipe.way == "frozen" and kind == "standard":
+        check_frozen_standard_head(recipe.base)
     if kind != "standard":
         filled["pooling"] = recipe.head.pooling or default_pooling(recipe.base)
     if kind in ("mlp", "auto"):
         filled["width"] = recipe.head.width or config.hidden_size
     return recipe.with_fields(**filled)
+
+
+def describe_base_use(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Use:
+    """Return what of a sentence-transformers base a run applies, and what it leaves out; nothing for any other base.
+
+    Args:
+        recipe: with all fields filled in.
+        tokenizer: the base's.
+    """
+    pooling = recipe.head.pooling
+    config = load_config(recipe.base)
+    backend = tokenizer.backend_tokenizer
+    return describe_use(
+        read_sentence_folder(recipe.base),
+        projected=pooling is not None and base_projection(recipe.base, pooling, config) is not None,
+        pooling=pooling or "that of the standard head",
+        prompt=recipe.tokens.prompt or "",
+        max_length=recipe.tokens.max_length or 0,
+        keeps_case=backend.encode("A").ids != backend.encode("a").ids,
+    )
 
 
 def window_stride(tokens: TokensConfig, truncation: Truncation, max_length: int) -> int | None:
@@ -192,7 +225,7 @@ def recipe_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         tokenizer,
         max_length=recipe.tokens.max_length,
         truncation=recipe.tokens.truncation,
-        has_token_type_ids=bool(getattr(load_config(recipe.base), "type_vocab_size", 0)),
+        has_token_type_ids=takes_segments(load_config(recipe.base)),
     )
     return tokenizer
 
@@ -232,6 +265,8 @@ def feature_key(job: Job, kept: str) -> FeatureKey:
         job: the run.
         kept: which output is stored: a pooling, a standard head's features, or the states below a layer.
     """
+    if takes_global_attention(load_config(job.weights)):
+        kept += ", global attention"  # entries of the cache without it have the plain name
     return FeatureKey(
         base=job.weights_key,
         tokenizer=fingerprint(job.tokenizer.backend_tokenizer.to_str()),

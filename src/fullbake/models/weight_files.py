@@ -1,0 +1,110 @@
+"""Check that all weights of a folder are safetensors files inside it, before transformers reads them.
+
+`use_safetensors` alone does not keep that promise. transformers reads whatever file `model.safetensors.index.json`
+names, also a pickle, which can run any code, and also a file outside the folder, whose hash no bundle records.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from fullbake.core.errors import BaseModelError
+from fullbake.models.pretrained import list_folder, read_json_settings
+
+WEIGHTS_FILE: Final = "model.safetensors"
+
+INDEX_FILE: Final = "model.safetensors.index.json"
+"""Says which of several files, called shards, holds each weight."""
+
+_ADAPTER_FILE: Final = "adapter_config.json"
+
+_PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+_FETCH_AGAIN: Final = "Fetch the base again, or save it again in Python with AutoModel's save_pretrained."
+
+
+def check_weights(place: Path | str) -> None:
+    """Raise BaseModelError unless all weights of a base are safetensors files inside its folder.
+
+    Args:
+        place: The base, as `resolve_base` returns it. Of a hub id only the index is checked: transformers fetches no
+            other kind of file.
+    """
+    if isinstance(place, Path) and (place / WEIGHTS_FILE).is_file():
+        return  # transformers then reads no index
+    index = read_json_settings(place, INDEX_FILE)
+    if index is not None:
+        for name in read_shard_names(place, index):
+            _check_shard(place, name)
+    elif isinstance(place, Path):
+        _refuse_folder(place)
+
+
+def refuse_adapter_beside(folder: Path) -> None:
+    """Raise BaseModelError if a saved classifier has an adapter beside it: with peft, transformers would apply it."""
+    if (folder / _ADAPTER_FILE).exists():
+        raise BaseModelError(
+            "an adapter is beside the weights, which would change the network",
+            where=str(folder),
+            expected="the files of a bundle alone",
+            got=_ADAPTER_FILE,
+        )
+
+
+def read_shard_names(place: Path | str, index: Any) -> list[str]:
+    """Return the names of the files that an index of shards names, sorted.
+
+    Args:
+        place: The base, to name it in an error.
+        index: The content of its index.
+
+    Raises:
+        BaseModelError: The index has another shape than transformers writes.
+    """
+    metadata, places = (index.get("metadata"), index.get("weight_map")) if isinstance(index, dict) else (None, None)
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not isinstance(metadata, dict) or not names or not all(isinstance(name, str) for name in names):
+        raise BaseModelError(
+            "the index of the weights cannot be used",
+            where=f"{place}, {INDEX_FILE}",
+            expected="'metadata', and 'weight_map' with the name of a file for each weight",
+            remedy=_FETCH_AGAIN,
+        )
+    return sorted(set(names))
+
+
+def _check_shard(place: Path | str, name: str) -> None:
+    """Raise BaseModelError if a shard is no plain name of a safetensors file, or if a folder lacks the file."""
+    is_plain = Path(name).name == name and "\\" not in name
+    if not is_plain or not name.endswith(".safetensors"):
+        raise BaseModelError(
+            "the index of the weights names a file that fullbake does not read: a pickle can run any code, and "
+            "a file elsewhere is no part of the folder",
+            where=f"{place}, {INDEX_FILE}",
+            expected="plain names of .safetensors files in the same folder",
+            got=repr(name),
+            remedy=_FETCH_AGAIN,
+        )
+    if isinstance(place, Path) and not (place / name).is_file():
+        raise BaseModelError(
+            "a file of the weights is missing",
+            where=str(place),
+            expected=f"{name}, which {INDEX_FILE} names",
+            got=list_folder(place),
+            remedy=_FETCH_AGAIN,
+        )
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Raise BaseModelError for a folder without safetensors, saying what it holds in their place."""
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise BaseModelError(
+            "the weights are pickles, which can run any code when read; fullbake reads safetensors only",
+            where=str(folder / pickles[0]),
+            expected=WEIGHTS_FILE,
+            remedy="If you trust their source, convert them in Python: AutoModel.from_pretrained(FOLDER)"
+            ".save_pretrained(NEW_FOLDER) writes safetensors; copy the tokenizer's files beside them.",
+        )
+    raise BaseModelError(
+        "the folder holds no weights", where=str(folder), expected=WEIGHTS_FILE, got=list_folder(folder)
+    )
