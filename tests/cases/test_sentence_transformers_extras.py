@@ -123,7 +123,7 @@ def test_what_the_user_names_wins(base: Path, tmp_path: Path) -> None:
     assert plain.network.projection is None
     assert (plain.tokens.prompt, plain.tokens.max_length) == ("", 32)
     used = plain.record.facts["base_use"]
-    assert used["applied"] == ()
+    assert used["applied"] == []
     assert any("Dense layer, which belongs to another pooling than max" in part for part in used["left_out"])
     assert any("default prompt" in part for part in used["left_out"])
 

@@ -3,7 +3,7 @@
 With `training.job` and `training.strategies` this is the only module that unpacks a whole recipe.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,7 +290,7 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
             "calibration": finished.calibration,
             "data": _data_facts(parts),
             "further_pretraining": _lineage(job),
-            "base_use": asdict(describe_base_use(job.recipe, job.tokenizer)),
+            "base_use": describe_base_use(job.recipe, job.tokenizer).to_json(),
         },
         {"hashes": text_hashes(parts.train.joined_texts), **rows},
         history,

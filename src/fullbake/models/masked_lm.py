@@ -229,7 +229,13 @@ def _load_class(model_class: Any, place: Path | str, config: PreTrainedConfig) -
             trust_remote_code=False,
             output_loading_info=True,
         )
-    return model, set(info["missing_keys"])
+    missing = set(info["missing_keys"])
+    with torch.no_grad():
+        for name in missing:
+            # some families (Longformer) leave the bias of a new head as whatever was in memory
+            if name.endswith(".bias"):
+                model.get_parameter(name).zero_()
+    return model, missing
 
 
 def _load_other_weights(place: Path | str, config: PreTrainedConfig, model: Any) -> dict[str, Tensor]:

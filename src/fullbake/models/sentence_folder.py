@@ -296,6 +296,10 @@ class Use:
     applied: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    def to_json(self) -> dict[str, list[str]]:
+        """Return both as JSON values, as a bundle stores them."""
+        return {"applied": list(self.applied), "left_out": list(self.left_out)}
+
     def sentences(self) -> list[str]:
         """Return a sentence on what is applied and one on what is left out, each only if there is something."""
         return [
