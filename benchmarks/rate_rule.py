@@ -17,6 +17,9 @@ from finetune_grid import known_lines
 from machine import store_result
 
 RULE = 2e-4
+RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+"""A grid has these rates."""
+
 Grid = dict[float, dict[str, Any]]
 
 
@@ -82,7 +85,7 @@ def main(path: str) -> None:
     whole = {
         key: grid
         for key, grid in grids(lines, side="fullbake", head="linear", steps=0, scale=1.0).items()
-        if RULE in grid and len(grid) > 1
+        if set(RATES) <= set(grid)
     }
     regrets = [chosen(grid, "log_loss") - grid[RULE]["test"]["f1_macro"] for grid in whole.values()]
     store_result(
