@@ -48,7 +48,19 @@ def _comparison(board: dict[str, Any], path: Path) -> str:
     words = "\n".join(f"> {line}" for line in board["verdict"]["words"])
     head = f"## Comparison: {path.stem.replace('_', ' ')}\n\n{words}\n"
     stored = f"Stored in `benchmarks/results/comparisons/{path.name}`."
-    return f"{head}\n{''.join(rows)}\n{''.join([*undone, *notes])}\n{facts}\n{stored}\n"
+    return f"{head}\n{''.join(rows)}\n{_recalls(done)}\n{''.join([*undone, *notes])}\n{facts}\n{stored}\n"
+
+
+def _recalls(done: list[dict[str, Any]]) -> str:
+    """Return the recall of each class with its interval, one row for each recipe."""
+    rows: list[dict[str, Any]] = []
+    for entry in done:
+        shown: dict[str, Any] = {"recall, 95% interval": entry["name"]}
+        for one in entry["recall"]:
+            interval = f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})" if one["support"] else "no rows"
+            shown[f"{one['label']} ({one['support']:,} rows)"] = interval
+        rows.append(shown)
+    return table(rows)
 
 
 def _recipe_row(entry: dict[str, Any], metric: str) -> str:

@@ -343,7 +343,7 @@ class TrainingConfig(Section):
 
     search_metric: MetricName = "neg_log_loss"
     """Metric by which validation chooses the learning rate, the regularization strength and the kind of head. Default:
-    `metric` if you give that one, else neg_log_loss, which is less noisy on few rows."""
+    `metric` if you give that one, else neg_log_loss."""
 
     seed: int = Field(0, ge=0)
     """Random seed of the head's weights, shuffling and dropout."""
