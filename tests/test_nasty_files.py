@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fullbake import Error, read_dataset
-from fullbake.config.sections import Dialect
 from fullbake.data.dataset import Dataset
 from fullbake.data.files import open_table
 
@@ -95,7 +94,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def assert_read_back(path: Path, names: list[str], rows: list[list[str]], **flags: Any) -> None:
-    table = open_table(path, dialect=Dialect(**flags))
+    table = open_table(path, **flags)
     assert table.names == tuple(names)
     read = [
         list(row) for chunk in table.chunks(2) for row in zip(*(chunk.columns[name] for name in names), strict=True)

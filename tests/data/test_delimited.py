@@ -9,7 +9,6 @@ from helpers.table_files import FIELDS, assert_refused, read_rows, write_file, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError, OutputError
 from fullbake.data.delimited import MAX_FIELD_CHARACTERS
 from fullbake.data.files import open_table
@@ -128,5 +127,5 @@ def test_values_that_csv_cannot_hold_are_refused(tmp_path: Path, content: str, m
 
 def test_written_dialect_does_not_depend_on_the_source(tmp_path: Path) -> None:
     path = write_file(tmp_path, "a.csv", 'id;text\r\n1;"a ""b"""\r\n'.encode("utf-16"))
-    write_scored(open_table(path, columns=["text"], dialect=Dialect(";", "utf-16")), tmp_path / "b.csv")
+    write_scored(open_table(path, columns=["text"], delimiter=";", encoding="utf-16"), tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_bytes() == b'id,text,predicted,score\n1,"a ""b""","""",0.5\n'

@@ -168,7 +168,7 @@ def test_table_without_rows_is_written_as_a_header(tmp_path: Path) -> None:
 
 def _open_bars(path: Path, options: ReadOptions) -> Table:
     """Fields separated by bars, without quotes."""
-    rows = [line.split("|") for line in path.read_text(options.dialect.encoding).splitlines()]
+    rows = [line.split("|") for line in path.read_text(options.encoding).splitlines()]
     names = tuple(rows[0])
     columns = select_columns(str(path), names, options.columns)
 

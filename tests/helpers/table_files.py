@@ -9,7 +9,6 @@ import pytest
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.tables import Table
@@ -38,8 +37,7 @@ def write_parquet(folder: Path, **columns: pa.Array) -> Path:
 
 def read_rows(path: Path, **options: Any) -> list[list[Any]]:
     """All rows, in the order of the columns."""
-    dialect = Dialect(**{name: options.pop(name) for name in vars(Dialect()) if name in options})
-    table = open_table(path, dialect=dialect, **options)
+    table = open_table(path, **options)
     return [
         list(row)
         for chunk in table.chunks()

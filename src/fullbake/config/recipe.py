@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from fullbake.config.fields import Section, Way
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.config.sections import DataConfig, DecisionConfig, Dialect, HeadConfig, TokensConfig, TrainingConfig
+from fullbake.config.sections import DataConfig, DecisionConfig, HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core import storage
 from fullbake.core.errors import RecipeError, did_you_mean
 
@@ -192,18 +192,6 @@ def _conflicts(recipe: Recipe) -> list[str]:
         ),
     ]
     return [sentence for broken, sentence in rules if broken]
-
-
-def dialect_of(**fields: Any) -> Dialect:
-    """Return how a file is written, from values or from the texts of flags.
-
-    Args:
-        **fields: Fields of `Dialect`. None changes nothing.
-
-    Raises:
-        RecipeError: A field is wrong.
-    """
-    return Recipe.load(base="none given", **fields).data.dialect
 
 
 def default_recipe(way: str | None, head: str | None) -> str:

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fullbake.config.fields import Quoting
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_of
-from fullbake.config.sections import Columns, Dialect
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
 from fullbake.data.files import FORMATS, open_table
@@ -126,9 +125,6 @@ def read_dataset(
     drop_unlabelled: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
-    quoting: Quoting = "standard",
-    no_header: Sequence[str] | None = None,
-    json_path: str | None = None,
 ) -> Dataset:
     """Read labeled texts from a file, a folder of files or a hub data set.
 
@@ -143,11 +139,8 @@ def read_dataset(
         label_separator: the text between labels, where one field of `label` holds several.
         label_names: the labels that are allowed (those of training, for a validation or test file); None allows all.
         drop_unlabelled: leave out rows without a label instead of raising.
-        delimiter: of CSV, TSV and .txt files; None takes the format's own.
+        delimiter: of CSV and TSV files; None takes the format's own.
         encoding: of text files.
-        quoting: `none` if quotes are part of the text in CSV, TSV and .txt files.
-        no_header: the names of the columns of a file whose first line is a row already.
-        json_path: the member of a .json file that holds the rows, with dots between the names.
 
     Returns:
         The rows, in the order of the source.
@@ -158,8 +151,7 @@ def read_dataset(
     """
     columns = Columns(text, label, text_pair, None if labels is None else tuple(labels), label_separator)
     _check_columns(columns, str(source))
-    names = None if no_header is None else tuple(no_header)
-    table = open_source(source, columns, Dialect(delimiter, encoding, quoting, names, json_path))
+    table = open_source(source, columns, delimiter, encoding)
     reader = LabelReader(columns, None if label_names is None else tuple(label_names))
     # All rows are read before a missing label is an error, so that the error can count such rows.
     texts = _read_columns(table, columns, reader)
@@ -167,13 +159,14 @@ def read_dataset(
     return _assemble(table, columns, texts, reader)
 
 
-def open_source(source: str | Path, columns: Columns, dialect: Dialect = Dialect()) -> Table:  # noqa: B008  (frozen)
+def open_source(source: str | Path, columns: Columns, delimiter: str | None = None, encoding: str = "utf-8") -> Table:
     """Open a file, folder or hub data set as a table of the text and label columns.
 
     Args:
         source: a path or a hub id. It is a path if it exists, or ends like a data file.
         columns: the columns to read. A null label becomes "", and the label column may hold lists.
-        dialect: how the files are written.
+        delimiter: of CSV and TSV files; None takes the format's own.
+        encoding: of text files.
 
     Raises:
         DataError: the source or a column cannot be found or read.
@@ -183,7 +176,9 @@ def open_source(source: str | Path, columns: Columns, dialect: Dialect = Dialect
     lists = () if columns.label is None else (columns.label,)
     # A mistyped file name such as "trian.csv" must not become a request to the hub.
     if path.exists() or data_suffix(path) in FORMATS:
-        return open_table(path, columns=wanted, nullable=columns.of_labels, lists=lists, dialect=dialect)
+        return open_table(
+            path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
+        )
     return _open_hub(str(source), wanted, nullable=columns.of_labels, lists=lists)
 
 

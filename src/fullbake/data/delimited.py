@@ -47,16 +47,16 @@ def open_delimited(path: Path, options: ReadOptions, *, name: str, delimiter: st
     Raises:
         DataError: the delimiter is not one plain character, the file is empty or a column is missing.
     """
-    delimiter = delimiter if options.dialect.delimiter is None else options.dialect.delimiter
+    delimiter = delimiter if options.delimiter is None else options.delimiter
     _check_delimiter(path, delimiter)
-    with contextlib.closing(read_delimited(path, delimiter, options.dialect.encoding)) as rows:
+    with contextlib.closing(read_delimited(path, delimiter, options.encoding)) as rows:
         names = tuple(next(rows)[1])
     hint = " The first line has to hold the column names, separated by the delimiter (see --delimiter)."
     columns = select_columns(f"{path}, line 1", names, options.columns, hint)
     places = [(name, names.index(name)) for name in columns]
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        rows = read_delimited(path, delimiter, options.dialect.encoding)
+        rows = read_delimited(path, delimiter, options.encoding)
         next(rows)  # the header
         for positions, held in split_chunks(rows, size, lambda row: sum(map(len, row))):
             values = {name: [row[place] for row in held] for name, place in places}

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError, OutputError, did_you_mean
 from fullbake.data.arrow import PARQUET
 from fullbake.data.delimited import CSV, TSV
@@ -49,7 +48,8 @@ def open_table(
     columns: Sequence[str] | None = None,
     nullable: Sequence[str] = (),
     lists: Sequence[str] = (),
-    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
 ) -> Table:
     """Open a file, or a folder of files, as a table. The header is read now, the rows when the table is read.
 
@@ -62,7 +62,8 @@ def open_table(
         nullable: columns in which null (of JSON or Parquet) and NaN become "". In every other column that is read they
             are refused.
         lists: columns in which a list of plain values (JSON, Parquet) is allowed; it becomes a list of strings.
-        dialect: how the files are written.
+        delimiter: one character, for formats with a delimiter (CSV, TSV); None takes the format's own.
+        encoding: of text files; a name that Python's codecs know.
 
     Returns:
         The table.
@@ -72,7 +73,9 @@ def open_table(
             files of a folder do not fit together.
     """
     path = Path(path)
-    options = ReadOptions(None if columns is None else tuple(columns), tuple(nullable), tuple(lists), dialect)
+    options = ReadOptions(
+        None if columns is None else tuple(columns), tuple(nullable), tuple(lists), delimiter, encoding
+    )
     return _open_folder(path, options) if path.is_dir() else _open_file(path, options)[0]
 
 
@@ -129,10 +132,10 @@ def open_writer(
 
 def _open_file(path: Path, options: ReadOptions) -> tuple[Table, Format]:
     chosen = _format_of_file(path)
-    if options.dialect.delimiter is not None and not chosen.has_delimiter:
+    if options.delimiter is not None and not chosen.has_delimiter:
         endings = " and ".join(ending for ending, known in FORMATS.items() if known.has_delimiter)
         raise DataError(f"--delimiter is for {endings}", where=str(path), remedy="Leave it out.")
-    if options.dialect.encoding != "utf-8" and not chosen.is_text:
+    if options.encoding != "utf-8" and not chosen.is_text:
         raise DataError("--encoding is for text files", where=str(path), remedy="Leave it out.")
     return chosen.open_table(path, options), chosen
 

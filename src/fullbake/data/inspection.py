@@ -186,7 +186,7 @@ def inspect_file(
     survey = _Survey(str(source), sample_rows, max_hashes=max_hashes)
     form: LabelForm | None = None
     with bar("reading", None, "rows") as advance:
-        for chunk in open_source(source, columns, data.dialect).chunks():
+        for chunk in open_source(source, columns, data.delimiter, data.encoding).chunks():
             # A reader for each chunk, because it holds the labels of all rows it has read.
             reader = LabelReader(columns, form=form)
             reader.add(chunk.columns, chunk.where)

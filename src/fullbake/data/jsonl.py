@@ -55,7 +55,7 @@ def open_json_lines(path: Path, options: ReadOptions) -> Table:
     Raises:
         DataError: the file is empty, or its first row cannot be read or lacks a wanted column.
     """
-    with contextlib.closing(read_json_lines(path, options.dialect.encoding)) as rows:
+    with contextlib.closing(read_json_lines(path, options.encoding)) as rows:
         first = next(rows, None)
     if first is None:
         raise empty_file_error(path)
@@ -63,7 +63,7 @@ def open_json_lines(path: Path, options: ReadOptions) -> Table:
     columns = select_columns(f"{path}, line {first[0]}", names, options.columns)
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        rows = read_json_lines(path, options.dialect.encoding)
+        rows = read_json_lines(path, options.encoding)
         for positions, held in split_chunks(rows, size, lambda row: len(row.raw)):
             places = [f"{path}, line {position}" for position in positions]
             values = {name: _column_values(held, name, places, options) for name in columns}

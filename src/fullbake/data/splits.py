@@ -147,7 +147,8 @@ def read_labeled(source: str | Path, config: DataConfig, *, label_names: tuple[s
         label_separator=columns.label_separator,
         label_names=label_names,
         drop_unlabelled=config.drop_unlabelled,
-        **vars(config.dialect),
+        delimiter=config.delimiter,
+        encoding=config.encoding,
     )
 
 

@@ -13,11 +13,10 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 
-from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError, Fault, did_you_mean
 
 CHUNK_CHARACTERS: Final = 4_000_000
@@ -106,7 +105,8 @@ class ReadOptions:
     columns: tuple[str, ...] | None = None
     nullable: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
-    dialect: Dialect = field(default_factory=Dialect)
+    delimiter: str | None = None
+    encoding: str = "utf-8"
 
 
 AddedColumns = Mapping[str, type]

@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 from sentencex import segment
 
-from fullbake.config.sections import Dialect
 from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
@@ -124,7 +123,8 @@ def file_source(
     path: str | Path,
     *,
     text: str = "text",
-    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
     longest_document: int = LONGEST_DOCUMENT,
 ) -> DocumentSource:
     """Return the documents of a `.txt` file (compressed or not), of a table, or of a folder of tables.
@@ -135,18 +135,19 @@ def file_source(
     Args:
         path: the file, or a folder of tables.
         text: the table's column with the texts.
-        dialect: how the files are written; a `.txt` file is a table if it names a delimiter.
+        delimiter: the table's field separator; None chooses it by the file's ending.
+        encoding: the encoding of text files.
         longest_document: characters after which a document of a `.txt` file is split into parts.
 
     Raises:
         DataError: there is no such file or column, or the format is unknown. Rows are checked only when they are read.
     """
     path = Path(path)
-    if data_suffix(path) == ".txt" and path.is_file() and dialect.delimiter is None:
-        key = fingerprint("lines", file_sha256(path), dialect.encoding)
+    if data_suffix(path) == ".txt" and path.is_file():
+        key = fingerprint("lines", file_sha256(path), encoding)
 
         def read_lines() -> Iterator[Document]:
-            lines = read_file_lines(path, dialect.encoding, LONGEST_PARAGRAPH)
+            lines = read_file_lines(path, encoding, LONGEST_PARAGRAPH)
             return group_lines(((f"{path}, line {number}", line) for number, line in lines), longest_document)
 
         return DocumentSource(str(path), key, read_lines, _count_bytes([path]))
@@ -158,14 +159,9 @@ def file_source(
             got=repr(path.suffix) if path.suffix else "no extension",
             remedy="Give a plain text file the ending .txt; each line is a paragraph, a blank line ends a document.",
         )
-    table = open_table(path, columns=[text], nullable=[text], dialect=dialect)
+    table = open_table(path, columns=[text], nullable=[text], delimiter=delimiter, encoding=encoding)
     files = files_of(path) if path.is_dir() else [path]
-    # What is left at its default is left out, so that the caches of earlier versions stay valid.
-    usual = vars(Dialect())
-    others = {name: value for name, value in vars(dialect).items() if value != usual[name]}
-    others.pop("delimiter", None), others.pop("encoding", None)
-    shas = [file_sha256(file) for file in files]
-    key = fingerprint("table", shas, text, dialect.delimiter, dialect.encoding, *([others] if others else []))
+    key = fingerprint("table", [file_sha256(file) for file in files], text, delimiter, encoding)
 
     def read_rows() -> Iterator[Document]:
         for chunk in table.chunks():

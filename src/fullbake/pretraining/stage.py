@@ -18,10 +18,8 @@ import numpy as np
 from tokenizers import BertWordPieceTokenizer
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from fullbake.config.fields import Quoting
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
-from fullbake.config.sections import Dialect
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
@@ -54,9 +52,6 @@ def further_pretrain(
     text: str = "text",
     delimiter: str | None = None,
     encoding: str = "utf-8",
-    quoting: Quoting = "standard",
-    no_header: Sequence[str] | None = None,
-    json_path: str | None = None,
     keep_out: Sequence[str | Path] = (),
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
@@ -73,9 +68,6 @@ def further_pretrain(
         text: the column of tables that holds the texts.
         delimiter: the field separator of tables; None chooses it by the file's ending.
         encoding: the encoding of text files.
-        quoting: `none` if quotes are part of the text in CSV, TSV and .txt tables.
-        no_header: the names of the columns of tables whose first line is a row already.
-        json_path: the member of .json files that holds the rows, with dots between the names.
         keep_out: tables whose texts must not be learned from, such as a test set. Documents and paragraphs that are
             equal or nearly equal to them are removed; under `stage.transductive` they stay and are counted.
         overwrite: replace what is in `out` once the new base is complete.
@@ -105,10 +97,8 @@ def further_pretrain(
         paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
         if not paths:
             raise DataError("there is no corpus", expected="at least one file of text")
-        names = None if no_header is None else tuple(no_header)
-        dialect = Dialect(delimiter, encoding, quoting, names, json_path)
-        sources = [file_source(path, text=text, dialect=dialect) for path in paths]
-        tables = [read_dataset(path, text=text, **vars(dialect)) for path in keep_out]
+        sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
+        tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in keep_out]
         excluded = [value for table in tables for value in table.texts.to_pylist()]
         run = prepare_run(
             base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
@@ -228,7 +218,10 @@ def _make_sources(recipe: Recipe, parts: Parts) -> list[DocumentSource]:
     data, stage = recipe.data, recipe.stage
     rows = ["\n".join(row) for row in zip(*_text_columns(parts.train), strict=True)]
     own = text_source(rows, f"training rows of {parts.train.source.source}", parts.train.fingerprint())
-    files = [file_source(path, text=data.text or "text", dialect=data.dialect) for path in stage.corpus or ()]
+    files = [
+        file_source(path, text=data.text or "text", delimiter=data.delimiter, encoding=data.encoding)
+        for path in stage.corpus or ()
+    ]
     return [own, *files]
 
 
