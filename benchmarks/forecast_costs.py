@@ -3,8 +3,7 @@
     python benchmarks/forecast_costs.py FOLDER [SET:MULTIPLE ...]
 
 FOLDER holds the data sets and gets a cache of features, which are not timed. MULTIPLE multiplies the usual rows of a
-set.
-Everything is computed with one thread. The base is `demo`.
+set. Everything is computed with one thread. The base is `demo`.
 """
 
 import sys

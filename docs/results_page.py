@@ -57,8 +57,7 @@ def _recalls(done: list[dict[str, Any]]) -> str:
     for entry in done:
         shown: dict[str, Any] = {"recall, 95% interval": entry["name"]}
         for one in entry["recall"]:
-            interval = f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})" if one["support"] else "no rows"
-            shown[f"{one['label']} ({one['support']:,} rows)"] = interval
+            shown[f"{one['label']} ({one['support']:,} rows)"] = _with_interval(one) if one["support"] else "no rows"
         rows.append(shown)
     return table(rows)
 
@@ -68,13 +67,17 @@ def _recipe_row(entry: dict[str, Any], metric: str) -> str:
     memory = "" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 1e6:,.0f} MB"
     return row(
         f"{entry['name']}",
-        f"{figure['mean']:.3f} ({format_interval(figure['low'], figure['high']) or 'no interval'})",
+        _with_interval(figure),
         "" if entry["rate"] is None else f"{entry['rate']:g}",
         f"{cost['train_seconds']:.1f} s",
         memory,
         f"{cost['trained_parameters']:,}",
         f"{cost['rows_per_second']:,.0f}",
     )
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    return f"{figure['mean']:.3f} ({format_interval(figure['low'], figure['high']) or 'no interval'})"
 
 
 def _result(stored: dict[str, Any], file: str) -> str:

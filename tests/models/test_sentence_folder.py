@@ -12,7 +12,6 @@ from fullbake.models.sentence_folder import (
     Module,
     SentenceFolder,
     describe_use,
-    is_plain_name,
     projection_fingerprint,
     read_dense_layer,
     read_sentence_folder,
@@ -89,9 +88,3 @@ def test_use_says_what_is_left_out() -> None:
 def test_dense_settings_have_the_defaults_of_sentence_transformers() -> None:
     layer = read_dense_layer({"in_features": 3, "out_features": 2})
     assert layer == {"in_features": 3, "out_features": 2, "bias": True, "activation": "Tanh", "residual": False}
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b"])
-def test_names_that_lead_elsewhere_are_not_plain(name: str) -> None:
-    assert not is_plain_name(name)
-    assert is_plain_name("2_Dense")

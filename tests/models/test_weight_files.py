@@ -18,7 +18,7 @@ from fullbake.core import storage
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.models.encoder import load_encoder
 from fullbake.models.masked_lm import load_language_model
-from fullbake.models.weight_files import INDEX_FILE, WEIGHTS_FILE, check_weights, read_shard_names
+from fullbake.models.weight_files import INDEX_FILE, WEIGHTS_FILE, check_weights, is_plain_name, read_shard_names
 
 Bases = Callable[..., Path]
 SHARD = "model-00001-of-00001.safetensors"
@@ -147,3 +147,9 @@ def test_bundle_with_an_adapter_is_refused(bundle: Path) -> None:
     update_manifest(bundle)
     with pytest.raises(BundleError, match="adapter"):
         Classifier.load(bundle)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b"])
+def test_names_that_lead_elsewhere_are_not_plain(name: str) -> None:
+    assert not is_plain_name(name)
+    assert is_plain_name("2_Dense")

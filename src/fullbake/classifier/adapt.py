@@ -138,7 +138,7 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
         inspection.inspect_parts(
             parts,
             recipe.data,
-            partial(count_tokens, tokenizer, prompt=recipe.tokens.prompt or ""),
+            partial(count_tokens, tokenizer, prompt=recipe.tokens.prompt),
             recipe.tokens.max_length,
         )
     )

@@ -110,9 +110,7 @@ def _encode(folder: Path, tokens: TokensConfig, texts: Sequence[str]) -> Encoded
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer: Any = _MinimalTokenizer(backend, tuple(_read(folder, "tokenizer_config.json")["model_input_names"]))
     assert tokens.max_length is not None
-    return tokenize(
-        tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation, prompt=tokens.prompt or ""
-    )
+    return tokenize(tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation, prompt=tokens.prompt)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

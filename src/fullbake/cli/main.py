@@ -310,7 +310,7 @@ def _limits(recipe: Recipe) -> tuple[Any, int | None]:
     from fullbake.training.job import resolve_recipe
 
     tokens = resolve_recipe(recipe).tokens
-    return partial(count_tokens, load_tokenizer(recipe.base), prompt=tokens.prompt or ""), tokens.max_length
+    return partial(count_tokens, load_tokenizer(recipe.base), prompt=tokens.prompt), tokens.max_length
 
 
 def _plot_facts(facts: Any, path: Path) -> None:

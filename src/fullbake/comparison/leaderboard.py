@@ -503,7 +503,7 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
     facts = inspection.inspect_parts(
         parts,
         job.recipe.data,
-        partial(count_tokens, job.tokenizer, prompt=job.recipe.tokens.prompt or ""),
+        partial(count_tokens, job.tokenizer, prompt=job.recipe.tokens.prompt),
         job.recipe.tokens.max_length,
     )
     return {

@@ -8,6 +8,7 @@ Layers are found by structure (the list of `num_hidden_layers` blocks), not by a
 nobody thought of works or is refused with a reason.
 """
 
+import functools
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -230,7 +231,12 @@ def check_frozen_standard_head(base: str | Path) -> None:
 
 def takes_global_attention(config: PreTrainedConfig) -> bool:
     """Return True if an encoder attends locally and lets its caller name tokens that see all others (Longformer)."""
-    return "global_attention_mask" in inspect.signature(_classes.MODEL_MAPPING[type(config)].forward).parameters
+    return "global_attention_mask" in _forward_arguments(_classes.MODEL_MAPPING[type(config)])
+
+
+@functools.cache  # they are asked for at every batch
+def _forward_arguments(model_class: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
 
 
 def encoder_inputs(encoder: Any, inputs: Mapping[str, Tensor], pooling: str) -> dict[str, Tensor]:

@@ -224,7 +224,7 @@ def tokenize(
     truncation: Truncation,
     stride: int = 0,
     text_pair: "pa.ChunkedArray | Iterable[str] | None" = None,
-    prompt: str = "",
+    prompt: str | None = None,
     on_progress: Callable[[int], object] | None = None,
     long_text: int = LONG_TEXT_CHARACTERS,
 ) -> Encoded:
@@ -293,7 +293,7 @@ def report_unknown_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[
         warn(counts.unknown_warning)
 
 
-def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str], prompt: str = "") -> TokenCounts:
+def count_tokens(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str], prompt: str | None = None) -> TokenCounts:
     """Count the tokens of each whole text, and the unknown ones among them.
 
     Args:

@@ -53,7 +53,7 @@ def encode(
             truncation=tokens.truncation,
             stride=tokens.stride or 0,
             text_pair=text_pair,
-            prompt=tokens.prompt or "",
+            prompt=tokens.prompt,
             on_progress=advance,
         )
 

@@ -37,8 +37,8 @@ from fullbake.models.pretrained import (
     read_json_settings,
     resolve_base,
 )
-from fullbake.models.sentence_folder import MODULES_FILE, SETTINGS_FILES, is_plain_name
-from fullbake.models.weight_files import WEIGHTS_FILE, check_weights
+from fullbake.models.sentence_folder import MODULES_FILE, SETTINGS_FILES
+from fullbake.models.weight_files import WEIGHTS_FILE, check_weights, is_plain_name
 
 _auto: Any = modeling_auto
 

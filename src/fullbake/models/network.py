@@ -234,8 +234,8 @@ def _build_with_our_head(base: str | Path, head: HeadConfig, label_names: Sequen
     encoder = load_encoder(base)
     pooling = head.pooling or default_pooling(base)
     projection = base_projection(base, pooling, encoder.config)
-    config = _config_of_our_head(encoder.config, head, pooling, label_names)
-    config.projection = [] if projection is None else list(projection.layers)
+    layers = () if projection is None else projection.layers
+    config = _config_of_our_head(encoder.config, head, pooling, label_names, layers)
     with seeded_initialization(seed):
         model: Any = model_around_encoder(encoder, EncoderForTextClassification, config)
     if projection is not None:
@@ -251,13 +251,14 @@ def base_projection(base: str | Path, pooling: str, config: PreTrainedConfig) ->
         pooling: One of `heads.POOLINGS`.
         config: The base's config.
     """
-    if not read_sentence_folder(base).dense:
+    dense = read_sentence_folder(base).dense
+    if not dense:
         return None
     try:
         named = named_pooling(base)
     except BaseModelError:  # a pooling that fullbake does not offer, so none that a head can read
         return None
-    return load_projection(base, named=named, pooling=pooling, width=pooled_width(config.hidden_size, pooling))
+    return load_projection(base, dense, pooled_width(config.hidden_size, pooling)) if pooling == named else None
 
 
 def base_fingerprint(base: str | Path) -> str:
@@ -293,20 +294,29 @@ def build_on_meta_device(
             labeled = config_with_labels(copy.deepcopy(config), label_names)
             model = _auto.AutoModelForSequenceClassification.from_config(labeled)
         else:
-            own = _config_of_our_head(config, head, head.pooling or pooling, label_names)
-            own.projection = list(projection)
+            own = _config_of_our_head(config, head, head.pooling or pooling, label_names, projection)
             model = EncoderForTextClassification(own)
     return model
 
 
 def _config_of_our_head(
-    config: PreTrainedConfig, head: HeadConfig, pooling: str, label_names: Sequence[str]
+    config: PreTrainedConfig,
+    head: HeadConfig,
+    pooling: str,
+    label_names: Sequence[str],
+    projection: Sequence[dict[str, Any]],
 ) -> EncoderHeadConfig:
     nested = copy.deepcopy(config)
     nested.name_or_path = ""  # it would carry the folder's place on this machine into every saved model
     width = head.width or nested.hidden_size
     own = EncoderHeadConfig(
-        nested, pooling=pooling, head=head.kind, dropout=head.dropout, layers=head.layers, width=width
+        nested,
+        pooling=pooling,
+        head=head.kind,
+        dropout=head.dropout,
+        layers=head.layers,
+        width=width,
+        projection=projection,
     )
     config_with_labels(own, label_names)
     return own

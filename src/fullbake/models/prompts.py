@@ -18,12 +18,12 @@ _CONTINUATIONS: Final = ("", "a", "Z", "the", "7", ".", "é", "漢")
 """Texts after the prompt. The ids that all of them start with are the prompt's own."""
 
 
-def prompt_ids(tokenizer: "PreTrainedTokenizerFast", prompt: str) -> list[int]:
+def prompt_ids(tokenizer: "PreTrainedTokenizerFast", prompt: str | None) -> list[int]:
     """Return the ids with which every text after a prompt starts; [] without a prompt.
 
     Args:
         tokenizer: With padding and truncation switched off.
-        prompt: The text before every text.
+        prompt: The text before every text, if any.
     """
     if not prompt:
         return []

@@ -6,7 +6,7 @@ replace. Normalize is left out, since heads that train scale for themselves; so 
 is applied and what is left out is said in the run and in the model card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from fullbake.core.errors import BaseModelError
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.models.heads import ACTIVATIONS
 from fullbake.models.pretrained import find_base_file, read_json_settings, resolve_base
-from fullbake.models.weight_files import WEIGHTS_FILE
+from fullbake.models.weight_files import WEIGHTS_FILE, is_plain_name
 
 MODULES_FILE: Final = "modules.json"
 
@@ -121,11 +121,6 @@ def _read_module(place: Path | str, entry: Any) -> Module:
     return Module(str(found.get("type", "")).rpartition(".")[2], path)
 
 
-def is_plain_name(name: str) -> bool:
-    """Return True if the name is that of a subfolder, so that nothing outside the folder is read or written."""
-    return name not in ("", ".", "..") and Path(name).name == name and "\\" not in name
-
-
 def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
     name = settings.get("default_prompt_name")
     if name is None:
@@ -182,24 +177,17 @@ class Projection:
     """By their names in what it builds."""
 
 
-def load_projection(base: str | Path, *, named: str | None, pooling: str, width: int) -> Projection | None:
-    """Load the Dense layers of a base, if the head reads the pooling that they belong to.
+def load_projection(base: str | Path, dense: Iterable[Module], width: int) -> Projection:
+    """Load the Dense layers of a base.
 
     Args:
         base: `demo`, a folder, or a hub id.
-        named: The pooling that the base names.
-        pooling: The pooling that the head reads.
+        dense: Its Dense modules, see `SentenceFolder.dense`.
         width: Of the pooled vector.
-
-    Returns:
-        None if the base has no Dense layer, or names another pooling.
 
     Raises:
         BaseModelError: A Dense layer cannot be applied: its weights are no safetensors, or do not fit.
     """
-    dense = read_sentence_folder(base).dense
-    if not dense or pooling != named:
-        return None
     place = resolve_base(base)
     layers: list[dict[str, Any]] = []
     weights: dict[str, Tensor] = {}
@@ -314,7 +302,7 @@ def describe_use(
     *,
     projected: bool,
     pooling: str,
-    prompt: str,
+    prompt: str | None,
     max_length: int,
     keeps_case: bool,
 ) -> Use:
@@ -324,7 +312,7 @@ def describe_use(
         folder: As `read_sentence_folder` returns it.
         projected: Whether its Dense layers run.
         pooling: What the head reads, in words.
-        prompt: The prompt of the run, "" for none.
+        prompt: The prompt of the run, if any.
         max_length: That of the run.
         keeps_case: Whether the tokenizer tells capitals from small letters.
     """

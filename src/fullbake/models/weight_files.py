@@ -72,10 +72,14 @@ def read_shard_names(place: Path | str, index: Any) -> list[str]:
     return sorted(set(names))
 
 
+def is_plain_name(name: str) -> bool:
+    """Return True if the name is that of a file or subfolder, so that nothing outside the folder is read or written."""
+    return name not in ("", ".", "..") and Path(name).name == name and "\\" not in name
+
+
 def _check_shard(place: Path | str, name: str) -> None:
     """Raise BaseModelError if a shard is no plain name of a safetensors file, or if a folder lacks the file."""
-    is_plain = Path(name).name == name and "\\" not in name
-    if not is_plain or not name.endswith(".safetensors"):
+    if not is_plain_name(name) or not name.endswith(".safetensors"):
         raise BaseModelError(
             "the index of the weights names a file that fullbake does not read: a pickle can run any code, and "
             "a file elsewhere is no part of the folder",

@@ -123,7 +123,7 @@ def describe_base_use(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Use
         read_sentence_folder(recipe.base),
         projected=pooling is not None and base_projection(recipe.base, pooling, config) is not None,
         pooling=pooling or "that of the standard head",
-        prompt=recipe.tokens.prompt or "",
+        prompt=recipe.tokens.prompt,
         max_length=recipe.tokens.max_length or 0,
         keeps_case=backend.encode("A").ids != backend.encode("a").ids,
     )
