@@ -26,6 +26,7 @@ from fullbake.models.masked_lm import (
     new_language_model,
     save_language_model,
 )
+from fullbake.models.sentence_folder import read_sentence_folder
 from fullbake.pretraining.data_loader import MaskedBatch, build_examples, masked_batch
 from fullbake.pretraining.examples import NO_PAIR
 from fullbake.pretraining.mlm import MaskedLMLoss, masked_lm_loss
@@ -230,6 +231,16 @@ def test_pooling_settings_are_copied_from_plain_subfolders_only(bases: Bases, tm
     save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "deep" / "new", base)
     assert default_pooling(tmp_path / "deep" / "new") == "mean"
     assert not (tmp_path / "deep" / "outside").exists()
+
+
+def test_length_of_an_older_sentence_folder_is_copied(bases: Bases, tmp_path: Path) -> None:
+    """Older versions of sentence-transformers named the file of the length after the family."""
+    base = tmp_path / "base"
+    shutil.copytree(bases("roberta"), base)
+    (base / "modules.json").write_text(json.dumps([{"path": "", "type": "x.Transformer"}]))
+    (base / "sentence_roberta_config.json").write_text('{"max_seq_length": 16}')
+    save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "new", base)
+    assert read_sentence_folder(tmp_path / "new").max_length == read_sentence_folder(base).max_length == 16
 
 
 # New heads

@@ -57,6 +57,7 @@ def test_dense_before_the_pooling_and_unknown_modules_are_left_out(tmp_path: Pat
         (POOLED | {"config_sentence_transformers.json": {"default_prompt_name": "query"}}, "default prompt 'query'"),
         (POOLED | {"config_sentence_transformers.json": {"default_prompt_name": "q", "prompts": {"q": 1}}}, "a text"),
         (POOLED | {"sentence_bert_config.json": {"max_seq_length": "long"}}, "a whole number"),
+        (POOLED | {"sentence_roberta_config.json": {"max_seq_length": "long"}}, "sentence_roberta_config.json"),
     ],
     ids=str,
 )

@@ -23,11 +23,16 @@ from fullbake.models.weight_files import WEIGHTS_FILE, is_plain_name
 
 MODULES_FILE: Final = "modules.json"
 
-SETTINGS_FILES: Final = ("config_sentence_transformers.json", "sentence_bert_config.json")
-"""Files beside `modules.json`: the first has the prompts, the second the length. The second has other names too."""
+_PROMPTS_FILE: Final = "config_sentence_transformers.json"
 
-_FAMILIES: Final = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-"""Older versions of sentence-transformers wrote `sentence_<family>_config.json`."""
+_LENGTH_FILES: Final = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Today it is that of `bert` whatever the family; older versions of sentence-transformers wrote the others."""
+
+SETTINGS_FILES: Final = (_PROMPTS_FILE, *_LENGTH_FILES)
+"""Files beside `modules.json`."""
 
 _SHORTEST: Final = 4
 """Tokens; a recipe takes no smaller length."""
@@ -93,15 +98,16 @@ def read_sentence_folder(base: str | Path) -> SentenceFolder:
     if entries is None:
         return SentenceFolder()
     modules = tuple(_read_module(place, entry) for entry in _checked(place, MODULES_FILE, entries, list))
-    prompts = _read_mapping(place, SETTINGS_FILES[0])
-    names = [f"sentence_{family}_config.json" for family in _FAMILIES]
-    transformer = next((found for name in names if (found := _read_mapping(place, name))), {})
+    prompts = _read_mapping(place, _PROMPTS_FILE)
+    file, transformer = next(
+        ((name, found) for name in _LENGTH_FILES if (found := _read_mapping(place, name))), (_LENGTH_FILES[0], {})
+    )
     pooling = next((module.path for module in modules if module.kind == "Pooling"), None)
     pooled = {} if pooling is None else _read_mapping(place, f"{pooling}/config.json")
     return SentenceFolder(
         modules,
         _read_prompt(place, prompts),
-        _read_length(place, transformer),
+        _read_length(place, file, transformer),
         pooled.get("include_prompt", True) is not False,
         transformer.get("do_lower_case") is True,
     )
@@ -125,23 +131,23 @@ def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
     name = settings.get("default_prompt_name")
     if name is None:
         return ""
-    prompts = _checked(place, SETTINGS_FILES[0], settings.get("prompts") or {}, dict)
+    prompts = _checked(place, _PROMPTS_FILE, settings.get("prompts") or {}, dict)
     if name not in prompts:
         raise BaseModelError(
             f"the base names the default prompt {name!r}, and has none of this name",
-            where=f"{place}, {SETTINGS_FILES[0]}",
+            where=f"{place}, {_PROMPTS_FILE}",
             expected=f"one of {', '.join(map(repr, prompts))}" if prompts else "a prompt of this name in 'prompts'",
             remedy="Fetch the base again, or set default_prompt_name to null in a copy of the folder.",
         )
-    prompt: str = _checked(place, SETTINGS_FILES[0], prompts[name] or "", str)
+    prompt: str = _checked(place, _PROMPTS_FILE, prompts[name] or "", str)
     return prompt
 
 
-def _read_length(place: Path | str, settings: Mapping[str, Any]) -> int | None:
+def _read_length(place: Path | str, file: str, settings: Mapping[str, Any]) -> int | None:
     length = settings.get("max_seq_length")
     if length is None:
         return None
-    return max(_SHORTEST, int(_checked(place, SETTINGS_FILES[1], length, int)))
+    return max(_SHORTEST, int(_checked(place, file, length, int)))
 
 
 def _read_mapping(place: Path | str, name: str) -> Mapping[str, Any]:
