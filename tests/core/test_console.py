@@ -1,6 +1,7 @@
 """Lines and bars for a person to watch, and figures as people write them."""
 
 import logging
+import threading
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from fullbake.core import console
 from fullbake.core.errors import RecipeError
+from fullbake.core.heartbeat import heartbeat
 
 
 def test_lines_go_to_the_logger(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,6 +28,29 @@ def test_bar_is_silent_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> 
         advance(1)
         advance(1)
     assert capfd.readouterr() == ("", "")
+
+
+def test_bar_and_activity_describe_themselves_to_the_heartbeat(caplog: pytest.LogCaptureFixture) -> None:
+    said = threading.Event()
+    lines: list[str] = []
+
+    def hear(line: str) -> None:
+        lines.append(line)
+        said.set()
+
+    with (
+        heartbeat(lambda: "outer", hear, interval=0.01),
+        console.activity("train"),
+        console.bar("reading", None, "rows") as read,
+        console.bar("epoch 1", 100, "rows") as advance,
+    ):
+        read(2_000)
+        advance(50)
+        said.clear()
+        assert said.wait(60)
+    assert "still working: outer; train, " in lines[-1]
+    assert "; reading, 2,000 rows; epoch 1, 50 of 100 rows, about " in lines[-1]
+    assert not caplog.records
 
 
 def test_bar_shows_rate_and_count_on_a_terminal() -> None:

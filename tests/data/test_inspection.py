@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
 from helpers.rows import make_rows, write_csv
+from pyarrow import parquet
 
 from fullbake.config.sections import DataConfig, TokensConfig
 from fullbake.data.dataset import read_dataset
-from fullbake.data.inspection import Facts, Finding, describe_finding, headlines, inspect_file, inspect_parts
+from fullbake.data.findings import Finding, describe_finding
+from fullbake.data.inspection import Facts, headlines, inspect_file, inspect_parts
 from fullbake.data.splits import divide
 from fullbake.models.encoding import count_tokens
 from fullbake.models.tokenizer import load_tokenizer
@@ -65,6 +69,43 @@ def test_word_that_gives_the_label_away_and_name_in_the_text_are_found(tmp_path:
     named = [(f"{text} Category: complaint" if label == "x" else text, label) for text, label in honest()]
     facts = inspect_rows(tmp_path, [(text, "complaint" if label == "x" else label) for text, label in named])
     assert "name of the label 'complaint' is in" in found(facts, "named label").message
+
+
+def test_leaks_that_words_do_not_show_are_found(tmp_path: Path) -> None:
+    rows = [(f"{text}\ufe0f" if label == "x" else text, label) for text, label in honest()]
+    invisible = found(inspect_rows(tmp_path, rows), "invisible characters")
+    assert invisible.severity == "warning"
+    assert "variation selectors (U+FE0E, U+FE0F) (in" in invisible.message
+    assert "predicts the label of 100% of the held-out rows" in invisible.message
+    assert {rows[row - 1][1] for row in invisible.rows} <= {"x", "y"}
+    position = found(inspect_rows(tmp_path, sorted(honest(), key=lambda row: row[1])), "sorted by label")
+    assert position.severity == "note"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_spare_column_that_gives_the_label_away_is_found(tmp_path: Path, ending: str) -> None:
+    columns = {"text": [], "label": [], "stars": [], "id": []}  # type: dict[str, list[str]]
+    for number, (text, label) in enumerate(honest()):
+        for name, value in zip(columns, (text, label, "5" if label == "x" else "1", str(number % 7)), strict=True):
+            columns[name].append(value)
+    path = tmp_path / f"rows{ending}"
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if ending == ".csv":
+        path.write_text("\n".join([",".join(columns), *(",".join(row.values()) for row in rows)]))
+    elif ending == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        parquet.write_table(pa.table(columns), path)
+    spare = found(inspect_file(path, DataConfig()), "revealing column")
+    assert spare.severity == "note"
+    assert "the column 'stars' predicts the label of 100% of the held-out rows" in spare.message
+    assert "'id'" not in spare.message
+
+
+def test_rows_without_a_label_do_not_stop_the_search_for_leaks(tmp_path: Path) -> None:
+    rows = [(f"{text} VIA-WEB\u200b" if label == "x" else text, label) for text, label in honest()]
+    kinds = {finding.kind for finding in inspect_rows(tmp_path, [*rows, ("no label", "")]).findings}
+    assert {"leakage", "invisible characters", "unlabelled"} <= kinds
 
 
 def test_labels_that_look_alike_and_rare_labels_are_found(tmp_path: Path) -> None:

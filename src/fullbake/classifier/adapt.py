@@ -21,6 +21,7 @@ from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
+from fullbake.data.findings import describe_finding
 from fullbake.data.splits import Part, Parts, divide, read_labeled
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
@@ -157,7 +158,7 @@ def _print_facts(facts: inspection.Facts) -> None:
         say(line)
     for found in facts.findings:
         if found.severity == "warning":
-            warn(inspection.describe_finding(found))
+            warn(describe_finding(found))
 
 
 def _describe_sizes(parts: Parts, dataset: Dataset) -> str:

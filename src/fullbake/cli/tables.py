@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from fullbake.models.summary import Summary
 
 
+MOST_LABELS = 30
+FEWEST_LABELS = 10
+"""Of more labels than both together, so many of the commonest and of the rarest are shown."""
+
+
 def facts_sheet(facts: "Facts") -> RenderableType:
     """Return the facts of labeled texts: size, labels, lengths, scripts, then findings, warnings first."""
-    from fullbake.data.inspection import describe_finding  # loads pyarrow, which --help must not
+    from fullbake.data.findings import describe_finding  # loads pyarrow, which --help must not
 
     parts: list[RenderableType] = [Text(_size(facts), style="bold"), _labels(facts), _lengths(facts)]
     if facts.scripts:
@@ -53,7 +58,13 @@ def _labels(facts: "Facts") -> Table:
     table.add_column("label", overflow="fold")
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
-    for name, count in sorted(facts.labels.items(), key=lambda item: (-item[1], item[0])):
+    ordered = sorted(facts.labels.items(), key=lambda item: (-item[1], item[0]))
+    hidden = len(ordered) - MOST_LABELS - FEWEST_LABELS
+    for place, (name, count) in enumerate(ordered):
+        if hidden > 0 and place == MOST_LABELS:
+            table.add_row(f"... {hidden:,} more (--json has all)", "", "")
+        if hidden > 0 and MOST_LABELS <= place < MOST_LABELS + hidden:
+            continue
         table.add_row(Text(repr(name) if name != name.strip() else name), f"{count:,}", f"{count / facts.rows:.1%}")
     return table
 

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from fullbake.core import runtime
+from fullbake.core.console import activity
 from fullbake.core.console import console as err
 from fullbake.core.errors import Error, Interrupted
 
@@ -59,7 +60,8 @@ def _take_flag(arguments: list[str], flag: str) -> bool:
 def _run(app: App, arguments: list[str], debug: bool) -> int:
     """Run a command, print its error if there is one, and return the exit code."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        with activity(f"fullbake {arguments[0]}" if arguments and arguments[0].isalpha() else "fullbake"):
+            app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(f"{error}\nfullbake COMMAND --help lists what a command takes.", 2)
     except Error as error:

@@ -44,6 +44,7 @@ from fullbake.core.console import warn
 from fullbake.core.errors import Error
 from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
+from fullbake.data.findings import describe_finding
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Part, Parts
 from fullbake.evaluation.calibration import CalibratedDecision
@@ -519,7 +520,7 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
         "labels": _count_labels(parts, tests),
         "lengths": _describe_lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
         "fingerprint": fingerprint([part.fingerprint() for part in parts.by_name().values()]),
-        "findings": [inspection.describe_finding(found) for found in facts.findings],
+        "findings": [describe_finding(found) for found in facts.findings],
     }
 
 

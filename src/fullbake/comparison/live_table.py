@@ -1,14 +1,15 @@
 """What the terminal shows while a comparison runs: a table that fills as trials finish, and the time left.
 
-On a terminal the table is drawn live on stderr; elsewhere each finished trial is one line. Messages of the trainings
-themselves are held back, because those of dozens of trials would bury the table. Test scores are not shown before the
-verdict.
+On a terminal the table is drawn live on stderr; elsewhere each finished trial is one line, and so is every half minute
+without one. Messages of the trainings themselves are held back, because those of dozens of trials would bury the table.
+Test scores are not shown before the verdict.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from fullbake.core.console import console as stderr
 from fullbake.core.console import format_duration, say, silenced
+from fullbake.core.heartbeat import heartbeat
 
 
 @dataclass
@@ -77,6 +79,11 @@ class LiveTable:
         if not self.console.is_terminal:  # a table cannot be redrawn in a log file
             say(f"{line}{self._words_for_time_left()}", aloud=True)
 
+    def describe(self) -> str:
+        """Return how far the comparison is, in one line."""
+        done, total = sum(row.done for row in self.rows.values()), sum(row.total for row in self.rows.values())
+        return f"{done} of {total} trials are done, now {self.task}{self._words_for_time_left()}"
+
     @property
     def seconds_left(self) -> float:
         """Return the expected seconds until the end."""
@@ -123,7 +130,8 @@ def show_live_table(
     table = LiveTable(metric, {row.name: row for row in rows}, clock, console)
     with silenced():
         if not console.is_terminal:
-            yield table
+            with heartbeat(table.describe, partial(say, aloud=True)):
+                yield table
             return
         with Live(table, console=console, refresh_per_second=2, transient=True):
             yield table

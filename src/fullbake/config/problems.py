@@ -69,6 +69,12 @@ class Problem(Protocol):
     def label_ids(self, labels: LabelArray) -> list[list[int]]:
         """Return the ids of the labels that each row has; an empty list for a row without any."""
 
+    def label_entries(self, labels: LabelArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the position and the label id of each label of each row, (labels of all rows,) both, sorted by row.
+
+        Work on these takes time by the labels that rows have; work on `label_matrix` by rows times classes.
+        """
+
     def has_label(self, labels: LabelArray, label: int) -> NDArray[np.bool_]:
         """Return which rows have the label with this id. Axes before the rows (seeds, say) are kept."""
 
@@ -173,6 +179,9 @@ class _SingleLabel:
     def label_ids(self, labels: LabelArray) -> list[list[int]]:
         return [[label] for label in labels.tolist()]
 
+    def label_entries(self, labels: LabelArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return np.arange(len(labels)), labels
+
     def has_label(self, labels: LabelArray, label: int) -> NDArray[np.bool_]:
         having: NDArray[np.bool_] = labels == label
         return having
@@ -276,7 +285,15 @@ class _MultiLabel:
         return matrix
 
     def label_ids(self, labels: LabelArray) -> list[list[int]]:
-        return [[label for label, has in enumerate(row) if has] for row in labels.tolist()]
+        rows, ids = self.label_entries(labels)
+        found: list[list[int]] = [[] for _ in labels]
+        for row, label in zip(rows.tolist(), ids.tolist(), strict=True):
+            found[row].append(label)
+        return found
+
+    def label_entries(self, labels: LabelArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, ids = np.nonzero(labels)
+        return rows, ids
 
     def has_label(self, labels: LabelArray, label: int) -> NDArray[np.bool_]:
         having: NDArray[np.bool_] = labels[..., label] == 1

@@ -1,11 +1,13 @@
 """What a person sees while long work runs: progress bars, lines, and figures in words.
 
-Bars are drawn on stderr, and only if it is a terminal. Lines go to the logger `fullbake`, which the command line shows
-and a library user may redirect or ignore. No other module draws or prints while work runs.
+Bars are drawn on stderr, and only if it is a terminal; elsewhere a line says every 30 seconds how far the work is.
+Lines go to the logger `fullbake`, which the command line shows and a library user may redirect or ignore. No other
+module draws or prints while work runs.
 """
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,6 +26,7 @@ from rich.progress import (
 from rich.text import Text
 
 from fullbake.core.errors import RecipeError
+from fullbake.core.heartbeat import heartbeat, note_line
 
 console = Console(stderr=True)
 log = logging.getLogger("fullbake")
@@ -45,7 +48,7 @@ class _Rate(ProgressColumn):
 def bar(
     description: str, total: int | None, unit: str, screen: Console | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Draw a progress bar for one piece of work while the block runs.
+    """Draw a progress bar for one piece of work while the block runs; without a terminal, say a line every 30 seconds.
 
     Args:
         description: what the bar is labeled with.
@@ -68,7 +71,50 @@ def bar(
     hidden = _silenced[0] or not screen.is_terminal
     with Progress(*columns, console=screen, transient=True, disable=hidden) as progress:
         task = progress.add_task(description, total=total)
-        yield lambda done: progress.update(task, advance=done)
+        if screen.is_terminal:
+            yield lambda done: progress.update(task, advance=done)
+            return
+        counter = _Counter(description, total, unit)
+        with heartbeat(counter.describe, _say_aloud):
+            yield counter.advance
+
+
+@contextmanager
+def activity(description: str) -> Iterator[None]:
+    """Where no terminal shows bars, say every 30 seconds that this work is still running.
+
+    Args:
+        description: What is done.
+    """
+    if console.is_terminal:
+        yield
+        return
+    started = time.monotonic()
+    with heartbeat(lambda: f"{description}, {format_duration(time.monotonic() - started)} so far", _say_aloud):
+        yield
+
+
+class _Counter:
+    """Counts the units of one piece of work that are done, and says how many in words."""
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done, self.started = 0, time.monotonic()
+
+    def advance(self, done: int) -> None:
+        self.done += done
+
+    def describe(self) -> str:
+        if not self.total:
+            return f"{self.description}, {self.done:,} {self.unit}"
+        seconds = time.monotonic() - self.started
+        left = seconds * (self.total - self.done) / self.done if self.done else None
+        time_left = "" if left is None else f", about {format_duration(left)} left"
+        return f"{self.description}, {self.done:,} of {self.total:,} {self.unit}{time_left}"
+
+
+def _say_aloud(line: str) -> None:
+    say(line, aloud=True)
 
 
 _silenced = [False]
@@ -93,11 +139,13 @@ def say(line: str, *, aloud: bool = False) -> None:
         aloud: log it also within a block of `silenced`.
     """
     if aloud or not _silenced[0]:
+        note_line()
         log.info(line)
 
 
 def warn(line: str) -> None:
     """Log one line that the user should not miss."""
+    note_line()
     log.warning(line)
 
 

@@ -11,23 +11,35 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_named
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_named, problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.core.console import bar
+from fullbake.data.arrow import PARQUET
 from fullbake.data.dataset import Dataset, join_pairs, open_source
 from fullbake.data.duplicates import duplicate_groups, find_overlap, normalize, text_hashes
+from fullbake.data.findings import (
+    MAX_EXAMPLES,
+    Finding,
+    gather_alike_labels,
+    gather_leaks,
+    gather_named_labels,
+    gather_revealing_words,
+    list_names,
+    order_findings,
+)
 from fullbake.data.labels import LabelForm, LabelReader
+from fullbake.data.leak_probes import LabeledSample, find_leaks
+from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
 from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
-    LabelClue,
     SuspectPattern,
     count_letters,
     find_label_clues,
@@ -44,9 +56,6 @@ QUICK_SAMPLE_ROWS: Final = 3_000
 
 MAX_HASHES: Final = 1_000_000
 """Hashes of texts that are held at a time."""
-
-MAX_EXAMPLES: Final = 5
-"""Rows or labels that a finding names."""
 
 MIN_ROWS_PER_LABEL: Final = 8
 """A label with fewer rows gets a warning."""
@@ -78,26 +87,6 @@ LabelsByRow = Sequence[tuple[str, ...] | None]
 """(rows,) the label names of each row; None for a row whose label is missing."""
 
 # What is returned: the names of these fields are those of `fullbake inspect --json`
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about the data that the user should know."""
-
-    kind: str
-    """What is found, for programs."""
-
-    severity: Literal["warning", "note"]
-    """`warning` where the user should do something, else `note`."""
-
-    message: str
-    """What is found, for people."""
-
-    count: int
-    """The number of rows, labels or words concerned."""
-
-    rows: tuple[int, ...] = ()
-    """Numbers of some of the rows, from 1 without the header."""
 
 
 @dataclass(frozen=True)
@@ -185,16 +174,21 @@ def inspect_file(
     columns = data.columns
     survey = _Survey(str(source), sample_rows, max_hashes=max_hashes)
     form: LabelForm | None = None
+    table = open_source(source, columns, data.delimiter, data.encoding)
+    survey.spare = spare_columns(table, [*columns.of_texts, *columns.of_labels])
     with bar("reading", None, "rows") as advance:
-        for chunk in open_source(source, columns, data.delimiter, data.encoding).chunks():
+        for chunk in table.chunks():
             # A reader for each chunk, because it holds the labels of all rows it has read.
             reader = LabelReader(columns, form=form)
             reader.add(chunk.columns, chunk.where)
             form = reader.form
             texts = [chunk.columns[name] for name in columns.of_texts]
             joined = texts[0] if len(texts) == 1 else join_pairs(*texts)
-            survey.add(joined, _name_labels(len(chunk), *reader.finish()))
+            spare_of = fields_of_rows(table, chunk, survey.spare)
+            survey.add(joined, _name_labels(len(chunk), *reader.finish()), spare_of=spare_of)
             advance(len(chunk))
+    if survey.spare and table.format == PARQUET.name:
+        survey.read_spare(source)
     survey.problem = problem_named(SINGLE_LABEL if form == "single" else MULTI_LABEL)
     return _conclude(survey, count_tokens, max_length, data, _find_shared_texts(source, data))
 
@@ -232,13 +226,22 @@ def headlines(facts: Facts) -> list[str]:
     return lines
 
 
-def describe_finding(finding: Finding) -> str:
-    """Return a finding as one line, with the row numbers."""
-    rows = f" (row {', '.join(map(str, finding.rows))}{', ...' if finding.count > len(finding.rows) else ''})"
-    return f"{finding.message}{rows if finding.rows else ''}"
-
-
 # One pass over the rows
+
+
+class _Sampled(NamedTuple):
+    """A row of the sample."""
+
+    key: float
+    """Random; the rows with the lowest keys are the sample."""
+
+    row: int
+    text: str
+    labels: tuple[str, ...] | None
+    """None where the label is missing."""
+
+    spare: tuple[str, ...]
+    """The values of the spare columns; () where they are not known."""
 
 
 @dataclass
@@ -266,8 +269,11 @@ class _Survey:
     suspect_rows: dict[SuspectPattern, list[int]] = field(default_factory=dict)
     """The first rows with each pattern."""
 
-    sample: list[tuple[float, int, str, tuple[str, ...]]] = field(default_factory=list)
-    """(random key, row, text, labels) of the rows with the lowest keys, sorted."""
+    spare: tuple[str, ...] = ()
+    """The columns that are neither text nor label."""
+
+    sample: list["_Sampled"] = field(default_factory=list)
+    """The rows with the lowest keys, sorted by key, then by row."""
 
     hashes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
     """For each chunk (texts,) arrays of the hash, the labels' hash and the row of each text whose hash is kept."""
@@ -275,13 +281,20 @@ class _Survey:
     hash_step: int = 1
     """Hashes that are multiples of it are kept: one text in so many."""
 
-    def add(self, texts: list[str], labels: LabelsByRow, row_numbers: Sequence[int] | None = None) -> None:
+    def add(
+        self,
+        texts: list[str],
+        labels: LabelsByRow,
+        row_numbers: Sequence[int] | None = None,
+        spare_of: FieldsOf | None = None,
+    ) -> None:
         """Add some rows.
 
         Args:
             texts: (rows,) texts, or joined pairs.
             labels: (rows,) their labels.
             row_numbers: (rows,) their numbers in the file; None continues from the last row.
+            spare_of: gives the values of the spare columns of a row; None where they are not known.
         """
         rows = list(range(self.rows + 1, self.rows + 1 + len(texts))) if row_numbers is None else list(row_numbers)
         # Seeded by the position in the file, so that the same file always gives the same sample.
@@ -293,9 +306,19 @@ class _Survey:
         self.length_counts.update(map(len, texts))
         self._find_suspect_texts(pa.array(texts, pa.large_string()), rows)
         self._add_hashes(texts, labels, rows)
-        added = [(key, row, text, names or ()) for key, row, text, names in zip(keys, rows, texts, labels, strict=True)]
-        limit = self.sample[-1][0] if len(self.sample) >= self.sample_rows else 2.0  # keys are below 1
-        self.sample = sorted([*self.sample, *(one for one in added if one[0] < limit)])[: self.sample_rows]
+        limit = self.sample[-1].key if len(self.sample) >= self.sample_rows else 2.0  # keys are below 1
+        for position, key in enumerate(keys):
+            if key < limit:
+                spare = () if spare_of is None else spare_of(position)
+                self.sample.append(_Sampled(key, rows[position], texts[position], labels[position], spare))
+        self.sample = sorted(self.sample, key=lambda one: (one.key, one.row))[: self.sample_rows]
+
+    def read_spare(self, source: str | Path) -> None:
+        """Read the spare columns of the sampled rows from a Parquet file."""
+        self.sample.sort(key=lambda one: one.row)
+        fields = read_fields(source, self.spare, [one.row for one in self.sample])
+        if fields:
+            self.sample = [one._replace(spare=spare) for one, spare in zip(self.sample, fields, strict=True)]
 
     def _find_suspect_texts(self, texts: pa.Array, rows: list[int]) -> None:
         for suspect in SUSPECT_PATTERNS:
@@ -323,8 +346,8 @@ def _keep_multiples(step: int, arrays: tuple[np.ndarray, ...]) -> Any:
 def _name_labels(rows: int, names: tuple[str, ...], labels: np.ndarray, labeled_rows: np.ndarray) -> LabelsByRow:
     """Return the labels of all rows by name, from the number of rows and what `LabelReader.finish` returns."""
     by_row: list[tuple[str, ...] | None] = [None] * rows
-    for position, row in zip(labeled_rows.tolist(), labels.tolist(), strict=True):
-        ids = [label for label, bit in enumerate(row) if bit] if isinstance(row, list) else [row]
+    ids_of_rows = problem_of(labels).label_ids(labels)
+    for position, ids in zip(labeled_rows.tolist(), ids_of_rows, strict=True):
         by_row[position] = tuple(names[label] for label in ids)
     return by_row
 
@@ -339,8 +362,8 @@ def _conclude(
     data: DataConfig,
     findings: list[Finding],
 ) -> Facts:
-    survey.sample.sort(key=lambda one: one[1])  # by row: findings name the first rows as examples
-    texts = [text for _, _, text, _ in survey.sample]
+    survey.sample.sort(key=lambda one: one.row)  # findings name the first rows as examples
+    texts = [one.text for one in survey.sample]
     counted = None if count_tokens is None else count_tokens(texts)
     found = [
         *findings,
@@ -360,7 +383,7 @@ def _conclude(
         tokens=None if counted is None else _lengths(Counter(counted.lengths.tolist()), max_length),
         scripts=script_shares(count_letters(texts)),
         sampled=len(texts),
-        findings=tuple(sorted(found, key=lambda one: one.severity != "warning")),
+        findings=order_findings(found),
         unknown_tokens=None if counted is None else counted.unknown_share,
     )
 
@@ -396,18 +419,14 @@ def _check_labels(survey: _Survey, data: DataConfig) -> Iterator[Finding]:
         yield Finding("no label holds", "note", message, survey.without_labels)
     rare = [name for name, count in sorted(survey.label_counts.items()) if count < MIN_ROWS_PER_LABEL]
     if rare:
-        message = f"{_labels_have(rare)} fewer than {MIN_ROWS_PER_LABEL} rows, too few to learn from: {_list(rare)}"
+        message = (
+            f"{_labels_have(rare)} fewer than {MIN_ROWS_PER_LABEL} rows, too few to learn from: {list_names(rare)}"
+        )
         yield Finding("rare labels", "warning", message, len(rare))
     alike: dict[str, list[str]] = {}
     for name in sorted(survey.label_counts):
         alike.setdefault(normalize(name), []).append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            message = (
-                f"these labels differ only in case, spaces or Unicode form: {', '.join(map(repr, names))}; "
-                "they are treated as different labels"
-            )
-            yield Finding("labels alike", "warning", message, len(names))
+    yield from gather_alike_labels([names for names in alike.values() if len(names) > 1])
     yield from _check_validation_share(survey, data)
 
 
@@ -420,7 +439,7 @@ def _check_validation_share(survey: _Survey, data: DataConfig) -> Iterator[Findi
     if small:
         message = (
             f"{_labels_have(small)} fewer than {MIN_VALIDATION_ROWS} rows in a validation share of "
-            f"{data.validation:g} ({_list(small)})"
+            f"{data.validation:g} ({list_names(small)})"
         )
         uses_folds = survey.rows <= MAX_ROWS_FOR_FOLDS and data.folds is None
         # the same rule as in `splits.divide`
@@ -465,50 +484,42 @@ def _check_equal_texts(survey: _Survey) -> Iterator[Finding]:
 
 
 def _check_sample(survey: _Survey) -> Iterator[Finding]:
-    rows = [row for _, row, _, _ in survey.sample]
-    texts = [text for _, _, text, _ in survey.sample]
-    within = "" if len(texts) == survey.rows else f" among {len(texts):,} sampled rows"
-    yield from _check_near_texts(texts, rows, within)
+    sample = survey.sample
+    within = "" if len(sample) == survey.rows else f" among {len(sample):,} sampled rows"
+    normalized = np.array([normalize(one.text) for one in sample], dtype=object)
+    _, first, text_ids = np.unique(normalized, return_index=True, return_inverse=True)
+    yield from _check_near_texts([one.text for one in sample], [one.row for one in sample], first, within)
+    labeled = [position for position, one in enumerate(sample) if one.labels is not None]
     names = sorted(survey.label_counts)
-    if len(names) > 1 and not survey.unlabeled:  # a row without a label cannot be encoded
-        labels = survey.problem.encode([of_row for _, _, _, of_row in survey.sample], names)
-        yield from (_name_finding(clue, rows, within) for clue in find_named_labels(texts, labels, names))
-        yield from (_word_finding(clue, rows, within) for clue in find_label_clues(texts, labels, names))
+    # A single class is not predicted; a single label of several possible ones is there or not.
+    if not labeled or len(names) < (2 if survey.problem.exclusive else 1):
+        return
+    chosen = [sample[position] for position in labeled]
+    texts, rows = [one.text for one in chosen], [one.row for one in chosen]
+    labels = survey.problem.encode([one.labels or () for one in chosen], names)
+    yield from gather_named_labels(find_named_labels(texts, labels, names), rows, within)
+    yield from gather_revealing_words(find_label_clues(texts, labels, names), rows, within)
+    columns = tuple(
+        (name, tuple(one.spare[place] for one in chosen))
+        for place, name in enumerate(survey.spare)
+        if all(one.spare for one in chosen)
+    )
+    probed = LabeledSample(
+        tuple(texts), labels, tuple(names), survey.problem, np.array(rows), text_ids[labeled], columns
+    )
+    yield from gather_leaks(find_leaks(probed), rows, names, within)
 
 
-def _check_near_texts(texts: list[str], rows: list[int], within: str) -> Iterator[Finding]:
+def _check_near_texts(texts: list[str], rows: list[int], distinct: np.ndarray, within: str) -> Iterator[Finding]:
+    """Report nearly equal texts. distinct: the position of one row of each different text."""
     if not texts:
         return
-    normalized = [normalize(text) for text in texts]
-    _, distinct = np.unique(np.array(normalized, dtype=object), return_index=True)
     groups = duplicate_groups([texts[position] for position in distinct])
     near = np.flatnonzero(np.bincount(groups)[groups] > 1)
     if len(near):
         first = sorted(rows[distinct[position]] for position in near)[:MAX_EXAMPLES]
         message = f"{len(near):,} different texts{within} are nearly equal to another text; splits keep them together"
         yield Finding("near duplicates", "note", message, len(near), tuple(first))
-
-
-def _name_finding(clue: LabelClue, rows: list[int], within: str) -> Finding:
-    message = (
-        f"the name of the label {clue.label!r} is in {clue.coverage:.0%} of its texts{within}, but in few others: "
-        "check whether the texts contain their label"
-    )
-    return Finding("named label", "note", message, clue.rows_with_label, _examples(clue, rows))
-
-
-def _word_finding(clue: LabelClue, rows: list[int], within: str) -> Finding:
-    severity: Literal["warning", "note"] = "warning" if clue.coverage >= 0.5 else "note"
-    message = (
-        f"the word {clue.word!r} gives away the label {clue.label!r}: {clue.rows_with_label:,} of the {clue.rows:,} "
-        f"rows with the word{within} have the label, and {clue.coverage:.0%} of the label's rows have the word; check "
-        "whether the word comes from how the data was collected"
-    )
-    return Finding("leakage", severity, message, clue.rows, _examples(clue, rows))
-
-
-def _examples(clue: LabelClue, rows: list[int]) -> tuple[int, ...]:
-    return tuple(rows[position] for position in clue.examples[:MAX_EXAMPLES])
 
 
 def _find_shared_texts(source: str | Path, data: DataConfig) -> list[Finding]:
@@ -545,7 +556,3 @@ def _first_rows(dataset: Dataset, positions: np.ndarray) -> tuple[int, ...]:
 
 def _labels_have(names: list[str]) -> str:
     return "one label has" if len(names) == 1 else f"{len(names):,} labels have"
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:MAX_EXAMPLES])) + (", ..." if len(names) > MAX_EXAMPLES else "")

@@ -11,13 +11,14 @@ digits; in scripts without spaces every pair of neighboring characters is a word
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.sparse import csr_array
 
 from fullbake.config.problems import problem_of
 from fullbake.data.labels import count_labels
@@ -33,6 +34,9 @@ MIN_COVERAGE: Final = 0.3
 
 _MAX_SHARE: Final = 0.9
 """A word, or a label, of more than this share of all rows says nothing."""
+
+_WORDS_AT_A_TIME: Final = 1_000
+"""Words whose labels are counted at a time, which bounds the memory for it."""
 
 _WORD: Final = re.compile(r"\w+")
 _UNSPACED: Final = re.compile(
@@ -149,22 +153,52 @@ def find_label_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequ
     limit = _MAX_SHARE * len(texts)
     candidates = {word for word, count in frequency.items() if MIN_WORD_ROWS <= count <= limit}
     # Words are split twice, because the rows of all words, rare ones too, would take too much memory.
-    rows_of: dict[str, list[int]] = {}
-    for row, text in enumerate(texts):
-        for word in split_words(text) & candidates:
-            rows_of.setdefault(word, []).append(row)
+    rows_of = _rows_of_keys(split_words(text) & candidates for text in texts)
+    words = sorted(rows_of)
     totals = count_labels(labels, len(label_names))
     best: dict[int, LabelClue] = {}
-    for word, rows in sorted(rows_of.items()):
-        counts = count_labels(labels[rows], len(label_names))
-        for label in np.flatnonzero(counts >= MIN_PRECISION * len(rows)).tolist():
-            coverage = float(counts[label] / totals[label])
-            if coverage >= MIN_COVERAGE and (label not in best or coverage > best[label].coverage):
-                best[label] = LabelClue(
-                    word, label_names[label], len(rows), int(counts[label]), coverage, tuple(rows[:5])
-                )
+    for place, label, count in _frequent_pairs([rows_of[word] for word in words], labels, len(label_names)):
+        coverage = count / int(totals[label])
+        if coverage >= MIN_COVERAGE and (label not in best or coverage > best[label].coverage):
+            rows = rows_of[words[place]]
+            best[label] = LabelClue(words[place], label_names[label], len(rows), count, coverage, tuple(rows[:5]))
     clues = [clue for label, clue in best.items() if totals[label] <= limit]
     return sorted(clues, key=lambda clue: -clue.coverage)
+
+
+def _rows_of_keys(keys: Iterable[set[str]]) -> dict[str, list[int]]:
+    """Return the rows in which each key occurs. keys: the keys of each row."""
+    rows_of: dict[str, list[int]] = {}
+    for row, found in enumerate(keys):
+        for key in found:
+            rows_of.setdefault(key, []).append(row)
+    return rows_of
+
+
+def _frequent_pairs(rows_of: Sequence[list[int]], labels: np.ndarray, classes: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (word, label, rows with both) of each pair in which MIN_PRECISION of the word's rows have the label.
+
+    Only pairs that occur are counted: words times classes would be too many for a thousand classes.
+
+    Args:
+        rows_of: the rows of each word.
+        labels: class ids (rows,), or a label matrix of 0 and 1 (rows, classes).
+        classes: the number of labels.
+    """
+    rows, ids = problem_of(labels).label_entries(labels)
+    label_of_row = csr_array((np.ones(len(rows), dtype=np.int64), (rows, ids)), shape=(len(labels), classes))
+    for start in range(0, len(rows_of), _WORDS_AT_A_TIME):
+        block = rows_of[start : start + _WORDS_AT_A_TIME]
+        sizes = np.array([len(found) for found in block])
+        ends = np.append(0, np.cumsum(sizes))
+        word_in_row = csr_array(
+            (np.ones(ends[-1], dtype=np.int64), np.concatenate(block), ends), shape=(len(block), len(labels))
+        )
+        counts = (word_in_row @ label_of_row).tocoo()
+        words, found = counts.coords
+        frequent = np.flatnonzero(counts.data >= MIN_PRECISION * sizes[words])
+        order = frequent[np.lexsort((found[frequent], words[frequent]))]
+        yield from zip((words[order] + start).tolist(), found[order].tolist(), counts.data[order].tolist(), strict=True)
 
 
 def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Sequence[str]) -> list[LabelClue]:
@@ -178,22 +212,41 @@ def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Seq
     Returns:
         A clue for each such label.
     """
+    folded = [text.casefold() for text in texts]
+    totals = count_labels(labels, len(label_names))
+    wanted = {label: spelled for label, name in enumerate(label_names) if (spelled := _spelled_in_texts(name))}
+    wanted = {label: spelled for label, spelled in wanted.items() if totals[label] >= MIN_WORD_ROWS}
+    keys = {key for spelled in wanted.values() for key in _keys_of_name(spelled)}
+    # A name is looked for only in the texts that have all its words: names times texts would be too many.
+    rows_of = _rows_of_keys((set(_WORD.findall(text)) | set(text)) & keys for text in folded)
     found = []
-    for label, name in enumerate(label_names):
-        wanted = " ".join(name.casefold().replace("_", " ").split())
-        # Numbers, "yes" and two-letter names are in many texts for other reasons.
-        if len(wanted) < 3 or wanted.replace(".", "").isdigit() or wanted in ("true", "false", "yes"):
-            continue
-        pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-        named = np.array([bool(pattern.search(text.casefold())) for text in texts])
-        own = problem_of(labels).has_label(labels, label)
-        inside, outside = _share(named & own, own), _share(named & ~own, ~own)
-        if inside >= MIN_COVERAGE and inside >= 10 * outside and (named & own).sum() >= MIN_WORD_ROWS:
-            rows = np.flatnonzero(named & own)
-            examples = tuple(rows[:5].tolist())
-            found.append(LabelClue(wanted, name, int(named.sum()), len(rows), inside, examples))
+    for label, spelled in wanted.items():
+        pattern = re.compile(rf"(?<!\w){re.escape(spelled)}(?!\w)")
+        rows = [row for row in _rows_with_all(rows_of, _keys_of_name(spelled)) if pattern.search(folded[row])]
+        own = problem_of(labels).has_label(labels[rows], label)
+        inside = own.sum() / totals[label]
+        outside = (len(rows) - own.sum()) / max(1, len(texts) - totals[label])
+        if inside >= MIN_COVERAGE and inside >= 10 * outside and own.sum() >= MIN_WORD_ROWS:
+            examples = tuple(np.array(rows)[own][:5].tolist())
+            found.append(LabelClue(spelled, label_names[label], len(rows), int(own.sum()), float(inside), examples))
     return found
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> float:
-    return float(part.sum() / max(1, whole.sum()))
+def _spelled_in_texts(name: str) -> str | None:
+    """Return a label's name as texts may hold it, case folded; None where it is in many texts for other reasons."""
+    spelled = " ".join(name.casefold().replace("_", " ").split())
+    # Such are numbers, "yes" and two-letter names.
+    if len(spelled) < 3 or spelled.replace(".", "").isdigit() or spelled in ("true", "false", "yes"):
+        return None
+    return spelled
+
+
+def _keys_of_name(spelled: str) -> list[str]:
+    """Return what every text with this name holds: its words, or the characters of a name without words (of emoji)."""
+    return _WORD.findall(spelled) or [character for character in spelled if not character.isspace()]
+
+
+def _rows_with_all(rows_of: dict[str, list[int]], keys: Sequence[str]) -> list[int]:
+    """Return the rows, in their order, that have all the keys."""
+    rarest, *others = sorted((rows_of.get(key, []) for key in keys), key=len)
+    return sorted(set(rarest).intersection(*others))
