@@ -2,17 +2,20 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.permissions import permissions_hold
 
-from fullbake.core import storage
-from fullbake.core.cache import Cache
-from fullbake.core.errors import SpaceFault
+from fullbake.core import runtime, storage
+from fullbake.core.cache import Cache, CacheDeleted
+from fullbake.core.errors import OutputError, SpaceFault
 
 
 def keep(cache: Cache, key: str, size: int = 1000) -> None:
@@ -232,3 +235,90 @@ def test_abandoned_entries_are_removed_after_two_weeks(cache: Cache) -> None:
     assert (cache.root / "new.growing").exists()
     cache.clear()
     assert os.listdir(cache.root) in ([], [".lock"])
+
+
+# Where one may not write
+
+
+@pytest.fixture
+def read_only(cache: Cache) -> Iterator[Cache]:
+    """A cache with one entry, `old`, whose folder may not be written to."""
+    keep(cache, "old")
+    cache.root.chmod(0o555)
+    yield cache
+    cache.root.chmod(0o755)
+
+
+def test_what_a_read_only_cache_cannot_take_is_kept_until_the_process_ends(
+    read_only: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    with permissions_hold(), caplog.at_level(logging.WARNING, "fullbake"):
+        keep(read_only, "new")
+        put_part(read_only, "resumed", b"1")
+        assert read_only.store("stored", "", lambda folder: storage.write_bytes(folder / "x", b"x")) is not None
+        for key in ("old", "new", "resumed", "stored"):
+            assert read_only.has(key)
+            assert read_only.get(key) is not None
+    (record,) = caplog.records
+    assert f"the cache {read_only.root} cannot be written to (Permission denied)" in record.getMessage()
+    assert "--cache-dir" in record.getMessage()
+    assert keys(read_only) == ["old"]
+
+
+def test_another_cache_of_the_same_process_is_none_of_its_business(read_only: Cache, tmp_path: Path) -> None:
+    other = Cache(tmp_path / "other", 10_000)
+    with permissions_hold():
+        keep(read_only, "new")
+        keep(other, "a")
+    assert not other.has("new")
+    assert keys(other) == ["a"]
+
+
+def test_a_read_only_cache_is_not_cleared_in_silence(read_only: Cache) -> None:
+    with permissions_hold(), pytest.raises(OutputError, match="Permission denied"):
+        read_only.clear()
+    assert keys(read_only) == ["old"]
+
+
+def test_of_several_training_processes_none_has_a_cache_of_its_own(
+    read_only: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "world_size", lambda: 2)
+    with permissions_hold(), pytest.raises(OutputError, match="Permission denied"):
+        keep(read_only, "new")
+
+
+def test_an_entry_that_somebody_deletes_while_it_is_made_is_made_again(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = []
+
+    def write(folder: Path) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            shutil.rmtree(cache.root)
+        storage.write_bytes(folder / "x", b"x")
+
+    with caplog.at_level(logging.WARNING, "fullbake"):
+        found = cache.store("a", "", write)
+    assert found == cache.root / "a"
+    assert len(calls) == 2
+    assert "was deleted while it was made, and is made again" in caplog.text
+
+
+def test_what_is_deleted_time_and_again_is_a_fault(cache: Cache) -> None:
+    def write(folder: Path) -> None:
+        shutil.rmtree(cache.root)
+        storage.write_bytes(folder / "x", b"x")
+
+    with pytest.raises(CacheDeleted, match="Run the same command again"):
+        cache.store("a", "", write)
+
+
+def test_a_missing_file_of_somebody_else_is_not_taken_for_a_deleted_cache(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), cache.put("a", ""):
+        (tmp_path / "corpus.txt").read_bytes()
+
+
+def test_what_is_larger_than_the_bound_is_not_kept(cache: Cache) -> None:
+    assert cache.store("a", "", lambda folder: storage.write_bytes(folder / "x", b"x" * 20_000)) is None

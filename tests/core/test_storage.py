@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.permissions import permissions_hold
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -547,3 +548,70 @@ def test_a_lock_ends_with_its_block_also_by_an_exception(tmp_path: Path) -> None
     ):
         pytest.fail("two users")
     assert list(tmp_path.iterdir()) == []
+
+
+# Where one may not write
+
+
+@pytest.fixture
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may be read but not written to."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def make_file(target: Path) -> None:
+    with storage.staged_file(target) as fresh:
+        storage.write_bytes(fresh, b"x")
+
+
+def make_bundle(target: Path) -> None:
+    with storage.staged(target) as folder:
+        fill(folder, "1")
+
+
+def take_it(target: Path) -> None:
+    with storage.sole_use(target, remedy=""):
+        pass
+
+
+@pytest.mark.parametrize("work", [make_file, make_bundle, take_it, storage.require_writable, storage.require_new_file])
+@pytest.mark.parametrize("inside", [(), ("new", "folder")])
+def test_a_folder_that_may_not_be_written_to_is_named(
+    closed_folder: Path, work: Callable[[Path], None], inside: tuple[str, ...]
+) -> None:
+    target = closed_folder.joinpath(*inside, "target")
+    with permissions_hold(), pytest.raises(OutputError) as caught:
+        work(target)
+    assert ".partial" not in str(caught.value)
+    assert str(closed_folder) in str(caught.value)
+    assert "Permission denied" in str(caught.value)
+    assert list(closed_folder.iterdir()) == []
+
+
+def test_what_the_system_refuses_is_said_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        tmp_path.read_bytes()
+    explained = storage.explain_os_error(caught.value)
+    assert isinstance(explained, OutputError)
+    assert str(tmp_path) in str(explained)
+    assert isinstance(storage.explain_os_error(OSError(errno.EDQUOT, "Disk quota exceeded", b"/x")), SpaceFault)
+    assert storage.explain_os_error(OSError("a library's own words")) is None
+
+
+def test_a_process_without_a_working_folder_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    storage.require_vacant(tmp_path / "m")
+    make_bundle(tmp_path / "m")
+    assert version_of(tmp_path / "m") == "1"
+
+
+def test_json_keeps_names_that_are_no_text(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "x.json", {"file": "\udcff.csv"})
+    assert storage.read_json(tmp_path / "x.json") == {"file": "\udcff.csv"}

@@ -89,10 +89,9 @@ def write_label_errors(path: str | Path, dataset: Dataset, suspects: LabelErrors
     Its columns are rank, row (from 1), label, suggested, quality, and the text or both texts.
 
     Raises:
-        OutputError: The file exists already.
+        OutputError: As `check_target`.
     """
-    if Path(path).exists():
-        raise OutputError("the file exists already", where=str(path), remedy="Choose another name, or delete the file.")
+    check_target(path)
     written = io.StringIO(newline="")
     rows = csv.writer(written, lineterminator="\n")
     rows.writerow(["rank", "row", "label", "suggested", "quality", *dataset.columns.of_texts])
@@ -102,7 +101,19 @@ def write_label_errors(path: str | Path, dataset: Dataset, suspects: LabelErrors
     for rank, cells in enumerate(zip(taken.rows, given, suspects.suggested, suspects.quality, *texts, strict=True), 1):
         row, own, other, quality, *text = cells
         rows.writerow([rank, row, " | ".join(own), " | ".join(other), f"{quality:.4f}", *text])
-    storage.write_bytes(Path(path), written.getvalue().encode())
+    with storage.staged_file(path) as fresh:
+        storage.write_bytes(fresh, written.getvalue().encode())
+
+
+def check_target(path: str | Path) -> None:
+    """Raise the OutputError that `write_label_errors` would raise. Call it before long work.
+
+    Raises:
+        OutputError: The file exists already, or its folder cannot be written to.
+    """
+    if Path(path).exists():
+        raise OutputError("the file exists already", where=str(path), remedy="Choose another name, or delete the file.")
+    storage.require_writable(path)
 
 
 def _named(dataset: Dataset) -> list[tuple[str, ...]]:

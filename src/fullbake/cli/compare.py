@@ -119,7 +119,10 @@ def _print_comparison(board: dict[str, Any], folder: Path) -> None:
 
 
 def demo_command(
-    *, out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"), budget: str = "5m"
+    *,
+    out_folder: Annotated[Path, Parameter(name="--out")] = Path("fullbake-demo"),
+    budget: str = "5m",
+    threads: Threads = "auto",
 ) -> None:
     """Compare the ways on 1,200 bundled forum comments with eight topics. Needs no model hub.
 
@@ -127,6 +130,7 @@ def demo_command(
         out_folder: Folder for the comparison. An earlier demo in it is replaced.
         budget: Time limit, such as 90s, 5m or 1h.
     """
+    setting = parse_threads(threads)
     from dataclasses import replace
     from importlib import resources
 
@@ -138,7 +142,8 @@ def demo_command(
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
         read = read_labeled(path, Recipe.load(base="demo", **fields).data)
     comments = replace(read, source="the bundled comments")
-    board = compare(comments, out=out_folder, budget=budget, restart=True, base="demo", max_length=128, **fields)
+    options: dict[str, Any] = {"budget": budget, "restart": True, "threads": setting, "max_length": 128}
+    board = compare(comments, out=out_folder, base="demo", **options, **fields)
     _print_comparison(board, out_folder)
     if not (out_folder / "best").is_dir():  # no recipe is recommended
         return

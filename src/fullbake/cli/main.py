@@ -4,6 +4,7 @@ Each command parses its words, calls one function and prints. Heavy libraries ar
 `--help` loads no torch. The commands that read raw text are in `pretrain`, those that compare recipes in `compare`.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter, validators
-from rich.text import Text
 
 from fullbake import __version__
 from fullbake.cli import tables, terminal
@@ -28,12 +28,13 @@ from fullbake.cli.options import (
     resume_mode,
 )
 from fullbake.cli.pretrain import add_pretraining_commands
-from fullbake.cli.terminal import out, print_line, print_table
+from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.processors import begin_measuring
 from fullbake.core.runtime import limit_spinning
+from fullbake.core.storage import require_new_file
 from fullbake.data.tables import data_suffix
 from fullbake.training.checkpoints import CheckpointInterval, is_saved
 
@@ -48,6 +49,7 @@ app = App(
     version=__version__,
     help_format="markdown",
     suppress_keyboard_interrupt=False,
+    console=help_console,
 )
 
 add_pretraining_commands(app)
@@ -153,7 +155,7 @@ def evaluate_command(
         write_evaluation_page(classifier, name, dataset, logits, scores, report, _typed("evaluate"))
         say(f"report: {report} (it holds texts of rows)")
     if json:
-        out.print_json(data=scores, ensure_ascii=False)
+        print_json(scores)
     else:
         print_table(tables.scores_table(scores))
 
@@ -177,7 +179,8 @@ def predict_command(
     Args:
         bundle: Folder that `fullbake train` wrote.
         inputs: A CSV, TSV, JSON Lines or Parquet file, a folder of such files, or texts; for a classifier of pairs, the
-            two texts of one pair. Default: one text a line on stdin.
+            two texts of one pair. Words with spaces are a text also if they end like a file, unless there is such a
+            file. Default: one text a line on stdin, which takes every text.
         out_file: File for the rows with the columns `predicted`, `score` and `score:<class>` added. Default: stdout.
         prefix: Text before the names of the added columns, for files that have such a column already.
         overwrite: Replace the output when the new one is complete.
@@ -185,9 +188,10 @@ def predict_command(
     from fullbake.data.files import FORMATS
     from fullbake.data.plain_text import open_lines
 
+    if out_file is not None:
+        require_new_file(out_file, overwrite=overwrite)
     from_stdin = not inputs
-    from_file = len(inputs) == 1 and (data_suffix(Path(inputs[0])) in FORMATS or os.path.isdir(inputs[0]))
-    if not from_stdin and not from_file:
+    if not from_stdin and not (len(inputs) == 1 and _names_rows(inputs[0], tuple(FORMATS))):
         _check_texts(inputs, out_file, tuple(FORMATS))
         apply_threads(threads)
         _show_texts(bundle, inputs)
@@ -203,6 +207,8 @@ def predict_command(
             where="stdin",
             remedy="Give a file with two text columns.",
         )
+    if from_stdin and sys.stdin is None:
+        raise DataError("it is closed", where="stdin", remedy="Give a file, or texts as arguments.")
     if from_stdin and sys.stdin.isatty():
         say("reading one text a line; press Ctrl-D to end")
     given = flags.model_dump(exclude_none=True)
@@ -211,7 +217,7 @@ def predict_command(
         if from_stdin
         else open_table_as_trained(classifier, inputs[0], **given)
     )
-    target = out_file if out_file is not None else sys.stdout.buffer
+    target = out_file if out_file is not None else stdout_bytes(binary=table.format == "parquet")
     columns = {name: given.get(name) for name in ("text", "text_pair")}
     rows = predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
@@ -232,6 +238,20 @@ def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
     print_table(tables.predictions_table(classifier.decision, texts, predict_texts(classifier, texts)))
 
 
+def _names_rows(word: str, forms: tuple[str, ...]) -> bool:
+    """Return True if an argument names a file or a folder of rows, or can hardly be anything else than such a name.
+
+    Args:
+        word: The argument.
+        forms: The endings of files of rows.
+    """
+    path = Path(word)
+    if os.path.isdir(word):
+        inside = itertools.chain(path.glob("*"), path.glob("*/*"))  # a folder for each class may lie within it
+        return os.path.basename(word) != word or any(data_suffix(file) in forms for file in inside)
+    return data_suffix(path) in forms and (os.path.exists(word) or not any(map(str.isspace, word)))
+
+
 def _can_be_read(word: str) -> bool:
     """Return True if the word names a file, or a pipe such as a shell's <(...)."""
     return os.path.exists(word) and not os.path.isdir(word)
@@ -239,7 +259,7 @@ def _can_be_read(word: str) -> bool:
 
 def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[str, ...]) -> None:
     """Refuse arguments that name files, and --out: texts given as arguments are printed, not written."""
-    files = [word for word in inputs if data_suffix(Path(word)) in forms or _can_be_read(word)]
+    files = [word for word in inputs if _can_be_read(word) or (_names_rows(word, forms) and not os.path.isdir(word))]
     if files:
         raise DataError(
             "this argument is a file, but several arguments must be texts",
@@ -255,6 +275,11 @@ def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[st
             where=f"--out {out_file}",
             remedy="Leave --out away, or give the texts in a file or on stdin, one a line.",
         )
+    for word in inputs:
+        if data_suffix(Path(word)) in forms:
+            say(f"there is no file {word!r}: it is scored as a text")
+        elif os.path.isdir(word):
+            say(f"the folder {word!r} holds no file of rows: the word is scored as a text")
 
 
 @app.command(name="inspect")
@@ -266,6 +291,7 @@ def inspect_command(
     plot: Path | None = None,
     suspects: Path | None = None,
     cache_dir: Path | None = None,
+    threads: Threads = "auto",
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
 ) -> None:
     """Check a labeled file before training: labels, lengths, duplicates, likely leaks and likely mistakes.
@@ -282,17 +308,21 @@ def inspect_command(
     recipe = Recipe.load(**({"base": "none given"} | given))
     if suspects is not None and "base" not in given:
         raise RecipeError("--suspects needs a base, whose features it compares", remedy="Name one: --base demo.")
+    if plot is not None:
+        require_new_file(plot, overwrite=True)
     if suspects is not None:
-        from fullbake.classifier.label_errors import require_cleanlab
+        from fullbake.classifier.label_errors import check_target, require_cleanlab
 
         require_cleanlab()
+        check_target(suspects)
+        apply_threads(threads)
     from fullbake.cli import tables
     from fullbake.data.inspection import inspect_file
 
     limits = _limits(recipe) if "base" in given else ()
     facts = inspect_file(data, recipe.data, *limits)
     if json:
-        out.print_json(data=facts.to_json(), ensure_ascii=False)
+        print_json(facts.to_json())
     else:
         print_table(tables.facts_sheet(facts))
     if plot is not None:
@@ -318,7 +348,9 @@ def _plot_facts(facts: Any, path: Path) -> None:
     from fullbake.evaluation import plots
 
     lengths = facts.tokens or facts.characters
-    storage.write_bytes(path, plots.data_figure(facts.labels, facts.rows, lengths.counts, lengths.limit))
+    figure = plots.data_figure(facts.labels, facts.rows, lengths.counts, lengths.limit)
+    with storage.staged_file(path, overwrite=True) as fresh:
+        storage.write_bytes(fresh, figure)
     say(f"picture: {path}")
 
 
@@ -388,10 +420,11 @@ def recipes_command(name: str | None = None, /) -> None:
         name: The recipe to print.
     """
     if name is not None:
-        print_line(Recipe.load(name, base="demo").to_yaml().rstrip())
+        for line in Recipe.load(name, base="demo").to_yaml().splitlines():
+            print_line(line)
         return
     for recipe, text in recipe_names().items():
-        print_line(Text.assemble((f"{recipe:<18}", "bold"), text))
+        print_line((f"{recipe:<18}", "bold"), text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

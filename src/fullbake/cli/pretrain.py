@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from fullbake.cli import tables
 from fullbake.cli.options import StageFlags, StageOptions, Threads, apply_threads, resume_mode
-from fullbake.cli.terminal import out, print_line, print_table
+from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
 from fullbake.core.console import parse_duration
@@ -135,7 +135,7 @@ def pilot_command(
     sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in corpus]
     facts = run_pilot(base, sources, stage, budget=seconds - (time.monotonic() - started), cache_dir=cache_dir)
     if json:
-        out.print_json(data=facts, ensure_ascii=False)
+        print_json(facts)
         return
     print_table(tables.pilot_table(facts))
     for line in facts["words"]:
@@ -150,6 +150,7 @@ def probe_command(
     text: Path | None = None,
     json: bool = False,
     cache_dir: Path | None = None,
+    threads: Threads = "auto",
 ) -> None:
     """Measure what a base, or a classifier's encoder, has forgotten of general text since the base it comes from.
 
@@ -161,11 +162,12 @@ def probe_command(
         cache_dir: Folder of the cache of masked-LM heads that had to be trained. Default: FULLBAKE_CACHE_DIR, or the
             user's cache folder.
     """
+    apply_threads(threads)
     from fullbake.pretraining.forgetting import probe
 
     found = probe(target, base=base, text=None if text is None else str(text), cache_dir=cache_dir)
     if json:
-        out.print_json(data=found, ensure_ascii=False)
+        print_json(found)
     else:
         print_table(tables.probe_table(found))
 

@@ -1,6 +1,6 @@
 """Turn results into what the terminal shows: tables of facts, scores, layers, leaderboards and caches.
 
-Texts and labels are inserted as plain text, never as markup, because a label may be called `[red]`.
+Cells are texts, or (text, style); `PlainTable` shows them as plain text, because a label may be called `[red]`.
 """
 
 from collections.abc import Sequence
@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from fullbake.core.console import format_duration, format_size
+from fullbake.core.screen import Line, PlainTable, Words
 from fullbake.evaluation.metrics import METRICS, metric_title
 
 if TYPE_CHECKING:
@@ -32,17 +31,17 @@ def facts_sheet(facts: "Facts") -> RenderableType:
     """Return the facts of labeled texts: size, labels, lengths, scripts, then findings, warnings first."""
     from fullbake.data.findings import describe_finding  # loads pyarrow, which --help must not
 
-    parts: list[RenderableType] = [Text(_size(facts), style="bold"), _labels(facts), _lengths(facts)]
+    parts: list[RenderableType] = [Line((_size(facts), "bold")), _labels(facts), _lengths(facts)]
     if facts.scripts:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in list(facts.scripts.items())[:5] if share >= 0.0005)
-        parts.append(Text(f"scripts of the letters: {shares}"))
+        parts.append(Line(f"scripts of the letters: {shares}"))
     if facts.unknown_tokens is not None:
-        parts.append(Text(f"unknown tokens: {facts.unknown_tokens:.2%} of all tokens"))
+        parts.append(Line(f"unknown tokens: {facts.unknown_tokens:.2%} of all tokens"))
     for found in facts.findings:
         style = "yellow" if found.severity == "warning" else ""
-        parts.append(Text.assemble((f"{found.severity}: ", style), describe_finding(found)))
+        parts.append(Line((f"{found.severity}: ", style), describe_finding(found)))
     if not facts.findings:
-        parts.append(Text("no findings: no empty, repeated or contradicting rows, and no visible leak"))
+        parts.append(Line("no findings: no empty, repeated or contradicting rows, and no visible leak"))
     return Group(*parts)
 
 
@@ -53,8 +52,8 @@ def _size(facts: "Facts") -> str:
     return f"{facts.source}: {facts.rows:,} rows{sampled}"
 
 
-def _labels(facts: "Facts") -> Table:
-    table = Table(title="Labels" if facts.multi_label else "Classes", title_justify="left")
+def _labels(facts: "Facts") -> PlainTable:
+    table = PlainTable(title="Labels" if facts.multi_label else "Classes")
     table.add_column("label", overflow="fold")
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
@@ -65,12 +64,12 @@ def _labels(facts: "Facts") -> Table:
             table.add_row(f"... {hidden:,} more (--json has all)", "", "")
         if hidden > 0 and MOST_LABELS <= place < MOST_LABELS + hidden:
             continue
-        table.add_row(Text(repr(name) if name != name.strip() else name), f"{count:,}", f"{count / facts.rows:.1%}")
+        table.add_row(repr(name) if name != name.strip() else name, f"{count:,}", f"{count / facts.rows:.1%}")
     return table
 
 
-def _lengths(facts: "Facts") -> Table:
-    table = Table(title="Lengths of the texts", title_justify="left")
+def _lengths(facts: "Facts") -> PlainTable:
+    table = PlainTable(title="Lengths of the texts")
     for name in ("", "median", "90%", "99%", "longest", "over the limit", "cut off"):
         table.add_column(name, justify="left" if not name else "right")
     rows: dict[str, Lengths | None] = {"characters": facts.characters, "tokens": facts.tokens}
@@ -92,62 +91,62 @@ def scores_table(result: dict[str, Any]) -> RenderableType:
     if result["confusion_matrix"] is not None and len(result["per_class"]) <= WIDEST_CONFUSION:
         parts.append(_confusion(result))
     if "calibration" in result:
-        parts.append(Text(f"expected calibration error: {result['calibration']['ece']:.4f}"))
+        parts.append(Line(f"expected calibration error: {result['calibration']['ece']:.4f}"))
     return Group(*parts)
 
 
-def _overall(result: dict[str, Any]) -> Table:
+def _overall(result: dict[str, Any]) -> PlainTable:
     positive = result["positive"]
-    table = Table(title=f"{result['rows']:,} rows", title_justify="left")
+    table = PlainTable(title=f"{result['rows']:,} rows")
     table.add_column("figure", overflow="fold")
     table.add_column("value", justify="right")
     table.add_column("95% interval")
     for name, figure in result["overall"].items():
         of_one = positive is not None and name in METRICS and METRICS[name].one_vs_rest
         title = f"{metric_title(name)} of {positive!r}" if of_one else metric_title(name)
-        table.add_row(Text(title), _value(figure), _interval(figure))
+        table.add_row(title, _value(figure), _interval(figure))
     return table
 
 
-def _per_class(result: dict[str, Any]) -> Table:
-    table = Table(title="Per class, with 95% intervals", title_justify="left")
+def _per_class(result: dict[str, Any]) -> PlainTable:
+    table = PlainTable(title="Per class, with 95% intervals")
     table.add_column("class", overflow="fold")
     table.add_column("support", justify="right", no_wrap=True)
     for name in ("precision", "recall", "F1"):
         table.add_column(name, no_wrap=True)
     for row in result["per_class"]:
         figures = [_with_interval(row[name]) for name in ("precision", "recall", "f1")]
-        table.add_row(Text(row["label"]), f"{row['support']:,}", *figures)
+        table.add_row(row["label"], f"{row['support']:,}", *figures)
     return table
 
 
-def _confusion(result: dict[str, Any]) -> Table:
+def _confusion(result: dict[str, Any]) -> PlainTable:
     names = [row["label"] for row in result["per_class"]]
-    table = Table(title="Confusion matrix: true class by row, predicted class by column", title_justify="left")
+    table = PlainTable(title="Confusion matrix: true class by row, predicted class by column")
     table.add_column("", overflow="fold")
     for name in names:
-        table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column(name, justify="right", overflow="fold")
     for position, (name, counts) in enumerate(zip(names, result["confusion_matrix"], strict=True)):
-        cells = [Text(f"{n:,}", style="bold" if column == position else "") for column, n in enumerate(counts)]
-        table.add_row(Text(name), *cells)
+        cells = [(f"{n:,}", "bold" if column == position else "") for column, n in enumerate(counts)]
+        table.add_row(name, *cells)
     return table
 
 
-def _value(figure: dict[str, Any]) -> Text:
-    return Text("-" if figure["value"] is None else f"{figure['value']:.4f}")
+def _value(figure: dict[str, Any]) -> str:
+    return "-" if figure["value"] is None else f"{figure['value']:.4f}"
 
 
-def _interval(figure: dict[str, Any]) -> Text:
+def _interval(figure: dict[str, Any]) -> Words:
     """Return the interval, or the reason why there is no value."""
     if figure["value"] is None:
-        return Text(figure["reason"], style="dim")
-    return Text("" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}")
+        return figure["reason"], "dim"
+    return "" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
 
 
-def _with_interval(figure: dict[str, Any]) -> Text:
+def _with_interval(figure: dict[str, Any]) -> Words:
     if figure["value"] is None:
-        return Text(f"- ({figure['reason']})", style="dim")
-    return Text(f"{figure['value']:.3f} ({figure['low']:.2f}-{figure['high']:.2f})")
+        return f"- ({figure['reason']})", "dim"
+    return f"{figure['value']:.3f} ({figure['low']:.2f}-{figure['high']:.2f})"
 
 
 def scores_headline(part: str, result: dict[str, Any]) -> str:
@@ -168,19 +167,19 @@ def calibration_line(facts: dict[str, Any]) -> str:
     return f"temperature {facts['temperature']:.3f}: {errors}"
 
 
-def thresholds_table(entries: Sequence[dict[str, Any]]) -> Table:
+def thresholds_table(entries: Sequence[dict[str, Any]]) -> PlainTable:
     """Return the threshold of each label, with its precision, recall and F1 on the validation rows."""
-    table = Table(title="Thresholds, fitted on validation", title_justify="left")
+    table = PlainTable(title="Thresholds, fitted on validation")
     table.add_column("label", overflow="fold")
     for name in ("threshold", "support", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
     for entry in entries:
         figures = ["-" if entry[key] is None else f"{entry[key]:.3f}" for key in ("precision", "recall", "f1")]
-        table.add_row(Text(entry["label"]), f"{entry['threshold']:.4f}", f"{entry['support']:,}", *figures)
+        table.add_row(entry["label"], f"{entry['threshold']:.4f}", f"{entry['support']:,}", *figures)
     return table
 
 
-def predictions_table(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> Table:
+def predictions_table(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> PlainTable:
     """Return texts with their predicted labels and the scores of these.
 
     Args:
@@ -188,28 +187,28 @@ def predictions_table(decision: "Decision", texts: Sequence[str], probabilities:
         texts: One text a row, or the two texts of the only row.
         probabilities: (rows, classes).
     """
-    table = Table()
+    table = PlainTable()
     for name in ("text", "predicted", "score"):
         table.add_column(name)
     shown = [" | ".join(texts)] if len(probabilities) < len(texts) else texts
     decided = decision.problem.label_ids(decision.decide(probabilities))
     for text, row, ids in zip(shown, probabilities, decided, strict=True):
         names = ", ".join(decision.label_names[place] for place in ids) or "none"
-        table.add_row(Text(text), Text(names, style="bold"), ", ".join(f"{row[place]:.3f}" for place in ids))
+        table.add_row(text, (names, "bold"), ", ".join(f"{row[place]:.3f}" for place in ids))
     return table
 
 
 def summary_table(result: "Summary") -> RenderableType:
     """Return one row a layer, and the totals of parameters."""
-    table = Table()
+    table = PlainTable()
     for name in ("layer", "kind", "output shape"):
         table.add_column(name)
     for name in ("parameters", "trainable"):
         table.add_column(name, justify="right")
     for row in result.rows:
         shape = "-" if row.shape is None else f"({', '.join(map(str, row.shape))})"
-        table.add_row(Text(row.name), Text(row.kind), shape, f"{row.parameters:,}", f"{row.trainable:,}")
-    totals = Table(box=None, show_header=False, pad_edge=False)
+        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.trainable:,}")
+    totals = PlainTable(box=None, show_header=False, pad_edge=False)
     totals.add_column()
     totals.add_column(justify="right")
     totals.add_row("Total params", f"{result.total:,}")
@@ -218,10 +217,10 @@ def summary_table(result: "Summary") -> RenderableType:
     return Group(table, totals)
 
 
-def leaderboard_table(board: dict[str, Any]) -> Table:
+def leaderboard_table(board: dict[str, Any]) -> PlainTable:
     """Return the recipes of a leaderboard by their mean test score, best first, then those without a score."""
     metric = board["metric"]
-    table = Table()
+    table = PlainTable()
     table.add_column("recipe", overflow="fold")
     table.add_column(f"{metric_title(metric)} on test", no_wrap=True)
     for name in ("training", "rows/s"):
@@ -232,19 +231,17 @@ def leaderboard_table(board: dict[str, Any]) -> Table:
         style = "bold" if entry["name"] == board["verdict"]["recommended"] else ""
         if figure is None or figure["mean"] is None:
             table.add_row(
-                Text(entry["name"]),
+                entry["name"],
                 "-",
                 "-",
                 "-",
-                Text(f"{entry['status'].replace('_', ' ')}: {entry['reason']}", style="dim"),
+                (f"{entry['status'].replace('_', ' ')}: {entry['reason']}", "dim"),
             )
             continue
         bounds = "no interval" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
         shown = f"{figure['mean']:.3f} ({bounds})"
         speed = f"{cost['rows_per_second']:,.0f}"
-        table.add_row(
-            Text(entry["name"], style), shown, f"{cost['train_seconds']:.1f} s", speed, _standing(entry, board)
-        )
+        table.add_row((entry["name"], style), shown, f"{cost['train_seconds']:.1f} s", speed, _standing(entry, board))
     return table
 
 
@@ -274,19 +271,19 @@ def _standing(entry: dict[str, Any], board: dict[str, Any]) -> str:
 def cache_table(features: "Cache") -> RenderableType:
     """Return the entries of a cache, the last used first, and its size."""
     entries = features.entries()
-    table = Table()
+    table = PlainTable()
     for name in ("key", "features", "size", "last used"):
         table.add_column(name)
     for entry in entries:
         used = datetime.fromtimestamp(entry.used, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(entry.key[:12], Text(entry.description), format_size(entry.size), used)
+        table.add_row(entry.key[:12], entry.description, format_size(entry.size), used)
     full = format_size(sum(entry.size for entry in entries))
     count = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
-    line = Text(f"{features.root}: {count}, {full} of at most {format_size(features.limit_bytes)}")
+    line = Line(f"{features.root}: {count}, {full} of at most {format_size(features.limit_bytes)}")
     return Group(table, line) if entries else line
 
 
-def pretraining_table(about: dict[str, Any]) -> Table:
+def pretraining_table(about: dict[str, Any]) -> PlainTable:
     """Return the losses of a further pretraining before and after. `about` is the new base's fullbake.json."""
     start, end = about["start"], next(entry for entry in about["history"] if entry["best"])
     table = _before_and_after(f"{about['base']} after {end['step']:,} of {about['steps']:,} steps")
@@ -300,7 +297,7 @@ def pretraining_table(about: dict[str, Any]) -> Table:
     return table
 
 
-def pilot_table(facts: dict[str, Any]) -> Table:
+def pilot_table(facts: dict[str, Any]) -> PlainTable:
     """Return the figures of a pilot of further pretraining."""
     sampled = "" if facts["sampled"] == 1 else f" on {facts['sampled']:.1%} of the text"
     table = _before_and_after(f"a pilot of {facts['steps']:,} steps{sampled}, {format_duration(facts['seconds'])}")
@@ -315,7 +312,7 @@ def pilot_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def probe_table(found: dict[str, Any]) -> Table:
+def probe_table(found: dict[str, Any]) -> PlainTable:
     """Return what `pretraining.forgetting.probe` measured."""
     table = _before_and_after(f"{found['words']:,} masked words of general text; before: {found['base']}")
     _compare(table, found["before"], found["after"], "mlm_loss", "masked-LM loss (nats)")
@@ -323,13 +320,13 @@ def probe_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def _before_and_after(title: str) -> Table:
-    table = Table(title=Text(title), title_justify="left")
+def _before_and_after(title: str) -> PlainTable:
+    table = PlainTable(title=title)
     table.add_column("figure")
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right")
     return table
 
 
-def _compare(table: Table, before: dict[str, Any], after: dict[str, Any], name: str, title: str) -> None:
+def _compare(table: PlainTable, before: dict[str, Any], after: dict[str, Any], name: str, title: str) -> None:
     table.add_row(title, f"{before[name]:.4f}", f"{after[name]:.4f}", f"{after[name] - before[name]:+.4f}")

@@ -1,25 +1,38 @@
 """Write to the terminal: results to stdout, messages and errors to stderr, and the exit code.
 
 Exit codes: 0 done, 1 a fault, 2 a mistake that the user can mend, 128 plus the signal's number after a signal (130
-after Ctrl-C).
+after Ctrl-C). A reader of stdout that closes it, such as `head`, has what it wanted: the work is done to its end, and
+the code is that of the work. A stdout that is full loses what was printed, which is a fault.
 """
 
+import io
+import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, cast
 
 from cyclopts import App, CycloptsError
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
+from rich.highlighter import JSONHighlighter
 
 from fullbake.core import runtime
 from fullbake.core.console import activity
 from fullbake.core.console import console as err
-from fullbake.core.errors import Error, Interrupted
+from fullbake.core.errors import Error, Fault, Interrupted, OutputError
+from fullbake.core.escaping import escape_hidden, escape_json, escape_unencodable
+from fullbake.core.screen import Line, PlainConsole, StandardStream, Words
+from fullbake.core.storage import explain_os_error
 
-out = Console()
+_stdout = StandardStream("stdout")
+out = PlainConsole(file=cast("io.TextIOWrapper", _stdout))
+help_console = PlainConsole(file=cast("io.TextIOWrapper", _stdout))
+"""Where cyclopts prints help and versions."""
+
 PIPED_WIDTH = 160
 """Width in characters of a table that goes to a file or a pipe."""
 
@@ -31,9 +44,68 @@ def print_table(result: RenderableType) -> None:
     out.print(result)
 
 
-def print_line(line: str | Text) -> None:
-    """Print one line on stdout as plain text, never wrapped."""
-    out.print(line, markup=False, highlight=False, soft_wrap=True)
+def print_line(*parts: Words) -> None:
+    """Print one line on stdout as plain text, never wrapped. parts: texts, each alone or with a style."""
+    out.print(Line(*parts), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout. What the terminal must not act on, or cannot show, is escaped as JSON does."""
+    # JSON is UTF-8: in another encoding its reader would take the letters for other ones.
+    text = json.dumps(value, ensure_ascii=not out.encoding.startswith("utf-8"), indent=2)
+    out.print(JSONHighlighter()(escape_json(text)), soft_wrap=True)
+
+
+class _StdoutBytes(io.RawIOBase):
+    """The bytes of stdout, for rows that are written as they are. On a terminal hidden characters become escapes."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        """Write bytes.
+
+        Raises:
+            BrokenPipeError: the reader closed it.
+            Fault: it is full.
+        """
+        size = len(content)
+        if _stdout.error is not None:
+            pass
+        elif _stdout.isatty():
+            text = escape_hidden(bytes(content).decode("utf-8", "backslashreplace"), keep_lines=True)
+            _stdout.write(escape_unencodable(text, _stdout.encoding))
+        else:
+            stream: Any = _stdout.stream
+            try:
+                stream.buffer.write(content)
+            except OSError as error:
+                _stdout.error = error
+        if isinstance(_stdout.error, BrokenPipeError):
+            raise _stdout.error
+        if _stdout.error is not None:
+            raise _unwritable_stdout(_stdout.error)
+        return size
+
+
+def stdout_bytes(*, binary: bool) -> BinaryIO:
+    """Return stdout as a stream of bytes.
+
+    Args:
+        binary: What will be written is no text, such as a Parquet file.
+
+    Raises:
+        OutputError: stdout is closed, or it is a terminal and the content is no text.
+    """
+    if _stdout.stream is None:
+        raise OutputError("it is closed", where="stdout", remedy="Name a file by --out.")
+    if binary and _stdout.isatty():
+        raise OutputError(
+            "a Parquet file cannot be shown on a terminal",
+            where="stdout",
+            remedy="Name a file by --out.",
+        )
+    return cast("BinaryIO", _StdoutBytes())
 
 
 def run(app: App, arguments: Sequence[str] | None = None) -> None:
@@ -45,8 +117,11 @@ def run(app: App, arguments: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = (_take_flag(arguments, flag) for flag in ("--debug", "--quiet"))
+    _stdout.forget_error()
     _show_log(quiet)
-    sys.exit(_run(app, arguments, debug))
+    with _warnings_as_lines():
+        code = _run(app, arguments, debug)
+    sys.exit(_finish_stdout(code))
 
 
 def _take_flag(arguments: list[str], flag: str) -> bool:
@@ -62,6 +137,8 @@ def _run(app: App, arguments: list[str], debug: bool) -> int:
     try:
         with activity(f"fullbake {arguments[0]}" if arguments and arguments[0].isalpha() else "fullbake"):
             app(arguments, exit_on_error=False, print_error=False)
+    except SystemExit as end:  # cyclopts ends so after a command that is done
+        return end.code if isinstance(end.code, int) else 0
     except CycloptsError as error:
         return _fail(f"{error}\nfullbake COMMAND --help lists what a command takes.", 2)
     except Error as error:
@@ -70,15 +147,47 @@ def _run(app: App, arguments: list[str], debug: bool) -> int:
         return _fail(_stopped(stop), 128 + stop.signal)
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C. No incomplete file was left behind.", 130)
-    except (
-        BrokenPipeError
-    ):  # stdout was closed by its reader; without this Python fails once more when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError as error:
+        if error is _stdout.error:  # whoever reads the rows has enough of them
+            return 0
+        return _fail(_fault(error), 1, debug)
+    except OSError as error:
+        explained = explain_os_error(error)
+        if explained is None:
+            return _fail(_fault(error), 1, debug)
+        return _fail(str(explained), explained.exit_code, debug)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}\nThis is a fault of fullbake's. --debug shows where."
-        return _fail(reason, 1, debug)
+        return _fail(_fault(error), 1, debug)
     return 0
+
+
+def _fault(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}\nThis is a fault of fullbake's. --debug shows where."
+
+
+def _finish_stdout(code: int) -> int:
+    """Hand over what was printed, and return the exit code: that of the command, or 1 if stdout could not be written.
+
+    Without this Python would flush once more at its end, print its own complaint, and exit with 120.
+    """
+    _stdout.flush()
+    error = _stdout.error
+    if error is None:
+        return code
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout.fileno())
+    if code or isinstance(error, BrokenPipeError):
+        return code
+    return _fail(str(_unwritable_stdout(error)), 1)
+
+
+def _unwritable_stdout(error: OSError | ValueError) -> Fault:
+    return Fault(
+        "what was printed is lost, because it cannot be written to",
+        where="stdout",
+        got=getattr(error, "strerror", None) or str(error),
+        remedy="Files that the command wrote are complete.",
+    )
 
 
 def _stopped(stop: Interrupted) -> str:
@@ -88,9 +197,13 @@ def _stopped(stop: Interrupted) -> str:
 def _fail(message: str, code: int, debug: bool = False) -> int:
     """Print an error as one paragraph on stderr, after its traceback if `debug`. Return the exit code."""
     if debug:
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            err.print(Line(line), soft_wrap=True)
     who = f"process {runtime.rank()}: " if runtime.world_size() > 1 else ""
-    err.print(Text.assemble(("error: ", "bold red"), who + message.replace("\n", "\n       ")), soft_wrap=True)
+    first, *others = message.split("\n")
+    err.print(Line(("error: ", "bold red"), who + first), soft_wrap=True)
+    for line in others:
+        err.print(Line(f"       {line}"), soft_wrap=True)
     return code
 
 
@@ -100,7 +213,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         sign = ("warning: ", "yellow") if record.levelno >= logging.WARNING else ""
-        err.print(Text.assemble(sign, record.getMessage()), soft_wrap=True)
+        err.print(Line(sign, record.getMessage()), soft_wrap=True)
 
 
 def _show_log(quiet: bool) -> None:
@@ -111,3 +224,15 @@ def _show_log(quiet: bool) -> None:
     logger.handlers = [_Lines()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Within the block, print a Python warning as one of our lines: its text may hold paths and labels."""
+
+    def show(message: Warning | str, *_: Any) -> None:
+        logging.getLogger("fullbake").warning("%s", str(message).replace("\n", " "))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = cast("Any", show)
+        yield

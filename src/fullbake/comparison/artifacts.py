@@ -14,7 +14,7 @@ import numpy as np
 
 from fullbake.core import storage
 from fullbake.core.console import warn
-from fullbake.core.errors import Fault
+from fullbake.core.errors import Fault, one_line
 
 ArtifactKind = Literal["trained", "weights", "scored", "probed"]
 """What is stored of a trial: `trained` (its validation results), `weights` (until the comparison is done), and of the
@@ -52,7 +52,7 @@ class ArtifactStore:
             seal = storage.verify(folder)
             arrays = storage.read_tensors(folder / _ARRAYS)
         except (Fault, OSError, ValueError) as fault:
-            warn(f"trial {trial_id} is damaged on disk and will be run again: {fault}")
+            warn(f"trial {trial_id} is damaged on disk and will be run again: {one_line(fault)}")
             return None
         return Artifact(seal["facts"], arrays) if seal["identity"] == identity else None
 

@@ -110,6 +110,7 @@ def compare(
     options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions)
     first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
     check_metric(first.training.metric)
+    storage.require_writable(options.out)  # now, not after all rows were read
     dataset = _sample(data if isinstance(data, Dataset) else read_labeled(data, first.data), max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)

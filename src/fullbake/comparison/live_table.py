@@ -13,12 +13,11 @@ from functools import partial
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from fullbake.core.console import console as stderr
 from fullbake.core.console import format_duration, say, silenced
 from fullbake.core.heartbeat import heartbeat
+from fullbake.core.screen import Line, PlainTable
 
 
 @dataclass
@@ -95,17 +94,16 @@ class LiveTable:
 
     def __rich__(self) -> RenderableType:
         """Draw the table as it is now."""
-        table = Table()
+        table = PlainTable()
         table.add_column("recipe", overflow="fold")
         for name in ("trials", f"validation {self.metric}"):
             table.add_column(name, justify="right")
         table.add_column("", overflow="fold")
-        # Text, not str: rich would read brackets in a recipe's name as markup.
         for row in self.rows.values():
             best = "" if row.best is None else f"{row.best:.4f}"
-            table.add_row(Text(row.name), f"{row.done} of {row.total}", best, Text(row.note))
+            table.add_row(row.name, f"{row.done} of {row.total}", best, row.note)
         elapsed = format_duration(self.clock() - self.started)
-        return Group(table, Text(f"{self.task}  {elapsed} so far{self._words_for_time_left()}"))
+        return Group(table, Line(f"{self.task}  {elapsed} so far{self._words_for_time_left()}"))
 
 
 @contextmanager

@@ -62,8 +62,9 @@ def check_page_target(target: Path, *, overwrite: bool) -> None:
         overwrite: Whether a page that fullbake wrote may be replaced. Anything else is never replaced.
 
     Raises:
-        OutputError: Something is there that must stay.
+        OutputError: Something is there that must stay, or its folder cannot be written to.
     """
+    storage.require_writable(target)
     if not target.exists():
         return
     if not is_page(target):

@@ -18,10 +18,9 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
-)
+from fullbake.core.escaping import HIDDEN
+
+_HIDDEN = re.compile(f"[{HIDDEN}]")
 
 
 def mark_hidden(text: str) -> str:

@@ -5,22 +5,27 @@ is dropped and computed again. Several processes may share a cache: while one of
 `put_resumable`, the others wait, and if it dies, the next one resumes its work. Trade-offs: hashing at each read costs
 some 0.2 s for 150 MB, but no training uses damaged features. Nothing locks an entry while it is read, so another
 process may evict it; a file that was open or mapped before that stays readable, except on Windows.
+
+A cache is a convenience, so the work does without it where it must: what a read-only cache cannot take lies in a
+temporary folder until the process ends, and what somebody deletes while the work runs is made again.
 """
 
 import logging
 import os
 import re
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from fullbake.core import storage
-from fullbake.core.console import format_size, say
-from fullbake.core.errors import Fault, OutputError
+from fullbake.core import runtime, storage
+from fullbake.core.console import format_size, say, warn
+from fullbake.core.errors import Fault, OutputError, one_line
 
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 
@@ -31,6 +36,17 @@ _ABANDONED_SECONDS = 14 * 24 * 3600.0
 """An unfinished entry that nobody has touched for this long is removed."""
 
 _log = logging.getLogger(__name__)
+
+_substitutes: dict[Path, tempfile.TemporaryDirectory[str]] = {}
+"""Root of a cache that cannot be written to -> the folder that takes its place in this process."""
+
+
+class CacheDeleted(Fault):
+    """Somebody deleted an entry while it was made."""
+
+
+Made = TypeVar("Made")
+"""What a piece of work returns."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +80,23 @@ class Cache:
         the entry.
         """
         folder = self._folder(key)
-        if not folder.is_dir():
-            return None
+        substitute = self._substitute()
+        if not os.path.isdir(folder):
+            return None if substitute is None else substitute.get(key)
         try:
             storage.verify(folder)
         except (Fault, OSError) as fault:
-            _log.warning("dropped a damaged cache entry, it will be computed again: %s", fault)
+            _log.warning("dropped a damaged cache entry, it will be computed again: %s", one_line(fault))
             self._drop(folder)
-            return None
+            return None if substitute is None else substitute.get(key)
         with suppress(OSError):  # a cache that may only be read is still a cache
             os.utime(folder / storage.SEAL_FILE)
         return folder
+
+    def has(self, key: str) -> bool:
+        """Return True if there is an entry of this key, whose bytes are not checked."""
+        substitute = self._substitute()
+        return os.path.isdir(self._folder(key)) or (substitute is not None and substitute.has(key))
 
     @contextmanager
     def put(self, key: str, description: str) -> Iterator[Path]:
@@ -91,11 +113,17 @@ class Cache:
             The folder to write into.
 
         Raises:
-            OutputError: the folder cannot be made.
+            OutputError: the folder cannot be made, nor a temporary one in its place.
             SpaceFault: the disk is full.
+            CacheDeleted: somebody deleted the folder meanwhile.
         """
+        with self._writable()._put(key, description) as fresh:
+            yield fresh
+
+    @contextmanager
+    def _put(self, key: str, description: str) -> Iterator[Path]:
         place = self._folder(key).resolve()
-        with storage.hidden_folder(place) as fresh:
+        with storage.hidden_folder(place) as fresh, _noticing_deletion(fresh):
             storage.recover_all(self.root)
             fresh.mkdir()
             yield fresh
@@ -103,6 +131,31 @@ class Cache:
             storage.sync_tree(fresh)
             with self._lock():
                 self._admit(fresh, place)
+
+    def store(self, key: str, description: str, write: Callable[[Path], None]) -> Path | None:
+        """Keep what `write` writes under `key`, and return its folder; None if it is larger than the bound.
+
+        If somebody deletes the cache meanwhile, it is written once more.
+
+        Args:
+            key: letters, digits, - and _, at most 128.
+            description: one line for a person.
+            write: writes the entry into the folder that it is given, which is empty.
+
+        Raises:
+            OutputError, SpaceFault: as `put`.
+        """
+
+        def attempt() -> Path | None:
+            with self.put(key, description) as folder:
+                write(folder)
+                size = _size(folder)
+            found = self.get(key)
+            if found is None and self.can_hold(size):
+                raise deleted_entry_error(self.root / key)
+            return found
+
+        return made_again(attempt)
 
     def can_hold(self, size: int) -> bool:
         """Return True if an entry of so many bytes is within the bound."""
@@ -124,9 +177,15 @@ class Cache:
             The folder to write into, or None if another process has made the entry meanwhile: then `get` it.
 
         Raises:
-            OutputError: the folder cannot be made.
+            OutputError: the folder cannot be made, nor a temporary one in its place.
             SpaceFault: the disk is full.
+            CacheDeleted: somebody deleted the folder meanwhile.
         """
+        with self._writable()._put_resumable(key, description, needed) as folder:
+            yield folder
+
+    @contextmanager
+    def _put_resumable(self, key: str, description: str, needed: int) -> Iterator[Path | None]:
         place = self._folder(key).resolve()
         folder = place.with_name(place.name + _GROWING)
         storage.make_folder(self.root)
@@ -136,7 +195,7 @@ class Cache:
                 return
             self._remove_abandoned(older_than=_ABANDONED_SECONDS)
             storage.make_folder(folder)
-            with storage.translate_full_disk(folder, place, needed):
+            with storage.translate_full_disk(folder, place, needed), _noticing_deletion(folder):
                 (folder / storage.SEAL_FILE).unlink(missing_ok=True)
                 storage.require_space(folder, needed - _size(folder), place.name)
                 yield folder
@@ -179,13 +238,45 @@ class Cache:
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
-        """Remove all entries and what dead processes left, and return the size of the entries in bytes."""
+        """Remove all entries and what dead processes left, and return the size of the entries in bytes.
+
+        Raises:
+            OutputError: the cache cannot be written to.
+        """
+        if self.root.is_dir():
+            storage.require_writable(self.root / "entry")
         freed = sum(entry.size for entry in self.entries())
         for folder in self._folders():
             self._drop(folder)
         self._remove_abandoned(older_than=0)
         storage.recover_all(self.root)
         return freed
+
+    def _writable(self) -> "Cache":
+        """Return this cache, or the one that takes its place in this process if it cannot be written to."""
+        try:
+            storage.require_writable(self.root / "entry")
+        except OutputError as error:
+            return self._substitute() or self._make_substitute(error)
+        return self
+
+    def _substitute(self) -> "Cache | None":
+        folder = _substitutes.get(self.root.absolute())
+        return None if folder is None else Cache(folder.name, self.limit_bytes)
+
+    def _make_substitute(self, error: OutputError) -> "Cache":
+        if runtime.world_size() > 1:  # the other processes would not find it
+            raise error
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="fullbake-cache-")
+        except OSError:  # no folder for temporary files either
+            raise error from None
+        _substitutes[self.root.absolute()] = folder
+        warn(
+            f"the cache {self.root} cannot be written to ({error.got}): what would be kept there is kept in "
+            f"{folder.name} until this run ends. --cache-dir names another folder"
+        )
+        return Cache(folder.name, self.limit_bytes)
 
     def _folder(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -232,6 +323,35 @@ class Cache:
         """
         with suppress(FileNotFoundError, OutputError), storage.hidden_folder(folder.resolve()) as removed:
             storage.publish(folder, removed)
+
+
+def made_again(work: Callable[[], Made]) -> Made:
+    """Return the result of work that fills a cache. If somebody deletes the cache meanwhile, it is done once more."""
+    try:
+        return work()
+    except CacheDeleted as deleted:
+        warn(f"{deleted.where} was deleted while it was made, and is made again")
+        return work()
+
+
+@contextmanager
+def _noticing_deletion(folder: Path) -> Iterator[None]:
+    """Raise CacheDeleted for whatever goes wrong within the block because the folder, or a file in it, is gone."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if folder.is_dir() and not str(error.filename).startswith(str(folder)):
+            raise
+        raise deleted_entry_error(folder) from error
+
+
+def deleted_entry_error(folder: Path) -> CacheDeleted:
+    """Return the error for an entry that somebody deleted while it was made or needed."""
+    return CacheDeleted(
+        "somebody deleted this folder of the cache while it was used",
+        where=str(folder),
+        remedy="Run the same command again: it makes what is missing.",
+    )
 
 
 def _read_entry(folder: Path) -> CacheEntry:

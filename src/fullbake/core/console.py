@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -26,9 +27,11 @@ from rich.progress import (
 from rich.text import Text
 
 from fullbake.core.errors import RecipeError
+from fullbake.core.escaping import escape_hidden
 from fullbake.core.heartbeat import heartbeat, note_line
+from fullbake.core.screen import PlainConsole, StandardStream
 
-console = Console(stderr=True)
+console = PlainConsole(file=cast("TextIO", StandardStream("stderr")))
 log = logging.getLogger("fullbake")
 
 
@@ -61,8 +64,8 @@ def bar(
     """
     screen = console if screen is None else screen
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
+        SpinnerColumn("dots" if screen.encoding.startswith("utf") else "line"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(unit),
@@ -70,7 +73,7 @@ def bar(
     )
     hidden = _silenced[0] or not screen.is_terminal
     with Progress(*columns, console=screen, transient=True, disable=hidden) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(escape_hidden(description), total=total)
         if screen.is_terminal:
             yield lambda done: progress.update(task, advance=done)
             return

@@ -7,7 +7,7 @@
     ├── DataError             a file, a line, a column, a label
     ├── BaseModelError        a base that cannot be found, read or used
     ├── BundleError           a saved classifier that is damaged, foreign or of another version
-    ├── OutputError           a target that already holds something
+    ├── OutputError           a target that already holds something, or may not be written
     └── Fault                 not the user's doing (exit code 1)
         ├── SpaceFault        the disk is full, or would be
         └── DivergenceFault   the loss is no longer a finite number
@@ -18,6 +18,8 @@ function returns `None` in place of an error.
 
 import difflib
 from collections.abc import Iterable
+
+from fullbake.core.escaping import escape_hidden
 
 
 class Error(Exception):
@@ -46,10 +48,11 @@ class Error(Exception):
         super().__init__(self._compose())
 
     def _compose(self) -> str:
-        head = f"{self.where}: {self.what}." if self.where else f"{self.what}."
+        """Return the message. Names and texts from outside stay within their line, whatever characters they hold."""
+        head = escape_hidden(f"{self.where}: {self.what}." if self.where else f"{self.what}.")
         facts = [f"expected {self.expected}"] if self.expected else []
         facts += [f"got {self.got}"] if self.got else []
-        second = "; ".join(facts)
+        second = escape_hidden("; ".join(facts))
         second = f"{second[0].upper()}{second[1:]}." if second else ""
         tail = " ".join(part for part in (second, self.remedy) if part)
         return f"{head}\n{tail}" if tail else head
@@ -105,6 +108,11 @@ class SpaceFault(Fault):
 
 class DivergenceFault(Fault):
     """The loss is no longer a finite number."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error without its line ends, for a warning or a list of faults."""
+    return str(error).replace("\n", " ")
 
 
 MOST_CHOICES_LISTED = 12

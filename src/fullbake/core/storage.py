@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,11 +27,13 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fullbake.core.console import format_size
-from fullbake.core.errors import Fault, OutputError, SpaceFault
+from fullbake.core.errors import Error, Fault, OutputError, SpaceFault
 from fullbake.core.hashing import find_file_faults, fingerprint, hash_files
 
 SEAL_FILE = "manifest.json"
 """The file that `seal` writes and `verify` reads."""
+
+_CLOSED_FOLDER = "the folder around it cannot be written to"
 
 Observer = Callable[[str, Path], None]
 """Called with an operation (make, write, sync, rename or remove) and the path it is about to touch."""
@@ -106,13 +109,8 @@ def staged_file(target: str | Path, *, overwrite: bool = False, needed: int = 0)
         SpaceFault: the disk is full, before or while writing.
         Fault: the block wrote no file.
     """
+    require_new_file(target, overwrite=overwrite)
     place = Path(target).resolve()
-    if place.is_dir() or (place.exists() and not overwrite):
-        raise OutputError(
-            "a folder has this name" if place.is_dir() else "the file exists already",
-            where=str(target),
-            remedy="Name another file." if place.is_dir() else "Name another file, or pass --overwrite.",
-        )
     with hidden_folder(place, needed) as fresh:
         yield fresh
         if not fresh.is_file():
@@ -174,13 +172,8 @@ def sole_use(target: str | Path, *, remedy: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise OutputError("another process is working on this output", where=str(target), remedy=remedy) from error
-    except PermissionError as error:
-        raise OutputError(
-            "the folder around it cannot be written to",
-            where=str(target),
-            got=error.strerror,
-            remedy="Name a folder that you may write to.",
-        ) from error
+    except OSError as error:
+        raise _refused(error, _CLOSED_FOLDER, target) from error
     try:
         yield
     finally:
@@ -208,7 +201,7 @@ def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
     place = Path(target).resolve()
     if place.exists() and not place.is_dir():
         raise OutputError("a file has this name", where=str(target), remedy="Name another folder.")
-    if os.path.ismount(place) or any(home.is_relative_to(place) for home in (Path.cwd(), Path.home())):
+    if os.path.ismount(place) or any(home.is_relative_to(place) for home in _homes()):
         raise OutputError(
             "this folder cannot be replaced as a whole",
             where=str(target),
@@ -224,6 +217,74 @@ def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
             got=f"{len(names)} entries, among them {min(names)!r}",
             remedy="Name another folder, or pass --overwrite: it is removed once the new one is complete.",
         )
+
+
+def require_new_file(target: str | Path, *, overwrite: bool = False) -> None:
+    """Raise the error that `staged_file` would raise. Call it before long work whose result goes to `target`.
+
+    Raises:
+        OutputError: the target is a folder, or a file while `overwrite` is false; or its folder cannot be written to.
+        SpaceFault: the disk is full.
+    """
+    place = Path(target).resolve()
+    if place.is_dir() or (place.exists() and not overwrite):
+        raise OutputError(
+            "a folder has this name" if place.is_dir() else "the file exists already",
+            where=str(target),
+            remedy="Name another file." if place.is_dir() else "Name another file, or pass --overwrite.",
+        )
+    require_writable(target)
+
+
+def require_writable(target: str | Path) -> None:
+    """Raise the error that writing `target` would raise because of the folder around it. Call it before long work.
+
+    A file without a name is made there, because permissions alone do not say it: root may write everywhere but on a
+    read-only file system.
+
+    Raises:
+        OutputError: the folder, or the nearest one above that exists, cannot be written to.
+        SpaceFault: the disk is full.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(Path(target).resolve().parent)) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise _refused(error, _CLOSED_FOLDER, target) from error
+
+
+def explain_os_error(error: OSError) -> Error | None:
+    """Return the error that says in plain words what the system refused, None if it names no reason of its own."""
+    if error.errno is None or error.strerror is None:
+        return None
+    return _refused(error, "the system refuses to read or write this", error.filename, remedy=None)
+
+
+def _refused(
+    error: OSError,
+    what: str,
+    where: str | Path | bytes | int | None,
+    remedy: str | None = "Name a folder that you may write to.",
+) -> Error:
+    """Return what to raise in place of an OSError: SpaceFault if the disk is full, else OutputError."""
+    place = None if where is None else os.fsdecode(where) if isinstance(where, bytes) else str(where)
+    if _means_full(error):
+        return SpaceFault(
+            "the disk is full",
+            where=place,
+            got=error.strerror,
+            remedy="Free some space, or name a folder on another disk.",
+        )
+    return OutputError(what, where=place, got=error.strerror or str(error), remedy=remedy)
+
+
+def _homes() -> list[Path]:
+    """Return the working folder and the home folder, if the process has them."""
+    found = []
+    for folder in (Path.cwd, Path.home):
+        with suppress(OSError, RuntimeError):  # deleted meanwhile; a user without a home
+            found.append(folder())
+    return found
 
 
 def recover_all(folder: str | Path) -> None:
@@ -250,11 +311,16 @@ def _hold(place: Path) -> tuple[Path, FileLock]:
     """Make a hidden folder and return it with its lock."""
     while True:  # another process may remove the folder as long as it is not locked
         holder = place.with_name(f".{place.name}.{uuid.uuid4().hex[:16]}.partial")
-        make_folder(holder)
+        _make_folder(holder, _CLOSED_FOLDER, place)
         lock = FileLock(holder / "lock")
-        with suppress(Timeout, FileNotFoundError):
+        try:
             lock.acquire(timeout=0)
-            return holder, lock
+        except (Timeout, FileNotFoundError):
+            continue
+        except OSError as error:
+            remove_tree(holder)
+            raise _refused(error, _CLOSED_FOLDER, place) from error
+        return holder, lock
 
 
 def publish(fresh: Path, place: Path, *, overwrite: bool = False) -> None:
@@ -320,19 +386,24 @@ def _sync(path: Path, mode: int = 0) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if they do not exist. Raise OutputError if that is not possible."""
-    if folder.is_dir():
-        return
-    _notify_observers("make", folder)
+    """Make a folder and those above it, if they do not exist.
+
+    Raises:
+        OutputError: that is not possible.
+        SpaceFault: the disk is full.
+    """
+    _make_folder(folder, "the folder cannot be made", folder)
+
+
+def _make_folder(folder: Path, what: str, where: Path) -> None:
+    """Make a folder and those above it. An error says `what` of `where`."""
     try:
+        if folder.is_dir():
+            return
+        _notify_observers("make", folder)
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise OutputError(
-            "the folder cannot be made",
-            where=str(folder),
-            got=error.strerror,
-            remedy="Name a folder that you may write to.",
-        ) from error
+    except OSError as error:
+        raise _refused(error, what, where) from error
 
 
 def _rename(source: Path, target: Path) -> None:
@@ -410,7 +481,8 @@ def write_json(path: Path, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     except ValueError as error:
         raise Fault("a value is not a finite number", where=str(path), expected="JSON", got=str(error)) from error
-    write_bytes(path, f"{text}\n".encode())
+    # Half of a surrogate pair, as in a file name that is not UTF-8, becomes an escape of JSON.
+    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def read_json(path: Path) -> Any:

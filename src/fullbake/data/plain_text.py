@@ -9,14 +9,18 @@ import contextlib
 import io
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from fullbake.core.errors import DataError
+from fullbake.data.line_ends import ReturnWarning, ends_at_carriage_return, read_raw_lines
 from fullbake.data.tables import Chunk, Table, open_binary, split_chunks
+
+MAX_LINE_BYTES: Final = 2**28
+"""A longer line of a stream is hardly a text."""
 
 
 @contextlib.contextmanager
-def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
+def open_text(path: Path, encoding: str, newline: str | None = "\n") -> Iterator[TextIO]:
     """Open a text file, compressed or not, for reading; its lines end at LF alone and keep their line ends.
 
     A byte order mark is removed from UTF-8. UTF-16 and UTF-32 need one, unless the encoding names a byte order.
@@ -24,6 +28,7 @@ def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
     Args:
         path: the file.
         encoding: a name that Python's codecs know.
+        newline: where lines end, as in `open`; None for LF, CRLF and CR, which all become LF.
 
     Yields:
         The open file.
@@ -33,7 +38,7 @@ def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
     """
     codec = _codec_name(path, encoding)
     try:
-        with open_binary(path) as raw, io.TextIOWrapper(raw, encoding=codec, newline="\n") as handle:
+        with open_binary(path) as raw, io.TextIOWrapper(raw, encoding=codec, newline=newline) as handle:
             yield handle
     except UnicodeError:
         raise _find_undecodable(path, encoding, codec) from None
@@ -78,20 +83,25 @@ def read_stream_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         name: what errors call the stream.
 
     Yields:
-        (line number, text) of every line, blank ones too, without the LF or CRLF at its end.
+        (line number, text) of every line, blank ones too, without its end: LF, CRLF, or CR in a stream without LF.
 
     Raises:
-        DataError: a byte is not UTF-8, or NUL.
+        DataError: a byte is not UTF-8, or NUL; a line is too long.
     """
-    for number, raw in enumerate(stream, start=1):
+    returns = ReturnWarning()
+    for number, raw in enumerate(read_raw_lines(stream, MAX_LINE_BYTES), start=1):
         where = f"{name}, line {number}"
+        if len(raw) > MAX_LINE_BYTES:
+            raise too_long_error(where, MAX_LINE_BYTES)
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise _undecodable_error(where, raw[error.start : error.start + 1], "utf-8") from None
         if "\0" in line:
             raise nul_error(where)
-        yield number, line.removesuffix("\n").removesuffix("\r")
+        text = line.removesuffix("\n").removesuffix("\r")
+        returns.check(where, text)
+        yield number, text
 
 
 def read_file_lines(path: Path, encoding: str, max_characters: int) -> Generator[tuple[int, str], None, None]:
@@ -103,12 +113,15 @@ def read_file_lines(path: Path, encoding: str, max_characters: int) -> Generator
         max_characters: a longer line is refused before it is read to its end.
 
     Yields:
-        (line number, text) of every line, blank ones too, without the LF or CRLF at its end.
+        (line number, text) of every line, blank ones too, without its end: LF, CRLF, or CR in a file without LF.
 
     Raises:
         DataError: what `open_text` raises; a NUL character; a line that is too long.
     """
     with open_text(path, encoding) as handle:
+        newline = None if ends_at_carriage_return(handle.readline(max_characters + 1)) else "\n"
+    returns = ReturnWarning()
+    with open_text(path, encoding, newline) as handle:
         number = 0
         while line := handle.readline(max_characters + 1):
             number += 1
@@ -117,7 +130,9 @@ def read_file_lines(path: Path, encoding: str, max_characters: int) -> Generator
                 raise nul_error(f"{where}{_byte_of_nul(path, encoding)}")
             if len(line) > max_characters and not line.endswith("\n"):
                 raise too_long_error(where, max_characters)
-            yield number, line.removesuffix("\n").removesuffix("\r")
+            text = line.removesuffix("\n").removesuffix("\r")
+            returns.check(where, text)
+            yield number, text
 
 
 def without_nul(path: Path, lines: Iterable[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullbake.core import console, runtime, storage
-from fullbake.core.cache import Cache
+from fullbake.core.cache import Cache, deleted_entry_error, made_again
 from fullbake.core.console import bar
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.core.hashing import fingerprint
@@ -120,7 +120,8 @@ def build_corpus(
         # another shard size is another corpus; the default is left out, so that existing caches stay valid
         *([] if shard_characters == SHARD_CHARACTERS else [shard_characters]),
     )
-    if runtime.rank() == 0 and _read_corpus(cache, key) is None:
+
+    def build() -> None:
         count, parallel_from = (
             (runtime.count_processors(), PARALLEL_CHARACTERS) if processes is None else (processes, 0)
         )
@@ -128,6 +129,9 @@ def build_corpus(
             tokenizer, count, parallel_from=parallel_from, chunk_characters=chunk_characters
         ) as tokenize:
             _build(sources, tokenize, cache, key, shard_characters)
+
+    if runtime.rank() == 0 and _read_corpus(cache, key) is None:
+        made_again(build)
     runtime.wait_for_ranks()
     corpus = _read_corpus(cache, key)
     if corpus is None:
@@ -184,23 +188,26 @@ def _build(
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     documents = chain.from_iterable(source.read() for source in sources)
     counts: list[dict[str, int]] = []
+    stored = 0
     with bar("building the corpus", total, "characters") as advance:
         for number, group in enumerate(_group_documents(documents, shard_characters)):
-            folder = cache.get(_shard_key(key, number))
-            counts.append(
-                storage.read_json(folder / "facts.json")
-                if folder
-                else _store_shard(cache, _shard_key(key, number), group, tokenize)
-            )
-            if not (cache.root / _shard_key(key, 0)).is_dir():  # the cache dropped the first to make room for the last
+            folder = cache.get(_shard_key(key, number)) or _store_shard(cache, _shard_key(key, number), group, tokenize)
+            counts.append(storage.read_json(folder / "facts.json"))
+            stored += sum(path.stat().st_size for path in folder.iterdir())
+            if stored > cache.limit_bytes:  # the cache drops the first shard to make room for the last
                 raise _too_large(cache)
+            if not cache.has(_shard_key(key, 0)):
+                raise deleted_entry_error(cache.root)
             advance(sum(document.characters for document in group))
     facts = _add_counts(counts)
     if not facts.get("tokens"):
         raise _no_text(sources)
     facts |= _add_counts([source.counts() for source in sources])
-    with cache.put(f"{key}-index", f"corpus of {facts['documents']:,} documents") as folder:
+
+    def write(folder: Path) -> None:
         storage.write_json(folder / "facts.json", facts | {"shards": len(counts)})
+
+    cache.store(f"{key}-index", f"corpus of {facts['documents']:,} documents", write)
 
 
 def _group_documents(documents: Iterator[Document], shard_characters: int) -> Iterator[list[Document]]:
@@ -217,15 +224,20 @@ def _group_documents(documents: Iterator[Document], shard_characters: int) -> It
         yield group
 
 
-def _store_shard(cache: Cache, key: str, documents: list[Document], tokenize: _Tokenize) -> dict[str, int]:
-    """Tokenize documents, write them as a shard, and return its counts."""
+def _store_shard(cache: Cache, key: str, documents: list[Document], tokenize: _Tokenize) -> Path:
+    """Tokenize documents, write them as a shard with its counts, and return its folder."""
     arrays, facts = _join_chunks(tokenize(documents))
     facts["documents"] -= sum(document.continues for document in documents)
-    with cache.put(key, f"shard of {facts['documents']:,} documents") as folder:
+
+    def write(folder: Path) -> None:
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", arrays[name])
         storage.write_json(folder / "facts.json", facts)
-    return facts
+
+    folder = cache.store(key, f"shard of {facts['documents']:,} documents", write)
+    if folder is None:
+        raise _too_large(cache)
+    return folder
 
 
 def _join_chunks(chunks: Iterable[TokenizedDocuments]) -> tuple[dict[str, Any], dict[str, int]]:

@@ -263,9 +263,12 @@ def _load_or_train_head(
         # half-trained it must not be kept: it would measure every later base
         raise DeadlinePassed("the time was up before the masked-LM head was trained")
     if runtime.rank() == 0:
-        with cache.put(key, "masked-LM head for a base that has none") as fresh:
-            arrays = {name: p.detach().cpu().numpy() for name, p in _head_parameters(language_model).items()}
-            storage.write_tensors(fresh / "head.safetensors", arrays)
+        arrays = {name: p.detach().cpu().numpy() for name, p in _head_parameters(language_model).items()}
+        cache.store(
+            key,
+            "masked-LM head for a base that has none",
+            lambda folder: storage.write_tensors(folder / "head.safetensors", arrays),
+        )
 
 
 def _head_parameters(language_model: LanguageModel) -> dict[str, nn.Parameter]:

@@ -201,8 +201,8 @@ def stage_base(
         # Its key is that of the whole stage: a part of it must never be found under it.
         raise DeadlinePassed("the time was up before further pretraining was done")
     if runtime.rank() == 0:
-        with cache.put(key, f"{recipe.base} further pretrained, {run.loader.steps:,} steps") as folder:
-            write_base(folder, run, result, {"base": recipe.base})
+        description = f"{recipe.base} further pretrained, {run.loader.steps:,} steps"
+        cache.store(key, description, lambda folder: write_base(folder, run, result, {"base": recipe.base}))
     runtime.wait_for_ranks()
     made = cache.get(key)
     if made is None:
@@ -291,13 +291,16 @@ def base_with_vocabulary(
         say(f"{base} has no tokenizer: training a WordPiece vocabulary of {config.vocab_size:,} tokens on the corpus")
         tokenizer = _train_tokenizer(sources, config)
         _say_vocabulary_size(len(tokenizer), config.vocab_size)
-        with cache.put(key, f"vocabulary of {len(tokenizer):,} pieces") as folder:
+
+        def write(folder: Path) -> None:
             # rows of the embedding table that no piece uses would only cost memory
             sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
             storage.write_json(folder / "config.json", storage.read_json(place / "config.json") | sizes)
             tokenizer.save_pretrained(folder)
+
+        cache.store(key, f"vocabulary of {len(tokenizer):,} pieces", write)
     runtime.wait_for_ranks()
-    return str(cache.root / key)
+    return str(cache.get(key) or cache.root / key)
 
 
 def _train_tokenizer(sources: Sequence[DocumentSource], config: PreTrainedConfig) -> PreTrainedTokenizerFast:

@@ -20,7 +20,7 @@ import numpy as np
 
 from fullbake.core import storage
 from fullbake.core.console import parse_duration, say, warn
-from fullbake.core.errors import Fault, OutputError, RecipeError
+from fullbake.core.errors import Fault, OutputError, RecipeError, one_line
 from fullbake.core.hashing import fingerprint
 
 CHECKPOINTS_KEPT = 2
@@ -134,8 +134,9 @@ class Checkpoints:
             try:
                 checkpoint = self._read(place)
             except (Fault, OSError, ValueError, KeyError) as error:
-                faults.append(f"{place.name}: {error}")
-                warn(f"checkpoint {place} cannot be used, the one before it is tried: {error}")
+                reason = one_line(error)
+                faults.append(f"{place.name}: {reason}")
+                warn(f"checkpoint {place} cannot be used, the one before it is tried: {reason}")
                 continue
             if faults:
                 say(f"using the older checkpoint of step {checkpoint.step:,}")

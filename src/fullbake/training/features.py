@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fullbake.config.sections import TokensConfig
 from fullbake.core import runtime, stopping, storage
-from fullbake.core.cache import Cache
+from fullbake.core.cache import Cache, made_again
 from fullbake.core.console import bar, format_size, say, warn
-from fullbake.core.errors import SpaceFault
+from fullbake.core.errors import OutputError, SpaceFault, one_line
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, span_positions
 from fullbake.models.inference import batch_inputs, padded_lengths, run_batches
@@ -233,7 +233,7 @@ def extract_features(extraction: FeatureExtraction, encode: Callable[[], Encoded
         return found
     if runtime.world_size() == 1:
         with stopping.interruptible():
-            _extract_into(cache, extraction, encode())
+            made_again(lambda: _extract_into(cache, extraction, encode()))
         return _read_from(cache, extraction.key)
     return None if extraction.every_token else _extract_together(extraction, encode(), cache)
 
@@ -333,7 +333,7 @@ def _keep(
 ) -> None:
     """Make the entry of the cache, with the rows that `write` writes.
 
-    If there is no space for it, only warn: the run can do without.
+    If there is no place or space for it, only warn: the run can do without.
     """
     if not cache.can_hold(shape.size):
         warn(f"{extraction.title}: {format_size(shape.size)} are more than the cache may hold")
@@ -345,8 +345,8 @@ def _keep(
                 write(folder)
                 arrays = {_STARTS_NAME: starts} | ({} if documents is None else {"documents": documents})
                 storage.write_tensors(folder / _STARTS_FILE, arrays)
-    except SpaceFault as fault:
-        warn(f"{extraction.title} are not kept on disk: {fault}")
+    except (SpaceFault, OutputError) as fault:
+        warn(f"{extraction.title} are not kept on disk: {one_line(fault)}")
 
 
 def _write_batches(folder: Path, shape: FileShape, rows: Encoded, extraction: FeatureExtraction) -> None:
