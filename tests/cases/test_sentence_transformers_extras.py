@@ -15,8 +15,11 @@ from safetensors.torch import save_file
 
 from fullbake import Classifier, Recipe, adapt
 from fullbake.classifier.lightweight import lightweight_scores
+from fullbake.comparison.compare import _make_jobs
+from fullbake.comparison.design import Candidate
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
+from fullbake.data.splits import divide
 from fullbake.models.encoder import load_encoder
 from fullbake.models.network import base_fingerprint, features, load_network
 from fullbake.models.summary import summarize
@@ -163,6 +166,19 @@ def test_further_pretraining_keeps_the_settings(base: Path, tmp_path: Path, run:
     assert (classifier.tokens.prompt, classifier.tokens.max_length) == (PROMPT, 16)
 
 
+def test_compare_says_once_how_each_recipe_uses_the_base(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    recipes = {"a": recipe(base, max_length=None), "b": recipe(base, max_length=None), "c": recipe(base, pooling="max")}
+    candidates = [Candidate(name, name, chosen) for name, chosen in recipes.items()]
+    parts = divide(dataset(tmp_path), recipes["a"].data)
+    _make_jobs(candidates, [parts], tmp_path / "cache")
+    said = " ".join((caplog.text + capsys.readouterr().out).split())
+    assert said.count("Dense layer, as part of the pooling") == 1
+    assert said.count("its pooling, mean: the head reads max") == 1
+
+
 def change_dense(base: Path, folder: Path, **fields: Any) -> Path:
     shutil.copytree(base, folder)
     path = folder / "2_Dense" / "config.json"
@@ -174,7 +190,7 @@ def change_dense(base: Path, folder: Path, **fields: Any) -> Path:
     ("fields", "words"),
     [
         ({"in_features": 31}, "in_features 31"),
-        ({"activation_function": "os.system"}, "the activation system"),
+        ({"activation_function": "os.system"}, "the activation os.system"),
         ({"module_input_name": "token_embeddings"}, "token_embeddings"),
         ({"out_features": None}, "out_features"),
         ({"use_residual": True}, "residual"),

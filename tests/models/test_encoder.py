@@ -193,7 +193,7 @@ def test_sentence_transformers_base_names_its_pooling(settings: dict[str, Any], 
     assert default_pooling(write_pooling_settings(tmp_path, settings)) == expected
 
 
-@pytest.mark.parametrize("settings", [{"pooling_mode": "weightedmean"}, {"pooling_mode_lasttoken": True}, {}], ids=str)
+@pytest.mark.parametrize("settings", [{"pooling_mode": "weightedmean"}, {"pooling_mode_lasttoken": True}], ids=str)
 def test_unknown_pooling_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="--pooling"):
         default_pooling(write_pooling_settings(tmp_path, settings))

@@ -16,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 
 from fullbake.core.errors import BaseModelError
 from fullbake.core.rng import rng_stream
-from fullbake.models.encoder import default_pooling
 from fullbake.models.encoding import collate
 from fullbake.models.families import family_of
 from fullbake.models.masked_lm import (
@@ -218,29 +217,60 @@ def test_base_without_pooler_is_saved_without_pooler(bases: Bases, tmp_path: Pat
     assert not [name for name in load_file(tmp_path / "a" / "model.safetensors") if "pooler" in name]
 
 
-def test_pooling_settings_are_copied_from_plain_subfolders_only(bases: Bases, tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(bases("bert"), base)
-    names = ["1_Pooling", "../outside", "2_Normalize"]
-    modules = [{"path": name, "type": f"x.{name[2:].strip('_')}"} for name in ["", *names]]
-    (base / "modules.json").write_text(json.dumps(modules))
-    (base / "1_Pooling").mkdir()
-    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "config.json").write_text("{}")
-    save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "deep" / "new", base)
-    assert default_pooling(tmp_path / "deep" / "new") == "mean"
-    assert not (tmp_path / "deep" / "outside").exists()
+def make_sentence_base(base: Path, folder: Path, **files: str) -> Path:
+    """Copy a base into a folder that pools by the mean; `files` are more files by their names without `.json`."""
+    shutil.copytree(base, folder)
+    types = {"": "Transformer", "parts/1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in types.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "parts" / "1_Pooling").mkdir(parents=True)
+    (folder / "parts" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(content)
+    return folder
 
 
-def test_length_of_an_older_sentence_folder_is_copied(bases: Bases, tmp_path: Path) -> None:
-    """Older versions of sentence-transformers named the file of the length after the family."""
-    base = tmp_path / "base"
-    shutil.copytree(bases("roberta"), base)
-    (base / "modules.json").write_text(json.dumps([{"path": "", "type": "x.Transformer"}]))
-    (base / "sentence_roberta_config.json").write_text('{"max_seq_length": 16}')
+@pytest.mark.parametrize(
+    ("files", "length"),
+    [
+        ({"sentence_bert_config": '{"max_seq_length": 16}'}, 16),
+        ({"sentence_roberta_config": '{"max_seq_length": 16}'}, 16),
+        ({"sentence_bert_config": '{"transformer_task": "feature-extraction"}'}, 24),
+        ({}, 24),
+    ],
+    ids=str,
+)
+def test_settings_of_a_sentence_folder_are_copied(
+    files: dict[str, str], length: int, bases: Bases, tmp_path: Path
+) -> None:
+    """Old versions of sentence-transformers named the file of the length after the family, new ones write none."""
+    base = make_sentence_base(bases("roberta"), tmp_path / "base", **files)
+    tokenizer = json.loads((base / "tokenizer_config.json").read_text()) | {"model_max_length": 24}
+    (base / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "new", base)
-    assert read_sentence_folder(tmp_path / "new").max_length == read_sentence_folder(base).max_length == 16
+    (tmp_path / "new" / "tokenizer_config.json").write_text('{"model_max_length": 512}')  # as pretraining writes it
+    found = read_sentence_folder(tmp_path / "new")
+    assert (found.pooling, found.max_length) == ("mean", length)
+
+
+def test_sentence_folder_that_points_elsewhere_is_refused_before_work(bases: Bases, tmp_path: Path) -> None:
+    base = make_sentence_base(bases("bert"), tmp_path / "base")
+    (base / "modules.json").write_text('[{"path": "../outside", "type": "sentence_transformers.models.Pooling"}]')
+    with pytest.raises(BaseModelError, match="outside"):
+        load_language_model(base, pairs=False, seed=0)
+
+
+def test_layer_whose_weights_are_a_pickle_is_warned_of(
+    bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = make_sentence_base(bases("bert"), tmp_path / "base")
+    modules = json.loads((base / "modules.json").read_text())
+    modules.append({"path": "3_Dense", "type": "sentence_transformers.models.Dense"})
+    (base / "modules.json").write_text(json.dumps(modules))
+    (base / "3_Dense").mkdir()
+    (base / "3_Dense" / "pytorch_model.bin").write_bytes(b"")
+    save_language_model(load_language_model(base, pairs=False, seed=0), tmp_path / "new", base)
+    assert "3_Dense of the base holds no model.safetensors" in caplog.text
 
 
 # New heads

@@ -75,6 +75,15 @@ def test_error_for_missing_base_names_three_ways_out(base: str | Path) -> None:
         assert way_out in str(caught.value)
 
 
+def test_error_for_sentence_folder_without_an_encoder_at_its_top_says_how_to_move_it(tmp_path: Path) -> None:
+    (tmp_path / "0_Transformer").mkdir()
+    (tmp_path / "modules.json").write_text(
+        '[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]'
+    )
+    with pytest.raises(BaseModelError, match=r"SentenceTransformer\(FOLDER\)"):
+        load_config(tmp_path)
+
+
 def test_error_for_folder_without_config_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BaseModelError, match=r"got notes\.txt"):

@@ -1,5 +1,6 @@
 """Summaries count parameters exactly, and their shapes agree with a real forward pass."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,20 @@ def test_head_reads_the_width_that_the_pooling_gives() -> None:
     double = MLP.model_copy(update={"pooling": "cls+mean"})
     rows = {row.name: row for row in summarize("demo", way="frozen", head=double).rows}
     assert rows["head.dense_1"].parameters == 768 * 384 + 384
+
+
+def test_base_with_a_pooling_that_is_not_offered_has_a_summary_where_the_head_does_not_read_it(
+    bases: Bases, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases("bert"), base)
+    (base / "modules.json").write_text('[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]')
+    (base / "1_Pooling").mkdir()
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": "weightedmean"}')
+    assert summarize(base, way="finetune", head=HeadConfig(kind="standard")).total
+    assert summarize(base, way="frozen", head=HeadConfig(kind="linear", pooling="max")).total
+    with pytest.raises(BaseModelError, match="weightedmean"):
+        summarize(base, way="frozen", head=HeadConfig(kind="linear"))
 
 
 def test_folder_that_is_no_base_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ SWITCHES = {
     "output_attentions": True,
     "torchscript": True,
     "attn_implementation": "eager",
+    "chunk_size_feed_forward": 5,
+    "add_cross_attention": True,
 }
 
 

@@ -189,6 +189,7 @@ def _make_jobs(
 ) -> dict[str, list[Job]]:
     """Return one job a fold for each candidate with a recipe, all defaults filled in."""
     cache, base_keys, jobs = feature_cache(cache_dir), {}, {}
+    said: set[tuple[str, str]] = set()
     for candidate in candidates:
         if candidate.recipe is None:
             continue
@@ -202,10 +203,12 @@ def _make_jobs(
         for parts in folds:
             check_problem(recipe, parts)
         tokenizer = recipe_tokenizer(recipe)
+        for sentence in describe_base_use(recipe, tokenizer).sentences():
+            if (recipe.base, sentence) not in said:
+                say(sentence)
+            said.add((recipe.base, sentence))
         if recipe.base not in base_keys:
             base_keys[recipe.base] = network.base_fingerprint(recipe.base)
-            for sentence in describe_base_use(recipe, tokenizer).sentences():
-                say(sentence)
             texts = folds[0].train.source.joined_texts
             report_unknown_tokens(tokenizer, texts.take(np.arange(0, len(texts), len(texts) // UNKNOWN_SAMPLE + 1)))
         key = base_keys[recipe.base]

@@ -11,7 +11,7 @@ nobody thought of works or is refused with a reason.
 import functools
 import inspect
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -31,9 +31,9 @@ from fullbake.models.pretrained import (
     explain_load_errors,
     load_config,
     quiet_transformers,
-    read_json_settings,
     resolve_base,
 )
+from fullbake.models.sentence_folder import read_sentence_folder
 from fullbake.models.weight_files import check_weights
 
 _auto: Any = transformers
@@ -258,8 +258,26 @@ def encoder_inputs(encoder: Any, inputs: Mapping[str, Tensor], pooling: str) -> 
 
 
 def default_pooling(base: str | Path) -> str:
-    """Return the pooling that a base names, or `cls` where it names none. Arguments and errors: `named_pooling`."""
-    return named_pooling(base) or "cls"
+    """Return the pooling that a sentence-transformers base names, or `cls` for other bases.
+
+    Args:
+        base: `demo`, a folder, or a hub id.
+
+    Raises:
+        BaseModelError: The base names a pooling that fullbake does not offer (weighted mean, last token).
+    """
+    folder = read_sentence_folder(base)
+    if not folder.poolings:
+        return "cls"
+    if folder.pooling is None:
+        raise BaseModelError(
+            "the base names a pooling that fullbake does not offer",
+            where=f"base '{base}'",
+            expected=", ".join(POOLINGS),
+            got=" and ".join(folder.poolings),
+            remedy="Choose one with --pooling.",
+        )
+    return folder.pooling
 
 
 def default_head(base: str | Path) -> Literal["linear", "standard"]:
@@ -271,10 +289,7 @@ def default_head(base: str | Path) -> Literal["linear", "standard"]:
     Args:
         base: `demo`, a folder, or a hub id.
     """
-    try:
-        return "standard" if named_pooling(base) is None else "linear"
-    except BaseModelError:  # a pooling that fullbake does not offer
-        return "standard"
+    return "standard" if read_sentence_folder(base).pooling is None else "linear"
 
 
 def resolve_head(base: str | Path, head: HeadConfig) -> HeadConfig:
@@ -288,41 +303,6 @@ def resolve_head(base: str | Path, head: HeadConfig) -> HeadConfig:
         return head
     kind = default_head(base) if head.pooling is None else "linear"
     return head.model_copy(update={"kind": kind})
-
-
-def named_pooling(base: str | Path) -> str | None:
-    """Return the pooling that a sentence-transformers base names; None for other bases.
-
-    Args:
-        base: `demo`, a folder, or a hub id.
-
-    Raises:
-        BaseModelError: The base names a pooling that fullbake does not offer (weighted mean, last token).
-    """
-    place = resolve_base(base)
-    modules = read_json_settings(place, "modules.json") or []
-    paths = [module.get("path", "") for module in modules if str(module.get("type", "")).endswith(".Pooling")]
-    if not paths:
-        return None
-    settings = read_json_settings(place, f"{paths[0]}/config.json") or {}
-    named = "+".join(sorted(_named_poolings(settings)))
-    if named in POOLINGS:
-        return named
-    raise BaseModelError(
-        "the base names a pooling that fullbake does not offer",
-        where=f"{place}, {paths[0]}/config.json",
-        expected=", ".join(POOLINGS),
-        got=named or "none",
-        remedy="Choose one with --pooling.",
-    )
-
-
-def _named_poolings(settings: dict[str, Any]) -> Iterable[str]:
-    if "pooling_mode" in settings:  # sentence-transformers 5.3 and later: a name, or a list of them
-        modes = settings["pooling_mode"]
-        return [modes] if isinstance(modes, str) else modes
-    switches = [name.removeprefix("pooling_mode_") for name, on in settings.items() if on is True]
-    return [name.removesuffix("_tokens").removesuffix("_token") for name in switches if name != "include_prompt"]
 
 
 # Comparing two ways to compute the same

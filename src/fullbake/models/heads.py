@@ -67,7 +67,12 @@ def pooled_width(hidden_size: int, kind: str) -> int:
 # Dense layers of a base, between pooling and head
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind for kind in (nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid)
+    kind.__name__: kind
+    for kind in (
+        *(nn.Identity, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.ELU, nn.LeakyReLU, nn.Mish, nn.ReLU6),
+        *(nn.SELU, nn.CELU, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink),
+        *(nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink),
+    )
 }
 """Activations of a projection, by the names that torch gives them."""
 
@@ -95,13 +100,30 @@ class ProjectionLayer(nn.Module):
         return projected + (pooled if self.residual is None else self.residual(pooled))
 
 
+class UnitLength(nn.Module):
+    """Divides every vector by its length: (rows, width) -> (rows, width)."""
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Compute the vectors of length 1."""
+        return nn.functional.normalize(pooled, dim=-1)
+
+
+_PROJECTION_LAYERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "Dense": ProjectionLayer,
+    "LayerNorm": lambda layer: nn.LayerNorm(layer["in_features"]),
+    "Normalize": lambda _: UnitLength(),
+}
+
+
 def build_projection(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential | None:
-    """Build the dense layers that a base has after its pooling; None without any.
+    """Build the layers that a base has after its pooling; None without any.
 
     Args:
-        layers: What each is, see `ProjectionLayer`.
+        layers: What each is: `kind` (`Dense` where it is not said, `LayerNorm` or `Normalize`), `in_features` and
+            `out_features`; for a Dense also what `ProjectionLayer` takes.
     """
-    return nn.Sequential(*map(ProjectionLayer, layers)) if layers else None
+    built = [_PROJECTION_LAYERS[layer.get("kind", "Dense")](layer) for layer in layers]
+    return nn.Sequential(*built) if built else None
 
 
 # Heads
@@ -141,7 +163,8 @@ def init_dense(module: nn.Module) -> None:
     """Give a dense layer Glorot-uniform weights and zero biases; leave any other module as it is."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:  # a base's dense layer may have none
+            nn.init.zeros_(module.bias)
 
 
 # Output layers

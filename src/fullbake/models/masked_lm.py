@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from fullbake.core import storage
+from fullbake.core.console import warn
 from fullbake.core.errors import BaseModelError
 from fullbake.models.encoder import (
     load_encoder_and_missing,
@@ -37,8 +38,9 @@ from fullbake.models.pretrained import (
     read_json_settings,
     resolve_base,
 )
-from fullbake.models.sentence_folder import MODULES_FILE, SETTINGS_FILES
-from fullbake.models.weight_files import WEIGHTS_FILE, check_weights, is_plain_name
+from fullbake.models.projection import find_missing_weights
+from fullbake.models.sentence_folder import MODULES_FILE, SETTINGS_FILES, read_length_file, read_sentence_folder
+from fullbake.models.weight_files import WEIGHTS_FILE, check_weights
 
 _auto: Any = modeling_auto
 
@@ -152,10 +154,12 @@ def load_language_model(base: str | Path, *, pairs: bool, seed: int) -> LoadedLa
         The language model, in fp32 and eval mode.
 
     Raises:
-        BaseModelError: As for `encoder.load_encoder`; or the family's head cannot run without its encoder.
+        BaseModelError: As for `encoder.load_encoder` and `sentence_folder.read_sentence_folder`; or the family's head
+            cannot run without its encoder.
     """
     place, config = resolve_base(base), load_config(base)
     check_weights(place)
+    read_sentence_folder(base)  # what cannot be copied later is refused now
     with seeded_initialization(seed):
         model, missing = _load_class(_auto.MODEL_FOR_MASKED_LM_MAPPING[type(config)], place, config)
         prefix = f"{model.base_model_prefix}."
@@ -215,7 +219,7 @@ def save_language_model(loaded: LoadedLanguageModel, folder: Path, base: str | P
         arrays = {name.partition("/")[2]: tensor.cpu().numpy() for name, tensor in in_pair_file.items()}
         storage.write_tensors(folder / PAIR_FILE, arrays)
     if base is not None:
-        _copy_sentence_settings(resolve_base(base), folder)
+        _copy_sentence_settings(base, folder)
 
 
 def _load_class(model_class: Any, place: Path | str, config: PreTrainedConfig) -> tuple[Any, set[str]]:
@@ -281,24 +285,28 @@ def _state_without_ties(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: state[name] for name in names if seen.setdefault(state[name].data_ptr(), name) == name}
 
 
-def _copy_sentence_settings(place: Path | str, folder: Path) -> None:
-    """Copy what a sentence-transformers base says besides its encoder: pooling, dense layers, prompts, length."""
-    modules = read_json_settings(place, MODULES_FILE)
-    if modules is None:
+def _copy_sentence_settings(base: str | Path, folder: Path) -> None:
+    """Copy what a sentence-transformers base says besides its encoder: pooling, layers, prompts, length."""
+    place, found = resolve_base(base), read_sentence_folder(base)
+    if not found.modules:
         return
-    storage.write_json(folder / MODULES_FILE, modules)
-    names = [str(module.get("path", "")) for module in modules]
-    subfolders = [name for name in names if is_plain_name(name)]
+    storage.write_json(folder / MODULES_FILE, read_json_settings(place, MODULES_FILE))
+    subfolders = [module.path for module in found.modules if module.path]
     for name in (*SETTINGS_FILES, *(f"{subfolder}/config.json" for subfolder in subfolders)):
         settings = read_json_settings(place, name)
         if settings is not None:
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             storage.write_json(folder / name, settings)
+    if found.max_length is not None:  # the new tokenizer's file names the longest text that the encoder takes
+        name, settings = read_length_file(place)
+        storage.write_json(folder / name, dict(settings) | {"max_seq_length": found.max_length})
     for subfolder in subfolders:
         weights = find_base_file(place, f"{subfolder}/{WEIGHTS_FILE}")
         if weights is not None:
-            (folder / subfolder).mkdir(exist_ok=True)
+            (folder / subfolder).mkdir(parents=True, exist_ok=True)
             storage.write_bytes(folder / subfolder / WEIGHTS_FILE, weights.read_bytes())
+    for subfolder in find_missing_weights(base):
+        warn(f"{subfolder} of the base holds no {WEIGHTS_FILE}, so the new base lacks this layer's weights")
 
 
 def _check_masked_lm_head(network: LanguageModel) -> None:

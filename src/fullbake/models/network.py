@@ -34,7 +34,6 @@ from fullbake.models.encoder import (
     load_encoder,
     load_standard,
     model_around_encoder,
-    named_pooling,
     pooler_kwargs,
     probe_inputs,
     resolve_head,
@@ -45,12 +44,7 @@ from fullbake.models.encoder import (
 from fullbake.models.families import family_of
 from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection, init_dense, pool, pooled_width
 from fullbake.models.pretrained import READ_FAULTS, first_line, quiet_transformers
-from fullbake.models.sentence_folder import (
-    Projection,
-    load_projection,
-    projection_fingerprint,
-    read_sentence_folder,
-)
+from fullbake.models.projection import load_projection, projection_fingerprint
 from fullbake.models.switches import set_switches
 from fullbake.models.weight_files import check_weights, refuse_adapter_beside
 
@@ -233,7 +227,7 @@ def build_network(
 def _build_with_our_head(base: str | Path, head: HeadConfig, label_names: Sequence[str], seed: int) -> PreTrainedModel:
     encoder = load_encoder(base)
     pooling = head.pooling or default_pooling(base)
-    projection = base_projection(base, pooling, encoder.config)
+    projection = load_projection(base, pooling, encoder.config.hidden_size)
     layers = () if projection is None else projection.layers
     config = _config_of_our_head(encoder.config, head, pooling, label_names, layers)
     with seeded_initialization(seed):
@@ -241,24 +235,6 @@ def _build_with_our_head(base: str | Path, head: HeadConfig, label_names: Sequen
     if projection is not None:
         model.projection.load_state_dict(projection.weights)
     return cast(PreTrainedModel, model)
-
-
-def base_projection(base: str | Path, pooling: str, config: PreTrainedConfig) -> Projection | None:
-    """Return the dense layers of a base that belong to the pooling that a head reads; None if there are none.
-
-    Args:
-        base: `demo`, a folder, or a hub id.
-        pooling: One of `heads.POOLINGS`.
-        config: The base's config.
-    """
-    dense = read_sentence_folder(base).dense
-    if not dense:
-        return None
-    try:
-        named = named_pooling(base)
-    except BaseModelError:  # a pooling that fullbake does not offer, so none that a head can read
-        return None
-    return load_projection(base, dense, pooled_width(config.hidden_size, pooling)) if pooling == named else None
 
 
 def base_fingerprint(base: str | Path) -> str:

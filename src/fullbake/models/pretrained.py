@@ -56,6 +56,12 @@ _WAYS_OUT = (
     "Give a folder in Hugging Face format, or a hub id where the hub can be reached, or the packaged base: --base demo."
 )
 
+_SENTENCE_WAYS_OUT = (
+    "This sentence-transformers folder has no encoder at its top. If it has one in a subfolder (0_Transformer), save "
+    "it again in Python, which moves it to the top: SentenceTransformer(FOLDER).save(NEW_FOLDER). If it has several "
+    "(Router), give the subfolder of one of them. A model of static embeddings has none."
+)
+
 # Finding a base
 
 
@@ -255,7 +261,7 @@ def _check_config_file(folder: Path) -> None:
             where=str(folder),
             expected="config.json, model.safetensors and tokenizer.json",
             got=list_folder(folder),
-            remedy=_WAYS_OUT,
+            remedy=_SENTENCE_WAYS_OUT if (folder / "modules.json").is_file() else _WAYS_OUT,
         )
 
 

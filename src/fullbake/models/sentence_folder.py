@@ -1,25 +1,24 @@
-"""Read what a sentence-transformers folder says besides its encoder: dense layers, a prompt, a length.
+"""Read what a sentence-transformers folder says besides its encoder: pooling, layers after it, a prompt, a length.
 
-`modules.json` lists the modules in the order in which they run: the transformer, its pooling, and what follows. A Dense
-after the pooling is part of the pooling. The default prompt and `max_seq_length` are defaults that a recipe may
-replace. Normalize is left out, since heads that train scale for themselves; so is whatever fullbake does not know. What
-is applied and what is left out is said in the run and in the model card.
+`modules.json` lists the modules in the order in which they run: the transformer, its pooling, and what follows. Dense
+layers after the pooling are part of the pooling (`projection`). The default prompt and the length are defaults that a
+recipe may replace. A last Normalize is left out, since heads that train scale for themselves; so is whatever fullbake
+does not know. What is applied and what is left out is said in the run and in the model card.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-import torch
-from torch import Tensor
+from huggingface_hub import try_to_load_from_cache
 
-from fullbake.core import storage
+from fullbake.core.console import warn
 from fullbake.core.errors import BaseModelError
-from fullbake.core.hashing import file_sha256, fingerprint
-from fullbake.models.heads import ACTIVATIONS
-from fullbake.models.pretrained import find_base_file, read_json_settings, resolve_base
-from fullbake.models.weight_files import WEIGHTS_FILE, is_plain_name
+from fullbake.models.heads import POOLINGS
+from fullbake.models.pretrained import read_json_settings, resolve_base
 
 MODULES_FILE: Final = "modules.json"
 
@@ -34,6 +33,25 @@ _LENGTH_FILES: Final = tuple(
 SETTINGS_FILES: Final = (_PROMPTS_FILE, *_LENGTH_FILES)
 """Files beside `modules.json`."""
 
+_OWN_TYPES: Final = "sentence_transformers."
+"""How the types of sentence-transformers' own modules begin; any other type is code of its own."""
+
+_LAYERS: Final = ("Dense", "LayerNorm")
+"""Kinds of modules with weights that fullbake runs on the pooled vector."""
+
+_READ: Final = ("Pooling", "Normalize", *_LAYERS)
+"""Kinds of modules whose settings count."""
+
+_POOLING_SWITCHES: Final = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""How a pooling is named up to sentence-transformers 5.2, in the order in which several are put side by side."""
+
 _SHORTEST: Final = 4
 """Tokens; a recipe takes no smaller length."""
 
@@ -43,10 +61,13 @@ class Module:
     """One entry of modules.json."""
 
     kind: str
-    """Last part of its type, such as `Dense`."""
+    """Last part of its type, such as `Dense`; the whole type for code that is not sentence-transformers' own."""
 
     path: str
     """Its subfolder; "" is the folder itself."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The content of its config.json; empty for a kind that fullbake does not read."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,9 @@ class SentenceFolder:
     """What a base says as a sentence-transformers folder. All is empty for any other base."""
 
     modules: tuple[Module, ...] = ()
+    poolings: tuple[str, ...] = ()
+    """What its pooling puts side by side, as sentence-transformers names it, in this order."""
+
     prompt: str = ""
     """The text that is put before every text where nobody says otherwise."""
 
@@ -67,18 +91,44 @@ class SentenceFolder:
     """True if the base lowers all letters before its tokenizer sees them."""
 
     @property
-    def dense(self) -> tuple[Module, ...]:
-        """The Dense modules that run on the pooled vector."""
-        kinds = [module.kind for module in self.modules]
-        if "Pooling" not in kinds:
-            return ()
-        return tuple(module for module in self.modules[kinds.index("Pooling") :] if module.kind == "Dense")
+    def pooling(self) -> str | None:
+        """The pooling, by its name in `heads.POOLINGS`; None if it has none, or one that fullbake does not offer."""
+        name = "+".join(sorted(self.poolings))
+        return name if name in POOLINGS else None
 
     @property
-    def others(self) -> tuple[str, ...]:
-        """Kinds of the modules that fullbake leaves out, in their order."""
-        known = (*self.dense, *(module for module in self.modules if module.kind in ("Transformer", "Pooling")))
-        return tuple(module.kind for module in self.modules if module not in known)
+    def layers(self) -> tuple[Module, ...]:
+        """The modules that run on the pooled vector, up to the last one with weights. Dropout does nothing there."""
+        after = [module for module in self._after_pooling if module.kind != "Dropout"]
+        last = max((number for number, module in enumerate(after) if module.kind in _LAYERS), default=-1)
+        return tuple(after[: last + 1])
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the layers cannot be applied, in words; None if they can, or if there are none."""
+        if not self.layers:
+            return None
+        strange = [module.kind for module in self._before_pooling if module.kind not in ("Transformer", "Dropout")]
+        strange += [module.kind for module in self.layers if module.kind not in (*_LAYERS, "Normalize")]
+        if strange:
+            return f"which reads what its {strange[0]} computes"
+        if self.pooling is None or self.poolings != tuple(self.pooling.split("+")):
+            return f"which reads its own pooling, {' and '.join(self.poolings)}"
+        return None
+
+    @property
+    def projection(self) -> tuple[Module, ...]:
+        """The layers that can be applied."""
+        return () if self.obstacle else self.layers
+
+    @property
+    def _before_pooling(self) -> tuple[Module, ...]:
+        kinds = [module.kind for module in self.modules]
+        return self.modules[: kinds.index("Pooling")] if "Pooling" in kinds else self.modules
+
+    @property
+    def _after_pooling(self) -> tuple[Module, ...]:
+        return self.modules[len(self._before_pooling) + 1 :]
 
 
 # Reading the settings
@@ -87,44 +137,99 @@ class SentenceFolder:
 def read_sentence_folder(base: str | Path) -> SentenceFolder:
     """Read the settings of a base that is a sentence-transformers folder.
 
+    Those of a hub id are looked up once in a process, since each look costs a request.
+
     Args:
         base: `demo`, a folder, or a hub id.
 
     Raises:
-        BaseModelError: A file is not valid JSON, or has another shape than sentence-transformers writes.
+        BaseModelError: A file is not valid JSON, has another shape than sentence-transformers writes, or is missing; or
+            the transformer is not at the folder's top.
     """
     place = resolve_base(base)
-    entries = read_json_settings(place, MODULES_FILE)
-    if entries is None:
+    return _read_folder(place) if isinstance(place, Path) else _read_hub(place)
+
+
+@functools.cache
+def _read_hub(base: str) -> SentenceFolder:
+    return _read_folder(base)
+
+
+def _read_folder(place: Path | str) -> SentenceFolder:
+    entries = _read_settings(place, MODULES_FILE)
+    if entries is None or entries == []:
         return SentenceFolder()
     modules = tuple(_read_module(place, entry) for entry in _checked(place, MODULES_FILE, entries, list))
-    prompts = _read_mapping(place, _PROMPTS_FILE)
-    file, transformer = next(
-        ((name, found) for name in _LENGTH_FILES if (found := _read_mapping(place, name))), (_LENGTH_FILES[0], {})
-    )
-    pooling = next((module.path for module in modules if module.kind == "Pooling"), None)
-    pooled = {} if pooling is None else _read_mapping(place, f"{pooling}/config.json")
+    _check_transformer(place, modules)
+    pooling = next((module for module in modules if module.kind == "Pooling"), None)
+    file, transformer = read_length_file(place)
     return SentenceFolder(
         modules,
-        _read_prompt(place, prompts),
+        () if pooling is None else _read_poolings(place, pooling),
+        _read_prompt(place, _read_mapping(place, _PROMPTS_FILE)),
         _read_length(place, file, transformer),
-        pooled.get("include_prompt", True) is not False,
+        pooling is None or pooling.settings.get("include_prompt", True) is not False,
         transformer.get("do_lower_case") is True,
     )
 
 
+def read_length_file(place: Path | str) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the content of the file that holds the settings of the transformer.
+
+    Args:
+        place: The base, as `resolve_base` returns it.
+    """
+    found = ((name, _read_mapping(place, name)) for name in _LENGTH_FILES)
+    return next(((name, settings) for name, settings in found if settings), (_LENGTH_FILES[0], {}))
+
+
 def _read_module(place: Path | str, entry: Any) -> Module:
     found = _checked(place, MODULES_FILE, entry, dict)
-    path = _checked(place, MODULES_FILE, found.get("path", ""), str)
-    if path and not is_plain_name(path):
+    path = PurePosixPath(_checked(place, MODULES_FILE, found.get("path", ""), str))
+    if path.is_absolute() or ".." in path.parts or "\\" in str(path):
         raise BaseModelError(
             "a module is not in a subfolder of the base",
             where=f"{place}, {MODULES_FILE}",
-            expected="the plain name of a subfolder",
-            got=repr(path),
+            expected="the path of a subfolder, relative to the base",
+            got=repr(found["path"]),
             remedy="Fetch the base again.",
         )
-    return Module(str(found.get("type", "")).rpartition(".")[2], path)
+    folder = "/".join(path.parts)
+    whole = _checked(place, MODULES_FILE, found.get("type"), str)
+    kind = whole.rpartition(".")[2] if whole.startswith(_OWN_TYPES) else whole
+    return Module(kind, folder, _read_mapping(place, f"{folder}/config.json") if kind in _READ and folder else {})
+
+
+def _check_transformer(place: Path | str, modules: tuple[Module, ...]) -> None:
+    """Raise BaseModelError if the transformer that the modules name is another one than that at the folder's top."""
+    path = modules[0].path if modules and modules[0].kind == "Transformer" else ""
+    if path:
+        raise BaseModelError(
+            "the transformer of this sentence-transformers folder is in a subfolder, as old versions wrote it",
+            where=f"{place}, {MODULES_FILE}",
+            expected="the transformer at the folder's top",
+            got=repr(path),
+            remedy=SAVE_AGAIN,
+        )
+
+
+SAVE_AGAIN: Final = "Save the base again in Python: SentenceTransformer(FOLDER).save(NEW_FOLDER)."
+
+
+def _read_poolings(place: Path | str, module: Module) -> tuple[str, ...]:
+    settings, name = module.settings, f"{module.path}/config.json"
+    if not settings:
+        raise BaseModelError(
+            "the settings of the base's pooling are missing",
+            where=f"{place}, {name}",
+            expected="a file that names the pooling, such as mean",
+            remedy="Fetch the base again, or leave modules.json out of a copy of the folder.",
+        )
+    modes = settings.get("pooling_mode")
+    if modes is None:
+        modes = [mode for switch, mode in _POOLING_SWITCHES.items() if settings.get(switch)] or "mean"
+    names = [modes] if isinstance(modes, str) else _checked(place, name, modes or None, list)
+    return tuple(_checked(place, name, mode, str) for mode in names)
 
 
 def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
@@ -144,16 +249,32 @@ def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
 
 
 def _read_length(place: Path | str, file: str, settings: Mapping[str, Any]) -> int | None:
-    length = settings.get("max_seq_length")
+    """Return the base's length. New versions of sentence-transformers leave it to the tokenizer's settings."""
+    arguments = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    length = _checked(place, file, arguments, dict).get("model_max_length", settings.get("max_seq_length"))
     if length is None:
-        return None
-    return max(_SHORTEST, int(_checked(place, file, length, int)))
+        file, tokenizer = "tokenizer_config.json", _read_mapping(place, "tokenizer_config.json")
+        length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
+    if isinstance(length, float) and length.is_integer():  # 1e30 stands for no limit
+        length = int(length)
+    return None if length is None else max(_SHORTEST, int(_checked(place, file, length, int)))
 
 
 def _read_mapping(place: Path | str, name: str) -> Mapping[str, Any]:
-    found = read_json_settings(place, name)
+    found = _read_settings(place, name)
     mapping: Mapping[str, Any] = {} if found is None else _checked(place, name, found, dict)
     return mapping
+
+
+def _read_settings(place: Path | str, name: str) -> Any:
+    """Return the content of a JSON file, None if there is none. Warn if a hub cannot be asked whether there is one."""
+    found = read_json_settings(place, name)
+    if found is None and isinstance(place, str) and try_to_load_from_cache(place, name) is None:
+        warn(
+            f"base {place!r}: the hub cannot be asked for {name}, and no copy of it is on this machine. If the base "
+            "has such a file, what it says of pooling, prompt and length is not applied"
+        )
+    return found
 
 
 def _checked(place: Path | str, name: str, value: Any, kind: type) -> Any:
@@ -167,117 +288,6 @@ def _checked(place: Path | str, name: str, value: Any, kind: type) -> Any:
         got=f"{value!r:.60}",
         remedy="Fetch the base again.",
     )
-
-
-# The dense layers
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """Dense layers between the pooled vector and the head."""
-
-    layers: tuple[dict[str, Any], ...]
-    """What `heads.build_projection` is given."""
-
-    weights: dict[str, Tensor]
-    """By their names in what it builds."""
-
-
-def load_projection(base: str | Path, dense: Iterable[Module], width: int) -> Projection:
-    """Load the Dense layers of a base.
-
-    Args:
-        base: `demo`, a folder, or a hub id.
-        dense: Its Dense modules, see `SentenceFolder.dense`.
-        width: Of the pooled vector.
-
-    Raises:
-        BaseModelError: A Dense layer cannot be applied: its weights are no safetensors, or do not fit.
-    """
-    place = resolve_base(base)
-    layers: list[dict[str, Any]] = []
-    weights: dict[str, Tensor] = {}
-    for number, module in enumerate(dense):
-        layer, tensors = _load_dense(place, module.path, width)
-        layers.append(layer)
-        weights |= {f"{number}.{name}": tensor for name, tensor in tensors.items()}
-        width = layer["out_features"]
-    return Projection(tuple(layers), weights)
-
-
-def read_dense_layer(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `heads.build_projection` needs to know of a Dense module.
-
-    Args:
-        settings: The content of its config.json.
-
-    Raises:
-        ValueError: It is none that runs on the pooled vector, or has an activation that is not known.
-    """
-    sizes = [settings.get("in_features"), settings.get("out_features")]
-    activation = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError(f"in_features and out_features {sizes}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"the activation {activation}; known are {', '.join(ACTIVATIONS)}")
-    if settings.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise ValueError(f"the input {settings['module_input_name']!r}")
-    return {
-        "in_features": sizes[0],
-        "out_features": sizes[1],
-        "bias": settings.get("bias", True) is not False,
-        "activation": activation,
-        "residual": settings.get("use_residual") is True,
-    }
-
-
-def _load_dense(place: Path | str, folder: str, width: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        layer = read_dense_layer(_read_mapping(place, f"{folder}/config.json"))
-        if layer["in_features"] != width:
-            raise ValueError(f"in_features {layer['in_features']}, and the pooled vector has {width}")
-        path = find_base_file(place, f"{folder}/{WEIGHTS_FILE}")
-        if path is None:
-            raise ValueError(f"no {WEIGHTS_FILE}; a pickle (.bin) can run any code and is never read")
-        weights = {name: torch.from_numpy(array) for name, array in storage.read_tensors(path).items()}
-        expected = _dense_shapes(layer)
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if found != expected:
-            raise ValueError(f"weights of shapes {found}, not {expected}")
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            "the base has a Dense layer after its pooling that cannot be applied",
-            where=f"{place}, {folder}",
-            expected=f"a layer from {width} numbers on, with its weights in {WEIGHTS_FILE}",
-            got=str(error),
-            remedy="With another pooling (--pooling cls, mean or max) or --head standard the layer is left out. To "
-            "convert a pickle that you trust, save the base again: SentenceTransformer(FOLDER).save(NEW_FOLDER).",
-        ) from error
-    return layer, {name: tensor.float() for name, tensor in weights.items()}
-
-
-def _dense_shapes(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    size = (layer["out_features"], layer["in_features"])
-    shapes: dict[str, tuple[int, ...]] = {"linear.weight": size}
-    if layer["bias"]:
-        shapes["linear.bias"] = size[:1]
-    if layer["residual"] and size[0] != size[1]:
-        shapes["residual.weight"] = size
-    return shapes
-
-
-def projection_fingerprint(base: str | Path) -> str | None:
-    """Return a hash of the files of a base's Dense layers; None for a base without any.
-
-    Args:
-        base: `demo`, a folder, or a hub id.
-    """
-    place = resolve_base(base)
-    parts: list[Any] = []
-    for module in read_sentence_folder(base).dense:
-        path = find_base_file(place, f"{module.path}/{WEIGHTS_FILE}")
-        parts += [_read_mapping(place, f"{module.path}/config.json"), None if path is None else file_sha256(path)]
-    return fingerprint(parts) if parts else None
 
 
 # What is applied, in words
@@ -306,38 +316,58 @@ class Use:
 def describe_use(
     folder: SentenceFolder,
     *,
-    projected: bool,
-    pooling: str,
+    pooling: str | None,
     prompt: str | None,
     max_length: int,
+    limit: int,
     keeps_case: bool,
 ) -> Use:
     """Say what of a sentence-transformers folder a run applies, and what it leaves out.
 
     Args:
         folder: As `read_sentence_folder` returns it.
-        projected: Whether its Dense layers run.
-        pooling: What the head reads, in words.
+        pooling: What the head reads, one of `heads.POOLINGS`; None for the standard head.
         prompt: The prompt of the run, if any.
         max_length: That of the run.
+        limit: Longest text in tokens that the encoder takes.
         keeps_case: Whether the tokenizer tells capitals from small letters.
     """
-    applied, left_out = [], []
-    if folder.dense and projected:
-        applied.append("its Dense layer, as part of the pooling")
-    elif folder.dense:
-        left_out.append(f"its Dense layer, which belongs to another pooling than {pooling}")
+    applied: list[str] = []
+    left_out: list[str] = []
+    _describe_pooling(folder, pooling, applied, left_out)
     if prompt and prompt == folder.prompt:
         applied.append(f"its default prompt {prompt!r}, before every text (--prompt '' leaves it out)")
     elif folder.prompt:
         left_out.append(f"its default prompt {folder.prompt!r} (--prompt)")
-    if folder.max_length is not None and folder.max_length == max_length:
+    if folder.max_length == max_length < limit:
         applied.append(f"its length of {max_length} tokens (--max-length takes another)")
+    elif folder.max_length is not None and folder.max_length < limit:
+        left_out.append(f"its length of {folder.max_length} tokens (--max-length)")
     if prompt and not folder.pools_prompt:
         left_out.append("its rule that the prompt's tokens are not pooled (include_prompt)")
     if folder.lowers and keeps_case:
         left_out.append("its lowering of all letters (do_lower_case)")
-    for kind in dict.fromkeys(folder.others):
+    known = [*folder.layers, *(module for module in folder.modules if module.kind in ("Transformer", "Pooling"))]
+    for kind in dict.fromkeys(module.kind for module in folder.modules if module not in known):
         why = ": heads that train scale for themselves" if kind == "Normalize" else ""
         left_out.append(f"its {kind}{why}")
     return Use(tuple(applied), tuple(left_out))
+
+
+def _describe_pooling(folder: SentenceFolder, pooling: str | None, applied: list[str], left_out: list[str]) -> None:
+    """Add what a run does with a base's pooling and the layers on it."""
+    used = pooling is not None and pooling == folder.pooling
+    read = pooling or "that of its architecture"
+    if folder.poolings and not used:
+        left_out.append(f"its pooling, {' and '.join(folder.poolings)}: the head reads {read}")
+    if not folder.layers:
+        return
+    counts = Counter(module.kind for module in folder.layers)
+    names = " and ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
+    layers = f"its {names} layer{'s' if counts.total() > 1 else ''}"
+    if used and not folder.obstacle:
+        applied.append(f"{layers}, as part of the pooling")
+    elif folder.obstacle:
+        left_out.append(f"{layers}, {folder.obstacle}")
+    else:
+        left_out.append(f"{layers}, which belongs to another pooling than {read}")

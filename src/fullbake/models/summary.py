@@ -18,8 +18,9 @@ from transformers import PreTrainedConfig
 
 from fullbake.config.sections import HeadConfig
 from fullbake.models.encoder import default_pooling, resolve_head
-from fullbake.models.network import EncoderForTextClassification, base_projection, build_on_meta_device
+from fullbake.models.network import EncoderForTextClassification, build_on_meta_device
 from fullbake.models.pretrained import load_config, quiet_transformers
+from fullbake.models.projection import read_projection_layers
 
 _auto: Any = transformers
 
@@ -104,12 +105,13 @@ def summarize(
             model = _auto.AutoModel.from_config(config)
         return _table(model)
     names = [str(number) for number in range(num_labels)]
-    pooling, projection = "cls", None
+    pooling: str = head.pooling or "cls"
+    layers: tuple[dict[str, Any], ...] = ()
     if not isinstance(base, PreTrainedConfig):
-        pooling, head = default_pooling(base), resolve_head(base, head)
+        head = resolve_head(base, head)
         if head.kind != "standard":
-            projection = base_projection(base, head.pooling or pooling, config)
-    layers = () if projection is None else projection.layers
+            pooling = head.pooling or default_pooling(base)
+            layers = read_projection_layers(base, pooling, config.hidden_size)
     model = build_on_meta_device(config, head, names, pooling=pooling, projection=layers)
     if way == "frozen":
         _freeze_encoder(model)

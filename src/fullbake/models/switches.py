@@ -15,6 +15,10 @@ from fullbake.core.errors import BaseModelError
 _OUTPUTS: Final = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
 """Fields of every config -> the values under which a model returns what fullbake reads."""
 
+_OFF: Final = {"chunk_size_feed_forward": 0, "add_cross_attention": False}
+"""Fields of some configs -> the values that switch them off. The first saves memory where a text's length is a multiple
+of it, and fails elsewhere; the second is for decoders."""
+
 _UNUSED: Final = ("torchscript", "transformers_weights")
 """Fields that must not be there: one asks for plain tuples, one names another file of weights."""
 
@@ -33,6 +37,11 @@ def set_switches(config: PreTrainedConfig) -> None:
     """
     for name, value in _OUTPUTS.items():
         setattr(config, name, value)
+    for name in _OFF.keys() & vars(config).keys():
+        if hasattr(type(config), name):
+            setattr(config, name, _OFF[name])
+        else:  # a field that the family does not have
+            del vars(config)[name]
     for name in _UNUSED:
         vars(config).pop(name, None)
     config._attn_implementation = None  # transformers then takes the best one that is installed
@@ -68,5 +77,5 @@ def check_decided(place: Path | str, config: PreTrainedConfig) -> None:
             where=f"{place}, config.json",
             expected="num_landmarks equal to segment_means_seq_len, which computes full attention",
             got=f"num_landmarks {fields.num_landmarks}",
-            remedy="Choose another base; or set both to the same number in config.json, which computes full attention.",
+            remedy="Choose another base.",
         )

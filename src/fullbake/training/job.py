@@ -28,8 +28,8 @@ from fullbake.models.encoder import (
 )
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode
-from fullbake.models.network import base_projection
 from fullbake.models.pretrained import load_config, max_positions, takes_segments
+from fullbake.models.projection import read_projection_layers
 from fullbake.models.sentence_folder import Use, describe_use, read_sentence_folder
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
 from fullbake.training.checkpoints import Checkpoints, UnfinishedRun
@@ -115,16 +115,20 @@ def describe_base_use(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Use
     Args:
         recipe: with all fields filled in.
         tokenizer: the base's.
+
+    Raises:
+        BaseModelError: a layer after the pooling cannot be applied, see `projection.read_projection_layers`.
     """
-    pooling = recipe.head.pooling
     config = load_config(recipe.base)
+    if recipe.head.pooling is not None:
+        read_projection_layers(recipe.base, recipe.head.pooling, config.hidden_size)
     backend = tokenizer.backend_tokenizer
     return describe_use(
         read_sentence_folder(recipe.base),
-        projected=pooling is not None and base_projection(recipe.base, pooling, config) is not None,
-        pooling=pooling or "that of the standard head",
+        pooling=recipe.head.pooling,
         prompt=recipe.tokens.prompt,
         max_length=recipe.tokens.max_length or 0,
+        limit=max_positions(config),
         keeps_case=backend.encode("A").ids != backend.encode("a").ids,
     )
 
