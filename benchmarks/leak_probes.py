@@ -31,9 +31,9 @@ from fullbake.data.leak_probes import (
     MIN_GAIN,
     POSITION,
     WHITE_SPACE,
-    LabeledSample,
     find_leaks,
 )
+from fullbake.data.predictive_codes import LabeledSample
 
 JIGSAW: Final = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 PAIR: Final = {"text": "sentence1", "text_pair": "sentence2", "label": "label"}
@@ -114,7 +114,7 @@ def _cut(sample: LabeledSample, own: Mask) -> LabeledSample:
     )
 
 
-def _sorted_by_label(sample: LabeledSample, own: Mask, random: Random) -> LabeledSample:
+def _sorted_by_label(sample: LabeledSample, own: Mask, _: Random) -> LabeledSample:
     """Put the rows with the label first; of single labels sort all rows by label."""
     order = np.argsort(sample.labels if sample.problem.exclusive else ~own, kind="stable")
     texts = tuple(sample.texts[row] for row in order)

@@ -10,7 +10,8 @@ from fullbake.data.findings import (
     list_names,
     order_findings,
 )
-from fullbake.data.leak_probes import INVISIBLE, POSITION, Leak, Prediction
+from fullbake.data.leak_probes import INVISIBLE, POSITION, Leak
+from fullbake.data.predictive_codes import Prediction, Sign
 from fullbake.data.text_checks import LabelClue
 
 
@@ -67,6 +68,16 @@ def test_leaks_are_one_finding_a_kind_with_the_result_the_baseline_and_rows() ->
     assert position.severity == "note"
     assert "harmless where rows are split at random" in position.message
     assert describe_finding(position).endswith("(row 11, 13, ...)")
+
+
+def test_sign_of_a_label_says_how_many_of_its_rows_it_recognizes() -> None:
+    sign = Sign(1, 0.99, 0.87, 0.5, (0, 2))
+    (found,) = gather_leaks(
+        [Leak(INVISIBLE, "variation selectors", "in 9 texts", sign, 9)], [11, 12, 13], ["a", "b"], ""
+    )
+    assert "variation selectors (in 9 texts) recognizes 50% of the held-out rows with the label 'b'" in found.message
+    assert "99% of the rows so recognized have it (87% of all rows do)" in found.message
+    assert found.rows == (11, 13)
 
 
 def test_long_lists_of_names_are_cut() -> None:

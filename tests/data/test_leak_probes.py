@@ -16,10 +16,10 @@ from fullbake.data.leak_probes import (
     POSITION,
     TRACES,
     WHITE_SPACE,
-    LabeledSample,
     Leak,
     find_leaks,
 )
+from fullbake.data.predictive_codes import LabeledSample, Prediction, Sign
 
 WORDS = [f"{first}{second}" for first in ("ba", "ko", "ri", "mu", "te") for second in ("lo", "na", "si", "pe", "du")]
 
@@ -80,6 +80,7 @@ def test_trace_in_the_texts_of_one_label_is_found(kind: str, subject: str, chang
     found = [leak for leak in find_leaks(mark(change)) if leak.kind == kind and subject in leak.subject]
     assert len(found) == 1
     (leak,) = found
+    assert isinstance(leak.found, Prediction)
     own = int((draw_sample().labels == 1).sum())
     label, rows = ("class 0", 400 - own) if change is str.upper else ("class 1", own)
     assert leak.found.correct == 1
@@ -93,6 +94,24 @@ def test_trace_in_a_part_of_the_texts_is_found_if_nobody_sees_it() -> None:
     kept = iter(random.Random(1).choices([True, False], weights=[1, 1], k=400))
     leak = only(find_leaks(mark(lambda text: f"{text}\u200b" if next(kept) else text)), INVISIBLE)
     assert 0.3 < leak.found.gain < 0.7
+
+
+def test_trace_in_half_of_the_most_frequent_class_is_found() -> None:
+    labels = (np.random.default_rng(0).random(1_000) < 0.85).astype(np.int64)
+    kept = iter(random.Random(1).choices([True, False], k=1_000))
+    sample = make_sample(draw_texts(1_000), labels)
+    leak = only(find_leaks(mark(lambda text: f"{text}\ufe0f" if next(kept) else text, sample=sample)), INVISIBLE)
+    assert isinstance(leak.found, Sign)
+    assert leak.found.label == 1
+    assert leak.found.precision == 1
+
+
+def test_texts_of_the_most_frequent_class_cut_at_one_length_are_found() -> None:
+    labels = (np.random.default_rng(0).random(1_000) < 0.85).astype(np.int64)
+    leak = only(find_leaks(mark(lambda text: text[:50], sample=make_sample(draw_texts(1_000), labels))), LENGTH)
+    assert leak.subject == "a length of exactly 50 characters of a text"
+    assert isinstance(leak.found, Sign)
+    assert leak.found.coverage > 0.3
 
 
 def test_trace_that_only_one_of_many_classes_has_is_found() -> None:

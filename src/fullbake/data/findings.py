@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from fullbake.data.leak_probes import COLUMN, INVISIBLE, LENGTH, LETTERS, POSITION, WHITE_SPACE, Leak
+from fullbake.data.predictive_codes import Sign
 from fullbake.data.text_checks import LabelClue
 
 MAX_EXAMPLES: Final = 5
@@ -190,13 +191,20 @@ _KINDS: Final = {
 
 def _describe_leak(leak: Leak, label_names: Sequence[str]) -> str:
     found = leak.found
+    subject = f"{leak.subject}{f' ({leak.detail})' if leak.detail else ''}"
+    if isinstance(found, Sign):
+        return (
+            f"{subject} recognizes {found.coverage:.0%} of the held-out rows with the label "
+            f"{label_names[found.label]!r}: {found.precision:.0%} of the rows so recognized have it "
+            f"({found.share:.0%} of all rows do)"
+        )
     if found.label is None:
         result = f"predicts the label of {found.correct:.0%} of the held-out rows"
         baseline = f"the most frequent label alone: {found.baseline:.0%}"
     else:
         result = f"says for {found.correct:.1%} of the held-out rows whether they have {label_names[found.label]!r}"
         baseline = f"one answer for all rows: {found.baseline:.1%}"
-    return f"{leak.subject}{f' ({leak.detail})' if leak.detail else ''} {result} ({baseline})"
+    return f"{subject} {result} ({baseline})"
 
 
 def _join(items: Sequence[str], separator: str = ", ") -> str:

@@ -35,7 +35,8 @@ from fullbake.data.findings import (
     order_findings,
 )
 from fullbake.data.labels import LabelForm, LabelReader
-from fullbake.data.leak_probes import LabeledSample, find_leaks
+from fullbake.data.leak_probes import find_leaks
+from fullbake.data.predictive_codes import LabeledSample
 from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
 from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled
 from fullbake.data.text_checks import (
