@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.bases import make_tokenizer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -63,6 +63,8 @@ FRAGMENTS = st.one_of(
             "\n",
             "\r\n ",
             "\x1c",
+            "\x1f",
+            "0",
             "é",
             "e\u0301",
             "漢",
@@ -97,6 +99,10 @@ def test_ends_equal_those_of_the_whole_text(name: str) -> None:
 
     @given(TEXTS, st.integers(0, 40), st.integers(0, 40))
     @settings(max_examples=150)
+    @example("0" * 75 + "\x1f" * 156 + "0" * 26, 1, 0)  # the normalizer joins this to one word of 101 letters
+    @example("0" * 26 + "\x1f" * 156 + "0" * 75, 0, 1)
+    @example("0" * 75 + "\u200b" * 2_000 + "0" * 26, 1, 1)
+    @example("e\u0301" * 300, 20, 20)
     def check(text: str, first: int, last: int) -> None:
         ids = whole_ids(tokenizer, text)
         assert read.first(text, first) == ids[:first]

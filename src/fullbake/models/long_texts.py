@@ -9,8 +9,9 @@ independently. SPARE_TOKENS more ids than wanted must be there, because an added
 Within an endless word (dots, a script without spaces) no single cut is right. But among as many neighboring cuts as the
 longest token has characters, one falls on a border between tokens of the whole text, and up to there the piece has the
 ids of the whole: WordPiece is greedy, in Unigram a best path begins with best paths, and in BPE no merge ever crossed
-the border. So the ids that all these cuts have in common are right. Where that is too little, the piece grows, at last
-to the whole text: correctness comes before speed.
+the border. So the ids that all these cuts have in common are right. What counts are the characters that the normalizer
+leaves: control characters that it removes from within a word are no place to cut. Where that is too little, the piece
+grows, at last to the whole text: correctness comes before speed.
 """
 
 import re
@@ -32,6 +33,9 @@ _FIRST_PIECE = 8
 """Characters of the first piece for each id that is wanted."""
 
 _GROWTH = 4
+_MOST_CUTS = 8
+"""Cuts that are tried at most, for each that would do if the normalizer removed nothing."""
+
 _GAP = 64
 """Length to which a run of spaces is shortened where more of them change no id."""
 
@@ -115,7 +119,23 @@ class EndsOfText:
             return ids
         # half as much again as the wanted ids took: so little text that tokenizing every cut of it is cheap
         enough = min(len(piece), len(piece) * wanted * 3 // (2 * len(ids)) + self._reach)
-        return side.common(self._ids(side.cuts(side.piece(piece, enough), self._reach)))
+        cuts = self._neighboring_cuts(side.piece(piece, enough), side)
+        return side.common(self._ids(cuts)) if cuts else []
+
+    def _neighboring_cuts(self, piece: str, side: "type[_Head | _Tail]") -> list[str]:
+        """Return the piece cut until its normalized text had `_reach` different lengths; [] if that takes too many."""
+        lengths: set[int] = set()
+        cuts = []
+        for cut in side.cuts(piece, min(len(piece), _MOST_CUTS * self._reach)):
+            cuts.append(cut)
+            lengths.add(self._normalized_length(cut))
+            if len(lengths) == self._reach:
+                return cuts
+        return []
+
+    def _normalized_length(self, text: str) -> int:
+        normalizer: Any = self._tokenizer.normalizer
+        return len(text if normalizer is None else normalizer.normalize_str(text))
 
     def _ids(self, pieces: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)]
@@ -194,9 +214,9 @@ class _Head:
         return piece[: places[-1]] if places else None
 
     @staticmethod
-    def cuts(piece: str, number: int) -> list[str]:
-        """Return the piece without its last 0, 1, 2, ... characters."""
-        return [piece[: len(piece) - cut] for cut in range(number)]
+    def cuts(piece: str, number: int) -> Iterator[str]:
+        """Yield the piece without its last 0, 1, 2, ... characters."""
+        return (piece[: len(piece) - cut] for cut in range(number))
 
     @staticmethod
     def common(rows: Sequence[Sequence[int]]) -> Sequence[int]:
@@ -217,8 +237,8 @@ class _Tail:
         return piece[found.start() :] if found else None
 
     @staticmethod
-    def cuts(piece: str, number: int) -> list[str]:
-        return [piece[cut:] for cut in range(number)]
+    def cuts(piece: str, number: int) -> Iterator[str]:
+        return (piece[cut:] for cut in range(number))
 
     @staticmethod
     def common(rows: Sequence[Sequence[int]]) -> Sequence[int]:
