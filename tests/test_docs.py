@@ -217,8 +217,10 @@ def write_files(folder: Path) -> None:
         by_topic[row["topic"]].append(row)
     spans = {"train.csv": (0, 6), "validation.csv": (6, 8), "test.csv": (8, 10), "new.csv": (10, 12)}
     for name, (start, stop) in spans.items():
-        rows = [row for rows in by_topic.values() for row in rows[start:stop]]
-        write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic", *KINDS))
+        rows = [
+            row | {"user": f"user {number}"} for own in by_topic.values() for number, row in enumerate(own[start:stop])
+        ]
+        write_rows(folder / name, rows, ("text",) if name == "new.csv" else ("text", "topic", "user", *KINDS))
     write_rows(
         folder / "src/fullbake/resources/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:6]]
     )

@@ -10,7 +10,7 @@ import pytest
 
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.data.dataset import Dataset, check_trainable, read_dataset
+from fullbake.data.dataset import Dataset, read_dataset
 
 
 def make(folder: Path, content: str, name: str = "train.csv") -> Path:
@@ -123,32 +123,6 @@ def test_files_without_usable_rows_are_refused(tmp_path: Path, content: str, mes
 def test_text_and_label_cannot_be_one_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the same column"):
         read_dataset(make(tmp_path, "text\na\n"), text="text", label="text")
-
-
-UNTRAINABLE = {
-    "one class": (["x"] * 6, "only one class"),
-    "a class with one row": (["x", "x", "y", "y", "z", "x"], "a class has a single row"),
-    "classes with one row": (["x", "x", "x", "x", "y", "z"], "2 classes have a single row"),
-    "texts as labels": (["p", "q", "r", "s", "t", "t"], "too many classes for so few rows"),
-}
-
-
-@pytest.mark.parametrize("name", UNTRAINABLE)
-def test_labels_that_no_classifier_can_learn_are_refused(tmp_path: Path, name: str) -> None:
-    labels, message = UNTRAINABLE[name]
-    path = make(tmp_path, "text,label\n" + "".join(f"a{at},{label}\n" for at, label in enumerate(labels)))
-    data = load(path)
-    with pytest.raises(DataError, match=message) as caught:
-        check_trainable(data)
-    assert "train.csv, column 'label'" in str(caught.value)
-    assert caught.value.remedy
-
-
-def test_trainable_labels_are_accepted_and_missing_ones_refused(tmp_path: Path) -> None:
-    path = make(tmp_path, "text,label\na,x\nb,y\nc,x\nd,y\n")
-    check_trainable(load(path))
-    with pytest.raises(DataError, match="no labels"):
-        check_trainable(read_dataset(path, text="text"))
 
 
 def hub_set() -> Any:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
 from fullbake.data.labels import LabelReader, count_labels
@@ -70,6 +71,46 @@ def test_column_of_0_and_1_may_be_spelled_in_four_ways() -> None:
     assert (names, labels[:, 0].tolist()) == (("a", "b"), [0, 1] * 4)
 
 
+EXCLUSIVE = {
+    "lists": (Columns("text", "label", exclusive=True), {"label": [["b"], ["a"], ["b"]]}),
+    "words": (Columns("text", "label", exclusive=True), {"label": ["b", "a", "b"]}),
+    "separated": (Columns("text", "label", label_separator="|", exclusive=True), {"label": ["b ", "a", " b"]}),
+    "columns": (Columns("text", labels=("a", "b"), exclusive=True), {"a": ["0", "1", "0"], "b": ["1", "0", "1"]}),
+}
+
+
+@pytest.mark.parametrize("form", EXCLUSIVE)
+def test_exclusive_labels_are_classes_in_every_form(form: str) -> None:
+    columns, chunk = EXCLUSIVE[form]
+    names, labels, rows = finish(columns, chunk)
+    assert (names, labels.tolist(), rows.tolist()) == (("a", "b"), [1, 0, 1], [0, 1, 2])
+    assert labels.dtype == np.int64
+
+
+def test_exclusive_row_without_a_label_is_unlabeled_and_with_two_is_refused() -> None:
+    columns = Columns("text", "label", exclusive=True)
+    reader = LabelReader(columns)
+    reader.add({"label": [["a"], [], ["b"]]}, where)
+    assert (reader.unlabeled, reader.first_unlabeled) == (1, "x.csv, line 3")
+    assert reader.finish()[2].tolist() == [0, 2]
+    with pytest.raises(DataError, match=r"(?s)x\.csv, line 2.*several labels.*\['a', 'b'\].*--exclusive"):
+        finish(columns, {"label": [["a", "b"]]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "chunk", "known", "words"),
+    [
+        (ONE, {"label": ["a", "b"]}, "multi_label", r"line 2.*list of labels.*a word.*--exclusive"),
+        (ONE, {"label": [["a"], ["b"]]}, "single_label", r"line 2.*a word.*list of labels: \['a'\].*--exclusive"),
+        (MANY, {"a": ["1", "0"], "b": ["0", "1"]}, "single_label", "'a', 'b'.*another form"),
+    ],
+)
+def test_other_form_than_that_of_training_is_refused(columns: Any, chunk: Any, known: str, words: str) -> None:
+    problem = problem_named(SINGLE_LABEL if known == "single_label" else MULTI_LABEL)
+    with pytest.raises(DataError, match="(?s)" + words):
+        LabelReader(columns, ("a", "b"), problem).add(chunk, where)
+
+
 def test_known_labels_keep_their_order_for_any_order_of_columns() -> None:
     flipped = Columns("text", labels=("b", "a"))
     names, labels, _ = finish(flipped, {"a": ["1"], "b": ["0"]}, known=("a", "b"))
@@ -82,6 +123,7 @@ def test_known_labels_keep_their_order_for_any_order_of_columns() -> None:
         (ONE, [{"label": ["a"]}, {"label": [["a"]]}], "different forms"),
         (ONE, [{"label": [["a"]]}, {"label": ["a"]}], "different forms"),
         (ONE, [{"label": [["a", "a"]]}], "twice"),
+        (ONE, [{"label": [["0", "1", "1"]]}], "vector of 0 and 1.*--labels"),
         (ONE, [{"label": [["a", " "]]}], "empty label"),
         (SEPARATED, [{"label": ["a||b"]}], "empty label"),
         (SEPARATED, [{"label": [["a"]]}], "different forms"),
@@ -92,7 +134,7 @@ def test_known_labels_keep_their_order_for_any_order_of_columns() -> None:
 def test_labels_in_a_wrong_form_are_refused_with_their_line(
     columns: Columns, chunks: list[dict[str, list[Any]]], words: str
 ) -> None:
-    with pytest.raises(DataError, match=r"x\.csv, line 2.*" + words):
+    with pytest.raises(DataError, match=r"(?s)x\.csv, line 2.*" + words):
         finish(columns, *chunks)
 
 

@@ -22,7 +22,8 @@ from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.findings import describe_finding
-from fullbake.data.splits import Part, Parts, divide, read_labeled
+from fullbake.data.label_checks import drop_rare_labels
+from fullbake.data.splits import Part, Parts, count_groups, divide, read_labeled
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.encoding import count_tokens
@@ -128,7 +129,9 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
 def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
     """Read and divide the rows, check that the recipe fits them, and print what is known of them."""
     recipe = resolve_recipe(recipe)
-    dataset = data if isinstance(data, Dataset) else read_labeled(data, recipe.data)
+    dataset = drop_rare_labels(
+        data if isinstance(data, Dataset) else read_labeled(data, recipe.data), recipe.data.drop_rare
+    )
     parts = divide(dataset, recipe.data)
     check_problem(recipe, parts)
     tokenizer = recipe_tokenizer(recipe)
@@ -163,7 +166,9 @@ def _print_facts(facts: inspection.Facts) -> None:
 
 def _describe_sizes(parts: Parts, dataset: Dataset) -> str:
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.by_name().items())
-    return f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {dataset.problem.noun}"
+    ids = dataset.group_ids
+    groups = "" if ids is None else f", {len(np.unique(ids)):,} groups by {dataset.columns.group!r}"
+    return f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {dataset.problem.noun}{groups}"
 
 
 def _train(job: Job) -> Classifier:
@@ -328,4 +333,7 @@ def _data_facts(parts: Parts) -> dict[str, Any]:
         "folds": len(parts.folds),
         "overlap_allowed": parts.overlap_allowed,
         "overlap_dropped": parts.overlap_dropped,
+        "near_overlap": parts.near_overlap,
+        "dropped_labels": parts.train.source.dropped_labels,
+        "groups": {name: count_groups(part) for name, part in named},
     }

@@ -21,6 +21,7 @@ from fullbake.core.console import bar
 from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups
+from fullbake.data.grouping import join_groups
 from fullbake.data.splits import Part, Parts, make_folds
 from fullbake.models import network
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
@@ -126,13 +127,22 @@ def _cross_validated(dataset: Dataset, features: np.ndarray, seed: int) -> np.nd
     """Return probabilities (rows, classes), each row's by a regression fitted without it and its near duplicates."""
     labels: Any = dataset.labels
     probabilities = np.zeros((len(dataset), len(dataset.label_names)))
-    held_out = make_folds(duplicate_groups(dataset.joined_texts), labels, FOLDS, seed)
+    held_out = make_folds(_groups(dataset), labels, FOLDS, seed)
     with bar("cross-validating", len(dataset), "rows") as advance:
         for held in held_out:
             kept = np.setdiff1d(np.arange(len(dataset)), held)
             _fit_and_score(features, labels, kept, held, probabilities)
             advance(len(held))
     return probabilities
+
+
+def _groups(dataset: Dataset) -> np.ndarray:
+    """Return (rows,) the groups that folds keep whole. Texts of one template are only joined where they are equal."""
+    texts = duplicate_groups(dataset.joined_texts)
+    if len(np.unique(texts)) < FOLDS:
+        texts = duplicate_groups(dataset.joined_texts, near=False)
+    own = dataset.group_ids
+    return texts if own is None else join_groups(own, texts)
 
 
 def _fit_and_score(

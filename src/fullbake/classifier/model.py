@@ -242,6 +242,11 @@ class Classifier:
         return Columns.from_json(self.record.facts["columns"])
 
     @property
+    def dropped_labels(self) -> tuple[str, ...]:
+        """Labels that training left out because they were rare (`--drop-rare`)."""
+        return tuple(self.record.facts.get("data", {}).get("dropped_labels") or ())
+
+    @property
     def stamps(self) -> list[str]:
         """Sentences that must accompany the scores, for example that test texts were in the pretraining corpus."""
         return score_warnings(self.record.facts)
@@ -356,11 +361,17 @@ class Classifier:
 
 def score_warnings(facts: Mapping[str, Any]) -> list[str]:
     """Return the sentences that must accompany the scores of a bundle. facts: the entries of its fullbake.json."""
-    rows = facts.get("data", {}).get("overlap_allowed", 0)
-    pretraining = facts.get("further_pretraining") or {}
+    data = facts.get("data", {})
+    rows, near, dropped = data.get("overlap_allowed", 0), data.get("near_overlap", 0), data.get("dropped_labels")
+    pretraining, group = facts.get("further_pretraining") or {}, facts.get("columns", {}).get("group")
+    shared = "" if group is None else f", by their text or their {group!r}"
     found = {
-        f"{rows:,} training rows are in the validation or test part too (--allow-overlap): scores are too high.": rows
-        > 0,
+        f"{rows:,} training rows are in the validation or test part too{shared} (--allow-overlap): scores are too "
+        "high.": rows > 0,
+        f"{near:,} rows that were scored are nearly equal to a training text (--near-duplicates apart): scores may be "
+        "too high.": near > 0,
+        f"Rare labels were left out ({len(dropped or ())}, --drop-rare) and are never predicted: scores are of the "
+        "others.": bool(dropped),
         "Texts of the validation and test parts were used in further pretraining (--transductive): scores may be too "
         "high.": pretraining.get("transductive", False),
     }

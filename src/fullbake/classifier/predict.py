@@ -14,7 +14,8 @@ from fullbake.core.runtime import release_memory
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
 from fullbake.data.files import open_table, open_writer
-from fullbake.data.splits import read_labeled
+from fullbake.data.label_checks import leave_out_labels, with_labels_of
+from fullbake.data.splits import read_labeled, without_missing_group
 from fullbake.data.tables import Table
 from fullbake.evaluation.calibration import score_decision
 
@@ -96,6 +97,9 @@ def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) ->
         classifier: The classifier; its columns in training are the default.
         source: A file, or the id of a hub data set.
         given: Fields of the recipe's `data` section that replace those of training.
+
+    Raises:
+        DataError: The rows cannot be read, or their labels have another form than those of training.
     """
     trained = {name: value for name, value in classifier.columns.to_json().items() if value is not None}
     if "label" in given:
@@ -103,7 +107,28 @@ def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) ->
     if "labels" in given:
         trained.pop("label_separator", None)
     config = Recipe.load(**({"base": "as trained"} | trained | given)).data
-    return read_labeled(source, config, label_names=classifier.label_names)
+    if "group" not in given:
+        config = without_missing_group(source, config)
+    names = (*classifier.label_names, *classifier.dropped_labels)
+    data = read_labeled(source, config, label_names=names, problem=classifier.problem)
+    return _without_dropped(leave_out_labels(data, len(classifier.label_names)), len(data))
+
+
+def _without_dropped(dataset: Dataset, rows: int) -> Dataset:
+    """Return the data set, and warn if rows were left out because training left their labels out.
+
+    Args:
+        dataset: The rows that are left.
+        rows: How many there were.
+    """
+    if not len(dataset):
+        raise DataError("training left out the labels of all rows (--drop-rare)", where=dataset.source)
+    if len(dataset) < rows:
+        warn(
+            f"{rows - len(dataset):,} of {rows:,} rows are not scored: training left their labels out (--drop-rare), "
+            "so the classifier never predicts them"
+        )
+    return dataset
 
 
 def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
@@ -144,13 +169,18 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
 
     Args:
         classifier: The classifier.
-        dataset: Labeled rows, read with the classifier's `label_names`.
+        dataset: Labeled rows. Their labels are numbered as in training, whatever label names they were read with.
 
     Returns:
         The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the
         training rows; and `stamps`, sentences that must accompany the scores. The latter two are logged as warnings.
+
+    Raises:
+        DataError: The rows have no labels, labels of another form than those of training, or unknown ones.
     """
-    return evaluate_logits(classifier, dataset, classifier.logits(dataset.texts, dataset.text_pair))
+    own = with_labels_of(dataset, classifier.label_names, classifier.problem, classifier.dropped_labels)
+    own = _without_dropped(own, len(dataset))
+    return evaluate_logits(classifier, own, classifier.logits(own.texts, own.text_pair))
 
 
 def evaluate_logits(classifier: Classifier, dataset: Dataset, logits: np.ndarray) -> dict[str, Any]:

@@ -356,9 +356,10 @@ def _plot_facts(facts: Any, path: Path) -> None:
 
 def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
     from fullbake.classifier.label_errors import dataset_features, find_label_errors, write_label_errors
+    from fullbake.data.label_checks import drop_rare_labels
     from fullbake.data.splits import read_labeled
 
-    dataset = read_labeled(data, recipe.data)
+    dataset = drop_rare_labels(read_labeled(data, recipe.data), recipe.data.drop_rare)
     found = find_label_errors(dataset, dataset_features(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
     write_label_errors(path, dataset, found)
     say(f"suspects: {path} lists all {len(dataset):,} rows, the most doubtful labels first; check them by hand")

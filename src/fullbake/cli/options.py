@@ -22,12 +22,13 @@ SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "
 """Sections in the order in which a command's help shows them."""
 
 TEXT_FIELDS: Final = ("text", "text_pair", "delimiter", "encoding")
-ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "drop_unlabelled")
+ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "exclusive", "drop_unlabelled")
 """Fields that say how labeled rows are read. With a bundle the columns of its training are the default."""
 
 
 COMPARISON_FIELDS: Final = (
     *("base", "further_pretraining", *ROW_FIELDS, "validation", "test", "split_seed", "drop_overlap", "allow_overlap"),
+    *("drop_rare", "group", "near_duplicates"),
     *("max_length", "truncation", "stride", "window_pooling", "token_budget", "epochs", "batch_size", "precision"),
     *("loss", "class_weights", "sampling", "metric"),
     *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),

@@ -23,11 +23,12 @@ from fullbake.comparison.report import LEADERBOARD_FORMAT
 from fullbake.comparison.runner import ENTRY_MARGIN, ComparisonFunctions, Runner, RunnerSettings, without_test
 from fullbake.comparison.schedule import Plan
 from fullbake.core import runtime, storage
-from fullbake.core.console import format_duration, say, silenced
+from fullbake.core.console import format_duration, say, silenced, warn
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.core.processors import ThreadSetting
 from fullbake.data.dataset import Dataset
+from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
 from fullbake.evaluation.metrics import check_metric, metric_phrase
@@ -111,7 +112,8 @@ def compare(
     first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
     check_metric(first.training.metric)
     storage.require_writable(options.out)  # now, not after all rows were read
-    dataset = _sample(data if isinstance(data, Dataset) else read_labeled(data, first.data), max_rows)
+    read = data if isinstance(data, Dataset) else read_labeled(data, first.data)
+    dataset = _sample(drop_rare_labels(read, first.data.drop_rare), max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
     _check_parts(parts)
     jobs = _make_jobs(candidates, parts, cache_dir)
@@ -169,18 +171,25 @@ def _sample(dataset: Dataset, max_rows: int | None) -> Dataset:
 
 
 def _check_parts(folds: Sequence[Parts]) -> None:
-    """Raise DataError unless every part has a row of every label."""
+    """Raise DataError unless every part has a row of every class.
+
+    Where a row may have many labels, a part may lack some: only a warning names them.
+    """
     for parts in folds:
         for name, part in parts.by_name().items():
             counts = count_labels(part.labels, len(part.source.label_names))
             if int(counts.min()) < 1:
                 missing = part.source.label_names[int(counts.argmin())]
+                if not part.problem.exclusive:
+                    warn(f"no {name} row has the label {missing!r}, so scores of that part do not count it")
+                    continue
                 raise DataError(
                     "too few rows to compare recipes on",
                     where=part.source.source,
                     expected="a row of every label in each part",
                     got=f"no {name} row labeled {missing!r}",
-                    remedy="Add rows of it, raise --max-rows or the share of that part, or lower --folds.",
+                    remedy="Add rows of it, raise --max-rows or the share of that part, lower --folds, or pass "
+                    "--drop-rare, which leaves small classes out.",
                 )
 
 

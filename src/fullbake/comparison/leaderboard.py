@@ -45,8 +45,9 @@ from fullbake.core.errors import Error
 from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.findings import describe_finding
+from fullbake.data.label_checks import describe_dropped
 from fullbake.data.labels import count_labels
-from fullbake.data.splits import Part, Parts
+from fullbake.data.splits import Part, Parts, count_groups
 from fullbake.evaluation.calibration import CalibratedDecision
 from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import count_tokens
@@ -516,6 +517,10 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
         "test": sum(map(len, tests)),
         "folds": finished.folds,
         "max_rows": finished.max_rows,
+        "group": parts.train.source.columns.group,
+        "groups": count_groups(parts.test) if parts.test is not None else None,
+        "dropped_labels": parts.train.source.dropped_labels,
+        "near_overlap": sum(other.near_overlap for other in finished.runner.settings.folds),
         "duplicates": _count_duplicates(parts),
         "labels": _count_labels(parts, tests),
         "lengths": _describe_lengths(parts, job.tokenizer, job.recipe.tokens.max_length or 0),
@@ -558,9 +563,21 @@ def _caveats(finished: FinishedComparison) -> list[str]:
     caveats = []
     allowed = max(parts.overlap_allowed for parts in finished.runner.settings.folds)
     if allowed:
+        group = finished.parts.train.source.columns.group
+        shared = "" if group is None else f", by their text or their {group!r}"
         caveats.append(
-            f"{allowed:,} training rows also are in validation or test (--allow-overlap): the scores are too high."
+            f"{allowed:,} training rows also are in validation or test{shared} (--allow-overlap): the scores are too "
+            "high."
         )
+    near = sum(parts.near_overlap for parts in finished.runner.settings.folds)
+    if near:
+        caveats.append(
+            f"{near:,} validation and test rows are nearly equal to a training text (--near-duplicates apart): the "
+            "scores may be too high."
+        )
+    dropped = finished.parts.train.source.dropped_labels
+    if dropped:
+        caveats.append(f"{describe_dropped(dropped).capitalize()} (--drop-rare): the scores are of the other labels.")
     if finished.max_rows is not None:
         caveats.append(f"The data were cut to {len(finished.parts.train.source):,} rows (--max-rows).")
     staged = [result.candidate for result in finished.results.values() if result.candidate.further_pretrained]

@@ -23,6 +23,7 @@ LossKind = Literal["cross_entropy", "focal"]
 Sampling = Literal["shuffle", "balanced"]
 CachePrecision = Literal["fp32", "fp16"]
 Thresholds = Literal["auto", "default", "f1"]
+NearDuplicates = Literal["together", "apart"]
 
 
 def parse_numbers(value: object) -> object:

@@ -20,6 +20,7 @@ from fullbake.config.fields import (
     LossKind,
     MetricName,
     NameList,
+    NearDuplicates,
     Optimizer,
     Padding,
     PartSource,
@@ -54,6 +55,12 @@ class Columns:
     label_separator: str | None = None
     """The text between the labels in the `label` column."""
 
+    exclusive: bool = False
+    """Whether lists of labels (or separated labels, or columns of 0 and 1) hold one label a row, which is its class."""
+
+    group: str | None = None
+    """The column whose equal values mark rows that belong together, such as the texts of one user."""
+
     @property
     def of_texts(self) -> tuple[str, ...]:
         """The columns of texts: one, or two for text pairs."""
@@ -65,6 +72,11 @@ class Columns:
         if self.labels is not None:
             return self.labels
         return () if self.label is None else (self.label,)
+
+    @property
+    def of_groups(self) -> tuple[str, ...]:
+        """The column of groups; empty where there is none."""
+        return () if self.group is None else (self.group,)
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns as JSON values, as a bundle stores them."""
@@ -96,6 +108,22 @@ class DataConfig(Section):
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """Text between the labels where a cell of the label column holds many, such as `|` in `anger|joy`."""
 
+    exclusive: bool = False
+    """Each row has exactly one label, though it is written as a list, between separators, or in columns of 0 and 1: the
+    labels are classes. A row with several labels is an error."""
+
+    drop_rare: Annotated[int, Field(ge=1)] | None = None
+    """Leave out labels that fewer rows of the training file have. The rows of such a class are left out in every part;
+    where a row may have many labels, the rows stay and lose the label. Default: no label is left out."""
+
+    group: str | None = None
+    """Column such as a user or a document. Rows with the same value stay in one part or fold. A row
+    without a value is a group of its own. Default: none."""
+
+    near_duplicates: NearDuplicates = "together"
+    """`together` keeps nearly equal texts in one part or fold, as equal ones always are. `apart` allows them in two
+    parts, for texts that are all made from a template; scores may then be too high, and are marked with it."""
+
     validation: PartSource = 0.2
     """Validation rows, which choose the epoch and the learning rate: a share of the training file, or a file."""
 
@@ -119,16 +147,17 @@ class DataConfig(Section):
     """Leave out rows with an empty label, instead of refusing the file."""
 
     drop_overlap: bool = False
-    """Leave out training rows whose text is also in the validation or test file."""
+    """Leave out training rows whose text, or group, is also in the validation or test part."""
 
     allow_overlap: bool = False
-    """Keep training rows whose text is also in the validation or test file. All scores are marked with it."""
+    """Keep training rows whose text, or group, is also in the validation or test part. All scores are marked with
+    it."""
 
     @property
     def columns(self) -> Columns:
         """The columns of texts and labels."""
         label = None if self.labels else self.label
-        return Columns(self.text, label, self.text_pair, self.labels, self.label_separator)
+        return Columns(self.text, label, self.text_pair, self.labels, self.label_separator, self.exclusive, self.group)
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Self:
@@ -153,6 +182,8 @@ class DataConfig(Section):
         columns = {self.text, self.text_pair, *(self.labels or (self.label,))} - {None}
         if len(columns) < 1 + (self.text_pair is not None) + len(self.labels or (self.label,)):
             raise ValueError("text, text_pair and label have to be different columns")
+        if self.group in columns:
+            raise ValueError("group has to be another column than text, text_pair and label")
         return self
 
 

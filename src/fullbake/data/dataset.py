@@ -6,7 +6,8 @@ them. Texts are held in Arrow's large_string chunks: one allocation for a chunk,
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_of
+from fullbake.config.problems import Problem, problem_of
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
@@ -56,6 +57,12 @@ class Dataset:
     text_pair: pa.ChunkedArray | None = None
     """(rows,) the second text of each row; None where rows are single texts."""
 
+    group: pa.ChunkedArray | None = None
+    """(rows,) the value of the group column of each row, "" where it has none; None without such a column."""
+
+    dropped_labels: Mapping[str, int] | None = None
+    """The labels that were left out because they are rare, and their rows; None where this was not asked for."""
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -73,6 +80,17 @@ class Dataset:
         joined = join_pairs(self.texts.to_pylist(), self.text_pair.to_pylist())
         return pa.chunked_array([pa.array(joined, pa.large_string())])
 
+    @property
+    def group_ids(self) -> Ids | None:
+        """(rows,) the number of each row's group, from 0. A row without a value is a group of its own. None without a
+        group column."""
+        if self.group is None:
+            return None
+        numbers: dict[str | int, int] = {}
+        # A row without a value is known by its position, which no other row has.
+        keys = (value or row for row, value in enumerate(self.group.to_pylist()))
+        return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
     def counts(self) -> Ids:
         """Return (labels,), the number of rows of each label."""
         assert self.labels is not None
@@ -89,6 +107,7 @@ class Dataset:
             self,
             texts=self.texts.take(pa.array(chosen)),
             text_pair=None if self.text_pair is None else self.text_pair.take(pa.array(chosen)),
+            group=None if self.group is None else self.group.take(pa.array(chosen)),
             labels=None if self.labels is None else self.labels[chosen],
             rows=self.rows[chosen],
         )
@@ -104,12 +123,14 @@ class Dataset:
         return hashlib.sha256(lengths.digest() + content.digest()).hexdigest()
 
     def fingerprint(self) -> str:
-        """Return a sha256, in hex, of the texts, their labels and the label names, all in their order."""
+        """Return a sha256, in hex, of the texts, their labels, the label names and the groups, all in their order."""
         total = hashlib.sha256(self.texts_fingerprint().encode())
         if self.labels is not None:
             total.update(self.labels.astype("<i8").tobytes())
         for name in self.label_names:
             total.update(f"{len(name)}:{name}".encode())
+        if self.group is not None:
+            total.update(json.dumps(self.group.to_pylist()).encode())
         return total.hexdigest()
 
 
@@ -121,7 +142,10 @@ def read_dataset(
     text_pair: str | None = None,
     labels: Sequence[str] | None = None,
     label_separator: str | None = None,
+    exclusive: bool = False,
+    group: str | None = None,
     label_names: Sequence[str] | None = None,
+    problem: Problem | None = None,
     drop_unlabelled: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
@@ -137,7 +161,10 @@ def read_dataset(
         text_pair: column of a second text, for pairs of texts.
         labels: columns of 0 and 1, one for each label, in place of `label`.
         label_separator: the text between labels, where one field of `label` holds several.
+        exclusive: each row has one label, however the labels are written.
+        group: column whose equal values mark rows that belong together.
         label_names: the labels that are allowed (those of training, for a validation or test file); None allows all.
+        problem: the problem that the labels of training pose; labels of the other form are an error.
         drop_unlabelled: leave out rows without a label instead of raising.
         delimiter: of CSV and TSV files; None takes the format's own.
         encoding: of text files.
@@ -149,10 +176,11 @@ def read_dataset(
         DataError: the source cannot be read or has no rows, a label is missing or not in `label_names`, or a column is
             named twice.
     """
-    columns = Columns(text, label, text_pair, None if labels is None else tuple(labels), label_separator)
+    label_columns = None if labels is None else tuple(labels)
+    columns = Columns(text, label, text_pair, label_columns, label_separator, exclusive, group)
     _check_columns(columns, str(source))
     table = open_source(source, columns, delimiter, encoding)
-    reader = LabelReader(columns, None if label_names is None else tuple(label_names))
+    reader = LabelReader(columns, None if label_names is None else tuple(label_names), problem)
     # All rows are read before a missing label is an error, so that the error can count such rows.
     texts = _read_columns(table, columns, reader)
     _check_rows(table, len(texts[0]), reader, drop_unlabelled)
@@ -172,14 +200,13 @@ def open_source(source: str | Path, columns: Columns, delimiter: str | None = No
         DataError: the source or a column cannot be found or read.
     """
     path = Path(source)
-    wanted = [*columns.of_texts, *columns.of_labels]
+    wanted = [*columns.of_texts, *columns.of_labels, *columns.of_groups]
+    nullable = [*columns.of_labels, *columns.of_groups]
     lists = () if columns.label is None else (columns.label,)
     # A mistyped file name such as "trian.csv" must not become a request to the hub.
     if path.exists() or data_suffix(path) in FORMATS:
-        return open_table(
-            path, columns=wanted, nullable=columns.of_labels, lists=lists, delimiter=delimiter, encoding=encoding
-        )
-    return _open_hub(str(source), wanted, nullable=columns.of_labels, lists=lists)
+        return open_table(path, columns=wanted, nullable=nullable, lists=lists, delimiter=delimiter, encoding=encoding)
+    return _open_hub(str(source), wanted, nullable=nullable, lists=lists)
 
 
 def join_pairs(texts: Sequence[str], text_pair: Sequence[str]) -> list[str]:
@@ -187,93 +214,24 @@ def join_pairs(texts: Sequence[str], text_pair: Sequence[str]) -> list[str]:
     return [f"{one} {PAIR_SEPARATOR} {two}" for one, two in zip(texts, text_pair, strict=True)]
 
 
-def check_trainable(dataset: Dataset) -> None:
-    """Check that rows with these labels can be split and that a classifier can learn from them.
-
-    Raises:
-        DataError: there are no labels; there is one class only; there are fewer than two rows for a class on average
-            (the label column holds texts or ids); a class has a single row; or, where a row may have several labels, a
-            label that no row or every row has.
-    """
-    if dataset.labels is None:
-        raise DataError("there are no labels", where=dataset.source, remedy="Name the label column by --label.")
-    where = f"{dataset.source}, column {', '.join(map(repr, dataset.columns.of_labels))}"
-    checks = {SINGLE_LABEL: _check_classes, MULTI_LABEL: _check_labels}
-    checks[dataset.problem.name](dataset, where)
-    _check_single_rows(dataset, where)
-
-
-def _check_classes(dataset: Dataset, where: str) -> None:
-    names = dataset.label_names
-    if len(names) < 2:
-        raise DataError(
-            "there is only one class",
-            where=where,
-            expected="two or more classes",
-            got=f"{names[0]!r} in all {len(dataset):,} rows",
-            remedy="Check that this is the label column. A classifier also needs rows that do not have the label.",
-        )
-    # Columns of texts, ids or measured values have nearly as many different values as rows.
-    if 2 * len(names) > len(dataset):
-        raise DataError(
-            "there are too many classes for so few rows",
-            where=where,
-            expected="at least two rows for each class",
-            got=f"{len(names):,} classes in {len(dataset):,} rows, such as {names[0][:40]!r}",
-            remedy="Check that this is the label column: texts, ids and measured values are not classes.",
-        )
-
-
-def _check_labels(dataset: Dataset, where: str) -> None:
-    if not dataset.label_names:
-        raise DataError("no row has a label", where=where, remedy="Check that this is the label column.")
-    for name, count in zip(dataset.label_names, dataset.counts().tolist(), strict=True):
-        if count in (0, len(dataset)):
-            raise DataError(
-                f"{'no row has' if not count else 'every row has'} the label {name!r}",
-                where=where,
-                expected="rows with it and rows without",
-                got=f"{count:,} of {len(dataset):,} rows with it",
-                remedy="A classifier cannot learn this label from these rows: leave the label out, or add rows.",
-            )
-
-
-def _check_single_rows(dataset: Dataset, where: str) -> None:
-    """Raise DataError if a label has one row only: it could not be in both training and validation."""
-    names, counts = dataset.label_names, dataset.counts()
-    rare = np.flatnonzero(counts == 1)
-    if not len(rare):
-        return
-    assert dataset.labels is not None
-    has_it = dataset.problem.has_label(dataset.labels, int(rare[0]))
-    classes = "a class has" if len(rare) == 1 else f"{len(rare):,} classes have"
-    raise DataError(
-        f"{classes} a single row, which cannot be both in training and in validation",
-        where=where,
-        expected="at least two rows for each class",
-        got=f"one row of {', '.join(repr(names[index]) for index in rare[:5])}{', ...' if len(rare) > 5 else ''} "
-        f"(data row {dataset.rows[has_it][0]}{' for the first of them' if len(rare) > 1 else ''})",
-        remedy="Add rows, merge the class into another one, or leave its row out.",
-    )
-
-
 def _check_columns(columns: Columns, source: str) -> None:
-    named = [*columns.of_texts, *columns.of_labels]
+    named = [*columns.of_texts, *columns.of_labels, *columns.of_groups]
     twice = next((name for number, name in enumerate(named) if name in named[:number]), None)
     if twice is not None:
         raise DataError(
             "text and label are the same column" if twice in columns.of_texts else "a column is named twice",
             where=source,
             got=repr(twice),
-            remedy="Name different columns by --text, --text-pair, --label and --labels.",
+            remedy="Name different columns by --text, --text-pair, --label, --labels and --group.",
         )
 
 
 def _read_columns(table: Table, columns: Columns, reader: LabelReader) -> list[pa.ChunkedArray]:
-    """Read the table: return the columns of texts, and give the labels to the reader."""
-    chunks: list[list[pa.Array]] = [[] for _ in columns.of_texts]
+    """Read the table: return the columns of texts and that of groups, and give the labels to the reader."""
+    names = [*columns.of_texts, *columns.of_groups]
+    chunks: list[list[pa.Array]] = [[] for _ in names]
     for chunk in table.chunks():
-        for column, name in zip(chunks, columns.of_texts, strict=True):
+        for column, name in zip(chunks, names, strict=True):
             column.append(pa.array(chunk.columns[name], pa.large_string()))
         if columns.of_labels:
             reader.add(chunk.columns, chunk.where)
@@ -307,7 +265,8 @@ def _check_rows(table: Table, rows: int, reader: LabelReader, drop_unlabelled: b
 def _assemble(table: Table, columns: Columns, texts: list[pa.ChunkedArray], reader: LabelReader) -> Dataset:
     pair = texts[1] if columns.text_pair is not None else None
     rows = np.arange(1, len(texts[0]) + 1)
-    unlabeled = Dataset(texts[0], None, reader.known or (), rows, table.source, columns, pair)
+    group = None if columns.group is None else texts[-1]
+    unlabeled = Dataset(texts[0], None, reader.known or (), rows, table.source, columns, pair, group)
     if not columns.of_labels:
         return unlabeled
     names, labels, labeled_rows = reader.finish()

@@ -73,7 +73,7 @@ def text_hashes(texts: TextSequence) -> npt.NDArray[np.uint8]:
     return np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
 
 
-def duplicate_groups(texts: TextSequence) -> Ids:
+def duplicate_groups(texts: TextSequence, *, near: bool = True) -> Ids:
     """Number the groups of equal and near-equal texts.
 
     Two texts are also in one group if both are near-equal to a third one. The same texts in the same order give the
@@ -81,12 +81,15 @@ def duplicate_groups(texts: TextSequence) -> Ids:
 
     Args:
         texts: (rows,) texts.
+        near: also join near-equal texts; otherwise equal ones only.
 
     Returns:
         (rows,) group numbers, from 0 by first occurrence.
     """
     normalized = [normalize(text) for text in _iterate(texts)]
     firsts, group_of = _equal_groups(normalized)
+    if not near:
+        return group_of
     near_groups = _near_groups([normalized[row] for row in firsts])
     return _renumber(near_groups[group_of])
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_named, problem_of
+from fullbake.config.problems import SINGLE_LABEL, Problem, problem_named, problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.core.console import bar
 from fullbake.data.arrow import PARQUET
@@ -34,11 +34,17 @@ from fullbake.data.findings import (
     list_names,
     order_findings,
 )
+<<<<<<< HEAD
 from fullbake.data.labels import LabelForm, LabelReader
 from fullbake.data.leak_probes import find_leaks
 from fullbake.data.predictive_codes import LabeledSample
+=======
+from fullbake.data.label_checks import describe_dropped, drop_rare_labels, find_label_doubts
+from fullbake.data.labels import LabelReader
+from fullbake.data.leak_probes import LabeledSample, find_leaks
+>>>>>>> 72084b8 (Labels in the form people have them: forms that differ are refused, --exclusive, --drop-rare, one row a class; --near-duplicates apart and --group in splits and folds)
 from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
-from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled
+from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled, read_part
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
     SuspectPattern,
@@ -174,15 +180,14 @@ def inspect_file(
     """
     columns = data.columns
     survey = _Survey(str(source), sample_rows, max_hashes=max_hashes)
-    form: LabelForm | None = None
+    reader = LabelReader(columns)
     table = open_source(source, columns, data.delimiter, data.encoding)
-    survey.spare = spare_columns(table, [*columns.of_texts, *columns.of_labels])
+    survey.spare = spare_columns(table, [*columns.of_texts, *columns.of_labels, *columns.of_groups])
     with bar("reading", None, "rows") as advance:
         for chunk in table.chunks():
             # A reader for each chunk, because it holds the labels of all rows it has read.
-            reader = LabelReader(columns, form=form)
+            reader = LabelReader(columns, form=reader.form)
             reader.add(chunk.columns, chunk.where)
-            form = reader.form
             texts = [chunk.columns[name] for name in columns.of_texts]
             joined = texts[0] if len(texts) == 1 else join_pairs(*texts)
             spare_of = fields_of_rows(table, chunk, survey.spare)
@@ -190,7 +195,7 @@ def inspect_file(
             advance(len(chunk))
     if survey.spare and table.format == PARQUET.name:
         survey.read_spare(source)
-    survey.problem = problem_named(SINGLE_LABEL if form == "single" else MULTI_LABEL)
+    survey.problem = reader.problem
     return _conclude(survey, count_tokens, max_length, data, _find_shared_texts(source, data))
 
 
@@ -259,6 +264,9 @@ class _Survey:
     unlabeled: int = 0
     """Rows whose label is missing."""
 
+    one_label_rows: int = 0
+    """Rows that have exactly one label."""
+
     without_labels: int = 0
     """Rows that have none of several possible labels."""
 
@@ -303,6 +311,7 @@ class _Survey:
         self.rows += len(texts)
         self.unlabeled += sum(names is None for names in labels)
         self.without_labels += sum(names == () for names in labels)
+        self.one_label_rows += sum(names is not None and len(names) == 1 for names in labels)
         self.label_counts.update(name for names in labels for name in names or ())
         self.length_counts.update(map(len, texts))
         self._find_suspect_texts(pa.array(texts, pa.large_string()), rows)
@@ -372,7 +381,7 @@ def _conclude(
         *_check_labels(survey, data),
         *_check_texts(survey),
         *_check_equal_texts(survey),
-        *_check_sample(survey),
+        *_check_sample(survey, data.near_duplicates == "together"),
     ]
     return Facts(
         source=survey.source,
@@ -418,7 +427,19 @@ def _check_labels(survey: _Survey, data: DataConfig) -> Iterator[Finding]:
     if survey.without_labels:
         message = f"{survey.without_labels:,} rows have none of the labels"
         yield Finding("no label holds", "note", message, survey.without_labels)
-    rare = [name for name, count in sorted(survey.label_counts.items()) if count < MIN_ROWS_PER_LABEL]
+    for doubt in find_label_doubts(
+        survey.label_counts,
+        survey.problem,
+        data.columns,
+        rows=survey.rows - survey.unlabeled,
+        one_label_rows=survey.one_label_rows,
+    ):
+        yield Finding(doubt.kind, "warning", doubt.sentence, doubt.count)
+    dropped = {name: count for name, count in sorted(survey.label_counts.items()) if count < (data.drop_rare or 0)}
+    if dropped:
+        yield Finding("dropped labels", "note", f"{describe_dropped(dropped)} (--drop-rare)", len(dropped))
+    counts = {name: count for name, count in survey.label_counts.items() if name not in dropped}
+    rare = [name for name, count in sorted(counts.items()) if count < MIN_ROWS_PER_LABEL]
     if rare:
         message = (
             f"{_labels_have(rare)} fewer than {MIN_ROWS_PER_LABEL} rows, too few to learn from: {list_names(rare)}"
@@ -484,12 +505,13 @@ def _check_equal_texts(survey: _Survey) -> Iterator[Finding]:
         yield Finding("contradicting labels", "warning", message, count, tuple(examples))
 
 
-def _check_sample(survey: _Survey) -> Iterator[Finding]:
+def _check_sample(survey: _Survey, near_together: bool) -> Iterator[Finding]:
     sample = survey.sample
     within = "" if len(sample) == survey.rows else f" among {len(sample):,} sampled rows"
     normalized = np.array([normalize(one.text) for one in sample], dtype=object)
     _, first, text_ids = np.unique(normalized, return_index=True, return_inverse=True)
-    yield from _check_near_texts([one.text for one in sample], [one.row for one in sample], first, within)
+    texts, rows = [one.text for one in sample], [one.row for one in sample]
+    yield from _check_near_texts(texts, rows, first, within, near_together)
     labeled = [position for position, one in enumerate(sample) if one.labels is not None]
     names = sorted(survey.label_counts)
     # A single class is not predicted; a single label of several possible ones is there or not.
@@ -511,7 +533,9 @@ def _check_sample(survey: _Survey) -> Iterator[Finding]:
     yield from gather_leaks(find_leaks(probed), rows, names, within)
 
 
-def _check_near_texts(texts: list[str], rows: list[int], distinct: np.ndarray, within: str) -> Iterator[Finding]:
+def _check_near_texts(
+    texts: list[str], rows: list[int], distinct: np.ndarray, within: str, near_together: bool
+) -> Iterator[Finding]:
     """Report nearly equal texts. distinct: the position of one row of each different text."""
     if not texts:
         return
@@ -519,7 +543,15 @@ def _check_near_texts(texts: list[str], rows: list[int], distinct: np.ndarray, w
     near = np.flatnonzero(np.bincount(groups)[groups] > 1)
     if len(near):
         first = sorted(rows[distinct[position]] for position in near)[:MAX_EXAMPLES]
-        message = f"{len(near):,} different texts{within} are nearly equal to another text; splits keep them together"
+        largest = int(np.bincount(groups).max())
+        if near_together and 2 * largest > len(groups):
+            message = (
+                f"{largest:,} of {len(groups):,} different texts{within} are one group of nearly equal texts, which "
+                "splits keep together; if they are made from a template, --near-duplicates apart lets splits part them"
+            )
+            yield Finding("template", "warning", message, largest)
+        consequence = "splits keep them together" if near_together else "splits may part them (--near-duplicates apart)"
+        message = f"{len(near):,} different texts{within} are nearly equal to another text; {consequence}"
         yield Finding("near duplicates", "note", message, len(near), tuple(first))
 
 
@@ -528,10 +560,10 @@ def _find_shared_texts(source: str | Path, data: DataConfig) -> list[Finding]:
     given = {name: path for name in ("validation", "test") if isinstance(path := getattr(data, name), str)}
     if not given:
         return []
-    train = read_labeled(source, data)
+    train = drop_rare_labels(read_labeled(source, data), data.drop_rare)
     findings: list[Finding] = []
     for name, path in given.items():
-        other = read_labeled(path, data, label_names=train.label_names)
+        other = read_part(path, data, train)
         findings += _check_overlap(train, other, name)
     return findings
 

@@ -228,17 +228,21 @@ def _parse_row(line: str, where: str) -> JsonRow:
 
 
 def _check_surrogates(values: dict[str, object], where: str) -> None:
-    """Raise DataError for half of a surrogate pair: JSON can spell one by \\u, but no text can hold it."""
+    """Raise DataError for half of a surrogate pair: JSON can spell one by \\u, but no text can hold it.
+
+    Lists are searched too, because they may be lists of labels. Nested objects are not: no column is read from them.
+    """
     for name, value in values.items():
-        for text in (name, value):
-            if isinstance(text, str) and not _is_unicode(text):
-                raise DataError(
-                    f"field {name!r} holds half of a surrogate pair",
-                    where=where,
-                    expected="whole characters",
-                    got=ascii(text)[:60],
-                    remedy="The text was cut in the middle of a character when it was written; correct this row.",
-                )
+        items = value if type(value) is list else [value]
+        broken = next((text for text in (name, *items) if isinstance(text, str) and not _is_unicode(text)), None)
+        if broken is not None:
+            raise DataError(
+                f"field {name!r} holds half of a surrogate pair",
+                where=where,
+                expected="whole characters",
+                got=ascii(broken)[:60],
+                remedy="The text was cut in the middle of a character when it was written; correct this row.",
+            )
 
 
 def _is_unicode(text: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.config.problems import problem_of
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem, problem_named, problem_of
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError, did_you_mean
 
@@ -37,6 +37,9 @@ class LabelReader:
 
     known: tuple[str, ...] | None = None
     """The labels that are allowed; None allows all."""
+
+    known_problem: Problem | None = None
+    """The problem that the labels of training pose; labels of the other form are an error. None allows both."""
 
     form: LabelForm | None = None
     """How the labels are written; None until the first chunk shows whether they are lists."""
@@ -65,6 +68,11 @@ class LabelReader:
         elif self.columns.label_separator is not None:
             self.form = "separated"
 
+    @property
+    def problem(self) -> Problem:
+        """The problem that the labels pose; the form has to be known."""
+        return problem_named(SINGLE_LABEL if self.form == "single" or self.columns.exclusive else MULTI_LABEL)
+
     def add(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> None:
         """Read the labels of one chunk.
 
@@ -76,6 +84,10 @@ class LabelReader:
             DataError: a value does not have the form of the others, or a label is not known.
         """
         rows = self._labels_of_rows(values, where)
+        self._check_problem(rows, where)
+        if self.columns.exclusive and self.form != "single":
+            column = self.columns.of_labels[0]
+            rows = [_read_exclusive(labels, column, where(index)) for index, labels in enumerate(rows)]
         ids, counts = [], np.empty(len(rows), dtype=np.int64)
         for index, labels in enumerate(rows):
             if labels is None:
@@ -98,7 +110,7 @@ class LabelReader:
         ids, counts = np.concatenate(self._row_ids), np.concatenate(self._counts)
         names, ids = self._sort_names(ids)
         rows = np.flatnonzero(counts >= 0)
-        if self.form == "single":
+        if self.problem.exclusive:
             return names, ids, rows
         # `ids` holds the labels of all rows one after another: repeat each row's position by its number of labels.
         matrix = np.zeros((len(rows), len(names)), dtype=np.uint8)
@@ -131,6 +143,14 @@ class LabelReader:
                 remedy="Name a column of 0 and 1 for each label of training, by --labels.",
             )
         self._ids = {name: label for label, name in enumerate(self.known)}
+
+    def _check_problem(self, rows: Sequence[Sequence[str] | None], where: PlaceOf) -> None:
+        """Raise DataError if the labels do not have the form of those of training."""
+        if self.known_problem is None or self.problem.name == self.known_problem.name:
+            return
+        index = next((index for index, labels in enumerate(rows) if labels is not None), None)
+        if index is not None:
+            raise _other_form_error(self.columns, self.form, rows[index] or (), where(index))
 
     def _labels_of_rows(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
         """Return the labels of each row of a chunk, None for a row whose label is missing."""
@@ -194,6 +214,8 @@ def _check_labels(labels: list[str], column: str, where: str) -> list[str]:
     """Return the labels of a row; raise DataError if one is empty or occurs twice."""
     empty = any(not label.strip() for label in labels)
     if empty or len(set(labels)) < len(labels):
+        if all(label in _INDICATORS for label in labels):
+            raise _vector_error(labels, column, where)
         raise DataError(
             f"column {column!r} holds {'an empty label' if empty else 'a label twice'}",
             where=where,
@@ -202,6 +224,31 @@ def _check_labels(labels: list[str], column: str, where: str) -> list[str]:
             remedy="Correct this row.",
         )
     return labels
+
+
+def _vector_error(labels: list[str], column: str, where: str) -> DataError:
+    return DataError(
+        f"column {column!r} holds a vector of 0 and 1 in place of a list of labels",
+        where=where,
+        expected='the names of the labels that the row has, such as ["joy", "fear"]',
+        got=repr(labels)[:80],
+        remedy="Write the names, or give each label a column of 0 and 1 and name the columns by --labels.",
+    )
+
+
+def _read_exclusive(labels: Sequence[str] | None, column: str, where: str) -> Sequence[str] | None:
+    """Return the one label of a row; None for a row without any, which counts as unlabeled."""
+    if labels is None or len(labels) == 1:
+        return labels
+    if not labels:
+        return None
+    raise DataError(
+        f"column {column!r} holds several labels in one row",
+        where=where,
+        expected="one label in each row (--exclusive)",
+        got=repr(list(labels))[:80],
+        remedy="Correct this row, or leave --exclusive out: then a row may have many labels.",
+    )
 
 
 def _read_indicators(columns: Mapping[str, Sequence[Any]], where: PlaceOf) -> list[Sequence[str] | None]:
@@ -226,6 +273,30 @@ def _read_indicator(value: Any, column: str, index: int, where: PlaceOf) -> int 
         expected="0 or 1 (0.0, 1.0, true and false are read too)",
         got=repr(value)[:80],
         remedy="Name columns of 0 and 1 by --labels; name one column of class names by --label.",
+    )
+
+
+def _other_form_error(columns: Columns, form: LabelForm | None, labels: Sequence[str], where: str) -> DataError:
+    """Return the error for labels that are words where those of training are lists, or the other way round."""
+    if form == "single":
+        expected, got = "a list of labels in each row, as in training (a row may have many)", "one label, a word"
+        remedy = (
+            "Write the labels of all files in one form. If no row has several, train with --exclusive, which makes "
+            "classes of lists of one label. Or pass --label-separator: then a word is read as a list of one label."
+        )
+    else:
+        expected, got = "one label in each row, a word, as in training", f"a list of labels: {list(labels)!r}"[:80]
+        remedy = (
+            "Write the labels of all files in one form. If each list holds exactly one label, pass --exclusive: it "
+            "makes classes of them."
+        )
+    named = ", ".join(map(repr, columns.of_labels[:3]))
+    return DataError(
+        f"the labels in column {named} have another form than those of training",
+        where=where,
+        expected=expected,
+        got=got,
+        remedy=remedy,
     )
 
 

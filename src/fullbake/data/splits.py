@@ -20,12 +20,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fullbake.config.problems import Problem, problem_of
-from fullbake.config.sections import DataConfig
+from fullbake.config.sections import Columns, DataConfig
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import fingerprint
-from fullbake.data.dataset import Dataset, check_trainable, read_dataset
+from fullbake.data.dataset import Dataset, open_source, read_dataset
 from fullbake.data.duplicates import duplicate_groups, find_overlap
+from fullbake.data.grouping import (
+    bind_rows,
+    divisible_labels,
+    group_texts,
+    loosen_remedy,
+    texts_may_cross,
+    unsplittable_error,
+)
+from fullbake.data.label_checks import check_read_as_configured, check_trainable, drop_rare_labels, leave_out_labels
 from fullbake.data.labels import count_labels
 
 Ids = npt.NDArray[np.int64]
@@ -79,6 +88,12 @@ class Part:
         rows: np.ndarray = self.source.rows[self.indices]
         return rows
 
+    @property
+    def group_ids(self) -> np.ndarray | None:
+        """(rows,) the number of each row's group, of the group column; None without one."""
+        groups = self.source.group_ids
+        return None if groups is None else groups[self.indices]
+
     def fingerprint(self) -> str:
         """Return a sha256, in hex, of the whole source (texts, labels, label names) and the positions in it."""
         return fingerprint(self.source.fingerprint(), self.indices)
@@ -114,6 +129,10 @@ class Parts:
     overlap_dropped: int = 0
     """Training and validation rows that were left out for that reason."""
 
+    near_overlap: int = 0
+    """Validation and test rows (under folds: training rows of different folds) whose text is nearly equal to one that a
+    network trained on, where the recipe lets near duplicates be apart."""
+
     @property
     def selection_part(self) -> Part:
         """The rows whose scores select: validation; under folds the training rows, each scored by a model that was not
@@ -126,13 +145,26 @@ class Parts:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def read_labeled(source: str | Path, config: DataConfig, *, label_names: tuple[str, ...] | None = None) -> Dataset:
+def count_groups(part: Part) -> int | None:
+    """Return how many groups of the group column the rows are in; None without such a column."""
+    groups = part.group_ids
+    return None if groups is None else len(np.unique(groups))
+
+
+def read_labeled(
+    source: str | Path,
+    config: DataConfig,
+    *,
+    label_names: tuple[str, ...] | None = None,
+    problem: Problem | None = None,
+) -> Dataset:
     """Read a file or hub data set with its labels.
 
     Args:
         source: a path or a hub id.
         config: the recipe's `data` section; it names the columns.
         label_names: the labels that are allowed; None allows all.
+        problem: the problem that the labels of training pose; labels of the other form are an error.
 
     Raises:
         DataError: what `read_dataset` raises.
@@ -145,11 +177,55 @@ def read_labeled(source: str | Path, config: DataConfig, *, label_names: tuple[s
         label=columns.label,
         labels=columns.labels,
         label_separator=columns.label_separator,
+        exclusive=columns.exclusive,
+        group=columns.group,
         label_names=label_names,
+        problem=problem,
         drop_unlabelled=config.drop_unlabelled,
         delimiter=config.delimiter,
         encoding=config.encoding,
     )
+
+
+def read_part(source: str | Path, config: DataConfig, train: Dataset) -> Dataset:
+    """Read a validation or test file with the labels of training.
+
+    Args:
+        source: a path or a hub id.
+        config: the recipe's `data` section.
+        train: the training rows. Rows of classes that are left out there are left out here too.
+
+    Raises:
+        DataError: what `read_dataset` raises; or only rows of such classes are there.
+    """
+    dropped = tuple(train.dropped_labels or ())
+    config = without_missing_group(source, config)
+    data = read_labeled(source, config, label_names=train.label_names + dropped, problem=train.problem)
+    kept = leave_out_labels(data, len(train.label_names))
+    if len(kept) < len(data):
+        say(f"{source}: {len(data) - len(kept):,} of {len(data):,} rows have a label that is left out (--drop-rare)")
+    if not len(kept):
+        raise DataError(
+            "every row has a label that is left out", where=str(source), remedy="Lower --drop-rare, or leave it out."
+        )
+    return kept
+
+
+def without_missing_group(source: str | Path, config: DataConfig) -> DataConfig:
+    """Return the recipe's `data` section, without its group column if this source lacks it; then warn.
+
+    Args:
+        source: a path or a hub id of rows that are scored.
+        config: the section.
+    """
+    columns = Columns(config.text)
+    if config.group is None or config.group in open_source(source, columns, config.delimiter, config.encoding).names:
+        return config
+    warn(
+        f"{source} has no column {config.group!r} (--group): its rows count as independent of each other and of the "
+        "training rows"
+    )
+    return config.model_copy(update={"group": None})
 
 
 def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_ROWS_FOR_FOLDS) -> Parts:
@@ -167,8 +243,11 @@ def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_R
         DataError: the labels cannot be trained on, a part would be empty, or a text is in two parts and `config`
             neither allows nor drops it.
     """
-    check_trainable(data)
-    groups = None if _only_files_given(config) else duplicate_groups(data.joined_texts)
+    check_read_as_configured(data, config)
+    data = drop_rare_labels(data, config.drop_rare)
+    check_trainable(data, shares=not isinstance(config.validation, str))
+    texts = None if _only_files_given(config) else group_texts(data, config)
+    groups = None if texts is None else bind_rows(data, texts, config)
     whole = Part(data, np.arange(len(data)))
     rest, test = _take_part(whole, config.test, groups, config, 1.0)
     share_left = len(rest) / len(whole)
@@ -177,10 +256,11 @@ def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_R
         assert groups is not None
         if config.folds is None:  # the user did not ask for folds: make as many as there are different texts
             count = max(2, min(count, len(np.unique(groups[rest.indices]))))
-        held = tuple(make_folds(groups[rest.indices], rest.labels, count, config.split_seed))
-        return _resolve_overlap(Parts(rest, None, test, held, groups), config)
+        _check_divisible(rest, groups, config)
+        held = tuple(_fold_rows(rest, groups, count, config))
+        return _resolve_overlap(Parts(rest, None, test, held, texts), config)
     train, validation = _take_part(rest, config.validation, groups, config, share_left)
-    return _resolve_overlap(Parts(train, validation, test, groups=groups), config)
+    return _resolve_overlap(Parts(train, validation, test, groups=texts), config)
 
 
 def divide_into_test_folds(data: Dataset, config: DataConfig, count: int) -> list[Parts]:
@@ -194,15 +274,19 @@ def divide_into_test_folds(data: Dataset, config: DataConfig, count: int) -> lis
     Raises:
         DataError: a class has fewer different texts than there are folds, or what `divide` raises.
     """
+    check_read_as_configured(data, config)
+    data = drop_rare_labels(data, config.drop_rare)
     check_trainable(data)
-    groups, whole = duplicate_groups(data.joined_texts), Part(data, np.arange(len(data)))
-    _check_folds(whole, groups, count)
+    texts, whole = group_texts(data, config), Part(data, np.arange(len(data)))
+    groups = bind_rows(data, texts, config)
+    _check_divisible(whole, groups, config)
+    _check_folds(whole, groups, count, config)
     divided = []
-    for held in make_folds(groups, whole.labels, count, config.split_seed):
+    for held in _fold_rows(whole, groups, count, config):
         test = replace(whole, indices=held)
         rest, share_left = whole.without(held), 1 - len(held) / len(whole)
         train, validation = _take_part(rest, config.validation, groups, config, share_left)
-        divided.append(_resolve_overlap(Parts(train, validation, test, groups=groups), config))
+        divided.append(_resolve_overlap(Parts(train, validation, test, groups=texts), config))
     return divided
 
 
@@ -238,7 +322,8 @@ def split(groups: Ids, labels: npt.NDArray[np.integer], share: float, seed: int)
             "the rows cannot be split",
             expected="two or more different texts",
             got=f"{len(group_of_row):,} rows that are all equal or nearly equal",
-            remedy="Add rows, or pass files by --validation and --test.",
+            remedy="Pass --near-duplicates apart, which keeps only equal texts together, or files by --validation and "
+            "--test.",
         )
     random = np.random.Generator(np.random.PCG64(seed))
     partition = _new_partition(*_count_entries(group_of_row, labels), share, random)
@@ -275,7 +360,7 @@ def make_folds(groups: Ids, labels: npt.NDArray[np.integer], count: int, seed: i
             "there are fewer different texts than folds",
             expected=f"{count} or more",
             got=f"{len(np.unique(groups))}",
-            remedy="Lower --folds, or add rows.",
+            remedy="Lower --folds, or pass --near-duplicates apart, which keeps only equal texts together.",
         )
     # Take one fold after another from the rows that are left.
     for folds_left in range(count, 1, -1):
@@ -430,7 +515,7 @@ def _take_part(
     if wanted is None:
         return whole, None
     if isinstance(wanted, str):
-        data = read_labeled(wanted, config, label_names=whole.source.label_names)
+        data = read_part(wanted, config, whole.source)
         return whole, Part(data, np.arange(len(data)))
     assert groups is not None
     if wanted >= share_left:
@@ -440,8 +525,62 @@ def _take_part(
             got=f"{wanted:g}",
             remedy="Lower --validation or --test.",
         )
-    kept, held = split(groups[whole.indices], whole.labels, wanted / share_left, config.split_seed)
+    kept, held = _split_part(whole, groups, wanted / share_left, config)
     return replace(whole, indices=whole.indices[kept]), replace(whole, indices=whole.indices[held])
+
+
+def _split_part(whole: Part, groups: np.ndarray, share: float, config: DataConfig) -> tuple[Ids, Ids]:
+    """Split as `split` does; where a row may have many labels, the only row of a label stays on the first side."""
+    own = groups[whole.indices]
+    pinned = np.isin(own, own[_has_lone_label(whole)])
+    movable = replace(whole, indices=whole.indices[~pinned])
+    if pinned.all():
+        raise unsplittable_error(whole.source, config, "rows that each have, or stay with, a label of one row only")
+    _check_divisible(movable, groups, config)
+    places = np.flatnonzero(~pinned)
+    kept, held = split(own[places], movable.labels, share, config.split_seed)
+    return np.sort(np.concatenate([np.flatnonzero(pinned), places[kept]])), places[held]
+
+
+def _has_lone_label(part: Part) -> npt.NDArray[np.bool_]:
+    """Return (rows,) whether a row has a label that no other row has, where a row may have many labels."""
+    if part.problem.exclusive:
+        return np.zeros(len(part), dtype=bool)
+    matrix = part.problem.label_matrix(part.labels, len(part.source.label_names))
+    return np.asarray(matrix[:, matrix.sum(axis=0) == 1].any(axis=1), dtype=bool)
+
+
+def _check_divisible(part: Part, groups: np.ndarray, config: DataConfig) -> None:
+    """Raise DataError if no label is in more than one group of rows; warn of classes that are within one."""
+    own, rows = groups[part.indices], len(part)
+    if len(np.unique(own)) < 2:
+        raise unsplittable_error(part.source, config, f"{rows:,} rows that all stay together")
+    kinds, divisible = divisible_labels(own, part.problem.strata(part.labels))
+    if not divisible.any():
+        raise unsplittable_error(part.source, config, f"{rows:,} rows in which each label is one group")
+    if part.problem.exclusive and not divisible.all():
+        names = [part.source.label_names[kind] for kind in np.unique(part.labels)[kinds[~divisible]].tolist()]
+        within = [name for name in names if part.source.counts()[part.source.label_names.index(name)] > 1]
+        if within:
+            warn(
+                f"all rows of the class{'' if len(within) == 1 else 'es'} {', '.join(map(repr, within[:5]))}"
+                f"{', ...' if len(within) > 5 else ''} stay together, so a part has none of them. "
+                f"{loosen_remedy(config)}"
+            )
+
+
+def _fold_rows(part: Part, groups: np.ndarray, count: int, config: DataConfig) -> list[Ids]:
+    """Return the rows of each fold, as `make_folds` does, with an error that names the flags."""
+    own = groups[part.indices]
+    if len(np.unique(own)) < count:
+        raise DataError(
+            "there are fewer different texts than folds",
+            where=part.source.source,
+            expected=f"{count} or more groups of rows",
+            got=f"{len(np.unique(own))}",
+            remedy=f"{loosen_remedy(config)}Or lower --folds.",
+        )
+    return make_folds(own, part.labels, count, config.split_seed)
 
 
 def _count_folds(rest: Part, config: DataConfig, share_left: float, max_rows: int) -> int:
@@ -455,7 +594,9 @@ def _count_folds(rest: Part, config: DataConfig, share_left: float, max_rows: in
     """
     if config.folds is not None or isinstance(config.validation, str):
         return config.folds or 0
-    rarest = int(count_labels(rest.labels, len(rest.source.label_names)).min())
+    counts = count_labels(rest.labels, len(rest.source.label_names))
+    # Folds do not help a label with one row: the network that is asked for it never saw it.
+    rarest = int(counts[counts > 1].min(initial=len(rest)))
     if round(rarest * config.validation / share_left) >= MIN_VALIDATION_ROWS:
         return 0
     reason = (
@@ -474,11 +615,13 @@ def _count_folds(rest: Part, config: DataConfig, share_left: float, max_rows: in
     return DEFAULT_FOLDS
 
 
-def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
+def _check_folds(whole: Part, groups: np.ndarray, count: int, config: DataConfig) -> None:
     """Raise DataError if a class has fewer different texts than there are folds."""
     names = whole.source.label_names
     has_class = whole.problem.label_matrix(whole.labels, len(names))
     texts = [len(np.unique(groups[rows])) for rows in has_class.T]
+    if not whole.problem.exclusive:  # a label that one row has is scored in its fold, and missing there in training
+        texts = [number if number > 1 else count for number in texts]
     rarest = int(np.argmin(texts))
     if texts[rarest] < count:
         raise DataError(
@@ -486,9 +629,12 @@ def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
             where=whole.source.source,
             expected=f"{count} different texts or more of each label",
             got=f"{texts[rarest]} of {names[rarest]!r}",
-            remedy=f"Pass --folds {texts[rarest]} or less, or leave --folds out."
-            if texts[rarest] > 1
-            else "Leave --folds out, or add rows.",
+            remedy=(
+                f"Pass --folds {texts[rarest]} or less, or leave --folds out. "
+                if texts[rarest] > 1
+                else "Leave --folds out, add rows, or pass --drop-rare. "
+            )
+            + loosen_remedy(config),
         )
 
 
@@ -497,9 +643,10 @@ def _check_folds(whole: Part, groups: np.ndarray, count: int) -> None:
 
 def _resolve_overlap(parts: Parts, config: DataConfig) -> Parts:
     """Leave out, count or refuse rows whose text is also in a later part, as the recipe says."""
+    parts = replace(parts, near_overlap=_count_near_overlap(parts, config))
     later = {"train": (parts.validation, parts.test), "validation": (parts.test,)}
     found = {
-        name: np.unique(np.concatenate([_overlap(part, other) for other in later[name]]))
+        name: np.unique(np.concatenate([_overlap(part, other, config) for other in later[name]]))
         for name, part in parts.by_name().items()
         if name in later
     }
@@ -516,11 +663,40 @@ def _resolve_overlap(parts: Parts, config: DataConfig) -> Parts:
     return replace(kept, validation=kept.validation.without(found["validation"]))
 
 
-def _overlap(part: Part, other: Part | None) -> np.ndarray:
-    """Return the positions in `part` of texts that equal one of `other`."""
-    if other is None or other.source is part.source:  # shares of one file were split by groups of equal texts
-        return np.empty(0, dtype=np.int64)
-    return find_overlap(part.joined_texts, other.joined_texts, near=False)[0]
+def _overlap(part: Part, other: Part | None, config: DataConfig) -> np.ndarray:
+    """Return the positions in `part` of rows whose text, or group, is also in `other`."""
+    none = np.empty(0, dtype=np.int64)
+    if other is None:
+        return none
+    same_file = other.source is part.source
+    # Shares of one file were split by groups of equal texts, unless texts may cross the groups of a column.
+    texts = none
+    if not same_file or texts_may_cross(config):
+        texts = find_overlap(part.joined_texts, other.joined_texts, near=False)[0]
+    if same_file or part.source.group is None or other.source.group is None:
+        return texts
+    theirs = set(other.source.group.take(pa.array(other.indices)).to_pylist()) - {""}
+    own = part.source.group.take(pa.array(part.indices)).to_pylist()
+    return np.union1d(texts, np.flatnonzero([value in theirs for value in own]))
+
+
+def _count_near_overlap(parts: Parts, config: DataConfig) -> int:
+    """Count the rows that are scored and nearly equal to a row of training, in splits in which they may be apart."""
+    train = parts.train
+    splits = [part for part in (parts.validation, parts.test) if part is not None and part.source is train.source]
+    if config.near_duplicates == "together" or not (splits or parts.folds):
+        return 0
+    groups = duplicate_groups(train.source.joined_texts)
+    own = groups[train.indices]
+    count = sum(int(np.isin(groups[part.indices], own).sum()) for part in splits)
+    for held in parts.folds:
+        count += int(np.isin(own[held], np.delete(own, held)).sum())
+    if count:
+        warn(
+            f"{count:,} rows that are scored are nearly equal to a text that is trained on (--near-duplicates apart): "
+            "scores may be too high"
+        )
+    return count
 
 
 def _folds_without(folds: tuple[np.ndarray, ...], dropped: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
@@ -530,6 +706,7 @@ def _folds_without(folds: tuple[np.ndarray, ...], dropped: np.ndarray, rows: int
 
 
 def _overlap_error(parts: Parts, found: dict[str, np.ndarray]) -> DataError:
+    group = parts.train.source.columns.group
     counts = [
         f"{len(positions):,} of {len(part):,} {'training' if name == 'train' else name} rows "
         f"(row {', '.join(map(str, part.rows[positions[:3]]))}{', ...' if len(positions) > 3 else ''} of "
@@ -539,9 +716,11 @@ def _overlap_error(parts: Parts, found: dict[str, np.ndarray]) -> DataError:
         if len(positions)
     ]
     return DataError(
-        "the given files share texts",
-        expected="no text in two parts (compared after NFKC, case folding and whitespace collapsing)",
-        got=f"{' and '.join(counts)} whose text is also in a later part (validation or test)",
+        "the given files share texts" if group is None else f"parts share texts, or rows of one {group!r}",
+        expected=f"no text{'' if group is None else f' and no {group!r}'} in two parts (texts are compared after NFKC, "
+        "case folding and whitespace collapsing)",
+        got=f"{' and '.join(counts)} whose text{'' if group is None else f' or {group!r}'} is also in a later part "
+        "(validation or test)",
         remedy="Pass --drop-overlap to leave these rows out, or --allow-overlap to keep them; then every report says "
         "so.",
     )
