@@ -34,15 +34,10 @@ from fullbake.data.findings import (
     list_names,
     order_findings,
 )
-<<<<<<< HEAD
-from fullbake.data.labels import LabelForm, LabelReader
-from fullbake.data.leak_probes import find_leaks
-from fullbake.data.predictive_codes import LabeledSample
-=======
 from fullbake.data.label_checks import describe_dropped, drop_rare_labels, find_label_doubts
 from fullbake.data.labels import LabelReader
-from fullbake.data.leak_probes import LabeledSample, find_leaks
->>>>>>> 72084b8 (Labels in the form people have them: forms that differ are refused, --exclusive, --drop-rare, one row a class; --near-duplicates apart and --group in splits and folds)
+from fullbake.data.leak_probes import find_leaks
+from fullbake.data.predictive_codes import LabeledSample
 from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
 from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled, read_part
 from fullbake.data.text_checks import (
