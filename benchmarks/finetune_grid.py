@@ -3,6 +3,9 @@
     python benchmarks/finetune_grid.py FOLDER_OF_DATA LINES [--sets trec,sst2] [--seeds 0,1,2] [--rates 1e-4,2e-4]
         [--epochs 3] [--steps 200] [--heads linear,standard] [--sides fullbake,plain] [--scale 1]
 
+A side is `fullbake`, `plain`, or a variant that finds the cause of a difference: `fullbake-small` (the head starts as
+small as the plain loop's), `fullbake-random` (random batches), `plain-xavier` (the head starts as fullbake's does).
+
 Each training is a line of JSON in the file LINES. A training whose line is there is not run again. `--steps` raises the
 epochs until a training has so many steps.
 """
@@ -11,11 +14,12 @@ import argparse
 import json
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from small_sets import SETS, draw, job_of, recipe_of, train_by_fullbake, train_by_plain_loop
+from small_sets import SETS, draw, job_of, random_batches, recipe_of, train_by_fullbake, train_by_plain_loop
 
 KEYS = ("set", "seed", "side", "head", "rate", "epochs", "steps", "scale")
 
@@ -33,11 +37,13 @@ def measure(folder: Path, row: dict[str, Any], cache: Path) -> dict[str, Any]:
     fields = {"head": row["head"], "epochs": epochs, "seed": row["seed"], "learning_rate": row["rate"]}
     job = job_of(recipe_of(row["set"], **fields), parts, cache)
     started = time.process_time()
-    if row["side"] == "plain":
-        standard = row["head"] == "standard"
-        found = train_by_plain_loop(job, row["rate"], standard=standard, epochs=epochs, seed=row["seed"])
+    side, _, variant = row["side"].partition("-")
+    if side == "plain":
+        kind = {"standard": row["head"] == "standard", "xavier": variant == "xavier"}
+        found = train_by_plain_loop(job, row["rate"], epochs=epochs, seed=row["seed"], **kind)
     else:
-        found = train_by_fullbake(job, row["rate"])
+        with random_batches() if variant == "random" else nullcontext():
+            found = train_by_fullbake(job, row["rate"], head_std=0.02 if variant == "small" else None)
     seconds = round(time.process_time() - started, 1)
     return row | found | {"epochs_run": epochs, "steps_run": epochs * per_epoch, "cpu_seconds": seconds}
 

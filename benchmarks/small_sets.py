@@ -4,10 +4,13 @@ Each task is drawn anew for each seed: training rows, validation rows and test r
 test file, test rows come from it. The base is `demo`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,8 +22,11 @@ from fullbake.config.problems import problem_of
 from fullbake.config.recipe import Recipe
 from fullbake.core.cache import Cache
 from fullbake.data.splits import Part, Parts, read_labeled
+from fullbake.evaluation.calibration import fit_temperature
+from fullbake.models import batching
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import encode
+from fullbake.models.network import extract_head
 from fullbake.models.pretrained import resolve_base
 from fullbake.training.job import Job, recipe_tokenizer, resolve_recipe
 from fullbake.training.selection import TrainingRun
@@ -119,19 +125,56 @@ def job_of(recipe: Recipe, parts: Parts, folder: Path) -> Job:
     return Job(resolved, parts, recipe_tokenizer(resolved), "demo", Cache(folder, 1 << 40))
 
 
-def train_by_fullbake(job: Job, rate: float) -> dict[str, Any]:
-    """Fine-tune at one rate; return the validation and test scores at the end."""
+def scores_of_parts(logits: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the scores of validation and test; log loss also after a temperature fitted on validation.
+
+    Args:
+        logits: of `validation` and `test`, (rows, classes).
+        labels: class ids of both, (rows,).
+    """
+    found: dict[str, Any] = {name: scores(values, labels[name]) for name, values in logits.items()}
+    temperature = fit_temperature(logits["validation"], labels["validation"])
+    for name, values in logits.items():
+        found[name]["scaled_log_loss"] = scores(values / np.float32(temperature), labels[name])["log_loss"]
+    return found | {"temperature": temperature}
+
+
+@contextmanager
+def random_batches() -> Iterator[None]:
+    """Within the block, fullbake's steps are batches of rows at random, not of rows of similar length."""
+
+    def unsorted(shuffled: np.ndarray, _: np.ndarray, batch_size: int) -> np.ndarray:
+        return shuffled.reshape(-1, batch_size)
+
+    with patch.object(batching, "_sort_within_pools", unsorted):
+        yield
+
+
+def train_by_fullbake(job: Job, rate: float, *, head_std: float | None = None) -> dict[str, Any]:
+    """Fine-tune at one rate; return the validation and test scores at the end.
+
+    Args:
+        job: the rows, and the tokenizer.
+        rate: peak learning rate.
+        head_std: standard deviation of the linear head's first weights; None leaves them as fullbake draws them.
+    """
     strategy, test = strategy_for(replace(job, parts=replace(job.parts, test=None))), job.parts.test
     assert test is not None
     rows = _labeled(job, test)
     network = strategy.new_network()
+    if head_std is not None:
+        weight = extract_head(network).get_parameter("output.weight").data
+        weight.mul_(head_std / weight.std())
 
     def validate(_: nn.Module, epoch: int) -> dict[str, Any]:
         return {"validation_loss": 0.0, "neg_log_loss": float(epoch)}  # the last epoch is kept
 
     strategy.fit(network, strategy.train, validate, TrainingRun(rate, "neg_log_loss", f"rate-{rate:g}"))
     held = {"validation": strategy.validation, "test": rows}
-    return {name: scores(strategy.logits(network, part), part.labels) for name, part in held.items()}
+    return scores_of_parts(
+        {name: strategy.logits(network, part) for name, part in held.items()},
+        {name: part.labels for name, part in held.items()},
+    )
 
 
 def _labeled(job: Job, part: Part) -> Any:
@@ -139,7 +182,9 @@ def _labeled(job: Job, part: Part) -> Any:
     return strategy_for(replace(job, parts=Parts(part, None, None))).train
 
 
-def train_by_plain_loop(job: Job, rate: float, *, standard: bool, epochs: int, seed: int) -> dict[str, Any]:
+def train_by_plain_loop(
+    job: Job, rate: float, *, standard: bool, epochs: int, seed: int, xavier: bool = False
+) -> dict[str, Any]:
     """Fine-tune as a textbook does: shuffled batches of 32, padded to their longest, torch's own dropout.
 
     AdamW with weight decay 0.01, warmup over a tenth of the steps, then a linear fall; gradients clipped at 1.
@@ -150,6 +195,7 @@ def train_by_plain_loop(job: Job, rate: float, *, standard: bool, epochs: int, s
         standard: the architecture's own classification head, in place of a linear layer over the mean of the tokens.
         epochs: number of passes.
         seed: of the head's weights, the order of the rows and dropout.
+        xavier: the linear layer starts as fullbake's does, in place of a standard deviation of 0.02.
 
     Returns:
         The validation and test scores at the end.
@@ -157,6 +203,8 @@ def train_by_plain_loop(job: Job, rate: float, *, standard: bool, epochs: int, s
     torch.manual_seed(seed)
     names = job.parts.train.source.label_names
     model = _PlainClassifier(len(names), standard)
+    if xavier and model.head is not None:
+        nn.init.xavier_uniform_(model.head.weight)
     parts = {"train": job.parts.train, "validation": job.parts.validation, "test": job.parts.test}
     rows = {name: _encode(job, part) for name, part in parts.items() if part is not None}
     size = 32
@@ -174,7 +222,11 @@ def train_by_plain_loop(job: Job, rate: float, *, standard: bool, epochs: int, s
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-    return {name: scores(_plain_logits(job, model, rows[name][0]), rows[name][1]) for name in ("validation", "test")}
+    held = {name: rows[name] for name in ("validation", "test")}
+    return scores_of_parts(
+        {name: _plain_logits(job, model, encoded) for name, (encoded, _) in held.items()},
+        {name: labels for name, (_, labels) in held.items()},
+    )
 
 
 class _PlainClassifier(nn.Module):

@@ -23,13 +23,13 @@ from fullbake.comparison.trial import (
 )
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
-from fullbake.core.errors import DivergenceFault, SpaceFault
+from fullbake.core.errors import DeadlinePassed, DivergenceFault, SpaceFault
 from fullbake.data.splits import Parts, divide
 from fullbake.evaluation.decisions import Decision
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training.job import Job, feature_cache, recipe_tokenizer, resolve_recipe
-from fullbake.training.selection import SelectedRun, Strategy
+from fullbake.training.selection import SelectedRun, Strategy, train_best
 
 LABELS = np.arange(40) % 4
 GOOD = np.where(np.arange(40) % 5 == 0, 0, LABELS)
@@ -178,6 +178,29 @@ def test_divergence_is_a_result_after_one_more_try(bases: Bases, tmp_path: Path)
     assert result.seed == RESTART_SEED_OFFSET
     assert len(result.restarts) == 1
     assert weights == {}
+
+
+def test_a_head_that_was_validated_is_kept_at_the_deadline(bases: Bases, tmp_path: Path) -> None:
+    heads = []
+
+    def train_until_late(strategy: Strategy, rates: Any, metrics: Any) -> SelectedRun:
+        heads.append(rates)
+        if len(heads) > 1:
+            raise DeadlinePassed("the time was up at step 3 of 9, before the first validation")
+        return train_best(strategy, rates, metrics)
+
+    job = without_test(job_of(bases("bert"), tmp_path, "frozen"))
+    result, weights = train_trial(job, None, train_best=train_until_late)
+    assert result.value is not None
+    assert weights
+    assert (result.head, result.share) == ("linear", 0.5)
+    assert result.stopped == "the time was up before the head mlp was validated"
+
+    def always_late(*_: Any) -> SelectedRun:
+        raise DeadlinePassed("the time was up")
+
+    with pytest.raises(DeadlinePassed):
+        train_trial(job, None, train_best=always_late)
 
 
 def test_full_disk_stops_the_comparison(bases: Bases, tmp_path: Path) -> None:

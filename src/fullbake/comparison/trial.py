@@ -241,13 +241,8 @@ def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[Trial
     runtime.reset_peak_memory()
     started = time.perf_counter()
     try:
-        attempts: list[_Trained] = []
-        for candidate in jobs_to_try(job):
-            strategy = strategy_for(candidate)  # reads or makes the features of a frozen base
-            if not attempts:
-                started = time.perf_counter()  # without the features, which other trials share
-            trained = train_best(strategy, rates_of(candidate) if rate is None else (rate,), metrics_of(candidate))
-            attempts.append(_Trained(candidate, strategy, trained))
+        candidates = jobs_to_try(job)
+        attempts, started = _train_heads(candidates, rate, train_best)
         best = max(attempts, key=lambda attempt: attempt.run.search_score)
         seconds = time.perf_counter() - started
         labels, names = job.parts.selection_part.labels, job.parts.train.source.label_names
@@ -260,6 +255,10 @@ def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[Trial
     collapse = _find_collapse(best.run, calibrated, labels)
     module = best.strategy.trained_part(best.run.network)
     stopped, share = _how_it_ended(best)
+    if len(attempts) < len(candidates):
+        missed = candidates[len(attempts)].recipe.head.kind
+        stopped = stopped or f"the time was up before the head {missed} was validated"
+        share *= len(attempts) / len(candidates)
     result = replace(
         _result(best.run.score, calibrated, seed, seconds),
         reason=None if collapse is None else f"collapsed: {collapse.reason}",
@@ -269,7 +268,7 @@ def _attempt(job: Job, rate: float | None, train_best: TrainBest) -> tuple[Trial
         + len(job.tokenizer.backend_tokenizer.to_str().encode()),
         rate=None if best.job.recipe.training.optimizer == "lbfgs" else best.run.rate,
         rates=_rates_tried(best.run.history, job.recipe.training.metric),
-        head=None if len(attempts) == 1 else best.job.recipe.head.kind,
+        head=None if len(candidates) == 1 else best.job.recipe.head.kind,
         stopped=stopped,
         share=share,
     )
@@ -285,6 +284,31 @@ class _Trained:
     job: Job
     strategy: Strategy
     run: SelectedRun
+
+
+def _train_heads(candidates: Sequence[Job], rate: float | None, train_best: TrainBest) -> tuple[list[_Trained], float]:
+    """Train each kind of head. At the deadline keep those that were validated.
+
+    Returns:
+        The trainings, and when the first began: after its features, which other trials share.
+
+    Raises:
+        DeadlinePassed: no head was validated.
+    """
+    attempts: list[_Trained] = []
+    started = time.perf_counter()
+    for candidate in candidates:
+        try:
+            strategy = strategy_for(candidate)  # reads or makes the features of a frozen base
+            if not attempts:
+                started = time.perf_counter()
+            trained = train_best(strategy, rates_of(candidate) if rate is None else (rate,), metrics_of(candidate))
+        except DeadlinePassed:
+            if not attempts:
+                raise
+            break
+        attempts.append(_Trained(candidate, strategy, trained))
+    return attempts, started
 
 
 def _how_it_ended(trained: _Trained) -> tuple[str | None, float]:
