@@ -337,7 +337,9 @@ def test_shared_work_keeps_its_number_of_threads(simulate: Callable[..., Simulat
     assert runner._choose_threads(replace(trial, candidate="finetune")) == 4
 
 
-def test_trial_that_was_begun_keeps_its_number_of_threads(simulate: Callable[..., Simulation]) -> None:
+def test_trial_that_was_begun_keeps_its_number_of_threads(
+    simulate: Callable[..., Simulation], caplog: pytest.LogCaptureFixture
+) -> None:
     simulation = simulate()
     runner = simulation.run(seeds=1, checkpoint_seconds=1e-9)
     trial, simulation.threads = Trial("frozen-mlp", 1), 4
@@ -346,3 +348,7 @@ def test_trial_that_was_begun_keeps_its_number_of_threads(simulate: Callable[...
     assert runner._choose_threads(trial) != 3, "there is no checkpoint yet"
     (folder / "rate" / "step-000000005").mkdir(parents=True)
     assert runner._choose_threads(trial) == 3
+    runner.settings = replace(runner.settings, threads=2)
+    caplog.set_level("INFO", "fullbake")
+    assert runner._choose_threads(trial) == 3
+    assert f"trial {trial.id} computes with 3 threads, not 2: it was begun with them" in caplog.text

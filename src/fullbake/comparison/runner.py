@@ -451,10 +451,16 @@ class Runner:
         if self.settings.candidates[trial.candidate].recipe is None:
             return None
         begun = threads_in(self._unfinished_folder(trial))
-        if begun is not None:  # only an equal number gives the bits of a trial that was not interrupted
-            return self.functions.use_threads(begun)
-        known = [self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads]
-        return self.functions.use_threads(known[0] if known else self.settings.threads)
+        asked = self.settings.threads
+        # Only an equal number gives the bits of a trial that was not interrupted, or those of the shared work.
+        shared = [self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads]
+        kept = begun if begun is not None else next(iter(shared), None)
+        if kept is None:
+            return self.functions.use_threads(asked)
+        if asked not in ("auto", kept):
+            reason = "it was begun with them" if begun is not None else "it shares work that was computed with them"
+            say(f"trial {trial.id} computes with {kept} threads, not {asked}: {reason}. --restart begins anew")
+        return self.functions.use_threads(kept)
 
     def _unfinished_folder(self, trial: Trial) -> Path:
         return self.settings.store.folder(trial.id) / "unfinished"
