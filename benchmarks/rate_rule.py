@@ -1,9 +1,10 @@
-"""What the rule for the learning rate loses against the whole grid, and log loss against macro-F1 as its chooser.
+"""What the rule for the learning rate loses against the whole grid, and what each chooser of a rate gives.
 
     python benchmarks/rate_rule.py LINES   (results/finetune_grid.jsonl holds the trainings so far)
 
-LINES is what `finetune_grid.py` wrote. A grid is one task and one seed at several rates. Regret is the test macro-F1 of
-the rate that validation chooses from the whole grid, minus that of the rule's rate. The stored rows have one entry for
+LINES is what `finetune_grid.py` wrote. A grid is one task and one seed at several rates. Validation chooses a rate by
+log loss, by log loss after a temperature (fullbake's default for grids that are given), or by macro-F1. Regret is the
+test macro-F1 of the rate that the default chooses from the whole grid, minus that of the rule's rate. The stored rows have one entry for
 each task; the facts hold the mean and the worst regret, and the same for longer trainings and other heads.
 """
 
@@ -20,6 +21,12 @@ RULE = 2e-4
 RATES = (5e-5, 1e-4, 2e-4, 4e-4)
 """A grid has these rates."""
 
+CHOOSERS = {"log loss": "log_loss", "log loss after the temperature": "scaled_log_loss", "macro-F1": "f1_macro"}
+"""What chooses a rate on validation: its name in the table and in the lines."""
+
+DEFAULT = "scaled_log_loss"
+"""What fullbake chooses by."""
+
 Grid = dict[float, dict[str, Any]]
 
 
@@ -34,7 +41,7 @@ def grids(lines: list[dict[str, Any]], **wanted: Any) -> dict[tuple[str, int], G
 
 def chosen(grid: Grid, metric: str) -> float:
     """Return the test macro-F1 of the rate that this metric chooses on validation."""
-    sign = -1 if metric == "log_loss" else 1
+    sign = -1 if metric.endswith("log_loss") else 1
     best = max(grid, key=lambda rate: sign * grid[rate]["validation"][metric])
     return float(grid[best]["test"]["f1_macro"])
 
@@ -48,11 +55,11 @@ def table(found: dict[tuple[str, int], Grid]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"set": name, "seeds": len(own)}
         row |= {f"at {rate:g}": round(mean(grid[rate]["test"]["f1_macro"] for grid in own), 3) for rate in rates}
         row |= {
-            f"chosen by {metric}": round(mean(chosen(grid, metric) for grid in own), 3)
-            for metric in ("log_loss", "f1_macro")
+            f"chosen by {title}": round(mean(chosen(grid, metric) for grid in own), 3)
+            for title, metric in CHOOSERS.items()
         }
         row["rule"] = round(mean(grid[RULE]["test"]["f1_macro"] for grid in own), 3)
-        regrets = [chosen(grid, "log_loss") - grid[RULE]["test"]["f1_macro"] for grid in own]
+        regrets = [chosen(grid, DEFAULT) - grid[RULE]["test"]["f1_macro"] for grid in own]
         rows.append(row | {"mean regret": round(mean(regrets), 4), "worst regret": round(max(regrets), 4)})
     return rows
 
@@ -85,9 +92,9 @@ def main(path: str) -> None:
     whole = {
         key: grid
         for key, grid in grids(lines, side="fullbake", head="linear", steps=0, scale=1.0).items()
-        if set(RATES) <= set(grid)
+        if all(rate in grid and DEFAULT in grid[rate]["validation"] for rate in RATES)
     }
-    regrets = [chosen(grid, "log_loss") - grid[RULE]["test"]["f1_macro"] for grid in whole.values()]
+    regrets = [chosen(grid, DEFAULT) - grid[RULE]["test"]["f1_macro"] for grid in whole.values()]
     store_result(
         "rate_rule",
         table(whole),

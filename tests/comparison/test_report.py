@@ -167,6 +167,16 @@ def test_a_score_without_a_value_gives_its_reason() -> None:
     assert table.rindex("finetune</bdi>") > table.rindex("majority</bdi>")
 
 
+def test_the_choice_of_a_baseline_is_shown() -> None:
+    def choose(result: dict[str, Any]) -> None:
+        for recipe in result["recipes"]:
+            chosen = {"features": "words and characters", "strength": 10.0}
+            recipe["baseline"] = chosen if recipe["name"] == "tfidf" else None
+
+    text = text_of(changed(choose))
+    assert text.count("on words and characters, C 10 (validation chose both)") == 1
+
+
 def test_many_disagreements_are_cut_and_counted() -> None:
     page = changed(lambda result: result.update(disagreements=result["disagreements"][:1] * 1234))
     assert page.count(", labeled <strong>") == SHOWN_DISAGREEMENTS

@@ -348,6 +348,7 @@ def _leaders(done: Sequence[RecipeEntry], board: Leaderboard, styles: Mapping[st
             "figure": figures[recipe["name"]],
             "drawing": _interval(recipe["name"], figures[recipe["name"]], styles[recipe["name"]], axis),
             "standing": _standing(recipe["name"], board),
+            "choice": _choice_words(recipe),
             "seeds": _seeds_words(recipe, done),
         }
         for recipe in done
@@ -360,6 +361,12 @@ def _interval(name: str, figure: Mapping[str, Any], style: MarkerStyle, axis: Ax
         return ""
     row = Interval(name, figure["mean"], figure.get("low"), figure.get("high"), style.color, style.marker)
     return svg.interval_cell(row, axis)
+
+
+def _choice_words(recipe: RecipeEntry) -> str:
+    """Return what validation chose for a baseline: its features and their strength; else nothing."""
+    choice = recipe.get("baseline")
+    return f" on {choice['features']}, C {choice['strength']:g} (validation chose both)" if choice else ""
 
 
 def _seeds_words(recipe: RecipeEntry, done: Sequence[RecipeEntry]) -> str:
