@@ -44,7 +44,7 @@ def sides(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             pairs[line["set"]][line["seed"]][line["side"]] = line["test"]
     rows = []
     for name, by_seed in pairs.items():
-        both = [found for found in by_seed.values() if SIDES <= set(found)]
+        both = [found for found in by_seed.values() if set(found) >= SIDES]
         if both:
             row: dict[str, Any] = {"set": name, "seeds": len(both)}
             for metric, title in METRICS.items():

@@ -4,8 +4,9 @@
 
 LINES is what `finetune_grid.py` wrote. A grid is one task and one seed at several rates. Validation chooses a rate by
 log loss, by log loss after a temperature (fullbake's default for grids that are given), or by macro-F1. Regret is the
-test macro-F1 of the rate that the default chooses from the whole grid, minus that of the rule's rate. The stored rows have one entry for
-each task; the facts hold the mean and the worst regret, and the same for longer trainings and other heads.
+test macro-F1 of the rate that the default chooses from the whole grid, minus that of the rule's rate. The stored rows
+have one entry for each task; the facts hold the mean and the worst regret, and the same for longer trainings and other
+heads.
 """
 
 import sys
