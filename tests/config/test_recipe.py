@@ -1,13 +1,15 @@
 """Reading, overriding, checking and writing recipes."""
 
+import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.config.recipe import FIELDS, Recipe, choices_of, default_recipe, leaf_fields, recipe_names
+from fullbake.config.recipe import FIELDS, Recipe, as_recipe, choices_of, default_recipe, leaf_fields, recipe_names
 from fullbake.core.errors import RecipeError
 from fullbake.models.heads import POOLINGS
 
@@ -249,3 +251,66 @@ def test_lists_and_amounts_of_flags_survive_a_round_trip(tmp_path: Path) -> None
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     assert Recipe.load(tmp_path / "recipe.yaml") == recipe
     assert recipe.data.columns.labels == ("a", "b")
+
+
+# From Python
+
+
+def test_single_fields_may_be_named_as_in_load() -> None:
+    made = Recipe(base="demo", text="review", learning_rate=3e-5, head="mlp", layers=3, data={"label": "stars"})
+    assert (made.data.text, made.data.label) == ("review", "stars")
+    assert made.training.learning_rate == (3e-5,)
+    assert (made.head.kind, made.head.layers) == ("mlp", 3)
+
+
+def test_a_recipe_from_python_reports_all_its_wrong_fields_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(base="demo", txt="review", epochs=0, labell="x")
+    message = str(caught.value)
+    assert "3 fields are wrong" in message
+    assert "txt: there is no such field. Did you mean 'text'?" in message
+    assert "epochs: " in message
+    with pytest.raises(RecipeError, match="base: missing"):
+        Recipe(text="review")
+    with pytest.raises(RecipeError, match=r"Recipe\.load\('finetune', base='demo'\)"):
+        Recipe("finetune", base="demo")
+
+
+def test_values_from_python_libraries_are_taken() -> None:
+    made = Recipe.load(
+        "finetune", base=Path("models") / "b", learning_rate=np.float64(3e-5), epochs=np.int64(2), test=Path("test.csv")
+    )
+    assert made.base == str(Path("models") / "b")
+    assert (made.training.epochs, made.data.test) == (2, "test.csv")
+    assert Recipe.load(base="demo", labels=(name for name in ("a", "b"))).data.labels == ("a", "b")
+
+
+def test_a_recipe_or_its_fields_are_a_source(tmp_path: Path) -> None:
+    first = Recipe.load("frozen-mlp", base="demo")
+    assert Recipe.load(first) == first
+    assert Recipe.load(first, epochs=3) == first.with_fields(epochs=3, min_steps=0)
+    assert Recipe.load(first.model_dump()) == first
+    assert Recipe.load({"base": "demo", "text": "review"}).data.text == "review"
+    assert as_recipe(first) is first
+    (tmp_path / "r.yaml").write_text(first.to_yaml(), "utf-8")
+    assert as_recipe(tmp_path / "r.yaml") == first
+    assert copy.deepcopy(first) == first
+
+
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the argument recipe cannot be used"):
+        Recipe.load(3)  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="the argument recipe cannot be used"):
+        as_recipe([1])
+    (tmp_path / "r.yaml").write_bytes("base: caf\u00e9".encode("latin-1"))
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        Recipe.load(tmp_path / "r.yaml")
+    with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
+        Recipe.load("finetune", base="demo").with_fields(epoch=3)
+
+
+def test_a_single_field_in_a_file_belongs_in_its_section(tmp_path: Path) -> None:
+    """A file is read by others too, so that it has one form."""
+    (tmp_path / "r.yaml").write_text("base: demo\ntext: review\n", "utf-8")
+    with pytest.raises(RecipeError, match="text: there is no such field"):
+        Recipe.load(tmp_path / "r.yaml")

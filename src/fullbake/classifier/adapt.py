@@ -14,7 +14,7 @@ from torch import nn
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.classifier.row_facts import count_labels_of_parts, describe_rows
 from fullbake.config.fields import Truncation
-from fullbake.config.recipe import Recipe
+from fullbake.config.recipe import Recipe, as_recipe
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.hashing import fingerprint
@@ -30,7 +30,7 @@ from fullbake.models.encoding import count_tokens
 from fullbake.models.inference import logits_over
 from fullbake.pretraining.stage import with_further_pretraining
 from fullbake.training import checkpoints
-from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun
+from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun, check_resume_mode
 from fullbake.training.job import (
     Job,
     check_problem,
@@ -60,7 +60,7 @@ def adapt(
     Under torchrun or accelerate launch the processes share the work, and rank 0 writes.
 
     Args:
-        recipe: The base, the way, and all settings.
+        recipe: The base, the way, and all settings; or the name of a YAML file, or of a bundle, that holds them.
         data: A Dataset, or a file or hub id, which is read by the recipe's `data` section.
         out: Folder for the bundle. None saves nothing, no checkpoint either.
         overwrite: Replace what the folder holds when the new bundle is complete.
@@ -81,6 +81,8 @@ def adapt(
         Fault: The disk is full, or the loss is no longer finite.
         Interrupted: A signal stopped the training; a checkpoint was saved.
     """
+    recipe = as_recipe(recipe)
+    check_resume_mode(resume)
     runtime.join_ranks()
     if out is None:
         return _train(_prepare(recipe, data, cache_dir))

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake.classifier import manifest
+from fullbake.classifier.arguments import as_texts, check_pair_lengths
 from fullbake.classifier.manifest import BUNDLE_FORMAT, TOLERANCE, sign_manifest
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
@@ -239,7 +240,7 @@ class Classifier:
     @property
     def columns(self) -> Columns:
         """The names of the text and label columns in training."""
-        return Columns.from_json(self.record.facts["columns"])
+        return Columns.from_json(self.record.facts.get("columns", {"text": "text"}))
 
     @property
     def dropped_labels(self) -> tuple[str, ...]:
@@ -255,7 +256,8 @@ class Classifier:
         """Compute the scores before softmax or sigmoid.
 
         Args:
-            texts: A list of strings, or an Arrow array.
+            texts: A list of strings, or what can stand for one: a column of pandas, numpy or Arrow, a generator, or a
+                table (a data frame, a dict of lists, a `Dataset`) with the text columns of training.
             text_pair: The second text of each, for a classifier of pairs.
 
         Returns:
@@ -264,21 +266,16 @@ class Classifier:
         Raises:
             DataError: A text is not a string, or pairs and single texts are mixed up.
         """
-        if isinstance(texts, str):
-            raise DataError(
-                "a list of texts is expected, not one text",
-                expected="a list of strings",
-                got=repr(texts[:40]),
-                remedy="Pass a list: predict([text]).",
-            )
+        texts, text_pair = as_texts(texts, text_pair, self.columns)
         self._check_pairs(text_pair is not None)
+        check_pair_lengths(texts, text_pair)
         if not len(texts):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         encoded = encode(texts, self.tokenizer, self.tokens, text_pair=text_pair)
         return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
 
     def _check_pairs(self, given: bool) -> None:
-        trained = self.record.facts.get("columns", {}).get("text_pair") is not None
+        trained = self.columns.text_pair is not None
         if given != trained:
             raise DataError(
                 f"this classifier was trained on {'pairs of texts' if trained else 'single texts'}",

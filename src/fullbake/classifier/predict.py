@@ -1,5 +1,6 @@
 """Use a finished classifier: `evaluate` scores it on labeled rows, `predict_file` classifies a file of any size."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,8 +9,9 @@ import numpy as np
 
 from fullbake.classifier.model import Classifier
 from fullbake.config.recipe import Recipe
+from fullbake.core.arguments import PATH, describe_value, require_type
 from fullbake.core.console import bar, warn
-from fullbake.core.errors import DataError
+from fullbake.core.errors import BundleError, DataError, OutputError
 from fullbake.core.runtime import release_memory
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import text_hashes
@@ -21,7 +23,7 @@ from fullbake.evaluation.calibration import score_decision
 
 
 def predict_file(
-    classifier: Classifier,
+    classifier: Classifier | str | Path,
     source: str | Path | Table,
     target: str | Path | BinaryIO,
     *,
@@ -36,7 +38,7 @@ def predict_file(
     (0 or 1) and `score:<label>`. The rows are streamed, so memory does not grow with their number.
 
     Args:
-        classifier: The classifier.
+        classifier: The classifier, or the folder of its bundle.
         source: A CSV, TSV, JSON Lines or Parquet file, a folder of such files, or an open Table.
         target: A file, whose ending says the format, or a binary stream, which gets the format of the source.
         text: Column of the texts. None: its name in training.
@@ -51,6 +53,8 @@ def predict_file(
         DataError: A row cannot be read, or a column has the name of an added one.
         OutputError: The target exists.
     """
+    classifier = as_classifier(classifier)
+    _check_target(target)
     columns = text_columns(classifier, text, text_pair)
     table = source if isinstance(source, Table) else open_table(source, columns=columns)
     extra = _added_columns(classifier, prefix)
@@ -62,6 +66,27 @@ def predict_file(
             advance(len(chunk))
             done += len(chunk)
     return done
+
+
+def as_classifier(classifier: Classifier | str | Path) -> Classifier:
+    """Return the classifier, or load the bundle of this name."""
+    if isinstance(classifier, PATH):
+        return Classifier.load(classifier)
+    remedy = "Load it by Classifier.load(FOLDER)."
+    kinds = "a Classifier, or the folder of a bundle"
+    require_type(classifier, (Classifier,), "classifier", error=BundleError, expected=kinds, remedy=remedy)
+    return classifier
+
+
+def _check_target(target: object) -> None:
+    """Raise OutputError if the target is neither a path nor a stream of bytes."""
+    if isinstance(target, io.TextIOBase) or not (isinstance(target, PATH) or hasattr(target, "write")):
+        raise OutputError(
+            "the argument target cannot be used",
+            expected="the path of a file, or a stream of bytes",
+            got=describe_value(target),
+            remedy="Pass open(path, 'wb'), io.BytesIO() or sys.stdout.buffer in place of a stream of text.",
+        )
 
 
 def text_columns(classifier: Classifier, text: str | None, text_pair: str | None) -> list[str]:
@@ -164,12 +189,13 @@ def _added(classifier: Classifier, texts: list[list[str]], names: list[str]) -> 
     return dict(zip(names, [*predicted, *scores.T], strict=True))
 
 
-def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
+def evaluate(classifier: Classifier | str | Path, dataset: Dataset | str | Path) -> dict[str, Any]:
     """Score a classifier on labeled rows, with its own decision.
 
     Args:
-        classifier: The classifier.
-        dataset: Labeled rows. Their labels are numbered as in training, whatever label names they were read with.
+        classifier: The classifier, or the folder of its bundle.
+        dataset: Labeled rows. Their labels are numbered as in training, whatever label names they were read with. Or a
+            file or hub id, which is read by the columns of training.
 
     Returns:
         The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the
@@ -178,6 +204,9 @@ def evaluate(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
     Raises:
         DataError: The rows have no labels, labels of another form than those of training, or unknown ones.
     """
+    classifier = as_classifier(classifier)
+    if not isinstance(dataset, Dataset):
+        dataset = read_as_trained(classifier, dataset)
     own = with_labels_of(dataset, classifier.label_names, classifier.problem, classifier.dropped_labels)
     own = _without_dropped(own, len(dataset))
     return evaluate_logits(classifier, own, classifier.logits(own.texts, own.text_pair))

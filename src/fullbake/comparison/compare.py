@@ -23,10 +23,11 @@ from fullbake.comparison.report import LEADERBOARD_FORMAT
 from fullbake.comparison.runner import ENTRY_MARGIN, ComparisonFunctions, Runner, RunnerSettings, without_test
 from fullbake.comparison.schedule import Plan
 from fullbake.core import runtime, storage
+from fullbake.core.arguments import describe_value
 from fullbake.core.console import format_duration, say, silenced, warn
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
-from fullbake.core.processors import ThreadSetting
+from fullbake.core.processors import ThreadSetting, parse_threads
 from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labels import count_labels
@@ -58,12 +59,12 @@ CELLS: Final = "cells"
 
 def compare(
     data: Dataset | str | Path,
-    recipes: Sequence[str | Path] = DEFAULT_RECIPES,
+    recipes: str | Sequence[str | Path] = DEFAULT_RECIPES,
     *,
     out: str | Path,
     seeds: int = 3,
-    rates: tuple[float, ...] | None = None,
-    head_rates: tuple[float, ...] | None = None,
+    rates: float | tuple[float, ...] | None = None,
+    head_rates: float | tuple[float, ...] | None = None,
     budget: str | None = None,
     folds: int | None = None,
     max_rows: int | None = None,
@@ -77,7 +78,8 @@ def compare(
 
     Args:
         data: A Dataset, or a file or hub id that is read as the fields say.
-        recipes: Shipped names, `further-` and a shipped name, baselines (majority, tfidf), or YAML files.
+        recipes: Shipped names, `further-` and a shipped name, baselines (majority, tfidf), or YAML files; a string may
+            name several, with commas between them.
         out: The comparison's folder. If it holds the same comparison, its finished trials are used.
         seeds: Seeds of each recipe.
         rates: Learning rates for recipes that train the base, from which validation chooses. None: those of the recipe.
@@ -105,7 +107,10 @@ def compare(
     """
     functions = functions or ComparisonFunctions()
     started = functions.clock()
-    budget_seconds = None if budget is None else parse_budget(budget)
+    budget_seconds = None if budget is None else parse_budget(str(budget))
+    recipes = [name.strip() for name in recipes.split(",")] if isinstance(recipes, str) else list(recipes)
+    rates, head_rates = ((value,) if isinstance(value, float) else value for value in (rates, head_rates))
+    threads = parse_threads(str(threads))
     _check_counts(seeds, folds, max_rows)
     candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
     options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions)
@@ -153,7 +158,11 @@ def _with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:
     for name, value, least in (("seeds", seeds, 1), ("folds", folds, 2), ("max-rows", max_rows, 1)):
-        if value is not None and value < least:
+        if value is None:
+            continue
+        if not isinstance(value, int):
+            raise RecipeError(f"{name} is no whole number", expected=f"{least} or more", got=describe_value(value))
+        if value < least:
             raise RecipeError(f"{name} is too small", expected=f"{least} or more", got=str(value))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
@@ -19,6 +19,7 @@ from fullbake.config.fields import Section, Way
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import DataConfig, DecisionConfig, HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core import storage
+from fullbake.core.arguments import PATH, as_plain_value, describe_value, require_type
 from fullbake.core.errors import RecipeError, did_you_mean
 
 
@@ -37,8 +38,8 @@ def _parse_stage(value: object) -> object:
     return found
 
 
-class Recipe(Section):
-    """The whole configuration of one run."""
+class _RecipeFields(Section):
+    """The fields of a recipe and the rules between them, with the errors of pydantic."""
 
     base: str
     """The pretrained encoder: a folder in Hugging Face format, a hub id, or `demo` (the packaged all-MiniLM-L6-v2)."""
@@ -58,27 +59,53 @@ class Recipe(Section):
     decision: DecisionConfig = DecisionConfig()
 
     @model_validator(mode="after")
-    def _check_sections(self) -> "Recipe":
+    def _check_sections(self) -> Self:
         conflicts = _conflicts(self)
         if conflicts:
             raise ValueError("; ".join(conflicts))
         return self
 
+
+class Recipe(_RecipeFields):
+    """The whole configuration of one run.
+
+    Args:
+        **values: Sections, or single fields by their short names as in `load`. What is not named has the default of the
+            field; `load` takes the values of a shipped recipe instead, which were measured.
+
+    Raises:
+        RecipeError: Fields are wrong; all wrong fields are listed.
+    """
+
+    def __init__(self, *sources: object, **values: Any) -> None:
+        if sources:
+            raise RecipeError(
+                "Recipe(...) takes fields by name",
+                got=describe_value(sources[0]),
+                remedy="For a shipped recipe, a YAML file or a bundle there is Recipe.load('finetune', base='demo').",
+            )
+        try:
+            super().__init__(**_nested(values))
+        except ValidationError as error:
+            raise _wrong_fields([_explain(fault) for fault in error.errors()], "recipe") from None
+
     @classmethod
-    def load(cls, source: str | Path | None = None, /, **overrides: Any) -> "Recipe":
+    def load(cls, source: "str | Path | Mapping[str, Any] | Recipe | None" = None, /, **overrides: Any) -> "Recipe":
         """Read a recipe and replace single fields.
 
         Args:
-            source: The name of a shipped recipe, a YAML file, or the folder of a bundle, whose recipe is taken. None
-                takes the shipped recipe for the `way` and `head` among the overrides.
+            source: The name of a shipped recipe, a YAML file, or the folder of a bundle, whose recipe is taken; or a
+                recipe, or its fields as a mapping. None takes the shipped recipe for the `way` and `head` among the
+                overrides.
             **overrides: New values by field name, such as `learning_rate=3e-5` or `head="mlp"`. None changes nothing.
 
         Raises:
             RecipeError: There is no such recipe, or fields are wrong; all wrong fields are listed.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
+        given = {name: as_plain_value(value) for name, value in overrides.items() if value is not None}
         name = source if source is not None else default_recipe(given.get("way"), given.get("head"))
         values = _read_recipe(name)
+        where = f"recipe {str(name)!r}" if isinstance(name, PATH) else "recipe"
         faults = []
         if "epochs" in given:
             given.setdefault("min_steps", 0)  # the user's number of epochs is not raised
@@ -89,7 +116,7 @@ class Recipe(Section):
                 _put(values, FIELDS[field], value)
             else:
                 faults.append(f"{field}: there is no such field. {did_you_mean(field, FIELDS)}")
-        return _validated(values, faults, where=f"recipe {str(name)!r}")
+        return _validated(values, faults, where)
 
     @classmethod
     def load_stage(cls, source: str | Path | None = None, /, **overrides: Any) -> PretrainingConfig:
@@ -119,10 +146,13 @@ class Recipe(Section):
 
     def with_fields(self, **overrides: Any) -> "Recipe":
         """Return a copy with new values for some fields, by field name. Unlike in `load`, None is a value."""
-        values = self.model_dump()
+        values, faults = self.model_dump(), []
         for field, value in overrides.items():
-            _put(values, FIELDS[field], value)
-        return _validated(values, [], where="recipe")
+            if field in FIELDS:
+                _put(values, FIELDS[field], value)
+            else:
+                faults.append(f"{field}: there is no such field. {did_you_mean(field, FIELDS)}")
+        return _validated(values, faults, where="recipe")
 
     def to_yaml(self) -> str:
         """Return YAML with every field, which `load` reads back to an equal recipe."""
@@ -141,7 +171,7 @@ _EXCLUDED = {
 """Field of further pretraining -> the recipe's fields that it replaces when a user sets it."""
 
 
-def _conflicts(recipe: Recipe) -> list[str]:
+def _conflicts(recipe: _RecipeFields) -> list[str]:
     """Return a sentence for each rule between fields of different sections that the recipe breaks."""
     head, training, tokens = recipe.head, recipe.training, recipe.tokens
     frozen, lbfgs = recipe.way == "frozen", training.optimizer == "lbfgs"
@@ -208,7 +238,21 @@ def recipe_names() -> dict[str, str]:
     return {name: files[name].read_text("utf-8").splitlines()[0].removeprefix("# ") for name in sorted(files)}
 
 
-def _read_recipe(source: str | Path) -> dict[str, Any]:
+def as_recipe(value: Any) -> Recipe:
+    """Return the recipe that a caller means: a recipe, or what `Recipe.load` reads.
+
+    Raises:
+        RecipeError: It is neither, there is no such recipe, or fields are wrong.
+    """
+    return value if isinstance(value, Recipe) else Recipe.load(value)
+
+
+def _read_recipe(source: "str | Path | Mapping[str, Any] | Recipe") -> dict[str, Any]:
+    if isinstance(source, Recipe):
+        return source.model_dump()
+    if isinstance(source, Mapping):
+        return _nested(source)
+    require_type(source, PATH, "recipe", error=RecipeError, expected="a Recipe, or what Recipe.load takes")
     shipped = resources.files("fullbake") / "resources" / "recipes" / f"{source}.yaml"
     if isinstance(source, str) and source in recipe_names():
         return _parsed(shipped.read_text("utf-8"), str(source))
@@ -221,7 +265,28 @@ def _read_recipe(source: str | Path) -> dict[str, Any]:
             expected="the name of a shipped recipe, a YAML file, or the folder of a bundle",
             remedy=did_you_mean(str(source), recipe_names()),
         )
-    return _parsed(path.read_text("utf-8"), str(path))
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            "the file is not UTF-8", where=str(path), got=str(error), remedy="Save it as UTF-8."
+        ) from error
+    return _parsed(text, str(path))
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe in their sections. values: sections, and single fields by their short names."""
+    found = {name: values[name] for name in values if name in _RecipeFields.model_fields}
+    if isinstance(found.get("head"), str):
+        found["head"] = {"kind": found["head"]}
+    for name, value in values.items():
+        if name not in found and name in FIELDS:
+            section = found.get(FIELDS[name][0])
+            found[FIELDS[name][0]] = section.model_dump() if isinstance(section, BaseModel) else section
+            _put(found, FIELDS[name], as_plain_value(value))
+        elif name not in found:
+            found[name] = value  # pydantic says that there is no such field
+    return {name: as_plain_value(value) for name, value in found.items()}
 
 
 def _read_recipe_of_bundle(folder: Path) -> dict[str, Any]:
@@ -264,13 +329,17 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: object) -> None:
 def _validated(values: dict[str, Any], faults: list[str], where: str) -> Recipe:
     """Return the recipe of these values, or raise RecipeError with these faults and all that pydantic finds."""
     try:
-        recipe = Recipe.model_validate(values)
+        _RecipeFields.model_validate(values)
     except ValidationError as error:
         faults = faults + [_explain(fault) for fault in error.errors()]
     if faults:
-        count = "one field is wrong" if len(faults) == 1 else f"{len(faults)} fields are wrong"
-        raise RecipeError(count, where=where, remedy="\n".join(f"- {fault}" for fault in faults))
-    return recipe
+        raise _wrong_fields(faults, where)
+    return Recipe(**values)
+
+
+def _wrong_fields(faults: list[str], where: str) -> RecipeError:
+    count = "one field is wrong" if len(faults) == 1 else f"{len(faults)} fields are wrong"
+    return RecipeError(count, where=where, remedy="\n".join(f"- {fault}" for fault in faults))
 
 
 def _explain(fault: Mapping[str, Any]) -> str:

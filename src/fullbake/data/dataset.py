@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from fullbake.config.problems import Problem, problem_of
 from fullbake.config.sections import Columns
+from fullbake.core.arguments import require_source
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
 from fullbake.data.files import FORMATS, open_table
@@ -199,6 +200,7 @@ def open_source(source: str | Path, columns: Columns, delimiter: str | None = No
     Raises:
         DataError: the source or a column cannot be found or read.
     """
+    require_source(source, "source")
     path = Path(source)
     wanted = [*columns.of_texts, *columns.of_labels, *columns.of_groups]
     nullable = [*columns.of_labels, *columns.of_groups]

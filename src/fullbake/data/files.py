@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from fullbake.core.arguments import require_source
 from fullbake.core.errors import DataError, OutputError, did_you_mean
 from fullbake.data.arrow import PARQUET
 from fullbake.data.delimited import CSV, TSV
@@ -72,6 +73,7 @@ def open_table(
         DataError: there is no such file, it is a pipe or of an unknown format, it is empty, a column is missing, or the
             files of a folder do not fit together.
     """
+    require_source(path, "path")
     path = Path(path)
     options = ReadOptions(
         None if columns is None else tuple(columns), tuple(nullable), tuple(lists), delimiter, encoding

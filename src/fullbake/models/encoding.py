@@ -347,7 +347,7 @@ def _python_value(scalar: Any) -> Any:
 def _check_text(text: Any, number: int) -> None:
     """Raise DataError for a null or what is not Unicode. number: the text's place, from 1."""
     if not isinstance(text, str):
-        raise DataError("not a text", where=f"text {number}", expected="a string", got=repr(text))
+        raise DataError("not a text", where=f"text {number}", expected="a string", got=repr(text)[:80])
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
+from fullbake.core.arguments import PATH, require_source, require_type
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, SpaceFault
@@ -32,7 +33,7 @@ from fullbake.models.pretrained import load_config, resolve_base
 from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, text_source
 from fullbake.pretraining.run import PretrainingRun, prepare_run, run_pretraining, write_base
 from fullbake.training import checkpoints
-from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode
+from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode, check_resume_mode
 from fullbake.training.job import FurtherPretrainedBase, Job
 
 BASE_CACHE_BYTES: Final = 50 * 1024**3
@@ -52,7 +53,7 @@ def further_pretrain(
     text: str = "text",
     delimiter: str | None = None,
     encoding: str = "utf-8",
-    keep_out: Sequence[str | Path] = (),
+    keep_out: str | Path | Sequence[str | Path] = (),
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
     checkpoint_every: str = "5m",
@@ -86,6 +87,10 @@ def further_pretrain(
         Fault: the loss diverged, or the disk is full.
         Interrupted: a signal stopped the run; the same call resumes it.
     """
+    check_resume_mode(resume)
+    paths, held_out = _paths(corpus, "corpus"), _paths(keep_out, "keep_out")
+    if not paths:
+        raise DataError("there is no corpus", expected="at least one file of text")
     runtime.join_ranks()
     stage = stage or PretrainingConfig()
     interval = CheckpointInterval.parse(checkpoint_every)
@@ -94,11 +99,8 @@ def further_pretrain(
         # refuse a folder with something else in it now, not after hours of training
         if not checkpoints.is_saved(out):
             storage.require_vacant(out, overwrite=overwrite)
-        paths = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-        if not paths:
-            raise DataError("there is no corpus", expected="at least one file of text")
         sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
-        tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in keep_out]
+        tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in held_out]
         excluded = [value for table in tables for value in table.texts.to_pylist()]
         run = prepare_run(
             base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
@@ -108,6 +110,17 @@ def further_pretrain(
             cache_dir=cache_dir,
         )
         return _pretrain_into(out, run, str(base), overwrite, interval, resume)
+
+
+def _paths(given: str | Path | Iterable[str | Path], name: str) -> list[str | Path]:
+    """Return the paths of an argument that names one file or several."""
+    if isinstance(given, PATH):
+        return [given]
+    require_type(given, (list, tuple, Iterator), name, error=DataError, expected="the path of a file, or several paths")
+    paths = list(given)
+    for path in paths:
+        require_source(path, name)
+    return paths
 
 
 def _pretrain_into(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -37,15 +37,16 @@ class CheckpointInterval:
     seconds: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "CheckpointInterval":
+    def parse(cls, value: str | int) -> "CheckpointInterval":
         """Read the value of --checkpoint-every.
 
         Args:
-            text: a number of steps such as `50`, or a duration such as `30s`, `5m`, `1h30m`.
+            value: a number of steps such as `50`, or a duration such as `30s`, `5m`, `1h30m`.
 
         Raises:
             RecipeError: it is neither.
         """
+        text = str(value)
         if re.fullmatch(r"\d*[1-9]\d*", text.strip()):
             return cls(steps=int(text))
         try:
@@ -173,6 +174,19 @@ RUN_FILE = "run.json"
 """The file of an unfinished run that says what the run is."""
 
 ResumeMode = Literal["auto", "require", "anyway", "restart"]
+
+
+def check_resume_mode(word: object) -> None:
+    """Raise RecipeError if the word is no resume mode."""
+    if word not in get_args(ResumeMode):
+        raise RecipeError(
+            "there is no such mode of resuming",
+            where="resume",
+            expected=", ".join(get_args(ResumeMode)),
+            got=repr(word),
+        )
+
+
 """What to do about an unfinished run: resume it if it is the same run (`auto`), refuse to start a new one (`require`),
 resume it although something differs (`anyway`), or delete it and start again (`restart`)."""
 

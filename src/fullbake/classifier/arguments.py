@@ -1,0 +1,116 @@
+"""Turn what a Python caller calls texts into texts: lists, columns, tables with the columns of training, generators."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fullbake.config.sections import Columns
+from fullbake.core.arguments import describe_value
+from fullbake.core.errors import DataError
+from fullbake.data.dataset import Dataset
+from fullbake.models.inference import TextsOrPairs
+
+_EXPECTED = "a list of strings"
+
+
+def check_pair_lengths(texts: TextsOrPairs, text_pair: TextsOrPairs | None) -> None:
+    """Raise DataError if there are more first texts than second ones, or fewer."""
+    if text_pair is not None and len(texts) != len(text_pair):
+        raise DataError(
+            "texts and text_pair differ in length",
+            expected="a second text for each text",
+            got=f"{len(texts):,} texts and {len(text_pair):,} second texts",
+        )
+
+
+def as_texts(value: Any, text_pair: Any, columns: Columns) -> tuple[TextsOrPairs, TextsOrPairs | None]:
+    """Return the texts, and the second texts of pairs, that a caller of `predict` means.
+
+    Args:
+        value: A list, a column (pandas, numpy, Arrow, polars), a generator, a `Dataset`, or a table that has the text
+            columns of training: a data frame, an Arrow table, a dict of lists.
+        text_pair: The second texts in one of these forms but a table; None where there are none, or the table has them.
+        columns: The columns of training.
+
+    Raises:
+        DataError: The value is none of these, or a table without the columns.
+    """
+    if isinstance(value, Dataset):
+        return value.texts, value.text_pair if text_pair is None else _as_column(text_pair, "text_pair")
+    names = _column_names(value)
+    if names is not None:
+        first, *second = [_as_column(value[name], name) for name in _text_columns(names, columns, value)]
+        return first, second[0] if second and text_pair is None else _optional(text_pair)
+    texts = _as_column(value, "texts")
+    if text_pair is None and columns.text_pair is not None and _are_pairs(texts):
+        pairs: Any = texts
+        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return texts, _optional(text_pair)
+
+
+def _optional(text_pair: Any) -> TextsOrPairs | None:
+    return None if text_pair is None else _as_column(text_pair, "text_pair")
+
+
+def _column_names(value: Any) -> list[Any] | None:
+    """Return the names of a table's columns; None if the value is no table."""
+    if isinstance(value, Mapping):
+        return list(value)
+    names = getattr(value, "column_names", None)  # Arrow, datasets
+    if names is None and (hasattr(value, "iloc") or hasattr(value, "get_column")):  # pandas, polars
+        names = getattr(value, "columns", None)
+    return None if names is None else list(names)
+
+
+def _text_columns(names: list[Any], columns: Columns, table: Any) -> list[str]:
+    missing = [name for name in columns.of_texts if name not in names]
+    if missing:
+        raise DataError(
+            f"a table without the column {missing[0]!r} cannot be classified",
+            expected=f"{_EXPECTED}, or a table with the text columns of training: {', '.join(columns.of_texts)}",
+            got=f"{describe_value(table)} with the columns {', '.join(map(str, names[:8]))}"
+            f"{', ...' if len(names) > 8 else ''}",
+            remedy="Pass the column itself, such as predict(table['text']).",
+        )
+    return list(columns.of_texts)
+
+
+def _as_column(value: Any, name: str) -> TextsOrPairs:
+    """Return the values of a column or a list in their order."""
+    if isinstance(value, pa.ChunkedArray):
+        return value
+    if isinstance(value, str):
+        known = Path(value).is_file() if len(value) < 256 and "\0" not in value else False
+        raise DataError(
+            "a list of texts is expected, not one text",
+            expected=_EXPECTED,
+            got=repr(value[:40]),
+            remedy=f"For the rows of a file there is predict_file(classifier, {value!r}, target)."
+            if known
+            else "Pass a list: predict([text]).",
+        )
+    if len(getattr(value, "shape", (0,))) != 1:
+        raise _refused(value, name, f"it has the shape {tuple(value.shape)}: pass one column")
+    if isinstance(value, set | frozenset):
+        raise _refused(value, name, "a set has no order: pass a list, so that each result belongs to one text")
+    if isinstance(value, bytes | bytearray | memoryview) or not isinstance(value, Iterable):
+        raise _refused(value, name, "pass a list of strings")
+    for method in ("to_pylist", "tolist", "to_list"):
+        if hasattr(value, method):
+            return list(getattr(value, method)())
+    return value if isinstance(value, list | tuple) else list(value)
+
+
+def _refused(value: Any, name: str, why: str) -> DataError:
+    return DataError(f"{name} cannot be classified", expected=_EXPECTED, got=f"{describe_value(value)}; {why}")
+
+
+def _are_pairs(values: Any) -> bool:
+    """Return True if each value is a pair of texts."""
+    return (
+        isinstance(values, list | tuple)
+        and len(values) > 0
+        and all(isinstance(value, list | tuple) and len(value) == 2 for value in values)
+    )
