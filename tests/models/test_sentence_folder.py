@@ -212,21 +212,21 @@ def test_use_names_the_length_where_it_is_less_than_the_encoder_takes(length: in
 class Hub:
     """Stands for the hub's files of one base, and counts what is asked for."""
 
-    def __init__(self, files: dict[str, Path | None], known: bool) -> None:
-        self.files, self.known = files, known
+    def __init__(self, folder: Path, known: bool) -> None:
+        self.folder, self.known = folder, known
         self.asked: list[str] = []
 
     def find(self, place: str, name: str) -> Any:
         self.asked.append(name)
-        return None if self.files.get(name) is None else storage.read_json(self.files[name])
+        return storage.read_json(self.folder / name) if (self.folder / name).is_file() else None
 
     def look_up(self, place: str, name: str) -> object | None:
-        return object() if self.known else None
+        """Return a path; or else what stands for a file that is known to be missing, or None if that is not known."""
+        return str(self.folder / name) if (self.folder / name).is_file() else object() if self.known else None
 
 
 def make_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, Any], *, known: bool) -> Hub:
-    write(folder, files)
-    hub = Hub({name: folder / name for name in files}, known)
+    hub = Hub(write(folder, files), known)
     monkeypatch.setattr(sentence_folder, "read_json_settings", hub.find)
     monkeypatch.setattr(sentence_folder, "try_to_load_from_cache", hub.look_up)
     sentence_folder._read_hub.cache_clear()
@@ -241,13 +241,30 @@ def test_settings_of_a_hub_base_are_asked_for_once(monkeypatch: pytest.MonkeyPat
     assert len(hub.asked) == asked == len(set(hub.asked))
 
 
-def test_settings_that_a_hub_cannot_be_asked_for_are_warned_of(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("files", "unknown"),
+    [
+        ({}, "modules.json"),
+        (POOLED, "config_sentence_transformers.json and sentence_bert_config.json"),
+        (POOLED | {"sentence_roberta_config.json": {"max_seq_length": 8}}, "config_sentence_transformers.json"),
+        (POOLED | {"sentence_bert_config.json": {}, "config_sentence_transformers.json": {}}, None),
+    ],
+    ids=str,
+)
+def test_settings_that_a_hub_cannot_be_asked_for_are_warned_of_once(
+    files: dict[str, Any],
+    unknown: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    make_hub(monkeypatch, tmp_path, {}, known=False)
-    assert read_sentence_folder("some/base") == SentenceFolder()
-    assert "cannot be asked for modules.json" in caplog.text
+    make_hub(monkeypatch, tmp_path, files, known=False)
+    for _ in range(2):
+        read_sentence_folder("some/base")
+    assert [record.getMessage().partition("asked for ")[2].partition(",")[0] for record in caplog.records] == (
+        [unknown] if unknown else []
+    )
     caplog.clear()
-    make_hub(monkeypatch, tmp_path, {}, known=True)
+    make_hub(monkeypatch, tmp_path, files, known=True)
     read_sentence_folder("some/base")
     assert caplog.text == ""

@@ -153,3 +153,13 @@ def test_bundle_with_an_adapter_is_refused(bundle: Path) -> None:
 def test_names_that_lead_elsewhere_are_not_plain(name: str) -> None:
     assert not is_plain_name(name)
     assert is_plain_name("2_Dense")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("model.fp16.safetensors", "rename it to model.safetensors"), ("tf_model.h5", "save_pretrained")],
+)
+def test_weights_under_another_name_are_refused_with_what_to_do(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(BaseModelError, match=words):
+        check_weights(tmp_path)

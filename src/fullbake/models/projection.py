@@ -4,6 +4,7 @@ They belong to the pooling that the base names, so a head that reads another poo
 be applied is known from their settings and the headers of their files, before any weight is read.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,8 @@ def load_projection(base: str | Path, pooling: str, hidden_size: int) -> Project
     layers = read_projection_layers(base, pooling, hidden_size)
     if not layers:
         return None
-    place, weights = resolve_base(base), {}
-    for number, module in enumerate(read_sentence_folder(base).projection):
-        path = find_base_file(place, f"{module.path}/{WEIGHTS_FILE}") if module.kind in _WEIGHTS else None
+    weights: dict[str, Tensor] = {}
+    for number, (module, path) in enumerate(_files(base)):
         for name, tensor in ({} if path is None else load_file(path)).items():
             weights[f"{number}.{name.removeprefix(_PREFIXES.get(module.kind, ''))}"] = tensor.float()
     return Projection(layers, weights)
@@ -124,7 +124,7 @@ def _check_module(place: Path | str, module: Module, width: int) -> dict[str, An
     try:
         layer = read_layer(module, width)
         if module.kind in _WEIGHTS:
-            _check_weights(find_base_file(place, f"{module.path}/{WEIGHTS_FILE}"), _WEIGHTS[module.kind](layer))
+            _check_weights(_find_weights(place, module), _WEIGHTS[module.kind](layer))
     except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelError(
             f"the base has a {module.kind} layer after its pooling that cannot be applied",
@@ -192,4 +192,14 @@ def projection_fingerprint(base: str | Path) -> str | None:
 def _files(base: str | Path) -> Iterable[tuple[Module, Path | None]]:
     place = resolve_base(base)
     for module in read_sentence_folder(base).projection:
-        yield module, find_base_file(place, f"{module.path}/{WEIGHTS_FILE}")
+        yield module, _find_weights(place, module) if module.kind in _WEIGHTS else None
+
+
+def _find_weights(place: Path | str, module: Module) -> Path | None:
+    name = f"{module.path}/{WEIGHTS_FILE}"
+    return find_base_file(place, name) if isinstance(place, Path) else _find_hub_file(place, name)
+
+
+@functools.cache  # each look costs a request
+def _find_hub_file(base: str, name: str) -> Path | None:
+    return find_base_file(base, name)

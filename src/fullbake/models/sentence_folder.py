@@ -105,15 +105,15 @@ class SentenceFolder:
 
     @property
     def obstacle(self) -> str | None:
-        """Why the layers cannot be applied, in words; None if they can, or if there are none."""
+        """What the layers read in place of a pooling that fullbake offers, in words; None if nothing else."""
         if not self.layers:
             return None
         strange = [module.kind for module in self._before_pooling if module.kind not in ("Transformer", "Dropout")]
         strange += [module.kind for module in self.layers if module.kind not in (*_LAYERS, "Normalize")]
         if strange:
-            return f"which reads what its {strange[0]} computes"
+            return f"what its {strange[0]} computes"
         if self.pooling is None or self.poolings != tuple(self.pooling.split("+")):
-            return f"which reads its own pooling, {' and '.join(self.poolings)}"
+            return f"its own pooling, {' and '.join(self.poolings)}"
         return None
 
     @property
@@ -152,11 +152,22 @@ def read_sentence_folder(base: str | Path) -> SentenceFolder:
 
 @functools.cache
 def _read_hub(base: str) -> SentenceFolder:
-    return _read_folder(base)
+    folder = _read_folder(base)
+    names = [MODULES_FILE]
+    if folder.modules:
+        has_length = any(isinstance(try_to_load_from_cache(base, name), str) for name in _LENGTH_FILES)
+        names = [_PROMPTS_FILE, *(() if has_length else _LENGTH_FILES[:1])]
+    unknown = [name for name in names if try_to_load_from_cache(base, name) is None]
+    if unknown:
+        warn(
+            f"base {base!r}: the hub cannot be asked for {' and '.join(unknown)}, and no copy is on this machine. If "
+            "the base has such a file, what it says of pooling, prompt and length is not applied"
+        )
+    return folder
 
 
 def _read_folder(place: Path | str) -> SentenceFolder:
-    entries = _read_settings(place, MODULES_FILE)
+    entries = read_json_settings(place, MODULES_FILE)
     if entries is None or entries == []:
         return SentenceFolder()
     modules = tuple(_read_module(place, entry) for entry in _checked(place, MODULES_FILE, entries, list))
@@ -261,20 +272,9 @@ def _read_length(place: Path | str, file: str, settings: Mapping[str, Any]) -> i
 
 
 def _read_mapping(place: Path | str, name: str) -> Mapping[str, Any]:
-    found = _read_settings(place, name)
+    found = read_json_settings(place, name)
     mapping: Mapping[str, Any] = {} if found is None else _checked(place, name, found, dict)
     return mapping
-
-
-def _read_settings(place: Path | str, name: str) -> Any:
-    """Return the content of a JSON file, None if there is none. Warn if a hub cannot be asked whether there is one."""
-    found = read_json_settings(place, name)
-    if found is None and isinstance(place, str) and try_to_load_from_cache(place, name) is None:
-        warn(
-            f"base {place!r}: the hub cannot be asked for {name}, and no copy of it is on this machine. If the base "
-            "has such a file, what it says of pooling, prompt and length is not applied"
-        )
-    return found
 
 
 def _checked(place: Path | str, name: str, value: Any, kind: type) -> Any:
@@ -363,11 +363,12 @@ def _describe_pooling(folder: SentenceFolder, pooling: str | None, applied: list
     if not folder.layers:
         return
     counts = Counter(module.kind for module in folder.layers)
-    names = " and ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
-    layers = f"its {names} layer{'s' if counts.total() > 1 else ''}"
+    names = ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
+    several = counts.total() > 1
+    layers = f"its {names} layer{'s' if several else ''}"
     if used and not folder.obstacle:
         applied.append(f"{layers}, as part of the pooling")
     elif folder.obstacle:
-        left_out.append(f"{layers}, {folder.obstacle}")
+        left_out.append(f"{layers}, {'which read' if several else 'which reads'} {folder.obstacle}")
     else:
-        left_out.append(f"{layers}, which belongs to another pooling than {read}")
+        left_out.append(f"{layers}, {'which belong' if several else 'which belongs'} to another pooling than {read}")

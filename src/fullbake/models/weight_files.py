@@ -109,6 +109,13 @@ def _refuse_folder(folder: Path) -> None:
             remedy="If you trust their source, convert them in Python: AutoModel.from_pretrained(FOLDER)"
             ".save_pretrained(NEW_FOLDER) writes safetensors; copy the tokenizer's files beside them.",
         )
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
     raise BaseModelError(
-        "the folder holds no weights", where=str(folder), expected=WEIGHTS_FILE, got=list_folder(folder)
+        "the folder holds no weights that fullbake reads",
+        where=str(folder),
+        expected=f"{WEIGHTS_FILE}, or {INDEX_FILE} and the files that it names",
+        got=", ".join(others[:3]) if others else list_folder(folder),
+        remedy=f"If one of these files has all weights, rename it to {WEIGHTS_FILE}; of several, fetch the index too."
+        if others
+        else _FETCH_AGAIN,
     )
