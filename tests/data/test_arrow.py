@@ -90,3 +90,50 @@ def test_error_while_writing_names_the_shard(tmp_path: Path) -> None:
         parquet.write_table(pa.table({"text": ["a"], "n": pa.array([number], pa.int64())}), folder / f"{name}.parquet")
     with pytest.raises(DataError, match=r"1\.parquet, row 1: column 'n' has no value"):
         write_scored(open_table(folder, columns=["text"]), tmp_path / "b.csv")
+
+
+def test_values_stored_once_are_decoded_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    """A file of a kilobyte holds 2 GB of text; only chunks of a bounded size are in memory."""
+    text = "x" * 100_000
+    for encoding in ("dictionary", "delta"):
+        path = tmp_path / f"{encoding}.parquet"
+        options = (
+            {}
+            if encoding == "dictionary"
+            else {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY", "label": "PLAIN"}}
+        )
+        table = pa.table({"text": pa.array([text] * 2_000), "label": pa.array(["a"] * 2_000)})
+        parquet.write_table(table, path, compression="zstd", **options)
+        del table
+        assert path.stat().st_size < 5_000
+        before = pa.total_allocated_bytes()
+        rows = 0
+        for chunk in open_table(path, columns=["text", "label"]).chunks():
+            assert sum(map(len, chunk.columns["text"])) <= 20_200_000
+            assert pa.total_allocated_bytes() - before < 200_000_000
+            rows += len(chunk)
+        assert rows == 2_000
+
+
+@pytest.mark.parametrize("rows", [1, 31, 32, 33, 1000, 5000])
+def test_chunks_have_the_rows_that_were_asked_for(tmp_path: Path, rows: int) -> None:
+    numbers = [str(number) for number in range(rows)]
+    table = pa.table({"n": numbers, "l": [["a"] * (number % 3) for number in range(rows)], "f": [0.5] * rows})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=700)
+    for keep in (False, True):
+        chunks = list(open_table(tmp_path / "x.parquet", columns=["n", "l"], lists=["l"]).chunks(1000, keep=keep))
+        assert [value for chunk in chunks for value in chunk.columns["n"]] == numbers
+        assert [chunk.positions[0] for chunk in chunks] == list(range(1, rows + 1, 1000))
+        assert {len(chunk) for chunk in chunks[:-1]} <= {1000}
+
+
+def test_a_column_that_shrinks_as_no_text_does_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.parquet"
+    table = pa.table({"text": ["y" * 3_000_000], "label": ["a"]})
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    monkeypatch.setattr("fullbake.data.arrow._SUSPECT_BYTES", 1_000_000)
+    assert_refused(path, "compressed so strongly", "row_group_size", columns=["text"])
+    assert read_rows(path, columns=["label"]) == [["a"]]
+    monkeypatch.undo()
+    monkeypatch.setattr("fullbake.data.arrow.MAX_FIELD_CHARACTERS", 2_000_000)
+    assert_refused(path, "a text in column 'text' is too long", columns=["text"])

@@ -1,7 +1,9 @@
 """CSV and TSV: every field is read as it is in the file, or the file is refused with its line and a remedy."""
 
 import csv
+import gzip
 import io
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from helpers.table_files import FIELDS, assert_refused, read_rows, write_file, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError, OutputError
-from fullbake.data.delimited import MAX_FIELD_CHARACTERS
 from fullbake.data.files import open_table
+from fullbake.data.tables import MAX_FIELD_CHARACTERS
 
 READ = {
     "plain": (b"t,l\na,1\nb,2\n", [["a", "1"], ["b", "2"]]),
@@ -61,7 +64,7 @@ REFUSED: dict[str, tuple[bytes, list[str]]] = {
     "Latin-1 after a mark": (b"\xef\xbb\xbft,l\n\xe9,2\n", ["line 2", "byte 7", "0xe9"]),
     "half a character at the end": ("t,l\na,é".encode()[:-1], ["line 2", "byte 6", "0xc3"]),
     "two marks": (b"\xef\xbb\xbf\xef\xbb\xbft,l\na,1\n", ["line 1", "byte order mark"]),
-    "gzip": (b"\x1f\x8b\x08\x00abc", ["byte 1", "0x8b"]),
+    "gzip": (b"\x1f\x8b\x08\x00abc", ["compressed by gzip", ".csv.gz"]),
 }
 
 
@@ -127,5 +130,75 @@ def test_values_that_csv_cannot_hold_are_refused(tmp_path: Path, content: str, m
 
 def test_written_dialect_does_not_depend_on_the_source(tmp_path: Path) -> None:
     path = write_file(tmp_path, "a.csv", 'id;text\r\n1;"a ""b"""\r\n'.encode("utf-16"))
-    write_scored(open_table(path, columns=["text"], delimiter=";", encoding="utf-16"), tmp_path / "b.csv")
+    write_scored(open_table(path, columns=["text"], dialect=Dialect(";", "utf-16")), tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_bytes() == b'id,text,predicted,score\n1,"a ""b""","""",0.5\n'
+
+
+def test_rows_without_a_header_get_names(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.csv", '"a, b",1\nc,2\n')
+    table = open_table(path, columns=["label"], dialect=Dialect(no_header=("text", "label")))
+    (chunk,) = table.chunks()
+    assert (table.names, chunk.columns, chunk.positions) == (("text", "label"), {"label": ["1", "2"]}, [1, 2])
+    assert_refused(path, "line 1", "2: ", "as --no-header names", no_header=("a", "b", "c"))
+    assert_refused(path, "columns of --no-header", "no column 'x'", no_header=("a", "b"), columns=["x"])
+    header = write_file(tmp_path, "y.csv", "Text,label\na,1\n")
+    assert_refused(header, "line 1", "Leave --no-header out", no_header=("text", "label"))
+    assert read_rows(write_file(tmp_path, "z.csv", ""), no_header=("a",)) == []
+
+
+def test_quotes_are_text_where_the_flag_says_so(tmp_path: Path) -> None:
+    content = 'a\t"b\n"c""\t"d" e\r\n'
+    path = write_file(tmp_path, "x.tsv", f"t\tl\n{content}")
+    assert read_rows(path, quoting="none") == [["a", '"b'], ['"c""', '"d" e']]
+    assert_refused(write_file(tmp_path, "y.tsv", "t\tl\na\tb\tc\n"), "line 2", "--quoting none", quoting="none")
+    assert_refused(write_file(tmp_path, "y.tsv", "t\tl\na\rb\tc\n"), "line 2", "carriage return", quoting="none")
+    assert_refused(write_file(tmp_path, "y.tsv", "t\tl\n\nb\tc\n"), "line 2", "blank line", quoting="none")
+
+
+def test_several_characters_separate_fields_without_quotes(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.txt", 'l_!_t\n101_!_a "b\n')
+    assert read_rows(path, delimiter="_!_", quoting="none") == [["101", 'a "b']]
+    assert_refused(path, "cannot be the delimiter", "--quoting none", delimiter="_!_")
+
+
+def test_a_txt_file_is_a_table_only_with_a_delimiter(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.txt", "t\tl\na\t1\n")
+    assert read_rows(path, delimiter="\t") == [["a", "1"]]
+    assert_refused(path, "only if its delimiter is known", "--delimiter", "--no-header")
+    with pytest.raises(OutputError, match="format to write"):
+        write_scored(open_table(path, columns=["t"], dialect=Dialect("\t")), tmp_path / "y.txt")
+
+
+def test_the_mark_of_excel_names_the_delimiter(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.csv", "\ufeffsep=;\r\nt;l\r\na, b;1\r\n")
+    assert read_rows(path) == read_rows(path, delimiter=";") == [["a, b", "1"]]
+    (chunk,) = open_table(path).chunks()
+    assert chunk.positions == [3]
+    assert_refused(path, "line 1", "sep=;", "--delimiter ';'", delimiter="\t")
+    assert_refused(write_file(tmp_path, "y.csv", "sep=;\nt;l\na;1;2\n"), "line 3", "too long")
+
+
+def test_spare_columns_without_a_name_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_file(tmp_path, "x.csv", "v1,v2,, ,\nham,hi,,,\nspam,win,now,,\n")
+    assert read_rows(path, columns=["v2", "v1"]) == [["hi", "ham"], ["win", "spam"]]
+    assert "line 3" in caplog.text
+    path = write_file(tmp_path, "y.csv", "text,v2,,,\nham,hi,,,\nspam,win,now,,\n")
+    write_scored(open_table(path, columns=["text"]), tmp_path / "z.csv")
+    assert (tmp_path / "z.csv").read_text().startswith("text,v2,,,,predicted,score\nham,hi,,,,")
+    for ending in (".jsonl", ".parquet"):
+        write_scored(open_table(path, columns=["text"]), tmp_path / f"z{ending}")
+        assert read_rows(tmp_path / f"z{ending}", columns=["text", "v2"]) == [["ham", "hi"], ["spam", "win"]]
+
+
+@pytest.mark.parametrize("row", [b"x" * 100, b'"' + b"x\n" * 50, b'"' + b"x" * 49 + b"\n"])
+def test_a_row_is_refused_before_it_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: bytes
+) -> None:
+    monkeypatch.setattr("fullbake.data.delimited.MAX_ROW_CHARACTERS", 200_000)
+    monkeypatch.setattr("fullbake.data.delimited._MAX_ROW_LINES", 10_000)
+    path = write_file(tmp_path, "x.csv.gz", gzip.compress(b"text,label\n" + row[:1] + row[1:] * 200_000))
+    tracemalloc.start()
+    assert_refused(path, "line 2", "too long", "--quoting none")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000

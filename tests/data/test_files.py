@@ -17,6 +17,7 @@ from pyarrow import parquet
 from fullbake.core.errors import DataError, OutputError
 from fullbake.data.dataset import read_dataset
 from fullbake.data.files import FORMATS, open_table, open_writer
+from fullbake.data.json_documents import JSON_DOCUMENT
 from fullbake.data.jsonl import JSON_LINES
 from fullbake.data.plain_text import open_lines
 from fullbake.data.tables import AddedColumns, Chunk, Format, ReadOptions, Table, format_values, select_columns
@@ -35,13 +36,16 @@ def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_flags_that_a_format_does_not_have_are_refused(tmp_path: Path) -> None:
-    path = write_file(tmp_path, "x.jsonl", '{"t": "a"}\n')
-    with pytest.raises(DataError, match="--delimiter is for") as caught:
-        read_rows(path, delimiter=";")
-    named = {ending for ending in FORMATS if ending in caught.value.what}
-    assert named == {ending for ending, known in FORMATS.items() if known.has_delimiter}
     parquet.write_table(pa.table({"t": ["a"]}), tmp_path / "x.parquet")
-    assert_refused(tmp_path / "x.parquet", "--encoding is for text files", encoding="latin-1")
+    write_file(tmp_path, "x.jsonl", '{"t": "a"}\n')
+    write_file(tmp_path, "x.json", '[{"t": "a"}]')
+    write_file(tmp_path, "x.csv", "t\na\n")
+    given = {"delimiter": ";", "encoding": "latin-1", "quoting": "none", "no_header": ("t",), "json_path": "train"}
+    for ending in (".csv", ".jsonl", ".json", ".parquet"):
+        for name, value in given.items():
+            if name not in FORMATS[ending].flags:
+                flag = f"--{name.replace('_', '-')}"
+                assert_refused(tmp_path / f"x{ending}", f"{flag} does not apply here", "It is for .", **{name: value})
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -102,7 +106,7 @@ def test_what_is_written_is_read_back_equal(
     parquet.write_table(pa.table(columns), folder / "any.parquet")
     source = open_table(folder / "any.parquet", columns=["text"])
     write_scored(source, folder / f"any.scored{ending}", overwrite=True)
-    if FORMATS[ending] is JSON_LINES and not given_rows:
+    if FORMATS[ending] in (JSON_LINES, JSON_DOCUMENT) and not given_rows:
         return  # it has no header, so a file without rows is refused
     assert [tuple(row[: len(names)]) for row in read_rows(folder / f"any.scored{ending}")] == given_rows
 
@@ -168,7 +172,7 @@ def test_table_without_rows_is_written_as_a_header(tmp_path: Path) -> None:
 
 def _open_bars(path: Path, options: ReadOptions) -> Table:
     """Fields separated by bars, without quotes."""
-    rows = [line.split("|") for line in path.read_text(options.encoding).splitlines()]
+    rows = [line.split("|") for line in path.read_text(options.dialect.encoding).splitlines()]
     names = tuple(rows[0])
     columns = select_columns(str(path), names, options.columns)
 

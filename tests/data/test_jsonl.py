@@ -8,6 +8,7 @@ from helpers.table_files import FIELDS, assert_refused, read_rows, write_file, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError
 from fullbake.data.files import open_table
 
@@ -91,3 +92,30 @@ def test_added_name_in_a_later_row_is_refused(tmp_path: Path) -> None:
     path = write_file(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "score": 1}\n')
     with pytest.raises(DataError, match=r"line 2: there is a column 'score' already"):
         write_scored(open_table(path, columns=["text"]), tmp_path / "b.jsonl")
+
+
+def test_half_a_surrogate_in_a_list_is_refused_with_its_line(tmp_path: Path) -> None:
+    good = '{"text": "a", "label": ["\\ud83d\\ude00"]}\n'
+    for value in ('["x", "\\ud83d"]', '[["\\ude00"]]'):
+        path = write_file(tmp_path, "x.jsonl", f'{good}{{"text": "a", "label": {value}}}\n')
+        assert_refused(path, "line 2", "field 'label' holds half of a surrogate pair", lists=["label"])
+    path = write_file(tmp_path, "x.jsonl", '{"text": "a", "\\ud83d": 1}\n')
+    assert_refused(path, "line 1", "half of a surrogate pair")
+
+
+def test_lines_may_be_lists_whose_items_have_names(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.jsonl", '["a, b", 1.0]\n[ "c" , true ]\n')
+    assert read_rows(path, no_header=("text", "label")) == [["a, b", "1.0"], ["c", "true"]]
+    assert_refused(path, "line 1", "--no-header text,label")
+    assert_refused(path, "line 1", "too short", "3 items", no_header=("a", "b", "c"))
+    array = write_file(tmp_path, "y.jsonl", '[{"text": "a"}]\n')
+    assert_refused(array, "line 1", "ending .json")
+    source = open_table(path, columns=["text"], dialect=Dialect(no_header=("text", "n")))
+    write_scored(source, tmp_path / "z.jsonl")
+    assert (tmp_path / "z.jsonl").read_text().startswith('{"text": "a, b", "n": 1.0, ')
+
+
+def test_a_line_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fullbake.data.jsonl.MAX_ROW_CHARACTERS", 40)
+    path = write_file(tmp_path, "x.jsonl", '{"text": "a"}\n{"text": "' + "b" * 40 + '"}\n')
+    assert_refused(path, "line 2", "too long", "40 characters")

@@ -27,6 +27,18 @@ def test_wrong_encodings_are_refused(tmp_path: Path) -> None:
     assert_refused(write_file(tmp_path, "y.csv", b"t\n\xd8\n"), "utf-16", encoding="utf-16")
 
 
+@pytest.mark.parametrize("encoding", ["rot13", "unicode_escape", "raw_unicode_escape", "utf-7", "punycode", "a\0b"])
+def test_codecs_that_no_file_is_written_in_are_refused(tmp_path: Path, encoding: str) -> None:
+    path = write_file(tmp_path, "x.csv", "t,l\na\\ud800,1\n")
+    assert_refused(path, "there is no encoding", "--encoding", encoding=encoding)
+
+
+def test_a_line_of_a_stream_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fullbake.data.plain_text.MAX_ROW_CHARACTERS", 10)
+    with pytest.raises(DataError, match="stdin, line 2: a paragraph that is too long"):
+        list(open_lines(io.BytesIO(b"short\n" + b"x" * 11)).chunks())
+
+
 def test_lines_of_a_stream_are_rows_blank_ones_too() -> None:
     table = open_lines(io.BytesIO("\ufeffa, b\r\n\n é \nlast".encode()))
     (chunk,) = table.chunks()

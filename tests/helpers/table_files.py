@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.tables import Table
@@ -37,7 +38,8 @@ def write_parquet(folder: Path, **columns: pa.Array) -> Path:
 
 def read_rows(path: Path, **options: Any) -> list[list[Any]]:
     """All rows, in the order of the columns."""
-    table = open_table(path, **options)
+    dialect = Dialect(**{name: options.pop(name) for name in vars(Dialect()) if name in options})
+    table = open_table(path, dialect=dialect, **options)
     return [
         list(row)
         for chunk in table.chunks()

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from fullbake.config.sections import Dialect
 from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError
 from fullbake.pretraining.corpus import Corpus, build_corpus
@@ -185,7 +186,7 @@ def test_fingerprint_depends_on_content_and_options_not_on_the_path(tmp_path: Pa
     one.write_text("a")
     other.write_text("a")
     assert file_source(one).fingerprint == file_source(other).fingerprint
-    assert file_source(one).fingerprint != file_source(one, encoding="latin-1").fingerprint
+    assert file_source(one).fingerprint != file_source(one, dialect=Dialect(encoding="latin-1")).fingerprint
     other.write_text("b")
     assert file_source(one).fingerprint != file_source(other).fingerprint
     table = tmp_path / "x.csv"
@@ -257,7 +258,7 @@ def test_wrong_encoding_is_refused_with_its_byte_offset(tmp_path: Path) -> None:
     path.write_bytes(b"fine\n" * 50_000 + b"caf\xe9 noir")
     with pytest.raises(DataError, match=r"x\.txt, line 50001, byte 250003: this is not utf-8"):
         read(path)
-    assert read(path, encoding="latin-1")[0][-1] == "café noir"
+    assert read(path, dialect=Dialect(encoding="latin-1"))[0][-1] == "café noir"
 
 
 @pytest.mark.parametrize("name", ["x.docx", "x", "missing.txt", "missing.csv"])

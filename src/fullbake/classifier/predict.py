@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fullbake.classifier.model import Classifier
-from fullbake.config.recipe import Recipe
+from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.core.arguments import PATH, describe_value, require_type
 from fullbake.core.console import bar, warn
 from fullbake.core.errors import BundleError, DataError, OutputError
@@ -31,6 +31,7 @@ def predict_file(
     text_pair: str | None = None,
     prefix: str = "",
     overwrite: bool = False,
+    **dialect: Any,
 ) -> int:
     """Classify the rows of a file, and write them in the same order with the results in added columns.
 
@@ -45,6 +46,7 @@ def predict_file(
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
         prefix: Text before the names of the added columns.
         overwrite: Replace the target if it exists.
+        **dialect: How the file is written, as for `read_dataset`: delimiter, encoding, quoting, no_header, json_path.
 
     Returns:
         The number of rows.
@@ -56,7 +58,7 @@ def predict_file(
     classifier = as_classifier(classifier)
     _check_target(target)
     columns = text_columns(classifier, text, text_pair)
-    table = source if isinstance(source, Table) else open_table(source, columns=columns)
+    table = source if isinstance(source, Table) else open_table(source, columns=columns, dialect=dialect_of(**dialect))
     extra = _added_columns(classifier, prefix)
     done = 0
     with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
@@ -107,12 +109,10 @@ def open_table_as_trained(
     *,
     text: str | None = None,
     text_pair: str | None = None,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
+    **dialect: Any,
 ) -> Table:
     """Open a file with the text columns that the classifier needs, for `predict_file`."""
-    columns = text_columns(classifier, text, text_pair)
-    return open_table(source, columns=columns, delimiter=delimiter, encoding=encoding)
+    return open_table(source, columns=text_columns(classifier, text, text_pair), dialect=dialect_of(**dialect))
 
 
 def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) -> Dataset:

@@ -17,6 +17,7 @@ from fullbake import __version__
 from fullbake.cli import tables, terminal
 from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.options import (
+    DIALECT_FIELDS,
     Flags,
     RecipeFlags,
     RowFlags,
@@ -29,13 +30,13 @@ from fullbake.cli.options import (
 )
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
-from fullbake.config.recipe import Recipe, recipe_names
+from fullbake.config.recipe import Recipe, dialect_of, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.processors import begin_measuring
 from fullbake.core.runtime import limit_spinning
 from fullbake.core.storage import require_new_file
-from fullbake.data.tables import data_suffix
+from fullbake.data.tables import check_flags, data_suffix
 from fullbake.training.checkpoints import CheckpointInterval, is_saved
 
 if TYPE_CHECKING:
@@ -191,7 +192,13 @@ def predict_command(
     if out_file is not None:
         require_new_file(out_file, overwrite=overwrite)
     from_stdin = not inputs
-    if not from_stdin and not (len(inputs) == 1 and _names_rows(inputs[0], tuple(FORMATS))):
+    dialect = dialect_of(**flags.model_dump(include=set(DIALECT_FIELDS)))
+    forms = (*FORMATS, *([] if dialect.delimiter is None else [".txt"]))
+    from_file = len(inputs) == 1 and _names_rows(inputs[0], forms)
+    if not from_file:
+        what = "stdin, which is UTF-8 with one text a line" if from_stdin else "texts given as arguments"
+        check_flags(what, dialect, frozenset(), "Leave it out, or name a file.")
+    if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
         apply_threads(threads)
         _show_texts(bundle, inputs)

@@ -21,7 +21,10 @@ from fullbake.training.checkpoints import ResumeMode, recorded_threads
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
 """Sections in the order in which a command's help shows them."""
 
-TEXT_FIELDS: Final = ("text", "text_pair", "delimiter", "encoding")
+DIALECT_FIELDS: Final = ("delimiter", "encoding", "quoting", "no_header", "json_path")
+"""Fields that say how files of rows are written."""
+
+TEXT_FIELDS: Final = ("text", "text_pair", *DIALECT_FIELDS)
 ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "exclusive", "drop_unlabelled")
 """Fields that say how labeled rows are read. With a bundle the columns of its training are the default."""
 
@@ -65,6 +68,7 @@ def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
 
 
 Flags, RowOptions, TextOptions = (_flags(_recipe_fields(names)) for names in (None, ROW_FIELDS, TEXT_FIELDS))
+DialectOptions = _flags(_recipe_fields(DIALECT_FIELDS))
 ComparisonOptions = _flags(_recipe_fields(COMPARISON_FIELDS))
 StageOptions = _flags(_stage_fields())
 
@@ -74,12 +78,14 @@ if TYPE_CHECKING:
     RowFlags = BaseModel
     ComparisonFlags = BaseModel
     TextFlags = BaseModel
+    DialectFlags = BaseModel
     StageFlags = BaseModel
 else:
     RecipeFlags = Annotated[Flags, Parameter(name="*")]
     RowFlags = Annotated[RowOptions, Parameter(name="*")]
     ComparisonFlags = Annotated[ComparisonOptions, Parameter(name="*")]
     TextFlags = Annotated[TextOptions, Parameter(name="*")]
+    DialectFlags = Annotated[DialectOptions, Parameter(name="*")]
     StageFlags = Annotated[StageOptions, Parameter(name="*")]
 
 

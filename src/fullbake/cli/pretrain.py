@@ -7,10 +7,18 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import StageFlags, StageOptions, Threads, apply_threads, resume_mode
+from fullbake.cli.options import (
+    DialectFlags,
+    DialectOptions,
+    StageFlags,
+    StageOptions,
+    Threads,
+    apply_threads,
+    resume_mode,
+)
 from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.config.recipe import Recipe
+from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.core.console import parse_duration
 from fullbake.training.checkpoints import CheckpointInterval
 
@@ -35,8 +43,6 @@ def pretrain_command(
     out_folder: Annotated[Path, Parameter(name="--out")],
     recipe: str | None = None,
     text: str = "text",
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
     keep_out: tuple[Path, ...] = (),
     overwrite: bool = False,
     checkpoint_every: str = "5m",
@@ -45,6 +51,7 @@ def pretrain_command(
     restart: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
+    written: DialectFlags = DialectOptions(),  # noqa: B008  (only read)
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Train a base further on raw text (masked words, next sentences) and save it as a new base. This is way 1.
@@ -58,8 +65,6 @@ def pretrain_command(
         recipe: A recipe whose further-pretraining section is used, such as further-pretrain, tapt or sun2019. Default:
             masked words and next sentences for 3 epochs, length 128, batch 32, learning rate 5e-5.
         text: Name of the text column.
-        delimiter: Field separator of text files. Default: by the file's ending.
-        encoding: Encoding of text files.
         keep_out: Files whose texts must not be trained on, such as a test set. Repeat the flag for several files.
         overwrite: Replace the output folder when the new base is complete.
         checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. That folder is
@@ -82,8 +87,7 @@ def pretrain_command(
         out_folder,
         stage=stage,
         text=text,
-        delimiter=delimiter,
-        encoding=encoding,
+        **vars(dialect_of(**written.model_dump())),
         keep_out=keep_out,
         overwrite=overwrite,
         cache_dir=cache_dir,
@@ -103,11 +107,10 @@ def pilot_command(
     budget: str = "3m",
     recipe: str | None = None,
     text: str = "text",
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
     json: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
+    written: DialectFlags = DialectOptions(),  # noqa: B008  (only read)
     flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Estimate whether further pretraining is worth its time: how unfamiliar the text is, and a trial of some steps.
@@ -121,18 +124,17 @@ def pilot_command(
             is short.
         recipe: A recipe whose further-pretraining section is tried.
         text: Name of the text column.
-        delimiter: Field separator of text files. Default: by the file's ending.
-        encoding: Encoding of text files.
         json: Print all figures as JSON instead of tables.
         cache_dir: Folder of the cache of tokenized corpora. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     started, seconds = time.monotonic(), parse_duration(budget, "--budget")
     stage = _stage(recipe, _pilot_fields(flags.model_dump(exclude_none=True)))
     apply_threads(threads)
-    from fullbake.pretraining.documents import file_source
+    from fullbake.pretraining.documents import file_sources
     from fullbake.pretraining.pilot import run_pilot
 
-    sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in corpus]
+    dialect = dialect_of(**written.model_dump())
+    sources = file_sources(corpus, text=text, dialect=dialect)
     facts = run_pilot(base, sources, stage, budget=seconds - (time.monotonic() - started), cache_dir=cache_dir)
     if json:
         print_json(facts)
@@ -151,6 +153,7 @@ def probe_command(
     json: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
+    written: DialectFlags = DialectOptions(),  # noqa: B008  (only read)
 ) -> None:
     """Measure what a base, or a classifier's encoder, has forgotten of general text since the base it comes from.
 
@@ -165,7 +168,8 @@ def probe_command(
     apply_threads(threads)
     from fullbake.pretraining.forgetting import probe
 
-    found = probe(target, base=base, text=None if text is None else str(text), cache_dir=cache_dir)
+    dialect = dialect_of(**written.model_dump())
+    found = probe(target, base=base, text=None if text is None else str(text), cache_dir=cache_dir, dialect=dialect)
     if json:
         print_json(found)
     else:

@@ -24,6 +24,7 @@ Sampling = Literal["shuffle", "balanced"]
 CachePrecision = Literal["fp32", "fp16"]
 Thresholds = Literal["auto", "default", "f1"]
 NearDuplicates = Literal["together", "apart"]
+Quoting = Literal["standard", "none"]
 
 
 def parse_numbers(value: object) -> object:
@@ -46,6 +47,11 @@ def parse_none(value: object) -> object:
 def parse_names(value: object) -> object:
     """Split the text `toxic,insult` into a list of names. A list stays, so names in YAML may hold commas."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def parse_delimiter(value: object) -> object:
+    """Turn the two characters `\\t` into a tab, as people type it without a shell's `$'\\t'`. Any other value stays."""
+    return "\t" if value == "\\t" else value
 
 
 def parse_lengths(value: object) -> object:
@@ -103,6 +109,7 @@ LengthShares = Annotated[
 PartSource = Annotated[Share | str, BeforeValidator(parse_share_or_source)]
 MetricName = Annotated[str, Field(min_length=1)]
 """Any word: which metrics there are is known in `evaluation`, and `training.job.resolve_recipe` checks it."""
+Delimiter = Annotated[str, BeforeValidator(parse_delimiter), Field(min_length=1, max_length=8)]
 NameList = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(parse_names), Field(min_length=1)]
 Amount = Annotated[float, Field(ge=0)]
 ClassWeights = Annotated[Literal["balanced"] | dict[str, Amount], BeforeValidator(parse_amounts)]

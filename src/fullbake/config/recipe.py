@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from fullbake.config.fields import Section, Way
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.config.sections import DataConfig, DecisionConfig, HeadConfig, TokensConfig, TrainingConfig
+from fullbake.config.sections import DataConfig, DecisionConfig, Dialect, HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core import storage
 from fullbake.core.arguments import PATH, as_plain_value, describe_value, require_type
 from fullbake.core.errors import RecipeError, did_you_mean
@@ -222,6 +222,22 @@ def _conflicts(recipe: _RecipeFields) -> list[str]:
         ),
     ]
     return [sentence for broken, sentence in rules if broken]
+
+
+def dialect_of(**fields: Any) -> Dialect:
+    """Return how a file is written, from values or from the texts of flags.
+
+    Args:
+        **fields: Fields of `Dialect`. None changes nothing.
+
+    Raises:
+        RecipeError: A field is wrong.
+    """
+    try:
+        return DataConfig.model_validate({name: value for name, value in fields.items() if value is not None}).dialect
+    except ValidationError as error:
+        faults = "\n".join(f"- {_explain(fault)}" for fault in error.errors())
+        raise RecipeError("the flags that say how a file is written are wrong", remedy=faults) from None
 
 
 def default_recipe(way: str | None, head: str | None) -> str:

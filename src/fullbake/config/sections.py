@@ -15,6 +15,7 @@ from fullbake.config.fields import (
     CachePrecision,
     ClassWeights,
     Costs,
+    Delimiter,
     GradientNorm,
     HeadKind,
     LossKind,
@@ -26,6 +27,7 @@ from fullbake.config.fields import (
     PartSource,
     Pooling,
     Precision,
+    Quoting,
     RatesOrAuto,
     Sampling,
     Schedule,
@@ -89,6 +91,26 @@ class Columns:
         return cls(**{**values, "labels": None if labels is None else tuple(labels)})
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How the files of rows are written, as far as their names do not say it. Each field is a flag."""
+
+    delimiter: str | None = None
+    """Between fields; None takes that of the format."""
+
+    encoding: str = "utf-8"
+    """Of text files; a name that Python's codecs know."""
+
+    quoting: Quoting = "standard"
+    """`standard`: a field may be within quotes. `none`: a quote is a character like any other."""
+
+    no_header: tuple[str, ...] | None = None
+    """The names of the columns of a file that does not begin with them; None reads them from the file."""
+
+    json_path: str | None = None
+    """The members of a JSON document that lead to the list of rows, with dots between them."""
+
+
 class DataConfig(Section):
     """The columns of the data, and the rows that validate and test."""
 
@@ -137,11 +159,24 @@ class DataConfig(Section):
     split_seed: int = Field(0, ge=0)
     """Random seed of the split into training, validation and test rows. `seed` is the seed of training."""
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Character between the columns of a text file. Default: by extension, a comma for .csv and a tab for .tsv."""
+    delimiter: Delimiter | None = None
+    """Character between the columns of a text file, `\\t` for a tab. A .txt file is a table if it is given. Default: by
+    extension, a comma for .csv and a tab for .tsv."""
 
     encoding: str = "utf-8"
     """Encoding of text files. A byte order mark is allowed."""
+
+    quoting: Quoting = "standard"
+    """`standard`: a field within quotes may hold delimiters and line ends. `none`: quotes are part of the text, as in
+    the TSV files of GLUE."""
+
+    no_header: NameList | None = None
+    """The names of all columns, such as label,text, for a file whose first line is a row already. They also name the
+    items of rows that are JSON lists."""
+
+    json_path: str | None = None
+    """The member of a .json file that holds the rows, such as `train`; `data.train` is a member of a member. Default:
+    the file is the list of rows itself."""
 
     drop_unlabelled: bool = False
     """Leave out rows with an empty label, instead of refusing the file."""
@@ -158,6 +193,22 @@ class DataConfig(Section):
         """The columns of texts and labels."""
         label = None if self.labels else self.label
         return Columns(self.text, label, self.text_pair, self.labels, self.label_separator, self.exclusive, self.group)
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the files are written."""
+        return Dialect(self.delimiter, self.encoding, self.quoting, self.no_header, self.json_path)
+
+    @model_validator(mode="after")
+    def _check_dialect(self) -> Self:
+        if self.delimiter is not None and len(self.delimiter) > 1 and self.quoting != "none":
+            raise ValueError(
+                "delimiter: several characters separate fields only where quotes are part of the text: add "
+                "quoting none (--quoting none), or give one character"
+            )
+        if self.no_header is not None and len(set(self.no_header)) != len(self.no_header):
+            raise ValueError("no_header: the same name is given twice")
+        return self
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final, cast
 from fullbake.core.errors import DataError
 from fullbake.data.tables import (
     CHUNK_CHARACTERS,
+    MAX_FIELD_CHARACTERS,
     AddedColumns,
     Chunk,
     Format,
@@ -22,6 +23,19 @@ from fullbake.data.tables import (
     null_value_error,
     select_columns,
 )
+
+_BATCH_BYTES: Final = 4 * CHUNK_CHARACTERS
+"""A batch ends when its rows take so much memory, even if it has fewer rows than it may have."""
+
+_FEW_ROWS: Final = 32
+"""So many rows are decoded at a time where one value may be very long."""
+
+_DECODED_BYTES: Final = 2**26
+"""About the most that is decoded at a time."""
+
+_SUSPECT_BYTES, _SUSPECT_RATIO = 2**28, 200
+"""Texts shrink to a twentieth of their size. A part of a column that is larger than this many bytes and shrinks more
+than so many times is refused, because it has to be unpacked whole."""
 
 Batches = Callable[[int, bool], Iterator[Any]]
 """Called with the most rows of a batch and whether to read all columns; returns pyarrow.RecordBatch objects."""
@@ -111,6 +125,14 @@ def arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool
             got=f"the byte 0x{error.object[error.start : error.start + 1].hex()}",
             remedy="Write the column again from its source.",
         ) from None
+    longest = max((len(value or "") for value in values), default=0) if batch.nbytes > MAX_FIELD_CHARACTERS else 0
+    if longest > MAX_FIELD_CHARACTERS:
+        raise DataError(
+            f"a text in column {name!r} is too long",
+            where=f"{source}, rows {start} to {start + batch.num_rows - 1}",
+            expected=f"at most {MAX_FIELD_CHARACTERS:,} characters",
+            remedy="Split the document.",
+        )
     if None in values and not nullable:
         raise null_value_error(name, f"{source}, row {start + values.index(None)}", "null")
     return [value or "" for value in values]
@@ -127,7 +149,7 @@ def open_parquet_writer(stream: BinaryIO, source: Table, added: AddedColumns) ->
 
     schema = source.schema
     if schema is None:
-        schema = pa.schema([(name, pa.large_string()) for name in source.names])
+        schema = pa.schema([(source.names[place], pa.large_string()) for place in source.named_places])
     for name, kind in added.items():
         schema = schema.append(pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind)))
     with parquet.ParquetWriter(stream, schema) as opened:  # type: ignore[no-untyped-call]
@@ -154,24 +176,85 @@ class ParquetWriter:
         if self._source.schema is not None:
             columns = chunk.originals.columns
         else:
-            rows = self._source.string_rows(chunk)
-            columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
+            held = list(zip(*self._source.string_rows(chunk), strict=True))
+            columns = [pa.array(held[place], pa.large_string()) for place in self._source.named_places]
         kinds = self._schema.types[len(columns) :]
         new_columns = [pa.array(values, kind) for values, kind in zip(added.values(), kinds, strict=True)]
         self._opened.write_batch(pa.record_batch([*columns, *new_columns], schema=self._schema))
 
 
-PARQUET: Final = Format("parquet", open_parquet, open_parquet_writer, is_text=False)
+PARQUET: Final = Format("parquet", open_parquet, open_parquet_writer, is_text=False, flags=frozenset())
 
 
 def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: bool) -> Iterator[Any]:
+    """Read a Parquet file in batches whose size in memory is known, whatever the file's own account of sizes says.
+
+    A value that occurs again and again is stored once, so a file of a kilobyte may hold gigabytes. So only few rows are
+    decoded at a time, and as many of them as fit become one batch.
+    """
     with _parquet_file(path) as file:
-        # pyarrow cuts batches by rows only: estimate how many hold CHUNK_CHARACTERS from the bytes of an average row
-        metadata = file.metadata
-        groups = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
-        row_bytes = max(1, sum(groups) // max(1, metadata.num_rows))
-        rows = max(1, min(size, CHUNK_CHARACTERS // row_bytes))
-        yield from file.iter_batches(batch_size=rows, columns=None if keep else columns)
+        names = None if keep else columns
+        rows, decoded = _rows_at_once(path, file.metadata, names, size)
+        held: list[Any] = []
+        for few in file.iter_batches(batch_size=decoded, columns=names):
+            most = max(1, len(few) * _BATCH_BYTES // (4 * max(1, few.nbytes)))
+            start = 0
+            while start < len(few):
+                held.append(few.slice(start, min(most, rows - sum(map(len, held)))))
+                start += len(held[-1])
+                if sum(map(len, held)) == rows or sum(part.nbytes for part in held) >= _BATCH_BYTES:
+                    yield _joined(held)
+                    held = []
+        if held:
+            yield _joined(held)
+
+
+def _joined(batches: list[Any]) -> Any:
+    """Return record batches as one."""
+    import pyarrow as pa
+
+    if len(batches) == 1:
+        return batches[0]
+    (joined,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return joined
+
+
+def _rows_at_once(path: Path, metadata: Any, names: list[str] | None, size: int) -> tuple[int, int]:
+    """Return how many rows a batch has, and how many are decoded at a time.
+
+    Args:
+        path: the file, for errors.
+        metadata: pyarrow's metadata of it.
+        names: the columns that are read; None reads all.
+        size: the most rows.
+
+    Raises:
+        DataError: a column is compressed so strongly that reading it would fill the memory.
+    """
+    schema = metadata.schema
+    places = [
+        place
+        for place in range(metadata.num_columns)
+        if names is None or any(f"{schema.column(place).path}.".startswith(f"{name}.") for name in names)
+    ]
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    parts = [(group.num_rows, group.column(place)) for group in groups for place in places]
+    for _, part in parts:
+        if part.total_uncompressed_size > max(_SUSPECT_BYTES, _SUSPECT_RATIO * part.total_compressed_size):
+            raise DataError(
+                "a column is compressed so strongly that the file is hardly text",
+                where=str(path),
+                expected=f"at most {_SUSPECT_RATIO} bytes for one",
+                got=f"{part.total_compressed_size:,} bytes for {part.total_uncompressed_size:,}",
+                remedy="Write it again in smaller row groups: to_parquet(..., row_group_size=10000).",
+            )
+    row_bytes = max(1, sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows))
+    rows = max(1, min(size, CHUNK_CHARACTERS // row_bytes))
+    # A value of a column is at most as long as the column's part; of lists the items count too.
+    longest = max((part.total_uncompressed_size for _, part in parts), default=1)
+    items = max((part.num_values // max(1, group_rows) for group_rows, part in parts), default=1)
+    few = min(max(_FEW_ROWS, _DECODED_BYTES // max(1, longest)), _DECODED_BYTES // (16 * max(1, items)))
+    return rows, max(1, min(rows, few))
 
 
 @contextlib.contextmanager

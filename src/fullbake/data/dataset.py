@@ -17,14 +17,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fullbake.config.fields import Quoting
 from fullbake.config.problems import Problem, problem_of
-from fullbake.config.sections import Columns
+from fullbake.config.recipe import dialect_of
+from fullbake.config.sections import Columns, Dialect
 from fullbake.core.arguments import require_source
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import arrow_table
-from fullbake.data.files import FORMATS, open_table
+from fullbake.data.files import FORMATS, names_a_data_file, open_table
 from fullbake.data.labels import LabelReader, count_labels
-from fullbake.data.tables import Table, data_suffix
+from fullbake.data.tables import Table, check_flags
 
 Ids = npt.NDArray[np.int64]
 
@@ -150,6 +152,9 @@ def read_dataset(
     drop_unlabelled: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    quoting: Quoting = "standard",
+    no_header: Sequence[str] | None = None,
+    json_path: str | None = None,
 ) -> Dataset:
     """Read labeled texts from a file, a folder of files or a hub data set.
 
@@ -167,8 +172,11 @@ def read_dataset(
         label_names: the labels that are allowed (those of training, for a validation or test file); None allows all.
         problem: the problem that the labels of training pose; labels of the other form are an error.
         drop_unlabelled: leave out rows without a label instead of raising.
-        delimiter: of CSV and TSV files; None takes the format's own.
+        delimiter: of CSV, TSV and .txt files; None takes the format's own.
         encoding: of text files.
+        quoting: `none` if quotes are part of the text in CSV, TSV and .txt files.
+        no_header: the names of the columns of a file whose first line is a row already.
+        json_path: the member of a .json file that holds the rows, with dots between the names.
 
     Returns:
         The rows, in the order of the source.
@@ -180,7 +188,10 @@ def read_dataset(
     label_columns = None if labels is None else tuple(labels)
     columns = Columns(text, label, text_pair, label_columns, label_separator, exclusive, group)
     _check_columns(columns, str(source))
-    table = open_source(source, columns, delimiter, encoding)
+    dialect = dialect_of(
+        delimiter=delimiter, encoding=encoding, quoting=quoting, no_header=no_header, json_path=json_path
+    )
+    table = open_source(source, columns, dialect)
     reader = LabelReader(columns, None if label_names is None else tuple(label_names), problem)
     # All rows are read before a missing label is an error, so that the error can count such rows.
     texts = _read_columns(table, columns, reader)
@@ -188,14 +199,13 @@ def read_dataset(
     return _assemble(table, columns, texts, reader)
 
 
-def open_source(source: str | Path, columns: Columns, delimiter: str | None = None, encoding: str = "utf-8") -> Table:
+def open_source(source: str | Path, columns: Columns, dialect: Dialect = Dialect()) -> Table:  # noqa: B008  (frozen)
     """Open a file, folder or hub data set as a table of the text and label columns.
 
     Args:
         source: a path or a hub id. It is a path if it exists, or ends like a data file.
         columns: the columns to read. A null label becomes "", and the label column may hold lists.
-        delimiter: of CSV and TSV files; None takes the format's own.
-        encoding: of text files.
+        dialect: how the files are written.
 
     Raises:
         DataError: the source or a column cannot be found or read.
@@ -206,8 +216,9 @@ def open_source(source: str | Path, columns: Columns, delimiter: str | None = No
     nullable = [*columns.of_labels, *columns.of_groups]
     lists = () if columns.label is None else (columns.label,)
     # A mistyped file name such as "trian.csv" must not become a request to the hub.
-    if path.exists() or data_suffix(path) in FORMATS:
-        return open_table(path, columns=wanted, nullable=nullable, lists=lists, delimiter=delimiter, encoding=encoding)
+    if path.exists() or names_a_data_file(path):
+        return open_table(path, columns=wanted, nullable=nullable, lists=lists, dialect=dialect)
+    check_flags(str(source), dialect, frozenset(), "There is no such file, and a hub data set has no flags of files.")
     return _open_hub(str(source), wanted, nullable=nullable, lists=lists)
 
 

@@ -1,23 +1,36 @@
-"""CSV and TSV: read with Python's csv module in strict mode, written so that they read back without any flag.
+"""CSV, TSV and tables named .txt: read with Python's csv module in strict mode, and written again.
 
 This is slower than readers written in C (about 0.3 million rows a second). But at an unclosed quote, at `"a"x` and at
-a row with too many fields it stops and names the line, where fast readers continue with wrong values. The delimiter is
-what the caller says, never guessed.
+a row with too many fields it stops and names the line, where fast readers continue with wrong values. The delimiter,
+the names of a file without a header, and whether quotes are text are what the caller says, never guessed.
 
-Written files are UTF-8 without a byte order mark, with comma (CSV) or tab (TSV), LF, and quotes where needed, whatever
-the source looked like.
+Written files read back without any flag: UTF-8 without a byte order mark, with comma (CSV) or tab (TSV), LF, and quotes
+where needed, whatever the source looked like.
 """
 
 import contextlib
 import csv
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
+from fullbake.config.sections import Dialect
+from fullbake.core.console import warn
 from fullbake.core.errors import DataError, OutputError
-from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer, without_nul
+from fullbake.data.headers import (
+    delimiter_flag,
+    looks_like_a_row,
+    missing_column_error,
+    row_for_header_error,
+    separator_of_mark,
+)
+from fullbake.data.plain_text import blank_line_error, nul_error, open_text, utf8_writer
+from fullbake.data.quotes import QUOTES_ARE_TEXT, QuoteWatch, warn_of_kept_quotes
 from fullbake.data.tables import (
+    MAX_FIELD_CHARACTERS,
+    MAX_ROW_CHARACTERS,
     AddedColumns,
     Chunk,
     Format,
@@ -30,46 +43,89 @@ from fullbake.data.tables import (
     split_chunks,
 )
 
-MAX_FIELD_CHARACTERS: Final = 2**28
-"""The csv module's own limit, 131,072, is less than long documents have. With no limit at all, an unclosed quote would
-read the rest of the file into memory."""
+_MAX_ROW_LINES: Final = 2**18
+"""A text of 16 million characters has about so many lines; the lines of a row are held until it ends."""
+
+NumberedRows = Iterator[tuple[int, list[str]]]
+TableRows = Generator[tuple[int, list[str]], None, None]
 
 
-def open_delimited(path: Path, options: ReadOptions, *, name: str, delimiter: str) -> Table:
-    """Open a CSV or TSV file; its header is read now, its rows when the table is read.
+def open_delimited(path: Path, options: ReadOptions, *, name: str, delimiter: str | None) -> Table:
+    """Open a CSV, TSV or .txt file; its header is read now, its rows when the table is read.
 
     Args:
         path: the file.
         options: the caller's options; their delimiter, if any, replaces `delimiter`.
         name: name of the format.
-        delimiter: the format's usual delimiter.
+        delimiter: the format's usual delimiter; None where it has none.
 
     Raises:
-        DataError: the delimiter is not one plain character, the file is empty or a column is missing.
+        DataError: the delimiter is missing or not plain characters, the file is empty or a column is missing.
     """
-    delimiter = delimiter if options.delimiter is None else options.delimiter
-    _check_delimiter(path, delimiter)
-    with contextlib.closing(read_delimited(path, delimiter, options.encoding)) as rows:
-        names = tuple(next(rows)[1])
-    hint = " The first line has to hold the column names, separated by the delimiter (see --delimiter)."
-    columns = select_columns(f"{path}, line 1", names, options.columns, hint)
-    places = [(name, names.index(name)) for name in columns]
+    dialect = options.dialect
+    if dialect.delimiter is None and delimiter is None:
+        raise _plain_text_error(path)
+    with contextlib.closing(read_delimited(path, dialect, delimiter or ",")) as rows:
+        line, header = next(rows)
+    names = tuple(header)
+    _check_wanted(path, line, names, options, delimiter or ",")
+    # Spare columns without a name (`v1,v2,,,`) cannot be asked for, so they are read only to be written again.
+    spare = {blank for blank in names if not blank.strip() and names.count(blank) > 1}
+    columns = tuple(dict.fromkeys(column for column in options.columns or names if column not in spare))
+    places = [(column, names.index(column)) for column in columns]
+    spare_places = [place for place, column in enumerate(names) if column in spare]
+    warnings = _Warnings()
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        rows = read_delimited(path, delimiter, options.encoding)
+        rows = read_delimited(path, dialect, delimiter or ",", warnings)
         next(rows)  # the header
         for positions, held in split_chunks(rows, size, lambda row: sum(map(len, row))):
-            values = {name: [row[place] for row in held] for name, place in places}
+            if dialect.quoting == "none" and warnings.is_first("quotes"):
+                warn_of_kept_quotes(path, held)
+            if spare_places and options.columns is not None:
+                _warn_of_spare_columns(path, warnings, spare_places, positions, held)
+            values = {column: [row[place] for row in held] for column, place in places}
             yield Chunk(str(path), "line", values, positions, held)
 
     return Table(str(path), name, names, columns, "line", read, lambda chunk: iter(chunk.originals))
 
 
-def read_delimited(path: Path, delimiter: str, encoding: str) -> Generator[tuple[int, list[str]], None, None]:
-    """Read the rows of a CSV or TSV file, the header first.
+class _Warnings:
+    """Remembers what a table was warned of; it may be read again and again."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def is_first(self, kind: str) -> bool:
+        """Return True at the first call for a kind of warning."""
+        is_new = kind not in self._given
+        self._given.add(kind)
+        return is_new
+
+
+def _warn_of_spare_columns(
+    path: Path, warnings: _Warnings, places: list[int], positions: list[int], rows: list[list[str]]
+) -> None:
+    """Warn once if a column without a name holds something, such as the rest of a text."""
+    line = next((line for line, row in zip(positions, rows, strict=True) if any(row[p] for p in places)), None)
+    if line is not None and warnings.is_first("spare columns"):
+        warn(
+            f"{path}: the {len(places)} columns without a name are left out, but hold something (the first in line "
+            f"{line}). If that is the rest of a text, put the text into quotes."
+        )
+
+
+def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings | None = None) -> TableRows:
+    """Read the rows of a CSV, TSV or .txt file, the header first.
 
     A quote inside a quoted field is doubled. Lines end with LF or CRLF; a CR alone is refused outside quotes. Blank
     lines are refused, except after the last row of a table of several columns.
+
+    Args:
+        path: the file.
+        dialect: how it is written. Its `no_header`, if any, is yielded as the header.
+        usual: the delimiter where neither the dialect nor a first line `sep=;` names one.
+        warnings: says whether to warn of quotes at the end; None warns of nothing.
 
     Yields:
         (line number where the row starts, fields) of every row.
@@ -77,14 +133,24 @@ def read_delimited(path: Path, delimiter: str, encoding: str) -> Generator[tuple
     Raises:
         DataError: the file is empty, or a row cannot be read, or has another number of fields than the header.
     """
-    with open_text(path, encoding) as handle:
-        rows = _parse(path, handle, delimiter)
-        first = next(rows, None)
-        if first is None:
-            raise empty_file_error(path)
-        _check_header(path, first[1])
-        yield first
-        yield from _check_widths(path, rows, len(first[1]), delimiter)
+    with open_text(path, dialect.encoding) as handle:
+        # With a limit, because one line may be the whole file.
+        lines = iter(partial(handle.readline, MAX_ROW_CHARACTERS + 1), "")
+        first_line = next(lines, "")
+        mark = separator_of_mark(first_line)
+        delimiter = _delimiter_of(path, dialect, usual, mark)
+        start = 1 if mark is None else 2
+        watch = QuoteWatch(path, delimiter, dialect.encoding)
+        parse = partial(_split_rows, path) if dialect.quoting == "none" else partial(_parse, path, watch)
+        rows: NumberedRows = parse(
+            lines if mark is not None else chain([first_line] if first_line else [], lines), delimiter, start
+        )
+        header, rows = _header(path, start, rows, dialect.no_header)
+        yield header
+        by = "the header has" if dialect.no_header is None else "--no-header names"
+        yield from _check_widths(path, rows, len(header[1]), (delimiter, by, dialect.quoting))
+    if warnings is not None and dialect.quoting == "standard" and warnings.is_first("quotes"):
+        watch.report()
 
 
 @contextlib.contextmanager
@@ -129,48 +195,128 @@ class DelimitedWriter:
         (self._quoted if any("\r" in field for field in row) else self._plain).writerow(row)
 
 
+_FLAGS: Final = frozenset({"delimiter", "encoding", "quoting", "no_header"})
 CSV: Final = Format(
     "csv",
     partial(open_delimited, name="csv", delimiter=","),
     partial(open_delimited_writer, delimiter=","),
-    has_delimiter=True,
+    flags=_FLAGS,
 )
 TSV: Final = Format(
     "tsv",
     partial(open_delimited, name="tsv", delimiter="\t"),
     partial(open_delimited_writer, delimiter="\t"),
-    has_delimiter=True,
+    flags=_FLAGS,
+)
+TXT: Final = Format(
+    "txt",
+    partial(open_delimited, name="txt", delimiter=None),
+    partial(open_delimited_writer, delimiter="\t"),
+    flags=_FLAGS,
 )
 
 
-def _check_delimiter(path: Path, delimiter: str) -> None:
-    if len(delimiter) != 1 or delimiter in '"\r\n\0\ufeff':
+def _delimiter_of(path: Path, dialect: Dialect, usual: str, mark: str | None) -> str:
+    """Return the delimiter of a file; raise DataError if it is no delimiter, or not that of the file's `sep=;`."""
+    delimiter = dialect.delimiter or mark or usual
+    if mark is not None and delimiter != mark:
         raise DataError(
-            "this cannot be a delimiter",
-            where=str(path),
-            expected="one character that is neither a quote nor a line end",
-            got=repr(delimiter),
-            remedy="Pass --delimiter ';' for a semicolon, --delimiter $'\\t' for a tab.",
+            f"the first line is Excel's mark sep={mark}, so the fields are separated by {mark!r}",
+            where=f"{path}, line 1",
+            got=delimiter_flag(delimiter),
+            remedy=f"Pass {delimiter_flag(mark)}, or leave --delimiter out.",
         )
+    if (len(delimiter) != 1 and dialect.quoting == "standard") or set(delimiter) & set('"\r\n\0'):
+        raise DataError(
+            "this cannot be the delimiter",
+            where=str(path),
+            expected="one character that is neither a quote nor a line end (several ones only with --quoting none)",
+            got=repr(delimiter),
+            remedy=f"Pass {delimiter_flag(';')} for a semicolon, {delimiter_flag(chr(9))} for a tab.",
+        )
+    return delimiter
 
 
-def _parse(path: Path, handle: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _header(
+    path: Path, line: int, rows: NumberedRows, given: tuple[str, ...] | None
+) -> tuple[tuple[int, list[str]], NumberedRows]:
+    """Return (line, names), where the names are the given ones or those of the first row, and the rows after them."""
+    first = next(rows, None)
+    if given is not None:
+        if first is not None and [name.strip().lower() for name in first[1]] == [name.lower() for name in given]:
+            raise DataError(
+                "the first line holds the names that --no-header gives",
+                where=f"{path}, line {line}",
+                got=", ".join(map(repr, first[1])),
+                remedy="Leave --no-header out.",
+            )
+        return (line - 1, list(given)), rows if first is None else chain([first], rows)
+    if first is None:
+        raise empty_file_error(path)
+    _check_header(path, *first)
+    return first, rows
+
+
+def _parse(path: Path, watch: QuoteWatch, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
+    """Read rows whose fields may be quoted. start: the number of the first line."""
     # The limit holds for the whole process, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    reader = csv.reader(without_nul(path, handle), delimiter=delimiter, strict=True)
+    held: list[str] = []  # the lines of the row that is being read
+    reader = csv.reader(_check_lines(path, lines, held, start), delimiter=delimiter, strict=True)
+    has_tabs = delimiter == "\t"
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + start
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise _malformed_error(path, line, reader.line_num, str(error)) from None
+            raise _malformed_error(path, line, held, str(error)) from None
+        if len(held) > 1 or ' "' in held[0] or (has_tabs and held[0].count("\t") >= len(row)):
+            watch.check(line, row, held)
+        held.clear()
         yield line, row
 
 
-def _check_header(path: Path, names: list[str]) -> None:
-    where = f"{path}, line 1"
+def _split_rows(path: Path, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
+    """Read rows in which a quote is a character like any other. start: the number of the first line."""
+    held: list[str] = []
+    for number, line in enumerate(_check_lines(path, lines, held, start), start):
+        held.clear()
+        text = line.removesuffix("\n").removesuffix("\r")
+        if "\r" in text:
+            raise _malformed_error(path, number, [line], "new-line character")
+        yield number, text.split(delimiter) if text else []
+
+
+def _check_lines(path: Path, lines: Iterable[str], held: list[str], start: int) -> Iterator[str]:
+    """Pass on the lines, and add each to `held`; raise DataError at a NUL character or when a row gets too long."""
+    size = 0
+    for number, line in enumerate(lines, start=start):
+        size = size + len(line) if held else len(line)
+        if size > MAX_ROW_CHARACTERS:
+            raise _too_long_error(f"{path}, line {number - len(held)}", "row", f"{MAX_ROW_CHARACTERS:,} characters")
+        if len(held) >= _MAX_ROW_LINES:
+            raise _too_long_error(f"{path}, line {number - len(held)}", "row", f"{_MAX_ROW_LINES:,} lines")
+        if "\0" in line:
+            raise nul_error(f"{path}, line {number}", path)
+        held.append(line)
+        yield line
+
+
+def _check_wanted(path: Path, line: int, names: tuple[str, ...], options: ReadOptions, usual: str) -> None:
+    """Raise DataError unless the header names the wanted columns."""
+    wanted = options.columns or ()
+    if all(name in names for name in wanted):
+        check_unique([name for name in names if name in wanted], f"{path}, line {line}")
+        return
+    if options.dialect.no_header is not None:
+        select_columns(f"{path}, columns of --no-header", names, wanted)
+    raise missing_column_error(f"{path}, line {line}", names, options.dialect.delimiter or usual, wanted)
+
+
+def _check_header(path: Path, line: int, names: list[str]) -> None:
+    where = f"{path}, line {line}"
     if not names:
         raise DataError("the first line is blank", where=where, expected="the column names", remedy="Delete the line.")
     if names[0].startswith("\ufeff"):
@@ -179,13 +325,21 @@ def _check_header(path: Path, names: list[str]) -> None:
             where=where,
             remedy="The file has two of them, or --encoding is wrong: utf-16-le keeps the mark, utf-16 removes it.",
         )
-    check_unique(names, where)
+    named = [name for name in names if name.strip()]
+    if len(set(named)) < len(named) and looks_like_a_row(named):
+        raise row_for_header_error(where, names, (), "a name occurs twice")
+    check_unique(named, where)
 
 
-def _check_widths(
-    path: Path, rows: Iterator[tuple[int, list[str]]], width: int, delimiter: str
-) -> Iterator[tuple[int, list[str]]]:
-    """Pass on the rows that have `width` fields; raise DataError at the first that has not."""
+def _check_widths(path: Path, rows: NumberedRows, width: int, written: tuple[str, str, str]) -> NumberedRows:
+    """Pass on the rows that have `width` fields; raise DataError at the first that has not.
+
+    Args:
+        path: the file.
+        rows: (line, fields) of each row.
+        width: the number of fields.
+        written: the delimiter, what says the width, and the quoting, for errors.
+    """
     blank = 0
     for line, row in rows:
         if not row and width > 1:
@@ -194,45 +348,73 @@ def _check_widths(
         if blank or not row:
             raise blank_line_error(path, blank or line)
         if len(row) != width:
-            raise _wrong_width_error(f"{path}, line {line}", row, width, delimiter)
+            raise _wrong_width_error(f"{path}, line {line}", row, width, written)
         yield line, row
 
 
-def _wrong_width_error(where: str, row: list[str], width: int, delimiter: str) -> DataError:
+def _wrong_width_error(where: str, row: list[str], width: int, written: tuple[str, str, str]) -> DataError:
+    delimiter, by, quoting = written
+    remedy = f"Quote a text that holds {delimiter!r} or a line end; name another delimiter by --delimiter."
+    if quoting == "none":
+        remedy = f"With --quoting none no text may hold {delimiter!r}. If texts are between quotes, leave the flag out."
+    elif any("\n" in field or '"' in field for field in row):
+        remedy += f" {QUOTES_ARE_TEXT}"
     return DataError(
         "the row is too long" if len(row) > width else "the row is too short",
         where=where,
-        expected=f"{width} {'field' if width == 1 else 'fields'}, as the header has",
+        expected=f"{width} {'field' if width == 1 else 'fields'}, as {by}",
         got=f"{len(row)}: {delimiter.join(row)[:60]!r}",
-        remedy=f"Quote a text that holds {delimiter!r} or a line end; name another delimiter by --delimiter.",
+        remedy=remedy,
     )
 
 
-def _malformed_error(path: Path, line: int, last_line: int, message: str) -> DataError:
+def _too_long_error(where: str, what: str, limit: str) -> DataError:
+    return DataError(
+        f"a {what} that is too long",
+        where=where,
+        expected=f"at most {limit}",
+        remedy=f"Look for a quote that is never closed, or split the document. {QUOTES_ARE_TEXT}",
+    )
+
+
+def _plain_text_error(path: Path) -> DataError:
+    return DataError(
+        "a .txt file is a table only if its delimiter is known",
+        where=str(path),
+        expected=f"the character between its columns, such as {delimiter_flag(chr(9))}",
+        remedy="Pass --delimiter, and --no-header with the names of the columns if its first line is a row. A file "
+        "with one text a line goes to stdin: fullbake predict BUNDLE < FILE.",
+    )
+
+
+def _malformed_error(path: Path, line: int, held: list[str], message: str) -> DataError:
     """Put an error of the csv module into our words.
 
     Args:
         path: the file.
         line: where the row starts.
-        last_line: where reading stopped.
+        held: the lines of the row as far as it was read.
         message: what the csv module says.
     """
-    where = f"{path}, line {line}"
+    where, last_line = f"{path}, line {line}", line + max(0, len(held) - 1)
     if message.startswith("unexpected end of data"):
         return DataError(
             "a quote is never closed",
             where=where,
             expected='a closing " in the row that starts here',
             got=f"the end of the file, at line {last_line}",
-            remedy='Close the quote; a quote that belongs to the text is doubled ("") inside quotes.',
+            remedy=f'Close the quote; a quote of the text is doubled ("") inside quotes. {QUOTES_ARE_TEXT}',
         )
     if "expected after" in message:
+        other = next((char for char in ";\t|" if line == 1 and f'"{char}' in held[-1]), None)
+        hint = "" if other is None else f" If the fields are separated by {other!r}, pass {delimiter_flag(other)}."
         return DataError(
             "text after a closing quote",
             where=where,
             expected="the delimiter or the end of the row",
             got=f"other text, at line {last_line}",
-            remedy='A quote that belongs to the text is doubled inside quotes: "say ""hi"" to her".',
+            remedy='A quote that belongs to the text is doubled inside quotes: "say ""hi"" to her".'
+            f"{hint} {QUOTES_ARE_TEXT}",
         )
     if message.startswith("new-line character"):
         return DataError(
@@ -243,10 +425,5 @@ def _malformed_error(path: Path, line: int, last_line: int, message: str) -> Dat
             remedy="Save the file with Unix or Windows line ends, or quote the field that holds the CR.",
         )
     if message.startswith("field larger"):
-        return DataError(
-            "a field that is too long",
-            where=where,
-            expected=f"at most {MAX_FIELD_CHARACTERS:,} characters",
-            remedy="Look for a quote that is never closed, or split the document.",
-        )
+        return _too_long_error(where, "field", f"{MAX_FIELD_CHARACTERS:,} characters")
     return DataError(f"the row cannot be read ({message})", where=where, remedy="Correct this row.")

@@ -15,11 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from fullbake.config.sections import Dialect
 from fullbake.core.arguments import require_source
 from fullbake.core.errors import DataError, OutputError, did_you_mean
 from fullbake.data.arrow import PARQUET
-from fullbake.data.delimited import CSV, TSV
+from fullbake.data.class_folders import is_class_folder, open_class_folder, text_files, visible
+from fullbake.data.delimited import CSV, TSV, TXT
+from fullbake.data.json_documents import JSON_DOCUMENT
 from fullbake.data.jsonl import JSON_LINES
+from fullbake.data.signatures import FOREIGN_ENDINGS, HEAD_BYTES, foreign_content
 from fullbake.data.tables import (
     COMPRESSED_ENDINGS,
     AddedColumns,
@@ -28,6 +32,7 @@ from fullbake.data.tables import (
     ReadOptions,
     Table,
     Writer,
+    check_flags,
     data_suffix,
     taken_name_error,
 )
@@ -37,10 +42,14 @@ FORMATS: Final[dict[str, Format]] = {
     ".tsv": TSV,
     ".jsonl": JSON_LINES,
     ".ndjson": JSON_LINES,
+    ".json": JSON_DOCUMENT,
     ".parquet": PARQUET,
 }
 """The format of a file by the ending of its name. To add a format, define a `Format` in a file like `delimited.py`, and
 add its line here."""
+
+_PLAIN_TEXT: Final = ".txt"
+"""The ending of a file that is a table only if `--delimiter` says so; it is read, but never written."""
 
 
 def open_table(
@@ -49,12 +58,12 @@ def open_table(
     columns: Sequence[str] | None = None,
     nullable: Sequence[str] = (),
     lists: Sequence[str] = (),
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
+    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
 ) -> Table:
     """Open a file, or a folder of files, as a table. The header is read now, the rows when the table is read.
 
-    The files of a folder are one table, in the order of their names; names that start with `.` or `_` are left out.
+    The files of a folder are one table, in the order of their names; names that start with `.` or `_` are left out. A
+    folder whose subfolders hold files that are no tables has a class for each subfolder: see `class_folders`.
 
     Args:
         path: a file whose name ends with one of FORMATS (text formats may have .gz or .zst after it), or a folder of
@@ -63,8 +72,7 @@ def open_table(
         nullable: columns in which null (of JSON or Parquet) and NaN become "". In every other column that is read they
             are refused.
         lists: columns in which a list of plain values (JSON, Parquet) is allowed; it becomes a list of strings.
-        delimiter: one character, for formats with a delimiter (CSV, TSV); None takes the format's own.
-        encoding: of text files; a name that Python's codecs know.
+        dialect: how the files are written.
 
     Returns:
         The table.
@@ -75,15 +83,20 @@ def open_table(
     """
     require_source(path, "path")
     path = Path(path)
-    options = ReadOptions(
-        None if columns is None else tuple(columns), tuple(nullable), tuple(lists), delimiter, encoding
-    )
-    return _open_folder(path, options) if path.is_dir() else _open_file(path, options)[0]
+    options = ReadOptions(None if columns is None else tuple(columns), tuple(nullable), tuple(lists), dialect)
+    if not path.is_dir():
+        return _open_file(path, options)[0]
+    return open_class_folder(path, options) if is_class_folder(path, _is_table) else _open_folder(path, options)
 
 
 def files_of(folder: Path) -> list[Path]:
     """Return the files of a folder that form one table, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    return text_files(folder) if is_class_folder(folder, _is_table) else visible(folder)
+
+
+def names_a_data_file(path: Path) -> bool:
+    """Return True if a name ends like a file of data, also one that is not read, such as .xlsx."""
+    return _format_of_ending(path) is not None or path.suffix.lower() in FOREIGN_ENDINGS
 
 
 @contextmanager
@@ -134,11 +147,12 @@ def open_writer(
 
 def _open_file(path: Path, options: ReadOptions) -> tuple[Table, Format]:
     chosen = _format_of_file(path)
-    if options.delimiter is not None and not chosen.has_delimiter:
-        endings = " and ".join(ending for ending, known in FORMATS.items() if known.has_delimiter)
-        raise DataError(f"--delimiter is for {endings}", where=str(path), remedy="Leave it out.")
-    if options.encoding != "utf-8" and not chosen.is_text:
-        raise DataError("--encoding is for text files", where=str(path), remedy="Leave it out.")
+    for name in set(vars(options.dialect)) - chosen.flags:
+        readers = [*FORMATS.items(), (_PLAIN_TEXT, TXT)]
+        endings = ", ".join(ending for ending, known in readers if name in known.flags)
+        others = frozenset(vars(options.dialect)) - {name}
+        check_flags(str(path), options.dialect, others, f"It is for {endings}: leave it out.")
+    _check_content(path, chosen)
     return chosen.open_table(path, options), chosen
 
 
@@ -182,7 +196,7 @@ def _open_folder(folder: Path, options: ReadOptions) -> Table:
 
 def _format_of_file(path: Path) -> Format:
     """Return the format that a file's name says; raise DataError unless the file can be opened as that."""
-    chosen = FORMATS.get(data_suffix(path))
+    chosen = _format_of_ending(path)
     # A missing file is reported before an unknown ending, because it is the likelier mistake.
     if not path.exists():
         raise DataError("there is no such file", where=str(path), remedy=_similar_names(path))
@@ -198,7 +212,8 @@ def _format_of_file(path: Path) -> Format:
             where=str(path),
             expected=f"a name that ends with {_endings()}",
             got=repr("".join(path.suffixes[-2:])) if path.suffix else "no ending",
-            remedy="Rename or convert the file: decompress a compressed Parquet file, split a JSON array into lines.",
+            remedy=FOREIGN_ENDINGS.get(path.suffix.lower())
+            or "Rename or convert the file; decompress a compressed Parquet file.",
         )
     if not path.is_file():
         raise DataError(
@@ -209,16 +224,40 @@ def _format_of_file(path: Path) -> Format:
     return chosen
 
 
+def _format_of_ending(path: Path) -> Format | None:
+    """Return the format that a name says, None if no reader is known."""
+    return TXT if data_suffix(path) == _PLAIN_TEXT else FORMATS.get(data_suffix(path))
+
+
+def _is_table(path: Path) -> bool:
+    """Return True if the ending of a file says that it is a table; a .txt file may be a text."""
+    return data_suffix(path) in FORMATS
+
+
+def _check_content(path: Path, chosen: Format) -> None:
+    """Raise DataError if the first bytes of a file are those of another kind of file than its name says."""
+    if path.suffix.lower() in COMPRESSED_ENDINGS:
+        return
+    with path.open("rb") as stream:
+        found = foreign_content(stream.read(HEAD_BYTES))
+    if found is None or (chosen is PARQUET and "Parquet" in found[0]):
+        return
+    what, remedy = found
+    raise DataError(
+        f"this is {what}", where=str(path), expected=f"the content of a {data_suffix(path)} file", remedy=remedy
+    )
+
+
 def _format_of_target(target: str | Path) -> Format:
-    chosen = FORMATS.get(Path(target).suffix.lower())
-    if chosen is None:
+    ending = Path(target).suffix.lower()
+    if ending not in FORMATS:
         raise OutputError(
             "the format to write is not known",
             where=str(target),
             expected=f"a name that ends with {', '.join(FORMATS)}",
             remedy="Give the file one of these endings.",
         )
-    return chosen
+    return FORMATS[ending]
 
 
 def _format_of_stream(name: str) -> Format:
@@ -229,9 +268,9 @@ def _format_of_stream(name: str) -> Format:
 def _similar_names(path: Path) -> str:
     if not path.parent.is_dir():
         return f"There is no folder {str(path.parent)!r} either."
-    files = sorted(other.name for other in path.parent.iterdir() if data_suffix(other) in FORMATS)
+    files = sorted(other.name for other in path.parent.iterdir() if _format_of_ending(other) is not None)
     return did_you_mean(path.name, files[:20]) if files else "There is no data file in that folder."
 
 
 def _endings() -> str:
-    return f"{', '.join(FORMATS)} (text formats may have .gz or .zst after it)"
+    return f"{', '.join(FORMATS)} (text formats may have .gz or .zst after it), or .txt with --delimiter"

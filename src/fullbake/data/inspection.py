@@ -176,7 +176,7 @@ def inspect_file(
     columns = data.columns
     survey = _Survey(str(source), sample_rows, max_hashes=max_hashes)
     reader = LabelReader(columns)
-    table = open_source(source, columns, data.delimiter, data.encoding)
+    table = open_source(source, columns, data.dialect)
     survey.spare = spare_columns(table, [*columns.of_texts, *columns.of_labels, *columns.of_groups])
     with bar("reading", None, "rows") as advance:
         for chunk in table.chunks():

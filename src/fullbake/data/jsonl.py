@@ -2,19 +2,21 @@
 
 This is slower than readers written in C. But a name that occurs twice in one object, or a cut-off last line, is an
 error with its line. Numbers keep their spelling (`1.0`, `1E5`, more digits than a float holds): they are read as
-strings.
+strings. A line may also be a list, if `--no-header` names its items.
 """
 
 import contextlib
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
 from fullbake.core.errors import DataError, did_you_mean
-from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer
+from fullbake.data.plain_text import blank_line_error, nul_error, open_text, utf8_writer
 from fullbake.data.tables import (
+    MAX_ROW_CHARACTERS,
     AddedColumns,
     Chunk,
     Format,
@@ -28,6 +30,9 @@ from fullbake.data.tables import (
     split_chunks,
     taken_name_error,
 )
+
+JSON_FORMATS: Final = ("jsonl", "json")
+"""Names of the formats whose rows are `JsonRow` objects."""
 
 
 class NotANumber:
@@ -49,50 +54,116 @@ class JsonRow:
     """The object's members: numbers as the strings in the file, objects as NestedObject, NaN as NotANumber."""
 
 
+DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=NestedObject, parse_int=str, parse_float=str, parse_constant=lambda _: NotANumber()
+)
+"""Keeps the spelling of numbers, and members whose name occurs twice."""
+
+
 def open_json_lines(path: Path, options: ReadOptions) -> Table:
     """Open a JSON Lines file; its first row is read now for the names, all rows when the table is read.
 
     Raises:
         DataError: the file is empty, or its first row cannot be read or lacks a wanted column.
     """
-    with contextlib.closing(read_json_lines(path, options.encoding)) as rows:
-        first = next(rows, None)
+
+    def rows() -> Generator[tuple[int, JsonRow], None, None]:
+        return read_json_lines(path, options.dialect.encoding, options.dialect.no_header)
+
+    return rows_table(path, JSON_LINES.name, "line", rows, options)
+
+
+def rows_table(
+    path: Path,
+    name: str,
+    unit: str,
+    rows: Callable[[], Generator[tuple[int, JsonRow], None, None]],
+    options: ReadOptions,
+) -> Table:
+    """Make a table of JSON rows.
+
+    Args:
+        path: the file.
+        name: name of its format.
+        unit: what positions count.
+        rows: reads (position, row) from the start.
+        options: the caller's options.
+    """
+    with contextlib.closing(rows()) as opened:
+        first = next(opened, None)
     if first is None:
         raise empty_file_error(path)
     names = tuple(first[1].values)
-    columns = select_columns(f"{path}, line {first[0]}", names, options.columns)
+    columns = select_columns(f"{path}, {unit} {first[0]}", names, options.columns)
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        rows = read_json_lines(path, options.encoding)
-        for positions, held in split_chunks(rows, size, lambda row: len(row.raw)):
-            places = [f"{path}, line {position}" for position in positions]
+        for positions, held in split_chunks(rows(), size, lambda row: len(row.raw)):
+            places = [f"{path}, {unit} {position}" for position in positions]
             values = {name: _column_values(held, name, places, options) for name in columns}
-            yield Chunk(str(path), "line", values, positions, held)
+            yield Chunk(str(path), unit, values, positions, held)
 
     def string_rows(chunk: Chunk) -> Iterator[list[str]]:
         return (_row_fields(names, row, chunk.where(index)) for index, row in enumerate(chunk.originals))
 
-    return Table(str(path), "jsonl", names, columns, "line", read, string_rows)
+    return Table(str(path), name, names, columns, unit, read, string_rows)
 
 
-def read_json_lines(path: Path, encoding: str) -> Generator[tuple[int, JsonRow], None, None]:
+def read_json_lines(
+    path: Path, encoding: str, names: tuple[str, ...] | None = None
+) -> Generator[tuple[int, JsonRow], None, None]:
     """Read the rows of a JSON Lines file. Blank lines are refused, except at the end.
+
+    Args:
+        path: the file.
+        encoding: of the file.
+        names: the names of the items where a row is a list.
 
     Yields:
         (line number, row) of every line.
 
     Raises:
-        DataError: a line is not one JSON object, or uses a name twice.
+        DataError: a line is not one JSON object (or one list, if there are names), or uses a name twice.
     """
     blank = 0
     with open_text(path, encoding) as handle:
-        for number, line in enumerate(handle, start=1):
+        # With a limit, because one line may be the whole file.
+        for number, line in enumerate(iter(partial(handle.readline, MAX_ROW_CHARACTERS + 1), ""), start=1):
+            where = f"{path}, line {number}"
             if not line.strip():
                 blank = blank or number  # an error only if a row follows
                 continue
             if blank:
                 raise blank_line_error(path, blank)
-            yield number, _parse_row(line, f"{path}, line {number}")
+            if len(line) > MAX_ROW_CHARACTERS:
+                raise _too_long_error(where)
+            if "\0" in line:
+                raise nul_error(where, path)
+            yield number, _parse_row(line, where, names)
+
+
+def make_row(value: object, raw: str, where: str, names: tuple[str, ...] | None) -> JsonRow:
+    """Return a decoded row.
+
+    Args:
+        value: an object; or a list, if there are names for its items.
+        raw: its spelling, on one line.
+        where: its place, for errors.
+        names: the names of the items of a list; None where rows are objects.
+
+    Raises:
+        DataError: the value is something else, a name occurs twice, or a text is no text.
+    """
+    if names is not None:
+        value, raw = _named_items(value, raw, where, names)
+    if not isinstance(value, NestedObject):
+        raise _no_object_error(value, raw, where)
+    values: dict[str, object] = dict(value)
+    if len(values) != len(value):
+        check_unique((name for name, _ in value), where)
+    if "\\u" in raw:  # only an escape can spell half of a surrogate pair
+        for name, item in values.items():
+            _check_surrogates(name, [name, item], where)
+    return JsonRow(raw, values)
 
 
 def json_text(value: object, name: str, where: str, *, nullable: bool = False) -> str:
@@ -107,7 +178,7 @@ def json_text(value: object, name: str, where: str, *, nullable: bool = False) -
     Raises:
         DataError: the value is null, NaN, a list or an object.
     """
-    if isinstance(value, str):  # numbers too: `_decoder` keeps them as strings
+    if isinstance(value, str):  # numbers too: `DECODER` keeps them as strings
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -139,22 +210,28 @@ class JsonLinesWriter:
     """
 
     def __init__(self, text: TextIO, source: Table) -> None:
-        self._text, self._source = text, source
+        self.text, self._source = text, source
 
     def write(self, chunk: Chunk, added: Mapping[str, Any]) -> None:
         """Append the rows of one chunk; see `Writer.write`."""
+        for row in self.objects(chunk, added):
+            self.text.write(f"{row}\n")
+
+    def objects(self, chunk: Chunk, added: Mapping[str, Any]) -> Iterator[str]:
+        """Yield each row with its added members as an object on one line."""
         members = [_members(name, values) for name, values in added.items()]
         for row, *new_members in zip(self._open_objects(chunk, added), *members, strict=True):
-            self._text.write(f"{', '.join([row, *new_members])}}}\n")
+            yield f"{', '.join([row, *new_members])}}}"
 
     def _open_objects(self, chunk: Chunk, added: Iterable[str]) -> Iterator[str]:
         """Yield each row's object without its closing brace."""
-        if self._source.format != JSON_LINES.name:
+        if self._source.format not in JSON_FORMATS:
+            places = self._source.named_places
             for row in self._source.string_rows(chunk):
-                values = dict(zip(self._source.names, row, strict=True))
+                values = {self._source.names[place]: row[place] for place in places}
                 yield json.dumps(values, ensure_ascii=False)[:-1]
             return
-        # The line itself is written again, so members keep their spelling and nesting.
+        # The row itself is written again, so members keep their spelling and nesting.
         for index, row in enumerate(chunk.originals):
             for name in added:
                 if name in row.values:
@@ -162,7 +239,9 @@ class JsonLinesWriter:
             yield row.raw[:-1].rstrip()
 
 
-JSON_LINES: Final = Format("jsonl", open_json_lines, open_json_writer, fixed_columns=False)
+JSON_LINES: Final = Format(
+    "jsonl", open_json_lines, open_json_writer, flags=frozenset({"encoding", "no_header"}), fixed_columns=False
+)
 
 
 def _column_values(rows: list[JsonRow], name: str, places: list[str], options: ReadOptions) -> list[Any]:
@@ -204,45 +283,84 @@ def _members(name: str, values: Any) -> list[str]:
     return [f"{key}: {literal}" for literal in literals]
 
 
-def _parse_row(line: str, where: str) -> JsonRow:
+def _parse_row(line: str, where: str, names: tuple[str, ...] | None) -> JsonRow:
     try:
-        pairs = _decoder.decode(line.rstrip("\r\n"))
+        value = DECODER.decode(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
         raise _bad_json_error(where, error, cut_off=not line.endswith("\n")) from None
     except RecursionError:
         raise DataError("the JSON is nested too deeply", where=where, remedy="Flatten this row.") from None
-    if not isinstance(pairs, NestedObject):
+    return make_row(value, line.strip(), where, names)
+
+
+def _no_object_error(value: object, raw: str, where: str) -> DataError:
+    if type(value) is not list:
+        remedy = "Write every row as an object, with names for its values."
+    elif value and isinstance(value[0], list):
+        remedy = "If the whole file is one list of rows, give it the ending .json."
+    else:
+        names = ["text", "label", *(f"column{number}" for number in range(3, len(value) + 1))]
+        remedy = f"If rows are lists, name their items, such as --no-header {','.join(names[: max(1, len(value))])}."
+    return DataError(
+        "the row is JSON, but not an object",
+        where=where,
+        expected='an object: {"text": ..., "label": ...}',
+        got=raw[:60],
+        remedy=remedy,
+    )
+
+
+def _named_items(value: object, raw: str, where: str, names: tuple[str, ...]) -> tuple[NestedObject, str]:
+    """Return a list as an object, decoded and spelled."""
+    if type(value) is not list:
         raise DataError(
-            "the line is JSON, but not an object",
+            "--no-header names the items of lists, but this row is no list",
             where=where,
-            expected='an object: {"text": ..., "label": ...}',
-            got=line[:60].strip(),
-            remedy="Write one object a line.",
+            expected=f"a list of {len(names)} items",
+            got=raw[:60],
+            remedy="Rows that are objects have names already: leave --no-header out."
+            if isinstance(value, NestedObject)
+            else "Write every row as a list.",
         )
-    values: dict[str, object] = dict(pairs)
-    if len(values) != len(pairs):
-        check_unique((name for name, _ in pairs), where)
-    if "\\u" in line:  # only an escape can spell half of a surrogate pair
-        _check_surrogates(values, where)
-    return JsonRow(line.strip(), values)
+    if len(value) != len(names):
+        raise DataError(
+            "the row is too long" if len(value) > len(names) else "the row is too short",
+            where=where,
+            expected=f"{len(names)} items, as --no-header names",
+            got=f"{len(value)}: {raw[:60]}",
+            remedy="Name all items of the rows by --no-header, in their order.",
+        )
+    spelled, place = [], 1  # after the bracket
+    for name in names:
+        place += len(raw[place:]) - len(raw[place:].lstrip(" \t\r\n,"))
+        _, end = DECODER.raw_decode(raw, place)
+        spelled.append(f"{json.dumps(name, ensure_ascii=False)}: {raw[place:end]}")
+        place = end
+    return NestedObject(zip(names, value, strict=True)), f"{{{', '.join(spelled)}}}"
 
 
-def _check_surrogates(values: dict[str, object], where: str) -> None:
+def _check_surrogates(name: str, value: object, where: str) -> None:
     """Raise DataError for half of a surrogate pair: JSON can spell one by \\u, but no text can hold it.
 
-    Lists are searched too, because they may be lists of labels. Nested objects are not: no column is read from them.
+    Args:
+        name: the field.
+        value: its value; lists are looked into, at any depth.
+        where: the row.
     """
-    for name, value in values.items():
-        items = value if type(value) is list else [value]
-        broken = next((text for text in (name, *items) if isinstance(text, str) and not _is_unicode(text)), None)
-        if broken is not None:
-            raise DataError(
-                f"field {name!r} holds half of a surrogate pair",
-                where=where,
-                expected="whole characters",
-                got=ascii(broken)[:60],
-                remedy="The text was cut in the middle of a character when it was written; correct this row.",
-            )
+    found = [value]
+    while found:
+        value = found.pop()
+        if type(value) is list:
+            found += value
+        if not isinstance(value, str) or _is_unicode(value):
+            continue
+        raise DataError(
+            f"field {ascii(name)} holds half of a surrogate pair",
+            where=where,
+            expected="whole characters",
+            got=ascii(value)[:60],
+            remedy="The text was cut in the middle of a character when it was written; correct this row.",
+        )
 
 
 def _is_unicode(text: str) -> bool:
@@ -251,6 +369,15 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _too_long_error(where: str) -> DataError:
+    return DataError(
+        "a row that is too long",
+        where=where,
+        expected=f"at most {MAX_ROW_CHARACTERS:,} characters",
+        remedy="Check that this is text. If it is, split the document.",
+    )
 
 
 def _bad_json_error(where: str, error: json.JSONDecodeError, *, cut_off: bool) -> DataError:
@@ -266,8 +393,3 @@ def _bad_json_error(where: str, error: json.JSONDecodeError, *, cut_off: bool) -
         got=f"{error.msg}: {error.doc[max(0, error.pos - 20) : error.pos + 40]!r}",
         remedy=remedy,
     )
-
-
-_decoder = json.JSONDecoder(
-    object_pairs_hook=NestedObject, parse_int=str, parse_float=str, parse_constant=lambda _: NotANumber()
-)

@@ -7,16 +7,17 @@ offset. A NUL character is refused, because it means a damaged file, or UTF-16 t
 import codecs
 import contextlib
 import io
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from fullbake.core.errors import DataError
 from fullbake.data.line_ends import ReturnWarning, ends_at_carriage_return, read_raw_lines
-from fullbake.data.tables import Chunk, Table, open_binary, split_chunks
+from fullbake.data.signatures import HEAD_BYTES, encoding_of_mark, encoding_of_zeros
+from fullbake.data.tables import MAX_ROW_CHARACTERS, Chunk, Table, open_binary, split_chunks
 
-MAX_LINE_BYTES: Final = 2**28
-"""A longer line of a stream is hardly a text."""
+_NOT_OF_FILES: Final = ("unicode-escape", "raw-unicode-escape", "punycode", "idna", "undefined", "utf-7")
+"""Codecs of Python that no data file is written in. Some of them make half characters, which no text can hold."""
 
 
 @contextlib.contextmanager
@@ -89,10 +90,10 @@ def read_stream_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         DataError: a byte is not UTF-8, or NUL; a line is too long.
     """
     returns = ReturnWarning()
-    for number, raw in enumerate(read_raw_lines(stream, MAX_LINE_BYTES), start=1):
+    for number, raw in enumerate(read_raw_lines(stream, MAX_ROW_CHARACTERS), start=1):
         where = f"{name}, line {number}"
-        if len(raw) > MAX_LINE_BYTES:
-            raise too_long_error(where, MAX_LINE_BYTES)
+        if len(raw) > MAX_ROW_CHARACTERS:
+            raise too_long_error(where, MAX_ROW_CHARACTERS)
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -127,20 +128,12 @@ def read_file_lines(path: Path, encoding: str, max_characters: int) -> Generator
             number += 1
             where = f"{path}, line {number}"
             if "\0" in line:
-                raise nul_error(f"{where}{_byte_of_nul(path, encoding)}")
+                raise nul_error(f"{where}{_byte_of_nul(path, encoding)}", path)
             if len(line) > max_characters and not line.endswith("\n"):
                 raise too_long_error(where, max_characters)
             text = line.removesuffix("\n").removesuffix("\r")
             returns.check(where, text)
             yield number, text
-
-
-def without_nul(path: Path, lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a file; raise DataError at the first NUL character."""
-    for number, line in enumerate(lines, start=1):
-        if "\0" in line:
-            raise nul_error(f"{path}, line {number}")
-        yield line
 
 
 def too_long_error(where: str, max_characters: int) -> DataError:
@@ -163,15 +156,29 @@ def blank_line_error(path: Path, line: int) -> DataError:
     )
 
 
-def nul_error(where: str) -> DataError:
-    """Return the error for a NUL character."""
+def nul_error(where: str, path: Path | None = None) -> DataError:
+    """Return the error for a NUL character.
+
+    Args:
+        where: its place.
+        path: the file; its first bytes say whether it is UTF-16.
+    """
+    found = None if path is None else encoding_of_zeros(first_bytes(path))
     return DataError(
-        "a NUL character",
+        "a NUL character" if found is None else f"a NUL character: the file is {found} without a byte order mark",
         where=where,
         expected="text",
         got="U+0000",
-        remedy="The file is damaged, or it is UTF-16: then pass --encoding utf-16 (or utf-16-le, utf-16-be).",
+        remedy="The file is damaged, or it is UTF-16: then pass --encoding utf-16 (or utf-16-le, utf-16-be)."
+        if found is None
+        else f"Pass --encoding {found}.",
     )
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return the first bytes of a file, decompressed."""
+    with open_binary(path) as handle:
+        return handle.read(HEAD_BYTES)
 
 
 def _one_field_rows(chunk: Chunk) -> Iterator[list[str]]:
@@ -182,9 +189,11 @@ def _codec_name(path: Path, encoding: str) -> str:
     try:
         codec = codecs.lookup(encoding)
         io.TextIOWrapper(io.BytesIO(), codec.name)  # raises for codecs that are not for text, such as "hex"
-    except (LookupError, UnicodeError):
+        if codec.name in _NOT_OF_FILES:
+            raise LookupError(encoding)
+    except (LookupError, UnicodeError, ValueError):  # ValueError: a NUL within the name
         raise DataError(
-            f"there is no encoding {encoding!r}",
+            f"there is no encoding {encoding!r} for files",
             where=str(path),
             remedy="Pass --encoding with one that Python knows, such as utf-8, utf-16, latin-1, cp1252 or gb18030.",
         ) from None
@@ -206,7 +215,8 @@ def _find_undecodable(path: Path, encoding: str, codec: str) -> DataError:
                 line += error.object[: error.start].decode(error.encoding, "ignore").count("\n")
                 byte = end - len(error.object) + error.start
                 where = f"{path}, line {line}, byte {byte}"
-                return _undecodable_error(where, error.object[error.start : error.start + 1], encoding)
+                found = encoding_of_mark(first_bytes(path))
+                return _undecodable_error(where, error.object[error.start : error.start + 1], encoding, found)
             except UnicodeError as error:
                 return _no_byte_order_error(path, encoding, error)
             if not block:
@@ -222,13 +232,16 @@ def _no_byte_order_error(path: Path, encoding: str, error: UnicodeError) -> Data
     )
 
 
-def _undecodable_error(where: str, byte: bytes, encoding: str) -> DataError:
+def _undecodable_error(where: str, byte: bytes, encoding: str, found: str | None = None) -> DataError:
+    """Return the error for a byte that does not fit. found: the encoding whose byte order mark the file begins with."""
     return DataError(
-        f"this is not {encoding}",
+        f"this is not {encoding}" if found is None else f"this is not {encoding}: it begins with the mark of {found}",
         where=where,
         expected=f"text in {encoding}",
         got=f"the byte 0x{byte.hex()}",
-        remedy="Name its encoding by --encoding (such as utf-16, latin-1, cp1252 or gb18030), or save it as UTF-8.",
+        remedy=f"Pass --encoding {found}."
+        if found is not None
+        else "Name its encoding by --encoding (such as utf-16, latin-1, cp1252 or gb18030), or save it as UTF-8.",
     )
 
 

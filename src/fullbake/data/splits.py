@@ -182,8 +182,7 @@ def read_labeled(
         label_names=label_names,
         problem=problem,
         drop_unlabelled=config.drop_unlabelled,
-        delimiter=config.delimiter,
-        encoding=config.encoding,
+        **vars(config.dialect),
     )
 
 

@@ -13,14 +13,22 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 
+from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError, Fault, did_you_mean
 
 CHUNK_CHARACTERS: Final = 4_000_000
 """A chunk ends when its rows hold this many characters."""
+
+MAX_FIELD_CHARACTERS: Final = 2**24
+"""A longer value is refused: it is no text that a classifier reads. The csv module's own limit, 131,072, is less than
+long documents have; with no limit at all, an unclosed quote would read the rest of the file into memory."""
+
+MAX_ROW_CHARACTERS: Final = 2**25
+"""A longer row is refused while it is read, so a small compressed file cannot fill the memory with one endless line."""
 
 TableRow = TypeVar("TableRow")
 
@@ -82,6 +90,14 @@ class Table:
     schema: Any = None
     """pyarrow's schema of the file, None where the format has none."""
 
+    @property
+    def named_places(self) -> tuple[int, ...]:
+        """The places, in `names`, of the columns that a format with unique names can hold.
+
+        Left out are spare columns whose empty name stands more than once in the header of a CSV (`v1,v2,,,`).
+        """
+        return tuple(place for place, name in enumerate(self.names) if name.strip() or self.names.count(name) == 1)
+
     def chunks(self, rows: int = 4096, *, keep: bool = False) -> Iterator[Chunk]:
         """Read the table from its start.
 
@@ -105,8 +121,7 @@ class ReadOptions:
     columns: tuple[str, ...] | None = None
     nullable: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
-    delimiter: str | None = None
-    encoding: str = "utf-8"
+    dialect: Dialect = field(default_factory=Dialect)
 
 
 AddedColumns = Mapping[str, type]
@@ -141,11 +156,27 @@ class Format:
     is_text: bool = True
     """Whether files have an encoding and may be compressed as a whole (.gz, .zst)."""
 
-    has_delimiter: bool = False
-    """Whether the user may name a delimiter."""
+    flags: frozenset[str] = frozenset({"encoding"})
+    """The fields of `Dialect` that its reader obeys. `files.open_table` refuses the others where they are given."""
 
     fixed_columns: bool = True
     """Whether all rows have the same columns in the same order, so the files of a folder must agree in them."""
+
+
+def check_flags(where: str, dialect: Dialect, obeyed: frozenset[str], remedy: str) -> None:
+    """Raise DataError if a field of the dialect is given that a reader does not obey.
+
+    Args:
+        where: what is read.
+        dialect: how it is written.
+        obeyed: the fields that its reader obeys.
+        remedy: what to do.
+    """
+    usual = vars(Dialect())
+    for name, value in vars(dialect).items():
+        if name not in obeyed and value != usual[name]:
+            flag = name.replace("_", "-")
+            raise DataError(f"--{flag} does not apply here", where=where, got=f"--{flag} {value!r}", remedy=remedy)
 
 
 def select_columns(where: str, names: tuple[str, ...], wanted: Sequence[str] | None, hint: str = "") -> tuple[str, ...]:

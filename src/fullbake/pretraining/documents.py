@@ -20,13 +20,14 @@ import numpy as np
 import pyarrow as pa
 from sentencex import segment
 
+from fullbake.config.sections import Dialect
 from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap, normalize, text_hashes
 from fullbake.data.files import FORMATS, files_of, open_table
 from fullbake.data.plain_text import read_file_lines, too_long_error
-from fullbake.data.tables import data_suffix
+from fullbake.data.tables import check_flags, data_suffix
 
 # Sentences
 
@@ -123,8 +124,7 @@ def file_source(
     path: str | Path,
     *,
     text: str = "text",
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
+    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
     longest_document: int = LONGEST_DOCUMENT,
 ) -> DocumentSource:
     """Return the documents of a `.txt` file (compressed or not), of a table, or of a folder of tables.
@@ -135,8 +135,7 @@ def file_source(
     Args:
         path: the file, or a folder of tables.
         text: the table's column with the texts.
-        delimiter: the table's field separator; None chooses it by the file's ending.
-        encoding: the encoding of text files.
+        dialect: how tables are written; of a `.txt` file, which is never a table here, its encoding.
         longest_document: characters after which a document of a `.txt` file is split into parts.
 
     Raises:
@@ -144,10 +143,10 @@ def file_source(
     """
     path = Path(path)
     if data_suffix(path) == ".txt" and path.is_file():
-        key = fingerprint("lines", file_sha256(path), encoding)
+        key = fingerprint("lines", file_sha256(path), dialect.encoding)
 
         def read_lines() -> Iterator[Document]:
-            lines = read_file_lines(path, encoding, LONGEST_PARAGRAPH)
+            lines = read_file_lines(path, dialect.encoding, LONGEST_PARAGRAPH)
             return group_lines(((f"{path}, line {number}", line) for number, line in lines), longest_document)
 
         return DocumentSource(str(path), key, read_lines, _count_bytes([path]))
@@ -159,9 +158,13 @@ def file_source(
             got=repr(path.suffix) if path.suffix else "no extension",
             remedy="Give a plain text file the ending .txt; each line is a paragraph, a blank line ends a document.",
         )
-    table = open_table(path, columns=[text], nullable=[text], delimiter=delimiter, encoding=encoding)
+    table = open_table(path, columns=[text], nullable=[text], dialect=dialect)
     files = files_of(path) if path.is_dir() else [path]
-    key = fingerprint("table", [file_sha256(file) for file in files], text, delimiter, encoding)
+    # What is left at its default is left out, so that the caches of earlier versions stay valid.
+    later = {name: getattr(dialect, name) for name in ("quoting", "no_header", "json_path")}
+    given = {name: value for name, value in later.items() if value != getattr(Dialect(), name)}
+    shas = [file_sha256(file) for file in files]
+    key = fingerprint("table", shas, text, dialect.delimiter, dialect.encoding, *([given] if given else []))
 
     def read_rows() -> Iterator[Document]:
         for chunk in table.chunks():
@@ -169,6 +172,22 @@ def file_source(
                 yield from _split_text(value, chunk.where(index))
 
     return DocumentSource(str(path), key, read_rows, _count_bytes(files))
+
+
+def file_sources(paths: Sequence[str | Path], *, text: str, dialect: Dialect) -> list[DocumentSource]:
+    """Return the documents of several files; see `file_source`.
+
+    Raises:
+        DataError: what `file_source` raises; or the dialect says how tables are written, but no path is a table.
+    """
+    if all(data_suffix(Path(path)) == ".txt" and Path(path).is_file() for path in paths):
+        check_flags(
+            str(paths[0]),
+            dialect,
+            frozenset({"encoding"}),
+            "For further pretraining a .txt file is running text, not a table: leave it out, or name the table .csv.",
+        )
+    return [file_source(path, text=text, dialect=dialect) for path in paths]
 
 
 def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> DocumentSource:

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from fullbake.config.sections import TrainingConfig
+from fullbake.config.sections import Dialect, TrainingConfig
 from fullbake.core import runtime, stopping, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DeadlinePassed
 from fullbake.core.hashing import fingerprint
+from fullbake.data.tables import check_flags
 from fullbake.models import network
 from fullbake.models.batching import Step, inference_plan, training_plan
 from fullbake.models.encoder import freeze_all, load_encoder
@@ -34,7 +35,7 @@ from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import read_shard
 from fullbake.pretraining.corpus_tokens import CorpusTokenizer
 from fullbake.pretraining.data_loader import Phase
-from fullbake.pretraining.documents import DocumentSource, file_source, first_paragraphs
+from fullbake.pretraining.documents import DocumentSource, file_source, file_sources, first_paragraphs
 from fullbake.pretraining.examples import Masking
 from fullbake.pretraining.mlm import EvalSet, draw_eval_set, evaluate_masked_lm, standard_masking
 from fullbake.training.loop import TrainingWork, fit
@@ -85,6 +86,7 @@ def open_probe(
     text: str | None = None,
     cache_dir: str | Path | None = None,
     language: str = "en",
+    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
 ) -> ForgettingProbe:
     """Return the probe of a base; train a head if the base has none and none is cached.
 
@@ -93,6 +95,7 @@ def open_probe(
         text: a file of general text; None uses the bundled English sentences.
         cache_dir: where trained heads are kept.
         language: ISO 639-1 code of the text, for splitting sentences.
+        dialect: how the file is written, if it is a table.
 
     Raises:
         BaseModelError: the base or its tokenizer cannot be used.
@@ -103,20 +106,26 @@ def open_probe(
     loaded.network.to(runtime.device())
     if not loaded.own_head:
         _load_or_train_head(loaded.network, tokenizer, _general_phase(tokenizer, base), cache_dir)
-    eval_set = draw_general_eval_set(base, text, language)
+    eval_set = draw_general_eval_set(base, text, language, dialect)
     return ForgettingProbe(loaded.network, loaded.own_head, eval_set)
 
 
-def draw_general_eval_set(base: str | Path, text: str | None = None, language: str = "en") -> EvalSet:
+def draw_general_eval_set(
+    base: str | Path,
+    text: str | None = None,
+    language: str = "en",
+    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
+) -> EvalSet:
     """Make the evaluation set of general text for a base's tokenizer.
 
     Args:
         base: folder, hub id or `demo`.
         text: a file, of which the first PROBE_CHARACTERS are used; None uses the bundled English sentences.
         language: ISO 639-1 code of the text.
+        dialect: how the file is written, if it is a table.
     """
     tokenizer = load_mlm_tokenizer(base)
-    shard, _ = read_shard(general_text(text), corpus_tokenizer_of(tokenizer, language))
+    shard, _ = read_shard(general_text(text, dialect), corpus_tokenizer_of(tokenizer, language))
     parts = [(shard, shard.documents())]
     return draw_eval_set(parts, _general_phase(tokenizer, base), "mlm", make_masking(tokenizer), tokenizer.pad_token_id)
 
@@ -127,6 +136,7 @@ def probe(
     base: str | Path | None = None,
     text: str | None = None,
     cache_dir: str | Path | None = None,
+    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
 ) -> dict[str, Any]:
     """Measure how well a base, or the encoder of a bundle, predicts general text, before and after its training.
 
@@ -135,6 +145,7 @@ def probe(
         base: the base that it was made from; None reads it from the folder's fullbake.json.
         text: a file of general text; None uses the bundled English sentences.
         cache_dir: where trained heads are kept.
+        dialect: how the file is written, if it is a table.
 
     Returns:
         base, own_head (True if the base came with a masked-LM head), words (masked tokens), before and after (each with
@@ -152,7 +163,7 @@ def probe(
             remedy="Name a base to compare it with: --base.",
         )
     origin = _original_base(manifest, target) if base is None else base
-    opened = open_probe(origin, text=text, cache_dir=cache_dir)
+    opened = open_probe(origin, text=text, cache_dir=cache_dir, dialect=dialect)
     before = opened.measure(opened.head.model.base_model)
     after = before if str(origin) == str(target) else _measure_target(target, opened, is_bundle="recipe" in manifest)
     return {
@@ -218,10 +229,14 @@ def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phas
     return make_phase(tokenizer, 0, min(PROBE_TOKENS, max_positions(load_config(base))))
 
 
-def general_text(path: str | None = None) -> DocumentSource:
+def general_text(path: str | None = None, dialect: Dialect = Dialect()) -> DocumentSource:  # noqa: B008  (frozen)
     """Return the first PROBE_CHARACTERS of a file; None gives the bundled English sentences."""
     if path is not None:
-        return first_paragraphs(file_source(path), PROBE_CHARACTERS)
+        (source,) = file_sources([path], text="text", dialect=dialect)
+        return first_paragraphs(source, PROBE_CHARACTERS)
+    check_flags(
+        "general text", dialect, frozenset(), "The bundled sentences are read; name a file by --text."
+    )
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as bundled:
         return file_source(bundled)
 

@@ -18,8 +18,9 @@ import numpy as np
 from tokenizers import BertWordPieceTokenizer
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
+from fullbake.config.fields import Quoting
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.config.recipe import Recipe
+from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.core import runtime, storage
 from fullbake.core.arguments import PATH, require_source, require_type
 from fullbake.core.cache import Cache
@@ -30,7 +31,7 @@ from fullbake.data.dataset import read_dataset
 from fullbake.data.splits import Part, Parts
 from fullbake.models.network import base_fingerprint, encoder_fingerprint
 from fullbake.models.pretrained import load_config, resolve_base
-from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, text_source
+from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, file_sources, text_source
 from fullbake.pretraining.run import PretrainingRun, prepare_run, run_pretraining, write_base
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode, check_resume_mode
@@ -53,6 +54,9 @@ def further_pretrain(
     text: str = "text",
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    quoting: Quoting = "standard",
+    no_header: Sequence[str] | None = None,
+    json_path: str | None = None,
     keep_out: str | Path | Sequence[str | Path] = (),
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
@@ -69,6 +73,9 @@ def further_pretrain(
         text: the column of tables that holds the texts.
         delimiter: the field separator of tables; None chooses it by the file's ending.
         encoding: the encoding of text files.
+        quoting: `none` if quotes are part of the text in CSV, TSV and .txt tables.
+        no_header: the names of the columns of tables whose first line is a row already.
+        json_path: the member of .json files that holds the rows, with dots between the names.
         keep_out: tables whose texts must not be learned from, such as a test set. Documents and paragraphs that are
             equal or nearly equal to them are removed; under `stage.transductive` they stay and are counted.
         overwrite: replace what is in `out` once the new base is complete.
@@ -99,8 +106,11 @@ def further_pretrain(
         # refuse a folder with something else in it now, not after hours of training
         if not checkpoints.is_saved(out):
             storage.require_vacant(out, overwrite=overwrite)
-        sources = [file_source(path, text=text, delimiter=delimiter, encoding=encoding) for path in paths]
-        tables = [read_dataset(path, text=text, delimiter=delimiter, encoding=encoding) for path in held_out]
+        dialect = dialect_of(
+            delimiter=delimiter, encoding=encoding, quoting=quoting, no_header=no_header, json_path=json_path
+        )
+        sources = file_sources(paths, text=text, dialect=dialect)
+        tables = [read_dataset(path, text=text, **vars(dialect)) for path in held_out]
         excluded = [value for table in tables for value in table.texts.to_pylist()]
         run = prepare_run(
             base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
@@ -231,10 +241,7 @@ def _make_sources(recipe: Recipe, parts: Parts) -> list[DocumentSource]:
     data, stage = recipe.data, recipe.stage
     rows = ["\n".join(row) for row in zip(*_text_columns(parts.train), strict=True)]
     own = text_source(rows, f"training rows of {parts.train.source.source}", parts.train.fingerprint())
-    files = [
-        file_source(path, text=data.text or "text", delimiter=data.delimiter, encoding=data.encoding)
-        for path in stage.corpus or ()
-    ]
+    files = [file_source(path, text=data.text or "text", dialect=data.dialect) for path in stage.corpus or ()]
     return [own, *files]
 
 

@@ -1,0 +1,137 @@
+"""Quotes in CSV and TSV that are likely not what a reader takes them for.
+
+A quotation that begins a field of a GLUE-like TSV and ends in another row joins these rows to one, without any error.
+And a quote after a delimiter and a space does not begin a quoted field, so a line end within it splits the row. Both
+are looked for in the few rows that can hold them, so that ordinary rows cost next to nothing.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from fullbake.core.console import warn
+from fullbake.core.errors import DataError
+from fullbake.data.plain_text import open_text
+from fullbake.data.tables import MAX_ROW_CHARACTERS
+
+QUOTES_ARE_TEXT: Final = "If quotes are part of the text here, as in the TSV files of GLUE, pass --quoting none."
+"""The remedy that every error and warning about stray quotes names."""
+
+_SAMPLE_LINES: Final = 1000
+"""First lines of the file that show which values, such as labels, occur again and again."""
+
+_QUOTED: Final = re.compile(r'"[^"]*(?:""[^"]*)*"')
+
+
+class QuoteWatch:
+    """Looks at the rows whose quotes may be text.
+
+    Args:
+        path: the file.
+        delimiter: between its fields.
+        encoding: of the file.
+    """
+
+    def __init__(self, path: Path, delimiter: str, encoding: str) -> None:
+        self._path, self._delimiter, self._encoding = path, delimiter, encoding
+        self._after_space = re.compile(rf'(?:^|{re.escape(delimiter)})[ \t]+"', re.MULTILINE)
+        self._common_values: list[set[str]] | None = None
+        self._joined_rows, self._joined_lines, self._first = 0, 0, 0
+
+    def check(self, line: int, row: Sequence[str], lines: Sequence[str]) -> None:
+        """Look at one row.
+
+        Args:
+            line: the number of its first line.
+            row: its fields.
+            lines: its lines as the file holds them.
+
+        Raises:
+            DataError: a field begins with white space and a quote.
+        """
+        raw = "".join(lines)
+        if self._after_space.search(raw) and _has_quote_after_space(raw, self._delimiter):
+            raise DataError(
+                "a quote after a space does not begin a quoted field",
+                where=f"{self._path}, line {line}",
+                expected="a quote right after the delimiter",
+                got=repr(raw.strip()[:60]),
+                remedy=f"Delete the space before the quote, or put the whole field into quotes. {QUOTES_ARE_TEXT}",
+            )
+        if self._is_joined(row, lines):
+            self._first = self._first or line
+            self._joined_rows += 1
+            self._joined_lines += len(lines)
+
+    def report(self) -> None:
+        """Warn of the rows that look like several ones joined by quotes; call it at the end of the file."""
+        if not self._joined_rows:
+            return
+        rows = "1 row holds" if self._joined_rows == 1 else f"{self._joined_rows:,} rows hold"
+        warn(
+            f"{self._path}: {rows} a quoted field with line ends that look like those between rows (the first in line "
+            f"{self._first}): {self._joined_lines:,} lines of the file became "
+            f"{self._joined_rows:,} row{'' if self._joined_rows == 1 else 's'}. {QUOTES_ARE_TEXT}"
+        )
+
+    def _is_joined(self, row: Sequence[str], lines: Sequence[str]) -> bool:
+        """Return True if the row looks like several rows, or several fields, between two quotes that are text."""
+        if self._delimiter == "\t" and any("\t" in field and "\n" in field for field in row):
+            return True
+        fields = [line.rstrip("\r\n").split(self._delimiter) for line in lines]
+        if len(lines) < 2 or len(row) < 2 or any(len(of_line) != len(row) for of_line in fields):
+            return False
+        # Line ends and commas are common in a quoted text. A label in its place at the end of each line is not.
+        return any(
+            all(value.strip('"') in common for value in column)
+            for column, common in zip(zip(*fields, strict=True), self._values_by_column(len(row)), strict=True)
+        )
+
+    def _values_by_column(self, width: int) -> list[set[str]]:
+        """Return the values of each column that occur several times in the first lines, where no quote is read."""
+        if self._common_values is None:
+            counts: list[Counter[str]] = [Counter() for _ in range(width)]
+            with open_text(self._path, self._encoding) as handle:
+                lines = iter(partial(handle.readline, MAX_ROW_CHARACTERS), "")
+                for line, _ in zip(lines, range(_SAMPLE_LINES), strict=False):
+                    fields = line.rstrip("\r\n").split(self._delimiter)
+                    for count, value in zip(counts, fields if len(fields) == width else (), strict=False):
+                        count[value.strip('"')] += 1
+            self._common_values = [
+                {value for value, times in count.items() if times > 1 and value.strip()} for count in counts
+            ]
+        return self._common_values
+
+
+def warn_of_kept_quotes(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Warn if quotes were kept as text although most rows have a field between quotes."""
+    quoted = sum(any(len(field) > 1 and field[0] == field[-1] == '"' for field in row) for row in rows)
+    if quoted > len(rows) / 2:
+        warn(
+            f"{path}: {quoted:,} of the first {len(rows):,} rows have a field between quotes, and --quoting none keeps "
+            "these quotes. If they only enclose the field, leave --quoting none out."
+        )
+
+
+def _has_quote_after_space(raw: str, delimiter: str) -> bool:
+    """Return True if an unquoted field of a row begins with white space and a quote that may have meant to enclose it.
+
+    Where the quotes within the field are even, they are part of a text (` "Hello" he said`), unless they enclose it.
+    """
+    place = 0
+    while place < len(raw):
+        if raw[place] == '"':
+            found = _QUOTED.match(raw, place)
+            place = len(raw) if found is None else found.end()
+        end = raw.find(delimiter, place)
+        end = len(raw) if end < 0 else end
+        field = raw[place:end].rstrip("\r\n")
+        if field[:1] in (" ", "\t") and field.lstrip(" \t").startswith('"'):
+            encloses = delimiter != "\t" and field.rstrip(" \t").endswith('"')
+            if encloses or field.count('"') % 2:
+                return True
+        place = end + 1
+    return False
