@@ -40,7 +40,7 @@ def predict_file(
 
     Args:
         classifier: The classifier, or the folder of its bundle.
-        source: A CSV, TSV, JSON Lines or Parquet file, a folder of such files, or an open Table.
+        source: A CSV, TSV, JSON or Parquet file, a folder of such files, or an open Table.
         target: A file, whose ending says the format, or a binary stream, which gets the format of the source.
         text: Column of the texts. None: its name in training.
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.

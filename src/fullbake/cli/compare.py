@@ -47,7 +47,8 @@ def compare_command(
     After an interrupt, the same command resumes.
 
     Args:
-        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON or Parquet file, a folder of such files or with a subfolder for each class,
+            or the id of a hub data set.
         out_folder: Folder for leaderboard.json, report.html, best/ (a bundle) and cells/ (finished trials).
         recipes: Recipe names with commas between them: shipped recipes, `further-NAME` (the recipe after further
             pretraining), the baselines majority and tfidf, or YAML files. Default: finetune, frozen-mlp, frozen-linear,

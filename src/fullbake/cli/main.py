@@ -78,7 +78,8 @@ def train_command(
     The report says what the score means and shows mistakes with their texts; the bundle holds no text of any row.
 
     Args:
-        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON or Parquet file, a folder of such files or with a subfolder for each class,
+            or the id of a hub data set.
         out_folder: Folder for the bundle.
         recipe: A shipped recipe by name (`fullbake recipes` lists them), a YAML file, or the folder of a bundle, whose
             recipe is used again. Default: the shipped recipe that fits --way and --head.
@@ -132,7 +133,8 @@ def evaluate_command(
 
     Args:
         bundle: Folder that `fullbake train` wrote.
-        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON or Parquet file, a folder of such files or with a subfolder for each class,
+            or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
         report: HTML file for a page like that of `fullbake train`: what the scores mean, and mistakes with their texts.
         overwrite: Replace the file of --report, if fullbake wrote it.
@@ -179,7 +181,7 @@ def predict_command(
 
     Args:
         bundle: Folder that `fullbake train` wrote.
-        inputs: A CSV, TSV, JSON Lines or Parquet file, a folder of such files, or texts; for a classifier of pairs, the
+        inputs: A CSV, TSV, JSON or Parquet file, a folder of such files, or texts; for a classifier of pairs, the
             two texts of one pair. Words with spaces are a text also if they end like a file, unless there is such a
             file. Default: one text a line on stdin, which takes every text.
         out_file: File for the rows with the columns `predicted`, `score` and `score:<class>` added. Default: stdout.
@@ -304,7 +306,8 @@ def inspect_command(
     """Check a labeled file before training: labels, lengths, duplicates, likely leaks and likely mistakes.
 
     Args:
-        data: Labeled rows: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or the id of a hub data set.
+        data: Labeled rows: a CSV, TSV, JSON or Parquet file, a folder of such files or with a subfolder for each class,
+            or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
         plot: PNG file for a plot of the labels and the lengths.
         suspects: CSV file that lists the rows with the most doubtful labels first. Check them by hand. Needs --base,

@@ -159,7 +159,7 @@ def read_dataset(
     """Read labeled texts from a file, a folder of files or a hub data set.
 
     Args:
-        source: a CSV, TSV, JSON Lines or Parquet file, a folder of such files, or a hub id: `imdb`, `owner/name`,
+        source: a CSV, TSV, JSON or Parquet file, a folder (see `open_table`), or a hub id: `imdb`, `owner/name`,
             `owner/name:split` (the split is `train` unless you name one).
         text: column of the texts.
         label: column of the labels; None, with no `labels` either, reads texts alone. If it holds lists, a row may have

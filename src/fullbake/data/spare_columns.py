@@ -30,6 +30,8 @@ def spare_columns(table: Table, used: Sequence[str]) -> tuple[str, ...]:
         table: The opened table.
         used: The columns of texts and labels.
     """
+    if table.unit == "file":  # the file of each text names its class
+        return ()
     return tuple(name for name in table.names if name.strip() and name not in used)[:MAX_COLUMNS]
 
 

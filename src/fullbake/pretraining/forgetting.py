@@ -234,9 +234,7 @@ def general_text(path: str | None = None, dialect: Dialect = Dialect()) -> Docum
     if path is not None:
         (source,) = file_sources([path], text="text", dialect=dialect)
         return first_paragraphs(source, PROBE_CHARACTERS)
-    check_flags(
-        "general text", dialect, frozenset(), "The bundled sentences are read; name a file by --text."
-    )
+    check_flags("general text", dialect, frozenset(), "The bundled sentences are read; name a file by --text.")
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as bundled:
         return file_source(bundled)
 
