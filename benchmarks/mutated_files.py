@@ -1,12 +1,12 @@
-"""Damaged files: each of many mutations of awkward files is read as before, with other values, or refused with a remedy.
+"""Damaged files: mutations of awkward files are read as before, read with other values, or refused with a remedy.
 
     python benchmarks/mutated_files.py [number of files, 40000]
 
 The files are those of tests/helpers/nasty_files.py and some ordinary ones of thirty rows. A mutation changes, deletes,
-repeats, moves or inserts bytes, some of them awkward ones (quotes, line ends, NUL, marks, halves of characters), or cuts the file
-off. A worker reads 250 files in one process with at most 4 GB of memory and 20 seconds a file. What must not happen: an exception
-that is no error of fullbake, an error without a remedy, a crash, a file that takes too long. Rows that become fewer without a
-warning are counted too: a damaged quote joins rows, and no reader can know.
+repeats, moves or inserts bytes, some of them awkward ones (quotes, line ends, NUL, marks, halves of characters), or
+cuts the file off. A worker reads 250 files in one process with at most 4 GB of memory and 20 seconds a file. What must
+not happen: an exception that is no error of fullbake, an error without a remedy, a crash, a file that takes too long.
+Rows that become fewer without a warning are counted too: a damaged quote joins rows, and no reader can know.
 """
 
 import csv
@@ -64,7 +64,7 @@ def ordinary() -> list[tuple[str, bytes, dict[str, Any]]]:
     made.append((".json", json.dumps(lists).encode(), {"json_path": "train", "no_header": ["text", "label"]}))
     for options in ({}, {"compression": "none", "use_dictionary": False}, {"compression": "zstd", "row_group_size": 9}):
         buffer = io.BytesIO()
-        parquet.write_table(pa.table({"text": [row[0] for row in rows], "label": [row[1] for row in rows]}), buffer, **options)
+        parquet.write_table(pa.Table.from_pylist(objects), buffer, **options)
         made.append((".parquet", buffer.getvalue(), {}))
     return made
 
@@ -114,8 +114,9 @@ def rows_of(path: Path, flags: dict[str, Any]) -> list[Any]:
     from fullbake import read_dataset
 
     dataset = read_dataset(path, **flags)
-    labels = [] if dataset.labels is None else dataset.problem.label_ids(dataset.labels)
-    return list(zip(dataset.texts.to_pylist(), [[dataset.label_names[one] for one in row] for row in labels], strict=True))
+    ids = [] if dataset.labels is None else dataset.problem.label_ids(dataset.labels)
+    labels = [[dataset.label_names[one] for one in row] for row in ids]
+    return list(zip(dataset.texts.to_pylist(), labels, strict=True))
 
 
 def outcome(path: Path, before: list[Any] | None, flags: dict[str, Any], said: list[str]) -> str:

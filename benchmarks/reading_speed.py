@@ -1,4 +1,4 @@
-"""CPU seconds of reading a file, and of `inspect` on it, by this code and by an older commit, alternately in new processes.
+"""CPU seconds of reading a file, and of `inspect` on it: this code and an older commit, alternately in new processes.
 
     python benchmarks/reading_speed.py FOLDER_OF_DATA COMMIT [bytes of the CSV, 200000000]
 

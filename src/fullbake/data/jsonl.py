@@ -355,7 +355,7 @@ def _check_surrogates(name: str, value: object, where: str) -> None:
         if not isinstance(value, str) or _is_unicode(value):
             continue
         raise DataError(
-            f"field {ascii(name)} holds half of a surrogate pair",
+            f"field {name!a} holds half of a surrogate pair",
             where=where,
             expected="whole characters",
             got=ascii(value)[:60],

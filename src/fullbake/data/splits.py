@@ -218,7 +218,7 @@ def without_missing_group(source: str | Path, config: DataConfig) -> DataConfig:
         config: the section.
     """
     columns = Columns(config.text)
-    if config.group is None or config.group in open_source(source, columns, config.delimiter, config.encoding).names:
+    if config.group is None or config.group in open_source(source, columns, config.dialect).names:
         return config
     warn(
         f"{source} has no column {config.group!r} (--group): its rows count as independent of each other and of the "
