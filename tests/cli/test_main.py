@@ -191,6 +191,30 @@ def test_recipes_are_listed_and_read_back(run: Run, tmp_path: Path) -> None:
     assert Recipe.load(tmp_path / "mine.yaml") == Recipe.load("frozen-mlp", base="demo")
 
 
+def test_check(run: Run, bases: Bases, tmp_path: Path) -> None:
+    code, out, error = run("check", bases("bert"))
+    assert (code, error) == (0, "")
+    assert "admitted, bert, 2 layers of width 32" in out
+    assert out.count("passed") == 7
+    code, out, _ = run("check", bases("bert"), "--json")
+    assert (code, json.loads(out)["admitted"], json.loads(out)["remembered"]) == (0, True, False)
+
+
+def test_check_of_a_base_that_is_refused(run: Run, bases: Bases, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "base"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    code, out, error = run("check", folder)
+    assert code == 2
+    assert "refused, bert" in out
+    assert "not tried" in out
+    assert "error: " in error
+    assert "does not ask for" in error
+    code, out, _ = run("check", folder, "--json")
+    assert (code, json.loads(out)["admitted"]) == (2, False)
+    assert "absent" in refusal(run, "check", tmp_path / "absent")
+
+
 def test_summary(run: Run, bases: Bases) -> None:
     code, out, _ = run("summary", bases("bert"), "--way", "frozen", "--head", "mlp", "--num-labels", "3")
     assert code == 0

@@ -14,9 +14,11 @@ from fullbake.cli.tables import facts_sheet
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
 from fullbake.config.sections import DataConfig, HeadConfig
 from fullbake.core.cache import Cache
+from fullbake.core.errors import BaseModelError
 from fullbake.data.inspection import inspect_file
 from fullbake.evaluation import metrics
 from fullbake.evaluation.decisions import Decision
+from fullbake.models.admission import Admission, Check
 from fullbake.models.summary import summarize
 
 
@@ -168,3 +170,15 @@ def test_predictions_of_many_labels_and_of_a_pair() -> None:
         )
     )
     assert "one | two" in pair
+
+
+def test_admission_table_shows_each_check() -> None:
+    checks = (Check("config", "passed", "an encoder"), Check("weights", "refused", "[red]layers[/red] left over"))
+    facts = {"model_type": "bert", "layers": 2, "width": 1024, "parameters": 2000}
+    console = Console(width=140, color_system=None, record=True, file=io.StringIO())
+    console.print(tables.admission_table(Admission("base", facts, checks)))
+    text = " ".join(console.export_text().split())
+    assert "base: admitted, bert, 2 layers of width 1,024, 2,000 parameters" in text
+    assert "[red]layers[/red] left over" in text
+    console.print(tables.admission_table(Admission("base", {}, checks, errors=(BaseModelError("no"),))))
+    assert console.export_text().strip().startswith("base: refused")

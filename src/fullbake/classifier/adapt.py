@@ -26,6 +26,7 @@ from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.splits import Part, Parts, count_groups, divide, read_labeled
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
+from fullbake.models.admission import admit
 from fullbake.models.encoding import count_tokens
 from fullbake.models.inference import logits_over
 from fullbake.pretraining.stage import with_further_pretraining
@@ -136,6 +137,7 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
     )
     parts = divide(dataset, recipe.data)
     check_problem(recipe, parts)
+    admit(recipe.base, weights=not _starts_at_random(recipe), cache_dir=cache_dir)
     tokenizer = recipe_tokenizer(recipe)
     for sentence in describe_base_use(recipe, tokenizer).sentences():
         say(sentence)
@@ -153,9 +155,13 @@ def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path |
 
 def _base_fingerprint(recipe: Recipe) -> str:
     """Return the fingerprint of the weights that the run starts from; "none" for random weights."""
-    if recipe.further_pretraining and recipe.stage.init == "random":
+    if _starts_at_random(recipe):
         return "none"
     return network.base_fingerprint(recipe.base)
+
+
+def _starts_at_random(recipe: Recipe) -> bool:
+    return recipe.further_pretraining is not None and recipe.stage.init == "random"
 
 
 def _print_facts(facts: inspection.Facts) -> None:

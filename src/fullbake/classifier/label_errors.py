@@ -24,6 +24,7 @@ from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.grouping import join_groups
 from fullbake.data.splits import Part, Parts, make_folds
 from fullbake.models import network
+from fullbake.models.admission import admit
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe
 from fullbake.training.logistic import LogisticModel, fit_scaler
 
@@ -53,6 +54,7 @@ def dataset_features(dataset: Dataset, recipe: Recipe, cache_dir: str | Path | N
     """Compute the frozen features (rows, width) of a data set's texts, or read them from the cache."""
     chosen = resolve_recipe(recipe.with_fields(way="frozen", truncation="head", stride=None, **_AS_LINEAR))
     whole = Part(dataset, np.arange(len(dataset)))
+    admit(chosen.base, cache_dir=cache_dir)
     base = network.base_fingerprint(chosen.base)
     job = Job(chosen, Parts(whole, None, None), recipe_tokenizer(chosen), base, feature_cache(cache_dir))
     (found,) = part_features(job, [whole])

@@ -1,4 +1,4 @@
-"""The `fullbake` command: train, evaluate, predict, inspect, summary, cache, recipes.
+"""The `fullbake` command: train, evaluate, predict, inspect, check, summary, cache, recipes.
 
 Each command parses its words, calls one function and prints. Heavy libraries are imported inside the commands, so that
 `--help` loads no torch. The commands that read raw text are in `pretrain`, those that compare recipes in `compare`.
@@ -373,6 +373,37 @@ def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | Non
     found = find_label_errors(dataset, dataset_features(dataset, recipe, cache_dir), seed=recipe.data.split_seed)
     write_label_errors(path, dataset, found)
     say(f"suspects: {path} lists all {len(dataset):,} rows, the most doubtful labels first; check them by hand")
+
+
+@app.command(name="check")
+def check_command(
+    base: str,
+    /,
+    *,
+    json: bool = False,
+    cache_dir: Path | None = None,
+    threads: Threads = "auto",
+) -> None:
+    """Try a base: its config, tokenizer and weights, and whether padding or earlier texts change its results.
+
+    Every run makes the same checks before it computes anything, and remembers a base that passed. This command makes
+    them again. It ends with exit code 2 if the base is refused.
+
+    Args:
+        base: Folder in Hugging Face format, a hub id, or `demo`.
+        json: Print the checks as JSON instead of a table.
+        cache_dir: Folder of the cache of admitted bases. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
+    """
+    apply_threads(threads)
+    from fullbake.models.admission import examine
+
+    found = examine(base, cache_dir=cache_dir, again=True)
+    if json:
+        print_json(found.to_json())
+    elif found.facts:  # where no config was read, the error says all
+        print_table(tables.admission_table(found))
+    if found.errors:
+        raise found.errors[0]
 
 
 @app.command(name="summary")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fullbake.core.cache import Cache
     from fullbake.data.inspection import Facts, Lengths
     from fullbake.evaluation.decisions import Decision
+    from fullbake.models.admission import Admission
     from fullbake.models.summary import Summary
 
 
@@ -309,6 +310,22 @@ def pilot_table(facts: dict[str, Any]) -> PlainTable:
         table.add_row("held-out text: only the head trained", "", f"{facts['head_alone']:.4f}", "")
     if facts["forgotten"] is not None:
         _compare(table, facts["start"], facts["end"], "general_mlm_loss", "general text: masked-LM loss")
+    return table
+
+
+def admission_table(admission: "Admission") -> PlainTable:
+    """Return what was tried on a base, and what was found."""
+    facts, title = admission.facts, f"{admission.base}: {'refused' if admission.errors else 'admitted'}"
+    if "width" in facts:
+        title += f", {facts['model_type']}, {facts['layers']} layers of width {facts['width']:,}"
+    if "parameters" in facts:
+        title += f", {facts['parameters']:,} parameters"
+    table = PlainTable(title=title)
+    table.add_column("check", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for check in admission.checks:
+        table.add_row(check.name, check.result, check.detail)
     return table
 
 

@@ -34,6 +34,7 @@ from fullbake.data.labels import count_labels
 from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
+from fullbake.models.admission import admit
 from fullbake.models.encoding import report_unknown_tokens
 from fullbake.training import checkpoints
 from fullbake.training.job import (
@@ -226,6 +227,7 @@ def _make_jobs(
                 say(sentence)
             said.add((recipe.base, sentence))
         if recipe.base not in base_keys:
+            admit(recipe.base, cache_dir=cache_dir)
             base_keys[recipe.base] = network.base_fingerprint(recipe.base)
             texts = folds[0].train.source.joined_texts
             report_unknown_tokens(tokenizer, texts.take(np.arange(0, len(texts), len(texts) // UNKNOWN_SAMPLE + 1)))

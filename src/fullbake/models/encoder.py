@@ -34,6 +34,7 @@ from fullbake.models.pretrained import (
     resolve_base,
 )
 from fullbake.models.sentence_folder import read_sentence_folder
+from fullbake.models.weight_checks import refuse_left_out
 from fullbake.models.weight_files import check_weights
 
 _auto: Any = transformers
@@ -81,7 +82,7 @@ def load_standard(base: str | Path, label_names: Sequence[str], *, seed: int) ->
     """
     place, config = resolve_base(base), load_config(base)
     model_class: Any = _classes.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    with torch.device("meta"), quiet_transformers():
+    with explain_load_errors(place), torch.device("meta"), quiet_transformers():
         pooled = getattr(model_class(config).base_model, "pooler", None) is not None
     with seeded_initialization(seed):
         encoder, missing = load_encoder_and_missing(place, config, pooler=pooled)
@@ -147,7 +148,7 @@ def load_encoder_and_missing(
         The encoder in fp32, and the names of the weights that the base does not hold.
 
     Raises:
-        BaseModelError: Weights are of another size, unreadable, or pickles.
+        BaseModelError: Weights are of another size, unreadable, or pickles, or the encoder leaves some of its own out.
     """
     check_weights(place)
     with explain_load_errors(place), quiet_transformers():
@@ -162,6 +163,7 @@ def load_encoder_and_missing(
             **pooler_kwargs(config, pooler),
         )
     _refuse_mismatched(place, info["mismatched_keys"])
+    refuse_left_out(place, encoder, info["unexpected_keys"])
     return encoder, set(info["missing_keys"])
 
 

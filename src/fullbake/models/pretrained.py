@@ -17,7 +17,6 @@ import transformers
 from huggingface_hub import constants, get_session, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
@@ -29,8 +28,9 @@ from transformers.utils import logging as hf_logging
 from transformers.utils.hub import cached_file
 
 from fullbake.core import storage
-from fullbake.core.errors import BaseModelError
+from fullbake.core.errors import BaseModelError, DeadlinePassed, Error
 from fullbake.core.hashing import file_sha256, find_file_faults
+from fullbake.models.config_checks import ADAPTER_FILE, refuse_adapter, refuse_quantized, refuse_unnamed_language
 from fullbake.models.switches import check_decided, set_switches
 
 _logging: Any = hf_logging
@@ -136,21 +136,24 @@ def load_config(base: str | Path) -> PreTrainedConfig:
         The config of an encoder that transformers knows and that has a classifier form.
 
     Raises:
-        BaseModelError: The base is not found, cannot be read, needs code of its own, is not an encoder, or leaves open
-            what it computes of a text.
+        BaseModelError: The base is not found, cannot be read, needs code of its own, is not an encoder, is quantized or
+            an adapter, or leaves open what it computes of a text.
     """
     place = resolve_base(base)
     if isinstance(place, Path):
         _check_config_file(place)
     else:
         _check_hub(place)
+        refuse_adapter(place, find_base_file(place, ADAPTER_FILE))
     with explain_load_errors(place), quiet_transformers():
         raw, _ = PreTrainedConfig.get_config_dict(place)
     _check_model_type(place, raw)
+    refuse_quantized(place, raw)
     with explain_load_errors(place), quiet_transformers():
         config: PreTrainedConfig = _auto.AutoConfig.from_pretrained(place, trust_remote_code=False)
     _check_encoder(place, config)
     set_switches(config)
+    refuse_unnamed_language(place, config)
     check_decided(place, config)
     return config
 
@@ -255,6 +258,7 @@ def _check_hub(base: str) -> None:
 def _check_config_file(folder: Path) -> None:
     if not folder.is_dir():
         raise BaseModelError("no such base", where=str(folder), remedy=_WAYS_OUT)
+    refuse_adapter(folder, find_base_file(folder, ADAPTER_FILE))  # an adapter alone has no config.json
     if not (folder / "config.json").is_file():
         raise BaseModelError(
             "the folder is not a base",
@@ -336,11 +340,11 @@ def takes_segments(config: PreTrainedConfig) -> bool:
 def _position_offset(config: PreTrainedConfig) -> int:
     """Return the first position of a text: padding id + 1 in families like RoBERTa, else 0."""
     # Only those families give their table of positions a padding row. Built without weights, this takes milliseconds.
-    with torch.device("meta"), quiet_transformers():
+    with explain_load_errors(Path(config.name_or_path or "config.json")), torch.device("meta"), quiet_transformers():
         skeleton = _auto.AutoModel.from_config(config)
     for name, module in skeleton.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return 0 if module.padding_idx is None else module.padding_idx + 1
+        if name.endswith("position_embeddings") and hasattr(module, "padding_idx"):
+            return 0 if module.padding_idx is None else int(module.padding_idx) + 1
     return 0
 
 
@@ -358,14 +362,17 @@ def explain_load_errors(place: Path | str) -> Iterator[None]:
         Nothing.
 
     Raises:
-        BaseModelError: Anything in READ_FAULTS was raised within the block.
+        BaseModelError: Any exception was raised within the block. A config.json with values of other types than
+            transformers expects makes it raise whatever Python does.
     """
     try:
         yield
-    except BaseModelError:
+    except (Error, DeadlinePassed):
         raise
-    except READ_FAULTS as error:
+    except Exception as error:
         reason = first_line(error)
+        if not isinstance(error, READ_FAULTS):
+            reason = f"{type(error).__name__}: {reason}"
         if isinstance(place, str):
             raise _not_found(place, reason) from error
         what = "the base cannot be read"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
+from fullbake.models.tokenizer_file import check_unknown_letters, hold_to_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -45,18 +46,35 @@ def load_tokenizer(base: Path | str) -> "PreTrainedTokenizerFast":
         base: `demo`, a folder, or a hub id.
 
     Raises:
-        BaseModelError: There is no tokenizer, only a slow one, one without a padding token, or one that puts no
-            special tokens around a text.
+        BaseModelError: There is no tokenizer, only a slow one, one without a padding token, one that puts no special
+            tokens around a text, one that fails on letters that it does not know, or one that transformers cannot use
+            as tokenizer.json has it.
     """
-    from fullbake.models.pretrained import resolve_base
+    return load_tokenizer_and_note(base)[0]
+
+
+def load_tokenizer_and_note(base: Path | str) -> "tuple[PreTrainedTokenizerFast, str | None]":
+    """Load a tokenizer as `load_tokenizer` does, and say where transformers would have built another one.
+
+    Returns:
+        The tokenizer, and a sentence for the user if tokenizer.json had to be used in place of what transformers makes
+        of it.
+    """
+    from fullbake.models.pretrained import find_base_file, resolve_base
 
     place = resolve_base(base)
-    tokenizer: PreTrainedTokenizerFast = _read(place)
+    tokenizer: Any = _read(place)
     _check(tokenizer, place)
+    file, note = find_base_file(place, "tokenizer.json"), None
+    if file is not None:
+        tokenizer, note = hold_to_file(tokenizer, file, place)
+        _check(tokenizer, place)
     disable_padding_and_truncation(tokenizer)
+    check_unknown_letters(tokenizer, place)
+    count_special_tokens(tokenizer)
     for key in _STALE_SETTINGS:
         tokenizer.init_kwargs.pop(key, None)
-    return tokenizer
+    return tokenizer, note
 
 
 def load_mlm_tokenizer(base: str | Path) -> "PreTrainedTokenizerFast":
@@ -168,7 +186,6 @@ def _check(tokenizer: Any, place: Path | str) -> None:
             expected="a token to pad with, which batches of several texts need",
             remedy='Name one of its vocabulary in tokenizer_config.json, such as "pad_token": "[PAD]".',
         )
-    count_special_tokens(tokenizer)
 
 
 def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:

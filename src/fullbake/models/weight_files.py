@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from fullbake.core.errors import BaseModelError
+from fullbake.models.config_checks import ADAPTER_FILE
 from fullbake.models.pretrained import list_folder, read_json_settings
 
 WEIGHTS_FILE: Final = "model.safetensors"
 
 INDEX_FILE: Final = "model.safetensors.index.json"
 """Says which of several files, called shards, holds each weight."""
-
-_ADAPTER_FILE: Final = "adapter_config.json"
 
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -41,13 +40,28 @@ def check_weights(place: Path | str) -> None:
 
 def refuse_adapter_beside(folder: Path) -> None:
     """Raise BaseModelError if a saved classifier has an adapter beside it: with peft, transformers would apply it."""
-    if (folder / _ADAPTER_FILE).exists():
+    if (folder / ADAPTER_FILE).exists():
         raise BaseModelError(
             "an adapter is beside the weights, which would change the network",
             where=str(folder),
             expected="the files of a bundle alone",
-            got=_ADAPTER_FILE,
+            got=ADAPTER_FILE,
         )
+
+
+def find_weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that transformers reads of a folder, whether they exist or not.
+
+    Args:
+        folder: A base or a bundle.
+
+    Raises:
+        BaseModelError: The index of its shards is no valid JSON, or has another shape than transformers writes.
+    """
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    index = read_json_settings(folder, INDEX_FILE)
+    return [] if index is None else [folder / name for name in read_shard_names(folder, index)]
 
 
 def read_shard_names(place: Path | str, index: Any) -> list[str]:

@@ -26,6 +26,7 @@ from fullbake.core.errors import BaseModelError, DeadlinePassed
 from fullbake.core.hashing import fingerprint
 from fullbake.data.tables import check_flags
 from fullbake.models import network
+from fullbake.models.admission import admit
 from fullbake.models.batching import Step, inference_plan, training_plan
 from fullbake.models.encoder import freeze_all, load_encoder
 from fullbake.models.encoding import collate, read_special_token_template
@@ -163,6 +164,7 @@ def probe(
             remedy="Name a base to compare it with: --base.",
         )
     origin = _original_base(manifest, target) if base is None else base
+    admit(origin, cache_dir=cache_dir)
     opened = open_probe(origin, text=text, cache_dir=cache_dir, dialect=dialect)
     before = opened.measure(opened.head.model.base_model)
     after = before if str(origin) == str(target) else _measure_target(target, opened, is_bundle="recipe" in manifest)

@@ -18,6 +18,7 @@ from fullbake.config.pretraining import PretrainingConfig
 from fullbake.core import stopping
 from fullbake.core.console import format_duration, say
 from fullbake.core.errors import DeadlinePassed, RecipeError
+from fullbake.models.admission import admit
 from fullbake.models.encoder import freeze_all
 from fullbake.models.fast_layers import compiled_encoder, fast_layers
 from fullbake.models.tokenizer import UNKNOWN_TOKENS_WARNING
@@ -113,6 +114,7 @@ def _run(
 ) -> dict[str, Any]:
     within = "" if budget is None else f", all within {format_duration(budget)}"
     say(f"pilot: a sample of the text is read, then the base is trained on it for some steps{within}")
+    admit(base, weights=stage.init != "random", cache_dir=cache_dir)
     with stopping.interruptible():
         sample = sample_documents(sources, SAMPLE_SIZE)
         run = prepare_run(base, [sample.source], stage, cache_dir=cache_dir)

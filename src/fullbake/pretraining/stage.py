@@ -29,6 +29,7 @@ from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, Spac
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.dataset import read_dataset
 from fullbake.data.splits import Part, Parts
+from fullbake.models.admission import admit
 from fullbake.models.network import base_fingerprint, encoder_fingerprint
 from fullbake.models.pretrained import load_config, resolve_base
 from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, file_sources, text_source
@@ -112,8 +113,10 @@ def further_pretrain(
         sources = file_sources(paths, text=text, dialect=dialect)
         tables = [read_dataset(path, text=text, **vars(dialect)) for path in held_out]
         excluded = [value for table in tables for value in table.texts.to_pylist()]
+        start = base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base
+        admit(start, weights=stage.init != "random", cache_dir=cache_dir)
         run = prepare_run(
-            base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base,
+            start,
             sources,
             stage,
             decontamination=Decontamination(excluded, stage.transductive),

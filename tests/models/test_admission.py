@@ -1,0 +1,173 @@
+"""A base is tried once, remembered by its files, and refused with every reason that is found."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.bases import make_base, make_tokenizer
+
+from fullbake.core.errors import BaseModelError
+from fullbake.models import admission
+from fullbake.models.admission import admit, describe_admission, examine
+
+Bases = Callable[..., Path]
+
+NAMES = ["config", "tokenizer", "weights", "vocabulary", "texts", "padding", "earlier texts"]
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what this process has admitted and hashed."""
+    monkeypatch.setattr(admission, "_admitted", {})
+    monkeypatch.setattr(admission, "_hashes", {})
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with each base that is tried."""
+    made: list[str] = []
+    run = admission._Examination.run
+
+    def counted(self: Any) -> Any:
+        made.append(str(self.base))
+        return run(self)
+
+    monkeypatch.setattr(admission._Examination, "run", counted)
+    return made
+
+
+def test_usual_base_passes_all_checks(bases: Bases, tmp_path: Path) -> None:
+    found = examine(bases("bert"), cache_dir=tmp_path)
+    assert [check.name for check in found.checks] == NAMES
+    assert {check.result for check in found.checks} == {"passed"}
+    assert (found.errors, found.notes, found.remembered) == ((), [], False)
+    sizes = {"layers": 2, "width": 32, "max_length": 512, "vocabulary": 286}
+    assert found.facts == sizes | {"model_type": "bert", "parameters": found.facts["parameters"]}
+    assert json.loads(json.dumps(found.to_json()))["admitted"] is True
+
+
+def test_run_says_one_line(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    admit(bases("bert"), cache_dir=tmp_path)
+    assert caplog.messages == [
+        f"base {bases('bert')}: bert, 2 layers of width 32, texts of up to 512 tokens (7 checks passed)"
+    ]
+    assert describe_admission(admit(bases("bert"), cache_dir=tmp_path)).endswith("(checked before)")
+
+
+def test_admitted_base_is_not_tried_again(bases: Bases, tmp_path: Path, trials: list[str]) -> None:
+    first = examine(bases("bert"), cache_dir=tmp_path)
+    assert examine(bases("bert"), cache_dir=tmp_path).remembered
+    admission._admitted.clear()  # as in another process
+    later = examine(str(bases("bert")), cache_dir=tmp_path)
+    assert later.remembered
+    assert (later.facts, later.checks) == (first.facts, first.checks)
+    assert len(trials) == 1
+    assert not examine(bases("bert"), cache_dir=tmp_path, again=True).remembered
+    assert len(trials) == 2
+
+
+def test_moved_base_is_remembered_and_changed_base_is_tried(bases: Bases, tmp_path: Path, trials: list[str]) -> None:
+    examine(bases("bert"), cache_dir=tmp_path / "cache")
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "moved"))
+    (folder / "README.md").write_text("The card is no part of it.")
+    moved = examine(folder, cache_dir=tmp_path / "cache")
+    assert moved.remembered
+    assert moved.base == str(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-6}))
+    assert not examine(folder, cache_dir=tmp_path / "cache").remembered
+    shutil.copy(make_base("bert", tmp_path / "other", seed=1) / "model.safetensors", folder)
+    assert not examine(folder, cache_dir=tmp_path / "cache").remembered
+    assert len(trials) == 3
+
+
+def test_refused_base_is_tried_each_time(bases: Bases, tmp_path: Path, trials: list[str]) -> None:
+    folder = broken_base(bases, tmp_path)
+    for _ in range(2):
+        with pytest.raises(BaseModelError, match="ids beyond"):
+            admit(folder, cache_dir=tmp_path / "cache")
+    assert len(trials) == 2
+
+
+def broken_base(bases: Bases, folder: Path) -> Path:
+    """Return a base with a tokenizer of more ids than embeddings, and with weights for more layers than it asks for."""
+    copy = Path(shutil.copytree(bases("bert"), folder / "broken"))
+    tokenizer = make_tokenizer("bert")
+    tokenizer.add_tokens(["goodish"])
+    tokenizer.save_pretrained(copy)
+    return copy
+
+
+def test_all_reasons_are_found(bases: Bases, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "broken"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    (folder / "tokenizer.json").write_text("{")
+    found = examine(folder, cache_dir=tmp_path / "cache")
+    results = {check.name: check.result for check in found.checks}
+    assert [name for name in NAMES if results[name] == "refused"] == ["tokenizer", "weights"]
+    assert [name for name in NAMES if results[name] == "not tried"] == NAMES[3:]
+    assert len(found.errors) == 2
+    assert found.to_json()["admitted"] is False
+
+
+def test_missing_base_is_refused(tmp_path: Path) -> None:
+    found = examine(tmp_path / "absent", cache_dir=tmp_path / "cache")
+    assert "no such base" in str(found.errors[0])
+    assert found.checks[0].result == "refused"
+
+
+def test_notes_are_warnings(bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Path(shutil.copytree(bases("roberta"), tmp_path / "lower"))
+    value = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(value | {"normalizer": {"type": "Lowercase"}}))
+    for remembered in (False, True):
+        caplog.clear()
+        assert admit(folder, cache_dir=tmp_path / "cache").remembered is remembered
+        assert "fullbake uses tokenizer.json as it is" in caplog.text
+
+
+def test_base_that_starts_at_random_needs_no_weights(bases: Bases, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "bare"))
+    (folder / "model.safetensors").unlink()
+    assert not examine(folder, weights=False, cache_dir=tmp_path / "cache").errors
+    assert examine(folder, cache_dir=tmp_path / "cache").errors
+
+
+def test_whatever_a_base_raises_is_its_error(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("some part")
+
+    monkeypatch.setattr(admission, "refuse_ids_beyond_table", fail)
+    (error,) = examine(bases("bert"), cache_dir=tmp_path).errors
+    assert "the base fails when its vocabulary is tried" in str(error)
+    assert "KeyError: 'some part'" in str(error)
+
+
+def test_random_generators_are_as_before(bases: Bases, tmp_path: Path) -> None:
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.random(), float(torch.rand(1))
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    examine(bases("bert"), cache_dir=tmp_path, again=True)
+    assert (random.random(), np.random.random(), float(torch.rand(1))) == expected
+
+
+def test_cache_that_cannot_be_written_is_no_fault(bases: Bases, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not admit(bases("bert"), cache_dir=tmp_path / "file" / "cache").errors
+
+
+def test_damaged_memory_is_made_again(bases: Bases, tmp_path: Path, trials: list[str]) -> None:
+    examine(bases("bert"), cache_dir=tmp_path)
+    admission._admitted.clear()
+    (file,) = tmp_path.glob("admissions/*/admission.json")
+    file.write_text("{}")
+    assert not examine(bases("bert"), cache_dir=tmp_path).remembered
+    assert len(trials) == 2
