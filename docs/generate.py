@@ -21,6 +21,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import bases_page
 import benchmark_page
 import results_page
 from markdown_tables import row
@@ -339,6 +340,11 @@ def benchmarks(folder: Path = STORED) -> str:
     return benchmark_page.render(folder)
 
 
+def bases(file: Path = ROOT / "docs" / "bases" / "families.json") -> str:
+    """Return docs/reference/bases.md, which bases_page.py makes: which families of bases are admitted."""
+    return bases_page.render(file)
+
+
 # Blocks within pages
 
 
@@ -428,6 +434,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/recipes.md": shipped_recipes,
     "docs/reference/python.md": python_api,
     "docs/reference/errors.md": error_page,
+    "docs/reference/bases.md": bases,
     "docs/results.md": results,
     "docs/benchmarks.md": benchmarks,
 }

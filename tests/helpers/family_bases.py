@@ -111,8 +111,11 @@ def other_families() -> list[str]:
 
 
 def write_family_config(family: str, folder: Path) -> Path:
-    """Write the config of a tiny base of the family into a folder, and return the folder."""
-    make_family_config(family).save_pretrained(folder)
+    """Write a config into a folder, and return the folder: a tiny one if the family has a masked LM and a classifier
+    form, else its default."""
+    both = (_names.MODEL_FOR_MASKED_LM_MAPPING_NAMES, _names.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+    tiny = all(family in mapping for mapping in both)
+    (make_family_config(family) if tiny else AutoConfig.for_model(family)).save_pretrained(folder)
     return folder
 
 
