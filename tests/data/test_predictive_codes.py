@@ -81,6 +81,15 @@ def test_ten_of_ten_rows_of_a_rare_label_are_a_sign() -> None:
     assert sign.label == 7
 
 
+def test_fifteen_of_thirty_rows_are_enough() -> None:
+    labels = np.arange(60) % 2
+    codes = ((labels == 1) & (np.arange(60) % 4 == 1)).astype(np.int64)
+    sign = find_sign(make_sample(labels), codes, 0.2)
+    assert sign is not None
+    assert (sign.label, sign.coverage) == (1, 0.5)
+    assert find_sign(make_sample(labels[:40]), codes[:40], 0.2) is None
+
+
 def test_copies_of_one_text_are_no_evidence() -> None:
     labels = np.repeat([0, 1], [400, 600])
     texts = ["the same text" if row < 300 else f"text {row % 4}, {row}" for row in range(1_000)]

@@ -304,10 +304,12 @@ class _Survey:
         # Seeded by the position in the file, so that the same file always gives the same sample.
         keys = np.random.Generator(np.random.PCG64([self.rows, 1])).random(len(texts)).tolist()
         self.rows += len(texts)
-        self.unlabeled += sum(names is None for names in labels)
-        self.without_labels += sum(names == () for names in labels)
-        self.one_label_rows += sum(names is not None and len(names) == 1 for names in labels)
-        self.label_counts.update(name for names in labels for name in names or ())
+        counts = Counter(labels)
+        self.unlabeled += counts[None]
+        self.without_labels += counts[()]
+        for names, count in counts.items():
+            self.one_label_rows += count if names is not None and len(names) == 1 else 0
+            self.label_counts.update(dict.fromkeys(names or (), count))
         self.length_counts.update(map(len, texts))
         self._find_suspect_texts(pa.array(texts, pa.large_string()), rows)
         self._add_hashes(texts, labels, rows)
@@ -316,7 +318,7 @@ class _Survey:
             if key < limit:
                 spare = () if spare_of is None else spare_of(position)
                 self.sample.append(_Sampled(key, rows[position], texts[position], labels[position], spare))
-        self.sample = sorted(self.sample, key=lambda one: (one.key, one.row))[: self.sample_rows]
+        self.sample = sorted(self.sample)[: self.sample_rows]
 
     def read_spare(self, source: str | Path) -> None:
         """Read the spare columns of the sampled rows from a Parquet file."""
@@ -335,7 +337,8 @@ class _Survey:
     def _add_hashes(self, texts: list[str], labels: LabelsByRow, rows: list[int]) -> None:
         """Keep the hashes of texts; whenever there are too many, keep those of half of the texts."""
         of_texts = text_hashes(texts).view("<u8")[:, 0]
-        of_labels = np.array([crc32("\x1f".join(sorted(names or ())).encode()) for names in labels], dtype=np.uint32)
+        hashed = {names: crc32("\x1f".join(sorted(names or ())).encode()) for names in set(labels)}
+        of_labels = np.array([hashed[names] for names in labels], dtype=np.uint32)
         self.hashes.append(_keep_multiples(self.hash_step, (of_texts, of_labels, np.array(rows))))
         while sum(len(kept) for kept, _, _ in self.hashes) > self.max_hashes:
             self.hash_step *= 2
@@ -351,8 +354,14 @@ def _keep_multiples(step: int, arrays: tuple[np.ndarray, ...]) -> Any:
 def _name_labels(rows: int, names: tuple[str, ...], labels: np.ndarray, labeled_rows: np.ndarray) -> LabelsByRow:
     """Return the labels of all rows by name, from the number of rows and what `LabelReader.finish` returns."""
     by_row: list[tuple[str, ...] | None] = [None] * rows
-    ids_of_rows = problem_of(labels).label_ids(labels)
-    for position, ids in zip(labeled_rows.tolist(), ids_of_rows, strict=True):
+    problem = problem_of(labels)
+    if problem.exclusive:
+        # One tuple for each label rather than for each row: a file may have millions of rows.
+        alone = [(name,) for name in names]
+        for position, label in zip(labeled_rows.tolist(), labels.tolist(), strict=True):
+            by_row[position] = alone[label]
+        return by_row
+    for position, ids in zip(labeled_rows.tolist(), problem.label_ids(labels), strict=True):
         by_row[position] = tuple(names[label] for label in ids)
     return by_row
 

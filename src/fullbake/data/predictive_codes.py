@@ -34,9 +34,8 @@ most frequent label predicts."""
 MAX_EXCEPTIONS: Final = 0.1
 """Of the rows with a sign of a label, so much of the usual share of rows without that label is accepted."""
 
-MIN_EVIDENCE: Final = float(np.log(1e6))
-"""A sign is certain if chance would give as many rows with its label less than once in a million times (Chernoff's
-bound)."""
+MAX_CHANCE: Final = 1e-4
+"""A sign is certain if chance would give any label a sign as good less often than this (by Chernoff's bound)."""
 
 MIN_EXPECTED: Final = 3.0
 """Rows with a code and without the label that there would have to be by chance before the code can be a sign of it."""
@@ -174,8 +173,9 @@ def find_sign(sample: LabeledSample, codes: Ids, least: float) -> Sign | None:
         The sign with the largest coverage; None if it is too small or too uncertain.
     """
     found, evidence = _HalfTables.of(sample, codes).find_signs()
+    needed = np.log(len(sample.label_names) / MAX_CHANCE)
     for sign, certain in zip(found, evidence, strict=True):
-        if sign.coverage >= least and certain * sample.independence >= MIN_EVIDENCE:
+        if sign.coverage >= least and certain * sample.independence >= needed:
             return replace(sign, positions=_rows_with_sign(sample, codes, sign.label))
     return None
 
