@@ -171,3 +171,14 @@ def test_damaged_memory_is_made_again(bases: Bases, tmp_path: Path, trials: list
     file.write_text("{}")
     assert not examine(bases("bert"), cache_dir=tmp_path).remembered
     assert len(trials) == 2
+
+
+def test_sentence_folder_that_breaks_after_it_was_admitted_is_refused(bases: Bases, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases("bert"), base)
+    (base / "modules.json").write_text('[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]')
+    (base / "1_Pooling").mkdir()
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert not examine(base, cache_dir=tmp_path / "cache").errors
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": 3}')
+    assert "1_Pooling" in str(examine(base, cache_dir=tmp_path / "cache").errors[0])

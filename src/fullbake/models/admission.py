@@ -35,6 +35,7 @@ from fullbake.models.pretrained import (
     resolve_base,
     takes_segments,
 )
+from fullbake.models.sentence_folder import read_sentence_folder
 from fullbake.models.state_probe import StateProbe
 from fullbake.models.tokenizer import load_tokenizer_and_note, set_defaults
 from fullbake.models.tokenizer_file import describe_case, describe_unknown, refuse_ids_beyond_table
@@ -172,6 +173,7 @@ def _memory_key(base: str | Path, weights: bool) -> str | None:
     try:
         place = resolve_base(base)
         config = find_base_file(place, "config.json")
+        read_sentence_folder(base)  # one that cannot be read is never remembered: its subfolders are not hashed
         if config is None:
             return None
         files: Any = [place, config.parent.name]  # of the hub: the commit
@@ -285,6 +287,7 @@ class _Examination:
     def _check_config(self) -> tuple[Result, str]:
         self.place = resolve_base(self.base)
         config: Any = load_config(self.base)
+        read_sentence_folder(self.base)
         self.facts["model_type"] = config.model_type
         for name, field_name in (("layers", "num_hidden_layers"), ("width", "hidden_size")):
             self.facts[name] = _read_size(config, field_name, self.place)
