@@ -130,7 +130,7 @@ def test_unknown_architecture_is_refused(raw: dict[str, Any], tmp_path: Path) ->
 
 def test_broken_config_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", ')
-    with pytest.raises(BaseModelError, match="cannot be read"):
+    with pytest.raises(BaseModelError, match="no valid JSON"):
         load_config(tmp_path)
 
 

@@ -6,28 +6,32 @@ that were saved with it. For everything else (other families, pairs, windows, an
 returns None, and the caller uses `Classifier`. Texts are computed one by one, so there is no padding and no mask.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
 from torch import Tensor
 from torch.nn import functional
 
 from fullbake.classifier import manifest
+from fullbake.classifier.plain_config import is_plain_config
 from fullbake.config.problems import problem_named
 from fullbake.config.sections import TokensConfig
-from fullbake.core import storage
+from fullbake.core.json_files import match_shape
 from fullbake.core.runtime import device
 from fullbake.evaluation.decisions import Decision
+from fullbake.models import base_files
 from fullbake.models.encoding import Encoded, tokenize
 from fullbake.models.families import WeightNames, family_of
-from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection, pool
+from fullbake.models.heads import build_head, build_projection, pool
+from fullbake.models.tokenizer_safety import TokenizerFacts
 
 TensorDict = dict[str, Tensor]
 
@@ -56,36 +60,116 @@ def lightweight_scores(folder: Path, texts: Sequence[str]) -> TextScores | None:
         DataError: A text is not a string.
     """
     facts = manifest.read_manifest(folder)
-    if facts["columns"]["text_pair"] is not None or facts["tokens"]["truncation"] == "windows":
-        return None
-    if device().type != "cpu" or (network := _network(folder)) is None:
+    with manifest.explain_faults(folder, _CONFIG):
+        config = base_files.read_settings(folder / _CONFIG, _CONFIG)
+    if not _is_supported(facts, config) or device().type != "cpu":
         return None
     manifest.verify_files(folder, facts["files"])
-    logits = _checked_logits(network, folder)
+    tokenizer_facts = manifest.check_contents(folder, facts, facts["files"])
+    manifest.read_seen(folder)
+    try:
+        bundle = _Bundle(folder, facts, config, tokenizer_facts)
+        return _scores(bundle, texts)
+    except _DOUBTS:
+        return None
+
+
+_CONFIG: Final = "config.json"
+
+_DOUBTS: Final = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What a bundle raises here that is not as this module expects it. `Classifier` then says what is wrong, or scores."""
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A bundle whose files were found right."""
+
+    folder: Path
+    facts: dict[str, Any]
+    config: dict[str, Any]
+    tokenizer: TokenizerFacts
+
+
+def _is_supported(facts: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Return True if the texts, the family, the activation, the pooling and the head are implemented here."""
+    if facts["columns"]["text_pair"] is not None or facts["tokens"]["truncation"] == "windows":
+        return False
+    return is_plain_config(config) and family_of(_encoder_config(config)["model_type"]).weights is not None
+
+
+def _encoder_config(config: dict[str, Any]) -> dict[str, Any]:
+    inner: dict[str, Any] = config["encoder"] if config["model_type"] == "fullbake" else config
+    return inner
+
+
+def _scores(bundle: _Bundle, texts: Sequence[str]) -> TextScores | None:
+    """Return the scores of the texts, or None if the bundle's probe gives other logits than its own."""
+    network = _read_network(bundle)
+    if network is None:
+        return None
+    tokens = TokensConfig.model_validate(bundle.facts["tokens"])
+    _require_fit(network, bundle, tokens)
+    tokenizer = _read_tokenizer(bundle.folder)
+    logits = _checked_logits(
+        network, bundle, _encode(tokenizer, manifest.probe_settings(tokens), manifest.probe_texts())
+    )
     if logits is None:
         return None
-    encoded = _encode(folder, TokensConfig.model_validate(facts["tokens"]), texts)
+    encoded = _encode(tokenizer, tokens, texts)
+    facts = bundle.facts
     decision = Decision.from_json(facts["thresholds"], problem_named(facts["problem_type"]), facts["label_names"])
     return TextScores(decision, decision.problem.probabilities(logits(encoded)))
+
+
+def _require_fit(network: "_Network", bundle: _Bundle, tokens: TokensConfig) -> None:
+    """Raise ValueError unless config.json, weights, tokenizer and fullbake.json fit together."""
+    config, names = network.config, network.names
+    width = config[names.width]
+    sizes = {
+        "word_embeddings": (config["vocab_size"], width),
+        "position_embeddings": (config["max_position_embeddings"], width),
+        "token_type_embeddings": (config.get("type_vocab_size"), width),
+    }
+    found = {name: network.shape(f"embeddings.{name}.weight") for name in sizes}
+    if config.get("type_vocab_size") is None:
+        del sizes["token_type_embeddings"]
+        found = {name: shape for name, shape in found.items() if shape is not None}
+    inner = network.shape(f"{names.layer.format(0)}{names.dense[4]}.weight")
+    rows = min(config["max_position_embeddings"], tokens.max_length or 0)
+    fits = found == sizes and inner == (config[names.inner], width) and rows == tokens.max_length
+    if not fits or bundle.tokenizer.highest_id >= config["vocab_size"]:
+        raise ValueError("config.json, the weights and the tokenizer do not fit together")
 
 
 LightweightLogits = Callable[[Encoded], np.ndarray]
 """Encoded texts -> logits (texts, classes)."""
 
 
-def _checked_logits(network: "_Network", folder: Path) -> LightweightLogits | None:
-    """Return the function that computes logits, if the probe texts give the logits saved in the bundle; else None."""
+def _checked_logits(network: "_Network", bundle: _Bundle, probe: Encoded) -> LightweightLogits | None:
+    """Return the function that computes logits, if the probe texts give the ids and logits of the bundle; else None."""
 
     def logits(encoded: Encoded) -> np.ndarray:
         with torch.inference_mode():
             return torch.cat([network.logits(ids, types) for ids, types in _rows(encoded)]).numpy()
 
-    stored = storage.read_tensors(folder / "probe.safetensors")
+    longest = network.config["max_position_embeddings"]
+    stored = manifest.read_probe(bundle.folder, labels=len(bundle.facts["label_names"]), max_length=longest)
     expected = stored.pop("logits")
-    try:
-        got = logits(Encoded(**stored))
-    except (KeyError, RuntimeError):  # the weights have other names or shapes than this module expects
+    if not manifest.has_same_ids(stored, probe):
         return None
+    got = logits(Encoded(**stored))
+    if not network.weights.all_used():
+        return None  # what is left over is refused by `Classifier`
     return logits if manifest.relative_difference(expected, got) <= manifest.TOLERANCE else None
 
 
@@ -106,19 +190,76 @@ class _MinimalTokenizer:
     model_input_names: tuple[str, ...]
 
 
-def _encode(folder: Path, tokens: TokensConfig, texts: Sequence[str]) -> Encoded:
+def _read_tokenizer(folder: Path) -> _MinimalTokenizer:
+    """Return a bundle's tokenizer. Raise ValueError if transformers might make another one of its settings."""
+    name = "tokenizer_config.json"
+    settings = match_shape(base_files.TokenizerSettings, base_files.read_settings(folder / name, name))
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer: Any = _MinimalTokenizer(backend, tuple(_read(folder, "tokenizer_config.json")["model_input_names"]))
+    for number, token in (settings.added_tokens_decoder or {}).items():
+        if backend.token_to_id(_content(token)) != int(number):
+            raise ValueError("a token of the settings has another id in tokenizer.json")
+    added = {token.content for token in backend.get_added_tokens_decoder().values()}
+    if not all(_content(token) in added for token in settings.named_tokens()):
+        raise ValueError("the settings name a token that tokenizer.json lacks, or has as a usual one")
+    if settings.padding_side is None or settings.truncation_side is None or not _agree(settings, backend.normalizer):
+        raise ValueError("the tokenizer's settings are not those of a bundle")
+    if settings.model_input_names is None or settings.pad_token is None or settings.tokenizer_class not in _CLASSES:
+        raise ValueError("the tokenizer's settings are not those of a bundle")
+    return _MinimalTokenizer(backend, tuple(settings.model_input_names))
+
+
+_CLASSES: Final = (
+    *("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast"),
+    *("PreTrainedTokenizerFast", "TokenizersBackend", "RobertaTokenizer", "RobertaTokenizerFast"),
+)
+"""Tokenizer classes that bundles of the families of this module have."""
+
+
+def _agree(settings: base_files.TokenizerSettings, normalizer: Any) -> bool:
+    """Return True if the settings ask for the normalizer of tokenizer.json, as BERT's class builds one of them."""
+    if not isinstance(normalizer, BertNormalizer):
+        return True
+    asked = settings.do_lower_case is not False, settings.tokenize_chinese_chars is not False, settings.strip_accents
+    return asked == (normalizer.lowercase, normalizer.handle_chinese_chars, normalizer.strip_accents)
+
+
+def _content(token: base_files.TokenWord) -> str:
+    found = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(found, str):
+        raise ValueError("a token of the settings is no text")
+    return found
+
+
+def _encode(tokenizer: Any, tokens: TokensConfig, texts: Sequence[str]) -> Encoded:
     assert tokens.max_length is not None
     return tokenize(tokenizer, texts, max_length=tokens.max_length, truncation=tokens.truncation, prompt=tokens.prompt)
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
-    return found
-
-
 # Networks
+
+
+class _Weights:
+    """Tensors by name, which notes the names that were asked for."""
+
+    def __init__(self, tensors: TensorDict) -> None:
+        self._tensors = tensors
+        self._used: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        self._used.add(name)
+        return tensor
+
+    def below(self, prefix: str) -> TensorDict:
+        """Return the tensors whose names start with a prefix, by the rest of their names."""
+        return {name.removeprefix(prefix): self[name] for name in self._tensors if name.startswith(prefix)}
+
+    def all_used(self) -> bool:
+        """Return True if every tensor was asked for."""
+        return self._used == self._tensors.keys()
 
 
 @dataclass(frozen=True)
@@ -129,7 +270,7 @@ class _Network:
     config: dict[str, Any]
     """config.json of the encoder."""
 
-    weights: TensorDict
+    weights: _Weights
     prefix: str
     """Prefix of the encoder's weights."""
 
@@ -177,45 +318,40 @@ class _Network:
     def _of(self, name: str) -> Tensor:
         return self.weights[self.prefix + name]
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of one of the encoder's weights, None if there is none of this name."""
+        return tuple(self._of(name).shape) if self.prefix + name in self.weights else None
 
-def _network(folder: Path) -> _Network | None:
-    """Return the network, or None if its family, activation, pooling or head is not implemented here."""
-    config = _read(folder, "config.json")
-    ours = config.get("model_type") == "fullbake"
-    inner = config["encoder"] if ours else config
-    names = family_of(inner.get("model_type", "")).weights
-    if names is None or inner.get(names.activation) != "gelu":
+
+def _read_network(bundle: _Bundle) -> _Network | None:
+    """Return the network, or None if its weights are in several files."""
+    config, inner = bundle.config, _encoder_config(bundle.config)
+    names = family_of(inner["model_type"]).weights
+    if names is None or not (bundle.folder / "model.safetensors").is_file():
         return None
-    if ours and (config["pooling"] not in POOLINGS or config["head"] not in HEADS):
-        return None  # a newer version wrote it; `Classifier` raises the error
-    if not (folder / "model.safetensors").is_file():
-        return None  # the weights are in several files, or damaged
-    weights = load_file(folder / "model.safetensors")
-    if ours:
+    weights = _Weights(load_file(bundle.folder / "model.safetensors"))
+    if config is not inner:
         return _Network(names, inner, weights, "encoder.", _own_head(config, weights))
-    prefix = f"{inner['model_type']}."
-    return _Network(names, inner, weights, prefix, _standard_head(names, weights))
+    return _Network(names, inner, weights, f"{inner['model_type']}.", _standard_head(names, weights))
 
 
-def _own_head(config: dict[str, Any], weights: TensorDict) -> Callable[[Tensor], Tensor]:
-    state = _below("head.", weights)
+def _own_head(config: dict[str, Any], weights: _Weights) -> Callable[[Tensor], Tensor]:
+    state = weights.below("head.")
     classes, width = state["output.weight"].shape[0], config["width"]
     inputs = next(tensor for tensor in state.values() if tensor.ndim == 2).shape[1]
+    if config["head"] == "mlp" and state["dense_1.weight"].shape != (width, inputs):
+        raise ValueError("the head's width is not that of config.json")  # it would be built before it is compared
     head = build_head(config["head"], inputs, classes, dropout=0.0, layers=config["layers"], width=width)
     head.load_state_dict(state)
     head.eval()
     projection = build_projection(config.get("projection", ()))
     if projection is None:
         return lambda hidden: head(pool(hidden, None, config["pooling"]))
-    projection.load_state_dict(_below("projection.", weights))
+    projection.load_state_dict(weights.below("projection."))
     return lambda hidden: head(projection(pool(hidden, None, config["pooling"])))
 
 
-def _below(prefix: str, weights: TensorDict) -> TensorDict:
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-
-
-def _standard_head(names: WeightNames, weights: TensorDict) -> Callable[[Tensor], Tensor]:
+def _standard_head(names: WeightNames, weights: _Weights) -> Callable[[Tensor], Tensor]:
     dense, activate = names.head_dense, torch.tanh if names.head_activation == "tanh" else functional.relu
 
     def head(hidden: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ weights are found.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fullbake.classifier import manifest
 from fullbake.classifier.arguments import as_texts, check_pair_lengths
+from fullbake.classifier.bundle_shape import is_history
 from fullbake.classifier.manifest import BUNDLE_FORMAT, TOLERANCE, sign_manifest
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BundleError, DataError
+from fullbake.core.json_files import ShapeFault, read_checked_json
 from fullbake.core.runtime import device
 from fullbake.core.storage import MANIFEST_FILE
 from fullbake.evaluation import plots
@@ -31,11 +32,9 @@ from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import Encoded
 from fullbake.models.inference import TextsOrPairs, encode, logits_over
 from fullbake.models.network import load_network
-from fullbake.models.pretrained import quiet_transformers
+from fullbake.models.pretrained import first_line, max_positions, quiet_transformers
 from fullbake.models.tokenizer import load_tokenizer
-
-PROBE_TEXT_TOKENS = 64
-"""Probe texts are cut to this many tokens: enough to use every weight, and fast on every load."""
+from fullbake.models.tokenizer_safety import TokenizerFacts, remember_written
 
 LogitsFunction = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
 """(network, encoded texts, pad id) -> logits (texts, classes)."""
@@ -76,6 +75,7 @@ def write_bundle(target: Path, bundle: BundleContents, score: LogitsFunction, *,
         with quiet_transformers():
             bundle.network.save_pretrained(folder)
             bundle.tokenizer.save_pretrained(folder)
+        remember_written(folder / "tokenizer.json")
         storage.write_tensors(folder / "probe.safetensors", _probe_arrays(bundle, score))
         storage.write_tensors(folder / "seen.safetensors", bundle.seen)
         files = hashing.hash_files(folder)
@@ -92,39 +92,75 @@ def read_bundle(folder: Path, score: LogitsFunction) -> BundleContents:
         BundleError: A check failed; the message names the file.
     """
     facts = manifest.read_manifest(folder)
-    manifest.verify_files(folder, facts.pop("files"))
+    files = facts.pop("files")
+    manifest.verify_files(folder, files)
+    tokenizer_facts = manifest.check_contents(folder, facts, files)
+    network = load_network(folder)
+    with manifest.explain_faults(folder, "tokenizer.json"):
+        tokenizer = load_tokenizer(folder)
     bundle = BundleContents(
-        network=load_network(folder),
-        tokenizer=load_tokenizer(folder),
+        network=network,
+        tokenizer=tokenizer,
         facts=facts,
-        seen=storage.read_tensors(folder / "seen.safetensors"),
-        history=_read_history(folder),
+        seen=manifest.read_seen(folder),
+        history=_read_history(folder, facts["recipe"]["training"]["metric"]),
     )
+    _check_tokenizer(folder, bundle, tokenizer_facts)
     _check_probe(folder, bundle, score)
     return bundle
 
 
-def probe_texts() -> list[str]:
-    """Return the packaged probe texts. A user's rows are never used for this."""
-    return (resources.files("fullbake") / "resources" / "samples" / "probe.txt").read_text("utf-8").splitlines()
+def _check_tokenizer(folder: Path, bundle: BundleContents, known: TokenizerFacts) -> None:
+    """Raise BundleError if the tokenizer gives ids, segments or lengths for which the network has no weights."""
+    network: Any = bundle.network
+    tokens = TokensConfig.model_validate(bundle.facts["tokens"])
+    assert tokens.max_length is not None
+    with manifest.explain_faults(folder, "tokenizer.json"):
+        limit = max_positions(getattr(network.config, "encoder", network.config))
+        if tokens.max_length > limit:
+            raise ShapeFault("tokens.max_length of fullbake.json", f"at most {limit:,}", f"{tokens.max_length:,}")
+        rows = network.get_input_embeddings().weight.shape[0]
+        # tokenizer_config.json may name tokens that tokenizer.json lacks: transformers then adds them.
+        highest = max(known.highest_id, *bundle.tokenizer.added_tokens_decoder)
+        if highest >= rows:
+            raise ShapeFault("ids", f"ids below {rows:,}, for which there are weights", f"{highest:,}")
+        texts = manifest.probe_texts()
+        pair = None if bundle.facts["columns"]["text_pair"] is None else texts
+        types = encode(texts, bundle.tokenizer, tokens, pair).token_type_ids
+        segments = getattr(getattr(network.config, "encoder", network.config), "type_vocab_size", None) or 0
+        if types is not None and int(types.max(initial=0)) >= segments > 0:
+            raise ShapeFault("segments", f"segments below {segments}", str(types.max()))
 
 
 def _probe_arrays(bundle: BundleContents, score: LogitsFunction) -> dict[str, np.ndarray]:
     """Return the token ids of the probe texts, and the logits that they give now."""
-    limit = min(PROBE_TEXT_TOKENS, bundle.facts["tokens"]["max_length"])
-    tokens = TokensConfig(max_length=limit)
-    encoded = encode(probe_texts(), bundle.tokenizer, tokens)
+    encoded = _encode_probe(bundle)
     arrays: dict[str, np.ndarray] = {"input_ids": encoded.input_ids, "offsets": encoded.offsets}
     if encoded.token_type_ids is not None:
         arrays["token_type_ids"] = encoded.token_type_ids
     return arrays | {"logits": score(bundle.network, encoded, bundle.tokenizer.pad_token_id)}
 
 
+def _encode_probe(bundle: BundleContents) -> Encoded:
+    tokens = manifest.probe_settings(TokensConfig.model_validate(bundle.facts["tokens"]))
+    return encode(manifest.probe_texts(), bundle.tokenizer, tokens)
+
+
 def _check_probe(folder: Path, bundle: BundleContents, score: LogitsFunction) -> None:
-    """Raise BundleError if the probe texts give other logits than the stored ones."""
-    stored = storage.read_tensors(folder / "probe.safetensors")
+    """Raise BundleError if the probe texts give other token ids or other logits than the stored ones."""
+    network: Any = bundle.network
+    limit = max_positions(getattr(network.config, "encoder", network.config))
+    stored = manifest.read_probe(folder, labels=len(bundle.facts["label_names"]), max_length=limit)
     expected = stored.pop("logits")
-    got = score(bundle.network, Encoded(**stored), bundle.tokenizer.pad_token_id)
+    if not manifest.has_same_ids(stored, _encode_probe(bundle)):
+        raise BundleError(
+            "the tokenizer gives the probe texts other token ids than when this bundle was saved",
+            where=str(folder),
+            expected="the ids in probe.safetensors",
+            remedy="tokenizer.json, tokenizer_config.json or the installed libraries have changed. Compare `versions` "
+            f"in {MANIFEST_FILE} with the versions that are installed here.",
+        )
+    got = _score_probe(folder, bundle, Encoded(**stored), score)
     difference = manifest.relative_difference(expected, got)
     if not difference <= TOLERANCE:  # so written, NaN is refused too
         raise BundleError(
@@ -137,13 +173,26 @@ def _check_probe(folder: Path, bundle: BundleContents, score: LogitsFunction) ->
         )
 
 
-def _read_history(folder: Path) -> list[dict[str, Any]]:
+def _score_probe(folder: Path, bundle: BundleContents, probe: Encoded, score: LogitsFunction) -> np.ndarray:
+    """Return the logits of the probe's rows. Raise BundleError if the network has no weights for one of its tokens."""
+    network: Any = bundle.network
+    with manifest.explain_faults(folder, "probe.safetensors"):
+        rows = network.get_input_embeddings().weight.shape[0]
+        if probe.input_ids.min() < 0 or probe.input_ids.max() >= rows:
+            raise ShapeFault("input_ids", f"ids from 0 to {rows - 1:,}", f"{probe.input_ids.max():,}")
+        try:
+            return score(bundle.network, probe, bundle.tokenizer.pad_token_id)
+        except (IndexError, TypeError) as error:  # segments that the network does not take
+            raise ShapeFault("", "rows that the network takes", first_line(error)) from error
+
+
+def _read_history(folder: Path, metric: str) -> list[dict[str, Any]]:
     """Return the history; [] if the user, who may edit it, removed or changed it."""
     try:
-        history = storage.read_json(folder / "history.json")
+        history = read_checked_json(folder / "history.json")
     except (OSError, ValueError):
         return []
-    return history if isinstance(history, list) else []
+    return history if is_history(history, metric) else []
 
 
 def _write_unhashed_files(folder: Path, bundle: BundleContents) -> None:
@@ -158,7 +207,7 @@ def _write_unhashed_files(folder: Path, bundle: BundleContents) -> None:
         storage.write_bytes(folder / "reliability.png", figure)
     if validation and validation["confusion_matrix"] is None:
         storage.write_bytes(folder / "labels.png", plots.labels_figure(validation["per_class"]))
-    storage.write_bytes(folder / "README.md", model_card(bundle.facts).encode())
+    storage.write_bytes(folder / "README.md", model_card(bundle.facts).encode("utf-8", "backslashreplace"))
 
 
 def model_card(facts: dict[str, Any]) -> str:
@@ -344,16 +393,7 @@ class Classifier:
         facts = dict(parts.facts)
         tokens = TokensConfig.model_validate(facts["tokens"])
         decision = Decision.from_json(facts["thresholds"], problem_named(facts["problem_type"]), facts["label_names"])
-        loaded = cls(parts.network, parts.tokenizer, tokens, RunRecord(facts, parts.seen, parts.history), decision)
-        if list(loaded.label_names) != facts["label_names"]:
-            raise BundleError(
-                "config.json and fullbake.json name different labels",
-                where=str(folder),
-                expected=str(facts["label_names"]),
-                got=str(list(loaded.label_names)),
-                remedy=manifest.COPY_AGAIN_REMEDY,
-            )
-        return loaded
+        return cls(parts.network, parts.tokenizer, tokens, RunRecord(facts, parts.seen, parts.history), decision)
 
 
 def score_warnings(facts: Mapping[str, Any]) -> list[str]:

@@ -75,8 +75,17 @@ def find_file_faults(
     faults = [
         _file_fault(name, found.get(name), recorded[name], contents) for name in recorded if not is_optional(name)
     ]
-    added = sorted(found.keys() - recorded.keys()) if foreign else []
+    added = sorted((found.keys() - recorded.keys()) | _other_entries(folder)) if foreign else []
     return [fault for fault in faults if fault] + [f"{name} is foreign" for name in added if not is_optional(name)]
+
+
+def _other_entries(folder: Path) -> set[str]:
+    """Return what is neither a plain file nor a folder (pipes, devices, links that lead nowhere), and linked folders.
+
+    A linked folder is not looked into, so what it holds must not be read either.
+    """
+    odd = (path for path in folder.rglob("*") if not path.is_file() and (path.is_symlink() or not path.is_dir()))
+    return {path.relative_to(folder).as_posix() for path in odd}
 
 
 def _files(folder: Path) -> dict[str, Path]:

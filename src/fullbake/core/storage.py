@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from fullbake.core.console import format_size
 from fullbake.core.errors import Error, Fault, OutputError, SpaceFault
 from fullbake.core.hashing import find_file_faults, fingerprint, hash_files
+from fullbake.core.json_files import describe_kind, read_checked_json
 
 SEAL_FILE = "manifest.json"
 """The file that `seal` writes and `verify` reads."""
@@ -503,7 +504,7 @@ MANIFEST_FILE = "fullbake.json"
 
 
 def read_manifest_file(folder: str | Path) -> dict[str, Any] | None:
-    """Read the fullbake.json of a bundle or a base. Nothing but its syntax is checked.
+    """Read the fullbake.json of a bundle or a base. Only its syntax and its size are checked, not its shape.
 
     Args:
         folder: The bundle or the base.
@@ -517,7 +518,7 @@ def read_manifest_file(folder: str | Path) -> dict[str, Any] | None:
     path = Path(folder) / MANIFEST_FILE
     if not path.is_file():
         return None
-    found = read_json(path)
+    found = read_checked_json(path)
     if not isinstance(found, dict):
         raise ValueError(f"an object is expected, not {type(found).__name__}")
     return found
@@ -548,10 +549,13 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    kind = describe_kind(path)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}, not a plain file")
     try:
         return dict(load_file(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except (SafetensorError, KeyError, TypeError, AttributeError, OverflowError) as error:  # types that numpy lacks
+        raise ValueError(f"{path} is damaged: {error!s:.300}") from error
 
 
 def seal(folder: Path, about: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from fullbake.models.pretrained import (
 )
 from fullbake.models.sentence_folder import read_sentence_folder
 from fullbake.models.weight_checks import refuse_left_out
-from fullbake.models.weight_files import check_weights
+from fullbake.models.weight_files import check_weights, refuse_more_than_stored
 
 _auto: Any = transformers
 _classes: Any = modeling_auto
@@ -151,6 +151,11 @@ def load_encoder_and_missing(
         BaseModelError: Weights are of another size, unreadable, or pickles, or the encoder leaves some of its own out.
     """
     check_weights(place)
+    if isinstance(place, Path):
+        with explain_load_errors(place), quiet_transformers():
+            with torch.device("meta"):
+                skeleton = _auto.AutoModel.from_config(config, **pooler_kwargs(config, pooler))
+            refuse_more_than_stored(place, skeleton)
     with explain_load_errors(place), quiet_transformers():
         encoder, info = _auto.AutoModel.from_pretrained(
             place,

@@ -30,6 +30,7 @@ from fullbake.models.tokenizer import (
     disable_padding_and_truncation,
     warn_of_unknown_tokens,
 )
+from fullbake.models.tokenizer_safety import explain_failure
 
 if TYPE_CHECKING:  # these take seconds to import, and a text given on the command line needs neither
     import pyarrow as pa
@@ -260,7 +261,8 @@ def tokenize(
     ends = _ends_to_read(template, truncation, len(prefix), pair=text_pair is not None)
     reader = _Reader(tokenizer, ends, long_text)
     for chunk in _text_chunks(columns):
-        texts = reader.read([[prompt + text for text in chunk[0]], *chunk[1:]] if prompt else chunk)
+        with explain_failure(getattr(tokenizer, "name_or_path", "")):
+            texts = reader.read([[prompt + text for text in chunk[0]], *chunk[1:]] if prompt else chunk)
         texts[0] = without_prompt(*texts[0], len(prefix)) if prefix else texts[0]
         rows.append(_assemble(template, texts, truncation, stride, texts_before))
         texts_before += len(chunk[0])

@@ -64,6 +64,12 @@ class WeightNames:
     activation: str
     """Config field with the activation function."""
 
+    width: str
+    """Config field with the width of the token vectors."""
+
+    inner: str
+    """Config field with the width between the two dense layers of the feed-forward part."""
+
     head_dense: str
     """The dense layer before the standard head's `classifier`, by its name in the whole model."""
 
@@ -117,6 +123,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
             heads="num_attention_heads",
             depth="num_hidden_layers",
             activation="hidden_act",
+            width="hidden_size",
+            inner="intermediate_size",
             head_dense="bert.pooler.dense",
             head_activation="tanh",
         ),
@@ -138,6 +146,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
             heads="n_heads",
             depth="n_layers",
             activation="activation",
+            width="dim",
+            inner="hidden_dim",
             head_dense="pre_classifier",
             head_activation="relu",
         ),

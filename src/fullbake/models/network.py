@@ -24,8 +24,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from fullbake.config.sections import HeadConfig
 from fullbake.core import storage
-from fullbake.core.errors import BaseModelError, BundleError
+from fullbake.core.errors import BaseModelError, BundleError, Error
 from fullbake.core.hashing import fingerprint
+from fullbake.models.base_files import check_base_files
 from fullbake.models.encoder import (
     config_with_labels,
     default_pooling,
@@ -43,10 +44,10 @@ from fullbake.models.encoder import (
 )
 from fullbake.models.families import family_of
 from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection, init_dense, pool, pooled_width
-from fullbake.models.pretrained import READ_FAULTS, first_line, quiet_transformers
+from fullbake.models.pretrained import first_line, quiet_transformers
 from fullbake.models.projection import load_projection, projection_fingerprint
 from fullbake.models.switches import set_switches
-from fullbake.models.weight_files import check_weights, refuse_adapter_beside
+from fullbake.models.weight_files import check_weights, refuse_adapter_beside, refuse_more_than_stored
 
 _auto: Any = transformers
 
@@ -312,36 +313,53 @@ def load_network(folder: str | Path) -> PreTrainedModel:
             a pooling or a head that this version lacks, or the weights do not fit the config.
     """
     try:
-        refuse_adapter_beside(Path(folder))
-        check_weights(Path(folder))
-        with quiet_transformers():
-            config = _auto.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            set_switches(config)
-            model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # so that they are reported below, not raised as a page of text
-                output_loading_info=True,
-            )
+        model, info = _read_network(Path(folder))
     except BaseModelError as error:
         raise BundleError(error.what, where=error.where, expected=error.expected, got=error.got) from error
-    except READ_FAULTS as error:
-        raise BundleError("the model cannot be read", where=str(folder), got=first_line(error)) from error
+    except Error:
+        raise
+    except Exception as error:  # values of other types than it expects make transformers raise whatever Python does
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise BundleError("the model cannot be read", where=str(folder), got=reason[:300]) from error
     if isinstance(model, EncoderForTextClassification):
         _check_known(folder, "pooling", model.config.pooling, POOLINGS)
         _check_known(folder, "head", model.config.head, HEADS)
-    faults = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
-    if faults:
+    missing = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
+    left_over = sorted(info["unexpected_keys"])
+    if missing or left_over:
         raise BundleError(
             "model.safetensors does not fit config.json",
             where=str(folder),
-            expected=f"a weight {sorted(faults)[0]!r} of the size that config.json asks for",
+            expected=f"a weight {missing[0]!r} of the size that config.json asks for"
+            if missing
+            else "no weight that config.json does not ask for",
+            got=None if missing else f"{left_over[0]!r:.120}",
             remedy="Copy the bundle again from its source, or train it again.",
         )
-    return cast(PreTrainedModel, model)
+    return model
+
+
+def _read_network(folder: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return a saved classifier, and what transformers says of its weights."""
+    check_base_files(folder)
+    refuse_adapter_beside(folder)
+    check_weights(folder)
+    with quiet_transformers():
+        config = _auto.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        set_switches(config)
+        with torch.device("meta"):
+            skeleton = _auto.AutoModelForSequenceClassification.from_config(config)
+        refuse_more_than_stored(folder, skeleton)
+        model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # so that they are reported above, not raised as a page of text
+            output_loading_info=True,
+        )
+    return cast(PreTrainedModel, model), info
 
 
 def _check_known(folder: str | Path, field: str, word: str, known: Sequence[str]) -> None:

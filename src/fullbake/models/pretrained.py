@@ -6,7 +6,6 @@ base ever runs, so bases that bring their own model code cannot be used.
 
 import functools
 import importlib.util
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,8 @@ from transformers.utils.hub import cached_file
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError, DeadlinePassed, Error
 from fullbake.core.hashing import file_sha256, find_file_faults
+from fullbake.core.json_files import match_shape
+from fullbake.models.base_files import BaseManifest, check_base_files, check_config_of, read_settings
 from fullbake.models.config_checks import ADAPTER_FILE, refuse_adapter, refuse_quantized, refuse_unnamed_language
 from fullbake.models.switches import check_decided, set_switches
 
@@ -83,6 +84,8 @@ def resolve_base(base: str | Path) -> Path | str:
         raise BaseModelError("a base is a folder or a hub id, not a file", where=str(base), remedy=_WAYS_OUT)
     if not isinstance(base, Path) and not folder.is_dir():
         return base
+    if folder.is_dir():
+        check_base_files(folder)
     check_recorded_files(folder)
     return folder
 
@@ -147,6 +150,7 @@ def load_config(base: str | Path) -> PreTrainedConfig:
         refuse_adapter(place, find_base_file(place, ADAPTER_FILE))
     with explain_load_errors(place), quiet_transformers():
         raw, _ = PreTrainedConfig.get_config_dict(place)
+    check_config_of(place, raw)
     _check_model_type(place, raw)
     refuse_quantized(place, raw)
     with explain_load_errors(place), quiet_transformers():
@@ -166,15 +170,12 @@ def read_json_settings(place: Path | str, name: str) -> Any:
         name: Path of the file within the base.
 
     Raises:
-        BaseModelError: The file is not valid JSON.
+        BaseModelError: The file is not valid JSON, or holds something else than such a file does.
     """
     path = find_base_file(place, name)
     if path is None:
         return None
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise BaseModelError("no valid JSON", where=str(path), got=str(error)) from error
+    return read_settings(path, name)
 
 
 def find_base_file(place: Path | str, name: str) -> Path | None:
@@ -209,11 +210,17 @@ def read_base_manifest(base: str | Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = storage.read_manifest_file(base)
+        if manifest is None or manifest.get("kind") != "base":
+            return None
+        match_shape(BaseManifest, manifest)
     except (OSError, ValueError) as error:
         raise BaseModelError(
-            f"{storage.MANIFEST_FILE} of the base is damaged", where=str(base), got=str(error)
+            f"{storage.MANIFEST_FILE} of the base is damaged",
+            where=str(base),
+            got=str(error)[:300],
+            remedy="Copy the folder again from where it is complete, or run `fullbake pretrain` again.",
         ) from error
-    return manifest if manifest is not None and manifest.get("kind") == "base" else None
+    return manifest
 
 
 _verified: dict[Path, list[tuple[int, int]]] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
 from fullbake.models.tokenizer_file import check_unknown_letters, hold_to_file
+from fullbake.models.tokenizer_safety import check_tokenizer_file, explain_failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -63,15 +64,16 @@ def load_tokenizer_and_note(base: Path | str) -> "tuple[PreTrainedTokenizerFast,
     from fullbake.models.pretrained import find_base_file, resolve_base
 
     place = resolve_base(base)
-    tokenizer: Any = _read(place)
-    _check(tokenizer, place)
-    file, note = find_base_file(place, "tokenizer.json"), None
-    if file is not None:
-        tokenizer, note = hold_to_file(tokenizer, file, place)
+    with explain_failure(place):
+        tokenizer: Any = _read(place)
         _check(tokenizer, place)
-    disable_padding_and_truncation(tokenizer)
-    check_unknown_letters(tokenizer, place)
-    count_special_tokens(tokenizer)
+        file, note = find_base_file(place, "tokenizer.json"), None
+        if file is not None:
+            tokenizer, note = hold_to_file(tokenizer, file, place)
+            _check(tokenizer, place)
+        disable_padding_and_truncation(tokenizer)
+        check_unknown_letters(tokenizer, place)
+        count_special_tokens(tokenizer)
     for key in _STALE_SETTINGS:
         tokenizer.init_kwargs.pop(key, None)
     return tokenizer, note
@@ -162,6 +164,9 @@ def _read(place: Path | str) -> Any:
 
     from fullbake.models.pretrained import explain_load_errors, first_line, quiet_transformers
 
+    file = _find_file(place, "tokenizer.json")
+    if file is not None:
+        check_tokenizer_file(file, place)
     with explain_load_errors(place), quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(
@@ -199,11 +204,13 @@ def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:
 
 
 def _has_file(place: Path | str, name: str) -> bool:
-    if isinstance(place, Path):
-        return (place / name).is_file()
-    from transformers.utils.hub import cached_file
+    return _find_file(place, name) is not None
 
-    return cached_file(place, name, _raise_exceptions_for_missing_entries=False) is not None
+
+def _find_file(place: Path | str, name: str) -> Path | None:
+    from fullbake.models.pretrained import find_base_file
+
+    return find_base_file(place, name)
 
 
 def _unusable(place: Path | str, what: str, got: str) -> BaseModelError:

@@ -4,8 +4,12 @@
 names, also a pickle, which can run any code, and also a file outside the folder, whose hash no bundle records.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Final
+
+from safetensors import safe_open
+from torch import nn
 
 from fullbake.core.errors import BaseModelError
 from fullbake.models.config_checks import ADAPTER_FILE
@@ -17,6 +21,12 @@ INDEX_FILE: Final = "model.safetensors.index.json"
 """Says which of several files, called shards, holds each weight."""
 
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+_SHARED: Final = 8
+"""How many times the stored weights a network may have. ALBERT's layers share theirs and are counted once."""
+
+_FEW: Final = 10_000_000
+"""Weights that cost too little memory to be refused here: a missing one is reported by its name later."""
 
 _FETCH_AGAIN: Final = "Fetch the base again, or save it again in Python with AutoModel's save_pretrained."
 
@@ -133,3 +143,37 @@ def _refuse_folder(folder: Path) -> None:
         if others
         else _FETCH_AGAIN,
     )
+
+
+def refuse_more_than_stored(folder: Path, skeleton: nn.Module) -> None:
+    """Raise BaseModelError if a network has far more weights than its folder holds, before memory is taken for them.
+
+    transformers makes what is missing in a file before it says so: a config.json of huge sizes would fill the memory.
+    Layers may share stored weights, so several times the stored number passes here.
+
+    Args:
+        folder: The base or bundle.
+        skeleton: The network on the meta device.
+    """
+    asked = sum(parameter.numel() for parameter in skeleton.parameters())
+    stored = sum(_count_weights(path) for path in _find_weight_files(folder))
+    if asked > _SHARED * stored + _FEW:
+        raise BaseModelError(
+            "config.json asks for far more weights than the folder holds",
+            where=str(folder),
+            expected=f"about {asked:,} weights",
+            got=f"{stored:,}",
+            remedy=f"config.json belongs to another model, or a number in it is wrong. {_FETCH_AGAIN}",
+        )
+
+
+def _find_weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    return [folder / name for name in read_shard_names(folder, read_json_settings(folder, INDEX_FILE))]
+
+
+def _count_weights(path: Path) -> int:
+    """Return the number of values in a safetensors file. Only its header is read."""
+    with safe_open(path, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  (no mapping)

@@ -1,0 +1,396 @@
+"""What a bundle's fullbake.json must hold, and how its parts must fit together.
+
+The shapes name what the code reads: loading, scoring, saving again, the model card and the page of an evaluation. Keys
+that are not named may hold anything, as later versions add some; keys that version 0.1.0 did not write are optional.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, Self
+
+import numpy as np
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from fullbake.config.problems import MULTI_LABEL, ProblemType, problem_named
+from fullbake.config.sections import TokensConfig
+from fullbake.core.json_files import Shape, ShapeFault, explain_first_fault, match_shape
+from fullbake.models.base_files import FileFacts, FurtherPretraining
+
+MOST_LABELS: Final = 100_000
+"""Labels of a classifier. The largest public data sets for text have some 10,000 (EURLEX, AmazonCat)."""
+
+LONGEST_ROW: Final = 2_000_000
+"""Tokens of the longest text that a classifier may ask for."""
+
+_MOST_BUDGET: Final = 2**31
+_ARRAYS: Final = ("input_ids", "offsets", "logits")
+"""Arrays that probe.safetensors must hold. `token_type_ids` may be there too."""
+
+_USUAL_LABELS: Final = {"0": "LABEL_0", "1": "LABEL_1"}
+"""What a config.json without names of labels means."""
+
+Words = Annotated[str, Field(min_length=1)]
+Amount = Annotated[int, Field(ge=0, lt=2**53)]
+Share = Annotated[float, Field(ge=0, le=1.000001)]
+"""A share that may be a rounding error above 1."""
+
+
+def _is_text(word: str) -> bool:
+    """Return False for half of a surrogate pair, which no file and no terminal can show."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Columns(Shape):
+    text: Words
+    label: Words | None
+    text_pair: Words | None
+    labels: Annotated[list[Words], Field(min_length=1)] | None
+    label_separator: Words | None
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Self:
+        names = (self.text, self.label, self.text_pair, self.label_separator, *(self.labels or ()))
+        if not all(_is_text(name) for name in names if name is not None):
+            raise ValueError("names that are Unicode text")
+        return self
+
+
+class _Score(Shape):
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class _ClassScores(Shape):
+    label: str
+    support: Amount
+    precision: _Score
+    recall: _Score
+    f1: _Score
+
+
+class _Bin(Shape):
+    low: Share
+    high: Share
+    count: Annotated[int, Field(ge=1, lt=2**53)]
+    confidence: Share
+    accuracy: Share
+
+
+class _Reliability(Shape):
+    ece: Share
+    bins: list[_Bin]
+
+
+class _Overall(Shape):
+    accuracy: _Score
+    f1_macro: _Score
+    f1_micro: _Score
+
+
+class _Scores(Shape):
+    rows: Amount
+    overall: _Overall
+    per_class: list[_ClassScores]
+    confusion_matrix: list[list[Amount]] | None
+    calibration: _Reliability
+
+
+class _Metrics(Shape):
+    """The scores of each part, and of no other."""
+
+    validation: _Scores
+    test: _Scores | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_parts(cls, value: object) -> object:
+        if isinstance(value, dict) and not value.keys() <= {"validation", "test"}:
+            raise ValueError("scores of the parts 'validation' and 'test' alone")
+        if isinstance(value, dict) and "test" in value and value["test"] is None:
+            raise ValueError("scores of the test part, or no such entry")
+        return value
+
+
+class _Calibration(Shape):
+    temperature: Annotated[float, Field(gt=0)]
+    before: _Reliability
+    after: _Reliability
+
+
+class _Sources(Shape):
+    train: str
+
+
+class _Rows(Shape):
+    train: Amount
+
+
+class _Data(Shape):
+    source: _Sources
+    rows: _Rows
+    folds: Amount
+    overlap_allowed: Amount
+    overlap_dropped: Amount
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if not all(isinstance(name, str) for name in (self.source.model_extra or {}).values()):
+            raise ValueError("the name of a file for each part")
+        if not all(type(rows) is int and rows >= 0 for rows in (self.rows.model_extra or {}).values()):
+            raise ValueError("a number of rows for each part")
+        return self
+
+
+class _HeadFacts(Shape):
+    kind: str
+
+
+class _TrainingFacts(Shape):
+    metric: Words
+    seed: Annotated[int, Field(ge=0)]
+
+
+class _RecipeFacts(Shape):
+    base: Words
+    way: Words
+    head: _HeadFacts
+    training: _TrainingFacts
+
+
+class _Chosen(Shape):
+    head: str | None = None
+
+
+class _Versions(Shape):
+    fullbake: str
+
+
+class _BaseUse(Shape):
+    applied: list[str]
+    left_out: list[str]
+
+
+class BundleFacts(Shape):
+    """The entries of a bundle's fullbake.json."""
+
+    label_names: Annotated[list[str], Field(min_length=1, max_length=MOST_LABELS)]
+    problem_type: ProblemType
+    thresholds: dict[str, Any] | None
+    tokens: dict[str, Any]
+    columns: _Columns
+    metrics: _Metrics
+    calibration: _Calibration | None
+    data: _Data
+    recipe: _RecipeFacts
+    versions: _Versions
+    files: dict[str, FileFacts]
+    run: str
+    base: str
+    device: str
+    threads: Amount
+    further_pretraining: FurtherPretraining | None
+    chosen: _Chosen | None = None
+    base_use: _BaseUse | None = None
+
+    @field_validator("label_names")
+    @classmethod
+    def _check_labels(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("names that all differ")
+        if not all(_is_text(name) for name in names):
+            raise ValueError("names that are Unicode text")
+        return names
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
+        for name in files:
+            place = PurePosixPath(name)
+            if place.is_absolute() or ".." in place.parts or "\\" in name or place.as_posix() != name or name == ".":
+                raise ValueError("names of files inside the folder")
+        return files
+
+    @field_validator("versions")
+    @classmethod
+    def _check_versions(cls, versions: _Versions) -> _Versions:
+        if not all(isinstance(version, str) for version in (versions.model_extra or {}).values()):
+            raise ValueError("the name of a version for each library")
+        return versions
+
+
+class _Thresholds(Shape):
+    thresholds: dict[str, Share]
+
+
+class _Costs(Shape):
+    costs: dict[str, Annotated[float, Field(ge=0, le=1e12)]]
+
+
+def check_facts(facts: Mapping[str, Any]) -> TokensConfig:
+    """Check the entries of a bundle's fullbake.json, and that they fit together.
+
+    Args:
+        facts: The entries, `files` among them.
+
+    Returns:
+        The entry `tokens`.
+
+    Raises:
+        ShapeFault: Names the first entry that is wrong.
+    """
+    found = match_shape(BundleFacts, dict(facts))
+    _check_decision(found.thresholds, found.problem_type, found.label_names)
+    _check_scores(found)
+    return _read_tokens(found.tokens)
+
+
+def _check_decision(rule: dict[str, Any] | None, problem_type: ProblemType, names: Sequence[str]) -> None:
+    """Raise ShapeFault if thresholds or costs do not belong to these labels."""
+    if rule is None:
+        return
+    problem, within = problem_named(problem_type), ("thresholds",)
+    if "costs" in rule:
+        costs = match_shape(_Costs, rule, within=within).costs
+        known = set(problem.cost_names(names)) if problem.exclusive and len(names) ** 2 == len(costs) else set()
+        if costs.keys() != known or "thresholds" in rule:
+            raise ShapeFault("thresholds.costs", "a cost for each pair of classes", f"{len(costs):,} costs")
+        return
+    found = match_shape(_Thresholds, rule, within=within).thresholds
+    fits = len(found) == 1 and found.keys() <= set(names) if problem.exclusive else found.keys() == set(names)
+    if not fits:
+        expected = "a threshold for one class" if problem.exclusive else "a threshold for each label"
+        raise ShapeFault("thresholds.thresholds", expected, ", ".join(map(repr, list(found)[:3])) or "none")
+
+
+def _check_scores(found: BundleFacts) -> None:
+    """Raise ShapeFault if scores are of other labels than the classifier's, or of another kind of problem."""
+    for part, scores in (("validation", found.metrics.validation), ("test", found.metrics.test)):
+        if scores is None:
+            continue
+        if [row.label for row in scores.per_class] != found.label_names:
+            raise ShapeFault(f"metrics.{part}.per_class", "the labels in the order of label_names")
+        matrix = scores.confusion_matrix
+        if (matrix is None) != (found.problem_type == MULTI_LABEL):
+            raise ShapeFault(f"metrics.{part}.confusion_matrix", "a matrix only where a row has one label")
+        if matrix is not None and {len(matrix), *map(len, matrix)} != {len(found.label_names)}:
+            raise ShapeFault(f"metrics.{part}.confusion_matrix", "a row and a column for each label")
+
+
+def _read_tokens(values: dict[str, Any]) -> TokensConfig:
+    try:
+        tokens = TokensConfig.model_validate(values)
+    except ValidationError as error:
+        raise explain_first_fault(error, ("tokens",)) from error
+    if tokens.max_length is None or tokens.max_length > LONGEST_ROW:
+        raise ShapeFault("tokens.max_length", f"a number of at most {LONGEST_ROW:,}", str(tokens.max_length)[:40])
+    if tokens.truncation == "auto":
+        raise ShapeFault("tokens.truncation", "what was chosen", "'auto'")
+    if tokens.stride is not None and tokens.stride >= tokens.max_length:
+        raise ShapeFault("tokens.stride", "less than max_length", str(tokens.stride)[:40])
+    if tokens.token_budget > _MOST_BUDGET:
+        raise ShapeFault("tokens.token_budget", f"at most {_MOST_BUDGET:,}", str(tokens.token_budget)[:40])
+    return tokens
+
+
+def check_probe(arrays: Mapping[str, np.ndarray], *, labels: int, max_length: int) -> None:
+    """Check the arrays of probe.safetensors.
+
+    Args:
+        arrays: By name, as the file holds them.
+        labels: Number of labels.
+        max_length: Longest row in tokens that the network takes.
+
+    Raises:
+        ShapeFault: An array is missing, of another type or shape, or one too many; or a row is too long.
+    """
+    names = [name for name in _ARRAYS if name not in arrays]
+    if names or not set(arrays) <= {*_ARRAYS, "token_type_ids"}:
+        raise ShapeFault("", f"the arrays {', '.join(_ARRAYS)} and token_type_ids", ", ".join(sorted(arrays)[:6]))
+    ids, offsets, logits = (arrays[name] for name in _ARRAYS)
+    types = arrays.get("token_type_ids")
+    flat = [ids, offsets, *([] if types is None else [types])]
+    if any(array.ndim != 1 or array.dtype.kind not in "iu" for array in flat):
+        raise ShapeFault("", "whole numbers in input_ids, offsets and token_type_ids, one after another")
+    lengths = np.diff(offsets.astype(np.int64)) if len(offsets) > 1 else np.zeros(1, np.int64)
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids) or lengths.min() < 1:
+        raise ShapeFault("offsets", "the start of each row, and the end of the last one")
+    if lengths.max() > max_length:
+        raise ShapeFault("offsets", f"rows of at most {max_length:,} tokens", f"{lengths.max():,}")
+    if types is not None and types.shape != ids.shape:
+        raise ShapeFault("token_type_ids", f"{len(ids):,} numbers", f"{len(types):,}")
+    if logits.dtype.kind != "f" or logits.shape != (len(lengths), labels) or not np.isfinite(logits).all():
+        raise ShapeFault("logits", f"finite numbers, ({len(lengths)}, {labels})", f"{logits.dtype} {logits.shape}")
+
+
+def check_seen(arrays: Mapping[str, np.ndarray]) -> None:
+    """Check the arrays of seen.safetensors.
+
+    Raises:
+        ShapeFault: An array is missing, or of another type or shape.
+    """
+    hashes = arrays.get("hashes")
+    if hashes is None or hashes.dtype != np.uint8 or hashes.ndim != 2 or hashes.shape[1] != 16:
+        raise ShapeFault("hashes", "bytes, (texts, 16)", None if hashes is None else f"{hashes.dtype} {hashes.shape}")
+    for name, array in arrays.items():
+        if name != "hashes" and (array.ndim != 1 or array.dtype != np.int64):
+            raise ShapeFault(name, "int64, (rows,)", f"{array.dtype} {array.shape}")
+
+
+def check_labels_of_config(config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Check that config.json names the labels and the problem type of fullbake.json.
+
+    Args:
+        config: The content of config.json.
+        facts: The entries of fullbake.json.
+
+    Raises:
+        ShapeFault: They differ.
+    """
+    expected = {str(number): name for number, name in enumerate(facts["label_names"])}
+    found = config.get("id2label", _USUAL_LABELS)
+    if found != expected:
+        got = f"{len(found):,} names" if isinstance(found, dict) else repr(found)[:40]
+        named = list(chain.from_iterable(found.items()))[:6] if isinstance(found, dict) else []
+        raise ShapeFault("id2label", f"the {len(expected):,} labels of fullbake.json", f"{got} {named}"[:200])
+    if config.get("problem_type") != facts["problem_type"]:
+        raise ShapeFault("problem_type", repr(facts["problem_type"]), repr(config.get("problem_type"))[:40])
+
+
+class _HistoryEntry(Shape):
+    """An entry of history.json, as far as the plot reads it."""
+
+    train_loss: float
+    validation_loss: float
+    epoch: int | None = None
+    C: Annotated[float, Field(gt=0)] | None = None
+    rate: float | None = None
+    best: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_axis(self) -> Self:
+        if (self.epoch is None) == (self.C is None):
+            raise ValueError("an epoch or a strength")
+        return self
+
+
+def is_history(history: object, metric: str) -> bool:
+    """Return True if the content of history.json, which users may edit, can be drawn.
+
+    Args:
+        history: The content.
+        metric: Name of the metric that selected.
+    """
+    if not isinstance(history, list):
+        return False
+    try:
+        entries = [match_shape(_HistoryEntry, entry) for entry in history]
+    except ShapeFault:
+        return False
+    scored = all(isinstance(entry.get(metric), int | float) for entry in history)
+    return scored and len({(entry.epoch is None, entry.rate is None) for entry in entries}) <= 1
