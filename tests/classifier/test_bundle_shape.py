@@ -28,6 +28,7 @@ from fullbake.classifier.bundle_shape import (
 )
 from fullbake.classifier.lightweight import lightweight_scores
 from fullbake.classifier.manifest import MANIFEST_FILE, sign_manifest
+from fullbake.classifier.model import model_card
 from fullbake.config.problems import problem_named
 from fullbake.core import storage
 from fullbake.core.errors import BundleError
@@ -147,6 +148,27 @@ def test_entries_of_later_versions_are_left_alone(bundle: Path) -> None:
     manifest["metrics"]["validation"]["later"] = "word"
     storage.write_json(bundle / MANIFEST_FILE, sign_manifest(manifest))
     assert "later" in Classifier.load(bundle).record.facts
+
+
+def test_a_card_is_written_of_all_that_has_the_shape() -> None:
+    """Also where a further-pretrained base had no masked-LM head to compare, and where entries are left out."""
+    pretraining = {
+        "base": "demo",
+        "further_pretraining": {"objective": "mlm"},
+        "steps": 5,
+        "corpus": {"tokens": 1_000},
+        "start": {},
+        "forgotten": None,
+        "transductive": False,
+    }
+    facts = facts_of(BUNDLES[0]) | {"further_pretraining": pretraining}
+    facts["data"] |= {"dropped_labels": {"rare": 1}, "groups": {"train": 7}}
+    facts["recipe"].pop("data")
+    check_facts(facts)
+    card = model_card(facts)
+    assert "5 steps on" in card
+    assert "masked-LM loss" not in card
+    assert "7 groups in training" in card
 
 
 # Both ways answer alike

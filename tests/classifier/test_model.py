@@ -271,9 +271,7 @@ def test_label_names_of_config_and_manifest_must_agree(bundle: Path) -> None:
     config["id2label"]["0"], config["label2id"] = "fod", {"fod": 0, "game": 1, "money": 2}
     (bundle / "config.json").write_text(json.dumps(config))
     update_manifest(bundle)
-    with pytest.raises(
-        BundleError, match=r"id2label: config\.json cannot be used(?s:.*)the 3 labels"
-    ):
+    with pytest.raises(BundleError, match=r"id2label: config\.json cannot be used(?s:.*)the 3 labels"):
         Classifier.load(bundle)
 
 

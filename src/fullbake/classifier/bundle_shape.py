@@ -51,10 +51,12 @@ class _Columns(Shape):
     text_pair: Words | None
     labels: Annotated[list[Words], Field(min_length=1)] | None
     label_separator: Words | None
+    exclusive: bool = False
+    group: Words | None = None
 
     @model_validator(mode="after")
     def _check_text(self) -> Self:
-        names = (self.text, self.label, self.text_pair, self.label_separator, *(self.labels or ()))
+        names = (self.text, self.label, self.text_pair, self.label_separator, self.group, *(self.labels or ()))
         if not all(_is_text(name) for name in names if name is not None):
             raise ValueError("names that are Unicode text")
         return self
@@ -137,6 +139,9 @@ class _Data(Shape):
     folds: Amount
     overlap_allowed: Amount
     overlap_dropped: Amount
+    near_overlap: Amount = 0
+    dropped_labels: dict[str, Amount] | None = None
+    groups: dict[str, Amount | None] | None = None
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:

@@ -121,8 +121,8 @@ def is_plain_config(config: Mapping[str, Any]) -> bool:
     inner = config["encoder"] if config.get("model_type") == "fullbake" and "encoder" in config else config
     if not _holds(config, _ENCODER if inner is config else _OWN) or inner.get("model_type") == "fullbake":
         return False
-    padding: int = inner.get("pad_token_id") or 0
-    return padding < inner.get("vocab_size", 0)  # torch refuses one beyond the table
+    padding, tokens = inner.get("pad_token_id") or 0, inner.get("vocab_size", 0)
+    return bool(padding < tokens)  # torch refuses one beyond the table
 
 
 def _holds(fields: Mapping[str, Any], known: Mapping[str, Callable[[object], bool]]) -> bool:

@@ -6,7 +6,7 @@ section are checked here, rules between sections in `recipe`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -86,9 +86,10 @@ class Columns:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Columns":
-        """Return the columns that `to_json` wrote."""
+        """Return the columns that `to_json` wrote. Entries of later versions are left out."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         labels = values.get("labels")
-        return cls(**{**values, "labels": None if labels is None else tuple(labels)})
+        return cls(**{**known, "labels": None if labels is None else tuple(labels)})
 
 
 @dataclass(frozen=True)

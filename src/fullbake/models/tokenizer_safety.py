@@ -133,11 +133,11 @@ def _tried(file: Path, place: Path | str, digest: str) -> TokenizerFacts:
 
 
 def _remember(digest: str, facts: TokenizerFacts) -> None:
-    with (
-        suppress(Error, OSError),  # a cache that may not be written costs a trial in each process
-        _cache().put(_key(digest), f"trial of a tokenizer of {facts.tokens:,} tokens") as new,
-    ):
-        storage.write_json(new / _ENTRY, asdict(facts))
+    cache = _cache()
+    with suppress(Error, OSError):  # a cache that may not be written costs a trial in each process, and no warning
+        storage.require_writable(cache.root / _ENTRY)
+        with cache.put(_key(digest), f"trial of a tokenizer of {facts.tokens:,} tokens") as new:
+            storage.write_json(new / _ENTRY, asdict(facts))
 
 
 def run_trial(file: Path, *, seconds: int = SECONDS, memory: int | None = None) -> _Outcome:
