@@ -11,7 +11,7 @@ from helpers.bases import FAMILIES
 from tokenizers import Tokenizer
 
 from fullbake.models.pretrained import resolve_base
-from fullbake.models.tokenizer_trial import LONGEST_WORD, find_static_fault, measure_tokenizer, try_tokenizer
+from fullbake.models.tokenizer_trial import find_static_fault, measure_tokenizer, try_tokenizer
 
 Bases = Callable[..., Path]
 
@@ -48,7 +48,7 @@ def test_ids_that_only_the_post_processor_gives_are_counted(content: dict[str, A
     ("keys", "value", "words"),
     [
         (("model",), None, "no object 'model'"),
-        (("model", "max_input_chars_per_word"), LONGEST_WORD + 1, "max_input_chars_per_word is 1001"),
+        (("model", "max_input_chars_per_word"), 1_001, "max_input_chars_per_word is 1001"),
         (("model", "dropout"), 0.1, "would depend on chance"),
         (("padding",), {"strategy": {"Fixed": 10**9}}, "pads texts to 1000000000 tokens"),
         (("padding",), {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}, "pads texts to"),
@@ -69,7 +69,7 @@ def test_what_costs_too_much_is_named_before_the_library_reads_it(
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
-        (("model", "max_input_chars_per_word"), LONGEST_WORD),
+        (("model", "max_input_chars_per_word"), 1_000),
         (("padding",), {"strategy": {"Fixed": 512}, "direction": "Right", "pad_to_multiple_of": 8}),
         (("normalizer",), {"type": "Precompiled", "precompiled_charsmap": "A" * 400_000}),
         (("notes",), {"made by": "somebody", "steps": 10**12}),

@@ -17,10 +17,10 @@ from fullbake.config.sections import TokensConfig
 from fullbake.core.json_files import Shape, ShapeFault, explain_first_fault, match_shape
 from fullbake.models.base_files import FileFacts, FurtherPretraining
 
-MOST_LABELS: Final = 100_000
+_MOST_LABELS: Final = 100_000
 """Labels of a classifier. The largest public data sets for text have some 10,000 (EURLEX, AmazonCat)."""
 
-LONGEST_ROW: Final = 2_000_000
+_LONGEST_ROW: Final = 2_000_000
 """Tokens of the longest text that a classifier may ask for."""
 
 _MOST_BUDGET: Final = 2**31
@@ -30,9 +30,9 @@ _ARRAYS: Final = ("input_ids", "offsets", "logits")
 _USUAL_LABELS: Final = {"0": "LABEL_0", "1": "LABEL_1"}
 """What a config.json without names of labels means."""
 
-Words = Annotated[str, Field(min_length=1)]
-Amount = Annotated[int, Field(ge=0, lt=2**53)]
-Share = Annotated[float, Field(ge=0, le=1.000001)]
+_Words = Annotated[str, Field(min_length=1)]
+_Amount = Annotated[int, Field(ge=0, lt=2**53)]
+_Share = Annotated[float, Field(ge=0, le=1.000001)]
 """A share that may be a rounding error above 1."""
 
 
@@ -46,13 +46,13 @@ def _is_text(word: str) -> bool:
 
 
 class _Columns(Shape):
-    text: Words
-    label: Words | None
-    text_pair: Words | None
-    labels: Annotated[list[Words], Field(min_length=1)] | None
-    label_separator: Words | None
+    text: _Words
+    label: _Words | None
+    text_pair: _Words | None
+    labels: Annotated[list[_Words], Field(min_length=1)] | None
+    label_separator: _Words | None
     exclusive: bool = False
-    group: Words | None = None
+    group: _Words | None = None
 
     @model_validator(mode="after")
     def _check_text(self) -> Self:
@@ -70,22 +70,22 @@ class _Score(Shape):
 
 class _ClassScores(Shape):
     label: str
-    support: Amount
+    support: _Amount
     precision: _Score
     recall: _Score
     f1: _Score
 
 
 class _Bin(Shape):
-    low: Share
-    high: Share
+    low: _Share
+    high: _Share
     count: Annotated[int, Field(ge=1, lt=2**53)]
-    confidence: Share
-    accuracy: Share
+    confidence: _Share
+    accuracy: _Share
 
 
 class _Reliability(Shape):
-    ece: Share
+    ece: _Share
     bins: list[_Bin]
 
 
@@ -96,10 +96,10 @@ class _Overall(Shape):
 
 
 class _Scores(Shape):
-    rows: Amount
+    rows: _Amount
     overall: _Overall
     per_class: list[_ClassScores]
-    confusion_matrix: list[list[Amount]] | None
+    confusion_matrix: list[list[_Amount]] | None
     calibration: _Reliability
 
 
@@ -130,18 +130,18 @@ class _Sources(Shape):
 
 
 class _Rows(Shape):
-    train: Amount
+    train: _Amount
 
 
 class _Data(Shape):
     source: _Sources
     rows: _Rows
-    folds: Amount
-    overlap_allowed: Amount
-    overlap_dropped: Amount
-    near_overlap: Amount = 0
-    dropped_labels: dict[str, Amount] | None = None
-    groups: dict[str, Amount | None] | None = None
+    folds: _Amount
+    overlap_allowed: _Amount
+    overlap_dropped: _Amount
+    near_overlap: _Amount = 0
+    dropped_labels: dict[str, _Amount] | None = None
+    groups: dict[str, _Amount | None] | None = None
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -157,13 +157,13 @@ class _HeadFacts(Shape):
 
 
 class _TrainingFacts(Shape):
-    metric: Words
+    metric: _Words
     seed: Annotated[int, Field(ge=0)]
 
 
 class _RecipeFacts(Shape):
-    base: Words
-    way: Words
+    base: _Words
+    way: _Words
     head: _HeadFacts
     training: _TrainingFacts
 
@@ -184,7 +184,7 @@ class _BaseUse(Shape):
 class BundleFacts(Shape):
     """The entries of a bundle's fullbake.json."""
 
-    label_names: Annotated[list[str], Field(min_length=1, max_length=MOST_LABELS)]
+    label_names: Annotated[list[str], Field(min_length=1, max_length=_MOST_LABELS)]
     problem_type: ProblemType
     thresholds: dict[str, Any] | None
     tokens: dict[str, Any]
@@ -198,7 +198,7 @@ class BundleFacts(Shape):
     run: str
     base: str
     device: str
-    threads: Amount
+    threads: _Amount
     further_pretraining: FurtherPretraining | None
     chosen: _Chosen | None = None
     base_use: _BaseUse | None = None
@@ -230,7 +230,7 @@ class BundleFacts(Shape):
 
 
 class _Thresholds(Shape):
-    thresholds: dict[str, Share]
+    thresholds: dict[str, _Share]
 
 
 class _Costs(Shape):
@@ -292,8 +292,8 @@ def _read_tokens(values: dict[str, Any]) -> TokensConfig:
         tokens = TokensConfig.model_validate(values)
     except ValidationError as error:
         raise explain_first_fault(error, ("tokens",)) from error
-    if tokens.max_length is None or tokens.max_length > LONGEST_ROW:
-        raise ShapeFault("tokens.max_length", f"a number of at most {LONGEST_ROW:,}", str(tokens.max_length)[:40])
+    if tokens.max_length is None or tokens.max_length > _LONGEST_ROW:
+        raise ShapeFault("tokens.max_length", f"a number of at most {_LONGEST_ROW:,}", str(tokens.max_length)[:40])
     if tokens.truncation == "auto":
         raise ShapeFault("tokens.truncation", "what was chosen", "'auto'")
     if tokens.stride is not None and tokens.stride >= tokens.max_length:

@@ -39,7 +39,7 @@ class Shape(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
 
 
-class ShapeFault(ValueError):  # noqa: N818  (it is told apart from errors of the user)
+class ShapeFault(ValueError):  # noqa: N818  (callers make an Error of it)
     """A value of a JSON file is not what the code reads.
 
     Args:

@@ -27,10 +27,10 @@ from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.core.json_files import Shape, ShapeFault, check_plain_file, match_shape
 from fullbake.models import tokenizer_trial
 
-MOST_BYTES: Final = 1_000_000_000
+_MOST_BYTES: Final = 1_000_000_000
 """Largest tokenizer.json. The largest of real encoders, with a million pieces, has under 100 MB."""
 
-SECONDS: Final = 60
+_SECONDS: Final = 60
 """Processor time of a trial. Half a million pieces take about 3 s; other machines are slower."""
 
 _WALL_SECONDS: Final = 600.0
@@ -83,7 +83,7 @@ def check_tokenizer_file(file: Path, place: Path | str, *, sha256: str | None = 
         BaseModelError: The file is no plain one, too large, or the library fails on it.
     """
     try:
-        check_plain_file(file, MOST_BYTES)
+        check_plain_file(file, _MOST_BYTES)
     except ShapeFault as fault:
         raise _unusable(place, str(fault)) from fault
     digest = sha256 or file_sha256(file)
@@ -140,7 +140,7 @@ def _remember(digest: str, facts: TokenizerFacts) -> None:
             storage.write_json(new / _ENTRY, asdict(facts))
 
 
-def run_trial(file: Path, *, seconds: int = SECONDS, memory: int | None = None) -> _Outcome:
+def run_trial(file: Path, *, seconds: int = _SECONDS, memory: int | None = None) -> _Outcome:
     """Run the trial on a tokenizer.json in a process of its own.
 
     Args:

@@ -14,19 +14,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-MOST_ENTRIES: Final = 20_000
+_MOST_ENTRIES: Final = 20_000
 """Most values in a tokenizer.json beside its vocabulary, merges and added tokens. Real ones have under 500."""
 
-LONGEST_TEXT: Final = 20_000
+_LONGEST_TEXT: Final = 20_000
 """Longest text in these parts, but for the table of characters that SentencePiece models have."""
 
-LONGEST_WORD: Final = 1_000
+_LONGEST_WORD: Final = 1_000
 """Most characters of a word that WordPiece may search for pieces, in time that grows with their cube. It is 100."""
 
-LARGEST_PADDING: Final = 10_000_000
+_LARGEST_PADDING: Final = 10_000_000
 """Longest row that a file may pad to."""
 
-MOST_TOKENS_PER_BYTE: Final = 50
+_MOST_TOKENS_PER_BYTE: Final = 50
 """Tokens that a byte of text may become. One Arabic letter becomes 18 when it is normalized."""
 
 _PLAIN_TEXTS: Final = (
@@ -75,7 +75,7 @@ def try_tokenizer(path: str) -> dict[str, Any]:
     tokenizer.no_truncation()
     for text in [*_PLAIN_TEXTS, *_long_texts(content)]:
         ids = tokenizer.encode(text).ids
-        if len(ids) > MOST_TOKENS_PER_BYTE * len(text.encode()) + 1_000:
+        if len(ids) > _MOST_TOKENS_PER_BYTE * len(text.encode()) + 1_000:
             return {"fault": f"it makes {len(ids):,} tokens of a text of {len(text.encode()):,} bytes"}
         if ids != tokenizer.encode(text).ids:
             return {"fault": "it gives other tokens each time it reads the same text"}
@@ -101,8 +101,8 @@ def find_static_fault(content: Any) -> str | None:
         return "it holds no object 'model'"
     model = content["model"]
     longest = model.get("max_input_chars_per_word", 0)
-    if isinstance(longest, int) and longest > LONGEST_WORD:
-        return f"model.max_input_chars_per_word is {longest}, at most {LONGEST_WORD:,} is read"
+    if isinstance(longest, int) and longest > _LONGEST_WORD:
+        return f"model.max_input_chars_per_word is {longest}, at most {_LONGEST_WORD:,} is read"
     if model.get("dropout"):
         return "model.dropout is not null, so its tokens would depend on chance; set it to null"
     return _find_padding_fault(content.get("padding")) or _find_size_fault(content)
@@ -114,8 +114,8 @@ def _find_padding_fault(padding: Any) -> str | None:
     strategy = padding.get("strategy")
     fixed = strategy.get("Fixed") if isinstance(strategy, dict) else None
     for length in (fixed, padding.get("pad_to_multiple_of")):
-        if isinstance(length, int) and length > LARGEST_PADDING:
-            return f"it pads texts to {length} tokens, at most {LARGEST_PADDING:,} is read"
+        if isinstance(length, int) and length > _LARGEST_PADDING:
+            return f"it pads texts to {length} tokens, at most {_LARGEST_PADDING:,} is read"
     return None
 
 
@@ -124,10 +124,10 @@ def _find_size_fault(content: dict[str, Any]) -> str | None:
     rest = {name: value for name, value in content.items() if name != "added_tokens"}
     rest["model"] = {name: value for name, value in content["model"].items() if name not in ("vocab", "merges")}
     for entries, (keys, value) in enumerate(_walk(rest), 1):
-        if entries > MOST_ENTRIES:
-            return f"it has more than {MOST_ENTRIES:,} entries beside its vocabulary"
-        if isinstance(value, str) and len(value) > LONGEST_TEXT and keys[-1] != "precompiled_charsmap":
-            return f"{'.'.join(keys)} is a text of {len(value):,} characters, at most {LONGEST_TEXT:,} is read"
+        if entries > _MOST_ENTRIES:
+            return f"it has more than {_MOST_ENTRIES:,} entries beside its vocabulary"
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT and keys[-1] != "precompiled_charsmap":
+            return f"{'.'.join(keys)} is a text of {len(value):,} characters, at most {_LONGEST_TEXT:,} is read"
     return None
 
 
@@ -156,7 +156,7 @@ def _long_texts(content: dict[str, Any]) -> list[str]:
     return [text for piece in list(pieces)[:100] for text in (f"{(piece * _REPETITIONS)[:_REPETITIONS]}!",)]
 
 
-def main() -> None:
+def print_outcome() -> None:
     """Print the outcome for the file that the command line names, as JSON: path, seconds, bytes, folder of packages."""
     path, seconds, memory, packages = sys.argv[1:]
     sys.path.append(packages)
@@ -170,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_outcome()
