@@ -70,7 +70,7 @@ def try_tokenizer(path: str) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(path)
-    tokenizer.encode("a")  # with the padding and truncation of the file, which are switched off at once
+    _encode(tokenizer, "a")  # with the padding and truncation of the file, which are switched off at once
     tokenizer.no_padding()
     tokenizer.no_truncation()
     for text in [*_PLAIN_TEXTS, *_long_texts(content)]:
@@ -96,7 +96,7 @@ def measure_tokenizer(tokenizer: Any) -> dict[str, int]:
 
 
 def _encode(tokenizer: Any, *texts: str) -> list[int]:
-    """Return the ids of a text or a pair; none if only the unknown token is missing, which `load_tokenizer` explains."""
+    """Return the ids of a text or a pair; none if the unknown token is missing, which `load_tokenizer` explains."""
     try:
         return list(tokenizer.encode(*texts).ids)
     except Exception as error:
