@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 import pytest
@@ -142,6 +143,14 @@ def test_a_mistake_keeps_its_code_where_nothing_can_be_printed(shell: Any) -> No
     assert shell("recipes nonsense", ">&- 2>&-").returncode == 2
     assert shell("recipes nonsense", "> /dev/full 2> /dev/full").returncode == 2
     assert shell("recipes finetune", "2> /dev/full").returncode == 0
+
+
+def test_a_closed_stdout_is_no_file_that_the_work_opens(tmp_path: Path) -> None:
+    """The system gives the lowest free number to a file: what a library prints would be in that file."""
+    code = "import os; from fullbake.cli import terminal; terminal._occupy_closed_descriptors(); "
+    code += f"file = open({str(tmp_path / 'model')!r}, 'w'); os._exit(0 if file.fileno() > 2 else 1)"
+    done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" >&- 2>&-'], check=False)
+    assert done.returncode == 0
 
 
 def printing(*streams: io.TextIOBase) -> Callable[[], None]:

@@ -117,11 +117,24 @@ def run(app: App, arguments: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = (_take_flag(arguments, flag) for flag in ("--debug", "--quiet"))
+    _occupy_closed_descriptors()
     _stdout.forget_error()
     _show_log(quiet)
     with _warnings_as_lines():
         code = _run(app, arguments, debug)
     sys.exit(_finish_stdout(code))
+
+
+def _occupy_closed_descriptors() -> None:
+    """Open the null device in place of a stream that the process was started without.
+
+    Otherwise the next file that is opened gets its number, and what a library prints would be written into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _take_flag(arguments: list[str], flag: str) -> bool:
