@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.rows import write_csv
+from helpers.rows import make_rows, write_csv
 
 from fullbake.cli.main import main
 
@@ -44,8 +44,8 @@ def typed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
 def test_train_evaluate_and_predict(
     typed: Callable[..., tuple[int, str]], bases: Callable[..., Path], tmp_path: Path
 ) -> None:
-    kinds = ("good day with friends", "bad day at work", "no idea what it is")
-    rows = write_csv(tmp_path / "reviews.csv", [(f"{kinds[n % 3]} number {n}", LABELS[n % 3]) for n in range(60)])
+    texts = [text for text, _ in make_rows(60)]
+    rows = write_csv(tmp_path / "reviews.csv", [(text, LABELS[n % 3]) for n, text in enumerate(texts)])
     out = tmp_path / "m"
     code, shown = typed("train", rows, "--base", bases("bert"), *SHORT, "--out", out)
     assert code == 0, shown
