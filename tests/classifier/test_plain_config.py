@@ -52,6 +52,16 @@ def test_a_head_of_another_kind_is_not_plain(change: dict[str, Any]) -> None:
     assert not is_plain_config(OWN | change)
 
 
+@pytest.mark.parametrize("name", ["model_type", "encoder", "vocab_size", "activation", "pooling"])
+def test_a_field_that_is_left_out_raises_nothing(name: str) -> None:
+    for config in (OWN, DISTIL):
+        left = {field: value for field, value in config.items() if field != name}
+        if name == "model_type" or (name == "encoder" and config is OWN):
+            assert not is_plain_config(left)
+        else:
+            is_plain_config(left)
+
+
 def test_an_encoder_within_an_encoder_is_not_plain() -> None:
     nested = copy.deepcopy(OWN)
     nested["encoder"] = OWN

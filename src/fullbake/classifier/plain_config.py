@@ -118,8 +118,11 @@ def is_plain_config(config: Mapping[str, Any]) -> bool:
     Args:
         config: The content of config.json, within the limits of `base_files.check_config`.
     """
-    inner = config["encoder"] if config.get("model_type") == "fullbake" and "encoder" in config else config
-    if not _holds(config, _ENCODER if inner is config else _OWN) or inner.get("model_type") == "fullbake":
+    own = config.get("model_type") == "fullbake"
+    inner = config.get("encoder") if own else config
+    if not _holds(config, _OWN if own else _ENCODER) or not isinstance(inner, Mapping):
+        return False
+    if inner.get("model_type") not in ("bert", "distilbert"):
         return False
     padding, tokens = inner.get("pad_token_id") or 0, inner.get("vocab_size", 0)
     return bool(padding < tokens)  # torch refuses one beyond the table
