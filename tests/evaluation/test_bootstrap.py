@@ -141,3 +141,43 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         resample(predictions, labels[:-1], lambda truth, own: float((truth == own).mean()))
     with pytest.raises(DataError, match="at least one row"):
         resample(predictions[:, :0], labels[:0], "accuracy")
+
+
+# Groups of rows
+
+
+def test_groups_of_one_row_are_drawn_like_rows() -> None:
+    rows = list(draw_weights(20, 50, 3))
+    for names in (np.arange(20), np.arange(20) * 7 + 2):
+        for one, other in zip(rows, draw_weights(20, 50, 3, groups=names), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_draw_holds_whole_groups() -> None:
+    groups = np.array([3, 1, 1, 0, 3, 3, 0])
+    for block in (1, 30, 10**6):
+        weights = np.concatenate(list(draw_weights(7, 40, 0, block, groups=groups)))
+        assert weights.shape == (40, 7)
+        for name in (0, 1, 3):
+            own = weights[:, groups == name]
+            assert (own == own[:, :1]).all()
+        assert (weights[:, [3, 1, 0]].sum(axis=1) == 3).all()  # as many groups as there are
+        if block > 1:
+            np.testing.assert_array_equal(weights, np.concatenate(list(draw_weights(7, 40, 0, 7, groups=groups))))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "log_loss", "roc_auc"])
+def test_score_of_a_draw_of_groups_is_that_of_its_rows(metric: str) -> None:
+    """Draws of groups have different numbers of rows."""
+    random = np.random.default_rng(0)
+    labels, groups = random.integers(0, 2, 60), np.sort(random.integers(0, 9, 60))
+    probabilities = random.dirichlet((1, 1), (2, 60))
+    predictions = probabilities if metric in ("log_loss", "roc_auc") else probabilities.argmax(axis=2)
+    found = resample(predictions, labels, metric, groups=groups, draws=30)
+    assert (found.rows, found.groups, found.units) == (60, len(set(groups)), len(set(groups)))
+    weights = np.concatenate(list(draw_weights(60, 30, 0, groups=groups)))
+    for draw, counts in enumerate(weights.astype(int)):
+        drawn = np.repeat(np.arange(60), counts)
+        if len(set(labels[drawn])) == 2:
+            alone = resample(predictions[:, drawn], labels[drawn], metric, draws=1)
+            np.testing.assert_allclose(found.draws[draw], alone.points, rtol=1e-5)

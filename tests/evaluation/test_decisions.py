@@ -134,7 +134,7 @@ def test_threshold_lies_on_no_score(rows: list[tuple[float, bool]]) -> None:
 
 def test_label_without_rows_keeps_the_threshold_0_5() -> None:
     rule, entries = fit_decision(
-        np.full((4, 2), 0.3), np.array([[0, 1], [0, 0], [0, 1], [0, 0]]), ("x", "y"), aim=ThresholdAim("f1")
+        np.full((4, 2), 0.3), np.zeros((4, 2), dtype=np.int64), ("x", "y"), aim=ThresholdAim("f1")
     )
     assert rule.thresholds is not None
     assert rule.thresholds[0] == 0.5

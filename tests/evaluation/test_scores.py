@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fullbake.core.errors import DataError, DivergenceFault
@@ -18,8 +18,10 @@ from fullbake.evaluation.scores import (
     area_under_roc,
     average_precision_of,
     compute_score,
+    effective_trials,
     make_case,
     proportion_score,
+    student_quantile,
 )
 
 
@@ -96,3 +98,55 @@ def test_arrays_that_do_not_fit_are_refused(labels: list[float], probabilities: 
 def test_probabilities_that_are_not_finite_are_a_divergence() -> None:
     with pytest.raises(DivergenceFault, match="row 1 of the scores"):
         score(np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]]), ["a", "b"])
+
+
+# Groups of rows
+
+
+@pytest.mark.parametrize("freedom", [2, 3, 5, 10, 100])
+def test_students_quantile_is_near_scipys(freedom: int) -> None:
+    assert student_quantile(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=0.03 if freedom == 2 else 0.01)
+
+
+def test_effective_trials_of_equal_and_of_alike_rows() -> None:
+    ones = np.ones(400, dtype=np.int64)
+    alternating = np.arange(400) % 2
+    # Each group holds both kinds alike: all trials count. Each group is of one kind: about the groups count.
+    assert effective_trials(alternating, ones, np.arange(400) // 4) == 400
+    whole = (np.arange(400) // 4) % 2
+    assert effective_trials(whole, ones, np.arange(400) // 4) == pytest.approx(99 * (1.96 / 1.984) ** 2, rel=0.01)
+    assert effective_trials(ones, ones, np.arange(400) // 4) == 100
+    assert effective_trials(alternating, ones, np.zeros(400)) == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(2, 60))
+def test_scores_of_groups_keep_their_values_and_widen_their_intervals(seed: int, users: int, rows: int) -> None:
+    random = np.random.default_rng(seed)
+    groups = random.integers(0, users, rows)
+    for shape in ((rows,), (rows, 3)):
+        labels, predicted = random.integers(0, 2, shape), random.integers(0, 2, shape)
+        probabilities = np.full((rows, 3), 1 / 3)
+        plain, grouped = (score(labels, probabilities, ["a", "b", "c"], predicted, ids) for ids in (None, groups))
+        assert (plain["groups"], grouped["groups"]) == (None, len(set(groups.tolist())))
+        entries = [(plain["overall"], grouped["overall"]), *zip(plain["per_class"], grouped["per_class"], strict=True)]
+        for one, other in entries:
+            for name in one.keys() & {"accuracy", "precision", "recall", "f1", "f1_micro", "recall_micro"}:
+                assert one[name]["value"] == other[name]["value"]
+                if one[name]["low"] is not None:
+                    assert other[name]["low"] <= one[name]["low"] + 1e-9
+                    assert other[name]["high"] >= one[name]["high"] - 1e-9
+
+
+def test_interval_of_accuracy_covers_that_of_other_users() -> None:
+    random, covered, trials = np.random.default_rng(0), {"rows": 0, "groups": 0}, 400
+    truth = norm.cdf(0.7 / np.sqrt(2))
+    groups = np.repeat(np.arange(12), 20)
+    for _ in range(trials):
+        right = 0.7 + random.normal(size=240) + random.normal(size=12)[groups] > 0
+        for name, ids in (("rows", None), ("groups", groups)):
+            found = score(np.ones(240, dtype=int), np.full((240, 2), 0.5), ["a", "b"], right.astype(int), ids)
+            accuracy = found["overall"]["accuracy"]
+            covered[name] += accuracy["low"] <= truth <= accuracy["high"]
+    assert covered["groups"] / trials > 0.92
+    assert covered["rows"] / trials < 0.7

@@ -4,6 +4,7 @@ Also recall per class and its curve, and the ranking of disagreements.
 """
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -519,3 +520,66 @@ def test_right_on_all_rows_against_wrong_on_all_is_the_sign_test(rows: int, p: f
     labels = np.arange(rows) % 2
     seen = contrast(resample(labels[None], labels, "accuracy"), resample(1 - labels[None], labels, "accuracy"))
     assert (seen.difference, seen.p) == (1, pytest.approx(p))
+
+
+# Groups of rows
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_mcnemar_of_groups_of_one_row_is_that_of_rows(rows: list[tuple[bool, bool]]) -> None:
+    a, b = np.array(rows, dtype=bool).reshape(-1, 2).T
+    assert mcnemar(a, b, np.arange(len(a)) * 3) == pytest.approx(mcnemar(a, b))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_mcnemar_of_groups_flips_the_sign_of_each_group(rows: list[tuple[int, bool, bool]]) -> None:
+    """Brute force over all signs."""
+    groups, a, b = (np.array(own) for own in zip(*rows, strict=True))
+    names = sorted(set(groups.tolist()))
+    sums = np.array([int(a[groups == name].sum()) - int(b[groups == name].sum()) for name in names])
+    flipped = np.array(list(product((-1, 1), repeat=len(names)))) @ sums
+    expected = (np.abs(flipped) >= abs(sums.sum())).mean()
+    assert mcnemar(a, b, groups) == pytest.approx(expected, abs=1e-9)
+
+
+def grouped_margins(random: np.random.Generator, users: int, own: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether two equally good models are right on rows of users, (2, rows); users differ in which model suits them."""
+    groups = np.repeat(np.arange(users), own)
+    margins = 0.7 + random.normal(size=(2, users * own)) + random.normal(0, 1, (2, users))[:, groups]
+    return margins > 0, groups
+
+
+def test_groups_keep_false_alarms_and_coverage_where_rows_do_not() -> None:
+    random, trials = np.random.default_rng(0), 200
+    alarms, covered = {"rows": 0, "groups": 0}, {"rows": 0, "groups": 0}
+    recalls = {"rows": 0, "groups": 0}
+    truth = stats.norm.cdf(0.7 / np.sqrt(2))
+    for _ in range(trials):
+        right, groups = grouped_margins(random, 40, 10)
+        labels = np.ones(len(groups), dtype=int)
+        for name, ids in (("rows", None), ("groups", groups)):
+            a, b = (resample(one.astype(int)[None], labels, "accuracy", groups=ids, draws=200) for one in right)
+            a, b = replace(a, depends_on_seed=False), replace(b, depends_on_seed=False)
+            alarms[name] += contrast(a, b, share=True).p < 0.05
+            own = estimate(a, share=True)
+            covered[name] += own.low is not None and own.high is not None and own.low <= truth <= own.high
+            found = class_recalls(right[:1].astype(int), labels, ["no", "yes"], ids)[1]
+            recalls[name] += found["low"] <= truth <= found["high"]
+    assert alarms["groups"] / trials < 0.1 < 0.2 < alarms["rows"] / trials
+    for counts in (covered, recalls):
+        assert counts["groups"] / trials > 0.9 > 0.8 > counts["rows"] / trials
+
+
+def test_single_group_tells_next_to_nothing() -> None:
+    labels, groups = np.ones(50, dtype=int), np.zeros(50)
+    predicted = (np.arange(50) < 40).astype(int)
+    recall = class_recalls(predicted[None], labels, ["no", "yes"], groups)[1]
+    assert recall["high"] - recall["low"] > 0.7
+    assert mcnemar(predicted == 1, predicted == 0, groups) == 1.0
+
+
+def test_recipes_scored_on_other_groups_cannot_be_compared() -> None:
+    labels = np.array([0, 1] * 10)
+    one, other = (resample(labels[None], labels, "f1_macro", groups=np.arange(20) // size, draws=20) for size in (2, 4))
+    with pytest.raises(DataError, match="cannot be compared"):
+        contrast(one, other)

@@ -286,11 +286,14 @@ def record_of(job: Job, finished: CalibratedDecision, history: History, test: np
         test: Logits of the test rows (rows, classes), or None without a test part.
     """
     parts = job.parts
-    scored = {"validation": (parts.selection_part.labels, finished.logits)}
+    scored = {"validation": (parts.selection_part, finished.logits)}
     if parts.test is not None and test is not None:
-        scored["test"] = parts.test.labels, test
+        scored["test"] = parts.test, test
     named, facts = parts.by_name(), job.facts()
-    scores = {name: score_decision(labels, logits, finished.decision) for name, (labels, logits) in scored.items()}
+    scores = {
+        name: score_decision(part.labels, logits, finished.decision, part.group_ids)
+        for name, (part, logits) in scored.items()
+    }
     scores["validation"]["thresholds"] = finished.thresholds
     rows = {f"{name}_rows": part.rows for name, part in named.items()}
     shown = parts.selection_part, finished.logits

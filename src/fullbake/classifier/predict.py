@@ -221,7 +221,7 @@ def evaluate_logits(classifier: Classifier, dataset: Dataset, logits: np.ndarray
         logits: The classifier's logits for them, float32 (rows, classes).
     """
     assert dataset.labels is not None
-    scores = score_decision(dataset.labels, logits, classifier.decision)
+    scores = score_decision(dataset.labels, logits, classifier.decision, dataset.group_ids)
     trained_on = count_training_texts(classifier, dataset)
     if trained_on:
         warn(

@@ -25,13 +25,13 @@ DIALECT_FIELDS: Final = ("delimiter", "encoding", "quoting", "no_header", "json_
 """Fields that say how files of rows are written."""
 
 TEXT_FIELDS: Final = ("text", "text_pair", *DIALECT_FIELDS)
-ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "exclusive", "drop_unlabelled")
+ROW_FIELDS: Final = (*TEXT_FIELDS, "label", "labels", "label_separator", "exclusive", "group", "drop_unlabelled")
 """Fields that say how labeled rows are read. With a bundle the columns of its training are the default."""
 
 
 COMPARISON_FIELDS: Final = (
     *("base", "further_pretraining", *ROW_FIELDS, "validation", "test", "split_seed", "drop_overlap", "allow_overlap"),
-    *("drop_rare", "group", "near_duplicates"),
+    *("drop_rare", "near_duplicates"),
     *("max_length", "truncation", "stride", "window_pooling", "token_budget", "epochs", "batch_size", "precision"),
     *("loss", "class_weights", "sampling", "metric"),
     *("calibrate", "thresholds", "at_recall", "at_precision", "costs", "positive"),

@@ -247,6 +247,8 @@ def _tiles(classifier: ScoredClassifier, metric: str) -> list[tuple[str, str, st
         if value is not None
     ]
     few = f"the fewest of a class: {min(row['support'] for row in scores['per_class']):,}"
+    if scores.get("groups") is not None:
+        few += f"; in {scores['groups']:,} groups"
     ece = (scores.get("calibration") or {}).get("ece")
     return [
         *tiles,

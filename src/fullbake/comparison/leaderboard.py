@@ -56,6 +56,9 @@ from fullbake.training.job import Job
 
 BEST: Final = "best"
 
+FEW_GROUPS: Final = 30
+"""Under so many groups of test rows a comparison says that its intervals are rough."""
+
 LENGTH_SAMPLE: Final = 5_000
 """Texts whose lengths are counted, at most."""
 
@@ -518,7 +521,7 @@ def _describe_data(finished: FinishedComparison) -> dict[str, Any]:
         "folds": finished.folds,
         "max_rows": finished.max_rows,
         "group": parts.train.source.columns.group,
-        "groups": count_groups(parts.test) if parts.test is not None else None,
+        "groups": _test_groups(finished),
         "dropped_labels": parts.train.source.dropped_labels,
         "near_overlap": sum(other.near_overlap for other in finished.runner.settings.folds),
         "duplicates": _count_duplicates(parts),
@@ -558,6 +561,12 @@ def _describe_lengths(parts: Parts, tokenizer: Any, max_length: int) -> dict[str
     }
 
 
+def _test_groups(finished: FinishedComparison) -> int | None:
+    """Return how many groups of the group column the test rows of all folds are in; None without such a column."""
+    own = [count_groups(parts.test) for parts in finished.runner.settings.folds if parts.test is not None]
+    return None if None in own else sum(number for number in own if number is not None)
+
+
 def _caveats(finished: FinishedComparison) -> list[str]:
     """Return the warnings that must accompany the scores."""
     caveats = []
@@ -574,6 +583,11 @@ def _caveats(finished: FinishedComparison) -> list[str]:
         caveats.append(
             f"{near:,} validation and test rows are nearly equal to a training text (--near-duplicates apart): the "
             "scores may be too high."
+        )
+    groups = _test_groups(finished)
+    if groups is not None and groups < FEW_GROUPS:
+        caveats.append(
+            f"The test rows are of {groups:,} groups only (--group): from so few the intervals and p-values are rough."
         )
     dropped = finished.parts.train.source.dropped_labels
     if dropped:

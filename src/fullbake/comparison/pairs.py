@@ -39,6 +39,8 @@ class ScoredRecipe:
     """Whether it is a baseline, which is never recommended."""
     kind: str = ""
     """The way it trains. A recipe with one seed borrows the variance over seeds from recipes of its kind."""
+    groups: NDArray[Any] | None = None
+    """The group of each test row, (rows,), where rows belong together."""
 
     @property
     def one_training(self) -> bool:
@@ -172,7 +174,7 @@ def _describe(
         gap = f"{observed.difference:+.3f} in {metric} ({facts})"
         rows = describe_rows_needed(observed, needed, reason)
         words = f"No detectable difference between {a.title} and {b.title}: {gap}. {rows}"
-    return Pair(a, b, observed, p_corrected, mcnemar(a.correct, b.correct), needed, reason, words)
+    return Pair(a, b, observed, p_corrected, mcnemar(a.correct, b.correct, a.groups), needed, reason, words)
 
 
 def _facts(observed: Difference, p_corrected: float, pairs: int) -> str:

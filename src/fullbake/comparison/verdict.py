@@ -317,6 +317,12 @@ class SharedTestRows:
         """Return the labels of all test rows: ids (rows,), or a label matrix (rows, labels)."""
         return np.concatenate([part.labels for part in self.parts])
 
+    @cached_property
+    def groups(self) -> NDArray[Any] | None:
+        """Return the group of each test row, (rows,), where the recipe names a column of groups; else None."""
+        own = [part.group_ids for part in self.parts]
+        return None if any(ids is None for ids in own) else np.concatenate([ids for ids in own if ids is not None])
+
     @property
     def problem(self) -> Problem:
         """Return the kind of problem that the labels pose."""
@@ -356,7 +362,7 @@ class RecipePredictions:
         """Return a metric for each seed, on the test rows and on resampled ones. None: the metric that decides."""
         name = metric or test_rows.metric
         if name not in self._bootstraps:
-            self._bootstraps[name] = _bootstrap(self, name, test_rows.labels)
+            self._bootstraps[name] = _bootstrap(self, name, test_rows)
         return self._bootstraps[name]
 
     def nearest_to_median(self, test_rows: SharedTestRows) -> int:
@@ -364,13 +370,14 @@ class RecipePredictions:
         return median_seed(self.bootstrap(test_rows).points)
 
 
-def _bootstrap(recipe: RecipePredictions, metric: str, labels: NDArray[Any], draws: int = 2000) -> BootstrapScores:
+def _bootstrap(recipe: RecipePredictions, metric: str, test_rows: SharedTestRows, draws: int = 2000) -> BootstrapScores:
+    labels, groups = test_rows.labels, test_rows.groups
     if METRICS[metric].reads == "probabilities":
         problem = problem_of(labels)
         probabilities = np.stack([problem.probabilities(logits) for logits in recipe.logits])
-        one = resample(probabilities, labels, metric, draws=draws)
+        one = resample(probabilities, labels, metric, groups=groups, draws=draws)
     else:
-        one = resample(recipe.decided, labels, metric, draws=draws)
+        one = resample(recipe.decided, labels, metric, groups=groups, draws=draws)
     return replace(one, depends_on_seed=recipe.depends_on_seed)
 
 
@@ -396,7 +403,7 @@ def describe_test_scores(
     constant = bool((probabilities[nearest] == probabilities[nearest][:1]).all())
     return {
         "test": {name: _describe_metric(recipe, name, test_rows, others) for name in metrics},
-        "recall": class_recalls(recipe.decided, labels, test_rows.names),
+        "recall": class_recalls(recipe.decided, labels, test_rows.names, test_rows.groups),
         "confusion": None if confusion is None else confusion.tolist(),
         "calibration": None if constant else reliability(probabilities[nearest], labels),
         "threshold_curve": curve,
@@ -410,7 +417,7 @@ def _describe_metric(
     # Slow metrics get an interval only if they decide.
     costly = METRICS[name].slow_bootstrap and name != test_rows.metric
     try:
-        found = _bootstrap(recipe, name, test_rows.labels, draws=2) if costly else recipe.bootstrap(test_rows, name)
+        found = _bootstrap(recipe, name, test_rows, draws=2) if costly else recipe.bootstrap(test_rows, name)
     except DataError as error:
         return {"mean": None, "low": None, "high": None, "seeds": [], "reason": error.what}
     seeds = [float(point) for point in found.points]
@@ -462,7 +469,14 @@ def _scored(recipe: RecipePredictions, test_rows: SharedTestRows) -> ScoredRecip
     correct = test_rows.problem.equal_rows(decided, test_rows.labels)
     scores = recipe.bootstrap(test_rows)
     return ScoredRecipe(
-        recipe.name, recipe.title, scores, correct, recipe.seconds, baseline=recipe.baseline, kind=recipe.kind
+        recipe.name,
+        recipe.title,
+        scores,
+        correct,
+        recipe.seconds,
+        baseline=recipe.baseline,
+        groups=test_rows.groups,
+        kind=recipe.kind,
     )
 
 

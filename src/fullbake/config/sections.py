@@ -140,8 +140,8 @@ class DataConfig(Section):
     where a row may have many labels, the rows stay and lose the label. Default: no label is left out."""
 
     group: str | None = None
-    """Column such as a user or a document. Rows with the same value stay in one part or fold. A row
-    without a value is a group of its own. Default: none."""
+    """Column such as a user or a document. Rows with the same value stay in one part or fold, and intervals and tests
+    count groups, not rows. A row without a value is a group of its own. Default: none."""
 
     near_duplicates: NearDuplicates = "together"
     """`together` keeps nearly equal texts in one part or fold, as equal ones always are. `apart` allows them in two

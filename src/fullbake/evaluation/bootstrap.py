@@ -1,8 +1,11 @@
 """A metric on resampled test rows: the base of the intervals and tests of `significance`.
 
-The draws depend only on the number of rows, the number of draws and the seed. So all recipes that were scored on the
-same rows get the same draws, and two of them can be compared draw by draw although each was resampled by itself: the
-work grows with the number of recipes, not of pairs.
+Rows that belong together, such as those of one user, are drawn as a group: rows of one user tell less than as many rows
+of many users.
+
+The draws depend only on the number of rows, their groups, the number of draws and the seed. So all recipes that were
+scored on the same rows get the same draws, and two of them can be compared draw by draw although each was resampled by
+itself: the work grows with the number of recipes, not of pairs.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,6 +47,19 @@ class BootstrapScores:
     depends_on_seed: bool = True
     """False if another seed would give the same scores; then one seed stands for all."""
 
+    groups: int | None = None
+    """Number of groups of rows, where whole groups were drawn; None where single rows were."""
+
+    @property
+    def units(self) -> int:
+        """Number of what was drawn: groups, or rows."""
+        return self.rows if self.groups is None else self.groups
+
+    @property
+    def shortfall(self) -> float:
+        """By what the variance over the draws has to be multiplied: draws from few groups vary too little."""
+        return 1.0 if self.groups is None else self.groups / max(self.groups - 1, 1)
+
     @property
     def mean(self) -> float:
         """Mean over the seeds."""
@@ -55,11 +71,12 @@ def resample(
     labels: NDArray[Any],
     statistic: Statistic,
     *,
+    groups: NDArray[Any] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     block_weights: int = BLOCK_WEIGHTS,
 ) -> BootstrapScores:
-    """Score every seed on the rows as they are, and on draws of as many rows with replacement.
+    """Score every seed on the rows as they are, and on draws of as many rows (or groups of rows) with replacement.
 
     Averages run over the classes that occur in a draw, as in `metrics`. Where a metric needs both rows of a class and
     other rows, they run over the classes that have both.
@@ -69,6 +86,7 @@ def resample(
             classes) for a metric that reads probabilities; any array (seeds, rows, ...) for a function.
         labels: Class ids (rows,), or a label matrix (rows, labels).
         statistic: The metric's name, or a function of (labels, predictions of one seed).
+        groups: The group of each row, (rows,), where whole groups are drawn; None draws single rows.
         draws: How many times the rows are drawn.
         seed: Seed of the draws.
         block_weights: Weights (draws times rows) to hold in memory at a time.
@@ -80,7 +98,8 @@ def resample(
     score = _resampler(predictions, labels, statistic)(predictions, labels)
     rows = len(labels)
     points = score(np.ones((1, rows)))[0]
-    drawn = np.concatenate([score(weights) for weights in draw_weights(rows, draws, seed, block_weights)])
+    blocks = draw_weights(rows, draws, seed, block_weights, groups=groups)
+    drawn = np.concatenate([score(weights) for weights in blocks])
     undefined = np.isnan(drawn).any(axis=1).mean()
     if np.isnan(points).any() or undefined > 0.5:
         raise DataError(
@@ -89,14 +108,24 @@ def resample(
             got=f"{undefined:.0%} of {draws:,} draws without a value",
             remedy="Give more test rows, or choose a --metric that is always defined, such as f1_macro.",
         )
-    return BootstrapScores(points, drawn, rows)
+    return BootstrapScores(points, drawn, rows, groups=None if groups is None else len(np.unique(groups)))
 
 
-def draw_weights(rows: int, draws: int, seed: int, block_weights: int = BLOCK_WEIGHTS) -> Iterator[NDArray[np.float32]]:
+def draw_weights(
+    rows: int, draws: int, seed: int, block_weights: int = BLOCK_WEIGHTS, *, groups: NDArray[Any] | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Yield how often each draw holds each row: float32 (some draws, rows) at a time.
 
-    The draws do not depend on `block_weights`.
+    With `groups`, (rows,), a draw holds as many groups as there are, each with all its rows. The draws do not depend on
+    `block_weights`.
     """
+    if groups is not None:
+        names, group_of = np.unique(groups, return_inverse=True)
+        # Fewer groups than rows are drawn, but the weights that are yielded are those of the rows.
+        smaller = max(1, block_weights * len(names) // rows)
+        for weights in draw_weights(len(names), draws, seed, smaller):
+            yield weights[:, group_of]
+        return
     random, block = np.random.default_rng(seed), max(1, block_weights // rows)
     for start in range(0, draws, block):
         size = min(block, draws - start)

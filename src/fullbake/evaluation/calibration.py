@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from fullbake.config.problems import Problem, problem_of
 from fullbake.config.sections import DecisionConfig
-from fullbake.core.console import warn
+from fullbake.core.console import say, warn
 from fullbake.evaluation import metrics
 from fullbake.evaluation.decisions import Decision, ThresholdAim, fit_decision
+from fullbake.evaluation.few_positives import FEW_POSITIVES
 
 PRIOR: Final = 0.7
 """Standard deviation of the temperature's logarithm under the prior: two thirds of it lie between 0.5 and 2."""
@@ -123,18 +124,33 @@ def fit_calibration(
     for entry in thresholds:
         if not entry["reached"]:
             warn(f"the threshold of {entry['label']!r} does not reach its aim: {entry['reason']}")
+    few = [entry for entry in thresholds if entry["own_threshold"] is not None and entry["support"] < FEW_POSITIVES]
+    _say_leaning([entry["label"] for entry in few])
     calibration = {"temperature": temperature, "before": before, "after": reliability(calibrated, labels)}
     return CalibratedDecision(decision, logits, calibration, thresholds)
 
 
-def score_decision(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
+def _say_leaning(labels: list[str]) -> None:
+    """Say which labels' thresholds rest on few rows and lean on the other labels."""
+    if labels:
+        named = ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
+        say(
+            f"{len(labels)} label{' has' if len(labels) == 1 else 's have'} under {FEW_POSITIVES} validation rows "
+            f"({named}): their thresholds lean on those of all labels"
+        )
+
+
+def score_decision(
+    labels: np.ndarray, logits: np.ndarray, decision: Decision, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """Return `metrics.score` of the labels that the decision gives these logits, and their calibration.
 
     Args:
         labels: True labels, (rows,) or (rows, labels).
         logits: (rows, classes).
         decision: How probabilities become labels.
+        groups: The group of each row, (rows,), where rows belong together; None for independent rows.
     """
     probabilities = decision.problem.probabilities(logits)
-    scores = metrics.score(labels, probabilities, decision.label_names, decision.decide(probabilities))
+    scores = metrics.score(labels, probabilities, decision.label_names, decision.decide(probabilities), groups)
     return scores | {"calibration": reliability(probabilities, labels)}

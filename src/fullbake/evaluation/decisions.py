@@ -3,6 +3,9 @@
 A rule is the plain decision of the problem (the likeliest class; or each label of 0.5 and more), a threshold for each
 label, a threshold for one class, or the cheapest class under the costs of mistakes. Thresholds lie midway between two
 scores of the rows they are fitted on, so that rounding moves no row to the other side.
+
+Where a row may have many labels, thresholds with the best F1 lean on what all labels have in common, the more so the
+fewer rows have the label (`few_positives`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from fullbake.config.problems import LabelArray, Probabilities, Problem, problem_of
 from fullbake.core.errors import RecipeError, did_you_mean
+from fullbake.evaluation.few_positives import lean_on_all_labels
 
 _OUTCOMES: Final = ("miss", "false_alarm")
 """The two mistakes that one threshold can make."""
@@ -139,7 +143,12 @@ def _cost_matrix(costs: Mapping[str, float], names: Sequence[str]) -> tuple[tupl
 
 
 def fit_decision(
-    probabilities: Probabilities, labels: LabelArray, label_names: Sequence[str], *, aim: ThresholdAim
+    probabilities: Probabilities,
+    labels: LabelArray,
+    label_names: Sequence[str],
+    *,
+    aim: ThresholdAim,
+    lean: bool = True,
 ) -> tuple[Decision, list[dict[str, Any]]]:
     """Fit the rule that serves the aim best on these rows.
 
@@ -148,11 +157,13 @@ def fit_decision(
         labels: True labels of the rows, (rows,) or (rows, labels).
         label_names: (classes,).
         aim: What the rule is for.
+        lean: Whether best-F1 thresholds of several labels lean on what the labels have in common.
 
     Returns:
         The rule, and an entry for each threshold that was fitted: {"label", "threshold", "support", "precision",
-        "recall", "f1", "reached", "reason"}. The metrics are those on these rows, null where undefined. `reason` says
-        why the floor of the aim is not reached, else it is null.
+        "recall", "f1", "reached", "reason", "own_threshold"}. The metrics are those on these rows, null where
+        undefined. `reason` says why the floor of the aim is not reached, else it is null. `own_threshold` is the best
+        of the label's own rows where the threshold leans on the other labels, else it is null.
     """
     problem, names = problem_of(labels), tuple(label_names)
     if aim.plain:
@@ -161,6 +172,8 @@ def fit_decision(
         fitted = [
             _fit(probabilities[:, label], labels[:, label] == 1, _goal(aim), name) for label, name in enumerate(names)
         ]
+        if lean and aim.thresholds == "f1":
+            fitted = _lean(fitted, probabilities, labels == 1)
         return Decision(problem, names, tuple(entry["threshold"] for entry in fitted)), fitted
     if aim.costs is not None and len(names) > 2:
         # The expected cost of each class decides (Elkan 2001). No threshold is fitted; the probabilities must be right.
@@ -180,7 +193,8 @@ def predict_by_default(probabilities: Probabilities, labels: LabelArray) -> Labe
     """
     names = [str(label) for label in range(probabilities.shape[1])]
     aim = ThresholdAim(problem_of(labels).default_thresholds)
-    return fit_decision(probabilities, labels, names, aim=aim)[0].decide(probabilities)
+    # Epochs are compared by each label's own best threshold: leaning changes the decision, not what is trained.
+    return fit_decision(probabilities, labels, names, aim=aim, lean=False)[0].decide(probabilities)
 
 
 def _binary(aim: ThresholdAim, names: Sequence[str], positive: int) -> ThresholdAim:
@@ -261,6 +275,28 @@ def _fit(scores: Probabilities, positive: NDArray[np.bool_], goal: _Goal, name: 
     return _entry(name, _midway(ranked[last], best), support, scored, reason if unreached else None)
 
 
+def _lean(fitted: list[dict[str, Any]], probabilities: Probabilities, held: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return the entries with their thresholds drawn toward what all labels have in common."""
+    leaning = lean_on_all_labels([entry["threshold"] for entry in fitted], probabilities, held)
+    return [
+        entry if new == entry["threshold"] else _leaning_entry(entry, new, scores, positive)
+        for entry, new, scores, positive in zip(fitted, leaning, probabilities.T, held.T, strict=True)
+    ]
+
+
+def _leaning_entry(
+    entry: dict[str, Any], threshold: float, scores: Probabilities, positive: NDArray[np.bool_]
+) -> dict[str, Any]:
+    support, claimed = int(entry["support"]), int((scores >= threshold).sum())
+    if not support:
+        reason = f"no validation row has this label, so it takes the labels' common threshold {threshold:.3f}"
+        return entry | {"threshold": threshold, "reason": reason, "own_threshold": None}
+    hits = int((positive & (scores >= threshold)).sum())
+    scored = hits / claimed if claimed else 0.0, hits / support, 2 * hits / (claimed + support)
+    own = entry["threshold"]
+    return _entry(entry["label"], threshold, support, scored, entry["reason"]) | {"own_threshold": own}
+
+
 def _midway(distinct: Probabilities, taken: int) -> float:
     """Return a threshold between the `taken` highest of the distinct scores (descending) and the next one."""
     above = float(distinct[taken - 1]) if taken else 1.0
@@ -278,4 +314,4 @@ def _entry(
     keys = ("precision", "recall", "f1")
     values = dict.fromkeys(keys) if scored is None else dict(zip(keys, map(float, scored), strict=True))
     entry = {"label": name, "threshold": threshold, "support": support, **values}
-    return entry | {"reached": reason is None, "reason": reason}
+    return entry | {"reached": reason is None, "reason": reason, "own_threshold": None}

@@ -349,11 +349,13 @@ def score(
     probabilities: NDArray[np.floating[Any]],
     label_names: Sequence[str],
     predicted: NDArray[np.integer[Any]] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """Return all that `evaluate` reports of these rows, as JSON values.
 
     Intervals, 95%: Wilson's score interval (1927) for accuracy, precision and recall; for F1 of a class "Wilson
-    indirect" (see `scores.f1_from_jaccard`).
+    indirect" (see `scores.f1_from_jaccard`). Where rows belong together, they count as fewer effective rows
+    (`scores.effective_trials`).
 
     Args:
         labels: Class ids (rows,), or a label matrix of 0 and 1 (rows, labels).
@@ -361,25 +363,28 @@ def score(
         label_names: (classes,).
         predicted: What was decided, in the form of `labels`. None takes the most probable class (the lower id on a
             tie), or every label with a probability of 0.5 or more.
+        groups: The group of each row, (rows,), where rows belong together; None for independent rows.
 
     Returns:
-        {"problem_type", "rows", "positive", "overall", "per_class", "confusion_matrix"}. `overall` maps each reported
-        metric of `METRICS` to its `ScoreValue`. With two classes ROC-AUC and average precision are those of the last
-        class, named in `positive` (null otherwise). `per_class` lists, in the order of the ids, {"label", "support",
-        "predicted", "precision", "recall", "f1"}, the last three as `ScoreValue`; where a row may have many labels also
-        "roc_auc", "average_precision" and the counts "tp", "fp", "fn", "tn". `confusion_matrix[i][j]` counts rows of
-        class i predicted as class j; null where a row may have many labels.
+        {"problem_type", "rows", "groups" (their number, or null), "positive", "overall", "per_class",
+        "confusion_matrix"}. `overall` maps each reported metric of `METRICS` to its `ScoreValue`. With two classes
+        ROC-AUC and average precision are those of the last class, named in `positive` (null otherwise). `per_class`
+        lists, in the order of the ids, {"label", "support", "predicted", "precision", "recall", "f1"}, the last three
+        as `ScoreValue`; where a row may have many labels also "roc_auc", "average_precision" and the counts "tp", "fp",
+        "fn", "tn". `confusion_matrix[i][j]` counts rows of class i predicted as class j; null where a row may have many
+        labels.
 
     Raises:
         DataError: The arrays do not fit together.
         DivergenceFault: A probability is not finite.
     """
-    case = make_case(labels, probabilities, label_names, predicted)
+    case = make_case(labels, probabilities, label_names, predicted, groups)
     one_label = case.problem.exclusive
     class_score = single.class_score if one_label else multi.class_score
     return {
         "problem_type": case.problem.name,
         "rows": len(case.labels),
+        "groups": None if groups is None else len(np.unique(groups)),
         "positive": label_names[-1] if one_label and len(label_names) == 2 else None,
         "overall": _overall(case),
         "per_class": [class_score(case, place) for place in range(len(label_names))],

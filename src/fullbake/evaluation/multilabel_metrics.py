@@ -18,11 +18,11 @@ from fullbake.evaluation.scores import (
     UndefinedScoreError,
     area_under_roc,
     average_precision_of,
+    class_proportions,
     compute_score,
     f1_from_jaccard,
     f1_per_class,
     negative_log,
-    proportion_score,
 )
 
 _NO_LABEL = "no row has a label"
@@ -37,7 +37,8 @@ def accuracy(case: Case) -> float:
 
 def accuracy_score(case: Case) -> ScoreValue:
     """Return accuracy with its interval."""
-    return proportion_score(int((case.labels == case.predicted).all(axis=1).sum()), len(case.labels), "")
+    right = (case.labels == case.predicted).all(axis=1)
+    return case.proportion(right, np.ones_like(right), "")
 
 
 def hamming_loss(case: Case) -> float:
@@ -61,8 +62,7 @@ def f1_micro(case: Case) -> float:
 
 def f1_micro_score(case: Case) -> ScoreValue:
     """Return micro F1 with its interval."""
-    hits, either = int(case.hits.sum()), int((case.support + case.claimed - case.hits).sum())
-    return f1_from_jaccard(proportion_score(hits, either, _NEITHER))
+    return f1_from_jaccard(case.proportion(case.labels & case.predicted, case.labels | case.predicted, _NEITHER))
 
 
 def f1_weighted(case: Case) -> float:
@@ -86,7 +86,7 @@ def precision_micro(case: Case) -> float:
 
 def precision_micro_score(case: Case) -> ScoreValue:
     """Return micro precision with its interval."""
-    return proportion_score(int(case.hits.sum()), int(case.claimed.sum()), _NONE_PREDICTED)
+    return case.proportion(case.labels & case.predicted, case.predicted, _NONE_PREDICTED)
 
 
 def recall_micro(case: Case) -> float:
@@ -96,7 +96,7 @@ def recall_micro(case: Case) -> float:
 
 def recall_micro_score(case: Case) -> ScoreValue:
     """Return micro recall with its interval."""
-    return proportion_score(int(case.hits.sum()), int(case.support.sum()), _NO_LABEL)
+    return case.proportion(case.labels & case.predicted, case.labels, _NO_LABEL)
 
 
 def recall_macro(case: Case) -> float:
@@ -127,15 +127,16 @@ def class_score(case: Case, place: int) -> dict[str, Any]:
     name, column = case.names[place], [place]
     hits, support, claimed = (int(counts[place]) for counts in (case.hits, case.support, case.claimed))
     absent, unpredicted = f"no row has the label {name!r}", f"no row was predicted to have {name!r}"
+    precision, recall, jaccard = class_proportions(case, place, absent, unpredicted)
     arrays = (case.labels[:, column], case.probabilities[:, column], case.predicted[:, column])
     alone = Case(case.problem, *arrays, [name])
     return {
         "label": name,
         "support": support,
         "predicted": claimed,
-        "precision": proportion_score(hits, claimed, unpredicted),
-        "recall": proportion_score(hits, support, absent),
-        "f1": f1_from_jaccard(proportion_score(hits, support + claimed - hits, f"{absent} and {unpredicted}")),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1_from_jaccard(jaccard),
         "roc_auc": compute_score(roc_auc, alone),
         "average_precision": compute_score(average_precision, alone),
         "tp": hits,

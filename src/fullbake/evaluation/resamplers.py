@@ -61,7 +61,10 @@ def by_row_means(measure: RowMeasure) -> Resampler:
 
     def prepare(predictions: AnyArray, labels: AnyArray) -> Scorer:
         values = np.array([measure(labels, own) for own in predictions])  # (seeds, rows)
-        return lambda weights: (weights @ values.T.astype(weights.dtype) / values.shape[1]).astype(np.float64)
+        # A draw of groups holds more or fewer rows than there are; one of rows holds as many.
+        return lambda weights: (weights @ values.T.astype(weights.dtype) / weights.sum(axis=1, keepdims=True)).astype(
+            np.float64
+        )
 
     return prepare
 

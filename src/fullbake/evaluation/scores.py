@@ -56,6 +56,23 @@ class Case:
     names: Sequence[str]
     """Names of the classes, (classes,)."""
 
+    groups: NDArray[Any] | None = None
+    """The group of each row, (rows,), where rows belong together; None for independent rows."""
+
+    def proportion(self, hits: NDArray[np.bool_], trials: NDArray[np.bool_], reason: str) -> ScoreValue:
+        """Return hits / trials with its interval, as `proportion_score` does; of groups it counts effective trials.
+
+        Args:
+            hits: Trials that hit, (rows,) or (rows, labels).
+            trials: What is counted, of the same shape.
+            reason: Why there is no value without a trial.
+        """
+        found, counted = int(hits.sum()), int(trials.sum())
+        if self.groups is None or not counted:
+            return proportion_score(found, counted, reason)
+        hits_of_rows, trials_of_rows = (own.reshape(len(own), -1).sum(axis=1) for own in (hits, trials))
+        return proportion_score(found, counted, reason, effective_trials(hits_of_rows, trials_of_rows, self.groups))
+
     @cached_property
     def hits(self) -> Counts:
         """Rows of each class that were predicted as it, (classes,)."""
@@ -82,6 +99,7 @@ def make_case(
     probabilities: NDArray[np.floating[Any]],
     names: Sequence[str],
     predicted: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> Case:
     """Check that the arrays fit together and return them as one value.
 
@@ -91,6 +109,7 @@ def make_case(
         names: Names of the classes, (classes,).
         predicted: What was decided, in the form of `labels`. None takes the most probable class (the lower id on a
             tie), or every label with a probability of 0.5 or more.
+        groups: The group of each row, (rows,), where rows belong together; None for independent rows.
 
     Raises:
         DataError: The arrays do not fit together.
@@ -103,7 +122,7 @@ def make_case(
     check = _check_ids if problem.exclusive else _check_matrix
     check("labels", np.asarray(labels), checked)
     check("predictions", decided, checked)
-    return Case(problem, as_held(np.asarray(labels), problem), checked, as_held(decided, problem), names)
+    return Case(problem, as_held(np.asarray(labels), problem), checked, as_held(decided, problem), names, groups)
 
 
 def as_held(labels: NDArray[Any], problem: Problem) -> NDArray[Any]:
@@ -170,19 +189,87 @@ def missing_score(reason: str) -> ScoreValue:
     return {"value": None, "low": None, "high": None, "reason": reason}
 
 
-def proportion_score(hits: int, trials: int, reason: str) -> ScoreValue:
-    """Return hits / trials with Wilson's score interval (1927), or null with `reason` where there was no trial."""
+def effective_trials(hits: NDArray[np.int64], trials: NDArray[np.int64], groups: NDArray[Any]) -> float:
+    """Return how many independent trials tell as much as these, whose rows vary by whole groups.
+
+    That is p (1 - p) / variance, with the variance of a share over groups, and a correction for few groups (Korn and
+    Graubard 1998, Survey Methodology 24). A share of 0 or 1 has no variance that could be seen: then the number of
+    groups counts. There are at least 1 and never more than all trials.
+
+    Args:
+        hits: Trials of each row that hit, (rows,).
+        trials: Trials of each row, (rows,). At least one row has one.
+        groups: The group of each row, (rows,).
+    """
+    _, group_of = np.unique(groups, return_inverse=True)
+    own_hits, own_trials = (np.bincount(group_of, counts) for counts in (hits, trials))
+    counted, total = int((own_trials > 0).sum()), float(own_trials.sum())
+    if counted < 2:
+        return 1.0
+    share = float(own_hits.sum()) / total
+    if share in (0, 1):
+        return float(counted)
+    squares = float(((own_hits - share * own_trials) ** 2).sum())
+    variance = counted / (counted - 1) * squares / total**2
+    if not variance:
+        return total
+    effective = share * (1 - share) / variance * (NORMAL_QUANTILE / student_quantile(counted - 1)) ** 2
+    return min(max(effective, 1.0), total)
+
+
+def student_quantile(freedom: int) -> float:
+    """Return the 97.5% quantile of Student's distribution, by Fisher's expansion about the normal one (Abramowitz and
+    Stegun 1964, 26.7.5); 1% too small at 3 degrees of freedom, less beyond."""
+    z = NORMAL_QUANTILE
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return float(z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))
+
+
+def proportion_score(hits: int, trials: int, reason: str, effective: float | None = None) -> ScoreValue:
+    """Return hits / trials with Wilson's score interval (1927), or null with `reason` where there was no trial.
+
+    Args:
+        hits: Trials that hit.
+        trials: All trials.
+        reason: Why there is no value without a trial.
+        effective: How many independent trials they are worth (`effective_trials`); None for all.
+    """
     if not trials:
         return missing_score(reason)
     share, squared = hits / trials, NORMAL_QUANTILE**2
+    counted = trials if effective is None else effective
     # The formula as Newcombe 1998 (Statistics in Medicine 17) writes it, in scipy's order of operations.
-    width = 2 * (trials + squared)
-    center = (2 * trials * share + squared) / width
-    reach = NORMAL_QUANTILE / width * sqrt(4 * trials * share * (1 - share) + squared)
+    width = 2 * (counted + squared)
+    center = (2 * counted * share + squared) / width
+    reach = NORMAL_QUANTILE / width * sqrt(4 * counted * share * (1 - share) + squared)
     low = 0.0 if hits == 0 else center - reach
     high = 1.0 if hits == trials else center + reach
     # Rounding can put a bound a few 1e-17 on the wrong side of a share of 0 or 1.
     return {"value": share, "low": min(low, share), "high": max(high, share), "reason": None}
+
+
+def class_proportions(case: Case, place: int, absent: str, unpredicted: str) -> tuple[ScoreValue, ...]:
+    """Return precision, recall, and the share of hits among rows that have the class or were predicted as it.
+
+    Args:
+        case: What is scored.
+        place: The class.
+        absent: Why there is no recall.
+        unpredicted: Why there is no precision.
+    """
+    reasons = (unpredicted, absent, f"{absent} and {unpredicted}")
+    hits, support, claimed = (int(counts[place]) for counts in (case.hits, case.support, case.claimed))
+    if case.groups is None:  # the counts of all classes are known: no pass over the rows for each class
+        totals = (claimed, support, support + claimed - hits)
+        return tuple(proportion_score(hits, total, reason) for total, reason in zip(totals, reasons, strict=True))
+    held, predicted = (case.problem.has_label(labels, place) for labels in (case.labels, case.predicted))
+    trials = (predicted, held, held | predicted)
+    return tuple(case.proportion(held & predicted, own, reason) for own, reason in zip(trials, reasons, strict=True))
 
 
 def f1_from_jaccard(jaccard: ScoreValue) -> ScoreValue:

@@ -224,9 +224,9 @@ def contrast(
         share: Whether the metric is a share of the rows, such as accuracy.
 
     Raises:
-        DataError: The two were scored on different numbers of rows or draws.
+        DataError: The two were scored on different numbers of rows, groups or draws.
     """
-    if (a.rows, len(a.draws)) != (b.rows, len(b.draws)):
+    if (a.rows, a.groups, len(a.draws)) != (b.rows, b.groups, len(b.draws)):
         raise DataError(
             "two recipes cannot be compared",
             expected="the same test rows and the same number of draws",
@@ -237,8 +237,8 @@ def contrast(
         low, high = _interval(difference, variance)
         return Difference(difference, low, high, variance.on_these_rows().p_value(difference), variance, a.rows)
     if abs(difference) > _TIE:
-        return Difference(difference, None, None, min(2.0 ** (1 - a.rows), 1.0), variance, a.rows)
-    reach = _exact_share(0, a.rows)[1] if share else None
+        return Difference(difference, None, None, min(2.0 ** (1 - a.units), 1.0), variance, a.rows)
+    reach = _exact_share(0, a.units)[1] if share else None
     return Difference(difference, None if reach is None else -reach, reach, 1.0, variance, a.rows)
 
 
@@ -268,11 +268,11 @@ def estimate(
     if np.ptp(drawn) <= _TIE:
         if not share:
             return Estimate(scores.mean, None, None, NOTHING_VARIES)
-        low, high = _exact_share(round(scores.mean * scores.rows), scores.rows)
+        low, high = _exact_share(round(scores.mean * scores.units), scores.units)
         return Estimate(scores.mean, low, high)
     variance = _variance([scores], [lenders])
     if share:
-        return Estimate(scores.mean, *_wilson(scores.mean, scores.rows, variance))
+        return Estimate(scores.mean, *_wilson(scores.mean, scores.rows, variance, scores.units))
     low, high = _interval(scores.mean, variance)
     return Estimate(scores.mean, max(low, least), min(high, most))
 
@@ -301,7 +301,7 @@ def _variance(sides: Sequence[BootstrapScores], lenders: Sequence[Lenders]) -> V
         several = [donor for donor in donors if donor.depends_on_seed and len(donor.points) > 1]
         samples.append([known.setdefault(id(donor), _sample(donor)) for donor in several])
     drawn = np.hstack([side.draws for side in sides])
-    covariances = np.atleast_2d(np.cov(drawn[~np.isnan(drawn).any(axis=1)], rowvar=False))
+    covariances = np.atleast_2d(np.cov(drawn[~np.isnan(drawn).any(axis=1)], rowvar=False)) * sides[0].shortfall
     variance = _partition([side.points for side in sides], covariances, samples)
     all_known = all(own or not side.depends_on_seed for own, side in zip(samples, sides, strict=True))
     return replace(variance, seeds_known=all_known)
@@ -309,7 +309,7 @@ def _variance(sides: Sequence[BootstrapScores], lenders: Sequence[Lenders]) -> V
 
 def _sample(scores: BootstrapScores) -> _Sample:
     drawn = scores.draws[~np.isnan(scores.draws).any(axis=1)]
-    return _sample_of(scores.points, np.atleast_2d(np.cov(drawn, rowvar=False)))
+    return _sample_of(scores.points, np.atleast_2d(np.cov(drawn, rowvar=False)) * scores.shortfall)
 
 
 def _sample_of(points: NDArray[np.float64], covariances: NDArray[np.float64]) -> _Sample:
@@ -400,18 +400,39 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def mcnemar(a_correct: NDArray[Any], b_correct: NDArray[Any]) -> float:
+def mcnemar(a_correct: NDArray[Any], b_correct: NDArray[Any], groups: NDArray[Any] | None = None) -> float:
     """Return the exact two-sided p-value of McNemar's test (1947) for two trained models.
+
+    Where rows belong together, whole groups take a side: the p-value is that of the exact sign-flip test over the
+    groups' differences (Fisher 1935, The Design of Experiments). With one row a group it is McNemar's.
 
     Args:
         a_correct: Whether model a is right on each row, (rows,).
         b_correct: The same for model b.
+        groups: The group of each row, (rows,); None for independent rows.
     """
     from scipy.stats import binomtest  # type: ignore[attr-defined]
 
     a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
+    if groups is not None:
+        return _sign_flip_p(np.bincount(np.unique(groups, return_inverse=True)[1], a.astype(float) - b).astype(int))
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def _sign_flip_p(differences: NDArray[np.int64]) -> float:
+    """Return the probability that the sum is as far from 0 if the sign of each difference is a fair coin's."""
+    from scipy.signal import fftconvolve  # type: ignore[attr-defined]
+    from scipy.stats import binom  # type: ignore[attr-defined]
+
+    # The sum of n differences of size v is v (2 heads - n): its distribution lies on every 2v-th place.
+    total, probabilities = 0, np.ones(1)
+    for size, count in zip(*np.unique(np.abs(differences[differences != 0]), return_counts=True), strict=True):
+        own = np.zeros(2 * int(size) * int(count) + 1)
+        own[:: 2 * int(size)] = binom.pmf(np.arange(count + 1), count, 0.5)
+        probabilities, total = fftconvolve(probabilities, own), total + int(size) * int(count)
+    sums = np.abs(np.arange(-total, total + 1))
+    return float(probabilities[sums >= abs(int(differences.sum()))].sum().clip(0.0, 1.0))
 
 
 def median_seed(points: NDArray[np.float64]) -> int:
@@ -474,7 +495,7 @@ THRESHOLDS: Final = tuple(round(step / 100, 2) for step in range(101))
 
 
 def class_recalls(
-    predictions: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]
+    predictions: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str], groups: NDArray[Any] | None = None
 ) -> list[dict[str, float | int | str | None]]:
     """Return each class's recall over rows and seeds with its interval.
 
@@ -486,6 +507,7 @@ def class_recalls(
         predictions: Class ids (seeds, rows), or label matrices (seeds, rows, labels).
         labels: Class ids (rows,), or a label matrix (rows, labels).
         label_names: (classes,).
+        groups: The group of each row, (rows,), where rows belong together; None for independent rows.
 
     Returns:
         {"label", "support", "mean", "low", "high", "reason"} of each class; null with the reason where no row has it.
@@ -493,25 +515,41 @@ def class_recalls(
     problem, recalls = problem_of(labels), []
     for label, name in enumerate(label_names):
         rows = problem.has_label(labels, label)
-        recalls.append(_recall(problem.has_label(predictions, label)[:, rows].astype(np.float64), name))
+        found = problem.has_label(predictions, label)[:, rows].astype(np.float64)
+        recalls.append(_recall(found, name, None if groups is None else groups[rows]))
     return recalls
 
 
-def _recall(found: NDArray[np.float64], name: str) -> dict[str, float | int | str | None]:
+def _recall(found: NDArray[np.float64], name: str, groups: NDArray[Any] | None) -> dict[str, float | int | str | None]:
     """found: 1 where a seed predicted the class for a row that has it, else 0, (seeds, rows of the class)."""
     seeds, support = found.shape
     if not support:
         reason = f"no test row is labeled {name!r}"
         return {"label": name, "support": 0, "mean": None, "low": None, "high": None, "reason": reason}
+    units = support if groups is None else len(np.unique(groups))
     covariances = np.cov(found, bias=True).reshape(seeds, seeds) / support
+    if groups is not None:
+        covariances = _covariances_of_groups(found, groups)
     mean = float(found.mean())
-    low, high = _wilson(mean, support, partition_variance([found.mean(axis=1)], covariances))
+    low, high = _wilson(mean, support, partition_variance([found.mean(axis=1)], covariances), units)
     return {"label": name, "support": support, "mean": mean, "low": low, "high": high, "reason": None}
 
 
-def _wilson(mean: float, support: int, variance: Variance) -> tuple[float, float]:
+def _covariances_of_groups(found: NDArray[np.float64], groups: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the covariances (seeds, seeds) of each seed's mean over rows that vary by whole groups."""
+    names, group_of = np.unique(groups, return_inverse=True)
+    off = found - found.mean(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(group_of, own, minlength=len(names)) for own in off])
+    covariances: NDArray[np.float64] = sums @ sums.T / found.shape[1] ** 2 * len(names) / max(len(names) - 1, 1)
+    return covariances
+
+
+def _wilson(mean: float, support: int, variance: Variance, units: int) -> tuple[float, float]:
+    """Return Wilson's interval on effective rows. units: independent units, which is what a share of 0 or 1 rests on;
+    of a single group nothing is known but that it is one."""
     error = variance.on_these_rows()
-    effective = min(mean * (1 - mean) / error.size**2, support) if error.size and 0 < mean < 1 else support
+    effective = min(mean * (1 - mean) / error.size**2, support) if error.size and 0 < mean < 1 else units
+    effective = effective if units > 1 else 1
     quantile = error.quantile(LEVEL)
     weight = quantile**2 / effective
     center = (mean + weight / 2) / (1 + weight)

@@ -20,10 +20,10 @@ from fullbake.evaluation.scores import (
     UndefinedScoreError,
     area_under_roc,
     average_precision_of,
+    class_proportions,
     f1_from_jaccard,
     f1_per_class,
     negative_log,
-    proportion_score,
 )
 
 
@@ -34,7 +34,8 @@ def accuracy(case: Case) -> float:
 
 def accuracy_score(case: Case) -> ScoreValue:
     """Return accuracy with its interval."""
-    return proportion_score(int((case.labels == case.predicted).sum()), len(case.labels), "")
+    right = case.labels == case.predicted
+    return case.proportion(right, np.ones_like(right), "")
 
 
 def f1_macro(case: Case) -> float:
@@ -86,15 +87,16 @@ def log_loss(case: Case) -> float:
 def class_score(case: Case, place: int) -> dict[str, Any]:
     """Return the entry of `metrics.score`'s "per_class" for the class at this place."""
     name = case.names[place]
-    hits, support, claimed = (int(counts[place]) for counts in (case.hits, case.support, case.claimed))
+    support, claimed = int(case.support[place]), int(case.claimed[place])
     absent, unpredicted = f"no row is labeled {name!r}", f"no row was predicted as {name!r}"
+    precision, recall, jaccard = class_proportions(case, place, absent, unpredicted)
     return {
         "label": name,
         "support": support,
         "predicted": claimed,
-        "precision": proportion_score(hits, claimed, unpredicted),
-        "recall": proportion_score(hits, support, absent),
-        "f1": f1_from_jaccard(proportion_score(hits, support + claimed - hits, f"{absent} and {unpredicted}")),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1_from_jaccard(jaccard),
     }
 
 
