@@ -1,11 +1,13 @@
 """Splits and folds of rows that belong together: by a column, by nearly equal texts; and labels that one row has."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers.rows import column, write_csv
+from helpers.rows import column, make_rows, write_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,3 +152,42 @@ def test_rows_of_a_dropped_class_are_left_out_of_given_files(tmp_path: Path, cap
     errors = caplog.text
     assert "one label was left out, with 1 row: 'z' (--drop-rare 2)" in errors
     assert "3 of 9 rows have a label that is left out" in errors
+
+
+def write_users(path: Path, users: int = 20, own: int = 4) -> Path:
+    found = [(*row, f"user {place // own}") for place, row in enumerate(make_rows(users * own, 2))]
+    return write_csv(path, found, ("text", "label", "user"))
+
+
+def test_group_reaches_bundle_evaluation_and_comparison(
+    run: Callable[..., tuple[int, str, str]], bases: Callable[..., Path], tmp_path: Path
+) -> None:
+    data, base = write_users(tmp_path / "users.csv"), ("--base", bases("bert"))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "way: frozen\nhead: {kind: linear}\ndata: {group: user, test: 0.25}\ntraining: {optimizer: lbfgs}\n"
+        f"tokens: {{max_length: 16}}\nbase: {bases('bert')}\n",
+        "utf-8",
+    )
+    code, _, errors = run("train", data, "--recipe", recipe, "--out", tmp_path / "out")
+    assert code == 0, errors
+    assert "20 groups by 'user'" in " ".join(errors.split())
+    facts = json.loads((tmp_path / "out" / "fullbake.json").read_text("utf-8"))
+    assert facts["columns"]["group"] == "user"
+    assert sum(number for number in facts["data"]["groups"].values()) == 20
+    assert facts["metrics"]["test"]["groups"] == facts["data"]["groups"]["test"]
+    assert "Intervals count groups" in (tmp_path / "out" / "README.md").read_text("utf-8")
+    # The column of training is the default of `evaluate`; a file without it counts rows.
+    scores = json.loads(run("evaluate", tmp_path / "out", data, "--json")[1])
+    assert scores["groups"] == 20
+    plain = write_csv(tmp_path / "plain.csv", [("food water", "food"), ("game team", "game")])
+    code, out, errors = run("evaluate", tmp_path / "out", plain, "--json")
+    assert (code, json.loads(out)["groups"]) == (0, None)
+    assert "has no column 'user'" in " ".join(errors.split())
+    words = ("compare", data, *base, "--recipes", "majority,frozen-linear", "--group", "user", "--out", tmp_path / "c")
+    code, _, errors = run(*words, "--seeds", "1", "--max-length", "16")
+    assert code == 0, errors
+    board = json.loads((tmp_path / "c" / "leaderboard.json").read_text("utf-8"))
+    assert board["data"]["group"] == "user"
+    assert 0 < board["data"]["groups"] < 20
+    assert "groups only (--group)" in (tmp_path / "c" / "report.html").read_text("utf-8")
