@@ -75,6 +75,16 @@ def test_page_has_the_score_in_words_mistakes_and_advice(classifier: Classifier,
     assert "share it only with those who may read them" in text
 
 
+def test_suggested_comparison_reads_the_rows_as_training_did(classifier: Classifier) -> None:
+    facts = classifier.record.facts | {"label_names": list(classifier.label_names)}
+    assert "--exclusive" not in words_of(render_classifier(scored(classifier)))
+    columns = facts["columns"] | {"exclusive": True, "group": "user"}
+    data = facts["recipe"]["data"] | {"drop_rare": 3, "near_duplicates": "apart"}
+    changed = facts | {"columns": columns, "recipe": facts["recipe"] | {"data": data}}
+    text = words_of(render_classifier(scored(classifier, facts=changed)))
+    assert "--label label --exclusive --group user --drop-rare 3 --near-duplicates apart --base bert" in text
+
+
 def test_sections_of_the_page(classifier: Classifier, tmp_path: Path) -> None:
     page = written(classifier, tmp_path)
     expected = ["verdict", "next", "mistakes", "classes", "scores", "histories", "confusion", "calibration", "data"]

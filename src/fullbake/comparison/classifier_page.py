@@ -288,9 +288,15 @@ def _comparison(classifier: ScoredClassifier) -> str:
     """Return the command that compares this way with others on the same data."""
     recipe, columns = classifier.facts["recipe"], classifier.facts.get("columns") or {}
     words = ["fullbake", "compare", classifier.facts["data"]["source"]["train"]]
-    for flag, value in (*columns.items(), ("base", Path(str(recipe["base"])).name)):
-        if value is not None:
-            words += [f"--{flag.replace('_', '-')}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
+    # `near_duplicates` has a default that need not be said; bundles of earlier versions have neither field.
+    rows = {name: recipe["data"].get(name) for name in ("drop_rare", "near_duplicates")}
+    rows["near_duplicates"] = "apart" if rows["near_duplicates"] == "apart" else None
+    for flag, value in (*columns.items(), *rows.items(), ("base", Path(str(recipe["base"])).name)):
+        if value is None or value is False:
+            continue
+        words.append(f"--{flag.replace('_', '-')}")
+        if value is not True:
+            words.append(",".join(value) if isinstance(value, list | tuple) else str(value))
     return shlex.join(words)
 
 
