@@ -65,3 +65,10 @@ def test_foreign_content_under_parquet_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", sorted(FOREIGN_ENDINGS))
 def test_foreign_endings_are_refused_with_a_way_out(tmp_path: Path, ending: str) -> None:
     assert_refused(write_file(tmp_path, f"x{ending}", b"x"), "format of the file is not known", FOREIGN_ENDINGS[ending])
+
+
+def test_a_file_that_is_read_in_its_encoding_is_not_said_to_have_it(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.csv", "text,label\na\0,1\n".encode("utf-16"))
+    assert_refused(path, "line 2: a NUL character.", encoding="utf-16")
+    path = write_file(tmp_path, "x.csv", "text,label\na,1\n".encode("utf-16") + b"\x00\xd8")
+    assert_refused(path, "this is not utf-16.", encoding="utf-16")

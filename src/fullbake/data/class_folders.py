@@ -112,7 +112,7 @@ def _read_text(path: Path, encoding: str) -> str:
     with open_text(path, encoding) as handle:
         text = handle.read(MAX_FIELD_CHARACTERS + 1)
     if "\0" in text:
-        raise nul_error(f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}", path)
+        raise nul_error(f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}", path, encoding)
     if len(text) > MAX_FIELD_CHARACTERS:
         raise DataError(
             "the text is too long",

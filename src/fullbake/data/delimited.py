@@ -141,7 +141,11 @@ def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings
         delimiter = _delimiter_of(path, dialect, usual, mark)
         start = 1 if mark is None else 2
         watch = QuoteWatch(path, delimiter, dialect.encoding)
-        parse = partial(_split_rows, path) if dialect.quoting == "none" else partial(_parse, path, watch)
+        parse = (
+            partial(_split_rows, path, dialect.encoding)
+            if dialect.quoting == "none"
+            else partial(_parse, path, watch, dialect.encoding)
+        )
         rows: NumberedRows = parse(
             lines if mark is not None else chain([first_line] if first_line else [], lines), delimiter, start
         )
@@ -257,12 +261,12 @@ def _header(
     return first, rows
 
 
-def _parse(path: Path, watch: QuoteWatch, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
+def _parse(path: Path, watch: QuoteWatch, encoding: str, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
     """Read rows whose fields may be quoted. start: the number of the first line."""
     # The limit holds for the whole process, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
     held: list[str] = []  # the lines of the row that is being read
-    reader = csv.reader(_check_lines(path, lines, held, start), delimiter=delimiter, strict=True)
+    reader = csv.reader(_check_lines(path, encoding, lines, held, start), delimiter=delimiter, strict=True)
     has_tabs = delimiter == "\t"
     while True:
         line = reader.line_num + start
@@ -278,10 +282,10 @@ def _parse(path: Path, watch: QuoteWatch, lines: Iterable[str], delimiter: str, 
         yield line, row
 
 
-def _split_rows(path: Path, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
+def _split_rows(path: Path, encoding: str, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
     """Read rows in which a quote is a character like any other. start: the number of the first line."""
     held: list[str] = []
-    for number, line in enumerate(_check_lines(path, lines, held, start), start):
+    for number, line in enumerate(_check_lines(path, encoding, lines, held, start), start):
         held.clear()
         text = line.removesuffix("\n").removesuffix("\r")
         if "\r" in text:
@@ -289,7 +293,7 @@ def _split_rows(path: Path, lines: Iterable[str], delimiter: str, start: int) ->
         yield number, text.split(delimiter) if text else []
 
 
-def _check_lines(path: Path, lines: Iterable[str], held: list[str], start: int) -> Iterator[str]:
+def _check_lines(path: Path, encoding: str, lines: Iterable[str], held: list[str], start: int) -> Iterator[str]:
     """Pass on the lines, and add each to `held`; raise DataError at a NUL character or when a row gets too long."""
     size = 0
     for number, line in enumerate(lines, start=start):
@@ -299,7 +303,7 @@ def _check_lines(path: Path, lines: Iterable[str], held: list[str], start: int) 
         if len(held) >= _MAX_ROW_LINES:
             raise _too_long_error(f"{path}, line {number - len(held)}", "row", f"{_MAX_ROW_LINES:,} lines")
         if "\0" in line:
-            raise nul_error(f"{path}, line {number}", path)
+            raise nul_error(f"{path}, line {number}", path, encoding)
         held.append(line)
         yield line
 

@@ -61,7 +61,7 @@ def read_json_document(path: Path, dialect: Dialect) -> Generator[tuple[int, Jso
             remedy=f"Write JSON Lines, an object a line, which are read line by line. {_conversion(path, 'document')}",
         )
     if "\0" in text:
-        raise nul_error(f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}", path)
+        raise nul_error(f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}", path, dialect.encoding)
     if not text.strip():
         raise empty_file_error(path)
     document = _Document(path, text, dialect)

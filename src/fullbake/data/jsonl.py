@@ -137,7 +137,7 @@ def read_json_lines(
             if len(line) > MAX_ROW_CHARACTERS:
                 raise _too_long_error(where)
             if "\0" in line:
-                raise nul_error(where, path)
+                raise nul_error(where, path, encoding)
             yield number, _parse_row(line, where, names)
 
 

@@ -128,7 +128,7 @@ def read_file_lines(path: Path, encoding: str, max_characters: int) -> Generator
             number += 1
             where = f"{path}, line {number}"
             if "\0" in line:
-                raise nul_error(f"{where}{_byte_of_nul(path, encoding)}", path)
+                raise nul_error(f"{where}{_byte_of_nul(path, encoding)}", path, encoding)
             if len(line) > max_characters and not line.endswith("\n"):
                 raise too_long_error(where, max_characters)
             text = line.removesuffix("\n").removesuffix("\r")
@@ -156,14 +156,16 @@ def blank_line_error(path: Path, line: int) -> DataError:
     )
 
 
-def nul_error(where: str, path: Path | None = None) -> DataError:
+def nul_error(where: str, path: Path | None = None, encoding: str = "utf-8") -> DataError:
     """Return the error for a NUL character.
 
     Args:
         where: its place.
         path: the file; its first bytes say whether it is UTF-16.
+        encoding: that it was read in.
     """
-    found = None if path is None else encoding_of_zeros(first_bytes(path))
+    is_wide = path is None or len("a".encode(encoding)) > 1
+    found = None if path is None or is_wide else encoding_of_zeros(first_bytes(path))
     return DataError(
         "a NUL character" if found is None else f"a NUL character: the file is {found} without a byte order mark",
         where=where,
@@ -216,6 +218,7 @@ def _find_undecodable(path: Path, encoding: str, codec: str) -> DataError:
                 byte = end - len(error.object) + error.start
                 where = f"{path}, line {line}, byte {byte}"
                 found = encoding_of_mark(first_bytes(path))
+                found = None if found is not None and codec.startswith(found) else found
                 return _undecodable_error(where, error.object[error.start : error.start + 1], encoding, found)
             except UnicodeError as error:
                 return _no_byte_order_error(path, encoding, error)

@@ -78,12 +78,12 @@ class QuoteWatch:
         )
 
     def _is_joined(self, row: Sequence[str], lines: Sequence[str]) -> bool:
-        """Return True if the row looks like several rows, or several fields, between two quotes that are text."""
-        if self._delimiter == "\t" and any("\t" in field and "\n" in field for field in row):
-            return True
+        """Return True if the row looks like several rows between two quotes that are text."""
         fields = [line.rstrip("\r\n").split(self._delimiter) for line in lines]
         if len(lines) < 2 or len(row) < 2 or any(len(of_line) != len(row) for of_line in fields):
             return False
+        if self._delimiter == "\t":
+            return True
         # Line ends and commas are common in a quoted text. A label in its place at the end of each line is not.
         return any(
             all(value.strip('"') in common for value in column)
