@@ -27,7 +27,7 @@ from fullbake.data.tables import (
 _BATCH_BYTES: Final = 4 * CHUNK_CHARACTERS
 """A batch ends when its rows take so much memory, even if it has fewer rows than it may have."""
 
-_FEW_ROWS: Final = 32
+_FEW_ROWS: Final = 64
 """So many rows are decoded at a time where one value may be very long."""
 
 _DECODED_BYTES: Final = 2**26
@@ -195,16 +195,20 @@ def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: boo
     with _parquet_file(path) as file:
         names = None if keep else columns
         rows, decoded = _rows_at_once(path, file.metadata, names, size)
-        held: list[Any] = []
+        held, count, size_held = [], 0, 0
         for few in file.iter_batches(batch_size=decoded, columns=names):
-            most = max(1, len(few) * _BATCH_BYTES // (4 * max(1, few.nbytes)))
+            few_bytes = few.nbytes
+            most = max(1, len(few) * _BATCH_BYTES // (4 * max(1, few_bytes)))
             start = 0
             while start < len(few):
-                held.append(few.slice(start, min(most, rows - sum(map(len, held)))))
-                start += len(held[-1])
-                if sum(map(len, held)) == rows or sum(part.nbytes for part in held) >= _BATCH_BYTES:
+                part = few.slice(start, min(most, rows - count))
+                start += len(part)
+                held.append(part)
+                count += len(part)
+                size_held += few_bytes * len(part) // len(few)
+                if count == rows or size_held >= _BATCH_BYTES:
                     yield _joined(held)
-                    held = []
+                    held, count, size_held = [], 0, 0
         if held:
             yield _joined(held)
 

@@ -10,7 +10,7 @@ where needed, whatever the source looked like.
 
 import contextlib
 import csv
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,11 +26,11 @@ from fullbake.data.headers import (
     row_for_header_error,
     separator_of_mark,
 )
-from fullbake.data.plain_text import blank_line_error, nul_error, open_text, utf8_writer
-from fullbake.data.quotes import QUOTES_ARE_TEXT, QuoteWatch, warn_of_kept_quotes
+from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer
+from fullbake.data.quotes import QuoteWatch, warn_of_kept_quotes
+from fullbake.data.row_lines import QUOTES_ARE_TEXT, RowLines
 from fullbake.data.tables import (
     MAX_FIELD_CHARACTERS,
-    MAX_ROW_CHARACTERS,
     AddedColumns,
     Chunk,
     Format,
@@ -43,8 +43,8 @@ from fullbake.data.tables import (
     split_chunks,
 )
 
-_MAX_ROW_LINES: Final = 2**18
-"""A text of 16 million characters has about so many lines; the lines of a row are held until it ends."""
+_MOST_OF_A_MARK: Final = 16
+"""Excel's mark `sep=;` is not longer."""
 
 NumberedRows = Iterator[tuple[int, list[str]]]
 TableRows = Generator[tuple[int, list[str]], None, None]
@@ -134,21 +134,13 @@ def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings
         DataError: the file is empty, or a row cannot be read, or has another number of fields than the header.
     """
     with open_text(path, dialect.encoding) as handle:
-        # With a limit, because one line may be the whole file.
-        lines = iter(partial(handle.readline, MAX_ROW_CHARACTERS + 1), "")
-        first_line = next(lines, "")
-        mark = separator_of_mark(first_line)
+        head = handle.readline(_MOST_OF_A_MARK)
+        mark = separator_of_mark(head)
         delimiter = _delimiter_of(path, dialect, usual, mark)
-        start = 1 if mark is None else 2
+        start, head = (1, head) if mark is None else (2, "")
+        lines = RowLines(handle, path, dialect.encoding, delimiter, start=start, head=head)
         watch = QuoteWatch(path, delimiter, dialect.encoding)
-        parse = (
-            partial(_split_rows, path, dialect.encoding)
-            if dialect.quoting == "none"
-            else partial(_parse, path, watch, dialect.encoding)
-        )
-        rows: NumberedRows = parse(
-            lines if mark is not None else chain([first_line] if first_line else [], lines), delimiter, start
-        )
+        rows: NumberedRows = _split_rows(lines) if dialect.quoting == "none" else _parse(lines, watch)
         header, rows = _header(path, start, rows, dialect.no_header)
         yield header
         by = "the header has" if dialect.no_header is None else "--no-header names"
@@ -261,51 +253,31 @@ def _header(
     return first, rows
 
 
-def _parse(path: Path, watch: QuoteWatch, encoding: str, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
-    """Read rows whose fields may be quoted. start: the number of the first line."""
+def _parse(lines: RowLines, watch: QuoteWatch) -> TableRows:
+    """Read rows whose fields may be quoted."""
     # The limit holds for the whole process, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    held: list[str] = []  # the lines of the row that is being read
-    reader = csv.reader(_check_lines(path, encoding, lines, held, start), delimiter=delimiter, strict=True)
-    has_tabs = delimiter == "\t"
-    while True:
-        line = reader.line_num + start
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise _malformed_error(path, line, held, str(error)) from None
-        if len(held) > 1 or ' "' in held[0] or (has_tabs and held[0].count("\t") >= len(row)):
-            watch.check(line, row, held)
-        held.clear()
-        yield line, row
+    reader = csv.reader(lines, delimiter=lines.delimiter, strict=True)
+    line, before = lines.row_start, lines.row_start - 1
+    try:
+        for row in reader:
+            last = before + reader.line_num
+            if last > line or lines.has_suspects(line):
+                watch.check(line, row, lines.of_row(last), is_suspect=lines.has_suspects(last))
+            yield line, row
+            lines.row_start = line = last + 1
+    except csv.Error as error:
+        raise _malformed_error(lines, before + reader.line_num, str(error)) from None
 
 
-def _split_rows(path: Path, encoding: str, lines: Iterable[str], delimiter: str, start: int) -> TableRows:
-    """Read rows in which a quote is a character like any other. start: the number of the first line."""
-    held: list[str] = []
-    for number, line in enumerate(_check_lines(path, encoding, lines, held, start), start):
-        held.clear()
+def _split_rows(lines: RowLines) -> TableRows:
+    """Read rows in which a quote is a character like any other."""
+    for number, line in enumerate(lines, lines.row_start):
         text = line.removesuffix("\n").removesuffix("\r")
         if "\r" in text:
-            raise _malformed_error(path, number, [line], "new-line character")
-        yield number, text.split(delimiter) if text else []
-
-
-def _check_lines(path: Path, encoding: str, lines: Iterable[str], held: list[str], start: int) -> Iterator[str]:
-    """Pass on the lines, and add each to `held`; raise DataError at a NUL character or when a row gets too long."""
-    size = 0
-    for number, line in enumerate(lines, start=start):
-        size = size + len(line) if held else len(line)
-        if size > MAX_ROW_CHARACTERS:
-            raise _too_long_error(f"{path}, line {number - len(held)}", "row", f"{MAX_ROW_CHARACTERS:,} characters")
-        if len(held) >= _MAX_ROW_LINES:
-            raise _too_long_error(f"{path}, line {number - len(held)}", "row", f"{_MAX_ROW_LINES:,} lines")
-        if "\0" in line:
-            raise nul_error(f"{path}, line {number}", path, encoding)
-        held.append(line)
-        yield line
+            raise _malformed_error(lines, number, "new-line character")
+        yield number, text.split(lines.delimiter) if text else []
+        lines.row_start = number + 1
 
 
 def _check_wanted(path: Path, line: int, names: tuple[str, ...], options: ReadOptions, usual: str) -> None:
@@ -372,15 +344,6 @@ def _wrong_width_error(where: str, row: list[str], width: int, written: tuple[st
     )
 
 
-def _too_long_error(where: str, what: str, limit: str) -> DataError:
-    return DataError(
-        f"a {what} that is too long",
-        where=where,
-        expected=f"at most {limit}",
-        remedy=f"Look for a quote that is never closed, or split the document. {QUOTES_ARE_TEXT}",
-    )
-
-
 def _plain_text_error(path: Path) -> DataError:
     return DataError(
         "a .txt file is a table only if its delimiter is known",
@@ -391,16 +354,15 @@ def _plain_text_error(path: Path) -> DataError:
     )
 
 
-def _malformed_error(path: Path, line: int, held: list[str], message: str) -> DataError:
+def _malformed_error(lines: RowLines, last_line: int, message: str) -> DataError:
     """Put an error of the csv module into our words.
 
     Args:
-        path: the file.
-        line: where the row starts.
-        held: the lines of the row as far as it was read.
+        lines: the lines; the current row is the one at fault.
+        last_line: the number of the last line that was read.
         message: what the csv module says.
     """
-    where, last_line = f"{path}, line {line}", line + max(0, len(held) - 1)
+    where, held = f"{lines.path}, line {lines.row_start}", lines.of_row(last_line)
     if message.startswith("unexpected end of data"):
         return DataError(
             "a quote is never closed",
@@ -410,7 +372,7 @@ def _malformed_error(path: Path, line: int, held: list[str], message: str) -> Da
             remedy=f'Close the quote; a quote of the text is doubled ("") inside quotes. {QUOTES_ARE_TEXT}',
         )
     if "expected after" in message:
-        other = next((char for char in ";\t|" if line == 1 and f'"{char}' in held[-1]), None)
+        other = next((char for char in ";\t|" if lines.row_start == 1 and f'"{char}' in held[-1]), None)
         hint = "" if other is None else f" If the fields are separated by {other!r}, pass {delimiter_flag(other)}."
         return DataError(
             "text after a closing quote",
@@ -429,5 +391,5 @@ def _malformed_error(path: Path, line: int, held: list[str], message: str) -> Da
             remedy="Save the file with Unix or Windows line ends, or quote the field that holds the CR.",
         )
     if message.startswith("field larger"):
-        return _too_long_error(where, "field", f"{MAX_FIELD_CHARACTERS:,} characters")
+        return lines.too_long_error("field", f"{MAX_FIELD_CHARACTERS:,} characters")
     return DataError(f"the row cannot be read ({message})", where=where, remedy="Correct this row.")

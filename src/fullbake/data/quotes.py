@@ -15,10 +15,8 @@ from typing import Final
 from fullbake.core.console import warn
 from fullbake.core.errors import DataError
 from fullbake.data.plain_text import open_text
+from fullbake.data.row_lines import QUOTES_ARE_TEXT
 from fullbake.data.tables import MAX_ROW_CHARACTERS
-
-QUOTES_ARE_TEXT: Final = "If quotes are part of the text here, as in the TSV files of GLUE, pass --quoting none."
-"""The remedy that every error and warning about stray quotes names."""
 
 _SAMPLE_LINES: Final = 1000
 """First lines of the file that show which values, such as labels, occur again and again."""
@@ -37,23 +35,23 @@ class QuoteWatch:
 
     def __init__(self, path: Path, delimiter: str, encoding: str) -> None:
         self._path, self._delimiter, self._encoding = path, delimiter, encoding
-        self._after_space = re.compile(rf'(?:^|{re.escape(delimiter)})[ \t]+"', re.MULTILINE)
         self._common_values: list[set[str]] | None = None
         self._joined_rows, self._joined_lines, self._first = 0, 0, 0
 
-    def check(self, line: int, row: Sequence[str], lines: Sequence[str]) -> None:
+    def check(self, line: int, row: Sequence[str], lines: Sequence[str], *, is_suspect: bool) -> None:
         """Look at one row.
 
         Args:
             line: the number of its first line.
             row: its fields.
             lines: its lines as the file holds them.
+            is_suspect: True if there may be a quote after white space at the beginning of a field.
 
         Raises:
             DataError: a field begins with white space and a quote.
         """
         raw = "".join(lines)
-        if self._after_space.search(raw) and _has_quote_after_space(raw, self._delimiter):
+        if is_suspect and _has_quote_after_space(raw, self._delimiter):
             raise DataError(
                 "a quote after a space does not begin a quoted field",
                 where=f"{self._path}, line {line}",
@@ -79,15 +77,16 @@ class QuoteWatch:
 
     def _is_joined(self, row: Sequence[str], lines: Sequence[str]) -> bool:
         """Return True if the row looks like several rows between two quotes that are text."""
-        fields = [line.rstrip("\r\n").split(self._delimiter) for line in lines]
-        if len(lines) < 2 or len(row) < 2 or any(len(of_line) != len(row) for of_line in fields):
+        width = len(row)
+        if len(lines) < 2 or width < 2 or any(line.count(self._delimiter) != width - 1 for line in lines):
             return False
         if self._delimiter == "\t":
             return True
+        fields = [line.rstrip("\r\n").split(self._delimiter) for line in lines]
         # Line ends and commas are common in a quoted text. A label in its place at the end of each line is not.
         return any(
             all(value.strip('"') in common for value in column)
-            for column, common in zip(zip(*fields, strict=True), self._values_by_column(len(row)), strict=True)
+            for column, common in zip(zip(*fields, strict=True), self._values_by_column(width), strict=True)
         )
 
     def _values_by_column(self, width: int) -> list[set[str]]:
