@@ -10,9 +10,9 @@ where needed, whatever the source looked like.
 
 import contextlib
 import csv
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
@@ -28,7 +28,7 @@ from fullbake.data.headers import (
 )
 from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer
 from fullbake.data.quotes import QuoteWatch, warn_of_kept_quotes
-from fullbake.data.row_lines import QUOTES_ARE_TEXT, RowLines
+from fullbake.data.row_guard import QUOTES_ARE_TEXT, RowGuard
 from fullbake.data.tables import (
     MAX_FIELD_CHARACTERS,
     AddedColumns,
@@ -42,9 +42,6 @@ from fullbake.data.tables import (
     select_columns,
     split_chunks,
 )
-
-_MOST_OF_A_MARK: Final = 16
-"""Excel's mark `sep=;` is not longer."""
 
 NumberedRows = Iterator[tuple[int, list[str]]]
 TableRows = Generator[tuple[int, list[str]], None, None]
@@ -133,14 +130,19 @@ def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings
     Raises:
         DataError: the file is empty, or a row cannot be read, or has another number of fields than the header.
     """
-    with open_text(path, dialect.encoding) as handle:
-        head = handle.readline(_MOST_OF_A_MARK)
-        mark = separator_of_mark(head)
+    guard = RowGuard(path, dialect.encoding)
+    with open_text(path, dialect.encoding, guard=guard) as handle:
+        first_line = handle.readline()
+        mark = separator_of_mark(first_line)
         delimiter = _delimiter_of(path, dialect, usual, mark)
-        start, head = (1, head) if mark is None else (2, "")
-        lines = RowLines(handle, path, dialect.encoding, delimiter, start=start, head=head)
+        start = guard.row_start = 1 if mark is None else 2
+        lines = guard.lines(handle if mark is not None or not first_line else chain([first_line], handle))
         watch = QuoteWatch(path, delimiter, dialect.encoding)
-        rows: NumberedRows = _split_rows(lines) if dialect.quoting == "none" else _parse(lines, watch)
+        rows: NumberedRows = (
+            _split_rows(lines, delimiter, guard)
+            if dialect.quoting == "none"
+            else _parse(lines, delimiter, guard, watch)
+        )
         header, rows = _header(path, start, rows, dialect.no_header)
         yield header
         by = "the header has" if dialect.no_header is None else "--no-header names"
@@ -253,31 +255,38 @@ def _header(
     return first, rows
 
 
-def _parse(lines: RowLines, watch: QuoteWatch) -> TableRows:
+def _parse(lines: Iterable[str], delimiter: str, guard: RowGuard, watch: QuoteWatch) -> TableRows:
     """Read rows whose fields may be quoted."""
     # The limit holds for the whole process, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    reader = csv.reader(lines, delimiter=lines.delimiter, strict=True)
-    line, before = lines.row_start, lines.row_start - 1
+    # `behind` holds the lines of the current row. A step in Python for each line would take longer than the csv module.
+    ahead, behind = tee(lines)
+    reader = csv.reader(ahead, delimiter=delimiter, strict=True)
+    line, before = guard.row_start, guard.row_start - 1
     try:
         for row in reader:
             last = before + reader.line_num
-            if last > line or lines.has_suspects(line):
-                watch.check(line, row, lines.of_row(last), is_suspect=lines.has_suspects(last))
+            if last == line:
+                raw = next(behind)
+                if ' "' in raw:
+                    watch.check_spaces(line, raw)
+            else:
+                watch.check_lines(line, row, list(islice(behind, last + 1 - line)))
             yield line, row
-            lines.row_start = line = last + 1
+            guard.row_start = line = last + 1
     except csv.Error as error:
-        raise _malformed_error(lines, before + reader.line_num, str(error)) from None
+        held = list(islice(behind, before + reader.line_num + 1 - line))
+        raise _malformed_error(guard, held, str(error)) from None
 
 
-def _split_rows(lines: RowLines) -> TableRows:
+def _split_rows(lines: Iterable[str], delimiter: str, guard: RowGuard) -> TableRows:
     """Read rows in which a quote is a character like any other."""
-    for number, line in enumerate(lines, lines.row_start):
+    for number, line in enumerate(lines, guard.row_start):
         text = line.removesuffix("\n").removesuffix("\r")
         if "\r" in text:
-            raise _malformed_error(lines, number, "new-line character")
-        yield number, text.split(lines.delimiter) if text else []
-        lines.row_start = number + 1
+            raise _malformed_error(guard, [line], "new-line character")
+        yield number, text.split(delimiter) if text else []
+        guard.row_start = number + 1
 
 
 def _check_wanted(path: Path, line: int, names: tuple[str, ...], options: ReadOptions, usual: str) -> None:
@@ -354,15 +363,15 @@ def _plain_text_error(path: Path) -> DataError:
     )
 
 
-def _malformed_error(lines: RowLines, last_line: int, message: str) -> DataError:
+def _malformed_error(guard: RowGuard, held: list[str], message: str) -> DataError:
     """Put an error of the csv module into our words.
 
     Args:
-        lines: the lines; the current row is the one at fault.
-        last_line: the number of the last line that was read.
+        guard: of the file; the current row is the one at fault.
+        held: the lines of the row as far as it was read.
         message: what the csv module says.
     """
-    where, held = f"{lines.path}, line {lines.row_start}", lines.of_row(last_line)
+    where, last_line = f"{guard.path}, line {guard.row_start}", guard.row_start + max(0, len(held) - 1)
     if message.startswith("unexpected end of data"):
         return DataError(
             "a quote is never closed",
@@ -372,7 +381,7 @@ def _malformed_error(lines: RowLines, last_line: int, message: str) -> DataError
             remedy=f'Close the quote; a quote of the text is doubled ("") inside quotes. {QUOTES_ARE_TEXT}',
         )
     if "expected after" in message:
-        other = next((char for char in ";\t|" if lines.row_start == 1 and f'"{char}' in held[-1]), None)
+        other = next((char for char in ";\t|" if guard.row_start == 1 and f'"{char}' in held[-1]), None)
         hint = "" if other is None else f" If the fields are separated by {other!r}, pass {delimiter_flag(other)}."
         return DataError(
             "text after a closing quote",
@@ -391,5 +400,5 @@ def _malformed_error(lines: RowLines, last_line: int, message: str) -> DataError
             remedy="Save the file with Unix or Windows line ends, or quote the field that holds the CR.",
         )
     if message.startswith("field larger"):
-        return lines.too_long_error("field", f"{MAX_FIELD_CHARACTERS:,} characters")
+        return guard.too_long_error("field", f"{MAX_FIELD_CHARACTERS:,} characters")
     return DataError(f"the row cannot be read ({message})", where=where, remedy="Correct this row.")

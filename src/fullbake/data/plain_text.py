@@ -7,9 +7,9 @@ offset. A NUL character is refused, because it means a damaged file, or UTF-16 t
 import codecs
 import contextlib
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import BinaryIO, Final, TextIO, cast
 
 from fullbake.core.errors import DataError
 from fullbake.data.line_ends import ReturnWarning, ends_at_carriage_return, read_raw_lines
@@ -21,7 +21,9 @@ _NOT_OF_FILES: Final = ("unicode-escape", "raw-unicode-escape", "punycode", "idn
 
 
 @contextlib.contextmanager
-def open_text(path: Path, encoding: str, newline: str | None = "\n") -> Iterator[TextIO]:
+def open_text(
+    path: Path, encoding: str, newline: str | None = "\n", guard: Callable[[bytes], None] | None = None
+) -> Iterator[TextIO]:
     """Open a text file, compressed or not, for reading; its lines end at LF alone and keep their line ends.
 
     A byte order mark is removed from UTF-8. UTF-16 and UTF-32 need one, unless the encoding names a byte order.
@@ -30,6 +32,7 @@ def open_text(path: Path, encoding: str, newline: str | None = "\n") -> Iterator
         path: the file.
         encoding: a name that Python's codecs know.
         newline: where lines end, as in `open`; None for LF, CRLF and CR, which all become LF.
+        guard: called with each block of bytes before it is decoded.
 
     Yields:
         The open file.
@@ -39,10 +42,29 @@ def open_text(path: Path, encoding: str, newline: str | None = "\n") -> Iterator
     """
     codec = _codec_name(path, encoding)
     try:
-        with open_binary(path) as raw, io.TextIOWrapper(raw, encoding=codec, newline=newline) as handle:
-            yield handle
+        with open_binary(path) as raw:
+            blocks = raw if guard is None else cast(BinaryIO, _GuardedBytes(raw, guard))
+            with io.TextIOWrapper(blocks, encoding=codec, newline=newline) as handle:
+                yield handle
     except UnicodeError:
         raise _find_undecodable(path, encoding, codec) from None
+
+
+class _GuardedBytes(io.BufferedIOBase):
+    """A stream whose blocks are shown to a function before anybody reads them."""
+
+    def __init__(self, raw: BinaryIO, guard: Callable[[bytes], None]) -> None:
+        self._raw, self._guard = raw, guard
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return at most so many bytes, as many as one read gives."""
+        block: bytes = self._raw.read1(size)  # type: ignore[attr-defined]  (all streams of `open_binary` have it)
+        self._guard(block)
+        return block
 
 
 @contextlib.contextmanager
@@ -164,8 +186,11 @@ def nul_error(where: str, path: Path | None = None, encoding: str = "utf-8") -> 
         path: the file; its first bytes say whether it is UTF-16.
         encoding: that it was read in.
     """
-    is_wide = path is None or len("a".encode(encoding)) > 1
-    found = None if path is None or is_wide else encoding_of_zeros(first_bytes(path))
+    head = b"" if path is None else first_bytes(path)
+    is_wide = encoding.lower().startswith(("utf-16", "utf_16", "utf16", "utf-32", "utf_32", "utf32"))
+    if not is_wide and encoding_of_mark(head) is not None:
+        return _undecodable_error(f"{path}, line 1, byte 0", head[:1], encoding, encoding_of_mark(head))
+    found = None if is_wide else encoding_of_zeros(head)
     return DataError(
         "a NUL character" if found is None else f"a NUL character: the file is {found} without a byte order mark",
         where=where,

@@ -15,7 +15,7 @@ from typing import Final
 from fullbake.core.console import warn
 from fullbake.core.errors import DataError
 from fullbake.data.plain_text import open_text
-from fullbake.data.row_lines import QUOTES_ARE_TEXT
+from fullbake.data.row_guard import QUOTES_ARE_TEXT
 from fullbake.data.tables import MAX_ROW_CHARACTERS
 
 _SAMPLE_LINES: Final = 1000
@@ -35,22 +35,22 @@ class QuoteWatch:
 
     def __init__(self, path: Path, delimiter: str, encoding: str) -> None:
         self._path, self._delimiter, self._encoding = path, delimiter, encoding
+        self._beginnings = (f'{delimiter} "', '  "', '\t "')
         self._common_values: list[set[str]] | None = None
         self._joined_rows, self._joined_lines, self._first = 0, 0, 0
 
-    def check(self, line: int, row: Sequence[str], lines: Sequence[str], *, is_suspect: bool) -> None:
-        """Look at one row.
+    def check_spaces(self, line: int, raw: str) -> None:
+        """Look for quotes after white space.
 
         Args:
-            line: the number of its first line.
-            row: its fields.
-            lines: its lines as the file holds them.
-            is_suspect: True if there may be a quote after white space at the beginning of a field.
+            line: the number of the row's first line.
+            raw: the row as the file holds it.
 
         Raises:
-            DataError: a field begins with white space and a quote.
+            DataError: a field begins with white space and a quote that may have meant to enclose it.
         """
-        raw = "".join(lines)
+        # Quotes after a space are common within texts: only these few can begin a field.
+        is_suspect = raw[0] in " \t" or any(part in raw for part in self._beginnings)
         if is_suspect and _has_quote_after_space(raw, self._delimiter):
             raise DataError(
                 "a quote after a space does not begin a quoted field",
@@ -59,7 +59,23 @@ class QuoteWatch:
                 got=repr(raw.strip()[:60]),
                 remedy=f"Delete the space before the quote, or put the whole field into quotes. {QUOTES_ARE_TEXT}",
             )
-        if self._is_joined(row, lines):
+
+    def check_lines(self, line: int, row: Sequence[str], lines: Sequence[str]) -> None:
+        """Look at a row of several lines.
+
+        Args:
+            line: the number of its first line.
+            row: its fields.
+            lines: its lines as the file holds them.
+
+        Raises:
+            DataError: see `check_spaces`.
+        """
+        raw = "".join(lines)
+        if ' "' in raw:
+            self.check_spaces(line, raw)
+        # Most rows of several lines do not begin like a row of one line.
+        if lines[0].count(self._delimiter) == len(row) - 1 and self._is_joined(row, lines):
             self._first = self._first or line
             self._joined_rows += 1
             self._joined_lines += len(lines)
