@@ -4,9 +4,9 @@
 
 The files are those of tests/helpers/nasty_files.py and some ordinary ones of thirty rows. A mutation changes, deletes,
 repeats, moves or inserts bytes, some of them awkward ones (quotes, line ends, NUL, marks, halves of characters), or
-cuts the file off. A worker reads 1,000 files in one process with at most 4 GB of memory and 20 seconds a file. What must
-not happen: an exception that is no error of fullbake, an error without a remedy, a crash, a file that takes too long.
-Rows that become fewer without a warning are counted too: a damaged quote joins rows, and no reader can know.
+cuts the file off. A worker reads 1,000 files in one process with at most 4 GB of memory and 20 seconds a file. What
+must not happen: an exception that is no error of fullbake, an error without a remedy, a crash, a file that takes too
+long. Rows that become fewer without a warning are counted too: a damaged quote joins rows, and no reader can know.
 """
 
 import csv

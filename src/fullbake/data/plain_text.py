@@ -62,7 +62,7 @@ class _GuardedBytes(io.BufferedIOBase):
 
     def read1(self, size: int = -1) -> bytes:
         """Return at most so many bytes, as many as one read gives."""
-        block: bytes = self._raw.read1(size)  # type: ignore[attr-defined]  (all streams of `open_binary` have it)
+        block: bytes = self._raw.read1(size)  # type: ignore[attr-defined]
         self._guard(block)
         return block
 
