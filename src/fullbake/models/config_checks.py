@@ -1,19 +1,27 @@
-"""Refuse bases whose files say by themselves that fullbake cannot use them: adapters, quantized weights, no language.
+"""Refuse bases whose files say by themselves that fullbake cannot use them: adapters, quantized weights, no language,
+pointers in place of files.
 
-Each check reads small JSON files alone, so it runs before any weight is read.
+Each check reads small files alone, so it runs before any weight is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
-
-from transformers import PreTrainedConfig
+from typing import TYPE_CHECKING, Any, Final
 
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 ADAPTER_FILE: Final = "adapter_config.json"
 """The file in which PEFT describes an adapter (LoRA and its kin)."""
+
+_POINTER: Final = b"version https://git-lfs"
+"""Start of the small text that git leaves in place of a large file that was not fetched."""
+
+_LONGEST_POINTER: Final = 1024
+"""Bytes."""
 
 _QUANTIZATION_FIELDS: Final = ("quantization_config", "compression_config")
 """Fields of config.json under which quantized weights are described. The second is the older name."""
@@ -56,6 +64,23 @@ def refuse_adapter(place: Path | str, file: Path | None) -> None:
     )
 
 
+def refuse_pointers(files: Iterable[Path]) -> None:
+    """Raise BaseModelError if a file is a pointer of Git LFS, as `git clone` leaves it where LFS is not installed.
+
+    Args:
+        files: Files of a base, whether they exist or not.
+    """
+    for path in files:
+        if path.is_file() and path.stat().st_size <= _LONGEST_POINTER and path.read_bytes().startswith(_POINTER):
+            raise BaseModelError(
+                "the file was not fetched: it is a pointer of Git LFS",
+                where=str(path),
+                expected="the file itself",
+                got=f"{path.stat().st_size} bytes that name it",
+                remedy="Run `git lfs install` and `git lfs pull` in the cloned repository, or download the base again.",
+            )
+
+
 def refuse_quantized(place: Path | str, raw: Mapping[str, Any]) -> None:
     """Raise BaseModelError if config.json describes quantized weights.
 
@@ -80,7 +105,7 @@ def refuse_quantized(place: Path | str, raw: Mapping[str, Any]) -> None:
     )
 
 
-def refuse_unnamed_language(place: Path | str, config: PreTrainedConfig) -> None:
+def refuse_unnamed_language(place: Path | str, config: "PreTrainedConfig") -> None:
     """Raise BaseModelError if a base has parts for several languages (X-MOD) and does not say which one to use.
 
     Args:

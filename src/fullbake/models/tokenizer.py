@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fullbake.config.fields import Truncation
 from fullbake.core.errors import BaseModelError
+from fullbake.models.config_checks import refuse_pointers
 from fullbake.models.tokenizer_file import check_unknown_letters, hold_to_file
 from fullbake.models.tokenizer_safety import check_tokenizer_file, explain_failure
 
@@ -64,10 +65,11 @@ def load_tokenizer_and_note(base: Path | str) -> "tuple[PreTrainedTokenizerFast,
     from fullbake.models.pretrained import find_base_file, resolve_base
 
     place = resolve_base(base)
+    file, note = find_base_file(place, "tokenizer.json"), None
+    refuse_pointers([] if file is None else [file])
     with explain_failure(place):
         tokenizer: Any = _read(place)
         _check(tokenizer, place)
-        file, note = find_base_file(place, "tokenizer.json"), None
         if file is not None:
             tokenizer, note = hold_to_file(tokenizer, file, place)
             _check(tokenizer, place)

@@ -104,9 +104,7 @@ def _gives_ids_of(tokenizer: Any, own: "Tokenizer") -> bool:
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.no_truncation()
-    known = own.get_vocab()
-    beside = {token for token, number in backend.get_vocab().items() if known.get(token) != number}
-    if not beside <= set(tokenizer.all_special_tokens) - known.keys() or len(known) > backend.get_vocab_size():
+    if backend.get_vocab_size() != own.get_vocab_size() and not _adds_only_special_tokens(tokenizer, own):
         return False
     added = [token.content for token in own.get_added_tokens_decoder().values()]
     texts: list[Any] = [*PROBE_TEXTS, (PROBE_TEXTS[0], PROBE_TEXTS[1])]
@@ -117,6 +115,12 @@ def _gives_ids_of(tokenizer: Any, own: "Tokenizer") -> bool:
     except Exception:  # a text that the tokenizer fails on is reported by `check_unknown_letters`
         return bool(backend.to_str() == own.to_str())
     return all(left.ids == right.ids and (not segments or left.type_ids == right.type_ids) for left, right in pairs)
+
+
+def _adds_only_special_tokens(tokenizer: Any, own: "Tokenizer") -> bool:
+    known, found = own.get_vocab(), tokenizer.backend_tokenizer.get_vocab()
+    beside = {token for token, number in found.items() if known.get(token) != number}
+    return len(found) >= len(known) and beside <= set(tokenizer.all_special_tokens) - known.keys()
 
 
 def _wrap(own: "Tokenizer", tokenizer: Any) -> Any:
