@@ -122,6 +122,11 @@ def test_known_architecture_is_loaded_without_the_code_in_its_folder(tmp_path: P
     assert type(load_config(tmp_path)) is transformers.BertConfig
 
 
+def test_bundle_is_no_base(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="a classifier that fullbake trained, not a base"):
+        load_config(write_config(tmp_path, {"model_type": "fullbake"}))
+
+
 @pytest.mark.parametrize("raw", [{}, {"model_type": "no-such-architecture"}])
 def test_unknown_architecture_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="no architecture"):

@@ -47,6 +47,9 @@ DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _UNCHECKED_FILES = ("curves.png", "*.md")
 """Recorded files of a further pretrained base that it does not need."""
 
+_OWN_MODEL_TYPE = "fullbake"
+"""What config.json of a bundle with a head of our own says, see `network.EncoderForTextClassification`."""
+
 HUB_SECONDS = 10.0
 """How long to wait for the hub's first answer."""
 
@@ -278,6 +281,14 @@ def _check_config_file(folder: Path) -> None:
 
 def _check_model_type(place: Path | str, raw: dict[str, Any]) -> None:
     model_type = raw.get("model_type")
+    if model_type == _OWN_MODEL_TYPE:
+        raise BaseModelError(
+            "the folder is a classifier that fullbake trained, not a base",
+            where=str(place),
+            expected="an encoder",
+            remedy=f"Pass the base that it was trained from, which its {storage.MANIFEST_FILE} names. To train it "
+            "again, pass the folder as --recipe; to use it, see `fullbake predict`.",
+        )
     if model_type in CONFIG_MAPPING:
         return
     if "auto_map" in raw:
