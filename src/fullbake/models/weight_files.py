@@ -156,7 +156,7 @@ def refuse_more_than_stored(folder: Path, skeleton: nn.Module) -> None:
         skeleton: The network on the meta device.
     """
     asked = sum(parameter.numel() for parameter in skeleton.parameters())
-    stored = sum(_count_weights(path) for path in _find_weight_files(folder))
+    stored = sum(_count_weights(path) for path in find_weight_files(folder))
     if asked > _SHARED * stored + _FEW:
         raise BaseModelError(
             "config.json asks for far more weights than the folder holds",
@@ -165,12 +165,6 @@ def refuse_more_than_stored(folder: Path, skeleton: nn.Module) -> None:
             got=f"{stored:,}",
             remedy=f"config.json belongs to another model, or a number in it is wrong. {_FETCH_AGAIN}",
         )
-
-
-def _find_weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS_FILE).is_file():
-        return [folder / WEIGHTS_FILE]
-    return [folder / name for name in read_shard_names(folder, read_json_settings(folder, INDEX_FILE))]
 
 
 def _count_weights(path: Path) -> int:
