@@ -1,8 +1,6 @@
 """Adapters, quantized weights and a language that nobody names are refused by what a base's JSON files say."""
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,7 @@ import pytest
 from transformers import XmodConfig
 
 from fullbake.core.errors import BaseModelError
-from fullbake.models.admission import examine
-from fullbake.models.config_checks import (
-    ADAPTER_FILE,
-    refuse_adapter,
-    refuse_pointers,
-    refuse_quantized,
-    refuse_unnamed_language,
-)
-
-Bases = Callable[..., Path]
+from fullbake.models.config_checks import ADAPTER_FILE, refuse_adapter, refuse_quantized, refuse_unnamed_language
 
 
 @pytest.mark.parametrize(
@@ -60,18 +49,6 @@ def test_quantized_config_is_refused(raw: dict[str, Any], said: str) -> None:
 
 def test_config_without_quantization_passes() -> None:
     refuse_quantized("somewhere", {"quantization_config": None, "model_type": "bert"})
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_pointer_of_git_is_named(name: str, bases: Bases, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(bases("bert"), tmp_path / "base"))
-    refuse_pointers([folder / name, folder / "absent"])
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 440449768\n"
-    (folder / name).write_text(pointer)
-    found = examine(folder, cache_dir=tmp_path / "cache")
-    assert len(found.errors) == 1
-    assert "a pointer of Git LFS" in str(found.errors[0])
-    assert "git lfs pull" in str(found.errors[0])
 
 
 @pytest.mark.parametrize("named", [None, "fr_XX"])

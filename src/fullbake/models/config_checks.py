@@ -1,10 +1,9 @@
-"""Refuse bases whose files say by themselves that fullbake cannot use them: adapters, quantized weights, no language,
-pointers in place of files.
+"""Refuse bases whose files say by themselves that fullbake cannot use them: adapters, quantized weights, no language.
 
-Each check reads small files alone, so it runs before any weight is read.
+Each check reads small JSON files alone, so it runs before any weight is read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
 
 ADAPTER_FILE: Final = "adapter_config.json"
 """The file in which PEFT describes an adapter (LoRA and its kin)."""
-
-_POINTER: Final = b"version https://git-lfs"
-"""Start of the small text that git leaves in place of a large file that was not fetched."""
-
-_LONGEST_POINTER: Final = 1024
-"""Bytes."""
 
 _QUANTIZATION_FIELDS: Final = ("quantization_config", "compression_config")
 """Fields of config.json under which quantized weights are described. The second is the older name."""
@@ -62,23 +55,6 @@ def refuse_adapter(place: Path | str, file: Path | None) -> None:
         "model.merge_and_unload().save_pretrained('merged'); then copy the tokenizer's files into that folder and pass "
         f"--base merged. If the adapter is not wanted, remove {ADAPTER_FILE} from a copy of the folder.",
     )
-
-
-def refuse_pointers(files: Iterable[Path]) -> None:
-    """Raise BaseModelError if a file is a pointer of Git LFS, as `git clone` leaves it where LFS is not installed.
-
-    Args:
-        files: Files of a base, whether they exist or not.
-    """
-    for path in files:
-        if path.is_file() and path.stat().st_size <= _LONGEST_POINTER and path.read_bytes().startswith(_POINTER):
-            raise BaseModelError(
-                "the file was not fetched: it is a pointer of Git LFS",
-                where=str(path),
-                expected="the file itself",
-                got=f"{path.stat().st_size} bytes that name it",
-                remedy="Run `git lfs install` and `git lfs pull` in the cloned repository, or download the base again.",
-            )
 
 
 def refuse_quantized(place: Path | str, raw: Mapping[str, Any]) -> None:

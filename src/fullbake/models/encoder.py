@@ -25,7 +25,6 @@ from transformers.models.auto import modeling_auto
 from fullbake.config.problems import SINGLE_LABEL
 from fullbake.config.sections import HeadConfig
 from fullbake.core.errors import BaseModelError
-from fullbake.models.config_checks import refuse_pointers
 from fullbake.models.families import family_of
 from fullbake.models.heads import POOLINGS
 from fullbake.models.pretrained import (
@@ -36,7 +35,7 @@ from fullbake.models.pretrained import (
 )
 from fullbake.models.sentence_folder import read_sentence_folder
 from fullbake.models.weight_checks import refuse_left_out
-from fullbake.models.weight_files import check_weights, find_weight_files, refuse_more_than_stored
+from fullbake.models.weight_files import check_weights, refuse_more_than_stored
 
 _auto: Any = transformers
 _classes: Any = modeling_auto
@@ -153,7 +152,6 @@ def load_encoder_and_missing(
     """
     check_weights(place)
     if isinstance(place, Path):
-        refuse_pointers(find_weight_files(place))
         with explain_load_errors(place), quiet_transformers():
             with torch.device("meta"):
                 skeleton = _auto.AutoModel.from_config(config, **pooler_kwargs(config, pooler))
