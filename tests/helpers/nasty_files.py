@@ -96,6 +96,19 @@ DELIMITED = [
     read("tabs.tsv", "text\tlabel\na, b\t1\n", [("a, b", "1")]),
     refuse("tabs_named.csv", "text\tlabel\na\t1\n", "line 1", "--delimiter"),
     refuse("delimiter_of_two.csv", "text;;label\na;;1\n", "delimiter", "--quoting none", delimiter=";;"),
+    # quotes that are text, or seem to be something else
+    read("glue.tsv", 'text\tlabel\n"so\t1\nit" is\t2\n', [('"so', "1"), ('it" is', "2")], quoting="none"),
+    read("joined_rows.tsv", 'text\tlabel\n"so\t1\nit is"\t2\n', [("so\t1\nit is", "2")]),
+    refuse("glue_not_named.tsv", 'text\tlabel\n"so" it is\t1\n', "line 2", "closing quote", "--quoting none"),
+    refuse("tab_within.tsv", "text\tlabel\na\tb\t1\n", "line 2", "too long", "--quoting none", quoting="none"),
+    refuse("quote_after_a_space.csv", 'label,text\ngood, "one line\n', "line 2", "quote after a space"),
+    refuse("field_after_a_space.csv", 'id,text,label\n1, "a, b"\n', "line 2", "quote after a space"),
+    read("quote_within_after_a_space.csv", 'label,text\n1, "hi" she said\n', [(' "hi" she said', "1")]),
+    read("marks_between.txt", '101_!_a "b\n', [('a "b', "101")], delimiter="_!_", quoting="none", no_header=("label", "text")),
+    read("tabs.txt", "text\tlabel\na\t1\nb\t2\n", AB, delimiter="\t"),
+    refuse("lines.txt", "a film\n", "--delimiter", "--no-header", "stdin"),
+    read("excel.csv", "sep=;\r\ntext;label\r\na;1\r\nb;2\r\n", AB),
+    refuse("excel_named_otherwise.csv", "sep=;\ntext;label\n", "line 1", "--delimiter ';'", delimiter=","),
     # rows and headers
     refuse("extra_comma.csv", "text,label\na, really,1\nb, too,2\n", "line 2", "too long", "Quote"),
     refuse("extra_comma_once.csv", "text,label\na,1\nb, too,2\n", "line 3", "too long", "Quote"),
@@ -105,6 +118,10 @@ DELIMITED = [
     read("one_name_empty.csv", ",text,label\n0,a,1\n1,b,2\n", AB),
     read("two_names_empty.csv", ",,text,label\n0,0,a,1\n", [("a", "1")]),
     refuse("no_header.csv", "a,1\nb,2\n", "line 1", "no column 'text'", "names"),
+    read("names_given.csv", "a,1\nb,2\n", AB, no_header=("text", "label")),
+    refuse("names_given_twice.csv", "text,label\na,1\n", "line 1", "Leave --no-header out", no_header=("text", "label")),
+    refuse("first_row_for_names.csv", "a film that one has to see,1\n", "line 1", "looks like a row", "--no-header text,label"),
+    read("spare_columns.csv", "text,label,,,\na,1,,,\nb,2,x,,\n", AB),
     refuse("label_misspelled.csv", "text,lable\na,1\n", "'label'", "'lable'"),
     refuse("empty.csv", "", "empty"),
     refuse("only_bom.csv", b"\xef\xbb\xbf", "empty"),
@@ -164,6 +181,15 @@ JSON = [
     refuse("empty.jsonl", "", "empty"),
     refuse("latin1_not_named.jsonl", '{"text": "é", "label": "1"}\n'.encode("latin-1"), "line 1", "0xe9", "--encoding"),
     read("utf16.jsonl", '{"text": "é", "label": "1"}\n'.encode("utf-16"), [("é", "1")], encoding="utf-16"),
+    refuse("half_a_surrogate_in_a_list.jsonl", '{"text": "a", "label": ["x", "\\ud83d"]}\n', "line 1", "surrogate"),
+    read("lists_with_names.jsonl", '["a", 1]\n["b", 2]\n', AB, no_header=("text", "label")),
+    refuse("lists_without_names.jsonl", '["a", 1]\n', "line 1", "--no-header text,label"),
+    refuse("utf16_not_named.jsonl", '{"text": "a", "label": "1"}\n'.encode("utf-16-le"), "--encoding utf-16-le"),
+    read("clinc.json", '{"val": [], "train": [["a", "1"], ["b", "2"]]}', AB, json_path="train", no_header=("text", "label")),
+    refuse("clinc_not_named.json", '{"val": [], "train": [["a", "1"], ["b", "2"]]}', "--json-path train"),
+    refuse("lines.json", '{"text": "a", "label": "1"}\n{"text": "b", "label": "2"}\n', "one on each line", ".jsonl"),
+    refuse("columns.json", '{"text": ["a"], "label": ["1"]}', "In Python:", "columns.jsonl"),
+    refuse("cut_off.json", '[{"text": "a", "label": "1"}, {"text": ', "written completely"),
     read("rows.json", '[{"text": "a", "label": "1"}]', [("a", "1")]),
 ]  # fmt: skip
 
@@ -227,6 +253,10 @@ COMPRESSED = [
     refuse("not_compressed.csv.gz", _CSV, "gzip"),
     refuse("not_compressed.csv.zst", _CSV, "zstd"),
     refuse("compressed_not_named.csv", gzip.compress(_CSV), "compressed by gzip", ".csv.gz"),
+    refuse("sheet.xlsx", b"PK\x03\x04", "read_excel"),
+    refuse("sheet_named.csv", b"PK\x03\x04", "Excel workbook", "read_excel"),
+    refuse("pointer.csv", "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    refuse("page.csv", "<!DOCTYPE html>\n<html>", "web page"),
     refuse("zipped.csv.zip", b"PK\x03\x04", "'.csv.zip'"),
 ]
 
@@ -266,6 +296,9 @@ FOLDERS: list[tuple[str, list[Case], Case]] = [
         [Case("0.csv", _CSV), Case("notes.txt", b"hi")],
         refuse("readme_within", b"", "notes.txt", ".txt"),
     ),
+    ("classes", [Case("pos/1", b"a"), Case("neg/2.txt", b"b\n")], read("classes", b"", [("b\n", "neg"), ("a", "pos")])),
+    ("classes_in_latin1", [Case("pos/1", b"\xe9")], refuse("classes_in_latin1", b"", "pos/1, line 1", "--encoding")),
+    ("classes_too_deep", [Case("a/1", b"x"), Case("a/b/1", b"x")], refuse("classes_too_deep", b"", "folder of a class")),
     ("nothing_within", [], refuse("nothing_within", b"", "no file")),
 ]
 

@@ -17,6 +17,7 @@ def write_nasty_files(folder: Path) -> None:
     for name, files, _ in FOLDERS:
         (folder / name).mkdir(exist_ok=True)
         for case in files:
+            (folder / name / case.name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name / case.name).write_bytes(case.content)
     if not (folder / "a_pipe.csv").exists():
         os.mkfifo(folder / "a_pipe.csv")

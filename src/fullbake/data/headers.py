@@ -52,7 +52,8 @@ def missing_column_error(where: str, names: Sequence[str], delimiter: str, wante
             remedy=f"Pass {delimiter_flag(other)}.",
         )
     # Where one name is found, the line is no row.
-    is_header = bool(set(wanted) & set(names))
+    spelled = {name.strip().casefold() for name in names}
+    is_header = any(name.casefold() in spelled for name in wanted)
     if not is_header and looks_like_a_row(names):
         return row_for_header_error(where, names, wanted, f"no column {missing!r}")
     remedy = (
