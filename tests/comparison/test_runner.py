@@ -26,7 +26,7 @@ from fullbake.config.recipe import Recipe
 from fullbake.config.sections import DecisionConfig
 from fullbake.core import stopping
 from fullbake.core.errors import DeadlinePassed
-from fullbake.training.checkpoints import record_threads
+from fullbake.training.checkpoints import begin_run
 
 LOGITS = np.zeros((2, 2), np.float32)
 
@@ -344,7 +344,7 @@ def test_trial_that_was_begun_keeps_its_number_of_threads(
     runner = simulation.run(seeds=1, checkpoint_seconds=1e-9)
     trial, simulation.threads = Trial("frozen-mlp", 1), 4
     folder = runner._unfinished_folder(trial)
-    record_threads(folder, 3)
+    begin_run(folder, runner.identity(trial), 3)
     assert runner._choose_threads(trial) != 3, "there is no checkpoint yet"
     (folder / "rate" / "step-000000005").mkdir(parents=True)
     assert runner._choose_threads(trial) == 3

@@ -16,10 +16,10 @@ from fullbake.training.checkpoints import (
     Checkpoints,
     ResumeMode,
     UnfinishedRun,
+    begin_run,
     is_saved,
     only_cleanup_left,
     open_unfinished_run,
-    record_threads,
     recorded_threads,
     remove_unfinished,
     sole_run,
@@ -304,9 +304,21 @@ def test_the_threads_of_a_run_are_known_once_it_can_be_resumed(tmp_path: Path) -
 
 
 def test_the_threads_of_a_run_that_began_are_kept(tmp_path: Path) -> None:
-    record_threads(tmp_path / "trial", 2)
-    record_threads(tmp_path / "trial", 1)
-    assert threads_in(tmp_path / "trial") is None
-    checkpoints_in(tmp_path / "trial" / "rate").save(state(5))
-    record_threads(tmp_path / "trial", 4)
-    assert threads_in(tmp_path / "trial") == 1
+    folder = tmp_path / "trial"
+    begin_run(folder, "this", 2)
+    begin_run(folder, "this", 1)
+    assert threads_in(folder) is None
+    checkpoints_in(folder / "rate").save(state(5))
+    begin_run(folder, "this", 4)
+    assert threads_in(folder) == threads_in(folder, "this") == 1
+
+
+def test_checkpoints_that_no_run_can_resume_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "trial"
+    begin_run(folder, "older", 1)
+    checkpoints_in(folder / "rate").save(state(5))
+    assert threads_in(folder, "newer") is None
+    begin_run(folder, "newer", 3)
+    assert checkpoints_in(folder / "rate").newest() is None
+    checkpoints_in(folder / "rate").save(state(5))
+    assert threads_in(folder, "newer") == 3

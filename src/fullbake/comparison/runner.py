@@ -42,7 +42,7 @@ from fullbake.core.processors import ThreadSetting, use_threads
 from fullbake.data.splits import Part, Parts
 from fullbake.pretraining.forgetting import ForgettingProbe, open_probe
 from fullbake.pretraining.stage import with_further_pretraining
-from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun, record_threads, threads_in
+from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun, begin_run, threads_in
 from fullbake.training.job import Job
 
 LONG_TRIAL_SECONDS: Final = 300.0
@@ -450,7 +450,7 @@ class Runner:
         """
         if self.settings.candidates[trial.candidate].recipe is None:
             return None
-        begun = threads_in(self._unfinished_folder(trial))
+        begun = threads_in(self._unfinished_folder(trial), self.identity(trial))
         asked = self.settings.threads
         # Only an equal number gives the bits of a trial that was not interrupted, or those of the shared work.
         shared = [self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads]
@@ -518,8 +518,9 @@ class Runner:
         if self.forecast.own(trial, searches=True) < seconds:
             return job
         folder = self._unfinished_folder(trial)
-        record_threads(folder, runtime.threads())
-        run = UnfinishedRun(folder, self.identity(trial), CheckpointInterval(seconds=seconds), writes=True)
+        identity = self.identity(trial)
+        begin_run(folder, identity, runtime.threads())
+        run = UnfinishedRun(folder, identity, CheckpointInterval(seconds=seconds), writes=True)
         return replace(job, run=run)
 
     def identity(self, trial: Trial) -> str:

@@ -255,23 +255,36 @@ def recorded_threads(out: str | Path) -> int | None:
     return threads_in(unfinished_folder(out))
 
 
-def threads_in(folder: Path) -> int | None:
-    """Return the number of threads of the unfinished run in `folder`, None if there is none to resume."""
+def threads_in(folder: Path, identity: str | None = None) -> int | None:
+    """Return the number of threads of the unfinished run in `folder`, None if there is none to resume.
+
+    Args:
+        folder: where the run saves its checkpoints.
+        identity: only a run of this identity is resumed; None accepts any.
+    """
     known = _read(folder) if _has_checkpoints(folder) else None
-    threads = None if known is None else known.get("threads")
+    if known is None or (identity is not None and known.get("identity") != identity):
+        return None
+    threads = known.get("threads")
     return threads if isinstance(threads, int) else None
 
 
-def record_threads(folder: Path, threads: int) -> None:
-    """Note the number of threads of a run that begins in `folder`, for `threads_in`. A run to be resumed keeps its own.
+def begin_run(folder: Path, identity: str, threads: int) -> None:
+    """Note identity and number of threads of a run that begins in `folder`. A run to be resumed keeps its own.
+
+    Checkpoints of a run of another identity are removed: nobody can resume them any more.
 
     Args:
         folder: where the run saves its checkpoints; of a run that `open_unfinished_run` does not describe.
+        identity: fingerprint of what the run is.
         threads: the number.
     """
-    if not _has_checkpoints(folder):
-        with storage.staged_file(folder / RUN_FILE, overwrite=True) as fresh:
-            storage.write_json(fresh, {"threads": threads})
+    if _has_checkpoints(folder):
+        if (_read(folder) or {}).get("identity") == identity:
+            return
+        storage.remove_tree(folder)
+    with storage.staged_file(folder / RUN_FILE, overwrite=True) as fresh:
+        storage.write_json(fresh, {"identity": identity, "threads": threads})
 
 
 def is_saved(out: str | Path) -> bool:
