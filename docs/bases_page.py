@@ -53,7 +53,7 @@ def render(file: Path) -> str:
     stored = json.loads(file.read_text("utf-8"))
     shown, others = [], []
     for family, answer in stored["families"].items():
-        if "no text encoder" in answer["reason"]:
+        if any(part in answer["reason"] for part in ("no text encoder", "config.json cannot be used")):
             others.append(f"`{family}`")
         else:
             shown.append(row(f"`{family}`", answer["result"], answer["reason"].partition(" (model type")[0]))
