@@ -298,7 +298,11 @@ FOLDERS: list[tuple[str, list[Case], Case]] = [
     ),
     ("classes", [Case("pos/1", b"a"), Case("neg/2.txt", b"b\n")], read("classes", b"", [("b\n", "neg"), ("a", "pos")])),
     ("classes_in_latin1", [Case("pos/1", b"\xe9")], refuse("classes_in_latin1", b"", "pos/1, line 1", "--encoding")),
-    ("classes_too_deep", [Case("a/1", b"x"), Case("a/b/1", b"x")], refuse("classes_too_deep", b"", "folder of a class")),
+    (
+        "classes_too_deep",
+        [Case("a/1", b"x"), Case("a/b/1", b"x")],
+        refuse("classes_too_deep", b"", "folder of a class"),
+    ),
     ("nothing_within", [], refuse("nothing_within", b"", "no file")),
 ]
 
