@@ -83,3 +83,10 @@ def test_quotes_that_enclose_fields_are_warned_of_where_they_are_kept(
 @pytest.mark.parametrize("content", ['text,label\n"a" b,1\n', 'text,label\n"a,1\n', 'text,label\n"a\nb",1,2\n'])
 def test_errors_of_stray_quotes_name_the_flag(tmp_path: Path, content: str) -> None:
     assert_refused(write_file(tmp_path, "x.csv", content), "--quoting none")
+
+
+def test_suspected_rows_are_checked_at_the_end_where_there_are_many(tmp_path: Path) -> None:
+    quoted = 'a,"\n ""b"" c"\n1," ""b"""\n' * 10
+    assert len(read_rows(write_file(tmp_path, "x.csv", f"t,l\n{quoted}"))) == 20
+    path = write_file(tmp_path, "y.csv", f't,l\n{quoted}{quoted}c, "d\n{quoted}')
+    assert_refused(path, f"line {2 + 2 * quoted.count(chr(10))}", "quote after a space", "'c, \"d'")

@@ -12,7 +12,7 @@ import contextlib
 import csv
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice, tee
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
@@ -27,7 +27,7 @@ from fullbake.data.headers import (
     separator_of_mark,
 )
 from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer
-from fullbake.data.quotes import QuoteWatch, warn_of_kept_quotes
+from fullbake.data.quotes import SPACE_BEFORE_QUOTE, QuoteWatch, lines_between, warn_of_kept_quotes
 from fullbake.data.row_guard import QUOTES_ARE_TEXT, RowGuard
 from fullbake.data.tables import (
     MAX_FIELD_CHARACTERS,
@@ -259,24 +259,22 @@ def _parse(lines: Iterable[str], delimiter: str, guard: RowGuard, watch: QuoteWa
     """Read rows whose fields may be quoted."""
     # The limit holds for the whole process, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    # `behind` holds the lines of the current row. A step in Python for each line would take longer than the csv module.
-    ahead, behind = tee(lines)
-    reader = csv.reader(ahead, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line, before = guard.row_start, guard.row_start - 1
     try:
         for row in reader:
             last = before + reader.line_num
-            if last == line:
-                raw = next(behind)
-                if ' "' in raw:
-                    watch.check_spaces(line, raw)
-            else:
-                watch.check_lines(line, row, list(islice(behind, last + 1 - line)))
+            for field in row:
+                if field[:2] in SPACE_BEFORE_QUOTE:
+                    watch.check_spaces(line, last, field)
+            if last > line:
+                watch.check_lines(line, last, row)
             yield line, row
             guard.row_start = line = last + 1
     except csv.Error as error:
-        held = list(islice(behind, before + reader.line_num + 1 - line))
+        held = lines_between(guard.path, guard.encoding, line, before + reader.line_num)
         raise _malformed_error(guard, held, str(error)) from None
+    watch.check_rest()
 
 
 def _split_rows(lines: Iterable[str], delimiter: str, guard: RowGuard) -> TableRows:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,12 @@ from fullbake.core.errors import DataError
 from fullbake.data.plain_text import open_text
 from fullbake.data.row_guard import QUOTES_ARE_TEXT
 from fullbake.data.tables import MAX_ROW_CHARACTERS
+
+SPACE_BEFORE_QUOTE: Final = frozenset({' "', '\t"', "  ", "\t\t", " \t", "\t "})
+"""Beginnings of fields that may be followed by a quote. They are looked for first, because most fields have none."""
+
+_CHECKED_AT_ONCE: Final = 8
+"""Rows that are looked up in the file as soon as they are suspected; later ones wait for the end of the file."""
 
 _SAMPLE_LINES: Final = 1000
 """First lines of the file that show which values, such as labels, occur again and again."""
@@ -35,50 +42,59 @@ class QuoteWatch:
 
     def __init__(self, path: Path, delimiter: str, encoding: str) -> None:
         self._path, self._delimiter, self._encoding = path, delimiter, encoding
-        self._beginnings = (f'{delimiter} "', '  "', '\t "')
+        self._suspected: list[tuple[int, int]] = []
         self._common_values: list[set[str]] | None = None
         self._joined_rows, self._joined_lines, self._first = 0, 0, 0
 
-    def check_spaces(self, line: int, raw: str) -> None:
-        """Look for quotes after white space.
+    def check_spaces(self, line: int, last: int, field: str) -> None:
+        """Look at a field that begins with white space.
 
         Args:
             line: the number of the row's first line.
-            raw: the row as the file holds it.
+            last: the number of its last line.
+            field: the field as it was read, within quotes or not.
 
         Raises:
-            DataError: a field begins with white space and a quote that may have meant to enclose it.
+            DataError: the field begins with white space and a quote that may have meant to enclose it.
         """
-        # Quotes after a space are common within texts: only these few can begin a field.
-        is_suspect = raw[0] in " \t" or any(part in raw for part in self._beginnings)
-        if is_suspect and _has_quote_after_space(raw, self._delimiter):
-            raise DataError(
-                "a quote after a space does not begin a quoted field",
-                where=f"{self._path}, line {line}",
-                expected="a quote right after the delimiter",
-                got=repr(raw.strip()[:60]),
-                remedy=f"Delete the space before the quote, or put the whole field into quotes. {QUOTES_ARE_TEXT}",
-            )
+        if not field.lstrip(" \t").startswith('"'):
+            return
+        self._suspected.append((line, last))
+        if len(self._suspected) <= _CHECKED_AT_ONCE:
+            self._check_spelling(line, lines_between(self._path, self._encoding, line, last))
 
-    def check_lines(self, line: int, row: Sequence[str], lines: Sequence[str]) -> None:
-        """Look at a row of several lines.
-
-        Args:
-            line: the number of its first line.
-            row: its fields.
-            lines: its lines as the file holds them.
+    def check_rest(self) -> None:
+        """Look at the suspected rows that were not looked at yet; call it at the end of the file.
 
         Raises:
             DataError: see `check_spaces`.
         """
-        raw = "".join(lines)
-        if ' "' in raw:
-            self.check_spaces(line, raw)
+        waiting = self._suspected[_CHECKED_AT_ONCE:]
+        if not waiting:
+            return
+        with open_text(self._path, self._encoding) as handle:
+            numbered, read = enumerate(handle, start=1), 0
+            for line, last in dict.fromkeys(waiting):
+                self._check_spelling(
+                    line, [raw for number, raw in islice(numbered, last - self._read) if number >= line]
+                )
+                self._read = last
+
+    def check_lines(self, line: int, last: int, row: Sequence[str]) -> None:
+        """Look at a row of several lines.
+
+        Args:
+            line: the number of its first line.
+            last: the number of its last line.
+            row: its fields.
+        """
+        # Between the fields of the row are all its delimiters, whatever stood within quotes.
+        joined = self._delimiter.join(row)
         # Most rows of several lines do not begin like a row of one line.
-        if lines[0].count(self._delimiter) == len(row) - 1 and self._is_joined(row, lines):
+        if joined.count(self._delimiter, 0, joined.find("\n")) == len(row) - 1 and self._is_joined(row, joined):
             self._first = self._first or line
             self._joined_rows += 1
-            self._joined_lines += len(lines)
+            self._joined_lines += last + 1 - line
 
     def report(self) -> None:
         """Warn of the rows that look like several ones joined by quotes; call it at the end of the file."""
@@ -91,17 +107,28 @@ class QuoteWatch:
             f"{self._joined_rows:,} row{'' if self._joined_rows == 1 else 's'}. {QUOTES_ARE_TEXT}"
         )
 
-    def _is_joined(self, row: Sequence[str], lines: Sequence[str]) -> bool:
-        """Return True if the row looks like several rows between two quotes that are text."""
+    def _check_spelling(self, line: int, lines: Sequence[str]) -> None:
+        raw = "".join(lines)
+        if _has_quote_after_space(raw, self._delimiter):
+            raise DataError(
+                "a quote after a space does not begin a quoted field",
+                where=f"{self._path}, line {line}",
+                expected="a quote right after the delimiter",
+                got=repr(raw.strip()[:60]),
+                remedy=f"Delete the space before the quote, or put the whole field into quotes. {QUOTES_ARE_TEXT}",
+            )
+
+    def _is_joined(self, row: Sequence[str], joined: str) -> bool:
+        """Return True if a row of several lines looks like several rows between two quotes that are text."""
+        fields = [line.split(self._delimiter) for line in joined.split("\n")]
         width = len(row)
-        if len(lines) < 2 or width < 2 or any(line.count(self._delimiter) != width - 1 for line in lines):
+        if width < 2 or any(len(of_line) != width for of_line in fields):
             return False
         if self._delimiter == "\t":
             return True
-        fields = [line.rstrip("\r\n").split(self._delimiter) for line in lines]
         # Line ends and commas are common in a quoted text. A label in its place at the end of each line is not.
         return any(
-            all(value.strip('"') in common for value in column)
+            all(value.strip('"\r') in common for value in column)
             for column, common in zip(zip(*fields, strict=True), self._values_by_column(width), strict=True)
         )
 
@@ -119,6 +146,12 @@ class QuoteWatch:
                 {value for value, times in count.items() if times > 1 and value.strip()} for count in counts
             ]
         return self._common_values
+
+
+def lines_between(path: Path, encoding: str, first: int, last: int) -> list[str]:
+    """Return some lines of a file with their ends. first, last: their numbers from 1."""
+    with open_text(path, encoding) as handle:
+        return list(islice(handle, first - 1, last))
 
 
 def warn_of_kept_quotes(path: Path, rows: Sequence[Sequence[str]]) -> None:
