@@ -75,10 +75,9 @@ class QuoteWatch:
         with open_text(self._path, self._encoding) as handle:
             numbered, read = enumerate(handle, start=1), 0
             for line, last in dict.fromkeys(waiting):
-                self._check_spelling(
-                    line, [raw for number, raw in islice(numbered, last - self._read) if number >= line]
-                )
-                self._read = last
+                lines = [raw for number, raw in islice(numbered, last - read) if number >= line]
+                self._check_spelling(line, lines)
+                read = last
 
     def check_lines(self, line: int, last: int, row: Sequence[str]) -> None:
         """Look at a row of several lines.
