@@ -6,7 +6,7 @@ are looked for in the few rows that can hold them, so that ordinary rows cost ne
 """
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -57,7 +57,8 @@ class QuoteWatch:
         Raises:
             DataError: the field begins with white space and a quote that may have meant to enclose it.
         """
-        if not field.lstrip(" \t").startswith('"'):
+        # A field that holds a delimiter or a line end was within quotes.
+        if not _may_mean_to_enclose(field, self._delimiter) or self._delimiter in field or "\n" in field:
             return
         self._suspected.append((line, last))
         if len(self._suspected) <= _CHECKED_AT_ONCE:
@@ -73,10 +74,10 @@ class QuoteWatch:
         if not waiting:
             return
         with open_text(self._path, self._encoding) as handle:
-            numbered, read = enumerate(handle, start=1), 0
+            read = 0
             for line, last in dict.fromkeys(waiting):
-                lines = [raw for number, raw in islice(numbered, last - read) if number >= line]
-                self._check_spelling(line, lines)
+                deque(islice(handle, line - 1 - read), maxlen=0)  # skips lines without a step in Python for each
+                self._check_spelling(line, list(islice(handle, last + 1 - line)))
                 read = last
 
     def check_lines(self, line: int, last: int, row: Sequence[str]) -> None:
@@ -119,12 +120,12 @@ class QuoteWatch:
 
     def _is_joined(self, row: Sequence[str], joined: str) -> bool:
         """Return True if a row of several lines looks like several rows between two quotes that are text."""
-        fields = [line.split(self._delimiter) for line in joined.split("\n")]
-        width = len(row)
-        if width < 2 or any(len(of_line) != width for of_line in fields):
+        lines, width = joined.split("\n"), len(row)
+        if width < 2 or any(line.count(self._delimiter) != width - 1 for line in lines):
             return False
         if self._delimiter == "\t":
             return True
+        fields = [line.split(self._delimiter) for line in lines]
         # Line ends and commas are common in a quoted text. A label in its place at the end of each line is not.
         return any(
             all(value.strip('"\r') in common for value in column)
@@ -176,9 +177,15 @@ def _has_quote_after_space(raw: str, delimiter: str) -> bool:
         end = raw.find(delimiter, place)
         end = len(raw) if end < 0 else end
         field = raw[place:end].rstrip("\r\n")
-        if field[:1] in (" ", "\t") and field.lstrip(" \t").startswith('"'):
-            encloses = delimiter != "\t" and field.rstrip(" \t").endswith('"')
-            if encloses or field.count('"') % 2:
-                return True
+        if field[:1] in (" ", "\t") and _may_mean_to_enclose(field, delimiter):
+            return True
         place = end + 1
     return False
+
+
+def _may_mean_to_enclose(field: str, delimiter: str) -> bool:
+    """Return True if a quote at the beginning of a field, after white space, encloses the field or is never closed."""
+    if not field.lstrip(" \t").startswith('"'):
+        return False
+    encloses = delimiter != "\t" and field.rstrip(" \t").endswith('"')
+    return encloses or field.count('"') % 2 == 1
