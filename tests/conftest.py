@@ -1,9 +1,10 @@
 """Settings and fixtures of all tests: no hub, a new cache folder, and bases with random weights that are made once."""
 
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,15 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return base
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo what a command changed about the log of fullbake."""
+    logger = logging.getLogger("fullbake")
+    before = (logger.handlers, logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture

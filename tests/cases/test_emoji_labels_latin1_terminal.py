@@ -2,9 +2,8 @@
 
 import io
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,6 @@ from fullbake.cli.main import main
 
 LABELS = ("\U0001f600 happy", "\U0001f621 angry", "na\u00efve \u2013 so")
 SHORT = ("--max-length", "32", "--epochs", "1", "--batch-size", "8", "--way", "frozen", "--head", "linear")
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("fullbake")
-    before = (logger.handlers, logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(params=["ascii", "latin-1"])

@@ -3,9 +3,8 @@
 import csv
 import io
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from fullbake.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 MAC = b"good great movie\rbad poor film\rhappy love game\r"
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("fullbake")
-    before = (logger.handlers, logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="module")

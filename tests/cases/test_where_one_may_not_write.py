@@ -1,6 +1,5 @@
 """A folder that may not be written to is one clear paragraph before any work; a read-only cache is only a warning."""
 
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,14 +11,6 @@ from fullbake.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 SHORT = ("--way", "frozen", "--head", "linear", "--max-length", "32")
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("fullbake")
-    before = (logger.handlers, logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="module")

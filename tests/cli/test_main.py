@@ -2,7 +2,6 @@ import csv
 import gzip
 import io
 import json
-import logging
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +22,6 @@ from fullbake.cli.main import main
 Bases = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
 SHORT = ("--max-length", "48", "--epochs", "1", "--batch-size", "8")
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("fullbake")
-    before = (logger.handlers, logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="module")
