@@ -82,6 +82,7 @@ def test_what_is_no_text_encoder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*holds no pooler")
 @pytest.mark.parametrize("family", ADMITTED)
 @pytest.mark.parametrize("name", ["frozen-linear", "finetune"])
 def test_admitted_family_trains_and_scores_repeat(family: str, name: str, tmp_path: Path) -> None:

@@ -423,7 +423,7 @@ def test_as_a_process(bundle: Path, tmp_path: Path) -> None:
         assert process.stdout.readline().startswith("text,label,predicted,score")
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(timeout=120) == 1
+        assert process.wait(timeout=120) == 0
 
 
 @pytest.mark.slow

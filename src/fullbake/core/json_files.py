@@ -177,7 +177,19 @@ def explain_first_fault(error: ValidationError, within: Sequence[str] = ()) -> S
     if fault["type"] == "extra_forbidden":
         return ShapeFault(where, "no such entry", None)
     words = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("Input ")
-    return ShapeFault(where, words[:300], _describe(fault["input"]))
+    return ShapeFault(where, _TYPE_WORDS.get(fault["type"], words[:300]), _describe(fault["input"]))
+
+
+_TYPE_WORDS: Final = {
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "an object",
+    "string_type": "a text",
+}
+"""What is expected where a value has another type, by pydantic's name of the fault. Its words name our classes."""
 
 
 _BRANCH: Final = re.compile(r"(str|int|float|bool|none|constrained-str)|(dict|list|literal|function-\w+)\[.*")

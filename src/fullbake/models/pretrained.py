@@ -88,7 +88,11 @@ def resolve_base(base: str | Path) -> Path | str:
     if not isinstance(base, Path) and not folder.is_dir():
         return base
     if folder.is_dir():
-        check_base_files(folder)
+        try:
+            check_base_files(folder)
+        except BaseModelError:
+            check_recorded_files(folder)  # a file that changed since it was saved is named as such
+            raise
     check_recorded_files(folder)
     return folder
 
