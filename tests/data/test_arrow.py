@@ -55,6 +55,16 @@ def test_file_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
     assert_refused(write_file(tmp_path, "y.parquet", bytes(content)), "Parquet")
 
 
+def test_a_column_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"wxyz": ["a", "b"]}), path, store_schema=False)  # type: ignore[no-untyped-call]
+    content = path.read_bytes()
+    assert b"wxyz" in content
+    path.write_bytes(content.replace(b"wxyz", b"w\xf9yz"))
+    with pytest.raises(DataError, match=r"cannot be read as Parquet.*\n.*0xf9"):
+        open_table(path)
+
+
 def test_positions_are_row_numbers_from_one(tmp_path: Path) -> None:
     chunks = list(open_table(write_parquet(tmp_path, t=pa.array(list("abcde")))).chunks(2))
     assert [chunk.positions for chunk in chunks] == [[1, 2], [3, 4], [5]]

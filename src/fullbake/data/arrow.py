@@ -263,7 +263,10 @@ def _rows_at_once(path: Path, metadata: Any, names: list[str] | None, size: int)
 
 @contextlib.contextmanager
 def _parquet_file(path: Path) -> Iterator[Any]:
-    """Open a Parquet file; pyarrow's errors about damage, now or while the block reads rows, become DataError."""
+    """Open a Parquet file; pyarrow's errors about damage, now or while the block reads rows, become DataError.
+
+    A name of a column that is not UTF-8 is a UnicodeDecodeError when the file is opened.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -271,7 +274,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         opened = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)  # type: ignore[no-untyped-call]
         with opened as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             "this cannot be read as Parquet",
             where=str(path),
