@@ -306,11 +306,11 @@ class Use:
 
     def sentences(self) -> list[str]:
         """Return a sentence on what is applied and one on what is left out, each only if there is something."""
-        return [
-            f"{title}: {'; '.join(parts)}"
-            for title, parts in (("of the base is applied", self.applied), ("of the base is left out", self.left_out))
-            if parts
-        ]
+        titles = {
+            "settings of the base that apply": self.applied,
+            "settings of the base that are left out": self.left_out,
+        }
+        return [f"{title}: {'; '.join(parts)}" for title, parts in titles.items() if parts]
 
 
 def describe_use(
