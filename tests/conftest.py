@@ -55,6 +55,16 @@ def _log_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may be read but not written to."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+@pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run `run("train", ...)` as the command of these words; it returns (exit code, stdout, stderr)."""
     from fullbake.cli.main import main

@@ -1,6 +1,6 @@
 """A folder that may not be written to is one clear paragraph before any work; a read-only cache is only a warning."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,16 +31,6 @@ def bundle(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture
-def closed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that may be read but not written to."""
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    folder.chmod(0o555)
-    yield folder
-    folder.chmod(0o755)
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -55,28 +45,30 @@ def closed(tmp_path: Path) -> Iterator[Path]:
     ids=lambda command: command.split()[0],
 )
 def test_the_refusal_comes_before_the_work(
-    run: Run, base: Path, rows: Path, bundle: Path, closed: Path, command: str
+    run: Run, base: Path, rows: Path, bundle: Path, closed_folder: Path, command: str
 ) -> None:
-    words = command.format(rows=rows, base=base, bundle=bundle, closed=closed).split()
+    words = command.format(rows=rows, base=base, bundle=bundle, closed=closed_folder).split()
     with permissions_hold():
         code, out, error = run(*words)
     assert (code, out) == (2, "")
-    assert error.startswith(f"error: {closed}/m")
+    assert error.startswith(f"error: {closed_folder}/m")
     assert error.endswith(
         ": the folder around it cannot be written to.\n"
         "       Got Permission denied. Name a folder that you may write to.\n"
     )
-    assert list(closed.iterdir()) == []
+    assert list(closed_folder.iterdir()) == []
 
 
-def test_a_read_only_cache_is_done_without(run: Run, base: Path, rows: Path, closed: Path, tmp_path: Path) -> None:
+def test_a_read_only_cache_is_done_without(
+    run: Run, base: Path, rows: Path, closed_folder: Path, tmp_path: Path
+) -> None:
     with permissions_hold():
-        words = ("train", rows, "--base", base, *SHORT, "--out", tmp_path / "m", "--cache-dir", closed)
+        words = ("train", rows, "--base", base, *SHORT, "--out", tmp_path / "m", "--cache-dir", closed_folder)
         code, _, error = run(*words)
     assert code == 0, error
     assert error.count("warning: ") == 1
-    assert f"warning: the cache {closed}/features cannot be written to (Permission denied)" in error
-    assert list(closed.iterdir()) == []
+    assert f"warning: the cache {closed_folder}/features cannot be written to (Permission denied)" in error
+    assert list(closed_folder.iterdir()) == []
 
 
 def test_a_file_that_may_not_be_read_is_named(run: Run, bundle: Path, tmp_path: Path) -> None:

@@ -553,16 +553,6 @@ def test_a_lock_ends_with_its_block_also_by_an_exception(tmp_path: Path) -> None
 # Where one may not write
 
 
-@pytest.fixture
-def closed_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that may be read but not written to."""
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    folder.chmod(0o555)
-    yield folder
-    folder.chmod(0o755)
-
-
 def make_file(target: Path) -> None:
     with storage.staged_file(target) as fresh:
         storage.write_bytes(fresh, b"x")

@@ -70,7 +70,7 @@ class LabelReader:
 
     @property
     def problem(self) -> Problem:
-        """The problem that the labels pose; the form has to be known."""
+        """The problem that the labels pose. `form` is set before this is read."""
         return problem_named(SINGLE_LABEL if self.form == "single" or self.columns.exclusive else MULTI_LABEL)
 
     def add(self, values: Mapping[str, Sequence[Any]], where: PlaceOf) -> None:

@@ -151,25 +151,45 @@ def load_encoder_and_missing(
         BaseModelError: Weights are of another size, unreadable, or pickles, or the encoder leaves some of its own out.
     """
     check_weights(place)
-    if isinstance(place, Path):
-        with explain_load_errors(place), quiet_transformers():
-            with torch.device("meta"):
-                skeleton = _auto.AutoModel.from_config(config, **pooler_kwargs(config, pooler))
-            refuse_more_than_stored(place, skeleton)
     with explain_load_errors(place), quiet_transformers():
-        encoder, info = _auto.AutoModel.from_pretrained(
-            place,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # so that they are reported below, not raised as a page of text
-            output_loading_info=True,
-            **pooler_kwargs(config, pooler),
-        )
+        encoder, info = read_weights(_auto.AutoModel, place, config, **pooler_kwargs(config, pooler))
     _refuse_mismatched(place, info["mismatched_keys"])
     refuse_left_out(place, encoder, info["unexpected_keys"])
     return encoder, set(info["missing_keys"])
+
+
+def read_weights(
+    auto_class: Any, place: Path | str, config: PreTrainedConfig, **options: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model in fp32 from safetensors. What does not fit is reported, not raised.
+
+    Args:
+        auto_class: One of transformers' classes such as AutoModel.
+        place: A base, as `resolve_base` returns it, or a bundle.
+        config: Of the model.
+        **options: Further arguments of the model's class.
+
+    Returns:
+        The model, and what transformers says of its weights: `missing_keys`, `unexpected_keys`, `mismatched_keys`.
+
+    Raises:
+        BaseModelError: The config asks for far more weights than a folder holds.
+    """
+    if isinstance(place, Path):
+        with torch.device("meta"):
+            skeleton = auto_class.from_config(config, **options)
+        refuse_more_than_stored(place, skeleton)
+    model, info = auto_class.from_pretrained(
+        place,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,  # else a page of text is raised
+        output_loading_info=True,
+        **options,
+    )
+    return model, info
 
 
 def pooler_kwargs(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:

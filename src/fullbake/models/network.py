@@ -37,6 +37,7 @@ from fullbake.models.encoder import (
     model_around_encoder,
     pooler_kwargs,
     probe_inputs,
+    read_weights,
     resolve_head,
     seeded_initialization,
     standard_pooling,
@@ -47,7 +48,7 @@ from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection,
 from fullbake.models.pretrained import first_line, quiet_transformers
 from fullbake.models.projection import load_projection, projection_fingerprint
 from fullbake.models.switches import set_switches
-from fullbake.models.weight_files import check_weights, refuse_adapter_beside, refuse_more_than_stored
+from fullbake.models.weight_files import check_weights, refuse_adapter_beside
 
 _auto: Any = transformers
 
@@ -347,19 +348,7 @@ def _read_network(folder: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
     with quiet_transformers():
         config = _auto.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         set_switches(config)
-        with torch.device("meta"):
-            skeleton = _auto.AutoModelForSequenceClassification.from_config(config)
-        refuse_more_than_stored(folder, skeleton)
-        model, info = _auto.AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # so that they are reported above, not raised as a page of text
-            output_loading_info=True,
-        )
-    return cast(PreTrainedModel, model), info
+        return read_weights(_auto.AutoModelForSequenceClassification, folder, config)
 
 
 def _check_known(folder: str | Path, field: str, word: str, known: Sequence[str]) -> None:

@@ -170,7 +170,7 @@ def _read_folder(place: Path | str) -> SentenceFolder:
     entries = read_json_settings(place, MODULES_FILE)
     if entries is None or entries == []:
         return SentenceFolder()
-    modules = tuple(_read_module(place, entry) for entry in _checked(place, MODULES_FILE, entries, list))
+    modules = tuple(_read_module(place, entry) for entry in entries)
     _check_transformer(place, modules)
     pooling = next((module for module in modules if module.kind == "Pooling"), None)
     file, transformer = read_length_file(place)
@@ -194,19 +194,17 @@ def read_length_file(place: Path | str) -> tuple[str, Mapping[str, Any]]:
     return next(((name, settings) for name, settings in found if settings), (_LENGTH_FILES[0], {}))
 
 
-def _read_module(place: Path | str, entry: Any) -> Module:
-    found = _checked(place, MODULES_FILE, entry, dict)
-    path = PurePosixPath(_checked(place, MODULES_FILE, found.get("path", ""), str))
+def _read_module(place: Path | str, entry: Mapping[str, str]) -> Module:
+    path, whole = PurePosixPath(entry.get("path", "")), entry["type"]
     if path.is_absolute() or ".." in path.parts or "\\" in str(path):
         raise BaseModelError(
             "a module is not in a subfolder of the base",
             where=f"{place}, {MODULES_FILE}",
             expected="the path of a subfolder, relative to the base",
-            got=repr(found["path"]),
+            got=repr(entry["path"]),
             remedy="Fetch the base again.",
         )
     folder = "/".join(path.parts)
-    whole = _checked(place, MODULES_FILE, found.get("type"), str)
     kind = whole.rpartition(".")[2] if whole.startswith(_OWN_TYPES) else whole
     return Module(kind, folder, _read_mapping(place, f"{folder}/config.json") if kind in _READ and folder else {})
 
@@ -247,7 +245,7 @@ def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
     name = settings.get("default_prompt_name")
     if name is None:
         return ""
-    prompts = _checked(place, _PROMPTS_FILE, settings.get("prompts") or {}, dict)
+    prompts: Mapping[str, str | None] = settings.get("prompts") or {}
     if name not in prompts:
         raise BaseModelError(
             f"the base names the default prompt {name!r}, and has none of this name",
@@ -255,8 +253,7 @@ def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
             expected=f"one of {', '.join(map(repr, prompts))}" if prompts else "a prompt of this name in 'prompts'",
             remedy="Fetch the base again, or set default_prompt_name to null in a copy of the folder.",
         )
-    prompt: str = _checked(place, _PROMPTS_FILE, prompts[name] or "", str)
-    return prompt
+    return prompts[name] or ""
 
 
 def _read_length(place: Path | str, file: str, settings: Mapping[str, Any]) -> int | None:
@@ -278,7 +275,10 @@ def _read_mapping(place: Path | str, name: str) -> Mapping[str, Any]:
 
 
 def _checked(place: Path | str, name: str, value: Any, kind: type) -> Any:
-    """Return a value of a settings file, or raise BaseModelError if it has another type."""
+    """Return a value of a settings file, or raise BaseModelError if it has another type.
+
+    For what the shapes of `base_files` leave open; `read_json_settings` has checked the rest.
+    """
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise BaseModelError(

@@ -162,9 +162,9 @@ def count_special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int
 def _read(place: Path | str) -> Any:
     from transformers import AutoTokenizer
 
-    from fullbake.models.pretrained import explain_load_errors, first_line, quiet_transformers
+    from fullbake.models.pretrained import explain_load_errors, find_base_file, first_line, quiet_transformers
 
-    file = _find_file(place, "tokenizer.json")
+    file = find_base_file(place, "tokenizer.json")
     if file is not None:
         check_tokenizer_file(file, place)
     with explain_load_errors(place), quiet_transformers():
@@ -204,13 +204,9 @@ def _has_vocabulary(tokenizer: Any, place: Path | str) -> bool:
 
 
 def _has_file(place: Path | str, name: str) -> bool:
-    return _find_file(place, name) is not None
-
-
-def _find_file(place: Path | str, name: str) -> Path | None:
     from fullbake.models.pretrained import find_base_file
 
-    return find_base_file(place, name)
+    return find_base_file(place, name) is not None
 
 
 def _unusable(place: Path | str, what: str, got: str) -> BaseModelError:
