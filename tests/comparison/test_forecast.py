@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from fullbake.comparison.design import Candidate, read_candidates
 from fullbake.comparison.forecast import (
     FIXED_SECONDS,
-    LANGUAGE_HEAD_SECONDS,
+    LANGUAGE_HEAD_TOKENS,
     PRETRAINING_FACTOR,
     SAMPLES,
-    STAGE_SECONDS,
+    STAGE_TOKENS,
     DataSizes,
     Forecast,
     Speed,
@@ -34,13 +34,14 @@ Bases = Callable[..., Path]
 
 SIZES = DataSizes(train=100, validation=20, test=40, total=160, folds=1)
 NAMES = ("finetune", "frozen-mlp", "frozen-linear", "further-finetune", "further-frozen-mlp", "majority", "tfidf")
+TOKENS = 1_000.0
 STAGE = "objective=mlm;steps=50;batch_size=4"
 
 
 def forecast(*, language_head: bool = True, load: float = 1.0, **sizes: int) -> Forecast:
     """A forecast for a base that trains on 10 rows per second and predicts 100."""
     candidates = read_candidates(NAMES, base="base", epochs=3, further_pretraining=STAGE, learning_rate=1e-3)
-    speeds = {"base": Speed(10.0, 100.0, load, language_head)}
+    speeds = {"base": Speed(10.0, 100.0, load, language_head, tokens=TOKENS)}
     return Forecast({candidate.name: candidate for candidate in candidates}, speeds, replace(SIZES, **sizes))
 
 
@@ -105,12 +106,12 @@ def test_fast_encoder_work_does_not_make_others_look_fast() -> None:
 
 def test_shared_work_is_counted_once() -> None:
     found = forecast()
-    stage = STAGE_SECONDS + PRETRAINING_FACTOR * 50 * 4 / 10
+    stage = STAGE_TOKENS / TOKENS + PRETRAINING_FACTOR * 50 * 4 / 10
     features = 160 / 100
     assert shared(found, "further-finetune") == pytest.approx(stage)
     assert shared(found, "further-finetune", "further-frozen-mlp") == pytest.approx(stage + features)
     assert shared(found, "further-finetune", size=Size(pretraining=0.1)) == pytest.approx(
-        STAGE_SECONDS + PRETRAINING_FACTOR * 5 * 4 / 10
+        STAGE_TOKENS / TOKENS + PRETRAINING_FACTOR * 5 * 4 / 10
     )
     assert shared(found, "finetune", "majority") == 0
     found.prepared |= set(found.shared(Trial("further-finetune", 0)))
@@ -118,8 +119,9 @@ def test_shared_work_is_counted_once() -> None:
 
 
 def test_masked_lm_head_is_trained_once_for_all_further_pretraining() -> None:
-    more = shared(forecast(language_head=False), "further-finetune", "further-frozen-mlp")
-    assert more == pytest.approx(shared(forecast(), "further-finetune", "further-frozen-mlp") + LANGUAGE_HEAD_SECONDS)
+    names = ("further-finetune", "further-frozen-mlp")
+    more = shared(forecast(language_head=False), *names)
+    assert more == pytest.approx(shared(forecast(), *names) + LANGUAGE_HEAD_TOKENS / TOKENS)
 
 
 def test_heads_of_equal_pooling_share_their_features() -> None:

@@ -126,6 +126,22 @@ def test_further_pretraining_leaves_time_for_a_recipe_whose_features_are_there()
     assert step.reserve >= 2 * 40
 
 
+def test_time_for_itself_at_a_smaller_size_leaves_out_what_the_trial_will_have_done() -> None:
+    class CostsWithHead(Costs):
+        """All further pretraining needs one head of 60 s."""
+
+        def shared(self, trial: Trial) -> Mapping[str, float]:
+            return {**super().shared(trial), **({"head": 60} if "further" in trial.candidate else {})}
+
+    rules = schedule(FURTHER_LINEAR, costs=CostsWithHead())
+    whole, short = (Trial("further-frozen-linear", 0, None, Size(pretraining=share)) for share in (1.0, 0.1))
+    assert rules.seconds([short]) == pytest.approx(60 + 10 + 4 + 2)
+    assert rules.seconds([short], after=whole) == pytest.approx(10 + 2)
+    step = rules.next_step(190)
+    assert step is not None
+    assert 0 < step.reserve < 15
+
+
 def test_every_fold_runs_before_the_next_recipe() -> None:
     steps = play(schedule(FINETUNE, LINEAR, folds=2), math.inf)
     assert [trial for _, trial in steps[:4]] == [

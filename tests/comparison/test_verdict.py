@@ -170,6 +170,20 @@ def test_baseline_that_holds_its_own_changes_the_headline(names: list[str], begi
         assert verdict.recommended == "model"
 
 
+def test_baseline_that_another_classifier_beats_does_not_hold_its_own() -> None:
+    """The best one has two seeds that differ, so nothing is shown of it; the second does not depend on the seed."""
+    rng = np.random.default_rng(0)
+    seeds = np.stack([np.where(rng.random(ROWS) < wrong, 1 - LABELS, LABELS) for wrong in (0.0, 0.3)])
+    uncertain = ScoredRecipe("best", "Best", resample(seeds, LABELS, "accuracy", draws=300), seeds[0] == LABELS, 1.0)
+    steady, words = recipe("steady", 0.2, seeds=1), recipe("tfidf", 0.45, baseline=True, seeds=1)
+    fixed = replace(steady, scores=replace(steady.scores, depends_on_seed=False))
+    baseline = replace(words, scores=replace(words.scores, depends_on_seed=False))
+    (first, *_) = decide([uncertain, fixed, baseline], "accuracy").words
+    assert "no detectable difference from Steady and Tfidf." in first
+    assert first.startswith("Best scored highest"), first
+    assert first.endswith("Steady is detectably better than Tfidf.")
+
+
 def test_where_all_is_right_no_interval_is_pretended() -> None:
     perfect = resample(np.stack([LABELS] * 3), LABELS, "f1_macro", draws=50)
     entered = [ScoredRecipe(name, name, perfect, LABELS == LABELS, 1.0) for name in "ab"]

@@ -19,6 +19,7 @@ from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.forgetting import (
     corpus_tokenizer_of,
     general_text,
+    has_trained_head,
     make_masking,
     make_phase,
     open_probe,
@@ -98,7 +99,9 @@ def test_new_base_is_measured_with_its_own_head_if_the_old_base_had_one(
 
 
 def test_head_is_trained_once_for_a_base_that_has_none(bases: Bases, cache: Path, text: str) -> None:
+    assert not has_trained_head(bases("bert"), cache)
     first = open_probe(bases("bert"), text=text, cache_dir=cache)
+    assert has_trained_head(bases("bert"), cache)
     assert not first.own_head
     fresh = load_language_model(bases("bert"), pairs=False, seed=0).network
     name = "cls.predictions.transform.dense.weight"

@@ -423,7 +423,12 @@ def _forecast(
         if str(job.recipe.base) not in speeds:
             say(f"base {job.recipe.base}: measuring its speed")
             with silenced():
-                speeds[str(job.recipe.base)] = functions.measure_speed(replace(job, parts=without_test(job.parts)))
+                speed = functions.measure_speed(replace(job, parts=without_test(job.parts)))
+            same_base = [other[0].recipe for other in jobs.values() if other[0].recipe.base == job.recipe.base]
+            if any(recipe.further_pretraining is not None for recipe in same_base):
+                head = functions.has_language_head(job.recipe.base, job.cache_dir)
+                speed = replace(speed, language_head=head)
+            speeds[str(job.recipe.base)] = speed
     parts = folds[0]
     assert parts.test is not None
     test = sum(len(other.test) for other in folds if other.test is not None)

@@ -23,6 +23,7 @@ from fullbake.config.sections import HeadConfig, TrainingConfig
 from fullbake.core import runtime
 from fullbake.core.hashing import fingerprint
 from fullbake.models.pretrained import load_config
+from fullbake.pretraining.forgetting import has_trained_head
 from fullbake.training.job import Job
 from fullbake.training.rates import HEAD_RATES
 from fullbake.training.selection import Strategy, TrainingRun
@@ -41,11 +42,16 @@ PRETRAINING_FACTOR: Final = 1.5
 FIXED_SECONDS: Final = 1.0
 """Seconds of a trial that do not depend on the rows: loading a base, writing weights."""
 
-STAGE_SECONDS: Final = 10.0
-"""Seconds of further pretraining that do not depend on its length: its corpus, and the evaluations before and after."""
+STAGE_TOKENS: Final = 22_000
+"""What does not depend on the length of a further pretraining (its corpus, the evaluations before and after) takes as
+long as training on so many tokens."""
 
-LANGUAGE_HEAD_SECONDS: Final = 45.0
-"""Seconds of training a masked-LM head for a base that has none, once for all further pretraining of it."""
+LANGUAGE_HEAD_TOKENS: Final = 99_000
+"""Training a masked-LM head for a base that has none, once for all further pretraining of it, takes as long as training
+the base on so many tokens on one thread. Both were measured with `demo`: 85 s beside 1,160 tokens a second."""
+
+THREAD_GAIN: Final = 0.63
+"""Training on n threads is n ** THREAD_GAIN times as fast as on one: two of them 1.55 times."""
 
 HEAD_ROW_SECONDS: Final = 1.8e-4
 """Seconds for one row in one epoch of a head on features."""
@@ -83,7 +89,21 @@ class Speed:
     load: float = 1.0
     """How many times as long as on an idle machine work takes, because other processes run beside it."""
     language_head: bool = True
-    """Whether the base comes with a masked-LM head."""
+    """Whether there is a masked-LM head: the base's own, or a trained one in the cache."""
+    tokens: float = 2_000.0
+    """Tokens per second when all weights train."""
+    threads: int = 1
+    """Threads that the speeds were measured with."""
+
+    @property
+    def language_head_seconds(self) -> float:
+        """Return the seconds of training a masked-LM head, which always runs on one thread."""
+        return LANGUAGE_HEAD_TOKENS / (self.tokens / self.threads**THREAD_GAIN)
+
+    @property
+    def stage_seconds(self) -> float:
+        """Return the seconds of a further pretraining that do not depend on its length."""
+        return STAGE_TOKENS / self.tokens
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,11 @@ def time_batches(strategy: Strategy, model: PreTrainedModel, rows: np.ndarray) -
     history = strategy.fit(model, sample, validate, TrainingRun(2e-5, "neg_log_loss", "pace"))
     started = time.perf_counter()
     strategy.logits(model, sample)
-    return Speed(float(history[0]["rows_per_second"]), len(rows) / (time.perf_counter() - started))
+    return Speed(
+        float(history[0]["rows_per_second"]),
+        len(rows) / (time.perf_counter() - started),
+        tokens=float(history[0]["tokens_per_second"]),
+    )
 
 
 def measure_speed(
@@ -145,13 +169,13 @@ def measure_speed(
     # On an idle machine the processors work about as long as the clock runs, or longer where there are several threads.
     waited = (time.perf_counter() - started) / max(time.process_time() - used, 1e-9)
     load = max(waited * min(runtime.threads(), runtime.count_processors()), 1.0)
-    return replace(speed, load=load, language_head=_has_language_head(job.recipe.base))
+    return replace(speed, load=load, threads=runtime.threads())
 
 
-def _has_language_head(base: str | Path) -> bool:
-    """Return True if a base's config names a masked-LM head among its parts."""
+def has_language_head(base: str | Path, cache_dir: str | Path | None) -> bool:
+    """Return True if a base's config names a masked-LM head among its parts, or a trained one is in the cache."""
     names = getattr(load_config(base), "architectures", None) or ()
-    return any("MaskedLM" in name or "PreTraining" in name for name in names)
+    return any("MaskedLM" in name or "PreTraining" in name for name in names) or has_trained_head(base, cache_dir)
 
 
 @dataclass
@@ -257,9 +281,9 @@ class Forecast:
             stage = fingerprint(shortened.stage.model_dump(mode="json"), part, trial.fold)
             trained = pretraining_passes(shortened, rows) * rows
             if not speed.language_head:
-                seconds[f"{LANGUAGE_HEAD} of {recipe.base}"] = LANGUAGE_HEAD_SECONDS * self._load
+                seconds[language_head_key(recipe.base)] = speed.language_head_seconds
             seconds[f"{PRETRAINING} of {recipe.base} {stage}"] = (
-                STAGE_SECONDS + PRETRAINING_FACTOR * trained / speed.train
+                speed.stage_seconds + PRETRAINING_FACTOR * trained / speed.train
             )
         if recipe.way == "frozen":
             # Without further pretraining the encoder is the same in all folds, so all rows are read once.
@@ -294,6 +318,11 @@ def head_seconds(rows: int, classes: int, epochs: int, rates: float) -> float:
     """Return the seconds of training a head at so many rates; four together take about twice the time of one."""
     once = HEAD_ROW_SECONDS * epochs * rows * (1 + classes / HEAD_CLASSES)
     return once * math.sqrt(rates)
+
+
+def language_head_key(base: str | Path) -> str:
+    """Return the key of training a masked-LM head for a base."""
+    return f"{LANGUAGE_HEAD} of {base}"
 
 
 def kind_of_work(key: str) -> str:

@@ -17,7 +17,16 @@ from transformers import PreTrainedModel
 
 from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.design import Candidate
-from fullbake.comparison.forecast import FEATURES, PRETRAINING, Forecast, Speed, kind_of_work, measure_speed
+from fullbake.comparison.forecast import (
+    FEATURES,
+    PRETRAINING,
+    Forecast,
+    Speed,
+    has_language_head,
+    kind_of_work,
+    language_head_key,
+    measure_speed,
+)
 from fullbake.comparison.live_table import LiveTable
 from fullbake.comparison.schedule import WHOLE, NextTrial, Plan, Progress, Scheduler, Size, Trial, Watch
 from fullbake.comparison.sizes import SizedJobs
@@ -81,6 +90,8 @@ class ComparisonFunctions:
     measure_speed: Callable[[Job], Speed] = measure_speed
     open_probe: Callable[..., ForgettingProbe] = open_probe
     """A base and `cache_dir` to its forgetting probe."""
+    has_language_head: Callable[[str | Path, str | Path | None], bool] = has_language_head
+    """A base and `cache_dir` to whether a masked-LM head needs no more training."""
     use_threads: Callable[[ThreadSetting], int] = use_threads
     """A setting to the number of threads, which torch computes with from then on."""
     clock: Callable[[], float] = time.monotonic
@@ -327,8 +338,21 @@ class Runner:
         slower = max(watch.slower, watch.elapsed / max(step.expected, 1e-9), 1.0)
         kind = watch.part or trial.candidate
         self.forecast.corrections.record(kind, self.forecast.corrections.factor(kind) * slower, encoder=False)
+        self._note_language_head(trial)
         say(f"{trial.id} gave no result: {reason}", aloud=True)
         self.table.rows[trial.candidate].note = "no result in time"
+
+    def _note_language_head(self, trial: Trial) -> None:
+        """Note that the masked-LM head, which is the first part of further pretraining, is trained, if it is.
+
+        A further pretraining that was stopped afterwards need not train it again.
+        """
+        recipe = self.settings.candidates[trial.candidate].recipe
+        if recipe is None or (key := language_head_key(recipe.base)) not in self.forecast.shared(trial):
+            return
+        cache_dir = self.settings.jobs[trial.candidate][0].cache_dir
+        if self.functions.has_language_head(recipe.base, cache_dir):
+            self.forecast.prepared.add(key)
 
     def _keep(self, trial: Trial, result: TrialResult) -> None:
         """Note a finished trial, new or from an earlier call."""

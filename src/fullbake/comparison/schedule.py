@@ -329,13 +329,19 @@ class Scheduler:
         """Return the share of its training that the recipe's first seed did at this size, 0 if a fold is missing."""
         return min(self.progress.finished.get(trial, 0.0) for trial in self.plan.trials(name, size))
 
-    def seconds(self, trials: Iterable[Trial]) -> float:
-        """Return the seconds of these trials. Work that they share is counted once."""
+    def seconds(self, trials: Iterable[Trial], *, after: Trial | None = None) -> float:
+        """Return the seconds of these trials. Work that they share is counted once.
+
+        Args:
+            trials: The trials.
+            after: A trial that has begun before them; work that they share with it is not counted.
+        """
         own, shared = 0.0, dict[str, float]()
         for trial in trials:
             own += self.costs.own(trial, searches=self._searches(trial))
             shared |= self.costs.shared(trial)
-        return own + sum(shared.values())
+        done = {} if after is None else self.costs.shared(after)
+        return own + sum(seconds for key, seconds in shared.items() if key not in done)
 
     def cheapest_wanted(self) -> float | None:
         """Return the seconds of the cheapest work that is still wanted, None if everything asked for is done."""
@@ -486,7 +492,7 @@ class Scheduler:
         reserve = 0.0
         for more in ({}, *ordered):
             trials = [*trials, *self._missing(more)]
-            seconds = self.seconds(trials)
+            seconds = self.seconds(trials, after=trial)
             if seconds > at_most:
                 break
             reserve = seconds

@@ -90,7 +90,7 @@ def decide(recipes: Sequence[ScoredRecipe], metric: str, scope: Scope | None = N
         return Verdict([], None, None, [*missing, "No recipe finished, so there is nothing to compare."])
     pairs = compare_pairs(recipes, metric, share=share)
     best = max(recipes, key=lambda recipe: recipe.scores.mean)
-    standing = _Standing(best, recipes, {pair.other(best).name: pair for pair in pairs if best in (pair.a, pair.b)})
+    standing = _Standing(best, recipes, pairs)
     eligible = [recipe for recipe in standing.top if not recipe.baseline]
     recommended = max(_cheapest(eligible), key=lambda recipe: recipe.scores.mean, default=None)
     words = [
@@ -110,8 +110,18 @@ class _Standing:
 
     best: ScoredRecipe
     recipes: Sequence[ScoredRecipe]
-    pairs_of_best: Mapping[str, Pair]
-    """By the name of the other recipe."""
+    pairs: Sequence[Pair]
+    """All pairs of them."""
+
+    @property
+    def pairs_of_best(self) -> dict[str, Pair]:
+        """Return the pairs of the best one, by the name of the other recipe."""
+        return {pair.other(self.best).name: pair for pair in self.pairs if self.best in (pair.a, pair.b)}
+
+    def detectably_better(self, recipe: ScoredRecipe) -> list[ScoredRecipe]:
+        """Return the recipes that are detectably better than this one."""
+        others = [pair.other(recipe) for pair in self.pairs if recipe in (pair.a, pair.b) and pair.detectable]
+        return [other for other in others if other.scores.mean > recipe.scores.mean]
 
     @property
     def worse(self) -> list[ScoredRecipe]:
@@ -182,7 +192,18 @@ def _headline(standing: _Standing, metric: str, *, complete: bool) -> str:
         return f"{scored}, {' and '.join(claims)}."
     rest = f"no detectable difference from {_join([recipe.title for recipe in standing.level])}"
     tail = f" It is {' and '.join(claims)}." if claims else ""
-    return f"{_baseline_first(standing)}{scored}, with {rest}.{tail}"
+    return f"{_baseline_first(standing)}{scored}, with {rest}.{tail}{_beaten_baselines(standing)}"
+
+
+def _beaten_baselines(standing: _Standing) -> str:
+    """Return what is detectably better than a baseline from which the best recipe, with few seeds, does not differ."""
+    words = ""
+    for baseline in standing.level:
+        others = standing.detectably_better(baseline) if baseline.baseline else []
+        if others:
+            verb = "is" if len(others) == 1 else "are"
+            words += f" {_join([other.title for other in others])} {verb} detectably better than {baseline.title}."
+    return words
 
 
 def _others(group: Sequence[ScoredRecipe], recipes: Sequence[ScoredRecipe], complete: bool) -> str:
@@ -204,8 +225,9 @@ def _seeds_phrase(best: ScoredRecipe, recipes: Sequence[ScoredRecipe]) -> str:
 
 
 def _baseline_first(standing: _Standing) -> str:
-    """Return the beginning of a headline where a baseline is level with the best classifier."""
-    held = {recipe.name: recipe for recipe in standing.top if recipe.baseline}
+    """Return the beginning of a headline where a baseline is level with the best classifier, and no other beats it."""
+    level = [recipe for recipe in standing.top if recipe.baseline]
+    held = {recipe.name: recipe for recipe in level if not standing.detectably_better(recipe)}
     if not held or all(recipe.baseline for recipe in standing.top):
         return ""
     known = [name for name in _BASELINES_AT_THE_TOP if name in held]

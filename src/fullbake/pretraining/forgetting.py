@@ -257,14 +257,7 @@ def _load_or_train_head(
     """
     freeze_all(language_model.model.base_model)
     corpus_tokenizer = corpus_tokenizer_of(tokenizer)
-    cache = Cache(runtime.cache_dir(cache_dir) / "probes", _CACHE_BYTES)
-    key = fingerprint(
-        _FORMAT,
-        network.encoder_fingerprint(language_model.model),
-        corpus_tokenizer.tokenizer,
-        runtime.device().type,
-        runtime.versions(),
-    )
+    cache, key = _head_cache(cache_dir), _head_key(language_model, corpus_tokenizer)
     folder = cache.get(key)
     if folder is not None:
         stored = storage.read_tensors(folder / "head.safetensors")
@@ -284,6 +277,33 @@ def _load_or_train_head(
             "masked-LM head for a base that has none",
             lambda folder: storage.write_tensors(folder / "head.safetensors", arrays),
         )
+
+
+def has_trained_head(base: str | Path, cache_dir: str | Path | None = None) -> bool:
+    """Return True if the cache holds a masked-LM head that was trained for a base which has none.
+
+    Args:
+        base: folder, hub id or `demo`.
+        cache_dir: where trained heads are kept.
+    """
+    loaded = load_language_model(base, pairs=False, seed=0)
+    key = _head_key(loaded.network.to(runtime.device()), corpus_tokenizer_of(load_mlm_tokenizer(base)))
+    return _head_cache(cache_dir).has(key)
+
+
+def _head_cache(cache_dir: str | Path | None) -> Cache:
+    return Cache(runtime.cache_dir(cache_dir) / "probes", _CACHE_BYTES)
+
+
+def _head_key(language_model: LanguageModel, tokenizer: CorpusTokenizer) -> str:
+    """Return the cache's key of the head that is trained for a base."""
+    return fingerprint(
+        _FORMAT,
+        network.encoder_fingerprint(language_model.model),
+        tokenizer.tokenizer,
+        runtime.device().type,
+        runtime.versions(),
+    )
 
 
 def _head_parameters(language_model: LanguageModel) -> dict[str, nn.Parameter]:
