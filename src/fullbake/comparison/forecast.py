@@ -98,7 +98,8 @@ class Speed:
     @property
     def language_head_seconds(self) -> float:
         """Return the seconds of training a masked-LM head, which always runs on one thread."""
-        return LANGUAGE_HEAD_TOKENS / (self.tokens / self.threads**THREAD_GAIN)
+        gain: float = self.threads**THREAD_GAIN
+        return LANGUAGE_HEAD_TOKENS * gain / self.tokens
 
     @property
     def stage_seconds(self) -> float:
