@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from small_sets import bundled_comments
 
 from fullbake import Recipe, adapt
-from fullbake.data.splits import divide, read_labeled
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.splits import divide
 
 SEEDS = range(5)
 

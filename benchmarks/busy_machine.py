@@ -28,7 +28,8 @@ from fullbake.models import network
 from fullbake.models.batching import Step, training_plan
 from fullbake.models.fast_layers import fast_layers
 from fullbake.models.heads import build_head
-from fullbake.models.inference import batch_inputs, encode
+from fullbake.models.inference import batch_inputs
+from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.frozen import HeadSettings, LabeledFeatures, fit_head
 from fullbake.training.losses import make_training_loss

@@ -18,7 +18,7 @@ from machine import store_result
 from fullbake import Recipe
 from fullbake.classifier.label_errors import dataset_features, find_label_errors
 from fullbake.data.dataset import Dataset
-from fullbake.data.splits import read_labeled
+from fullbake.data.labeled_files import read_labeled
 
 FIRST = 100
 SEEDS = range(5)

@@ -21,7 +21,6 @@ from machine import store_result
 
 from fullbake.config.sections import DataConfig
 from fullbake.data.dataset import PAIR_SEPARATOR, Dataset, read_dataset
-from fullbake.data.duplicates import normalize
 from fullbake.data.inspection import QUICK_SAMPLE_ROWS, SAMPLE_ROWS, inspect_file
 from fullbake.data.leak_probes import (
     COLUMN,
@@ -33,6 +32,7 @@ from fullbake.data.leak_probes import (
     WHITE_SPACE,
     find_leaks,
 )
+from fullbake.data.normalization import normalize
 from fullbake.data.predictive_codes import LabeledSample
 
 JIGSAW: Final = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]

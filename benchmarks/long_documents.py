@@ -15,7 +15,8 @@ import numpy as np
 from machine import store_result
 
 from fullbake import Dataset, Recipe, adapt, evaluate
-from fullbake.data.splits import read_labeled, split
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.splits import split
 
 TRUNCATIONS = ("head", "tail", "head+tail", "windows")
 LIMIT = 128

@@ -21,7 +21,7 @@ from fullbake.config.sections import HeadConfig, TokensConfig, TrainingConfig
 from fullbake.core.cache import Cache
 from fullbake.models import network
 from fullbake.models.heads import build_head
-from fullbake.models.inference import encode
+from fullbake.models.prediction import encode
 from fullbake.models.pretrained import load_config, resolve_base
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.finetuning import FinetuneSettings, LabeledTexts, finetune

@@ -18,9 +18,9 @@ import numpy as np
 from machine import store_result
 
 from fullbake import Dataset, Recipe
-from fullbake.data.splits import read_labeled
+from fullbake.data.labeled_files import read_labeled
 from fullbake.models import network
-from fullbake.models.inference import encode
+from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.finetuning import (
     FinetuneSettings,

@@ -20,7 +20,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from work import comments
 
 from fullbake.config.sections import TrainingConfig
-from fullbake.models.inference import encode, logits_over
+from fullbake.models.inference import logits_over
+from fullbake.models.prediction import encode
 
 SEEDS = (0, 1, 2)
 NAMES = {"fullbake": "fullbake", "longest": "Trainer, dynamic padding", "grouped": "Trainer, grouped by length"}

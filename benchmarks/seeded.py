@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fullbake import Recipe
-from fullbake.data.splits import Parts, divide, read_labeled
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.splits import Parts, divide
 from fullbake.models import network
 from fullbake.models.encoder import load_encoder
 from fullbake.training.frozen import LabeledFeatures, head_logits

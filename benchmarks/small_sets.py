@@ -21,12 +21,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification, get_line
 from fullbake.config.problems import problem_of
 from fullbake.config.recipe import Recipe
 from fullbake.core.cache import Cache
-from fullbake.data.splits import Part, Parts, read_labeled
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.splits import Part, Parts
 from fullbake.evaluation.calibration import fit_temperature
 from fullbake.models import batching
 from fullbake.models.encoding import Encoded
-from fullbake.models.inference import encode
 from fullbake.models.network import extract_head
+from fullbake.models.prediction import encode
 from fullbake.models.pretrained import resolve_base
 from fullbake.training.job import Job, recipe_tokenizer, resolve_recipe
 from fullbake.training.selection import TrainingRun

@@ -14,7 +14,7 @@ from machine import store_result
 
 from fullbake import Dataset, Recipe
 from fullbake.classifier.adapt import adapt
-from fullbake.data.splits import read_labeled
+from fullbake.data.labeled_files import read_labeled
 
 RUNS = 5
 

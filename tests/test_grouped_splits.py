@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fullbake.config.sections import Columns, DataConfig
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import Dataset
-from fullbake.data.splits import Part, Parts, count_groups, divide, divide_into_test_folds, read_labeled
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.splits import Part, Parts, count_groups, divide, divide_into_test_folds
 
 CONFIG = DataConfig(group="user", test=0.2, folds=0)
 TEMPLATE = "Dear customer, your card payment number {} was approved at once, do not reply to this message please"

@@ -11,7 +11,7 @@ from helpers.rows import train
 from tokenizers import Tokenizer
 
 from fullbake import Classifier
-from fullbake.models.inference import encode
+from fullbake.models.prediction import encode
 
 Bases = Callable[..., Path]
 

@@ -9,7 +9,8 @@ from helpers.rows import make_rows, write_csv
 from fullbake.comparison.schedule import Size, Trial
 from fullbake.comparison.sizes import SizedJobs, cut_training_rows
 from fullbake.config.recipe import Recipe
-from fullbake.data.splits import Parts, divide, read_labeled
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.splits import Parts, divide
 from fullbake.training.job import Job
 
 

@@ -20,9 +20,8 @@ from fullbake.data.duplicates import (
     SHINGLE_LENGTH,
     duplicate_groups,
     find_overlap,
-    normalize,
-    text_hashes,
 )
+from fullbake.data.normalization import normalize, text_hashes
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -154,7 +153,8 @@ def test_arrow_columns_lists_and_empty_texts_are_accepted() -> None:
 
 HASH_LINES = """
 import hashlib, json, sys
-from fullbake.data.duplicates import duplicate_groups, text_hashes
+from fullbake.data.duplicates import duplicate_groups
+from fullbake.data.normalization import text_hashes
 texts = json.load(sys.stdin)
 print(duplicate_groups(texts).tolist(), hashlib.sha256(text_hashes(texts).tobytes()).hexdigest())
 """

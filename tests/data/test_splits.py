@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fullbake.config.sections import Columns, DataConfig
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import Dataset
-from fullbake.data.duplicates import normalize
+from fullbake.data.normalization import normalize
 from fullbake.data.splits import Part, Parts, divide, make_folds, split
 
 SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.8])

@@ -154,7 +154,7 @@ def use_base(folder: Path) -> str:
 
     from fullbake.config.sections import TokensConfig
     from fullbake.models.encoder import load_encoder
-    from fullbake.models.inference import encode
+    from fullbake.models.prediction import encode
     from fullbake.models.pretrained import load_config, max_positions
     from fullbake.models.tokenizer import load_tokenizer
 

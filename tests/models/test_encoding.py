@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from fullbake.core.errors import DataError, RecipeError
+from fullbake.models.collation import collate
 from fullbake.models.encoding import (
     Encoded,
-    collate,
     count_tokens,
     ends_mask,
     report_unknown_tokens,

@@ -10,8 +10,9 @@ import torch
 from helpers.rows import column, make_rows
 
 from fullbake.config.sections import HeadConfig, TokensConfig
-from fullbake.models.inference import batch_inputs, encode, logits_over, pool_windows, run_batches
+from fullbake.models.inference import batch_inputs, logits_over, run_batches
 from fullbake.models.network import build_network
+from fullbake.models.prediction import encode, pool_windows
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]

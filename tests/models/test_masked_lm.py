@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from fullbake.core.errors import BaseModelError
 from fullbake.core.rng import rng_stream
-from fullbake.models.encoding import collate
+from fullbake.models.collation import collate
 from fullbake.models.families import family_of
 from fullbake.models.masked_lm import (
     PAIR_FILE,

@@ -198,7 +198,8 @@ def test_folder_that_sentence_transformers_saves_means_the_same(tmp_path: Path) 
     theirs = library.SentenceTransformer(modules=parts, device="cpu")
     theirs.save(str(tmp_path / "saved"))
     from fullbake import Recipe
-    from fullbake.models.encoding import collate, tokenize
+    from fullbake.models.collation import collate
+    from fullbake.models.encoding import tokenize
     from fullbake.training.job import recipe_tokenizer, resolve_recipe
 
     texts = ["good food", "the team play a game " * 20]

@@ -13,7 +13,7 @@ from helpers.tokens import TEXTS, encode, rows_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from fullbake.core.errors import BaseModelError
-from fullbake.models.encoding import collate
+from fullbake.models.collation import collate
 from fullbake.models.tokenizer import (
     count_special_tokens,
     load_mlm_tokenizer,

@@ -19,7 +19,8 @@ from fullbake.models import network
 from fullbake.models.encoder import freeze_lowest, load_encoder, probe_inputs
 from fullbake.models.families import family_of
 from fullbake.models.heads import output_layer
-from fullbake.models.inference import encode, logits_over
+from fullbake.models.inference import logits_over
+from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.finetuning import (
     FinetuneSettings,

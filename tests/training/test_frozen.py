@@ -18,7 +18,8 @@ from fullbake.core import runtime
 from fullbake.core.cache import Cache
 from fullbake.models import network
 from fullbake.models.heads import build_head, l2_penalty
-from fullbake.models.inference import encode, logits_over
+from fullbake.models.inference import logits_over
+from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.frozen import (
     FeatureKey,

@@ -18,7 +18,8 @@ from fullbake.evaluation.decisions import Decision
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.heads import divide_logits
-from fullbake.models.inference import encode, logits_over
+from fullbake.models.inference import logits_over
+from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.training.rates import RateProbe
 from fullbake.training.selection import (

@@ -18,7 +18,7 @@ from fullbake.classifier.predict import read_as_trained
 from fullbake.core import storage
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table
-from fullbake.models.inference import encode
+from fullbake.models.prediction import encode
 from fullbake.training.job import resolve_recipe
 from fullbake.training.rates import HEAD_RATES, RateProbe
 from fullbake.training.strategies import rates_of, recipes_to_try

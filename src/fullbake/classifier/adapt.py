@@ -20,10 +20,11 @@ from fullbake.core.console import say, warn
 from fullbake.core.hashing import fingerprint
 from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
-from fullbake.data.duplicates import text_hashes
 from fullbake.data.findings import describe_finding
 from fullbake.data.label_checks import drop_rare_labels
-from fullbake.data.splits import Part, Parts, count_groups, divide, read_labeled
+from fullbake.data.labeled_files import read_labeled
+from fullbake.data.normalization import text_hashes
+from fullbake.data.splits import Part, Parts, count_groups, divide
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.admission import admit

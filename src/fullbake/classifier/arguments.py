@@ -10,7 +10,7 @@ from fullbake.config.sections import Columns
 from fullbake.core.arguments import describe_value
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import Dataset
-from fullbake.models.inference import TextsOrPairs
+from fullbake.models.prediction import TextsOrPairs
 
 _EXPECTED = "a list of strings"
 

@@ -30,8 +30,9 @@ from fullbake.core.storage import MANIFEST_FILE
 from fullbake.evaluation import plots
 from fullbake.evaluation.decisions import Decision
 from fullbake.models.encoding import Encoded
-from fullbake.models.inference import TextsOrPairs, encode, logits_over
+from fullbake.models.inference import logits_over
 from fullbake.models.network import load_network
+from fullbake.models.prediction import TextsOrPairs, encode
 from fullbake.models.pretrained import first_line, max_positions, quiet_transformers
 from fullbake.models.tokenizer import load_tokenizer
 from fullbake.models.tokenizer_safety import TokenizerFacts, remember_written

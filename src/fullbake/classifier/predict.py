@@ -14,10 +14,10 @@ from fullbake.core.console import bar, warn
 from fullbake.core.errors import BundleError, DataError, OutputError
 from fullbake.core.runtime import release_memory
 from fullbake.data.dataset import Dataset
-from fullbake.data.duplicates import text_hashes
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.label_checks import leave_out_labels, with_labels_of
-from fullbake.data.splits import read_labeled, without_missing_group
+from fullbake.data.labeled_files import read_labeled, without_missing_group
+from fullbake.data.normalization import text_hashes
 from fullbake.data.tables import Table
 from fullbake.evaluation.calibration import score_decision
 

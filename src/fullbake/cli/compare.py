@@ -137,7 +137,7 @@ def demo_command(
 
     from fullbake.classifier.model import Classifier
     from fullbake.comparison.compare import compare
-    from fullbake.data.splits import read_labeled
+    from fullbake.data.labeled_files import read_labeled
 
     fields: dict[str, Any] = {"text": "text", "label": "topic"}
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:

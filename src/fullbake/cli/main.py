@@ -367,7 +367,7 @@ def _plot_facts(facts: Any, path: Path) -> None:
 def _write_suspects(data: str, recipe: Recipe, path: Path, cache_dir: Path | None) -> None:
     from fullbake.classifier.label_errors import dataset_features, find_label_errors, write_label_errors
     from fullbake.data.label_checks import drop_rare_labels
-    from fullbake.data.splits import read_labeled
+    from fullbake.data.labeled_files import read_labeled
 
     dataset = drop_rare_labels(read_labeled(data, recipe.data), recipe.data.drop_rare)
     found = find_label_errors(dataset, dataset_features(dataset, recipe, cache_dir), seed=recipe.data.split_seed)

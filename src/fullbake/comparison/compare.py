@@ -30,8 +30,9 @@ from fullbake.core.hashing import fingerprint
 from fullbake.core.processors import ThreadSetting, parse_threads
 from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import drop_rare_labels
+from fullbake.data.labeled_files import read_labeled
 from fullbake.data.labels import count_labels
-from fullbake.data.splits import Parts, divide, divide_into_test_folds, read_labeled, split
+from fullbake.data.splits import Parts, divide, divide_into_test_folds, split
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
 from fullbake.models.admission import admit

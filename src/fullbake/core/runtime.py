@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -244,6 +245,14 @@ def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
 
         torch.distributed.all_reduce(tensor)
     return tensor
+
+
+def sum_arrays_over_ranks(array: "np.ndarray") -> "np.ndarray":
+    """Add up the arrays of all processes and return the sum. All processes have to call."""
+    import torch
+
+    total: np.ndarray = sum_over_ranks(torch.from_numpy(array)).numpy()
+    return total
 
 
 def true_on_all_ranks(mine: bool) -> bool:

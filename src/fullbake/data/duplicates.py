@@ -11,16 +11,15 @@ Datasets, 3.4). The exact similarity of each is computed, so there are no false 
 this module 0.3.
 """
 
-import hashlib
-import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from fullbake.data.normalization import TextSequence, each_text, normalize
 
 NEAR_DUPLICATE_SIMILARITY: Final = 0.8
 """Jaccard similarity from which on two texts are near-equal."""
@@ -35,7 +34,6 @@ BANDS: Final = 20
 BAND_ROWS: Final = 6
 """Hashes of a band."""
 
-TextSequence: TypeAlias = Sequence[str] | pa.ChunkedArray
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
@@ -52,27 +50,6 @@ _SET_BITS: Final = np.uint64(48)
 _SET_MASK: Final = np.uint64(2**48 - 1)
 
 
-def normalize(text: str) -> str:
-    """Return the form in which texts are compared: NFKC, case folded, NFKC again, whitespace collapsed."""
-    if text.isascii():  # NFKC changes nothing there, and this is many times faster
-        return " ".join(text.lower().split())
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.split())
-
-
-def text_hashes(texts: TextSequence) -> npt.NDArray[np.uint8]:
-    """Hash each normalized text with BLAKE2b.
-
-    Args:
-        texts: (rows,) texts.
-
-    Returns:
-        (rows, 16) bytes; equal rows are equal texts.
-    """
-    digests = b"".join(_digest(normalize(text)) for text in _iterate(texts))
-    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
-
-
 def duplicate_groups(texts: TextSequence, *, near: bool = True) -> Ids:
     """Number the groups of equal and near-equal texts.
 
@@ -86,7 +63,7 @@ def duplicate_groups(texts: TextSequence, *, near: bool = True) -> Ids:
     Returns:
         (rows,) group numbers, from 0 by first occurrence.
     """
-    normalized = [normalize(text) for text in _iterate(texts)]
+    normalized = [normalize(text) for text in each_text(texts)]
     firsts, group_of = _equal_groups(normalized)
     if not near:
         return group_of
@@ -105,23 +82,10 @@ def find_overlap(texts: TextSequence, others: TextSequence, *, near: bool = True
     Returns:
         The sorted positions in `texts` and those in `others` of the shared texts.
     """
-    both = [*_iterate(texts), *_iterate(others)]
+    both = [*each_text(texts), *each_text(others)]
     groups = duplicate_groups(both) if near else _equal_groups([normalize(text) for text in both])[1]
     one, two = groups[: len(texts)], groups[len(texts) :]
     return np.flatnonzero(np.isin(one, two)), np.flatnonzero(np.isin(two, one))
-
-
-def _iterate(texts: TextSequence) -> Iterator[str]:
-    if not isinstance(texts, pa.ChunkedArray):
-        yield from texts
-        return
-    for chunk in texts.chunks:
-        for start in range(0, len(chunk), 4096):
-            yield from chunk.slice(start, 4096).to_pylist()
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _equal_groups(normalized: list[str]) -> tuple[list[int], Ids]:

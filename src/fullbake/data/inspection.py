@@ -23,7 +23,7 @@ from fullbake.config.sections import DataConfig
 from fullbake.core.console import bar
 from fullbake.data.arrow import PARQUET
 from fullbake.data.dataset import Dataset, join_pairs, open_source
-from fullbake.data.duplicates import duplicate_groups, find_overlap, normalize, text_hashes
+from fullbake.data.duplicates import duplicate_groups, find_overlap
 from fullbake.data.findings import (
     MAX_EXAMPLES,
     Finding,
@@ -35,11 +35,13 @@ from fullbake.data.findings import (
     order_findings,
 )
 from fullbake.data.label_checks import describe_dropped, drop_rare_labels, find_label_doubts
+from fullbake.data.labeled_files import read_labeled, read_part
 from fullbake.data.labels import LabelReader
 from fullbake.data.leak_probes import find_leaks
+from fullbake.data.normalization import normalize, text_hashes
 from fullbake.data.predictive_codes import LabeledSample
 from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
-from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts, read_labeled, read_part
+from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
     SuspectPattern,

@@ -12,7 +12,6 @@ were off by at most 0.001 on goemotions and jigsaw, with our own method by 0.003
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fullbake.config.problems import Problem, problem_of
-from fullbake.config.sections import Columns, DataConfig
+from fullbake.config.sections import DataConfig
 from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import fingerprint
-from fullbake.data.dataset import Dataset, open_source, read_dataset
+from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups, find_overlap
 from fullbake.data.grouping import (
     bind_rows,
@@ -34,7 +33,8 @@ from fullbake.data.grouping import (
     texts_may_cross,
     unsplittable_error,
 )
-from fullbake.data.label_checks import check_read_as_configured, check_trainable, drop_rare_labels, leave_out_labels
+from fullbake.data.label_checks import check_read_as_configured, check_trainable, drop_rare_labels
+from fullbake.data.labeled_files import read_part
 from fullbake.data.labels import count_labels
 
 Ids = npt.NDArray[np.int64]
@@ -149,82 +149,6 @@ def count_groups(part: Part) -> int | None:
     """Return how many groups of the group column the rows are in; None without such a column."""
     groups = part.group_ids
     return None if groups is None else len(np.unique(groups))
-
-
-def read_labeled(
-    source: str | Path,
-    config: DataConfig,
-    *,
-    label_names: tuple[str, ...] | None = None,
-    problem: Problem | None = None,
-) -> Dataset:
-    """Read a file or hub data set with its labels.
-
-    Args:
-        source: a path or a hub id.
-        config: the recipe's `data` section; it names the columns.
-        label_names: the labels that are allowed; None allows all.
-        problem: the problem that the labels of training pose; labels of the other form are an error.
-
-    Raises:
-        DataError: what `read_dataset` raises.
-    """
-    columns = config.columns
-    return read_dataset(
-        source,
-        text=columns.text,
-        text_pair=columns.text_pair,
-        label=columns.label,
-        labels=columns.labels,
-        label_separator=columns.label_separator,
-        exclusive=columns.exclusive,
-        group=columns.group,
-        label_names=label_names,
-        problem=problem,
-        drop_unlabelled=config.drop_unlabelled,
-        **vars(config.dialect),
-    )
-
-
-def read_part(source: str | Path, config: DataConfig, train: Dataset) -> Dataset:
-    """Read a validation or test file with the labels of training.
-
-    Args:
-        source: a path or a hub id.
-        config: the recipe's `data` section.
-        train: the training rows. Rows of classes that are left out there are left out here too.
-
-    Raises:
-        DataError: what `read_dataset` raises; or only rows of such classes are there.
-    """
-    dropped = tuple(train.dropped_labels or ())
-    config = without_missing_group(source, config)
-    data = read_labeled(source, config, label_names=train.label_names + dropped, problem=train.problem)
-    kept = leave_out_labels(data, len(train.label_names))
-    if len(kept) < len(data):
-        say(f"{source}: {len(data) - len(kept):,} of {len(data):,} rows have a label that is left out (--drop-rare)")
-    if not len(kept):
-        raise DataError(
-            "every row has a label that is left out", where=str(source), remedy="Lower --drop-rare, or leave it out."
-        )
-    return kept
-
-
-def without_missing_group(source: str | Path, config: DataConfig) -> DataConfig:
-    """Return the recipe's `data` section, without its group column if this source lacks it; then warn.
-
-    Args:
-        source: a path or a hub id of rows that are scored.
-        config: the section.
-    """
-    columns = Columns(config.text)
-    if config.group is None or config.group in open_source(source, columns, config.dialect).names:
-        return config
-    warn(
-        f"{source} has no column {config.group!r} (--group): its rows count as independent of each other and of the "
-        "training rows"
-    )
-    return config.model_copy(update={"group": None})
 
 
 def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_ROWS_FOR_FOLDS) -> Parts:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fullbake.config.fields import Padding, Truncation
 from fullbake.core.console import say, warn
@@ -555,15 +554,15 @@ def _concatenate(rows: list[Encoded], segments: bool, truncation: Truncation) ->
 # From ids to batches
 
 
-def collate(
+def pad_rows(
     encoded: Encoded,
     rows: Ids,
     *,
     pad_id: int,
     padding: Padding = "longest",
     max_length: int | None = None,
-) -> dict[str, torch.Tensor]:
-    """Build a batch of some rows: the keyword arguments of a base's forward.
+) -> dict[str, Ids]:
+    """Build a batch of some rows.
 
     Padding is always on the right, also where the tokenizer would pad on the left: encoders count positions from the
     first token, and a text's scores must not depend on the other texts of its batch.
@@ -576,22 +575,20 @@ def collate(
         max_length: Read for padding `max_length` only.
 
     Returns:
-        `input_ids`; `attention_mask` (1 on text) unless nothing is padding; `token_type_ids` if the base has segments.
-        Each is int64 (batch, tokens).
+        `input_ids`; `token_type_ids` if the rows have segments; `attention_mask` (1 on text). Each is int64 (batch,
+        tokens).
     """
     places, lengths = encoded.places(rows)
     width = max_length if padding == "max_length" else lengths.max()
     assert width is not None, "padding to max_length needs max_length"
-    mask = np.arange(width) < lengths[:, None]
-    batch = {"input_ids": _pad(encoded.input_ids[places], mask, pad_id)}
+    is_text = np.arange(width) < lengths[:, None]
+    batch = {"input_ids": _pad(encoded.input_ids[places], is_text, pad_id)}
     if encoded.token_type_ids is not None:
-        batch["token_type_ids"] = _pad(encoded.token_type_ids[places], mask, 0)
-    if not mask.all():
-        batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
-    return batch
+        batch["token_type_ids"] = _pad(encoded.token_type_ids[places], is_text, 0)
+    return batch | {"attention_mask": is_text.astype(np.int64)}
 
 
-def _pad(flat: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> torch.Tensor:
-    padded = np.full(mask.shape, value, dtype=np.int64)
-    padded[mask] = flat
-    return torch.from_numpy(padded)
+def _pad(flat: npt.NDArray[Any], is_text: npt.NDArray[np.bool_], value: int) -> Ids:
+    padded = np.full(is_text.shape, value, dtype=np.int64)
+    padded[is_text] = flat
+    return padded

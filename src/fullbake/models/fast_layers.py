@@ -1,10 +1,11 @@
-"""Faster forward passes for the layers of a transformers network, put in for a while and taken out again.
+"""Faster forward passes for the layers of a transformers network: put in for good, or for a while.
 
 Three changes: dropout and attention made for the CPU (`fast_attention`); the last layer computed for the first token
 alone, where a head reads nothing else; and packed batches, in which the texts stand one after another without padding.
 Each is a subclass that overrides `forward` and nothing else, so parameters, their names and saved files stay the same.
 Outputs and gradients equal the plain ones up to rounding. A class, mask or attention that is not known runs as
-transformers has it. The trade-off: the network is changed in place while a block runs, so two threads cannot share it.
+transformers has it. The trade-off: `fast_layers` changes the network in place while a block runs, so two threads cannot
+share it; for those `torch_predictor` puts the layers into a copy, once.
 
 FULLBAKE_FAST_KERNELS=0 keeps all of this out. The CPU parts are used on Linux only, where they were measured; the GPU
 parts were never measured and need FULLBAKE_GPU_PIECES=1.
@@ -54,6 +55,16 @@ def fast_layers(network: nn.Module, *, first_token: bool = False, packed: bool =
             for undo in _install(network, first_token, packed):
                 undone.callback(undo)
         yield
+
+
+def install_fast_layers(network: nn.Module, *, first_token: bool, packed: bool) -> None:
+    """Put the fast layers into `network` for good.
+
+    Args:
+        network: As for `fast_layers`; `first_token` and `packed` too.
+    """
+    if runtime.fast_layers_enabled():
+        list(_install(network, first_token, packed))
 
 
 @contextmanager

@@ -1,61 +1,26 @@
-"""Run a network over many texts without training: longest texts first, in batches within a token budget.
+"""Run a network of torch over many texts without training: longest texts first, in batches within a token budget.
 
 Logits, validation scores and frozen features all come from here, so a text gets the same numbers wherever it is scored.
 Everything is fp32, also where training used bf16: slower on a GPU, but a saved score can be reproduced on any machine.
+The batches, their order and the pooling of windows are those of `prediction`, as for every other engine.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
 
-from fullbake.config.fields import WindowPooling
 from fullbake.config.sections import TokensConfig
-from fullbake.core import runtime, stopping
-from fullbake.core.console import bar
-from fullbake.models.batching import inference_plan
-from fullbake.models.encoding import Encoded, collate, tokenize
+from fullbake.core import runtime
+from fullbake.models.collation import collate
+from fullbake.models.encoding import Encoded
 from fullbake.models.fast_layers import fast_layers
 from fullbake.models.network import reads_first_token
-
-TextsOrPairs: TypeAlias = Sequence[str] | pa.ChunkedArray
-"""Texts in order: a sequence of strings, or an Arrow column."""
+from fullbake.models.prediction import compute_rows, of_texts
 
 NetworkForward = Callable[[Mapping[str, Tensor]], Tensor]
 """Model inputs, each (batch, tokens) -> (batch, width)."""
-
-
-def encode(
-    texts: TextsOrPairs, tokenizer: PreTrainedTokenizerFast, tokens: TokensConfig, text_pair: TextsOrPairs | None = None
-) -> Encoded:
-    """Turn all texts into token ids, with a progress bar.
-
-    Args:
-        texts: One text per row.
-        tokenizer: As `tokenizer.load_tokenizer` gives it.
-        tokens: Truncation, stride, prompt and max_length, which must be a number.
-        text_pair: The second text of each row, if rows are pairs.
-
-    Raises:
-        RecipeError: max_length leaves no room for text, or the stride is too large.
-        DataError: A value is not a text.
-    """
-    assert tokens.max_length is not None, "the effective recipe has max_length filled in"
-    with bar("tokenizing", len(texts), "texts") as advance:
-        return tokenize(
-            tokenizer,
-            texts,
-            max_length=tokens.max_length,
-            truncation=tokens.truncation,
-            stride=tokens.stride or 0,
-            text_pair=text_pair,
-            prompt=tokens.prompt,
-            on_progress=advance,
-        )
 
 
 def run_batches(
@@ -78,8 +43,7 @@ def run_batches(
         pad_id: The tokenizer's padding id.
         device: Where the batches go.
         title: What the progress bar says.
-        shared: True if several processes take the batches in turn. Every one of them must call this, and each gets all
-            results.
+        shared: As in `prediction.compute_rows`.
         inputs_of: Builds what `forward` is given for some rows; None is `batch_inputs`.
 
     Returns:
@@ -89,28 +53,10 @@ def run_batches(
         DeadlinePassed, Interrupted: see `stopping.check`.
     """
     make = inputs_of or (lambda rows: batch_inputs(encoded, rows, tokens=tokens, pad_id=pad_id, device=device))
-    plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
-    ranks = runtime.world_size() if shared else 1
-    # every process computes the first batch: it gives the width, also to a process without a batch of its own
-    mine = plan if ranks == 1 else [*plan[:1], *plan[1:][runtime.rank() :: ranks]]
-    rounds = len(plan) if ranks == 1 else 1 + -(-len(plan[1:]) // ranks)
-    out: np.ndarray | None = None
-    with torch.inference_mode(), bar(title, len(encoded), "texts") as advance:
-        for number in range(min(rounds, len(plan))):
-            stopping.check(together=shared)  # in every round by all processes, also by one without a batch in it
-            if number >= len(mine):
-                continue
-            rows = mine[number]
-            values = forward(make(rows))
-            if out is None:
-                out = np.zeros((len(encoded), values.shape[1]), dtype=np.float32)
-            # results are summed over the processes, so one process alone writes the first batch
-            if number or ranks == 1 or runtime.rank() == 0:
-                out[rows] = values.float().cpu().numpy()
-            advance(len(rows))
-    if out is None:
-        return np.empty((0, 0), dtype=np.float32)
-    return out if ranks == 1 else runtime.sum_over_ranks(torch.from_numpy(out)).numpy()
+    with torch.inference_mode():
+        return compute_rows(
+            lambda rows: forward(make(rows)).float().cpu().numpy(), encoded, tokens, title=title, shared=shared
+        )
 
 
 def batch_inputs(
@@ -126,7 +72,7 @@ def batch_inputs(
         device: Where the batch goes.
 
     Returns:
-        What `encoding.collate` returns, each (batch, tokens).
+        What `collation.collate` returns, each (batch, tokens).
     """
     batch = collate(encoded, rows, pad_id=pad_id, padding=tokens.padding, max_length=tokens.max_length)
     if device.type == "cuda" and runtime.gpu_layers_enabled():
@@ -145,6 +91,8 @@ def logits_over(
     shared: bool = False,
 ) -> np.ndarray:
     """Compute the logits of a classifier for all texts. The logits of a text's windows are pooled.
+
+    The network has the fast layers while this runs, so two threads must not share it; `torch_predictor` is for them.
 
     Args:
         network: A classifier in eval mode; it runs on the device where it is.
@@ -168,41 +116,4 @@ def logits_over(
             title=title,
             shared=shared,
         )
-    if encoded.documents is None:
-        return rows
-    return pool_windows(rows, encoded.documents, tokens.window_pooling)
-
-
-def pool_windows(values: np.ndarray, documents: np.ndarray, how: WindowPooling) -> np.ndarray:
-    """Pool the values of each text's windows, column by column.
-
-    Of logits, mean and max both commute with a temperature.
-
-    Args:
-        values: float32 (windows, width).
-        documents: Which text each window is of, (windows,), ascending and without gaps.
-        how: `mean` or `max`.
-
-    Returns:
-        float32 (texts, width).
-    """
-    starts = np.searchsorted(documents, np.arange(documents[-1] + 1 if len(documents) else 0))
-    if how == "max":
-        highest: np.ndarray = np.maximum.reduceat(values, starts, axis=0)
-        return highest
-    sums = np.add.reduceat(values.astype(np.float64), starts, axis=0)
-    counts = np.diff(np.append(starts, len(documents)))
-    means: np.ndarray = (sums / counts[:, None]).astype(np.float32)
-    return means
-
-
-def padded_lengths(encoded: Encoded, tokens: TokensConfig) -> np.ndarray:
-    """Return the tokens that each row takes in a batch, int64 (rows,): its own, or max_length if all are padded to it.
-
-    Args:
-        encoded: The rows.
-        tokens: Padding and max_length.
-    """
-    if tokens.padding == "max_length":
-        return np.full(len(encoded), tokens.max_length)
-    return encoded.lengths
+    return of_texts(rows, encoded, tokens)

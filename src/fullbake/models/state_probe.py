@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fullbake.core.errors import BaseModelError
-from fullbake.models.encoding import Encoded, collate, row_offsets
+from fullbake.models.collation import collate
+from fullbake.models.encoding import Encoded, row_offsets
 from fullbake.models.tokenizer import count_special_tokens
 
 STATE_TOLERANCE: Final = 1e-4

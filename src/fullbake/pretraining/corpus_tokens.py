@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from fullbake.core import runtime
 from fullbake.core.errors import Fault
-from fullbake.data.duplicates import normalize
+from fullbake.data.normalization import normalize
 from fullbake.pretraining.documents import Document, split_sentences
 
 Paragraphs = tuple[str, ...]

@@ -24,8 +24,9 @@ from fullbake.config.sections import Dialect
 from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
-from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap, normalize, text_hashes
+from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap
 from fullbake.data.files import FORMATS, files_of, open_table
+from fullbake.data.normalization import normalize, text_hashes
 from fullbake.data.plain_text import read_file_lines, too_long_error
 from fullbake.data.tables import check_flags, data_suffix
 

@@ -28,8 +28,9 @@ from fullbake.data.tables import check_flags
 from fullbake.models import network
 from fullbake.models.admission import admit
 from fullbake.models.batching import Step, inference_plan, training_plan
+from fullbake.models.collation import collate
 from fullbake.models.encoder import freeze_all, load_encoder
-from fullbake.models.encoding import collate, read_special_token_template
+from fullbake.models.encoding import read_special_token_template
 from fullbake.models.masked_lm import LanguageModel, load_language_model
 from fullbake.models.pretrained import load_config, max_positions
 from fullbake.models.tokenizer import load_mlm_tokenizer

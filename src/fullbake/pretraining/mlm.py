@@ -21,7 +21,8 @@ from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.rng import rng_stream
 from fullbake.models.batching import inference_plan
-from fullbake.models.encoding import collate, row_offsets
+from fullbake.models.collation import collate
+from fullbake.models.encoding import row_offsets
 from fullbake.models.masked_lm import LanguageModel
 from fullbake.pretraining.corpus import Shard
 from fullbake.pretraining.data_loader import MaskedBatch, PairObjective, Phase, build_examples, masked_batch

@@ -28,7 +28,8 @@ from fullbake.core.console import bar, format_size, say, warn
 from fullbake.core.errors import OutputError, SpaceFault, one_line
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, span_positions
-from fullbake.models.inference import batch_inputs, padded_lengths, run_batches
+from fullbake.models.inference import batch_inputs, run_batches
+from fullbake.models.prediction import padded_lengths
 
 ROWS_FILE: Final = "rows.safetensors"
 """The name of a file of rows, in its folder."""

@@ -34,8 +34,9 @@ from fullbake.models.encoder import (
 from fullbake.models.encoding import Encoded, window_rows
 from fullbake.models.fast_layers import compiled_encoder, fast_layers
 from fullbake.models.heads import l2_penalty
-from fullbake.models.inference import batch_inputs, logits_over, padded_lengths, pool_windows, run_batches
+from fullbake.models.inference import batch_inputs, logits_over, run_batches
 from fullbake.models.network import extract_head, features, reads_first_token
+from fullbake.models.prediction import padded_lengths, pool_windows
 from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.features import FeatureExtraction, Features, extract_features, gather_token_states
 from fullbake.training.loop import TrainingWork, ValidateFunction, fit

@@ -24,7 +24,7 @@ from fullbake.models.encoder import freeze_all, parameter_groups
 from fullbake.models.encoding import Encoded, window_rows
 from fullbake.models.fast_layers import fast_layers
 from fullbake.models.heads import l2_penalty
-from fullbake.models.inference import pool_windows
+from fullbake.models.prediction import pool_windows
 from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.features import FeatureExtraction, Features, extract_features, extract_in_memory
 from fullbake.training.logistic import LogisticRows, fit_logistic

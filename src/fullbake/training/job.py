@@ -27,7 +27,7 @@ from fullbake.models.encoder import (
     takes_global_attention,
 )
 from fullbake.models.encoding import Encoded
-from fullbake.models.inference import encode
+from fullbake.models.prediction import encode
 from fullbake.models.pretrained import load_config, max_positions, takes_segments
 from fullbake.models.projection import read_projection_layers
 from fullbake.models.sentence_folder import Use, describe_use, read_sentence_folder
