@@ -163,7 +163,7 @@ def classifier() -> Classifier:
     """Return the base with a new standard head, the same in every process."""
     model = network.build_network(BASE, HeadConfig(kind="standard"), LABELS, seed=0)
     record = RunRecord({"columns": {"text": "text"}})
-    return Classifier(model, load_tokenizer(BASE), TokensConfig(max_length=512), record)
+    return Classifier.of_network(model, load_tokenizer(BASE), TokensConfig(max_length=512), record)
 
 
 def predicted_messages(folder: str, rows: int | None) -> Callable[[], Run]:

@@ -18,7 +18,7 @@ import numpy as np
 from machine import store_result, stored_rows
 
 from fullbake import Recipe, adapt
-from fullbake.classifier.predict import read_as_trained
+from fullbake.classifier.evaluate import read_as_trained
 from fullbake.data.labeled_files import read_labeled
 from fullbake.data.splits import split
 from fullbake.evaluation.calibration import score_decision

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullbake.classifier.adapt import adapt
+    from fullbake.classifier.evaluate import evaluate
     from fullbake.classifier.model import Classifier
-    from fullbake.classifier.predict import evaluate, predict_file
+    from fullbake.classifier.predict import predict_file
     from fullbake.comparison.compare import compare
     from fullbake.config.recipe import Recipe
     from fullbake.core.errors import Error
@@ -43,7 +44,7 @@ _HOMES = {
     "Recipe": "config.recipe",
     "adapt": "classifier.adapt",
     "compare": "comparison.compare",
-    "evaluate": "classifier.predict",
+    "evaluate": "classifier.evaluate",
     "further_pretrain": "pretraining.stage",
     "predict_file": "classifier.predict",
     "read_dataset": "data.dataset",

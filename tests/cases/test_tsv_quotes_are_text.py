@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fullbake import Classifier, read_dataset
-from fullbake.classifier.predict import evaluate, predict_file, read_as_trained
+from fullbake.classifier.evaluate import evaluate, read_as_trained
+from fullbake.classifier.predict import predict_file
 from fullbake.cli.options import ComparisonOptions, DialectOptions, Flags, RowOptions, TextOptions
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import Dialect

@@ -26,9 +26,9 @@ from fullbake.classifier.bundle_shape import (
     check_seen,
     is_history,
 )
+from fullbake.classifier.bundle_writer import model_card
 from fullbake.classifier.lightweight import lightweight_scores
 from fullbake.classifier.manifest import MANIFEST_FILE, sign_manifest
-from fullbake.classifier.model import model_card
 from fullbake.config.problems import problem_named
 from fullbake.core import storage
 from fullbake.core.errors import BundleError

@@ -15,8 +15,8 @@ from helpers.rows import column, make_rows, train
 from safetensors.numpy import load_file, save_file
 
 from fullbake import Classifier
+from fullbake.classifier.bundle_writer import model_card
 from fullbake.classifier.manifest import MANIFEST_FILE, UNHASHED_FILES, probe_texts
-from fullbake.classifier.model import model_card
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core import storage
 from fullbake.core.errors import BundleError, DataError, OutputError
@@ -94,7 +94,7 @@ def classifier(classifiers: Callable[[str], Classifier]) -> Classifier:
 def with_settings(classifier: Classifier, **settings: object) -> Classifier:
     """Return the same classifier with other settings of `tokens`."""
     tokens = TokensConfig.model_validate(classifier.tokens.model_dump() | settings)
-    return Classifier(classifier.network, classifier.tokenizer, tokens, classifier.record)
+    return Classifier.of_network(classifier.network, classifier.tokenizer, tokens, classifier.record)
 
 
 @pytest.mark.parametrize(("family", "name", "pooling"), NETWORKS)

@@ -12,7 +12,7 @@ from helpers.leaderboards import HOSTILE
 from helpers.rows import make_rows, recipe, train, write_csv
 
 from fullbake import Classifier, adapt
-from fullbake.classifier.predict import evaluate_logits
+from fullbake.classifier.evaluate import evaluate_logits
 from fullbake.comparison.classifier_page import (
     ScoredClassifier,
     render_classifier,

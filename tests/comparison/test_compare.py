@@ -13,7 +13,7 @@ from filelock import FileLock
 from helpers.rows import dataset, make_rows, write_csv
 
 from fullbake import Classifier, Recipe, compare
-from fullbake.classifier.predict import read_as_trained
+from fullbake.classifier.evaluate import read_as_trained
 from fullbake.comparison.compare import WORKSPACE_FILE, open_workspace
 from fullbake.comparison.forecast import Speed
 from fullbake.comparison.runner import ComparisonFunctions

@@ -107,8 +107,8 @@ def use_bundle(folder: Path) -> str:
         BundleError: It is refused.
     """
     from fullbake import Classifier
+    from fullbake.classifier.bundle_writer import model_card
     from fullbake.classifier.lightweight import lightweight_scores
-    from fullbake.classifier.model import model_card
     from fullbake.core.errors import BundleError
 
     try:

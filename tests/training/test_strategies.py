@@ -14,7 +14,7 @@ from helpers.weights import assert_same
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from fullbake import Classifier, Recipe, adapt, evaluate, predict_file
-from fullbake.classifier.predict import read_as_trained
+from fullbake.classifier.evaluate import read_as_trained
 from fullbake.core import storage
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table

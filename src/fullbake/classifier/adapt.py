@@ -187,7 +187,9 @@ def _train(job: Job) -> Classifier:
     finished = calibrate_network(
         trained, job.parts.selection_part.labels, job.parts.train.source.label_names, job.recipe.decision
     )
-    classifier = Classifier(trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision)
+    classifier = Classifier.of_network(
+        trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision
+    )
     record = _record(chosen, trained, finished)
     rate = None if chosen.recipe.training.optimizer == "lbfgs" else trained.rate
     found = {"truncation_tried": tried, "chosen": {"head": chosen.recipe.head.kind, "learning_rate": rate}}

@@ -1,15 +1,13 @@
 """Turn what a Python caller calls texts into texts: lists, columns, tables with the columns of training, generators."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from fullbake.config.sections import Columns
 from fullbake.core.arguments import describe_value
 from fullbake.core.errors import DataError
-from fullbake.data.dataset import Dataset
 from fullbake.models.prediction import TextsOrPairs
 
 _EXPECTED = "a list of strings"
@@ -37,7 +35,7 @@ def as_texts(value: Any, text_pair: Any, columns: Columns) -> tuple[TextsOrPairs
     Raises:
         DataError: The value is none of these, or a table without the columns.
     """
-    if isinstance(value, Dataset):
+    if _is_instance(value, "fullbake.data.dataset", "Dataset"):
         return value.texts, value.text_pair if text_pair is None else _as_column(text_pair, "text_pair")
     names = _column_names(value)
     if names is not None:
@@ -48,6 +46,12 @@ def as_texts(value: Any, text_pair: Any, columns: Columns) -> tuple[TextsOrPairs
         pairs: Any = texts
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return texts, _optional(text_pair)
+
+
+def _is_instance(value: Any, module: str, name: str) -> bool:
+    """Return True if a value is of this class. A module that nobody has imported yet has made no value."""
+    known = sys.modules.get(module)
+    return known is not None and isinstance(value, getattr(known, name))
 
 
 def _optional(text_pair: Any) -> TextsOrPairs | None:
@@ -79,8 +83,9 @@ def _text_columns(names: list[Any], columns: Columns, table: Any) -> list[str]:
 
 def _as_column(value: Any, name: str) -> TextsOrPairs:
     """Return the values of a column or a list in their order."""
-    if isinstance(value, pa.ChunkedArray):
-        return value
+    if _is_instance(value, "pyarrow", "ChunkedArray"):
+        column: TextsOrPairs = value
+        return column
     if isinstance(value, str):
         known = Path(value).is_file() if len(value) < 256 and "\0" not in value else False
         raise DataError(

@@ -1,6 +1,6 @@
 """Check a bundle's fullbake.json, the hashes of its files, and the shape of what it holds besides the network.
 
-Knows files and arrays, but no model class, so that the lightweight path can use it without transformers.
+Knows files and arrays, but no model class, so that a bundle is read without torch too.
 """
 
 import json
@@ -20,6 +20,7 @@ from fullbake.core.json_files import ShapeFault, read_checked_json
 from fullbake.core.storage import MANIFEST_FILE
 from fullbake.models import base_files
 from fullbake.models.encoding import Encoded
+from fullbake.models.prediction import Predictor, encode
 from fullbake.models.tokenizer_safety import TokenizerFacts, check_tokenizer_file
 
 BUNDLE_FORMAT = 1
@@ -193,6 +194,29 @@ def probe_settings(tokens: TokensConfig) -> TokensConfig:
     """Return how the probe texts of a bundle are cut. tokens: how its texts are."""
     assert tokens.max_length is not None
     return TokensConfig(max_length=min(PROBE_TEXT_TOKENS, tokens.max_length))
+
+
+def encode_probe(tokenizer: Any, tokens: TokensConfig) -> Encoded:
+    """Return the probe texts as a bundle's tokenizer reads them.
+
+    Args:
+        tokenizer: The bundle's.
+        tokens: How its texts are cut.
+    """
+    return encode(probe_texts(), tokenizer, probe_settings(tokens))
+
+
+def probe_logits(predictor: Predictor, encoded: Encoded) -> np.ndarray:
+    """Compute the logits of the probe texts, in batches as in every other run.
+
+    Args:
+        predictor: The classifier's engine.
+        encoded: The probe texts.
+
+    Returns:
+        float32 (texts, classes).
+    """
+    return predictor.logits(encoded, TokensConfig(max_length=max(4, int(encoded.lengths.max()))), title="checking")
 
 
 def has_same_ids(stored: Mapping[str, np.ndarray], encoded: Encoded) -> bool:

@@ -6,223 +6,26 @@ hashes every file (0.2 s for 90 MB) and computes the logits of packaged probe te
 weights are found.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from fullbake.classifier import manifest
 from fullbake.classifier.arguments import as_texts, check_pair_lengths
-from fullbake.classifier.bundle_shape import is_history
-from fullbake.classifier.manifest import BUNDLE_FORMAT, TOLERANCE, sign_manifest
+from fullbake.classifier.bundle_reader import read_bundle
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
-from fullbake.core import hashing, storage
 from fullbake.core.errors import BundleError, DataError
-from fullbake.core.json_files import ShapeFault, read_checked_json
-from fullbake.core.runtime import device
-from fullbake.core.storage import MANIFEST_FILE
-from fullbake.evaluation import plots
+from fullbake.core.extras import name_missing_extra
 from fullbake.evaluation.decisions import Decision
-from fullbake.models.encoding import Encoded
-from fullbake.models.inference import logits_over
-from fullbake.models.network import load_network
-from fullbake.models.prediction import TextsOrPairs, encode
-from fullbake.models.pretrained import first_line, max_positions, quiet_transformers
-from fullbake.models.tokenizer import load_tokenizer
-from fullbake.models.tokenizer_safety import TokenizerFacts, remember_written
+from fullbake.models.prediction import Predictor, TextsOrPairs, encode
 
-LogitsFunction = Callable[[PreTrainedModel, Encoded, int], np.ndarray]
-"""(network, encoded texts, pad id) -> logits (texts, classes)."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-
-@dataclass(frozen=True)
-class BundleContents:
-    """What a bundle holds."""
-
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
-
-    facts: dict[str, Any]
-    """The entries of fullbake.json but for `format` and `files`."""
-
-    seen: dict[str, np.ndarray] = field(default_factory=dict)
-    """`hashes` of the training texts, uint8 (texts, 16), and the row numbers of each part, int64."""
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """One entry an epoch, as the training loop made them."""
-
-
-def write_bundle(target: Path, bundle: BundleContents, score: LogitsFunction, *, overwrite: bool) -> None:
-    """Save a bundle atomically: `target` holds the complete bundle, or what it held before.
-
-    Args:
-        target: Folder for the bundle.
-        bundle: What to save.
-        score: Computes the logits of the probe texts.
-        overwrite: Replace what `target` holds.
-
-    Raises:
-        OutputError: `target` holds something, and `overwrite` is False.
-        SpaceFault: The disk has too little space.
-    """
-    weights = sum(tensor.nbytes for tensor in bundle.network.state_dict().values())
-    with storage.staged(target, overwrite=overwrite, needed=weights + 4_000_000) as folder:
-        with quiet_transformers():
-            bundle.network.save_pretrained(folder)
-            bundle.tokenizer.save_pretrained(folder)
-        remember_written(folder / "tokenizer.json")
-        storage.write_tensors(folder / "probe.safetensors", _probe_arrays(bundle, score))
-        storage.write_tensors(folder / "seen.safetensors", bundle.seen)
-        files = hashing.hash_files(folder)
-        storage.write_json(
-            folder / MANIFEST_FILE, sign_manifest({"format": BUNDLE_FORMAT, **bundle.facts, "files": files})
-        )
-        _write_unhashed_files(folder, bundle)
-
-
-def read_bundle(folder: Path, score: LogitsFunction) -> BundleContents:
-    """Load a bundle, and check its format, its hashes and the logits of the probe texts.
-
-    Raises:
-        BundleError: A check failed; the message names the file.
-    """
-    facts = manifest.read_manifest(folder)
-    files = facts.pop("files")
-    manifest.verify_files(folder, files)
-    tokenizer_facts = manifest.check_contents(folder, facts, files)
-    network = load_network(folder)
-    with manifest.explain_faults(folder, "tokenizer.json"):
-        tokenizer = load_tokenizer(folder)
-    bundle = BundleContents(
-        network=network,
-        tokenizer=tokenizer,
-        facts=facts,
-        seen=manifest.read_seen(folder),
-        history=_read_history(folder, facts["recipe"]["training"]["metric"]),
-    )
-    _check_tokenizer(folder, bundle, tokenizer_facts)
-    _check_probe(folder, bundle, score)
-    return bundle
-
-
-def _check_tokenizer(folder: Path, bundle: BundleContents, known: TokenizerFacts) -> None:
-    """Raise BundleError if the tokenizer gives ids, segments or lengths for which the network has no weights."""
-    network: Any = bundle.network
-    tokens = TokensConfig.model_validate(bundle.facts["tokens"])
-    assert tokens.max_length is not None
-    with manifest.explain_faults(folder, "tokenizer.json"):
-        limit = max_positions(getattr(network.config, "encoder", network.config))
-        if tokens.max_length > limit:
-            raise ShapeFault("tokens.max_length of fullbake.json", f"at most {limit:,}", f"{tokens.max_length:,}")
-        rows = network.get_input_embeddings().weight.shape[0]
-        # tokenizer_config.json may name tokens that tokenizer.json lacks: transformers then adds them.
-        highest = max(known.highest_id, *bundle.tokenizer.added_tokens_decoder)
-        if highest >= rows:
-            raise ShapeFault("ids", f"ids below {rows:,}, for which there are weights", f"{highest:,}")
-        texts = manifest.probe_texts()
-        pair = None if bundle.facts["columns"]["text_pair"] is None else texts
-        types = encode(texts, bundle.tokenizer, tokens, pair).token_type_ids
-        segments = getattr(getattr(network.config, "encoder", network.config), "type_vocab_size", None) or 0
-        if types is not None and int(types.max(initial=0)) >= segments > 0:
-            raise ShapeFault("segments", f"segments below {segments}", str(types.max()))
-
-
-def _probe_arrays(bundle: BundleContents, score: LogitsFunction) -> dict[str, np.ndarray]:
-    """Return the token ids of the probe texts, and the logits that they give now."""
-    encoded = _encode_probe(bundle)
-    arrays: dict[str, np.ndarray] = {"input_ids": encoded.input_ids, "offsets": encoded.offsets}
-    if encoded.token_type_ids is not None:
-        arrays["token_type_ids"] = encoded.token_type_ids
-    return arrays | {"logits": score(bundle.network, encoded, bundle.tokenizer.pad_token_id)}
-
-
-def _encode_probe(bundle: BundleContents) -> Encoded:
-    tokens = manifest.probe_settings(TokensConfig.model_validate(bundle.facts["tokens"]))
-    return encode(manifest.probe_texts(), bundle.tokenizer, tokens)
-
-
-def _check_probe(folder: Path, bundle: BundleContents, score: LogitsFunction) -> None:
-    """Raise BundleError if the probe texts give other token ids or other logits than the stored ones."""
-    network: Any = bundle.network
-    limit = max_positions(getattr(network.config, "encoder", network.config))
-    stored = manifest.read_probe(folder, labels=len(bundle.facts["label_names"]), max_length=limit)
-    expected = stored.pop("logits")
-    if not manifest.has_same_ids(stored, _encode_probe(bundle)):
-        raise BundleError(
-            "the tokenizer gives the probe texts other token ids than when this bundle was saved",
-            where=str(folder),
-            expected="the ids in probe.safetensors",
-            remedy="tokenizer.json, tokenizer_config.json or the installed libraries have changed. Compare `versions` "
-            f"in {MANIFEST_FILE} with the versions that are installed here.",
-        )
-    got = _score_probe(folder, bundle, Encoded(**stored), score)
-    difference = manifest.relative_difference(expected, got)
-    if not difference <= TOLERANCE:  # so written, NaN is refused too
-        raise BundleError(
-            "the probe texts give other logits than when this bundle was saved",
-            where=str(folder),
-            expected=f"logits within {TOLERANCE:g} of their scale",
-            got=f"a difference of {difference:.2g}",
-            remedy="The weights, the tokenizer or the installed libraries have changed. Compare "
-            f"`versions` in {MANIFEST_FILE} with the versions that are installed here.",
-        )
-
-
-def _score_probe(folder: Path, bundle: BundleContents, probe: Encoded, score: LogitsFunction) -> np.ndarray:
-    """Return the logits of the probe's rows. Raise BundleError if the network has no weights for one of its tokens."""
-    network: Any = bundle.network
-    with manifest.explain_faults(folder, "probe.safetensors"):
-        rows = network.get_input_embeddings().weight.shape[0]
-        if probe.input_ids.min() < 0 or probe.input_ids.max() >= rows:
-            raise ShapeFault("input_ids", f"ids from 0 to {rows - 1:,}", f"{probe.input_ids.max():,}")
-        try:
-            return score(bundle.network, probe, bundle.tokenizer.pad_token_id)
-        except (IndexError, TypeError) as error:  # segments that the network does not take
-            raise ShapeFault("", "rows that the network takes", first_line(error)) from error
-
-
-def _read_history(folder: Path, metric: str) -> list[dict[str, Any]]:
-    """Return the history; [] if the user, who may edit it, removed or changed it."""
-    try:
-        history = read_checked_json(folder / "history.json")
-    except (OSError, ValueError):
-        return []
-    return history if is_history(history, metric) else []
-
-
-def _write_unhashed_files(folder: Path, bundle: BundleContents) -> None:
-    """Write the files that users may edit: history, plots and model card."""
-    storage.write_json(folder / "history.json", bundle.history)
-    if bundle.history:
-        metric = bundle.facts["recipe"]["training"]["metric"]
-        storage.write_bytes(folder / "history.png", plots.history_figure(bundle.history, metric))
-    calibration, validation = bundle.facts.get("calibration"), bundle.facts.get("metrics", {}).get("validation")
-    if calibration:
-        figure = plots.reliability_figure(calibration["before"], calibration["after"])
-        storage.write_bytes(folder / "reliability.png", figure)
-    if validation and validation["confusion_matrix"] is None:
-        storage.write_bytes(folder / "labels.png", plots.labels_figure(validation["per_class"]))
-    storage.write_bytes(folder / "README.md", model_card(bundle.facts).encode("utf-8", "backslashreplace"))
-
-
-def model_card(facts: dict[str, Any]) -> str:
-    """Return the model card, in Markdown, made from the entries of fullbake.json."""
-    environment = Environment(
-        loader=PackageLoader("fullbake", "resources/templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    environment.filters["figure"] = lambda score: "-" if score["value"] is None else f"{score['value']:.4f}"
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
-    return environment.get_template("model_card.md").render(**facts)
+    from fullbake.models.torch_predictor import TorchPredictor
 
 
 @dataclass(frozen=True)
@@ -244,15 +47,17 @@ class RunRecord:
 
 
 class Classifier:
-    """A trained text classifier.
+    """A trained text classifier. Any number of threads may use it at once.
 
     Args:
-        network: A transformers model whose `logits` are (texts, classes).
-        tokenizer: The tokenizer of the base.
+        predictor: The engine that computes logits and what the head reads.
+        tokenizer: What `prediction.encode` needs of the base's tokenizer.
         tokens: How texts are cut and batched; `max_length` must be a number.
         record: The run that made the classifier.
         decision: How probabilities become labels. None: the likeliest class, or for multi label each label of 0.5 and
             more.
+        label_names: Names of the classes, in the order of the logits.
+        problem: The kind of problem, single label or multi label.
 
     Attributes:
         classes_: Names of the classes in the order of the logits, an object array.
@@ -261,21 +66,77 @@ class Classifier:
 
     def __init__(
         self,
-        network: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
+        predictor: Predictor,
+        tokenizer: Any,
         tokens: TokensConfig,
         record: RunRecord,
         decision: Decision | None = None,
+        *,
+        label_names: Sequence[str],
+        problem: Problem,
     ) -> None:
-        placed: Any = network  # transformers' own types do not know a device as an argument of `to`
-        self.network = placed.to(device()).eval()
+        self.predictor = predictor
         self.tokenizer = tokenizer
         self.tokens = tokens
         self.record = record
+        self.classes_: np.ndarray = np.array(label_names, dtype=np.object_)
+        self.problem = problem
+        self.decision = decision or Decision(problem, self.label_names)
+
+    @classmethod
+    def of_network(
+        cls,
+        network: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        tokens: TokensConfig,
+        record: RunRecord,
+        decision: Decision | None = None,
+    ) -> "Classifier":
+        """Make a classifier of a network, with the engine `torch`. Its config says the labels and the problem.
+
+        Args:
+            network: A transformers model whose `logits` are (texts, classes). It is moved to this machine's device.
+            tokenizer: The tokenizer of the base.
+            tokens: As for the class; `record` and `decision` too.
+            record: The run.
+            decision: The decision.
+        """
+        from fullbake.models.torch_predictor import TorchPredictor
+
         names: Any = network.config.id2label
-        self.classes_: np.ndarray = np.array([names[position] for position in range(len(names))], dtype=np.object_)
-        self.problem: Problem = problem_named(network.config.problem_type or SINGLE_LABEL)
-        self.decision = decision or Decision(self.problem, self.label_names)
+        return cls(
+            TorchPredictor(network, int(tokenizer.pad_token_id)),
+            tokenizer,
+            tokens,
+            record,
+            decision,
+            label_names=[names[position] for position in range(len(names))],
+            problem=problem_named(network.config.problem_type or SINGLE_LABEL),
+        )
+
+    @property
+    def engine(self) -> str:
+        """What computes: `torch` or `onnx`."""
+        return self.predictor.engine
+
+    @property
+    def network(self) -> "PreTrainedModel":
+        """The transformers model.
+
+        Raises:
+            BundleError: The classifier was loaded with an engine that has none.
+        """
+        return self._torch_predictor("network").network
+
+    def _torch_predictor(self, what: str) -> "TorchPredictor":
+        if self.engine != "torch":
+            raise BundleError(
+                f"a classifier of the engine {self.engine} has no network of torch, which {what} needs",
+                remedy="Load it by Classifier.load(FOLDER, engine='torch').",
+            )
+        predictor: Any = self.predictor
+        found: TorchPredictor = predictor
+        return found
 
     @property
     def problem_type(self) -> ProblemType:
@@ -322,7 +183,7 @@ class Classifier:
         if not len(texts):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         encoded = encode(texts, self.tokenizer, self.tokens, text_pair=text_pair)
-        return logits_over(self.network, encoded, tokens=self.tokens, pad_id=self.tokenizer.pad_token_id)
+        return self.predictor.logits(encoded, self.tokens)
 
     def _check_pairs(self, given: bool) -> None:
         trained = self.columns.text_pair is not None
@@ -377,8 +238,12 @@ class Classifier:
             "thresholds": self.decision.to_json(),
             "tokens": self.tokens.model_dump(mode="json"),
         }
-        parts = BundleContents(self.network, self.tokenizer, facts, self.record.seen, self.record.history)
-        write_bundle(Path(folder), parts, _probe_logits, overwrite=overwrite)
+        with name_missing_extra():
+            from fullbake.classifier.bundle_writer import BundleContents, write_bundle
+
+        predictor = self._torch_predictor("save")
+        parts = BundleContents(predictor, self.tokenizer, facts, self.record.seen, self.record.history)
+        write_bundle(Path(folder), parts, overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
@@ -390,11 +255,18 @@ class Classifier:
         Raises:
             BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved.
         """
-        parts = read_bundle(Path(folder), _probe_logits)
-        facts = dict(parts.facts)
-        tokens = TokensConfig.model_validate(facts["tokens"])
-        decision = Decision.from_json(facts["thresholds"], problem_named(facts["problem_type"]), facts["label_names"])
-        return cls(parts.network, parts.tokenizer, tokens, RunRecord(facts, parts.seen, parts.history), decision)
+        bundle = read_bundle(Path(folder))
+        facts = bundle.facts
+        names, problem = facts["label_names"], problem_named(facts["problem_type"])
+        return cls(
+            bundle.predictor,
+            bundle.tokenizer,
+            bundle.tokens,
+            RunRecord(facts, bundle.seen, bundle.history),
+            Decision.from_json(facts["thresholds"], problem, names),
+            label_names=names,
+            problem=problem,
+        )
 
 
 def score_warnings(facts: Mapping[str, Any]) -> list[str]:
@@ -414,9 +286,3 @@ def score_warnings(facts: Mapping[str, Any]) -> list[str]:
         "high.": pretraining.get("transductive", False),
     }
     return [sentence for sentence, applies in found.items() if applies]
-
-
-def _probe_logits(network: Any, encoded: Encoded, pad_id: int) -> np.ndarray:
-    """Compute the logits of the probe texts, in batches as in every other run."""
-    settings = TokensConfig(max_length=max(4, int(encoded.lengths.max())))
-    return logits_over(network.to(device()).eval(), encoded, tokens=settings, pad_id=pad_id, title="checking")

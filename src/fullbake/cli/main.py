@@ -144,8 +144,8 @@ def evaluate_command(
 
         check_page_target(report, overwrite=overwrite)
     apply_threads(threads)
+    from fullbake.classifier.evaluate import evaluate_logits, read_as_trained
     from fullbake.classifier.model import Classifier
-    from fullbake.classifier.predict import evaluate_logits, read_as_trained
 
     classifier = Classifier.load(bundle)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))

@@ -448,7 +448,7 @@ def _save_best(finished: FinishedComparison, result: CandidateResult) -> None:
     # `run` lets the same command find this bundle again; no truncation was tried, as a comparison refuses `auto`.
     record = RunRecord(record.facts | {"run": identity, "truncation_tried": {}}, record.seen, record.history)
     model = runner.functions.restore(job, runner.weights(trial))
-    classifier = Classifier(model, job.tokenizer, job.recipe.tokens, record, calibrated.decision)
+    classifier = Classifier.of_network(model, job.tokenizer, job.recipe.tokens, record, calibrated.decision)
     classifier.save(target, overwrite=True)
 
 

@@ -8,6 +8,7 @@
     ├── BaseModelError        a base that cannot be found, read or used
     ├── BundleError           a saved classifier that is damaged, foreign or of another version
     ├── OutputError           a target that already holds something, or may not be written
+    ├── MissingExtraError     a library of an extra that is not installed (an ImportError too)
     └── Fault                 not the user's doing (exit code 1)
         ├── SpaceFault        the disk is full, or would be
         └── DivergenceFault   the loss is no longer a finite number
@@ -94,6 +95,20 @@ class BundleError(Error):
 
 class OutputError(Error):
     """The target already holds something, or cannot be written."""
+
+
+class MissingExtraError(Error, ImportError):
+    """A library is not installed that an extra of fullbake brings.
+
+    Args:
+        what: As for `Error`; `remedy` too.
+        remedy: As for `Error`.
+        module: The name of the library's module.
+    """
+
+    def __init__(self, what: str, *, remedy: str, module: str) -> None:
+        super().__init__(what, remedy=remedy)
+        self.name = module
 
 
 class Fault(Error):  # noqa: N818  (it is an Error; a fault is one that the user did not cause)

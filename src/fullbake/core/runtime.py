@@ -6,6 +6,7 @@ This is the only module that reads environment variables, so that what a run dep
 import ctypes
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -32,6 +33,13 @@ OPTIONAL_LIBRARIES = ("accelerate",)
 the cache keys: if it is still installed, its version stays there, so that existing caches are found."""
 
 
+_ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/accel")
+"""Files that the drivers of accelerators make on Linux: NVIDIA, AMD, WSL, others."""
+
+_session_threads: list[int] = []
+"""The number that `set_session_threads` was given last, as the only item."""
+
+
 def cache_dir(override: str | Path | None = None) -> Path:
     """Return the folder of all caches: the override, FULLBAKE_CACHE_DIR, or the user's own cache folder."""
     chosen = override or os.environ.get("FULLBAKE_CACHE_DIR") or platformdirs.user_cache_dir("fullbake")
@@ -44,6 +52,17 @@ def device() -> "torch.device":
 
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
+
+
+def may_have_accelerator() -> bool:
+    """Return True if this machine shows an accelerator that torch might use. torch is not imported for it."""
+    if "torch" in sys.modules:
+        return device().type != "cpu"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    return any(os.path.exists(path) for path in _ACCELERATOR_FILES) or shutil.which("nvidia-smi") is not None
 
 
 def uses_bf16(precision: str) -> bool:
@@ -78,6 +97,25 @@ def set_threads(number: int) -> None:
     import torch
 
     torch.set_num_threads(number)
+
+
+def session_threads() -> int:
+    """Return the number of threads that onnxruntime is to compute with.
+
+    That is what `set_session_threads` was given, what the environment says, torch's number where torch is loaded, or
+    the number of processors.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if _session_threads:
+        return _session_threads[0]
+    if given.isdecimal() and int(given):
+        return int(given)
+    return threads() if "torch" in sys.modules else count_processors()
+
+
+def set_session_threads(number: int) -> None:
+    """Let onnxruntime compute with so many threads in sessions that are made from now on."""
+    _session_threads[:] = [number]
 
 
 def threads_are_given() -> bool:

@@ -132,10 +132,19 @@ def set_defaults(
         tokenizer.init_kwargs[name] = value  # only what is in init_kwargs is written to the file
 
 
-def disable_padding_and_truncation(tokenizer: "PreTrainedTokenizerFast") -> None:
-    """Switch the tokenizer's own padding and truncation off; any call of it may have switched them on."""
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
+def disable_padding_and_truncation(tokenizer: Any) -> None:
+    """Switch the tokenizer's own padding and truncation off; any call of it may have switched them on.
+
+    Where they are off already nothing is changed: the Rust side refuses a change while another thread encodes.
+
+    Args:
+        tokenizer: As `load_tokenizer` or `light_tokenizer.read_light_tokenizer` gives it.
+    """
+    backend = tokenizer.backend_tokenizer
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
 
 
 def count_special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:

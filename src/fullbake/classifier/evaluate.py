@@ -1,0 +1,108 @@
+"""Score a finished classifier on labeled rows, by its own decision."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullbake.classifier.model import Classifier
+from fullbake.classifier.predict import as_classifier
+from fullbake.config.recipe import Recipe
+from fullbake.core.console import warn
+from fullbake.core.errors import DataError
+from fullbake.data.dataset import Dataset
+from fullbake.data.label_checks import leave_out_labels, with_labels_of
+from fullbake.data.labeled_files import read_labeled, without_missing_group
+from fullbake.data.normalization import text_hashes
+from fullbake.evaluation.calibration import score_decision
+
+
+def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) -> Dataset:
+    """Read labeled rows for `evaluate`.
+
+    Args:
+        classifier: The classifier; its columns in training are the default.
+        source: A file, or the id of a hub data set.
+        given: Fields of the recipe's `data` section that replace those of training.
+
+    Raises:
+        DataError: The rows cannot be read, or their labels have another form than those of training.
+    """
+    trained = {name: value for name, value in classifier.columns.to_json().items() if value is not None}
+    if "label" in given:
+        trained.pop("labels", None)
+    if "labels" in given:
+        trained.pop("label_separator", None)
+    config = Recipe.load(**({"base": "as trained"} | trained | given)).data
+    if "group" not in given:
+        config = without_missing_group(source, config)
+    names = (*classifier.label_names, *classifier.dropped_labels)
+    data = read_labeled(source, config, label_names=names, problem=classifier.problem)
+    return _without_dropped(leave_out_labels(data, len(classifier.label_names)), len(data))
+
+
+def _without_dropped(dataset: Dataset, rows: int) -> Dataset:
+    """Return the data set, and warn if rows were left out because training left their labels out.
+
+    Args:
+        dataset: The rows that are left.
+        rows: How many there were.
+    """
+    if not len(dataset):
+        raise DataError("training left out the labels of all rows (--drop-rare)", where=dataset.source)
+    if len(dataset) < rows:
+        warn(
+            f"{rows - len(dataset):,} of {rows:,} rows are not scored: training left their labels out (--drop-rare), "
+            "so the classifier never predicts them"
+        )
+    return dataset
+
+
+def evaluate(classifier: Classifier | str | Path, dataset: Dataset | str | Path) -> dict[str, Any]:
+    """Score a classifier on labeled rows, with its own decision.
+
+    Args:
+        classifier: The classifier, or the folder of its bundle.
+        dataset: Labeled rows. Their labels are numbered as in training, whatever label names they were read with. Or a
+            file or hub id, which is read by the columns of training.
+
+    Returns:
+        The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the
+        training rows; and `stamps`, sentences that must accompany the scores. The latter two are logged as warnings.
+
+    Raises:
+        DataError: The rows have no labels, labels of another form than those of training, or unknown ones.
+    """
+    classifier = as_classifier(classifier)
+    if not isinstance(dataset, Dataset):
+        dataset = read_as_trained(classifier, dataset)
+    own = with_labels_of(dataset, classifier.label_names, classifier.problem, classifier.dropped_labels)
+    own = _without_dropped(own, len(dataset))
+    return evaluate_logits(classifier, own, classifier.logits(own.texts, own.text_pair))
+
+
+def evaluate_logits(classifier: Classifier, dataset: Dataset, logits: np.ndarray) -> dict[str, Any]:
+    """Return what `evaluate` returns, for logits that are known already.
+
+    Args:
+        classifier: The classifier.
+        dataset: Labeled rows.
+        logits: The classifier's logits for them, float32 (rows, classes).
+    """
+    assert dataset.labels is not None
+    scores = score_decision(dataset.labels, logits, classifier.decision, dataset.group_ids)
+    trained_on = count_training_texts(classifier, dataset)
+    if trained_on:
+        warn(
+            f"{trained_on:,} of these {len(dataset):,} rows were in the training rows, so these scores are too high "
+            "(texts are compared after NFKC, case folding and collapsing of white space)"
+        )
+    for stamp in classifier.stamps:
+        warn(stamp)
+    return scores | {"trained_on": trained_on, "stamps": classifier.stamps}
+
+
+def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:
+    """Return how many of the rows have a text that is in the training rows."""
+    seen = {bytes(row) for row in classifier.record.seen["hashes"]}
+    return sum(bytes(row) in seen for row in text_hashes(dataset.joined_texts))
