@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from helpers.bases import FAMILIES
 from helpers.tokens import TEXTS, encode, rows_of
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +13,11 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from fullbake.core.errors import DataError, RecipeError
-from fullbake.models.collation import collate
 from fullbake.models.encoding import (
     Encoded,
     count_tokens,
     ends_mask,
+    pad_rows,
     report_unknown_tokens,
     row_offsets,
     tokenize,
@@ -127,16 +126,12 @@ def test_ids_of_any_text_equal_the_tokenizers(bert, texts, max_length, truncatio
     assert rows_of(encode(bert, texts, max_length, truncation)) == expected
 
 
-def test_batch_equals_what_the_tokenizer_pads(family):
-    tokenizer = load_tokenizer(family)
-    encoded = encode(tokenizer, TEXTS)
-    order = np.array([5, 0, 3])
-    chosen = [TEXTS[row] for row in order]
-    for padding in ("longest", "max_length"):
-        own = tokenizer(chosen, truncation=True, max_length=16, padding=padding, return_tensors="pt")
-        batch = collate(encoded, order, pad_id=tokenizer.pad_token_id, padding=padding, max_length=16)
-        assert batch.keys() == own.keys()
-        assert all(torch.equal(batch[name], own[name]) for name in own)
+def test_padded_rows_have_a_mask_and_padding_on_the_right(bert):
+    encoded = encode(bert, ["good", "bad good good"])
+    batch = pad_rows(encoded, np.array([0, 1]), pad_id=9, padding="max_length", max_length=6)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0]]
+    assert batch["input_ids"][0, 3:].tolist() == [9, 9, 9]
+    assert {values.dtype for values in batch.values()} == {np.dtype(np.int64)}
 
 
 # Many texts
@@ -173,12 +168,6 @@ def test_take_equals_indexing_a_list_of_rows(rows, limit):
     assert taken.lengths.tolist() == [lengths[row] for row in rows]
     assert taken.token_type_ids is not None
     assert (taken.token_type_ids == taken.input_ids % 2).all()
-
-
-def test_batch_without_padding_has_no_mask(bert):
-    encoded = encode(bert, ["good", "bad", "good good"])
-    assert "attention_mask" not in collate(encoded, np.array([0, 1]), pad_id=0)
-    assert collate(encoded, np.array([0, 2]), pad_id=0)["attention_mask"].tolist() == [[1, 1, 1, 0], [1] * 4]
 
 
 # What is refused

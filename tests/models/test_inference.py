@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.rows import column, make_rows
+from helpers.rows import make_rows
 
 from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.models.inference import batch_inputs, logits_over, run_batches
 from fullbake.models.network import build_network
-from fullbake.models.prediction import encode, pool_windows
+from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer
 
 Bases = Callable[..., Path]
@@ -56,13 +55,6 @@ def test_batches_stay_within_the_budget(bases: Bases, padding: str) -> None:
         assert {length for _, length in shapes} == {40}
 
 
-def test_list_and_arrow_column_give_the_same_ids(bases: Bases) -> None:
-    tokenizer = load_tokenizer(bases("bert"))
-    plain, arrow = encode(TEXTS, tokenizer, TOKENS), encode(column(TEXTS), tokenizer, TOKENS)
-    assert np.array_equal(plain.input_ids, arrow.input_ids)
-    assert np.array_equal(plain.offsets, arrow.offsets)
-
-
 def test_logits_equal_those_of_plain_transformers(bases: Bases) -> None:
     base = bases("bert")
     model = build_network(base, HeadConfig(kind="standard"), ("a", "b", "c"), seed=0)
@@ -82,12 +74,3 @@ def test_batch_has_the_inputs_that_the_base_takes(bases: Bases) -> None:
             encoded, np.array([0]), tokens=TOKENS, pad_id=tokenizer.pad_token_id, device=torch.device("cpu")
         )
         assert set(inputs) - {"attention_mask"} == names
-
-
-@pytest.mark.parametrize("how", ["mean", "max"])
-def test_windows_are_pooled_text_by_text(how: Any) -> None:
-    values = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    pooled = pool_windows(values, np.array([0, 1, 1, 1, 2, 2]), how)
-    assert pooled.dtype == np.float32
-    texts = [values[:1], values[1:4], values[4:]]
-    np.testing.assert_allclose(pooled, [getattr(windows, how)(axis=0) for windows in texts], rtol=1e-6)

@@ -6,14 +6,11 @@ loaded with the tokenizer that goes with it, so that a process imports the libra
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fullbake.classifier import manifest
 from fullbake.core.extras import name_missing_extra
 from fullbake.models.prediction import Predictor
-
-Engine = Literal["auto", "torch", "onnx"]
-"""The word with which a caller chooses an engine."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +45,15 @@ def load_engine(folder: Path) -> LoadedEngine:
         BundleError: The network or the tokenizer cannot be read.
         MissingExtraError: The engine's libraries are not installed.
     """
-    with name_missing_extra():
-        return _load_torch(folder)
+    return _load_torch(folder)
 
 
 def _load_torch(folder: Path) -> LoadedEngine:
-    from fullbake.models.network import load_network
-    from fullbake.models.pretrained import max_positions
-    from fullbake.models.tokenizer import load_tokenizer
-    from fullbake.models.torch_predictor import TorchPredictor
+    with name_missing_extra():
+        from fullbake.models.network import load_network
+        from fullbake.models.pretrained import max_positions
+        from fullbake.models.tokenizer import load_tokenizer
+        from fullbake.models.torch_predictor import TorchPredictor
 
     network: Any = load_network(folder)
     with manifest.explain_faults(folder, "tokenizer.json"):

@@ -131,7 +131,8 @@ class Classifier:
     def _torch_predictor(self, what: str) -> "TorchPredictor":
         if self.engine != "torch":
             raise BundleError(
-                f"a classifier of the engine {self.engine} has no network of torch, which {what} needs",
+                f"Classifier.{what} needs the engine torch",
+                got=f"a classifier that was loaded with the engine {self.engine}",
                 remedy="Load it by Classifier.load(FOLDER, engine='torch').",
             )
         predictor: Any = self.predictor
@@ -238,6 +239,8 @@ class Classifier:
             "thresholds": self.decision.to_json(),
             "tokens": self.tokens.model_dump(mode="json"),
         }
+        for name in ("graph", "int8"):
+            facts.pop(name, None)  # their files are not written again
         with name_missing_extra():
             from fullbake.classifier.bundle_writer import BundleContents, write_bundle
 

@@ -92,9 +92,7 @@ def use_threads(setting: ThreadSetting, *, recorded: int | None = None) -> int:
     """
     most = _default_threads()
     if setting != "auto":
-        usable = count_usable()
-        if setting > usable:
-            warn(f"--threads {setting}: there are {usable} processors, and more threads than processors are slower")
+        _warn_of_more(setting, count_usable())
         return _set(setting)
     if recorded is not None:
         if recorded != runtime.threads():
@@ -102,6 +100,37 @@ def use_threads(setting: ThreadSetting, *, recorded: int | None = None) -> int:
         return _set(recorded)
     if runtime.threads_are_given() or runtime.world_size() > 1 or runtime.device().type != "cpu":
         return runtime.threads()
+    return _set(_count_free(most))
+
+
+def use_session_threads(setting: ThreadSetting, *, few_texts: bool = False) -> int:
+    """Let onnxruntime compute with this number of threads in sessions that are made from now on, and return the number.
+
+    torch is not imported.
+
+    Args:
+        setting: the number, or `auto`. OMP_NUM_THREADS decides for itself under `auto`.
+        few_texts: True if the work takes less time than watching other processes: `auto` then takes all processors.
+    """
+    usable = count_usable()
+    if setting != "auto":
+        _warn_of_more(setting, usable)
+        number = setting
+    elif runtime.threads_are_given():
+        number = runtime.session_threads()
+    else:
+        number = usable if few_texts else _count_free(usable)
+    runtime.set_session_threads(number)
+    return number
+
+
+def _warn_of_more(setting: int, usable: int) -> None:
+    if setting > usable:
+        warn(f"--threads {setting}: there are {usable} processors, and more threads than processors are slower")
+
+
+def _count_free(most: int) -> int:
+    """Return how many processors are free, at most `most`. A line says so if they are fewer than the processors."""
     found = measure()
     number = min(most, found.free)
     if number < found.usable and found.free < found.usable:
@@ -109,7 +138,7 @@ def use_threads(setting: ThreadSetting, *, recorded: int | None = None) -> int:
             f"computing with {_threads(number)} on {found.usable} processors, because other processes keep "
             f"{found.busy:.1f} of them busy (--threads {min(most, found.usable)} takes all)"
         )
-    return _set(number)
+    return number
 
 
 def _threads(number: int) -> str:

@@ -108,7 +108,7 @@ def session_threads() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "")
     if _session_threads:
         return _session_threads[0]
-    if given.isdecimal() and int(given):
+    if given.isdecimal() and int(given):  # it may be a list of numbers, one for each level
         return int(given)
     return threads() if "torch" in sys.modules else count_processors()
 

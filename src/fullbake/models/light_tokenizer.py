@@ -28,8 +28,8 @@ _CLASSES: Final = frozenset(
     )
     for ending in ("Tokenizer", "TokenizerFast")
 ) | {"TokenizersBackend"}
-"""Tokenizer classes of the families that are tried. What transformers makes of one of these has the ids of tokenizer.json
-or is replaced by it (`tokenizer_file.hold_to_file`)."""
+"""Tokenizer classes of the families that are tried. What transformers makes of one of these has the ids of
+tokenizer.json, or is replaced by it (`tokenizer_file.hold_to_file`)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_light_tokenizer(folder: Path) -> LightTokenizer:
             where=str(folder / _SETTINGS_FILE),
             expected="settings that tokenizer.json has too",
             got=fault or "no padding token",
-            remedy="Use the engine of torch: --engine torch, or engine='torch'. It needs pip install 'fullbake[train]'.",
+            remedy="Use --engine torch (engine='torch'), which needs: pip install 'fullbake[train]'.",
         )
     tokenizer = LightTokenizer(backend, tuple(settings.model_input_names), pad_id, str(folder))
     disable_padding_and_truncation(tokenizer)
