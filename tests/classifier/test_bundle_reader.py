@@ -1,4 +1,4 @@
-"""What is read of a bundle is what was written; what a bundle holds must fit the network (more in test_bundle_shape)."""
+"""What is read of a bundle is what was written, and must fit the network (more in test_bundle_shape)."""
 
 import shutil
 from collections.abc import Callable

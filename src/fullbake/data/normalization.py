@@ -6,7 +6,7 @@ Nothing heavy is imported here: scoring a classifier compares its rows with thos
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TextSequence: TypeAlias = "Sequence[str] | pa.ChunkedArray"
+TextSequence: TypeAlias = Union[Sequence[str], "pa.ChunkedArray"]
 """Texts in order: a sequence of strings, or an Arrow column."""
 
 

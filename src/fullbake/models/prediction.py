@@ -6,7 +6,7 @@ imported, so that a bundle is scored without torch where onnxruntime runs its gr
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from fullbake.models.encoding import Encoded, tokenize
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TextsOrPairs: TypeAlias = "Sequence[str] | pa.ChunkedArray"
+TextsOrPairs: TypeAlias = Union[Sequence[str], "pa.ChunkedArray"]
 """Texts in order: a sequence of strings, or an Arrow column."""
 
 BatchFunction = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
