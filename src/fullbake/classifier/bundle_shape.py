@@ -181,6 +181,14 @@ class _BaseUse(Shape):
     left_out: list[str]
 
 
+class _GraphFacts(Shape):
+    """What is known of the bundle's ONNX graph."""
+
+    exporter: str
+    opset: _Amount
+    difference: Annotated[float, Field(ge=0)]
+
+
 class BundleFacts(Shape):
     """The entries of a bundle's fullbake.json."""
 
@@ -202,6 +210,7 @@ class BundleFacts(Shape):
     further_pretraining: FurtherPretraining | None
     chosen: _Chosen | None = None
     base_use: _BaseUse | None = None
+    graph: _GraphFacts | None = None
 
     @field_validator("label_names")
     @classmethod
@@ -220,6 +229,12 @@ class BundleFacts(Shape):
             if place.is_absolute() or ".." in place.parts or "\\" in name or place.as_posix() != name or name == ".":
                 raise ValueError("names of files inside the folder")
         return files
+
+    @model_validator(mode="after")
+    def _check_graph(self) -> Self:
+        if ("model.onnx" in self.files) != (self.graph is not None):
+            raise ValueError("an entry graph where, and only where, there is a file model.onnx")
+        return self
 
     @field_validator("versions")
     @classmethod

@@ -1,7 +1,8 @@
 """The `fullbake` command: train, evaluate, predict, inspect, check, summary, cache, recipes.
 
 Each command parses its words, calls one function and prints. Heavy libraries are imported inside the commands, so that
-`--help` loads no torch. The commands that read raw text are in `pretrain`, those that compare recipes in `compare`.
+`--help` loads no torch. The commands that read raw text are in `pretrain`, those that compare recipes in `compare`,
+`export` has a file of its own.
 """
 
 import itertools
@@ -16,6 +17,7 @@ from cyclopts import App, Parameter, validators
 from fullbake import __version__
 from fullbake.cli import tables, terminal
 from fullbake.cli.compare import add_comparison_commands
+from fullbake.cli.export import add_export_command
 from fullbake.cli.options import (
     DIALECT_FIELDS,
     Flags,
@@ -55,6 +57,7 @@ app = App(
 
 add_pretraining_commands(app)
 add_comparison_commands(app)
+add_export_command(app)
 
 
 @app.command(name="train")

@@ -105,16 +105,29 @@ def read_checked_json(path: Path, *, most_bytes: int = MOST_BYTES, finite: bool 
         ValueError: it is no JSON, too large, too deep, ambiguous, or no plain file.
     """
     check_plain_file(path, most_bytes)
+    return parse_checked_json(path.read_bytes(), finite=finite)
+
+
+def parse_checked_json(content: bytes, *, finite: bool = True) -> Any:
+    """Parse JSON that may come from anywhere. Arguments, results and errors are those of `read_checked_json`.
+
+    Args:
+        content: the bytes of a file, or of a part of one.
+        finite: refuse NaN and infinite numbers.
+
+    Raises:
+        ValueError: it is no JSON, too deep, or ambiguous.
+    """
     try:
-        content = json.loads(
-            path.read_bytes(),
+        value = json.loads(
+            content,
             object_pairs_hook=_object_of_pairs,
             parse_constant=_refuse_constant if finite else float,
         )
     except RecursionError:
         raise ShapeFault("", f"at most {DEEPEST} brackets within brackets", "more") from None
-    _check_values(content, finite)
-    return content
+    _check_values(value, finite)
+    return value
 
 
 def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
