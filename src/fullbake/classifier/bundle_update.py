@@ -77,9 +77,7 @@ def updated_bundle(bundle: Path, *, without: tuple[str, ...], needed: int) -> It
     require_changeable(bundle)
     facts = manifest.read_manifest(bundle)
     recorded = facts.pop("files")
-    kept = {
-        name: file for name, file in _files_of(bundle, recorded).items() if name.split("/")[0] not in without
-    }
+    kept = {name: file for name, file in _files_of(bundle, recorded).items() if name.split("/")[0] not in without}
     with storage.staged(bundle, overwrite=True, needed=needed) as fresh:
         for name, file in kept.items():
             _link(file, fresh / name)

@@ -50,14 +50,14 @@ STANDARD_OPERATORS: Final = frozenset(
     Cos CumSum DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand Floor Gather GatherElements
     GatherND Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity
     InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul MatMulInteger
-    Max Min Mish Mod Mul Neg NonZero Not OneHot Or Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round
+    Max Min Mish Mod Mul Neg NonZero Not OneHot Or Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2
+    ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round
     RMSNormalization ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
     Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
     """.split()  # noqa: SIM905
 )
-"""Operators that graphs of the families have, and their neighbors. Each is a pure function of tensors: none loops, draws
-at random, reads a file or calls another graph."""
+"""Operators that graphs of the families have, and their neighbors. Each is a pure function of tensors: none loops,
+draws at random, reads a file or calls another graph."""
 
 MICROSOFT_OPERATORS: Final = frozenset(("MatMulIntegerToFloat",))
 """Operators of onnxruntime's own domain that int8 graphs have."""
@@ -202,9 +202,7 @@ def check_graph(content: bytes, stored: Mapping[str, Sequence[StoredTensor]], *,
     inputs = _check_inputs(graph.input)
     _check_outputs(graph.output, classes)
     known = {*inputs, ""}  # "" is an operand that is left out
-    places = {
-        file: {(tensor.offset, tensor.length): tensor for tensor in tensors} for file, tensors in stored.items()
-    }
+    places = {file: {(tensor.offset, tensor.length): tensor for tensor in tensors} for file, tensors in stored.items()}
     used: set[str] = set()
     for tensor in graph.initializer:
         _add_name(known, tensor.name)

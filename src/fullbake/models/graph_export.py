@@ -1,8 +1,8 @@
 """Turn a classifier into an ONNX graph that reads its weights from the classifier's own safetensors files.
 
 `torch.onnx.export` traces the network; where it fails, the exporter of transformers, which knows how to work around
-parts of some families, tries too. What comes out is tidied (functions inlined, constants folded, names of the exporter's
-own code left out) and bound to the weights files (`graph_weights`). Batch norm is not folded into the layer before it:
+parts of some families, tries too. What comes out is tidied (functions inlined, constants folded, notes of the exporter
+left out) and bound to the weights files (`graph_weights`). Batch norm is not folded into the layer before it:
 that would make new weights, which no file has, and onnxruntime folds it anyway.
 """
 
@@ -216,7 +216,12 @@ _EXPORTERS: Final[dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]]] = {
 def _quiet_exporters() -> Iterator[None]:
     """Keep the exporters' notes on their own workings from the user. Their errors are raised all the same."""
     before = logging.root.manager.disable
-    with quiet_transformers(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with (
+        quiet_transformers(),
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:
@@ -242,6 +247,18 @@ def _tidy(model: Any) -> Any:
     common.DeduplicateInitializersPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
     common.RemoveUnusedOpsetsPass()(model)
-    common.ClearMetadataAndDocStringPass()(model)
     model.ir_version = _IR_VERSION
-    return onnx_ir.serde.serialize_model(model)
+    proto = onnx_ir.serde.serialize_model(model)
+    _strip(proto)
+    return proto
+
+
+def _strip(proto: Any) -> None:
+    """Remove from a model what no runtime needs: notes of the exporter, and its guesses of shapes inside the graph."""
+    graph = proto.graph
+    del graph.value_info[:]
+    for part in (proto, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        del part.metadata_props[:]
+    for node in graph.node:
+        node.ClearField("name")

@@ -49,9 +49,7 @@ def open_graph(graph: CheckedGraph, folder: Path, *, threads: int = 1) -> "Infer
     if graph.files:
         options.add_session_config_entry(_FOLDER_OPTION, str(folder.absolute()))
     try:
-        session: InferenceSession = runtime.InferenceSession(
-            graph.content, options, providers=["CPUExecutionProvider"]
-        )
+        session: InferenceSession = runtime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no class in common but this one
         raise _explain(error, folder) from error
     return session

@@ -15,8 +15,19 @@ from pydantic import Field
 from fullbake.core.json_files import Shape, ShapeFault, check_plain_file, match_shape, parse_checked_json
 
 ITEM_BYTES: Final[Mapping[str, int]] = {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2},
-    **{"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8},
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
 }
 """Type of a tensor, as safetensors calls it -> bytes of one number. Types with less than a byte are not read here."""
 

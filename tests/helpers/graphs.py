@@ -1,0 +1,77 @@
+"""A small graph over a small weights file, made by hand, and ways to change it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
+
+from fullbake.models.graph_check import GRAPH_FILE, GRAPH_INPUTS
+from fullbake.models.weight_headers import read_weight_header
+
+CLASSES, WIDTH, WORDS = 3, 4, 50
+WEIGHTS = "model.safetensors"
+
+
+def write_weights(folder: Path, name: str = WEIGHTS) -> dict[str, np.ndarray]:
+    """Write random weights into a safetensors file, and return them."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "table": random.normal(size=(WORDS, WIDTH)).astype(np.float32),
+        "head.weight": random.normal(size=(CLASSES, WIDTH)).astype(np.float32),
+        "head.bias": random.normal(size=CLASSES).astype(np.float32),
+    }
+    save_file(arrays, folder / name)
+    return arrays
+
+
+def outside(name: str, folder: Path, weights: str = WEIGHTS) -> Any:
+    """Return the tensor of this name in a weights file as one whose data is outside the graph."""
+    stored = read_weight_header(folder / weights)[name]
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=stored.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", weights), ("offset", stored.offset), ("length", stored.length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def small_model(folder: Path) -> Any:
+    """Return a graph that looks up words, averages them and classifies. Its weights are in `folder`."""
+    free = ["batch", "tokens"]
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    return helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Gather", ["table", "input_ids"], ["states"]),
+                helper.make_node("ReduceMean", ["states", "axes"], ["pooled"], keepdims=0),
+                helper.make_node("Gemm", ["pooled", "head.weight", "head.bias"], ["logits"], transB=1),
+            ],
+            "classifier",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, free) for name in GRAPH_INPUTS],
+            [
+                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES]),
+                helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["batch", WIDTH]),
+            ],
+            [outside(name, folder) for name in ("table", "head.weight", "head.bias")] + [axes],
+        ),
+        ir_version=10,
+        opset_imports=[helper.make_opsetid("", 20)],
+    )
+
+
+def write_small_graph(folder: Path, change: Callable[[Any], object] = lambda model: None) -> Path:
+    """Write weights and a graph into a folder, and return the folder. change: is given the model before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder)
+    model = small_model(folder)
+    change(model)
+    (folder / GRAPH_FILE).write_bytes(model.SerializeToString())
+    return folder
+
+
+def load_model(folder: Path) -> Any:
+    """Return the graph of a folder as the `onnx` package reads it, without the data outside."""
+    return onnx.load(folder / GRAPH_FILE, load_external_data=False)
