@@ -1,4 +1,4 @@
-"""A small graph over a small weights file, made by hand, and ways to change it."""
+"""Small graphs: one made by hand over a small weights file, and those of small classifiers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from fullbake.models.graph_check import GRAPH_FILE, GRAPH_INPUTS
+from fullbake.classifier.manifest import probe_texts
+from fullbake.config.sections import HeadConfig, TokensConfig
+from fullbake.models.graph_check import GRAPH_FILE, GRAPH_INPUTS, read_checked_graph
+from fullbake.models.graph_export import build_graph
+from fullbake.models.graph_proof import GraphProof, ProofRows, prove_graph, word_ids
+from fullbake.models.graph_session import open_graph
+from fullbake.models.inference import encode
+from fullbake.models.network import build_network
+from fullbake.models.pretrained import load_config, max_positions, takes_segments
+from fullbake.models.tokenizer import load_tokenizer, set_defaults
 from fullbake.models.weight_headers import read_weight_header
 
 CLASSES, WIDTH, WORDS = 3, 4, 50
@@ -75,3 +84,29 @@ def write_small_graph(folder: Path, change: Callable[[Any], object] = lambda mod
 def load_model(folder: Path) -> Any:
     """Return the graph of a folder as the `onnx` package reads it, without the data outside."""
     return onnx.load(folder / GRAPH_FILE, load_external_data=False)
+
+
+def prove_network(base: Path, folder: Path, head: str) -> GraphProof:
+    """Export a classifier with random weights on a base, and prove its graph, as `fullbake export` does.
+
+    Args:
+        base: The base.
+        folder: Where the network and its graph are written.
+        head: Kind of head.
+    """
+    network = build_network(base, HeadConfig(kind=head), ("a", "b", "c"), seed=0)  # type: ignore[arg-type]
+    network.save_pretrained(folder)
+    config, tokenizer = load_config(base), load_tokenizer(base)
+    longest = min(max_positions(config), 130)
+    set_defaults(tokenizer, max_length=longest, truncation="head", has_token_type_ids=takes_segments(config))
+    segments = "token_type_ids" in tokenizer.model_input_names
+    (folder / GRAPH_FILE).write_bytes(build_graph(network, folder, segments=segments).content)
+    checked = read_checked_graph(folder, classes=CLASSES)
+    rows = ProofRows(
+        words=word_ids(tokenizer, network.get_input_embeddings().weight.shape[0]),
+        pad_id=tokenizer.pad_token_id,
+        segments=segments,
+        longest=longest,
+        probe=encode(probe_texts(), tokenizer, TokensConfig(max_length=min(64, longest))),
+    )
+    return prove_graph(network, open_graph(checked, folder), rows)

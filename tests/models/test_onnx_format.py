@@ -20,10 +20,8 @@ def model(tmp_path: Path) -> Any:
     return small_model(tmp_path)
 
 
-def test_parsed_graph_has_the_same_bytes(model: Any) -> None:
-    content = model.SerializeToString(deterministic=True)
-    parsed = parse_graph(content)
-    assert parsed.SerializeToString(deterministic=True) == content
+def test_parsed_graph_is_the_same(model: Any) -> None:
+    parsed = parse_graph(model.SerializeToString())
     assert [node.op_type for node in parsed.graph.node] == ["Gather", "ReduceMean", "Gemm"]
     assert onnx.load_from_string(parsed.SerializeToString()) == model
 

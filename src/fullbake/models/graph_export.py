@@ -153,7 +153,8 @@ def _trace(classifier: _TracedClassifier, segments: bool) -> tuple[Any, str]:
         try:
             return export(classifier, inputs), name
         except Exception as error:  # whatever torch, transformers or onnxscript raise for what they cannot trace
-            faults.append(f"{name}: {type(error).__name__}: {first_line(_root_of(error))}"[:200])
+            root = _root_of(error)
+            faults.append(f"{name}: {type(root).__name__}: {first_line(root)}"[:200])
     raise BundleError(
         f"the family {_family(classifier.network)!r} cannot be exported",
         expected="a network that an exporter can trace",

@@ -1,0 +1,84 @@
+"""`fullbake export` says what it wrote, and refuses what it cannot write."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fullbake.classifier import export
+from fullbake.classifier.export import WrittenGraph
+from fullbake.core.errors import BundleError
+
+Run = Callable[..., tuple[int, str, str]]
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
+FACTS = {"exporter": "torch", "opset": 20, "difference": 2.6e-7, "alone": 0.0, "batches": 24}
+FACTS |= {"versions": {"torch": "2.13.0"}}
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the command asked for; nothing is exported."""
+    asked: list[Any] = []
+
+    def graph(bundle: Path) -> WrittenGraph:
+        asked.append(bundle)
+        return WrittenGraph(bundle / "model.onnx", 812_345, 7.4, FACTS)
+
+    def standalone(bundle: Path, target: Path, *, overwrite: bool) -> WrittenGraph:
+        asked.append((bundle, target, overwrite))
+        return WrittenGraph(target, 90_812_345, 7.4, FACTS)
+
+    monkeypatch.setattr(export, "export_graph", graph)
+    monkeypatch.setattr(export, "export_standalone", standalone)
+    return asked
+
+
+def test_lines_say_what_was_written(run: Run, written: list[Any]) -> None:
+    code, out, _ = run("export", "out/m")
+    assert code == 0
+    assert written == [Path("out/m")]
+    first, second, third = out.splitlines()
+    assert first.startswith("graph: out/m/model.onnx (")
+    assert "it reads the weights of the bundle" in first
+    assert "3e-07 of the largest output, in 24 batches" in second
+    assert "torch 2.13.0" in third
+
+
+def test_standalone_names_the_file(run: Run, written: list[Any], tmp_path: Path) -> None:
+    code, out, _ = run("export", "out/m", "--standalone", tmp_path / "whole.onnx")
+    assert code == 0
+    assert written == [(Path("out/m"), tmp_path / "whole.onnx", False)]
+    assert "it holds all weights" in out
+
+
+def test_flags_that_do_not_fit_are_refused(run: Run, written: list[Any], tmp_path: Path) -> None:
+    code, _, err = run("export", "out/m", "--overwrite")
+    assert code == 2
+    assert "--overwrite belongs to --standalone" in err
+    (tmp_path / "whole.onnx").write_bytes(b"")
+    code, _, err = run("export", "out/m", "--standalone", tmp_path / "whole.onnx")
+    assert code == 2
+    assert "exists already" in err
+    assert written == []
+
+
+def test_bundle_that_is_none_is_one_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    code, out, err = run("export", tmp_path / "none")
+    assert (code, out) == (2, "")
+    assert "not a fullbake bundle" in err
+
+
+def test_family_that_cannot_be_exported_is_one_error(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = shutil.copytree(FIXTURE, tmp_path / "bundle")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BundleError("the family 'bert' cannot be exported", remedy="Score with torch.")
+
+    monkeypatch.setattr(export, "build_graph", refuse)
+    code, out, err = run("export", bundle)
+    assert (code, out) == (2, "")
+    assert "the family 'bert' cannot be exported" in err
+    assert not (bundle / "model.onnx").exists()
