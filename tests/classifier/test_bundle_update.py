@@ -77,9 +77,14 @@ def test_copies_are_made_where_links_are_not_possible(bundle: Path, monkeypatch:
 @pytest.mark.parametrize("fault", [ValueError("words"), KeyboardInterrupt()])
 def test_fault_leaves_the_bundle_as_it_was(fault: BaseException, bundle: Path) -> None:
     before = hash_files(bundle)
-    with pytest.raises(type(fault)), updated_bundle(bundle, without=(), needed=0) as update:
-        storage.write_bytes(update.folder / "half", b"half a file")
-        raise fault
+
+    def stop() -> None:
+        with updated_bundle(bundle, without=(), needed=0) as update:
+            storage.write_bytes(update.folder / "half", b"half a file")
+            raise fault
+
+    with pytest.raises(type(fault)):
+        stop()
     assert hash_files(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 

@@ -97,7 +97,7 @@ def wrong_for(test: Callable[[dict[str, np.ndarray]], Any], name: str = "logits"
         (wrong_for(lambda inputs: inputs["input_ids"].shape[1] == 1), "rows of up to 1 tokens"),
         (wrong_for(lambda inputs: not inputs["attention_mask"].all()), "the logits differ from torch's"),
         (wrong_for(lambda inputs: True, "pooled"), "the pooled differ from torch's"),
-        (wrong_for(lambda inputs: inputs["input_ids"].shape == (1, 50), by=np.nan), "a difference of nan"),
+        (wrong_for(lambda inputs: inputs["input_ids"].shape == (1, 50), by=np.nan), "a difference of inf"),
         (wrong_for(lambda inputs: inputs["input_ids"].shape == (1, 4)), "probe text 1 alone"),
         (lambda inputs, found: found.update(logits=found["logits"][:, :1]), "a difference of inf"),
     ],

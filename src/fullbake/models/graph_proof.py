@@ -6,6 +6,7 @@ alone. Every size and every length is tried; large batches of long rows are not,
 minutes.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -147,7 +148,8 @@ class _Comparison:
             raise _refusal(title, "the graph fails", first_line(error)[:300]) from error
 
     def _note(self, name: str, title: str, apart: float) -> None:
-        if not apart <= self._apart.get(name, (-1.0, ""))[0]:  # so written, NaN is noted too
+        apart = math.inf if math.isnan(apart) else apart
+        if apart > self._apart.get(name, (-1.0, ""))[0]:
             self._apart[name] = apart, title
 
     def judge(self) -> GraphProof:
@@ -155,7 +157,7 @@ class _Comparison:
         shares = {}
         for name, (apart, title) in self._apart.items():
             share = apart / self._scale[name if name in self._scale else "logits"]
-            if not share <= GRAPH_TOLERANCE:
+            if share > GRAPH_TOLERANCE:
                 what = "a text alone gets other logits" if name == "alone" else f"the {name} differ from torch's"
                 raise _refusal(title, what, f"a difference of {share:.2g}")
             shares[name] = share
