@@ -11,7 +11,7 @@ import pytest
 from helpers.bundles import update_manifest
 
 from fullbake import Classifier
-from fullbake.classifier import export, manifest
+from fullbake.classifier import graph_files, manifest
 from fullbake.classifier.export import export_graph, export_standalone
 from fullbake.core import storage
 from fullbake.core.errors import BundleError, OutputError
@@ -128,7 +128,7 @@ def test_failed_proof_leaves_the_bundle_as_it_was(bundle: Path, monkeypatch: pyt
     def refuse(*_: Any) -> Any:
         raise BundleError("the logits differ from torch's, so the graph is not written")
 
-    monkeypatch.setattr(export, "prove_graph", refuse)
+    monkeypatch.setattr(graph_files, "prove_graph", refuse)
     with pytest.raises(BundleError, match="not written"):
         export_graph(bundle)
     assert hash_files(bundle) == before

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fullbake.classifier import export
-from fullbake.classifier.export import WrittenGraph
+from fullbake.classifier import export, graph_files
+from fullbake.classifier.graph_files import WrittenGraph
 from fullbake.core.errors import BundleError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -77,7 +77,7 @@ def test_family_that_cannot_be_exported_is_one_error(run: Run, tmp_path: Path, m
     def refuse(*_: object, **__: object) -> None:
         raise BundleError("the family 'bert' cannot be exported", remedy="Score with torch.")
 
-    monkeypatch.setattr(export, "build_graph", refuse)
+    monkeypatch.setattr(graph_files, "build_graph", refuse)
     code, out, err = run("export", bundle)
     assert (code, out) == (2, "")
     assert "the family 'bert' cannot be exported" in err

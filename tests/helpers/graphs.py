@@ -15,8 +15,8 @@ from fullbake.models.graph_check import GRAPH_FILE, GRAPH_INPUTS, read_checked_g
 from fullbake.models.graph_export import build_graph
 from fullbake.models.graph_proof import GraphProof, ProofRows, prove_graph, word_ids
 from fullbake.models.graph_session import open_graph
-from fullbake.models.inference import encode
 from fullbake.models.network import build_network
+from fullbake.models.prediction import encode
 from fullbake.models.pretrained import load_config, max_positions, takes_segments
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
 from fullbake.models.weight_headers import read_weight_header

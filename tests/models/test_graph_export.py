@@ -11,7 +11,7 @@ import torch
 from helpers.graphs import load_model, prove_network
 
 from fullbake.config.sections import HeadConfig
-from fullbake.core.errors import BundleError, Error
+from fullbake.core.errors import BundleError, MissingExtraError
 from fullbake.models import graph_export
 from fullbake.models.graph_check import GRAPH_FILE
 from fullbake.models.graph_export import build_graph, logits_and_pooled, require_export_packages
@@ -106,6 +106,6 @@ def test_head_that_reads_all_tokens_is_refused(bases: Bases, tmp_path: Path, mon
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     require_export_packages()
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(Error, match="onnxscript") as error:
+    with pytest.raises(MissingExtraError, match="onnxscript") as error:
         require_export_packages()
     assert "pip install 'fullbake[export]'" in str(error.value)

@@ -1,6 +1,5 @@
 """A checked graph runs in onnxruntime, and what onnxruntime refuses is said in plain words."""
 
-import builtins
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from helpers.graphs import CLASSES, WEIGHTS, write_small_graph
 from safetensors.numpy import load_file, save_file
 
-from fullbake.core.errors import BundleError, Error
+from fullbake.core.errors import BundleError
 from fullbake.models.graph_check import GRAPH_FILE, read_checked_graph
 from fullbake.models.graph_session import open_graph, run_graph
 
@@ -62,17 +61,3 @@ def test_refusal_of_onnxruntime_is_a_bundle_error(change: Any, words: str, tmp_p
     with pytest.raises(BundleError, match=words) as error:
         open_graph(read_checked_graph(folder, classes=CLASSES), folder)
     assert "torch" in str(error.value)
-
-
-def test_missing_onnxruntime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_small_graph(tmp_path)
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "onnxruntime":
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(Error, match="pip install"):
-        open_graph(read_checked_graph(folder, classes=CLASSES), folder)

@@ -223,15 +223,18 @@ class Classifier:
         decided = self.decision.decide(self.predict_proba(texts, text_pair))
         return self.problem.predictions(decided, self.classes_)
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+    def save(self, folder: str | Path, *, overwrite: bool = False, graph: bool = False) -> None:
         """Save the classifier as a bundle (docs/reference/bundle.md), atomically.
 
         Args:
             folder: Folder for the bundle.
             overwrite: Replace what the folder holds when the new bundle is complete.
+            graph: Add an ONNX graph afterwards, as `fullbake export` does, so that the bundle predicts without torch.
 
         Raises:
             OutputError: The folder holds something, and `overwrite` is False.
+            BundleError: The family has no graph that computes what torch does; the bundle is complete without one.
+            MissingExtraError: `graph` needs the packages of the extra `export`.
         """
         facts = self.record.facts | {
             "problem_type": self.problem_type,
@@ -247,6 +250,11 @@ class Classifier:
         predictor = self._torch_predictor("save")
         parts = BundleContents(predictor, self.tokenizer, facts, self.record.seen, self.record.history)
         write_bundle(Path(folder), parts, overwrite=overwrite)
+        if graph:
+            from fullbake.classifier.graph_files import GraphSource, add_graph
+
+            source = GraphSource(predictor.network, self.tokenizer, self.tokens, len(self.label_names))
+            add_graph(Path(folder), source)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":

@@ -8,11 +8,12 @@ from cyclopts import App
 from fullbake.cli.options import Threads, apply_threads
 from fullbake.cli.terminal import print_line
 from fullbake.core.console import format_duration, format_size
-from fullbake.core.errors import RecipeError
+from fullbake.core.errors import BundleError, RecipeError
 from fullbake.core.storage import require_new_file
 
 if TYPE_CHECKING:
-    from fullbake.classifier.export import WrittenGraph
+    from fullbake.classifier.graph_files import WrittenGraph
+    from fullbake.classifier.model import Classifier
 
 
 def add_export_command(app: App) -> None:
@@ -47,6 +48,35 @@ def export_command(
     else:
         written = export_standalone(bundle, standalone, overwrite=overwrite)
         print_graph(written, weights="it holds all weights")
+
+
+def add_graph_to_run(classifier: "Classifier", folder: Path) -> None:
+    """Add a graph to the bundle of a finished run, on the first process only, and print what was written.
+
+    Args:
+        classifier: What the run trained.
+        folder: Its bundle.
+
+    Raises:
+        BundleError: The family cannot be exported, or its graph computes something else than torch.
+    """
+    from fullbake.classifier.export import source_of
+    from fullbake.classifier.graph_files import add_graph
+    from fullbake.core import runtime
+
+    if runtime.rank() != 0:
+        return
+    try:
+        written = add_graph(folder, source_of(classifier))
+    except BundleError as error:
+        raise BundleError(
+            error.what,
+            where=error.where,
+            expected=error.expected,
+            got=error.got,
+            remedy=f"The classifier in {folder} is complete and works with torch; it has no graph.",
+        ) from error
+    print_graph(written, weights="it reads the weights of the bundle")
 
 
 def print_graph(written: "WrittenGraph", *, weights: str) -> None:

@@ -17,7 +17,7 @@ from cyclopts import App, Parameter, validators
 from fullbake import __version__
 from fullbake.cli import tables, terminal
 from fullbake.cli.compare import add_comparison_commands
-from fullbake.cli.export import add_export_command
+from fullbake.cli.export import add_export_command, add_graph_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
     Flags,
@@ -72,6 +72,7 @@ def train_command(
     resume: bool = False,
     resume_anyway: bool = False,
     restart: bool = False,
+    graph: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
@@ -93,6 +94,8 @@ def train_command(
             there is one, else a new run starts.
         resume_anyway: Resume although the recipe, the data or the installed libraries have changed.
         restart: Delete the unfinished run and start again.
+        graph: Add an ONNX graph to the bundle at the end, as `fullbake export` does. Needs
+            `pip install 'fullbake[export]'`.
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
@@ -105,6 +108,10 @@ def train_command(
     apply_threads(threads, out_folder, mode)
     from fullbake.classifier.adapt import adapt
 
+    if graph:
+        from fullbake.models.graph_export import require_export_packages
+
+        require_export_packages()  # before hours of training
     classifier = adapt(
         chosen,
         data,
@@ -116,6 +123,8 @@ def train_command(
     )
     _print_run(classifier, out_folder)
     _write_page(classifier, out_folder)
+    if graph:
+        add_graph_to_run(classifier, out_folder)
 
 
 @app.command(name="evaluate")

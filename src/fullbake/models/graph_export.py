@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fullbake.core.errors import BundleError, Error
+from fullbake.core.errors import BundleError
+from fullbake.core.extras import name_missing_extra
 from fullbake.models.encoder import eval_mode
 from fullbake.models.graph_check import GRAPH_INPUTS, GRAPH_OUTPUTS
-from fullbake.models.graph_session import INSTALL_EXPORT
 from fullbake.models.graph_weights import bind_weights, store_inside
 from fullbake.models.heads import POOLINGS, pool
 from fullbake.models.network import EncoderForTextClassification, pooling_of
@@ -105,7 +105,7 @@ def build_graph(network: PreTrainedModel, folder: Path, *, segments: bool, stand
 
     Raises:
         BundleError: No exporter can trace the network, or the graph cannot be bound to the weights.
-        Error: The packages of the extra `export` are not installed.
+        MissingExtraError: The packages of the extra `export` are not installed.
     """
     require_export_packages()
     if pooling_of(network) not in POOLINGS:
@@ -126,17 +126,10 @@ def build_graph(network: PreTrainedModel, folder: Path, *, segments: bool, stand
 
 
 def require_export_packages() -> None:
-    """Raise Error unless the packages of the extra `export` are installed; called before long work begins."""
-    try:
+    """Raise MissingExtraError unless the packages of the extra `export` are installed. Call it before long work."""
+    with name_missing_extra():
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise Error(
-            "a graph is written with onnx, onnxscript and onnxruntime, and one of them is not installed",
-            got=str(error),
-            remedy=INSTALL_EXPORT,
-        ) from error
 
 
 # Tracing

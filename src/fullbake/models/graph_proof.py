@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from fullbake.core.errors import BundleError
+from fullbake.models.collation import collate
 from fullbake.models.encoder import eval_mode
-from fullbake.models.encoding import Encoded, collate, row_offsets
+from fullbake.models.encoding import Encoded, row_offsets
 from fullbake.models.graph_export import logits_and_pooled
 from fullbake.models.graph_session import run_graph
 from fullbake.models.pretrained import first_line

@@ -4,12 +4,13 @@ onnxruntime gets the bytes that were checked, never the file's path, so nobody c
 """
 
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fullbake.core.errors import BundleError, Error
+from fullbake.core.errors import BundleError
 from fullbake.models.graph_check import CheckedGraph
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ _SAYS_UNKNOWN: Final = (
 )
 """What onnxruntime writes of an operator that its version lacks."""
 
-INSTALL_EXPORT: Final = "pip install 'fullbake[export]'"
-
 
 def open_graph(graph: CheckedGraph, folder: Path, *, threads: int = 1) -> "InferenceSession":
     """Return a session of onnxruntime on the CPU.
@@ -40,9 +39,9 @@ def open_graph(graph: CheckedGraph, folder: Path, *, threads: int = 1) -> "Infer
 
     Raises:
         BundleError: onnxruntime lacks an operator of the graph, or refuses the graph.
-        Error: onnxruntime is not installed.
     """
-    runtime = load_onnxruntime()
+    import onnxruntime as runtime
+
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what it would print is raised too
@@ -71,21 +70,12 @@ def run_graph(session: "InferenceSession", inputs: Mapping[str, np.ndarray]) -> 
     return {name: np.asarray(array) for name, array in zip(names, found, strict=True)}
 
 
-def load_onnxruntime() -> Any:
-    """Return the module onnxruntime. Raise Error if it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise Error("a graph needs onnxruntime, which is not installed", remedy=INSTALL_EXPORT) from error
-    return onnxruntime
-
-
 def _explain(error: Exception, folder: Path) -> BundleError:
     """Return the error to raise for what onnxruntime says of a graph."""
     words = " ".join(str(error).split())[:300]
     lacks = any(part in words for part in _SAYS_UNKNOWN)
     return BundleError(
-        f"onnxruntime {load_onnxruntime().__version__} "
+        f"onnxruntime {metadata.version('onnxruntime')} "
         + ("lacks an operator of the graph" if lacks else "cannot open the graph"),
         where=str(folder),
         got=words,
