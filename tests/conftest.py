@@ -45,6 +45,31 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return base
 
 
+@pytest.fixture(scope="session")
+def graph_bundles(bases: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return `graph_bundles("bert", pooling="mean")`, a bundle with a graph; keywords as in `rows.train`.
+
+    Each is made once and shared between tests: a test must copy the folder before it changes a file.
+    """
+    from helpers.rows import train
+
+    from fullbake.classifier.export import export_graph
+
+    made: dict[str, Path] = {}
+
+    def bundle(family: str, name: str = "frozen-linear", **fields: Any) -> Path:
+        key = repr((family, name, sorted(fields.items())))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"graph-{family}")
+            base = bases(family, initializer_range=0.2)
+            train(base, folder, name, **fields).save(folder / "bundle")
+            export_graph(folder / "bundle")
+            made[key] = folder / "bundle"
+        return made[key]
+
+    return bundle
+
+
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """Undo what a command changed about the log of fullbake."""

@@ -54,7 +54,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fullbake' has no attribute {name!r}")
-    return getattr(import_module(f"fullbake.{_HOMES[name]}"), name)
+    from fullbake.core.extras import name_missing_extra
+
+    with name_missing_extra():
+        return getattr(import_module(f"fullbake.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -98,44 +98,25 @@ def _signed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def use_bundle(folder: Path) -> str:
-    """Score texts with a bundle by the quick path and by the class, and save it again beside itself.
+    """Score texts with a bundle by every engine that it has, and save it again beside itself.
 
     Returns:
-        "" or what the two ways disagree on.
+        "" or what the engines disagree on.
 
     Raises:
         BundleError: It is refused.
     """
     from fullbake import Classifier
     from fullbake.classifier.bundle_writer import model_card
-    from fullbake.classifier.lightweight import lightweight_scores
-    from fullbake.core.errors import BundleError
 
-    try:
-        quick = lightweight_scores(folder, TEXTS)
-    except BundleError:
-        quick = None
-        refused = True
-    else:
-        refused = False
-    try:
-        classifier = Classifier.load(folder)
-    except BundleError:
-        if quick is not None:
-            return "the quick path scores what the class refuses"
-        raise
-    if refused:
-        return "the quick path refuses what the class takes"
-    labels = classifier.predict(TEXTS).tolist()
+    classifier = Classifier.load(folder, engine="torch")
     probabilities = classifier.predict_proba(TEXTS)
-    if quick is not None and abs(quick.probabilities - probabilities).max() > 1e-4:
-        return "the two ways give other probabilities"
-    if (
-        quick is not None
-        and classifier.problem.predictions(quick.decision.decide(quick.probabilities), classifier.classes_).tolist()
-        != labels
-    ):
-        return "the two ways give other labels"
+    if (folder / "model.onnx").exists():
+        other = Classifier.load(folder, engine="onnx")
+        if abs(other.predict_proba(TEXTS) - probabilities).max() > 1e-4:
+            return "the engines give other probabilities"
+        if other.predict(TEXTS).tolist() != classifier.predict(TEXTS).tolist():
+            return "the engines give other labels"
     _ = classifier.stamps, classifier.columns, model_card(classifier.record.facts)
     classifier.save(folder.parent / "again", overwrite=True)
     return ""

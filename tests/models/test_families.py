@@ -12,7 +12,7 @@ import transformers
 from helpers.bases import COPIED_FAMILIES, model_type
 from helpers.bases import FAMILIES as TESTED_FAMILIES
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_PRETRAINING_MAPPING
 
 from fullbake.models.encoder import load_encoder, load_standard
@@ -112,17 +112,3 @@ def test_fast_classes_are_those_of_the_encoder(family: str, bases: Bases) -> Non
         layer = next(module for module in encoder.modules() if family_name(type(module)) == fast.layer)
         assert hasattr(layer.attention, "q_lin") == (fast.parts == "distilbert")
         assert first_token_class(encoder) is not None
-
-
-@pytest.mark.parametrize("family", [family for family in ALL if record(family).weights is not None])
-def test_weights_and_config_fields_have_the_stated_names(family: str, bases: Bases) -> None:
-    names = record(family).weights
-    assert names is not None
-    config = AutoConfig.from_pretrained(bases(family)).to_dict()
-    assert (config[names.heads], config[names.depth], config[names.activation]) == (4, 2, "gelu")
-    encoder = names_of_weights(AutoModel, bases(family))
-    for number in range(2):
-        for part in (*names.norms, *names.dense):
-            assert f"{names.layer.format(number)}{part}.weight" in encoder
-    whole = names_of_weights(AutoModelForSequenceClassification, bases(family))
-    assert {f"{names.head_dense}.weight", "classifier.weight"} <= whole

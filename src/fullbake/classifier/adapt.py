@@ -109,7 +109,7 @@ def _train_into(out: str | Path, job: Job, overwrite: bool, checkpoint_every: st
 
 def _load_with_rows(out: str | Path, parts: Parts) -> Classifier:
     """Load a bundle, and score its rows once more for the facts that a bundle does not hold."""
-    classifier = Classifier.load(out)
+    classifier = Classifier.load(out, engine="torch")
     part = parts.test or parts.validation
     if part is None:  # the folds' classifiers, which scored the training rows, are gone
         rows: dict[str, Any] = {"labels": count_labels_of_parts(parts)}

@@ -11,8 +11,9 @@ import numpy as np
 
 from fullbake.classifier import manifest
 from fullbake.classifier.bundle_shape import is_history
-from fullbake.classifier.engines import LoadedEngine, load_engine
+from fullbake.classifier.engines import LoadedEngine, check_engine_word, load_engine
 from fullbake.classifier.manifest import TOLERANCE
+from fullbake.config.fields import Engine
 from fullbake.config.sections import TokensConfig
 from fullbake.core.errors import BundleError
 from fullbake.core.json_files import ShapeFault, read_checked_json
@@ -40,27 +41,29 @@ class Bundle:
     """One entry an epoch, as the training loop made them."""
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, engine: Engine = "auto") -> Bundle:
     """Load a bundle, and check its format, its hashes and the logits of the probe texts.
 
     Args:
         folder: The bundle.
+        engine: What will score it.
 
     Raises:
         BundleError: A check failed; the message names the file.
         MissingExtraError: The engine's libraries are not installed.
     """
+    check_engine_word(engine)
     facts = manifest.read_manifest(folder)
     files = facts.pop("files")
     manifest.verify_files(folder, files)
     tokenizer_facts = manifest.check_contents(folder, facts, files)
-    engine = load_engine(folder)
+    loaded = load_engine(folder, files, engine, labels=len(facts["label_names"]))
     seen = manifest.read_seen(folder)
     tokens = TokensConfig.model_validate(facts["tokens"])
-    _check_tokenizer(folder, engine, tokens, tokenizer_facts, pairs=facts["columns"]["text_pair"] is not None)
-    _check_probe(folder, engine, tokens, labels=len(facts["label_names"]))
+    _check_tokenizer(folder, loaded, tokens, tokenizer_facts, pairs=facts["columns"]["text_pair"] is not None)
+    _check_probe(folder, loaded, tokens, labels=len(facts["label_names"]))
     history = _read_history(folder, facts["recipe"]["training"]["metric"])
-    return Bundle(engine.predictor, engine.tokenizer, tokens, facts, seen, history)
+    return Bundle(loaded.predictor, loaded.tokenizer, tokens, facts, seen, history)
 
 
 def _check_tokenizer(

@@ -1,16 +1,29 @@
 """The engines that score a bundle, and which one is taken.
 
-`torch` runs the network by transformers. It trains, saves and uses a GPU, and takes seconds to import. An engine is
-loaded with the tokenizer that goes with it, so that a process imports the libraries of one engine only.
+`torch` runs the network by transformers. It trains, saves and uses a GPU, and takes seconds to import. `onnx` runs the
+bundle's graph by onnxruntime: it starts in some tenths of a second and needs neither library. `auto` takes `onnx` where
+the bundle has a graph and onnxruntime is installed, unless torch is too and may find a GPU. An engine comes with the
+tokenizer that goes with it, so that a process imports the libraries of one engine only.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 from fullbake.classifier import manifest
-from fullbake.core.extras import name_missing_extra
+from fullbake.config.fields import Engine
+from fullbake.core import runtime, storage
+from fullbake.core.console import warn
+from fullbake.core.errors import BaseModelError, BundleError, one_line
+from fullbake.core.extras import is_installed, name_missing_extra
+from fullbake.core.json_files import ShapeFault
+from fullbake.models import base_files
+from fullbake.models.graph_check import GRAPH_FILE, CheckedGraph, read_checked_graph
 from fullbake.models.prediction import Predictor
+
+TORCH: Final = "torch"
+ONNX: Final = "onnx"
 
 
 @dataclass(frozen=True)
@@ -35,17 +48,70 @@ class LoadedEngine:
     """How many segments there are, 0 if unknown."""
 
 
-def load_engine(folder: Path) -> LoadedEngine:
+def engine_of(folder: Path, wanted: Engine) -> str:
+    """Return the engine that a bundle will be scored with, `torch` or `onnx`, as far as fullbake.json says.
+
+    Nothing is checked: what is wrong with the bundle is said when it is loaded.
+
+    Args:
+        folder: The bundle.
+        wanted: The engine that the caller chose.
+    """
+    try:
+        files = (storage.read_manifest_file(folder) or {}).get("files", {})
+    except (OSError, ValueError):
+        files = {}
+    return _choose(files if isinstance(files, dict) else {}, wanted)
+
+
+def check_engine_word(word: object) -> None:
+    """Raise BundleError if this is no engine."""
+    if word not in get_args(Engine):
+        raise BundleError(
+            "there is no such engine", expected=f"one of {', '.join(get_args(Engine))}", got=repr(word)[:40]
+        )
+
+
+def load_engine(folder: Path, files: Collection[str], wanted: Engine, *, labels: int) -> LoadedEngine:
     """Load the network of a bundle whose files were found right.
 
     Args:
         folder: The bundle.
+        files: Names of its files.
+        wanted: The engine that the caller chose.
+        labels: Number of classes.
 
     Raises:
-        BundleError: The network or the tokenizer cannot be read.
+        BundleError: The network, the graph or the tokenizer cannot be read; or there is no graph for `onnx`.
         MissingExtraError: The engine's libraries are not installed.
     """
-    return _load_torch(folder)
+    if _choose(files, wanted) == TORCH:
+        return _load_torch(folder)
+    if GRAPH_FILE not in files:
+        raise BundleError(
+            "this bundle has no graph, which the engine onnx needs",
+            where=str(folder),
+            expected=GRAPH_FILE,
+            remedy=f"Add one: fullbake export {folder}. Or score with torch: --engine torch, or engine='torch'.",
+        )
+    graph = read_checked_graph(folder, classes=labels)
+    try:
+        with name_missing_extra():
+            return _load_onnx(folder, graph)
+    except (BaseModelError, BundleError) as error:
+        if wanted == ONNX or not is_installed("torch"):
+            raise
+        warn(f"scoring with torch, which starts more slowly, because onnx cannot be used: {one_line(error)}")
+        return _load_torch(folder)
+
+
+def _choose(files: Collection[str], wanted: Engine) -> str:
+    if wanted != "auto":
+        return wanted
+    if not is_installed("torch"):
+        return ONNX if GRAPH_FILE in files else TORCH  # whose error says what to install
+    may_run = GRAPH_FILE in files and is_installed("onnxruntime")
+    return ONNX if may_run and not runtime.may_have_accelerator() else TORCH
 
 
 def _load_torch(folder: Path) -> LoadedEngine:
@@ -67,3 +133,29 @@ def _load_torch(folder: Path) -> LoadedEngine:
             positions=max_positions(encoder),
             segments=getattr(encoder, "type_vocab_size", None) or 0,
         )
+
+
+def _load_onnx(folder: Path, graph: CheckedGraph) -> LoadedEngine:
+    from fullbake.models.light_tokenizer import read_light_tokenizer
+    from fullbake.models.onnx_predictor import OnnxPredictor
+
+    tokenizer = read_light_tokenizer(folder)
+    with manifest.explain_faults(folder, "config.json"):
+        config = base_files.read_settings(folder / "config.json", "config.json")
+        encoder = config["encoder"] if isinstance(config.get("encoder"), dict) else config
+        return LoadedEngine(
+            OnnxPredictor(graph, folder, tokenizer.pad_token_id),
+            tokenizer,
+            rows=_number(encoder, "vocab_size"),
+            added_id=-1,
+            positions=_number(encoder, "max_position_embeddings"),
+            segments=encoder.get("type_vocab_size") or 0,
+        )
+
+
+def _number(config: dict[str, Any], field: str) -> int:
+    """Return a size that config.json states. The graph itself holds its texts to its weights; this is said earlier."""
+    value = config.get(field)
+    if type(value) is not int or value < 1:
+        raise ShapeFault(field, "a number of 1 or more", repr(value)[:40])
+    return value

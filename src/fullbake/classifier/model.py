@@ -15,6 +15,7 @@ import numpy as np
 
 from fullbake.classifier.arguments import as_texts, check_pair_lengths
 from fullbake.classifier.bundle_reader import read_bundle
+from fullbake.config.fields import Engine
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import BundleError, DataError
@@ -257,16 +258,19 @@ class Classifier:
             add_graph(Path(folder), source)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Classifier":
+    def load(cls, folder: str | Path, *, engine: Engine = "auto") -> "Classifier":
         """Load a bundle. Its files' hashes and the logits of its probe texts are checked.
 
         Args:
             folder: A folder that `save` or `fullbake train` wrote.
+            engine: `torch` runs the network by transformers, on a GPU where there is one. `onnx` runs the graph that
+                `fullbake export` adds, by onnxruntime: it starts faster and needs no torch. `auto` takes `onnx` where
+                the bundle has a graph and there is no GPU.
 
         Raises:
             BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved.
         """
-        bundle = read_bundle(Path(folder))
+        bundle = read_bundle(Path(folder), engine)
         facts = bundle.facts
         names, problem = facts["label_names"], problem_named(facts["problem_type"])
         return cls(

@@ -20,6 +20,7 @@ from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.export import add_export_command, add_graph_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
+    EngineFlag,
     Flags,
     RecipeFlags,
     RowFlags,
@@ -27,11 +28,13 @@ from fullbake.cli.options import (
     TextFlags,
     TextOptions,
     Threads,
+    apply_engine_threads,
     apply_threads,
     resume_mode,
 )
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
+from fullbake.config.fields import Engine
 from fullbake.config.recipe import Recipe, dialect_of, recipe_names
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
@@ -136,6 +139,7 @@ def evaluate_command(
     json: bool = False,
     report: Path | None = None,
     overwrite: bool = False,
+    engine: EngineFlag = "auto",
     threads: Threads = "auto",
     flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
 ) -> None:
@@ -155,11 +159,11 @@ def evaluate_command(
         from fullbake.comparison.page import check_page_target
 
         check_page_target(report, overwrite=overwrite)
-    apply_threads(threads)
+    apply_engine_threads(threads, bundle, engine)
     from fullbake.classifier.evaluate import evaluate_logits, read_as_trained
     from fullbake.classifier.model import Classifier
 
-    classifier = Classifier.load(bundle)
+    classifier = Classifier.load(bundle, engine=engine)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
     logits = classifier.logits(dataset.texts, dataset.text_pair)
     scores = evaluate_logits(classifier, dataset, logits)
@@ -184,6 +188,7 @@ def predict_command(
     out_file: Annotated[Path | None, Parameter(name="--out")] = None,
     prefix: str = "",
     overwrite: bool = False,
+    engine: EngineFlag = "auto",
     threads: Threads = "auto",
     flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
 ) -> None:
@@ -214,14 +219,14 @@ def predict_command(
         check_flags(what, dialect, frozenset(), "Leave it out, or name a file.")
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
-        apply_threads(threads)
-        _show_texts(bundle, inputs)
+        apply_engine_threads(threads, bundle, engine, few_texts=True)
+        _show_texts(bundle, inputs, engine)
         return
-    apply_threads(threads)
+    apply_engine_threads(threads, bundle, engine)
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import open_table_as_trained, predict_file
 
-    classifier = Classifier.load(bundle)
+    classifier = Classifier.load(bundle, engine=engine)
     if from_stdin and classifier.columns.text_pair is not None:
         raise DataError(
             "this classifier needs pairs of texts, but a line of stdin is one text",
@@ -244,18 +249,12 @@ def predict_command(
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
-def _show_texts(bundle: Path, texts: tuple[str, ...]) -> None:
-    """Print the scores of texts given as arguments. Use the light engine where it can, as it starts faster."""
-    from fullbake.classifier import lightweight
-
-    found = lightweight.lightweight_scores(bundle, texts)
-    if found is not None:
-        print_table(tables.predictions_table(found.decision, texts, found.probabilities))
-        return
+def _show_texts(bundle: Path, texts: tuple[str, ...], engine: Engine) -> None:
+    """Print the scores of texts given as arguments."""
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts
 
-    classifier = Classifier.load(bundle)
+    classifier = Classifier.load(bundle, engine=engine)
     print_table(tables.predictions_table(classifier.decision, texts, predict_texts(classifier, texts)))
 
 

@@ -12,10 +12,12 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
+from fullbake.config.fields import Engine
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
-from fullbake.core.processors import parse_threads, use_threads
+from fullbake.core.extras import name_missing_extra
+from fullbake.core.processors import parse_threads, use_session_threads, use_threads
 from fullbake.training.checkpoints import ResumeMode, recorded_threads
 
 SECTIONS: Final = ("Recipe", "Data", "Tokens", "Head", "Training", "Decision", "Further pretraining")
@@ -97,6 +99,37 @@ Threads = Annotated[
     ),
 ]
 """The flag --threads; `apply_threads` reads its value."""
+
+
+EngineFlag = Annotated[
+    Engine,
+    Parameter(
+        help="What computes: torch; or onnx, which needs a bundle with a graph (fullbake export) and starts faster. "
+        "auto takes onnx where there is a graph and no GPU."
+    ),
+]
+"""The flag --engine of the commands that score."""
+
+
+def apply_engine_threads(text: str, bundle: Path, engine: Engine, *, few_texts: bool = False) -> None:
+    """Let the engine that will score a bundle compute with the number of threads that --threads asks for.
+
+    Args:
+        text: the value of the flag.
+        bundle: the bundle.
+        engine: the value of --engine.
+        few_texts: the work is over at once.
+
+    Raises:
+        RecipeError: the value is neither a number above 0 nor `auto`.
+    """
+    from fullbake.classifier.engines import engine_of  # it loads numpy, which --help does not need
+
+    if engine_of(bundle, engine) == "onnx":
+        use_session_threads(parse_threads(text), few_texts=few_texts)
+    else:
+        with name_missing_extra():
+            apply_threads(text)
 
 
 def apply_threads(text: str, out: Path | None = None, resume: ResumeMode = "auto") -> None:

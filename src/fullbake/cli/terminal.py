@@ -25,6 +25,7 @@ from fullbake.core.console import activity
 from fullbake.core.console import console as err
 from fullbake.core.errors import Error, Fault, Interrupted, OutputError
 from fullbake.core.escaping import escape_hidden, escape_json, escape_unencodable
+from fullbake.core.extras import explain_missing
 from fullbake.core.screen import Line, PlainConsole, StandardStream, Words
 from fullbake.core.storage import explain_os_error
 
@@ -164,6 +165,11 @@ def _run(app: App, arguments: list[str], debug: bool) -> int:
         if error is _stdout.error:  # whoever reads the rows has enough of them
             return 0
         return _fail(_fault(error), 1, debug)
+    except ModuleNotFoundError as error:
+        missing = explain_missing(error)
+        if missing is None:
+            return _fail(_fault(error), 1, debug)
+        return _fail(str(missing), missing.exit_code, debug)
     except OSError as error:
         explained = explain_os_error(error)
         if explained is None:

@@ -3,7 +3,7 @@
 transformers builds what config.json asks for: a billion layers would be built one by one, a billion labels named. So
 numbers have limits, each many times larger than in any public encoder. What a family does with its own fields is left
 to it; only what would keep a machine busy or fill its memory is refused here. No model class is imported, so that the
-lightweight path can check the same.
+light install can check the same.
 """
 
 import json

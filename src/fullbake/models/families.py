@@ -2,10 +2,10 @@
 
 What can be found out by trying is found out by trying, in the module that needs it: the first position (`pretrained`),
 the list of layers (`encoder`), whether a head can run without its encoder (`network`). This table holds what cannot:
-names of classes, weights and config fields that differ between families. A family without a record gets the defaults
+names of classes and weights that differ between families. A family without a record gets the defaults
 of `Family`: it works, without the fast layers and with its pair head in a file of its own.
 
-Nothing heavy is imported here, so that `classifier.lightweight` can read the table without loading transformers.
+Nothing heavy is imported here.
 """
 
 from collections.abc import Mapping
@@ -43,41 +43,6 @@ class FastClasses:
 
 
 @dataclass(frozen=True)
-class WeightNames:
-    """Names of weights and config fields that `classifier.lightweight` needs to run a family without transformers."""
-
-    layer: str
-    """Prefix of a layer's weights; {} stands for the layer's number, from 0."""
-
-    norms: tuple[str, str]
-    """Layer norms: after the attention, after the feed-forward part."""
-
-    dense: tuple[str, str, str, str, str, str]
-    """Dense layers: query, key, value, attention output, feed-forward in, feed-forward out."""
-
-    heads: str
-    """Config field with the number of attention heads."""
-
-    depth: str
-    """Config field with the number of layers."""
-
-    activation: str
-    """Config field with the activation function."""
-
-    width: str
-    """Config field with the width of the token vectors."""
-
-    inner: str
-    """Config field with the width between the two dense layers of the feed-forward part."""
-
-    head_dense: str
-    """The dense layer before the standard head's `classifier`, by its name in the whole model."""
-
-    head_activation: Literal["tanh", "relu"]
-    """The activation after `head_dense`."""
-
-
-@dataclass(frozen=True)
 class Family:
     """What is special about an encoder family. The defaults describe a family that needs no care."""
 
@@ -96,9 +61,6 @@ class Family:
     fast: FastClasses | None = None
     """Classes that the fast layers know; None runs all layers as transformers has them."""
 
-    weights: WeightNames | None = None
-    """Names for scoring without transformers; None scores through transformers."""
-
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "albert": Family(
@@ -109,48 +71,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "bert": Family(
         pair_head=PairHeadNames("BertForPreTraining", "bert.pooler.dense", "cls.seq_relationship"),
         fast=FastClasses("bert.BertLayer", "bert.BertEncoder", parts="bert"),
-        weights=WeightNames(
-            layer="encoder.layer.{}.",
-            norms=("attention.output.LayerNorm", "output.LayerNorm"),
-            dense=(
-                "attention.self.query",
-                "attention.self.key",
-                "attention.self.value",
-                "attention.output.dense",
-                "intermediate.dense",
-                "output.dense",
-            ),
-            heads="num_attention_heads",
-            depth="num_hidden_layers",
-            activation="hidden_act",
-            width="hidden_size",
-            inner="intermediate_size",
-            head_dense="bert.pooler.dense",
-            head_activation="tanh",
-        ),
     ),
     "camembert": Family(fast=FastClasses("camembert.CamembertLayer", "camembert.CamembertEncoder", parts="bert")),
     "distilbert": Family(
         fast=FastClasses("distilbert.TransformerBlock", "distilbert.Transformer", parts="distilbert"),
-        weights=WeightNames(
-            layer="transformer.layer.{}.",
-            norms=("sa_layer_norm", "output_layer_norm"),
-            dense=(
-                "attention.q_lin",
-                "attention.k_lin",
-                "attention.v_lin",
-                "attention.out_lin",
-                "ffn.lin1",
-                "ffn.lin2",
-            ),
-            heads="n_heads",
-            depth="n_layers",
-            activation="activation",
-            width="dim",
-            inner="hidden_dim",
-            head_dense="pre_classifier",
-            head_activation="relu",
-        ),
     ),
     "electra": Family(fast=FastClasses("electra.ElectraLayer", "electra.ElectraEncoder", parts="bert")),
     "roberta": Family(fast=FastClasses("roberta.RobertaLayer", "roberta.RobertaEncoder", parts="bert")),
