@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,6 @@ def test_libraries_of_the_extras_are_named_in_pyproject() -> None:
     }
     indirect = {"huggingface_hub", "markupsafe", "pandas"}  # brought by transformers, jinja2 and datasets
     for module, extra in EXTRAS.items():
-        named = " ".join(project["optional-dependencies"][extra])
+        named = {re.split("[<>=]", one)[0] for one in project["optional-dependencies"][extra]}
         assert module in indirect or packages.get(module, module) in named, module
-        assert packages.get(module, module) not in " ".join(project["dependencies"])
+        assert packages.get(module, module) not in {one.partition(">")[0] for one in project["dependencies"]}

@@ -71,7 +71,7 @@ def test_one_batch_of_arrays_needs_no_segments(graph_bundles: Bundles) -> None:
     assert found["logits"].dtype == np.float32
 
 
-@pytest.mark.parametrize(("ids", "length"), [([10**6, 1], 2), ([1] * 600, 600)])
+@pytest.mark.parametrize(("ids", "length"), [([10**6, 1, 2, 3], 4), ([1] * 600, 600)])
 def test_text_for_which_there_are_no_weights_is_refused(graph_bundles: Bundles, ids: list[int], length: int) -> None:
     predictor = Classifier.load(graph_bundles("bert", pooling="mean"), engine="onnx").predictor
     encoded = Encoded(np.array(ids, np.int32), row_offsets(np.array([length])), np.zeros(length, np.uint8))
