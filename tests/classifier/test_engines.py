@@ -116,7 +116,7 @@ def test_settings_that_only_transformers_can_read_take_torch_with_a_warning(
 ) -> None:
     folder = Path(shutil.copytree(graph, tmp_path / "bundle"))
     settings = storage.read_json(folder / "tokenizer_config.json")
-    storage.write_json(folder / "tokenizer_config.json", settings | {"padding_side": None})
+    storage.write_json(folder / "tokenizer_config.json", settings | {"do_lower_case": False})
     update_manifest(folder)
     with caplog.at_level(logging.WARNING, "fullbake"):
         assert Classifier.load(folder).engine == "torch"

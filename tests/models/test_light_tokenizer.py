@@ -12,7 +12,7 @@ from helpers.rows import make_rows
 
 from fullbake.config.sections import TokensConfig
 from fullbake.core import storage
-from fullbake.core.errors import BaseModelError
+from fullbake.core.errors import BundleError
 from fullbake.models.light_tokenizer import read_light_tokenizer
 from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import load_tokenizer, set_defaults
@@ -82,7 +82,7 @@ def test_settings_that_transformers_would_apply_are_refused(
     folder = Path(shutil.copytree(saved("bert"), tmp_path / "bundle"))
     settings = storage.read_json(folder / "tokenizer_config.json")
     storage.write_json(folder / "tokenizer_config.json", settings | change)
-    with pytest.raises(BaseModelError) as caught:
+    with pytest.raises(BundleError) as caught:
         read_light_tokenizer(folder)
     assert got in (caught.value.got or "")
     assert "--engine torch" in str(caught.value)

@@ -15,7 +15,7 @@ from fullbake.classifier import manifest
 from fullbake.config.fields import Engine
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
-from fullbake.core.errors import BaseModelError, BundleError, one_line
+from fullbake.core.errors import BundleError, one_line
 from fullbake.core.extras import is_installed, name_missing_extra
 from fullbake.core.json_files import ShapeFault
 from fullbake.models import base_files
@@ -98,10 +98,10 @@ def load_engine(folder: Path, files: Collection[str], wanted: Engine, *, labels:
     try:
         with name_missing_extra():
             return _load_onnx(folder, graph)
-    except (BaseModelError, BundleError) as error:
+    except BundleError as error:
         if wanted == ONNX or not is_installed("torch"):
             raise
-        warn(f"scoring with torch, which starts more slowly, because onnx cannot be used: {one_line(error)}")
+        warn(f"scoring with torch, which starts more slowly, because the graph cannot be used: {one_line(error)}")
         return _load_torch(folder)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 
-from fullbake.core.errors import BaseModelError
+from fullbake.core.errors import BundleError
 from fullbake.core.json_files import match_shape
 from fullbake.models import base_files
 from fullbake.models.tokenizer import disable_padding_and_truncation
@@ -50,7 +50,7 @@ def read_light_tokenizer(folder: Path) -> LightTokenizer:
         folder: The bundle; its tokenizer.json passed `tokenizer_safety`.
 
     Raises:
-        BaseModelError: transformers might make another tokenizer of its settings.
+        BundleError: transformers might make another tokenizer of its settings.
     """
     read = base_files.read_settings(folder / _SETTINGS_FILE, _SETTINGS_FILE)
     settings = match_shape(base_files.TokenizerSettings, read)
@@ -59,7 +59,7 @@ def read_light_tokenizer(folder: Path) -> LightTokenizer:
     fault = _find_fault(settings, backend)
     pad_id = backend.token_to_id(_content(settings.pad_token) or "")
     if fault is not None or pad_id is None or settings.model_input_names is None:
-        raise BaseModelError(
+        raise BundleError(
             "its tokenizer can be read by transformers alone",
             where=str(folder / _SETTINGS_FILE),
             expected="settings that tokenizer.json has too",
