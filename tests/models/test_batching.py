@@ -239,3 +239,16 @@ def test_balanced_weights_are_equal_for_every_class():
 def test_balanced_weights_of_a_label_matrix_follow_the_rarest_label():
     labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], dtype=np.uint8)
     np.testing.assert_allclose(balanced_row_weights(labels), [1 / 3, 1 / 3, 1, 1])
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40).map(np.array), st.integers(60, 400), st.integers(0, 80))
+def test_padding_of_a_batch_is_limited_where_an_engine_computes_it(lengths, budget, most) -> None:
+    batches = inference_plan(lengths, token_budget=budget, most_padding=most)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for rows in batches:
+        assert len(rows) * lengths[rows].max() <= budget
+        assert (lengths[rows].max() - lengths[rows]).sum() <= most
+    unlimited = inference_plan(lengths, token_budget=budget)
+    assert len(batches) >= len(unlimited)
+    same = inference_plan(lengths, token_budget=budget, most_padding=10**6)
+    assert [rows.tolist() for rows in same] == [rows.tolist() for rows in unlimited]

@@ -24,7 +24,7 @@ def export_graph(bundle: str | Path) -> WrittenGraph:
     folder = Path(bundle)
     require_export_packages()
     require_changeable(folder)
-    return add_graph(folder, source_of(Classifier.load(folder)))
+    return add_graph(folder, source_of(Classifier.load(folder, engine="torch")))
 
 
 def export_standalone(bundle: str | Path, target: str | Path, *, overwrite: bool = False) -> WrittenGraph:
@@ -42,7 +42,7 @@ def export_standalone(bundle: str | Path, target: str | Path, *, overwrite: bool
     """
     require_export_packages()
     storage.require_new_file(target, overwrite=overwrite)
-    source = source_of(Classifier.load(bundle))
+    source = source_of(Classifier.load(bundle, engine="torch"))
     return write_standalone(Path(bundle), source, Path(target), overwrite=overwrite)
 
 

@@ -245,10 +245,10 @@ class Classifier:
         }
         for name in ("graph", "int8"):
             facts.pop(name, None)  # their files are not written again
+        predictor = self._torch_predictor("save")
         with name_missing_extra():
             from fullbake.classifier.bundle_writer import BundleContents, write_bundle
 
-        predictor = self._torch_predictor("save")
         parts = BundleContents(predictor, self.tokenizer, facts, self.record.seen, self.record.history)
         write_bundle(Path(folder), parts, overwrite=overwrite)
         if graph:

@@ -123,7 +123,9 @@ def balanced_row_weights(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np
     return weights
 
 
-def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[RowIndices]:
+def inference_plan(
+    lengths: npt.NDArray[Any], *, token_budget: int, most_padding: int | None = None
+) -> list[RowIndices]:
     """Plan the batches of one pass without training. Every row is in exactly one batch.
 
     Rows are sorted by length, the longest first, so that a budget beyond the memory shows at once. Rows of equal length
@@ -132,6 +134,7 @@ def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[RowI
     Args:
         lengths: Tokens of each row, (rows,).
         token_budget: Limit on rows x longest row of a batch. A single row may exceed it.
+        most_padding: Padding of a batch in tokens, for an engine that computes padding too. None: any.
 
     Returns:
         The rows of each batch.
@@ -139,8 +142,12 @@ def inference_plan(lengths: npt.NDArray[Any], *, token_budget: int) -> list[RowI
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     ends = [0]
     while ends[-1] < len(order):
-        fitting = token_budget // int(lengths[order[ends[-1]]])
-        ends.append(min(ends[-1] + max(1, fitting), len(order)))
+        longest = int(lengths[order[ends[-1]]])
+        end = min(ends[-1] + max(1, token_budget // longest), len(order))
+        if most_padding is not None:
+            padding = np.cumsum(longest - np.asarray(lengths)[order[ends[-1] : end]])
+            end = ends[-1] + int(np.searchsorted(padding, most_padding, side="right"))
+        ends.append(end)
     return [order[start:end] for start, end in pairwise(ends)]
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _SEGMENTS: Final = "token_type_ids"
 
+_MOST_PADDING: Final = 64
+"""Padding of a batch, in tokens. To compute so much takes about as long as to start another batch."""
+
 
 class OnnxPredictor:
     """A graph behind the `Predictor` protocol.
@@ -82,4 +85,5 @@ class OnnxPredictor:
             batch = pad_rows(encoded, rows, pad_id=self._pad_id, padding=tokens.padding, max_length=tokens.max_length)
             return self.run_batch(batch)[output]
 
-        return of_texts(compute_rows(compute, encoded, tokens, title=title), encoded, tokens)
+        rows = compute_rows(compute, encoded, tokens, title=title, most_padding=_MOST_PADDING)
+        return of_texts(rows, encoded, tokens)

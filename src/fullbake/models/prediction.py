@@ -88,7 +88,13 @@ def encode(texts: TextsOrPairs, tokenizer: Any, tokens: TokensConfig, text_pair:
 
 
 def compute_rows(
-    compute: BatchFunction, encoded: Encoded, tokens: TokensConfig, *, title: str, shared: bool = False
+    compute: BatchFunction,
+    encoded: Encoded,
+    tokens: TokensConfig,
+    *,
+    title: str,
+    shared: bool = False,
+    most_padding: int | None = None,
 ) -> np.ndarray:
     """Compute something of all rows, batch by batch.
 
@@ -99,6 +105,7 @@ def compute_rows(
         title: What the progress bar says.
         shared: True if several processes take the batches in turn. Every one of them must call this, and each gets all
             results.
+        most_padding: As in `batching.inference_plan`.
 
     Returns:
         float32 (rows, width), in the order of `encoded`.
@@ -106,7 +113,8 @@ def compute_rows(
     Raises:
         DeadlinePassed, Interrupted: see `stopping.check`.
     """
-    plan = inference_plan(padded_lengths(encoded, tokens), token_budget=tokens.token_budget)
+    lengths = padded_lengths(encoded, tokens)
+    plan = inference_plan(lengths, token_budget=tokens.token_budget, most_padding=most_padding)
     ranks = runtime.world_size() if shared else 1
     # every process computes the first batch: it gives the width, also to a process without a batch of its own
     mine = plan if ranks == 1 else [*plan[:1], *plan[1:][runtime.rank() :: ranks]]
