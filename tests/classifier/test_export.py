@@ -51,7 +51,7 @@ def logits_of(folder: Path, classifier: Classifier, name: str = GRAPH_FILE) -> n
 
 
 def test_bundle_with_a_graph_loads_and_its_graph_gives_the_same_logits(exported: Path) -> None:
-    classifier = Classifier.load(exported)
+    classifier = Classifier.load(exported, engine="torch")
     np.testing.assert_allclose(logits_of(exported, classifier), classifier.logits(TEXTS), atol=1e-4)
     facts = manifest.read_manifest(exported)
     assert facts["graph"]["difference"] < 1e-4
@@ -63,7 +63,7 @@ def test_bundle_with_a_graph_loads_and_its_graph_gives_the_same_logits(exported:
 
 
 def test_saved_again_a_bundle_has_no_graph_and_says_so(exported: Path, tmp_path: Path) -> None:
-    Classifier.load(exported).save(tmp_path / "again")
+    Classifier.load(exported, engine="torch").save(tmp_path / "again")
     assert "graph" not in manifest.read_manifest(tmp_path / "again")
     Classifier.load(tmp_path / "again")
 
@@ -83,7 +83,7 @@ def test_changed_weights_are_refused(bundle: Path) -> None:
         file.seek(-1, 2)
         file.write(b"\x7f")
     with pytest.raises(BundleError, match=r"model\.safetensors is damaged"):
-        Classifier.load(bundle)
+        Classifier.load(bundle, engine="torch")
     with pytest.raises(BundleError, match=r"model\.safetensors is damaged"):
         export_graph(bundle)
 
@@ -93,7 +93,7 @@ def test_changed_graph_is_refused(bundle: Path) -> None:
     model.producer_name = "somebody"
     (bundle / GRAPH_FILE).write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=r"model\.onnx is damaged"):
-        Classifier.load(bundle)
+        Classifier.load(bundle, engine="torch")
 
 
 def drop_entry(facts: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def test_entry_and_file_belong_together(change: Callable[[dict[str, Any]], None]
     change(facts)
     storage.write_json(bundle / "fullbake.json", manifest.sign_manifest(facts))
     with pytest.raises(BundleError, match=r"fullbake\.json cannot be used"):
-        Classifier.load(bundle)
+        Classifier.load(bundle, engine="torch")
 
 
 def test_failed_proof_leaves_the_bundle_as_it_was(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_failed_proof_leaves_the_bundle_as_it_was(bundle: Path, monkeypatch: pyt
         export_graph(bundle)
     assert hash_files(bundle) == before
     update_manifest(bundle)
-    Classifier.load(bundle)
+    Classifier.load(bundle, engine="torch")
 
 
 def test_standalone_file_holds_all_weights_and_leaves_the_bundle(bundle: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_standalone_file_holds_all_weights_and_leaves_the_bundle(bundle: Path, t
     written = export_standalone(bundle, tmp_path / "out" / "whole.onnx")
     assert hash_files(bundle) == before
     assert written.size > (bundle / "model.safetensors").stat().st_size * 0.9
-    classifier = Classifier.load(bundle)
+    classifier = Classifier.load(bundle, engine="torch")
     found = logits_of(tmp_path / "out", classifier, "whole.onnx")
     np.testing.assert_allclose(found, classifier.logits(TEXTS), atol=1e-4)
     with pytest.raises(OutputError, match="exists already"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
 from fullbake.config.fields import Engine
@@ -66,7 +66,7 @@ def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
         group = Group(section, sort_key=SECTIONS.index(section))
         off = f"--no-{name.replace('_', '-')}" if field.default is True else ""
         made[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative=off)], None)
-    return create_model("Flags", **made)
+    return create_model("Flags", __config__=ConfigDict(defer_build=True), **made)
 
 
 Flags, RowOptions, TextOptions = (_flags(_recipe_fields(names)) for names in (None, ROW_FIELDS, TEXT_FIELDS))

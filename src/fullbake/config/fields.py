@@ -121,5 +121,10 @@ class Section(BaseModel):
     """A section of a recipe: frozen, without unknown fields. The string under a field is its help text."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=False, allow_inf_nan=False
+        defer_build=True,  # a command checks few of the shapes; building all takes a tenth of a second
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=False,
+        allow_inf_nan=False,
     )

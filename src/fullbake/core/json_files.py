@@ -36,7 +36,8 @@ _KINDS: Final = (
 class Shape(BaseModel):
     """What a JSON object must hold: each field of this type exactly, without conversion. Other keys are allowed."""
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
+    # A process checks few of the shapes, so they are built when they are used.
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class ShapeFault(ValueError):  # noqa: N818  (callers make an Error of it)
