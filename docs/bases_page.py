@@ -1,4 +1,4 @@
-"""Make docs/reference/bases.md from what tests/admission/test_families.py stored: which families are admitted."""
+"""Make docs/reference/bases.md from what tests/admission stored: which families are admitted, and which have a graph."""
 
 import json
 import textwrap
@@ -42,6 +42,25 @@ Not listed are {others} families that transformers classifies texts with and tha
 
 They are refused, as are models of images and sound.
 """
+
+
+def graphs(file: Path) -> str:
+    """Return the table of families and the heads whose graph was proved.
+
+    Args:
+        file: what the sweep stored, graphs.json; missing before the first sweep.
+    """
+    if not file.exists():
+        return ""
+    stored = json.loads(file.read_text("utf-8"))
+    heads = ("standard", "linear", "mlp")
+    head = row("model_type in config.json", *(f"head {name}" for name in heads)) + row(*["---"] * 4)
+    rows = [
+        row(f"`{family}`", *(answers.get(name, "not tried") for name in heads))
+        for family, answers in stored["families"].items()
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
+    return f"{head}{''.join(rows)}\n({versions}; tests/admission/test_graph_families.py.)\n"
 
 
 def render(file: Path) -> str:

@@ -445,6 +445,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "corpus building": lambda: results_page.corpus_building(STORED),
     "way one": lambda: results_page.way_one(STORED),
     "forgetting": lambda: results_page.forgetting(STORED),
+    "graphs": lambda: bases_page.graphs(ROOT / "docs" / "bases" / "graphs.json"),
     "demo end": demo_end,
     "demo scores": demo_scores,
     "demo facts": demo_facts,
