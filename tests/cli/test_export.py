@@ -1,12 +1,15 @@
 """`fullbake export` says what it wrote, and refuses what it cannot write."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.rows import make_rows, write_csv
 
+from fullbake import Classifier
 from fullbake.classifier import export, graph_files
 from fullbake.classifier.graph_files import WrittenGraph
 from fullbake.core.errors import BundleError
@@ -82,3 +85,46 @@ def test_family_that_cannot_be_exported_is_one_error(run: Run, tmp_path: Path, m
     assert (code, out) == (2, "")
     assert "the family 'bert' cannot be exported" in err
     assert not (bundle / "model.onnx").exists()
+
+
+# train --graph
+
+
+@pytest.fixture
+def train_words(bases: Callable[..., Path], tmp_path: Path) -> tuple[Any, ...]:
+    rows = write_csv(tmp_path / "rows.csv", make_rows())
+    short = ("--max-length", "48", "--epochs", "1", "--batch-size", "8", "--head", "linear")
+    return ("train", rows, "--base", bases("bert"), "--way", "frozen", *short, "--out", tmp_path / "m", "--graph")
+
+
+def test_train_adds_the_graph_at_the_end(run: Run, train_words: tuple[Any, ...], tmp_path: Path) -> None:
+    code, out, error = run(*train_words)
+    assert code == 0, error
+    assert f"graph: {tmp_path / 'm' / 'model.onnx'} (" in out
+    assert out.index("report: ") < out.index("graph: ") < out.index("largest difference from torch")
+    Classifier.load(tmp_path / "m")
+
+
+def test_classifier_without_a_graph_is_kept(
+    run: Run, train_words: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BundleError("the family 'bert' cannot be exported", remedy="Score with torch.")
+
+    monkeypatch.setattr(graph_files, "build_graph", refuse)
+    code, out, error = run(*train_words)
+    assert code == 2
+    assert "report: " in out
+    assert "is complete and works with torch; it has no graph" in " ".join(error.split())
+    assert not (tmp_path / "m" / "model.onnx").exists()
+    Classifier.load(tmp_path / "m")
+
+
+def test_missing_packages_are_said_before_training(
+    run: Run, train_words: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, out, error = run(*train_words)
+    assert (code, out) == (2, "")
+    assert "pip install 'fullbake[export]'" in error
+    assert not (tmp_path / "m").exists()

@@ -16,6 +16,7 @@ from fullbake.models.graph_weights import bind_weights, store_inside
 RANDOM = np.random.default_rng(0)
 ARRAYS = {name: RANDOM.normal(size=shape).astype(np.float32) for name, shape in {"a": (8, 16), "b": (20, 8)}.items()}
 ARRAYS["small"] = np.ones(4, np.float32)
+CODES = {"codes": RANDOM.integers(-127, 127, (40, 16)).astype(np.int8), "rows": np.arange(300, dtype=np.int32)}
 
 
 def graph_of(arrays: dict[str, np.ndarray]) -> Any:
@@ -62,6 +63,14 @@ def test_tied_constants_read_the_same_tensor(tmp_path: Path) -> None:
     bind_weights(model, tmp_path)
     first, second = ([(e.key, e.value) for e in tensor.external_data] for tensor in model.graph.initializer)
     assert first == second
+
+
+def test_whole_numbers_are_read_from_the_file_too(tmp_path: Path) -> None:
+    """A student's table is int8. A constant of the same bytes and another type is another constant."""
+    save_file(CODES, tmp_path / "model.safetensors")
+    model = graph_of({**CODES, "others": CODES["codes"].view(np.uint8)})
+    bind_weights(model, tmp_path)
+    assert [bool(tensor.data_location) for tensor in model.graph.initializer] == [True, True, False]
 
 
 def test_few_constants_that_no_file_has_stay_inside_and_many_are_refused(

@@ -26,10 +26,11 @@ _MOST_INSIDE: Final = 16_000_000
 _EXTERNAL: Final = 1
 """What `data_location` of a tensor is where its data lies in a file."""
 
-_FLOAT: Final = 1
+_TYPES: Final = {"float32": "F32", "int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64"}
+"""Type of an array -> what safetensors calls it. A student's table is int8; its rows are int32."""
 
-_Key = tuple[str, tuple[int, ...]]
-"""Hash of a tensor's bytes, and its shape."""
+_Key = tuple[str, str, tuple[int, ...]]
+"""Type of a tensor as safetensors calls it, hash of its bytes, and shape."""
 
 
 def bind_weights(model: Any, folder: Path) -> None:
@@ -47,7 +48,7 @@ def bind_weights(model: Any, folder: Path) -> None:
     inside: list[Any] = []
     for tensor in model.graph.initializer:
         array = _array_of(tensor)
-        if array.nbytes <= _SMALL or tensor.data_type != _FLOAT:
+        if array.nbytes <= _SMALL:
             inside.append(tensor)
         elif (place := stored.find(array)) is not None:
             _point_to(tensor, *place)
@@ -85,16 +86,17 @@ class _Stored:
         for name in find_weight_names(folder):
             content = np.memmap(folder / name, np.uint8, "r")
             for tensor in read_weight_header(folder / name).values():
-                if tensor.dtype == "F32" and tensor.length > _SMALL:
+                if tensor.length > _SMALL:
                     data = content[tensor.offset : tensor.offset + tensor.length]
-                    self._places.setdefault((_digest(data), tensor.shape), (name, tensor))
-        self._shapes = {shape for _, shape in self._places}
+                    self._places.setdefault((tensor.dtype, _digest(data), tensor.shape), (name, tensor))
+        self._shapes = {(kind, shape) for kind, _, shape in self._places}
 
     def find(self, array: NDArray[Any]) -> tuple[str, StoredTensor] | None:
         """Return the file and the tensor that equal an array, None if there is none."""
-        if array.shape not in self._shapes:  # hashing is what takes time
+        kind = _TYPES.get(array.dtype.name, "")
+        if (kind, array.shape) not in self._shapes:  # hashing is what takes time
             return None
-        return self._places.get((_digest(np.ascontiguousarray(array)), array.shape))
+        return self._places.get((kind, _digest(np.ascontiguousarray(array)), array.shape))
 
 
 def _digest(array: NDArray[Any]) -> str:
@@ -110,8 +112,8 @@ def _array_of(tensor: Any) -> NDArray[Any]:
 
 def _point_to(tensor: Any, name: str, stored: StoredTensor) -> None:
     """Make a tensor of a graph one whose data is in a file."""
-    tensor.ClearField("raw_data")
-    tensor.ClearField("float_data")
+    for field in ("raw_data", "float_data", "int32_data", "int64_data"):
+        tensor.ClearField(field)
     tensor.data_location = _EXTERNAL
     del tensor.external_data[:]
     for key, value in (("location", name), ("offset", stored.offset), ("length", stored.length)):
