@@ -305,7 +305,7 @@ def _check_place(
     if found is None or (found.dtype, found.shape, found.length) != (kind, shape, length):
         got = "none there" if found is None else f"{found.dtype} {found.shape}"
         raise ShapeFault(where, f"a tensor {kind} {shape} of {place['location']}", got)
-    return place["location"]
+    return str(place["location"])
 
 
 def _check_node(node: Any, known: set[str], domains: Iterable[str]) -> None:

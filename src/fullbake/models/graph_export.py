@@ -172,7 +172,7 @@ def _root_of(error: BaseException) -> Exception:
 
 
 def _shapes(inputs: dict[str, Tensor]) -> dict[str, Any]:
-    free: Any = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
+    free = torch.export.Dim.DYNAMIC
     return {name: {0: free, 1: free} for name in inputs}
 
 
@@ -192,11 +192,12 @@ def _export_with_torch(classifier: nn.Module, inputs: dict[str, Tensor]) -> Any:
 
 
 def _export_with_transformers(classifier: nn.Module, inputs: dict[str, Tensor]) -> Any:
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     config = OnnxConfig(dynamic=True, dynamic_shapes=_shapes(inputs), opset_version=OPSET, optimize=False)
-    made: Any = OnnxExporter().export(classifier, dict(inputs), config=config)
-    return made.program
+    exporter: Any = OnnxExporter()  # typed for transformers' own models, but takes any module
+    return exporter.export(classifier, dict(inputs), config=config).program
 
 
 _EXPORTERS: Final[dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]]] = {
@@ -229,10 +230,10 @@ def _quiet_exporters() -> Iterator[None]:
 
 def _tidy(model: Any) -> Any:
     """Return an onnx_ir.Model as an onnx.ModelProto without functions, dead nodes, docstrings and metadata."""
-    import onnx_ir
-    from onnx_ir.passes import common
+    import onnx_ir.passes.common
     from onnxscript import optimizer
 
+    common: Any = onnx_ir.passes.common  # not all of it is typed
     common.InlinePass()(model)
     for _ in range(2):
         optimizer.fold_constants(model, onnx_shape_inference=True, output_size_limit=1024)

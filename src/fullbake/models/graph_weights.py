@@ -100,7 +100,7 @@ class _Stored:
 
 
 def _digest(array: NDArray[Any]) -> str:
-    return hashlib.sha256(memoryview(array).cast("B")).hexdigest()
+    return hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _array_of(tensor: Any) -> NDArray[Any]:
