@@ -20,7 +20,7 @@ from machine import store_result
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.data.labeled_files import read_labeled
-from fullbake.data.splits import split
+from fullbake.data.partition import split
 from fullbake.pretraining.forgetting import probe
 
 RATES = (2e-5, 5e-5, 1e-4, 4e-4)

@@ -24,7 +24,7 @@ from machine import store_result
 from fullbake import Recipe, adapt, evaluate, further_pretrain
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.data.labeled_files import read_labeled
-from fullbake.data.splits import split
+from fullbake.data.partition import split
 
 STAGE = PretrainingConfig(
     objective="mlm+nsp",

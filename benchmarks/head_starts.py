@@ -20,7 +20,7 @@ from machine import store_result
 from fullbake import Recipe, adapt, evaluate
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.data.labeled_files import read_labeled
-from fullbake.data.splits import split
+from fullbake.data.partition import split
 from fullbake.models.masked_lm import load_language_model
 from fullbake.pretraining.documents import text_source
 from fullbake.pretraining.run import prepare_run, run_pretraining, write_base

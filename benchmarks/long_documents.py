@@ -16,7 +16,7 @@ from machine import store_result
 
 from fullbake import Dataset, Recipe, adapt, evaluate
 from fullbake.data.labeled_files import read_labeled
-from fullbake.data.splits import split
+from fullbake.data.partition import split
 
 TRUNCATIONS = ("head", "tail", "head+tail", "windows")
 LIMIT = 128

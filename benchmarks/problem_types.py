@@ -20,7 +20,7 @@ from machine import store_result, stored_rows
 from fullbake import Recipe, adapt
 from fullbake.classifier.evaluate import read_as_trained
 from fullbake.data.labeled_files import read_labeled
-from fullbake.data.splits import split
+from fullbake.data.partition import split
 from fullbake.evaluation.calibration import score_decision
 from fullbake.evaluation.decisions import Decision
 

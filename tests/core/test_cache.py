@@ -274,6 +274,16 @@ def test_another_cache_of_the_same_process_is_none_of_its_business(read_only: Ca
     assert keys(other) == ["a"]
 
 
+def test_caches_side_by_side_warn_once(read_only: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    """A run keeps features, admissions and tokenizers in folders of one cache folder."""
+    folders = [read_only.root / name for name in ("features", "admissions")]
+    with permissions_hold(), caplog.at_level(logging.WARNING, "fullbake"):
+        for folder in folders:
+            keep(Cache(folder, 10_000), "new")
+    assert [record.getMessage().split(" cannot")[0] for record in caplog.records] == [f"the cache {folders[0]}"]
+    assert all(Cache(folder, 10_000).get("new") is not None for folder in folders)
+
+
 def test_a_read_only_cache_is_not_cleared_in_silence(read_only: Cache) -> None:
     with permissions_hold(), pytest.raises(OutputError, match="Permission denied"):
         read_only.clear()

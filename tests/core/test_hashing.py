@@ -1,6 +1,7 @@
 """Hashes differ for whatever differs, and a folder's faults are named file by file."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullbake.core.hashing import file_sha256, find_file_faults, fingerprint, hash_files
+from fullbake.core import hashing
+from fullbake.core.hashing import file_sha256, find_file_faults, fingerprint, hash_files, unchanged_file_sha256
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 VALUES = st.recursive(
@@ -115,3 +117,15 @@ def test_a_record_that_is_itself_damaged_counts_as_a_fault(folder: Path) -> None
     recorded = hash_files(folder)
     recorded["a.json"]["sixe"] = recorded["a.json"].pop("size")
     assert find_file_faults(folder, recorded) == ["a.json is damaged (2 bytes, None when it was written)"]
+
+
+def test_a_file_is_hashed_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr(hashing, "file_sha256", lambda path: (hashed.append(path), file_sha256(path))[1])
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    assert unchanged_file_sha256(path) == unchanged_file_sha256(path) == hashlib.sha256(b"one").hexdigest()
+    assert len(hashed) == 1
+    path.write_bytes(b"two")
+    os.utime(path, (1, 1))
+    assert unchanged_file_sha256(path) == hashlib.sha256(b"two").hexdigest()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fullbake.core.heartbeat import INTERVAL, heartbeat, note_line
+from fullbake.core.heartbeat import INTERVAL, heartbeat, note_line, waiting
 
 
 def test_one_line_names_all_work_that_runs_and_the_outermost_block_says_it() -> None:
@@ -40,3 +40,18 @@ def test_work_that_fails_leaves_no_heartbeat_behind() -> None:
     with heartbeat(lambda: "next", lambda line: (lines.append(line), said.set()), interval=0.01):  # type: ignore[arg-type,return-value]
         assert said.wait(60)
     assert lines[0] == "still working: next"
+
+
+def test_nothing_is_said_while_somebody_is_waited_for() -> None:
+    lines: list[str] = []
+    said = threading.Event()
+
+    def hear(line: str) -> None:
+        lines.append(line)
+        said.set()
+
+    with heartbeat(lambda: "predict", hear, interval=0.005):
+        with waiting():
+            assert not said.wait(0.1)
+        assert said.wait(60)
+    assert lines[0] == "still working: predict"

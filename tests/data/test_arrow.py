@@ -1,5 +1,8 @@
 """Parquet: columns become strings, types are kept when written again, what is not plain is refused."""
 
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,6 +66,21 @@ def test_a_column_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"wxyz", b"w\xf9yz"))
     with pytest.raises(DataError, match=r"cannot be read as Parquet.*\n.*0xf9"):
         open_table(path)
+
+
+def test_damaged_facts_of_a_column_are_an_error_and_do_not_end_the_process(tmp_path: Path) -> None:
+    """pyarrow aborts where somebody asks for facts of a column that contradict each other."""
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"wxyz": ["a", "b"]}), path, store_schema=False)  # type: ignore[no-untyped-call]
+    optional, required = b"%\x02\x18\x04wxyz", b"%\x00\x18\x04wxyz"
+    content = path.read_bytes()
+    assert content.count(optional) == 1
+    path.write_bytes(content.replace(optional, required))
+    code = "import sys; from fullbake.data.files import open_table; list(open_table(sys.argv[1]).chunks())"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "DataError" in done.stderr
+    assert "cannot be read as Parquet" in done.stderr
 
 
 def test_positions_are_row_numbers_from_one(tmp_path: Path) -> None:
@@ -139,11 +157,14 @@ def test_chunks_have_the_rows_that_were_asked_for(tmp_path: Path, rows: int) -> 
 
 def test_a_column_that_shrinks_as_no_text_does_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.parquet"
-    table = pa.table({"text": ["y" * 3_000_000], "label": ["a"]})
+    label = random.Random(0).randbytes(20_000).hex()
+    table = pa.table({"text": ["y" * 3_000_000], "label": [label]})
     parquet.write_table(table, path, compression="zstd", use_dictionary=False)
     monkeypatch.setattr("fullbake.data.arrow._SUSPECT_BYTES", 1_000_000)
     assert_refused(path, "compressed so strongly", "row_group_size", columns=["text"])
-    assert read_rows(path, columns=["label"]) == [["a"]]
+    assert read_rows(path, columns=["label"]) == [[label]]
+    parquet.write_table(table.select(["text"]), tmp_path / "whole.parquet", compression="zstd", use_dictionary=False)
+    assert_refused(tmp_path / "whole.parquet", "compressed so strongly", "row_group_size")
     monkeypatch.undo()
     monkeypatch.setattr("fullbake.data.arrow.MAX_FIELD_CHARACTERS", 2_000_000)
     assert_refused(path, "a text in column 'text' is too long", columns=["text"])

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from helpers.table_files import assert_refused, read_rows, write_scored
 
+from fullbake.config.sections import DataConfig
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import read_dataset
-from fullbake.data.files import files_of, open_table
+from fullbake.data.files import files_of, is_sorted_by_class, open_table
+from fullbake.data.inspection import inspect_file
 
 
 @pytest.fixture
@@ -73,3 +75,15 @@ def test_folders_of_tables_stay_tables(folder: Path) -> None:
     (folder / "rows.csv").write_text("text,label\na,1\n")
     with pytest.raises(DataError, match="folder within a folder"):
         open_table(folder)
+
+
+def test_that_rows_come_class_after_class_is_no_finding(tmp_path: Path) -> None:
+    for number in range(60):
+        path = tmp_path / "rows" / ("neg" if number < 30 else "pos") / f"{number:02}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"row {number} of the same {'words and things'[: 3 + number % 13]}")
+    assert is_sorted_by_class(tmp_path / "rows")
+    assert not is_sorted_by_class(tmp_path)
+    assert not is_sorted_by_class("owner/name")
+    facts = inspect_file(tmp_path / "rows", DataConfig(text="text", label="label"))
+    assert (facts.rows, [one.kind for one in facts.findings if one.kind == "sorted by label"]) == (60, [])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.table_files import assert_refused, read_rows, write_file
 
+from fullbake.core import heartbeat
 from fullbake.core.errors import DataError
 from fullbake.data.plain_text import open_lines, read_file_lines
 
@@ -46,6 +47,18 @@ def test_lines_of_a_stream_are_rows_blank_ones_too() -> None:
     for content, part in ((b"a\n\xff\n", "stdin, line 2"), (b"a\nb\0\n", "NUL")):
         with pytest.raises(DataError, match=part):
             list(open_lines(io.BytesIO(content)).chunks())
+
+
+def test_waiting_for_the_first_line_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+
+    class Slow(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            waits.append(heartbeat._waits[0])
+            return super().readline(size)
+
+    (chunk,) = open_lines(Slow(b"one\ntwo\n")).chunks()
+    assert (chunk.columns["text"], waits) == (["one", "two"], [1, 0, 0])
 
 
 def test_lines_of_a_file_are_read_without_their_ends(tmp_path: Path) -> None:

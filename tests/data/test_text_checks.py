@@ -8,9 +8,9 @@ import pytest
 
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
+    TextSearch,
     count_letters,
     find_label_clues,
-    find_matching_texts,
     find_named_labels,
     script_shares,
     split_words,
@@ -37,7 +37,9 @@ def test_scripts_are_shares_of_letters() -> None:
 )
 def test_suspect_texts_are_found(part: str, texts: list[str], places: list[int]) -> None:
     (suspect,) = [suspect for suspect in SUSPECT_PATTERNS if part in suspect.description]
-    assert find_matching_texts(pa.array(texts), suspect.pattern) == places
+    search = TextSearch(pa.array(texts, pa.large_string()))
+    assert search.find(suspect.pattern, wide=suspect.wide).tolist() == places
+    assert search.find(suspect.pattern).tolist() == places
 
 
 DRAWN = random.Random(0)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.bases import make_base, make_tokenizer
 
+from fullbake.core import hashing
 from fullbake.core.errors import BaseModelError
 from fullbake.models import admission
 from fullbake.models.admission import admit, describe_admission, examine
@@ -25,7 +26,7 @@ NAMES = ["config", "tokenizer", "weights", "vocabulary", "texts", "padding", "ea
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what this process has admitted and hashed."""
     monkeypatch.setattr(admission, "_admitted", {})
-    monkeypatch.setattr(admission, "_hashes", {})
+    monkeypatch.setattr(hashing, "_known", {})
 
 
 @pytest.fixture

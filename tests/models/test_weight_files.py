@@ -17,7 +17,7 @@ from fullbake.core import storage
 from fullbake.core.errors import BaseModelError, BundleError
 from fullbake.models.encoder import load_encoder
 from fullbake.models.masked_lm import load_language_model
-from fullbake.models.weight_files import INDEX_FILE, WEIGHTS_FILE, check_weights, is_plain_name, read_shard_names
+from fullbake.models.weight_files import INDEX_FILE, WEIGHTS_FILE, check_weights, is_plain_name
 
 Bases = Callable[..., Path]
 SHARD = "model-00001-of-00001.safetensors"
@@ -75,9 +75,10 @@ def test_other_names_of_shards_are_refused(name: str, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_index_of_another_shape_is_refused(index: Any) -> None:
-    with pytest.raises(BaseModelError, match="index of the weights cannot be used"):
-        read_shard_names("base", index)
+def test_index_of_another_shape_is_refused(index: Any, tmp_path: Path) -> None:
+    storage.write_json(tmp_path / INDEX_FILE, index)
+    with pytest.raises(BaseModelError, match=f"{INDEX_FILE} cannot be used"):
+        check_weights(tmp_path)
 
 
 def test_missing_shard_is_named(base: Path) -> None:

@@ -22,7 +22,8 @@ from fullbake.core.errors import OutputError, RecipeError
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.grouping import join_groups
-from fullbake.data.splits import Part, Parts, make_folds
+from fullbake.data.partition import make_folds
+from fullbake.data.splits import Part, Parts
 from fullbake.models import network
 from fullbake.models.admission import admit
 from fullbake.training.job import Job, feature_cache, part_features, recipe_tokenizer, resolve_recipe

@@ -32,7 +32,8 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labeled_files import read_labeled
 from fullbake.data.labels import count_labels
-from fullbake.data.splits import Parts, divide, divide_into_test_folds, split
+from fullbake.data.partition import split
+from fullbake.data.splits import Parts, divide, divide_into_test_folds
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
 from fullbake.models.admission import admit

@@ -10,7 +10,8 @@ from fullbake.comparison.design import FEWEST_ROWS_OF_CLASS, at_size, epochs_of,
 from fullbake.comparison.schedule import Size, Trial
 from fullbake.config.problems import problem_of
 from fullbake.config.recipe import Recipe
-from fullbake.data.splits import Part, Parts, split
+from fullbake.data.partition import split
+from fullbake.data.splits import Part, Parts
 from fullbake.training.job import Job
 
 

@@ -271,11 +271,14 @@ class Cache:
             folder = tempfile.TemporaryDirectory(prefix="fullbake-cache-")
         except OSError:  # no folder for temporary files either
             raise error from None
+        # The caches of a run lie side by side; one warning says enough of them.
+        is_first = all(root.parent != self.root.absolute().parent for root in _substitutes)
         _substitutes[self.root.absolute()] = folder
-        warn(
-            f"the cache {self.root} cannot be written to ({error.got}): what would be kept there is kept in "
-            f"{folder.name} until this run ends. --cache-dir names another folder"
-        )
+        if is_first:
+            warn(
+                f"the cache {self.root} cannot be written to ({error.got}): what would be kept there is kept in "
+                f"{folder.name} until this run ends. --cache-dir names another folder"
+            )
         return Cache(folder.name, self.limit_bytes)
 
     def _folder(self, key: str) -> Path:

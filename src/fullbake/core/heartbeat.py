@@ -2,7 +2,8 @@
 
 Work that takes minutes must not look as if it hung. Pieces of work lie within each other (a command, an epoch of it);
 one line names all that run. It comes only when nothing else was said for the interval. One thread watches, from the
-first piece of work to its end, so that also a single long call is reported.
+first piece of work to its end, so that also a single long call is reported. What waits for a person or for another
+program is no work, and is not reported.
 """
 
 import threading
@@ -19,6 +20,10 @@ _running: list[Callable[[], str]] = []
 
 _last_line = [0.0]
 """When a line was said last, on `time.monotonic`."""
+
+
+_waits = [0]
+"""How many blocks of `waiting` run, as the only item."""
 
 
 def note_line() -> None:
@@ -54,8 +59,25 @@ def heartbeat(describe: Callable[[], str], say: Callable[[str], None], *, interv
         _running.remove(describe)
 
 
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Within the block, say nothing: it waits for something that is no work of this process, such as input.
+
+    Yields:
+        Nothing; afterwards the interval starts anew.
+    """
+    _waits[0] += 1
+    try:
+        yield
+    finally:
+        _waits[0] -= 1
+        note_line()
+
+
 def _watch(stop: threading.Event, say: Callable[[str], None], interval: float) -> None:
     while not stop.wait(max(0.001, _last_line[0] + interval - time.monotonic())):
-        if time.monotonic() - _last_line[0] >= interval:
+        if _waits[0]:
+            note_line()
+        elif time.monotonic() - _last_line[0] >= interval:
             say(f"still working: {'; '.join(describe() for describe in tuple(_running))}")
             note_line()

@@ -193,10 +193,9 @@ def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: boo
     decoded at a time, and as many of them as fit become one batch.
     """
     with _parquet_file(path) as file:
-        names = None if keep else columns
-        rows, decoded = _rows_at_once(path, file.metadata, names, size)
+        rows = _rows_of_a_batch(file.metadata, size)
         held, count, size_held = [], 0, 0
-        for few in file.iter_batches(batch_size=decoded, columns=names):
+        for few in _decode_few(path, file, None if keep else columns, rows):
             few_bytes = few.nbytes
             most = max(1, len(few) * _BATCH_BYTES // (4 * max(1, few_bytes)))
             start = 0
@@ -223,42 +222,80 @@ def _joined(batches: list[Any]) -> Any:
     return joined
 
 
-def _rows_at_once(path: Path, metadata: Any, names: list[str] | None, size: int) -> tuple[int, int]:
-    """Return how many rows a batch has, and how many are decoded at a time.
+def _rows_of_a_batch(metadata: Any, size: int) -> int:
+    """Return how many rows a batch has at most. metadata: pyarrow's metadata of the file. size: what was asked for."""
+    stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return max(1, min(size, CHUNK_CHARACTERS // max(1, stored // max(1, metadata.num_rows))))
+
+
+def _decode_few(path: Path, file: Any, names: list[str] | None, rows: int) -> Iterator[Any]:
+    """Read a Parquet file, few rows at a time.
 
     Args:
-        path: the file, for errors.
-        metadata: pyarrow's metadata of it.
+        path: the file.
+        file: the opened pyarrow.ParquetFile.
         names: the columns that are read; None reads all.
-        size: the most rows.
+        rows: the most rows of a batch.
+
+    Yields:
+        pyarrow.RecordBatch objects.
 
     Raises:
         DataError: a column is compressed so strongly that reading it would fill the memory.
     """
-    schema = metadata.schema
-    places = [
-        place
+    stored = path.stat().st_size
+    for number in range(file.num_row_groups):
+        _check_ratio(path, file.metadata.row_group(number).total_byte_size, stored)
+        batches = file.iter_batches(batch_size=1, row_groups=[number], columns=names)
+        first = next(batches, None)
+        if first is None:
+            continue
+        # pyarrow ends the process if somebody asks for damaged facts of a column. Reading a row of it raises an error
+        # instead, so these facts are asked for only now, and the rest of the rows is read in larger batches.
+        file.reader.set_batch_size(_rows_at_once(path, file.metadata, number, names, rows))
+        yield first
+        yield from batches
+
+
+def _rows_at_once(path: Path, metadata: Any, number: int, names: list[str] | None, rows: int) -> int:
+    """Return how many rows of a row group may be decoded at a time.
+
+    Args:
+        path: the file, for errors.
+        metadata: pyarrow's metadata of it.
+        number: of the row group. A row of it has been read without an error.
+        names: the columns that are read; None reads all.
+        rows: the most rows.
+
+    Raises:
+        DataError: a column is compressed so strongly that reading it would fill the memory.
+    """
+    schema, group = metadata.schema, metadata.row_group(number)
+    parts = [
+        group.column(place)
         for place in range(metadata.num_columns)
         if names is None or any(f"{schema.column(place).path}.".startswith(f"{name}.") for name in names)
     ]
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    parts = [(group.num_rows, group.column(place)) for group in groups for place in places]
-    for _, part in parts:
-        if part.total_uncompressed_size > max(_SUSPECT_BYTES, _SUSPECT_RATIO * part.total_compressed_size):
-            raise DataError(
-                "a column is compressed so strongly that the file is hardly text",
-                where=str(path),
-                expected=f"at most {_SUSPECT_RATIO} bytes for one",
-                got=f"{part.total_compressed_size:,} bytes for {part.total_uncompressed_size:,}",
-                remedy="Write it again in smaller row groups: to_parquet(..., row_group_size=10000).",
-            )
-    row_bytes = max(1, sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows))
-    rows = max(1, min(size, CHUNK_CHARACTERS // row_bytes))
+    for part in parts:
+        _check_ratio(path, part.total_uncompressed_size, part.total_compressed_size)
     # A value of a column is at most as long as the column's part; of lists the items count too.
-    longest = max((part.total_uncompressed_size for _, part in parts), default=1)
-    items = max((part.num_values // max(1, group_rows) for group_rows, part in parts), default=1)
+    longest = max((part.total_uncompressed_size for part in parts), default=1)
+    items = max((part.num_values // max(1, group.num_rows) for part in parts), default=1)
     few = min(max(_FEW_ROWS, _DECODED_BYTES // max(1, longest)), _DECODED_BYTES // (16 * max(1, items)))
-    return rows, max(1, min(rows, few))
+    return max(1, min(rows, few))
+
+
+def _check_ratio(path: Path, unpacked: int, packed: int) -> None:
+    """Raise DataError if something is larger than _SUSPECT_BYTES and compressed as no text is."""
+    if unpacked <= max(_SUSPECT_BYTES, _SUSPECT_RATIO * packed):
+        return
+    raise DataError(
+        "a column is compressed so strongly that the file is hardly text",
+        where=str(path),
+        expected=f"at most {_SUSPECT_RATIO} bytes for one",
+        got=f"{packed:,} bytes for {unpacked:,}",
+        remedy="Write it again in smaller row groups: to_parquet(..., row_group_size=10000).",
+    )
 
 
 @contextlib.contextmanager

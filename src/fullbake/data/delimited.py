@@ -27,7 +27,7 @@ from fullbake.data.headers import (
     separator_of_mark,
 )
 from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer
-from fullbake.data.quotes import SPACE_BEFORE_QUOTE, QuoteWatch, lines_between, warn_of_kept_quotes
+from fullbake.data.quotes import QuoteWatch, lines_between, warn_of_kept_quotes
 from fullbake.data.row_guard import QUOTES_ARE_TEXT, RowGuard
 from fullbake.data.tables import (
     MAX_FIELD_CHARACTERS,
@@ -35,16 +35,23 @@ from fullbake.data.tables import (
     Chunk,
     Format,
     ReadOptions,
+    RowBlock,
     Table,
     check_unique,
     empty_file_error,
     format_values,
     select_columns,
-    split_chunks,
+    split_blocks,
 )
 
 NumberedRows = Iterator[tuple[int, list[str]]]
-TableRows = Generator[tuple[int, list[str]], None, None]
+Blocks = Generator[RowBlock[list[str]], None, None]
+
+_BLOCK_ROWS: Final = 256
+"""Rows that are checked at a time."""
+
+_BLOCK_BYTES: Final = 2**20
+"""A block ends when so many bytes were read, even if it has fewer rows."""
 
 
 def open_delimited(path: Path, options: ReadOptions, *, name: str, delimiter: str | None) -> Table:
@@ -63,7 +70,7 @@ def open_delimited(path: Path, options: ReadOptions, *, name: str, delimiter: st
     if dialect.delimiter is None and delimiter is None:
         raise _plain_text_error(path)
     with contextlib.closing(read_delimited(path, dialect, delimiter or ",")) as rows:
-        line, header = next(rows)
+        ((line,), (header,)) = next(rows)
     names = tuple(header)
     _check_wanted(path, line, names, options, delimiter or ",")
     # Spare columns without a name (`v1,v2,,,`) cannot be asked for, so they are read only to be written again.
@@ -76,7 +83,7 @@ def open_delimited(path: Path, options: ReadOptions, *, name: str, delimiter: st
     def read(size: int, _: bool) -> Iterator[Chunk]:
         rows = read_delimited(path, dialect, delimiter or ",", warnings)
         next(rows)  # the header
-        for positions, held in split_chunks(rows, size, lambda row: sum(map(len, row))):
+        for positions, held in split_blocks(rows, size, lambda block: sum(map(len, chain.from_iterable(block)))):
             if dialect.quoting == "none" and warnings.is_first("quotes"):
                 warn_of_kept_quotes(path, held)
             if spare_places and options.columns is not None:
@@ -112,8 +119,8 @@ def _warn_of_spare_columns(
         )
 
 
-def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings | None = None) -> TableRows:
-    """Read the rows of a CSV, TSV or .txt file, the header first.
+def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings | None = None) -> Blocks:
+    """Read the rows of a CSV, TSV or .txt file, the header first, as a block of its own.
 
     A quote inside a quoted field is doubled. Lines end with LF or CRLF; a CR alone is refused outside quotes. Blank
     lines are refused, except after the last row of a table of several columns.
@@ -125,7 +132,7 @@ def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings
         warnings: says whether to warn of quotes at the end; None warns of nothing.
 
     Yields:
-        (line number where the row starts, fields) of every row.
+        (line numbers where the rows start, fields of each row) of some rows at a time.
 
     Raises:
         DataError: the file is empty, or a row cannot be read, or has another number of fields than the header.
@@ -138,15 +145,15 @@ def read_delimited(path: Path, dialect: Dialect, usual: str, warnings: _Warnings
         start = guard.row_start = 1 if mark is None else 2
         lines = guard.lines(handle if mark is not None or not first_line else chain([first_line], handle))
         watch = QuoteWatch(path, delimiter, dialect.encoding)
-        rows: NumberedRows = (
+        blocks = (
             _split_rows(lines, delimiter, guard)
             if dialect.quoting == "none"
-            else _parse(lines, delimiter, guard, watch)
+            else _check_quotes(_parse(lines, delimiter, guard), guard, watch)
         )
-        header, rows = _header(path, start, rows, dialect.no_header)
-        yield header
+        header, blocks = _header(path, start, blocks, dialect.no_header)
+        yield [header[0]], [header[1]]
         by = "the header has" if dialect.no_header is None else "--no-header names"
-        yield from _check_widths(path, rows, len(header[1]), (delimiter, by, dialect.quoting))
+        yield from _check_widths(path, blocks, len(header[1]), (delimiter, by, dialect.quoting))
     if warnings is not None and dialect.quoting == "standard" and warnings.is_first("quotes"):
         watch.report()
 
@@ -235,56 +242,91 @@ def _delimiter_of(path: Path, dialect: Dialect, usual: str, mark: str | None) ->
     return delimiter
 
 
-def _header(
-    path: Path, line: int, rows: NumberedRows, given: tuple[str, ...] | None
-) -> tuple[tuple[int, list[str]], NumberedRows]:
-    """Return (line, names), where the names are the given ones or those of the first row, and the rows after them."""
-    first = next(rows, None)
+def _header(path: Path, line: int, blocks: Blocks, given: tuple[str, ...] | None) -> tuple[tuple[int, list[str]], Any]:
+    """Return (line, names), where the names are the given ones or those of the first row, and the blocks after them.
+
+    Args:
+        path: the file.
+        line: the number of its first line of rows.
+        blocks: of its rows; the first one holds one row.
+        given: the names that the caller gives, if any.
+    """
+    positions, rows = next(blocks, ([], []))
     if given is not None:
-        if first is not None and [name.strip().lower() for name in first[1]] == [name.lower() for name in given]:
+        if rows and [name.strip().lower() for name in rows[0]] == [name.lower() for name in given]:
             raise DataError(
                 "the first line holds the names that --no-header gives",
                 where=f"{path}, line {line}",
-                got=", ".join(map(repr, first[1])),
+                got=", ".join(map(repr, rows[0])),
                 remedy="Leave --no-header out.",
             )
-        return (line - 1, list(given)), rows if first is None else chain([first], rows)
-    if first is None:
+        return (line - 1, list(given)), chain([(positions, rows)] if rows else [], blocks)
+    if not rows:
         raise empty_file_error(path)
-    _check_header(path, *first)
-    return first, rows
+    _check_header(path, positions[0], rows[0])
+    return (positions[0], rows[0]), blocks
 
 
-def _parse(lines: Iterable[str], delimiter: str, guard: RowGuard, watch: QuoteWatch) -> TableRows:
-    """Read rows whose fields may be quoted."""
+def _check_quotes(blocks: Blocks, guard: RowGuard, watch: QuoteWatch) -> Blocks:
+    """Pass on the rows; raise DataError at a quote after a space that may have meant to enclose a field."""
+    for positions, rows in blocks:
+        watch.check(positions, rows, guard.row_start)
+        yield positions, rows
+    watch.check_rest()
+
+
+def _parse(lines: Iterable[str], delimiter: str, guard: RowGuard) -> Blocks:
+    """Read rows whose fields may be quoted. The first block has one row; an error comes after the rows before it."""
     # The limit holds for the whole process, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line, before = guard.row_start, guard.row_start - 1
+    positions: list[int] = []
+    rows: list[list[str]] = []
+    size, limit = 1, 0
     try:
         for row in reader:
-            last = before + reader.line_num
-            for field in row:
-                if field[:2] in SPACE_BEFORE_QUOTE:
-                    watch.check_spaces(line, last, field)
-            if last > line:
-                watch.check_lines(line, last, row)
-            yield line, row
-            guard.row_start = line = last + 1
-    except csv.Error as error:
+            positions.append(line)
+            rows.append(row)
+            guard.row_start = line = before + reader.line_num + 1
+            if len(rows) == size or guard.bytes_read > limit:
+                yield positions, rows
+                positions, rows = [], []
+                size, limit = _BLOCK_ROWS, guard.bytes_read + _BLOCK_BYTES
+    except (csv.Error, DataError, UnicodeError) as error:
+        if rows:
+            yield positions, rows
+        if not isinstance(error, csv.Error):
+            raise
         held = lines_between(guard.path, guard.encoding, line, before + reader.line_num)
         raise _malformed_error(guard, held, str(error)) from None
-    watch.check_rest()
+    if rows:
+        yield positions, rows
 
 
-def _split_rows(lines: Iterable[str], delimiter: str, guard: RowGuard) -> TableRows:
-    """Read rows in which a quote is a character like any other."""
-    for number, line in enumerate(lines, guard.row_start):
-        text = line.removesuffix("\n").removesuffix("\r")
-        if "\r" in text:
-            raise _malformed_error(guard, [line], "new-line character")
-        yield number, text.split(delimiter) if text else []
-        guard.row_start = number + 1
+def _split_rows(lines: Iterable[str], delimiter: str, guard: RowGuard) -> Blocks:
+    """Read rows in which a quote is a character like any other, as `_parse` does."""
+    positions: list[int] = []
+    rows: list[list[str]] = []
+    size, limit = 1, 0
+    try:
+        for number, line in enumerate(lines, guard.row_start):
+            text = line.removesuffix("\n").removesuffix("\r")
+            if "\r" in text:
+                raise _malformed_error(guard, [line], "new-line character")
+            positions.append(number)
+            rows.append(text.split(delimiter) if text else [])
+            guard.row_start = number + 1
+            if len(rows) == size or guard.bytes_read > limit:
+                yield positions, rows
+                positions, rows = [], []
+                size, limit = _BLOCK_ROWS, guard.bytes_read + _BLOCK_BYTES
+    except (DataError, UnicodeError):
+        if rows:
+            yield positions, rows
+        raise
+    if rows:
+        yield positions, rows
 
 
 def _check_wanted(path: Path, line: int, names: tuple[str, ...], options: ReadOptions, usual: str) -> None:
@@ -314,25 +356,32 @@ def _check_header(path: Path, line: int, names: list[str]) -> None:
     check_unique(named, where)
 
 
-def _check_widths(path: Path, rows: NumberedRows, width: int, written: tuple[str, str, str]) -> NumberedRows:
+def _check_widths(path: Path, blocks: Blocks, width: int, written: tuple[str, str, str]) -> Blocks:
     """Pass on the rows that have `width` fields; raise DataError at the first that has not.
 
     Args:
         path: the file.
-        rows: (line, fields) of each row.
+        blocks: (lines, rows) of some rows at a time.
         width: the number of fields.
         written: the delimiter, what says the width, and the quoting, for errors.
     """
     blank = 0
-    for line, row in rows:
-        if not row and width > 1:
-            blank = blank or line  # an error only if a row follows
+    for positions, rows in blocks:
+        if not blank and set(map(len, rows)) == {width}:
+            yield positions, rows
             continue
-        if blank or not row:
-            raise blank_line_error(path, blank or line)
-        if len(row) != width:
-            raise _wrong_width_error(f"{path}, line {line}", row, width, written)
-        yield line, row
+        kept: RowBlock[list[str]] = [], []
+        for line, row in zip(positions, rows, strict=True):
+            if not row and width > 1:
+                blank = blank or line  # an error only if a row follows
+                continue
+            if blank or not row:
+                raise blank_line_error(path, blank or line)
+            if len(row) != width:
+                raise _wrong_width_error(f"{path}, line {line}", row, width, written)
+            kept[0].append(line)
+            kept[1].append(row)
+        yield kept
 
 
 def _wrong_width_error(where: str, row: list[str], width: int, written: tuple[str, str, str]) -> DataError:

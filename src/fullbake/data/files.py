@@ -89,6 +89,11 @@ def open_table(
     return open_class_folder(path, options) if is_class_folder(path, _is_table) else _open_folder(path, options)
 
 
+def is_sorted_by_class(source: str | Path) -> bool:
+    """Return True if the source is a folder with a subfolder for each class, whose rows come class after class."""
+    return Path(source).is_dir() and is_class_folder(Path(source), _is_table)
+
+
 def files_of(folder: Path) -> list[Path]:
     """Return the files of a folder that form one table, in the order of their names."""
     return text_files(folder) if is_class_folder(folder, _is_table) else visible(folder)

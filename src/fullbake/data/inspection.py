@@ -24,6 +24,7 @@ from fullbake.core.console import bar
 from fullbake.data.arrow import PARQUET
 from fullbake.data.dataset import Dataset, join_pairs, open_source
 from fullbake.data.duplicates import duplicate_groups, find_overlap
+from fullbake.data.files import is_sorted_by_class
 from fullbake.data.findings import (
     MAX_EXAMPLES,
     Finding,
@@ -37,7 +38,7 @@ from fullbake.data.findings import (
 from fullbake.data.label_checks import describe_dropped, drop_rare_labels, find_label_doubts
 from fullbake.data.labeled_files import read_labeled, read_part
 from fullbake.data.labels import LabelReader
-from fullbake.data.leak_probes import find_leaks
+from fullbake.data.leak_probes import POSITION, find_leaks
 from fullbake.data.normalization import normalize, text_hashes
 from fullbake.data.predictive_codes import LabeledSample
 from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
@@ -45,9 +46,9 @@ from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATI
 from fullbake.data.text_checks import (
     SUSPECT_PATTERNS,
     SuspectPattern,
+    TextSearch,
     count_letters,
     find_label_clues,
-    find_matching_texts,
     find_named_labels,
     script_shares,
 )
@@ -330,8 +331,9 @@ class _Survey:
             self.sample = [one._replace(spare=spare) for one, spare in zip(self.sample, fields, strict=True)]
 
     def _find_suspect_texts(self, texts: pa.Array, rows: list[int]) -> None:
+        search = TextSearch(texts)
         for suspect in SUSPECT_PATTERNS:
-            found = find_matching_texts(texts, suspect.pattern)
+            found = search.find(suspect.pattern, wide=suspect.wide)
             first = self.suspect_rows.setdefault(suspect, [])
             first.extend(rows[position] for position in found[: MAX_EXAMPLES - len(first)])
             self.suspect_counts[suspect] += len(found)
@@ -536,7 +538,10 @@ def _check_sample(survey: _Survey, near_together: bool) -> Iterator[Finding]:
     probed = LabeledSample(
         tuple(texts), labels, tuple(names), survey.problem, np.array(rows), text_ids[labeled], columns
     )
-    yield from gather_leaks(find_leaks(probed), rows, names, within)
+    leaks = find_leaks(probed)
+    if is_sorted_by_class(survey.source):  # the order says nothing where each class has a folder of its own
+        leaks = [leak for leak in leaks if leak.kind != POSITION]
+    yield from gather_leaks(leaks, rows, names, within)
 
 
 def _check_near_texts(

@@ -9,12 +9,12 @@ import contextlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
 from fullbake.core.errors import DataError, did_you_mean
-from fullbake.data.plain_text import blank_line_error, nul_error, open_text, utf8_writer
+from fullbake.data.plain_text import blank_line_error, open_text, utf8_writer
+from fullbake.data.row_guard import RowGuard
 from fullbake.data.tables import (
     MAX_ROW_CHARACTERS,
     AddedColumns,
@@ -31,6 +31,9 @@ from fullbake.data.tables import (
     taken_name_error,
 )
 
+_ABSENT: Final = object()
+"""Stands for the value of a field that a row does not have."""
+
 JSON_FORMATS: Final = ("jsonl", "json")
 """Names of the formats whose rows are `JsonRow` objects."""
 
@@ -43,7 +46,7 @@ class NestedObject(list[tuple[str, object]]):
     """A JSON object as (name, value) pairs, so that a name that occurs twice is not lost."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # a frozen one takes twice as long to make, and there is one for each row
 class JsonRow:
     """One line of a JSON Lines file."""
 
@@ -98,9 +101,9 @@ def rows_table(
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
         for positions, held in split_chunks(rows(), size, lambda row: len(row.raw)):
-            places = [f"{path}, {unit} {position}" for position in positions]
-            values = {name: _column_values(held, name, places, options) for name in columns}
-            yield Chunk(str(path), unit, values, positions, held)
+            chunk = Chunk(str(path), unit, {}, positions, held)
+            chunk.columns.update((name, _column_values(chunk, name, options)) for name in columns)
+            yield chunk
 
     def string_rows(chunk: Chunk) -> Iterator[list[str]]:
         return (_row_fields(names, row, chunk.where(index)) for index, row in enumerate(chunk.originals))
@@ -125,20 +128,19 @@ def read_json_lines(
         DataError: a line is not one JSON object (or one list, if there are names), or uses a name twice.
     """
     blank = 0
-    with open_text(path, encoding) as handle:
-        # With a limit, because one line may be the whole file.
-        for number, line in enumerate(iter(partial(handle.readline, MAX_ROW_CHARACTERS + 1), ""), start=1):
-            where = f"{path}, line {number}"
-            if not line.strip():
+    guard = RowGuard(path, encoding, remedy="Check that this is text. If it is, split the document.")
+    with open_text(path, encoding, guard=guard) as handle:
+        for number, line in enumerate(guard.lines(handle), start=1):
+            raw = line.strip(" \t\r\n")
+            if not raw or raw.isspace():
                 blank = blank or number  # an error only if a row follows
-                continue
-            if blank:
-                raise blank_line_error(path, blank)
-            if len(line) > MAX_ROW_CHARACTERS:
-                raise _too_long_error(where)
-            if "\0" in line:
-                raise nul_error(where, path, encoding)
-            yield number, _parse_row(line, where, names)
+            else:
+                if blank:
+                    raise blank_line_error(path, blank)
+                if len(line) > MAX_ROW_CHARACTERS:
+                    raise guard.too_long_error("row", f"{MAX_ROW_CHARACTERS:,} characters")
+                yield number, _parse_row(line, raw, path, number, names)
+            guard.row_start = number + 1
 
 
 def make_row(value: object, raw: str, where: str, names: tuple[str, ...] | None) -> JsonRow:
@@ -244,17 +246,21 @@ JSON_LINES: Final = Format(
 )
 
 
-def _column_values(rows: list[JsonRow], name: str, places: list[str], options: ReadOptions) -> list[Any]:
+def _column_values(chunk: Chunk, name: str, options: ReadOptions) -> list[Any]:
     """Return a column's values: strings, or lists of strings where lists are allowed."""
-    values: list[Any] = []
-    for row, where in zip(rows, places, strict=True):
-        if name not in row.values:
-            raise DataError(f"no field {name!r}", where=where, remedy=did_you_mean(name, row.values))
-        value = row.values[name]
+    values: list[Any] = [row.values.get(name, _ABSENT) for row in chunk.originals]
+    if set(map(type, values)) == {str}:  # nearly always
+        return values
+    for index, value in enumerate(values):
+        if isinstance(value, str):
+            continue
+        where = chunk.where(index)
+        if value is _ABSENT:
+            raise DataError(f"no field {name!r}", where=where, remedy=did_you_mean(name, chunk.originals[index].values))
         if name in options.lists and type(value) is list:
-            values.append([json_text(item, name, f"{where}, item {place}") for place, item in enumerate(value, 1)])
+            values[index] = [json_text(item, name, f"{where}, item {place}") for place, item in enumerate(value, 1)]
         else:
-            values.append(json_text(value, name, where, nullable=name in options.nullable))
+            values[index] = json_text(value, name, where, nullable=name in options.nullable)
     return values
 
 
@@ -283,14 +289,20 @@ def _members(name: str, values: Any) -> list[str]:
     return [f"{key}: {literal}" for literal in literals]
 
 
-def _parse_row(line: str, where: str, names: tuple[str, ...] | None) -> JsonRow:
+def _parse_row(line: str, raw: str, path: Path, number: int, names: tuple[str, ...] | None) -> JsonRow:
+    """Return the row in a line. raw: the line without the white space around it."""
     try:
-        value = DECODER.decode(line.rstrip("\r\n"))
-    except json.JSONDecodeError as error:
-        raise _bad_json_error(where, error, cut_off=not line.endswith("\n")) from None
+        value = DECODER.decode(raw)
+    except json.JSONDecodeError:
+        raise _bad_json_error(f"{path}, line {number}", line) from None
     except RecursionError:
+        where = f"{path}, line {number}"
         raise DataError("the JSON is nested too deeply", where=where, remedy="Flatten this row.") from None
-    return make_row(value, line.strip(), where, names)
+    if type(value) is NestedObject and names is None and "\\u" not in raw:
+        values: dict[str, object] = dict(value)
+        if len(values) == len(value):
+            return JsonRow(raw, values)
+    return make_row(value, raw, f"{path}, line {number}", names)
 
 
 def _no_object_error(value: object, raw: str, where: str) -> DataError:
@@ -371,25 +383,20 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _too_long_error(where: str) -> DataError:
-    return DataError(
-        "a row that is too long",
-        where=where,
-        expected=f"at most {MAX_ROW_CHARACTERS:,} characters",
-        remedy="Check that this is text. If it is, split the document.",
-    )
-
-
-def _bad_json_error(where: str, error: json.JSONDecodeError, *, cut_off: bool) -> DataError:
+def _bad_json_error(where: str, line: str) -> DataError:
     remedy = (
-        "The file ends within this line: check that it was written completely."
-        if cut_off
-        else "Write one complete object a line."
+        "Write one complete object a line."
+        if line.endswith("\n")
+        else "The file ends within this line: check that it was written completely."
     )
-    return DataError(
-        "the line is not JSON",
-        where=f"{where}, character {error.pos + 1}",
-        expected='an object: {"text": ..., "label": ...}',
-        got=f"{error.msg}: {error.doc[max(0, error.pos - 20) : error.pos + 40]!r}",
-        remedy=remedy,
-    )
+    try:
+        DECODER.decode(line.rstrip("\r\n"))
+        raise AssertionError(f"{where} was no JSON when it was first read")
+    except json.JSONDecodeError as error:  # once more, to count characters from the beginning of the line
+        return DataError(
+            "the line is not JSON",
+            where=f"{where}, character {error.pos + 1}",
+            expected='an object: {"text": ..., "label": ...}',
+            got=f"{error.msg}: {error.doc[max(0, error.pos - 20) : error.pos + 40]!r}",
+            remedy=remedy,
+        )

@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fullbake.data.predictive_codes import Ids, LabeledSample, Prediction, Sign, check_prediction, find_sign
+from fullbake.data.text_checks import TextSearch
 
 MIN_ROWS: Final = 40
 """Samples with fewer labeled rows are not probed."""
@@ -59,30 +59,37 @@ class Trace:
     pattern: str
     """Regular expression (RE2) that finds it."""
 
+    wide: bool = False
+    """Whether the pattern matches characters outside ASCII alone."""
+
 
 TRACES: Final = (
-    Trace(INVISIBLE, "variation selectors (U+FE0E, U+FE0F)", r"[\x{FE00}-\x{FE0F}]"),
+    Trace(INVISIBLE, "variation selectors (U+FE0E, U+FE0F)", r"[\x{FE00}-\x{FE0F}]", wide=True),
     Trace(
         INVISIBLE,
         "zero-width characters (U+200B, U+200C, U+200D, U+2060, U+FEFF)",
         r"[\x{200B}-\x{200D}\x{2060}-\x{2064}\x{FEFF}]",
+        wide=True,
     ),
-    Trace(INVISIBLE, "soft hyphens (U+00AD)", r"\x{00AD}"),
+    Trace(INVISIBLE, "soft hyphens (U+00AD)", r"\x{00AD}", wide=True),
     Trace(
         INVISIBLE,
         "non-breaking or other spaces that look like a plain one (U+00A0, U+2000 to U+200A, U+202F)",
         r"[\x{00A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}]",
+        wide=True,
     ),
     Trace(
         INVISIBLE,
         "marks of the writing direction (U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069)",
         r"[\x{061C}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2066}-\x{2069}]",
+        wide=True,
     ),
     Trace(
         INVISIBLE,
         "other characters without a shape (U+034F, U+180E, U+2800, U+3164, tags)",
         r"[\x{034F}\x{115F}\x{1160}\x{17B4}\x{17B5}\x{180B}-\x{180E}\x{2800}\x{3164}\x{FFA0}\x{FFF9}-\x{FFFB}"
         r"\x{E0000}-\x{E0FFF}]",
+        wide=True,
     ),
     Trace(
         INVISIBLE,
@@ -99,11 +106,13 @@ TRACES: Final = (
     Trace(LETTERS, "a capital letter at the start", r"\A\P{L}*\p{Lu}"),
     Trace(LETTERS, "a capital letter", r"\p{Lu}"),
     Trace(LETTERS, "a lower-case letter", r"\p{Ll}"),
-    Trace(LETTERS, "characters outside ASCII", r"[^\x{0000}-\x{007F}]"),
-    Trace(LETTERS, "accents written as characters of their own (not Unicode form NFC)", r"[\x{0300}-\x{036F}]"),
-    Trace(LETTERS, "typographic quotes or dashes", r"[\x{2018}-\x{201F}\x{2013}\x{2014}]"),
+    Trace(LETTERS, "characters outside ASCII", r"[^\x{0000}-\x{007F}]", wide=True),
+    Trace(
+        LETTERS, "accents written as characters of their own (not Unicode form NFC)", r"[\x{0300}-\x{036F}]", wide=True
+    ),
+    Trace(LETTERS, "typographic quotes or dashes", r"[\x{2018}-\x{201F}\x{2013}\x{2014}]", wide=True),
     Trace(LETTERS, "straight quotes", "[\"']"),
-    Trace(LETTERS, "full-width letters or digits", r"[\x{FF10}-\x{FF19}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}]"),
+    Trace(LETTERS, "full-width letters or digits", r"[\x{FF10}-\x{FF19}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}]", wide=True),
     Trace(LETTERS, "a punctuation mark at the end", r"\p{P}\s*\z"),
 )
 
@@ -144,12 +153,11 @@ def find_leaks(sample: LabeledSample) -> list[Leak]:
 
 
 def _probe_traces(sample: LabeledSample) -> Iterator[Leak]:
-    sides = [pa.array(side, pa.large_string()) for side in sample.sides]
+    sides = [TextSearch(pa.array(side, pa.large_string())) for side in sample.sides]
     for trace in TRACES:
         has = np.zeros(len(sample.texts), dtype=bool)
         for side in sides:
-            matched = pc.call_function("match_substring_regex", [side], pc.MatchSubstringOptions(trace.pattern))
-            has |= matched.to_numpy(zero_copy_only=False)
+            has[side.find(trace.pattern, wide=trace.wide)] = True
         if has.any() and not has.all():
             found = _best(sample, trace.kind, has.astype(np.int64))
             if found is not None:

@@ -8,13 +8,18 @@ import codecs
 import contextlib
 import io
 from collections.abc import Callable, Generator, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO, cast
 
 from fullbake.core.errors import DataError
+from fullbake.core.heartbeat import waiting
 from fullbake.data.line_ends import ReturnWarning, ends_at_carriage_return, read_raw_lines
 from fullbake.data.signatures import HEAD_BYTES, encoding_of_mark, encoding_of_zeros
 from fullbake.data.tables import MAX_ROW_CHARACTERS, Chunk, Table, open_binary, split_chunks
+
+_BLOCK_BYTES: Final = 1 << 16
+"""Bytes that are shown to a guard at a time."""
 
 _NOT_OF_FILES: Final = ("unicode-escape", "raw-unicode-escape", "punycode", "idna", "undefined", "utf-7")
 """Codecs of Python that no data file is written in. Some of them make half characters, which no text can hold."""
@@ -61,8 +66,8 @@ class _GuardedBytes(io.BufferedIOBase):
         return True
 
     def read1(self, size: int = -1) -> bytes:
-        """Return at most so many bytes, as many as one read gives."""
-        block: bytes = self._raw.read1(size)  # type: ignore[attr-defined]
+        """Return as many bytes as one read gives. Larger blocks than asked for spare the caller time."""
+        block: bytes = self._raw.read1(max(size, _BLOCK_BYTES))  # type: ignore[attr-defined]
         self._guard(block)
         return block
 
@@ -92,7 +97,9 @@ def open_lines(stream: BinaryIO, *, name: str = "stdin", column: str = "text") -
     rows = read_stream_lines(stream, name)
 
     def read(size: int, _: bool) -> Iterator[Chunk]:
-        for positions, texts in split_chunks(rows, size, len):
+        with waiting():  # whoever writes the lines may take its time
+            first = list(islice(rows, 1))
+        for positions, texts in split_chunks(chain(first, rows), size, len):
             yield Chunk(name, "line", {column: texts}, positions, texts)
 
     return Table(name, "lines", (column,), (column,), "line", read, _one_field_rows)

@@ -9,7 +9,8 @@ import re
 from collections import Counter, deque
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
+from itertools import compress, islice, zip_longest
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,9 @@ _CHECKED_AT_ONCE: Final = 8
 
 _SAMPLE_LINES: Final = 1000
 """First lines of the file that show which values, such as labels, occur again and again."""
+
+_first_two: Final = itemgetter(slice(2))
+_begins_with_spaces: Final = SPACE_BEFORE_QUOTE.__contains__
 
 _QUOTED: Final = re.compile(r'"[^"]*(?:""[^"]*)*"')
 
@@ -46,29 +50,47 @@ class QuoteWatch:
         self._common_values: list[set[str]] | None = None
         self._joined_rows, self._joined_lines, self._first = 0, 0, 0
 
-    def check_spaces(self, line: int, last: int, field: str) -> None:
-        """Look at a field that begins with white space.
+    def check(self, positions: Sequence[int], rows: Sequence[Sequence[str]], end: int) -> None:
+        """Look at rows as they were read: for several rows in one, and for quotes after spaces.
 
         Args:
-            line: the number of the row's first line.
-            last: the number of its last line.
-            field: the field as it was read, within quotes or not.
+            positions: the number of each row's first line.
+            rows: their fields.
+            end: the number of the line after the last row.
 
         Raises:
-            DataError: the field begins with white space and a quote that may have meant to enclose it.
+            DataError: a field begins with white space and a quote that may have meant to enclose it.
         """
+        ends = [*positions[1:], end]
+        if end - positions[0] > len(rows):
+            several = [
+                place for place, (line, after) in enumerate(zip(positions, ends, strict=True)) if after > line + 1
+            ]
+            for place in several:
+                self._check_lines(positions[place], ends[place] - positions[place], rows[place])
+        suspected: set[int] = set()
+        for column in zip_longest(*rows, fillvalue=""):
+            suspected.update(compress(range(len(rows)), map(_begins_with_spaces, map(_first_two, column))))
+        for place in sorted(suspected):
+            self._check_spaces(positions[place], ends[place] - 1, rows[place])
+
+    def _check_spaces(self, line: int, last: int, row: Sequence[str]) -> None:
+        """Look at a row with fields that begin with white space. line, last: the numbers of its lines."""
         # A field that holds a delimiter or a line end was within quotes.
-        if not _may_mean_to_enclose(field, self._delimiter) or self._delimiter in field or "\n" in field:
-            return
-        self._suspected.append((line, last))
-        if len(self._suspected) <= _CHECKED_AT_ONCE:
-            self._check_spelling(line, lines_between(self._path, self._encoding, line, last))
+        if any(
+            _may_mean_to_enclose(field, self._delimiter) and self._delimiter not in field and "\n" not in field
+            for field in row
+            if field[:2] in SPACE_BEFORE_QUOTE
+        ):
+            self._suspected.append((line, last))
+            if len(self._suspected) <= _CHECKED_AT_ONCE:
+                self._check_spelling(line, lines_between(self._path, self._encoding, line, last))
 
     def check_rest(self) -> None:
         """Look at the suspected rows that were not looked at yet; call it at the end of the file.
 
         Raises:
-            DataError: see `check_spaces`.
+            DataError: see `check`.
         """
         waiting = self._suspected[_CHECKED_AT_ONCE:]
         if not waiting:
@@ -80,21 +102,19 @@ class QuoteWatch:
                 self._check_spelling(line, list(islice(handle, last + 1 - line)))
                 read = last
 
-    def check_lines(self, line: int, last: int, row: Sequence[str]) -> None:
-        """Look at a row of several lines.
-
-        Args:
-            line: the number of its first line.
-            last: the number of its last line.
-            row: its fields.
-        """
+    def _check_lines(self, line: int, lines: int, row: Sequence[str]) -> None:
+        """Look at a row of several lines. line: the number of the first one."""
+        # Most rows of several lines do not begin like a row of one line, which costs little to see in their first field.
+        first_end = row[0].find("\n")
+        if first_end >= 0 and row[0].count(self._delimiter, 0, first_end) != len(row) - 1:
+            return
         # Between the fields of the row are all its delimiters, whatever stood within quotes.
         joined = self._delimiter.join(row)
-        # Most rows of several lines do not begin like a row of one line.
-        if joined.count(self._delimiter, 0, joined.find("\n")) == len(row) - 1 and self._is_joined(row, joined):
+        # In several rows each line has as many delimiters. Few texts have so, which two counts show.
+        if joined.count(self._delimiter) == (len(row) - 1) * (joined.count("\n") + 1) and self._is_joined(row, joined):
             self._first = self._first or line
             self._joined_rows += 1
-            self._joined_lines += last + 1 - line
+            self._joined_lines += lines
 
     def report(self) -> None:
         """Warn of the rows that look like several ones joined by quotes; call it at the end of the file."""

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from fullbake.config.problems import problem_of
 from fullbake.data.labels import count_labels
+
+Ids = npt.NDArray[np.int64]
 
 MIN_WORD_ROWS: Final = 20
 """Rows that must hold a word before it counts."""
@@ -58,14 +61,18 @@ class SuspectPattern:
     damaged: bool = False
     """Whether a single such text means that the file was damaged on its way."""
 
+    wide: bool = False
+    """Whether the pattern matches characters outside ASCII alone, so that ASCII texts need not be searched."""
+
 
 SUSPECT_PATTERNS: Final = (
     SuspectPattern("nothing but white space", r"^\s*$"),
-    SuspectPattern("replacement characters (U+FFFD)", "\ufffd", damaged=True),
+    SuspectPattern("replacement characters (U+FFFD)", "\ufffd", damaged=True, wide=True),
     SuspectPattern(
         "UTF-8 that was read as Latin-1 or cp1252 (such as Ã© or â€™)",
         "Ã[\u0080-\u00bf]|â€[™œ“”\u0099\u009d]|Â[\u00a0-\u00bf]",
         damaged=True,
+        wide=True,
     ),
     SuspectPattern("control characters", "[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f]"),
     SuspectPattern(
@@ -123,16 +130,39 @@ def script_shares(letters: Mapping[str, Counter[str]]) -> dict[str, float]:
     return {script: count / counts.total() for script, count in counts.most_common()}
 
 
-def find_matching_texts(texts: pa.Array, pattern: str) -> list[int]:
-    """Return the positions of the texts in which a regular expression (RE2) matches."""
-    found = pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(pattern))
-    positions: list[int] = pc.call_function("indices_nonzero", [found]).to_pylist()
-    return positions
+class TextSearch:
+    """Finds the texts in which regular expressions match.
+
+    Args:
+        texts: (rows,) large_string.
+    """
+
+    def __init__(self, texts: pa.Array) -> None:
+        self._texts = texts
+        is_ascii = pc.call_function("string_is_ascii", [texts])
+        self._wide_places = pc.call_function("indices_nonzero", [pc.call_function("invert", [is_ascii])])
+        self._wide_texts = texts.take(self._wide_places)
+
+    def find(self, pattern: str, *, wide: bool = False) -> npt.NDArray[np.int64]:
+        """Return the sorted positions of the texts in which a regular expression (RE2) matches.
+
+        Args:
+            pattern: the expression.
+            wide: it matches characters outside ASCII alone. Most texts of most languages are then left out quickly.
+        """
+        searched = self._wide_texts if wide else self._texts
+        found = pc.call_function("match_substring_regex", [searched], pc.MatchSubstringOptions(pattern))
+        places = pc.call_function("indices_nonzero", [found])
+        positions = self._wide_places.take(places) if wide else places
+        return np.asarray(positions.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def split_words(text: str) -> set[str]:
     """Return the different words of a text, case folded; of unspaced scripts also each pair of characters."""
-    words = set(_WORD.findall(text.casefold()))
+    folded = text.casefold()
+    words = set(_WORD.findall(folded))
+    if folded.isascii() or _UNSPACED.search(folded) is None:
+        return words
     for run in [found for word in words for found in _UNSPACED.findall(word)]:
         words.update(run[start : start + 2] for start in range(len(run) - 1))
     return words
@@ -149,21 +179,39 @@ def find_label_clues(texts: Sequence[str], labels: np.ndarray, label_names: Sequ
     Returns:
         At most one word for each label, the one in most of its rows; the highest coverage first.
     """
-    frequency = Counter(word for text in texts for word in split_words(text))
     limit = _MAX_SHARE * len(texts)
-    candidates = {word for word, count in frequency.items() if MIN_WORD_ROWS <= count <= limit}
-    # Words are split twice, because the rows of all words, rare ones too, would take too much memory.
-    rows_of = _rows_of_keys(split_words(text) & candidates for text in texts)
-    words = sorted(rows_of)
+    words, rows_of = _rows_of_words(texts, limit)
     totals = count_labels(labels, len(label_names))
     best: dict[int, LabelClue] = {}
-    for place, label, count in _frequent_pairs([rows_of[word] for word in words], labels, len(label_names)):
+    for place, label, count in _frequent_pairs(rows_of, labels, len(label_names)):
         coverage = count / int(totals[label])
         if coverage >= MIN_COVERAGE and (label not in best or coverage > best[label].coverage):
-            rows = rows_of[words[place]]
-            best[label] = LabelClue(words[place], label_names[label], len(rows), count, coverage, tuple(rows[:5]))
+            rows = rows_of[place]
+            examples = tuple(rows[:5].tolist())
+            best[label] = LabelClue(words[place], label_names[label], len(rows), count, coverage, examples)
     clues = [clue for label, clue in best.items() if totals[label] <= limit]
     return sorted(clues, key=lambda clue: -clue.coverage)
+
+
+def _rows_of_words(texts: Sequence[str], limit: float) -> tuple[list[str], list[Ids]]:
+    """Return the words that are in MIN_WORD_ROWS to `limit` texts, sorted, and the positions of these texts."""
+    # Each word is held once, and of each text the numbers of its words: their strings would take too much memory.
+    numbers: dict[str, int] = {}
+    found = [
+        np.array([numbers.setdefault(word, len(numbers)) for word in split_words(text)], dtype=np.int32)
+        for text in texts
+    ]
+    counts = np.bincount(np.concatenate(found, dtype=np.int32), minlength=len(numbers)) if found else np.empty(0)
+    is_candidate = (counts >= MIN_WORD_ROWS) & (counts <= limit)
+    words = sorted(word for word, number in numbers.items() if is_candidate[number])
+    order = np.full(len(numbers), -1, dtype=np.int32)
+    order[[numbers[word] for word in words]] = np.arange(len(words))
+    places = [order[of_text] for of_text in found]
+    kept = np.concatenate([of_text[of_text >= 0] for of_text in places] or [np.empty(0, dtype=np.int32)])
+    rows = np.repeat(np.arange(len(texts)), [int((of_text >= 0).sum()) for of_text in places])
+    by_word = rows[np.argsort(kept, kind="stable")]
+    ends = np.cumsum(np.bincount(kept, minlength=len(words)))
+    return words, np.split(by_word, ends[:-1]) if words else []
 
 
 def _rows_of_keys(keys: Iterable[set[str]]) -> dict[str, list[int]]:
@@ -175,7 +223,7 @@ def _rows_of_keys(keys: Iterable[set[str]]) -> dict[str, list[int]]:
     return rows_of
 
 
-def _frequent_pairs(rows_of: Sequence[list[int]], labels: np.ndarray, classes: int) -> Iterator[tuple[int, int, int]]:
+def _frequent_pairs(rows_of: Sequence[Ids], labels: np.ndarray, classes: int) -> Iterator[tuple[int, int, int]]:
     """Yield (word, label, rows with both) of each pair in which MIN_PRECISION of the word's rows have the label.
 
     Only pairs that occur are counted: words times classes would be too many for a thousand classes.
@@ -212,13 +260,18 @@ def find_named_labels(texts: Sequence[str], labels: np.ndarray, label_names: Seq
     Returns:
         A clue for each such label.
     """
-    folded = [text.casefold() for text in texts]
     totals = count_labels(labels, len(label_names))
     wanted = {label: spelled for label, name in enumerate(label_names) if (spelled := _spelled_in_texts(name))}
     wanted = {label: spelled for label, spelled in wanted.items() if totals[label] >= MIN_WORD_ROWS}
+    if not wanted:
+        return []
     keys = {key for spelled in wanted.values() for key in _keys_of_name(spelled)}
     # A name is looked for only in the texts that have all its words: names times texts would be too many.
-    rows_of = _rows_of_keys((set(_WORD.findall(text)) | set(text)) & keys for text in folded)
+    folded = [text.casefold() for text in texts]
+    has_signs = any(not _WORD.fullmatch(key) for key in keys)  # names of emoji have no word
+    rows_of = _rows_of_keys(
+        (set(_WORD.findall(text)) | set(text) if has_signs else set(_WORD.findall(text))) & keys for text in folded
+    )
     found = []
     for label, spelled in wanted.items():
         pattern = re.compile(rf"(?<!\w){re.escape(spelled)}(?!\w)")

@@ -23,7 +23,7 @@ from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import say, warn
 from fullbake.core.errors import BaseModelError, Error, OutputError, SpaceFault
-from fullbake.core.hashing import file_sha256, fingerprint
+from fullbake.core.hashing import fingerprint, unchanged_file_sha256
 from fullbake.models.encoder import load_encoder, pooler_kwargs, seeded_initialization
 from fullbake.models.pretrained import (
     explain_load_errors,
@@ -164,9 +164,6 @@ def describe_admission(admission: Admission) -> str:
 _admitted: dict[str, Admission] = {}
 """Key -> what this process has admitted."""
 
-_hashes: dict[Path, tuple[int, int, str]] = {}
-"""File -> its size, time of change and sha256 when it was last hashed in this process."""
-
 
 def _memory_key(base: str | Path, weights: bool) -> str | None:
     """Return a hash of all that an admission depends on; None if the base's files are not found."""
@@ -179,21 +176,12 @@ def _memory_key(base: str | Path, weights: bool) -> str | None:
         files: Any = [place, config.parent.name]  # of the hub: the commit
         if isinstance(place, Path):
             found = [path for path in place.iterdir() if path.suffix in _FILES_THAT_COUNT and path.is_file()]
-            files = {path.name: _hash(path) for path in sorted(found)}
-            files |= {path.name: _hash(path) for path in find_weight_files(place)} if weights else {}
+            files = {path.name: unchanged_file_sha256(path) for path in sorted(found)}
+            files |= {path.name: unchanged_file_sha256(path) for path in find_weight_files(place)} if weights else {}
     except (BaseModelError, OSError):
         return None
     versions = transformers.__version__, tokenizers.__version__, torch.__version__
     return fingerprint("admission", ADMISSION_VERSION, weights, files, [str(version) for version in versions])
-
-
-def _hash(path: Path) -> str:
-    stat = path.stat()
-    size, changed, digest = _hashes.get(path, (-1, -1, ""))
-    if (size, changed) != (stat.st_size, stat.st_mtime_ns):
-        digest = file_sha256(path)
-        _hashes[path] = stat.st_size, stat.st_mtime_ns, digest
-    return digest
 
 
 def _recall(cache: Cache, key: str) -> Admission | None:

@@ -38,6 +38,13 @@ LONGEST_LIST: Final = 1_000_000
 MOST_MODULES: Final = 100
 """Parts that a sentence-transformers folder may have. Usual ones have two to four."""
 
+LENGTH_FILES: Final = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Files of sentence-transformers with the length of a base: today that of `bert` whatever the family; older versions
+wrote the others."""
+
 _VOCABULARY_BYTES: Final = 1_000_000_000
 """Largest file with a vocabulary, such as vocab.txt or a SentencePiece model."""
 
@@ -99,6 +106,9 @@ class TokenizerSettings(Shape):
     tokenizer_class: str | None = None
     model_input_names: list[str] | None = None
     model_max_length: int | float | None = None
+    max_len: int | float | None = None
+    """The name of `model_max_length` in old files."""
+
     added_tokens_decoder: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], TokenWord] | None = None
     padding_side: Literal["left", "right"] | None = None
     truncation_side: Literal["left", "right"] | None = None
@@ -155,21 +165,29 @@ class _PoolingSettings(Shape):
 
     word_embedding_dimension: Count | None = None
     embedding_dimension: Count | None = None
-    pooling_mode: str | list[str] | None = None
+    pooling_mode: str | Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class _ShardIndex(Shape):
     """model.safetensors.index.json."""
 
-    metadata: dict[str, Any] | None = None
-    weight_map: Annotated[dict[str, str], Field(max_length=LONGEST_LIST)]
+    metadata: dict[str, Any]
+    weight_map: Annotated[dict[str, str], Field(min_length=1, max_length=LONGEST_LIST)]
+
+
+class _TokenizerArguments(Shape):
+    """What sentence-transformers passes to a tokenizer."""
+
+    model_max_length: Annotated[int | float, Field(gt=0)] | None = None
 
 
 class _LengthSettings(Shape):
-    """sentence_bert_config.json."""
+    """sentence_bert_config.json, and what older versions of sentence-transformers wrote for other families."""
 
-    max_seq_length: Count | None = None
+    max_seq_length: Annotated[Count, Field(gt=0)] | None = None
     do_lower_case: bool | None = None
+    processor_kwargs: _TokenizerArguments | None = None
+    tokenizer_args: _TokenizerArguments | None = None
 
 
 class _PromptSettings(Shape):
@@ -185,7 +203,7 @@ _SHAPES: Final[Mapping[str, tuple[type[Shape], str | None]]] = {
     "added_tokens.json": (_AddedTokens, "tokens"),
     "modules.json": (_Modules, "modules"),
     "model.safetensors.index.json": (_ShardIndex, None),
-    "sentence_bert_config.json": (_LengthSettings, None),
+    **dict.fromkeys(LENGTH_FILES, (_LengthSettings, None)),
     "config_sentence_transformers.json": (_PromptSettings, None),
 }
 """Name of a file in a base -> its shape, and the key under which the shape holds the whole file."""

@@ -28,7 +28,7 @@ from transformers.utils.hub import cached_file
 
 from fullbake.core import storage
 from fullbake.core.errors import BaseModelError, DeadlinePassed, Error
-from fullbake.core.hashing import file_sha256, find_file_faults
+from fullbake.core.hashing import find_file_faults, unchanged_file_sha256
 from fullbake.core.json_files import match_shape
 from fullbake.models.base_files import BaseManifest, check_base_files, check_config_of, read_settings
 from fullbake.models.config_checks import ADAPTER_FILE, refuse_adapter, refuse_quantized, refuse_unnamed_language
@@ -122,7 +122,7 @@ def find_packaged_base(package: str = DEMO_PACKAGE) -> Path:
 
 def check_packaged_weights(weights: Path) -> None:
     """Raise BaseModelError where the weights of `demo` are missing or not the ones that fullbake expects."""
-    digest = file_sha256(weights) if weights.is_file() else "no such file"
+    digest = unchanged_file_sha256(weights) if weights.is_file() else "no such file"
     if digest != DEMO_SHA256:
         raise BaseModelError(
             "the packaged base is damaged or of another version",

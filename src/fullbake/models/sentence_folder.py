@@ -17,6 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from fullbake.core.console import warn
 from fullbake.core.errors import BaseModelError
+from fullbake.models.base_files import LENGTH_FILES
 from fullbake.models.heads import POOLINGS
 from fullbake.models.pretrained import read_json_settings, resolve_base
 
@@ -24,13 +25,7 @@ MODULES_FILE: Final = "modules.json"
 
 _PROMPTS_FILE: Final = "config_sentence_transformers.json"
 
-_LENGTH_FILES: Final = tuple(
-    f"sentence_{family}_config.json"
-    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-"""Today it is that of `bert` whatever the family; older versions of sentence-transformers wrote the others."""
-
-SETTINGS_FILES: Final = (_PROMPTS_FILE, *_LENGTH_FILES)
+SETTINGS_FILES: Final = (_PROMPTS_FILE, *LENGTH_FILES)
 """Files beside `modules.json`."""
 
 _OWN_TYPES: Final = "sentence_transformers."
@@ -155,8 +150,8 @@ def _read_hub(base: str) -> SentenceFolder:
     folder = _read_folder(base)
     names = [MODULES_FILE]
     if folder.modules:
-        has_length = any(isinstance(try_to_load_from_cache(base, name), str) for name in _LENGTH_FILES)
-        names = [_PROMPTS_FILE, *(() if has_length else _LENGTH_FILES[:1])]
+        has_length = any(isinstance(try_to_load_from_cache(base, name), str) for name in LENGTH_FILES)
+        names = [_PROMPTS_FILE, *(() if has_length else LENGTH_FILES[:1])]
     unknown = [name for name in names if try_to_load_from_cache(base, name) is None]
     if unknown:
         warn(
@@ -173,12 +168,12 @@ def _read_folder(place: Path | str) -> SentenceFolder:
     modules = tuple(_read_module(place, entry) for entry in entries)
     _check_transformer(place, modules)
     pooling = next((module for module in modules if module.kind == "Pooling"), None)
-    file, transformer = read_length_file(place)
+    _, transformer = read_length_file(place)
     return SentenceFolder(
         modules,
         () if pooling is None else _read_poolings(place, pooling),
         _read_prompt(place, _read_mapping(place, _PROMPTS_FILE)),
-        _read_length(place, file, transformer),
+        _read_length(place, transformer),
         pooling is None or pooling.settings.get("include_prompt", True) is not False,
         transformer.get("do_lower_case") is True,
     )
@@ -190,8 +185,8 @@ def read_length_file(place: Path | str) -> tuple[str, Mapping[str, Any]]:
     Args:
         place: The base, as `resolve_base` returns it.
     """
-    found = ((name, _read_mapping(place, name)) for name in _LENGTH_FILES)
-    return next(((name, settings) for name, settings in found if settings), (_LENGTH_FILES[0], {}))
+    found = ((name, _read_mapping(place, name)) for name in LENGTH_FILES)
+    return next(((name, settings) for name, settings in found if settings), (LENGTH_FILES[0], {}))
 
 
 def _read_module(place: Path | str, entry: Mapping[str, str]) -> Module:
@@ -226,19 +221,18 @@ SAVE_AGAIN: Final = "Save the base again in Python: SentenceTransformer(FOLDER).
 
 
 def _read_poolings(place: Path | str, module: Module) -> tuple[str, ...]:
-    settings, name = module.settings, f"{module.path}/config.json"
+    settings = module.settings
     if not settings:
         raise BaseModelError(
             "the settings of the base's pooling are missing",
-            where=f"{place}, {name}",
+            where=f"{place}, {module.path}/config.json",
             expected="a file that names the pooling, such as mean",
             remedy="Fetch the base again, or leave modules.json out of a copy of the folder.",
         )
     modes = settings.get("pooling_mode")
     if modes is None:
         modes = [mode for switch, mode in _POOLING_SWITCHES.items() if settings.get(switch)] or "mean"
-    names = [modes] if isinstance(modes, str) else _checked(place, name, modes or None, list)
-    return tuple(_checked(place, name, mode, str) for mode in names)
+    return (modes,) if isinstance(modes, str) else tuple(modes)
 
 
 def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
@@ -256,38 +250,19 @@ def _read_prompt(place: Path | str, settings: Mapping[str, Any]) -> str:
     return prompts[name] or ""
 
 
-def _read_length(place: Path | str, file: str, settings: Mapping[str, Any]) -> int | None:
+def _read_length(place: Path | str, settings: Mapping[str, Any]) -> int | None:
     """Return the base's length. New versions of sentence-transformers leave it to the tokenizer's settings."""
     arguments = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
-    length = _checked(place, file, arguments, dict).get("model_max_length", settings.get("max_seq_length"))
+    length = arguments.get("model_max_length", settings.get("max_seq_length"))
     if length is None:
-        file, tokenizer = "tokenizer_config.json", _read_mapping(place, "tokenizer_config.json")
+        tokenizer = _read_mapping(place, "tokenizer_config.json")
         length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
-    if isinstance(length, float) and length.is_integer():  # 1e30 stands for no limit
-        length = int(length)
-    return None if length is None else max(_SHORTEST, int(_checked(place, file, length, int)))
+    return None if length is None else max(_SHORTEST, int(length))  # a float such as 1e30 stands for no limit
 
 
 def _read_mapping(place: Path | str, name: str) -> Mapping[str, Any]:
-    found = read_json_settings(place, name)
-    mapping: Mapping[str, Any] = {} if found is None else _checked(place, name, found, dict)
-    return mapping
-
-
-def _checked(place: Path | str, name: str, value: Any, kind: type) -> Any:
-    """Return a value of a settings file, or raise BaseModelError if it has another type.
-
-    For what the shapes of `base_files` leave open; `read_json_settings` has checked the rest.
-    """
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise BaseModelError(
-        "a setting of sentence-transformers has another type than it must have",
-        where=f"{place}, {name}",
-        expected={list: "a list", dict: "a mapping", str: "a text", int: "a whole number"}[kind],
-        got=f"{value!r:.60}",
-        remedy="Fetch the base again.",
-    )
+    found: Mapping[str, Any] = read_json_settings(place, name) or {}
+    return found
 
 
 # What is applied, in words

@@ -23,7 +23,7 @@ import tokenizers
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.errors import BaseModelError, Error
-from fullbake.core.hashing import file_sha256, fingerprint
+from fullbake.core.hashing import file_sha256, fingerprint, unchanged_file_sha256
 from fullbake.core.json_files import Shape, ShapeFault, check_plain_file, match_shape
 from fullbake.models import tokenizer_trial
 
@@ -86,7 +86,7 @@ def check_tokenizer_file(file: Path, place: Path | str, *, sha256: str | None = 
         check_plain_file(file, _MOST_BYTES)
     except ShapeFault as fault:
         raise _unusable(place, str(fault)) from fault
-    digest = sha256 or file_sha256(file)
+    digest = sha256 or unchanged_file_sha256(file)
     if digest not in _known:
         _known[digest] = _remembered(digest) or _tried(file, place, digest)
     return _known[digest]

@@ -42,7 +42,7 @@ def check_weights(place: Path | str) -> None:
         return  # transformers then reads no index
     index = read_json_settings(place, INDEX_FILE)
     if index is not None:
-        for name in read_shard_names(place, index):
+        for name in _shard_names(index):
             _check_shard(place, name)
     elif isinstance(place, Path):
         _refuse_folder(place)
@@ -71,29 +71,12 @@ def find_weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS_FILE).is_file():
         return [folder / WEIGHTS_FILE]
     index = read_json_settings(folder, INDEX_FILE)
-    return [] if index is None else [folder / name for name in read_shard_names(folder, index)]
+    return [] if index is None else [folder / name for name in _shard_names(index)]
 
 
-def read_shard_names(place: Path | str, index: Any) -> list[str]:
-    """Return the names of the files that an index of shards names, sorted.
-
-    Args:
-        place: The base, to name it in an error.
-        index: The content of its index.
-
-    Raises:
-        BaseModelError: The index has another shape than transformers writes.
-    """
-    metadata, places = (index.get("metadata"), index.get("weight_map")) if isinstance(index, dict) else (None, None)
-    names = list(places.values()) if isinstance(places, dict) else []
-    if not isinstance(metadata, dict) or not names or not all(isinstance(name, str) for name in names):
-        raise BaseModelError(
-            "the index of the weights cannot be used",
-            where=f"{place}, {INDEX_FILE}",
-            expected="'metadata', and 'weight_map' with the name of a file for each weight",
-            remedy=_FETCH_AGAIN,
-        )
-    return sorted(set(names))
+def _shard_names(index: Any) -> list[str]:
+    """Return the names of the files that an index of shards names, sorted. index: as `read_json_settings` returns it."""
+    return sorted(set(index["weight_map"].values()))
 
 
 def is_plain_name(name: str) -> bool:
