@@ -16,9 +16,7 @@ from fullbake.data.label_checks import (
     check_trainable,
     describe_dropped,
     drop_rare_labels,
-    find_label_doubts,
     leave_out_labels,
-    lists_in_words,
     with_labels_of,
 )
 
@@ -164,34 +162,3 @@ def test_other_labels_than_those_of_training_are_refused(dataset: Dataset, probl
     text = str(caught.value)
     for part in message.split(".*"):
         assert part in text
-
-
-# What may be meant otherwise
-
-
-@pytest.mark.parametrize("label", ["['a', 'b']", "[0, 1, 1]", "['a']", "{'a', 'b'}", "('a', 'b')", '["a"]'])
-def test_label_that_is_a_list_in_words_is_doubted(label: str) -> None:
-    doubt = lists_in_words(["plain", label])
-    assert doubt is not None
-    assert (doubt.kind, doubt.count) == ("lists in words", 1)
-    assert label in doubt.sentence
-
-
-@pytest.mark.parametrize("label", ["joy", "(other)", "a, b", "[x", "C++ (old)", "-1"])
-def test_plain_label_is_not_doubted(label: str) -> None:
-    assert lists_in_words([label]) is None
-
-
-def test_labels_made_of_other_labels_are_doubted() -> None:
-    columns = Columns("text", "label")
-    counts = {"joy": 4, "fear": 3, "fear|joy": 2, "rock, pop": 5}
-    (doubt,) = find_label_doubts(counts, SINGLE, columns, rows=14, one_label_rows=14)
-    assert "--label-separator '|'" in doubt.sentence
-
-
-def test_lists_of_one_label_and_labels_of_one_row_are_doubted() -> None:
-    columns = Columns("text", "label")
-    alone, each = find_label_doubts({"a": 3, "b": 1}, MULTI, columns, rows=4, one_label_rows=4)
-    assert "'b'" in alone.sentence
-    assert "--exclusive makes classes" in each.sentence
-    assert find_label_doubts({"a": 3, "b": 2}, MULTI, columns, rows=4, one_label_rows=3) == []

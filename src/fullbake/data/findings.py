@@ -61,14 +61,14 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def gather_alike_labels(groups: Sequence[Sequence[str]]) -> Iterator[Finding]:
-    """Report labels that differ only in case, spaces or Unicode form. groups: the spellings of each."""
+    """Report labels that differ only in how they are written. groups: the spellings of each."""
     if not groups:
         return
     largest_first = sorted(groups, key=lambda names: -len(names))
     items = [", ".join(map(repr, names)) for names in largest_first]
     message = (
-        f"these labels differ only in case, spaces or Unicode form: {_join(items, '; ')}; they are treated as "
-        "different labels"
+        "these labels differ only in case, spaces, Unicode form or the spelling of a number: "
+        f"{_join(items, '; ')}; they are treated as different labels"
     )
     yield Finding("labels alike", "warning", message, sum(map(len, groups)), items=_several(items))
 

@@ -35,7 +35,8 @@ from fullbake.data.findings import (
     list_names,
     order_findings,
 )
-from fullbake.data.label_checks import describe_dropped, drop_rare_labels, find_label_doubts
+from fullbake.data.label_checks import describe_dropped, drop_rare_labels
+from fullbake.data.label_doubts import find_alike_labels, find_label_doubts
 from fullbake.data.labeled_files import read_labeled, read_part
 from fullbake.data.labels import LabelReader
 from fullbake.data.leak_probes import POSITION, find_leaks
@@ -453,10 +454,7 @@ def _check_labels(survey: _Survey, data: DataConfig) -> Iterator[Finding]:
             f"{_labels_have(rare)} fewer than {MIN_ROWS_PER_LABEL} rows, too few to learn from: {list_names(rare)}"
         )
         yield Finding("rare labels", "warning", message, len(rare))
-    alike: dict[str, list[str]] = {}
-    for name in sorted(survey.label_counts):
-        alike.setdefault(normalize(name), []).append(name)
-    yield from gather_alike_labels([names for names in alike.values() if len(names) > 1])
+    yield from gather_alike_labels(find_alike_labels(list(survey.label_counts)))
     yield from _check_validation_share(survey, data)
 
 

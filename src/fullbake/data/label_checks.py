@@ -4,27 +4,17 @@ A label is rare by its number of rows in the training file. `drop_rare_labels` l
 rows of other files that have them are then left out by `leave_out_labels`, so that all parts know the same labels.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
 import numpy as np
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, Problem
-from fullbake.config.sections import Columns, DataConfig
+from fullbake.config.sections import DataConfig
 from fullbake.core.console import say
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import Dataset
-
-_NAMED: Final = 5
-"""Labels that a message names, at most."""
-
-_LIST_IN_WORDS: Final = re.compile(r"\s*(\[.*\]|\{.*\}|\(.*,.*\))\s*", re.DOTALL)
-"""A label that is a list written as text: ['a', 'b'], [0, 1, 1], {"a"}, (a, b)."""
-
-_SEPARATORS: Final = ("|", ";", ",", "/")
-"""What people write between labels of one field."""
+from fullbake.data.label_doubts import list_labels, lists_in_words
 
 
 def check_trainable(dataset: Dataset, *, shares: bool = True) -> None:
@@ -194,7 +184,7 @@ def describe_dropped(dropped: Mapping[str, int]) -> str:
     """Return a clause on the labels that were left out. dropped: label to its rows in the training file."""
     labels = "one label was" if len(dropped) == 1 else f"{len(dropped):,} labels were"
     total = sum(dropped.values())
-    return f"{labels} left out, with {total:,} row{'' if total == 1 else 's'}: {_list(list(dropped))}"
+    return f"{labels} left out, with {total:,} row{'' if total == 1 else 's'}: {list_labels(list(dropped))}"
 
 
 def _reorder(dataset: Dataset, order: np.ndarray, names: Sequence[str]) -> Dataset:
@@ -242,8 +232,8 @@ def with_labels_of(
         raise DataError(
             "there are labels that training did not have",
             where=dataset.source,
-            expected=_list(list(label_names)),
-            got=_list(unknown),
+            expected=list_labels(list(label_names)),
+            got=list_labels(unknown),
             remedy="Leave these rows out, or rename their labels.",
         )
     return leave_out_labels(_spread(dataset, known), len(label_names))
@@ -258,90 +248,3 @@ def _spread(dataset: Dataset, known: tuple[str, ...]) -> Dataset:
     matrix = np.zeros((len(dataset), len(known)), dtype=np.uint8)
     matrix[:, places] = dataset.labels
     return replace(dataset, labels=matrix, label_names=known)
-
-
-# What may be meant otherwise
-
-
-@dataclass(frozen=True)
-class LabelDoubt:
-    """Labels that may have been meant otherwise than they are read."""
-
-    kind: str
-    """What is doubtful, for programs."""
-
-    sentence: str
-    """The same for people, with the flag to use."""
-
-    count: int
-    """The number of rows or labels concerned."""
-
-
-def find_label_doubts(
-    counts: Mapping[str, int], problem: Problem, columns: Columns, *, rows: int, one_label_rows: int
-) -> list[LabelDoubt]:
-    """Return what may have been meant otherwise: lists of one label, lists in words, labels with a separator.
-
-    Args:
-        counts: label to its rows.
-        problem: the problem that the labels pose.
-        columns: the columns they come from.
-        rows: the number of rows.
-        one_label_rows: the rows that have exactly one label.
-    """
-    if problem.exclusive:
-        found = [lists_in_words(list(counts)), _separated_words(counts)]
-        return [doubt for doubt in found if doubt is not None]
-    alone = [name for name, count in sorted(counts.items()) if count == 1]
-    doubts = []
-    if alone:
-        label = "one label has" if len(alone) == 1 else f"{len(alone):,} labels have"
-        sentence = (
-            f"{label} a single row ({_list(alone)}), which cannot be both in training and in validation: a split by "
-            "shares keeps it in training, and nothing is known of how well it is predicted; --drop-rare 2 leaves such "
-            "labels out"
-        )
-        doubts.append(LabelDoubt("labels of one row", sentence, len(alone)))
-    if rows > 1 and one_label_rows == rows and len(counts) > 1:
-        written = "columns of 0 and 1" if columns.labels else "lists"
-        sentence = (
-            f"each of the {rows:,} rows has exactly one label, but {written} mean that a row may have many: the "
-            "classifier will give each label a yes or no of its own; --exclusive makes classes of them"
-        )
-        doubts.append(LabelDoubt("one label a row", sentence, rows))
-    return doubts
-
-
-def lists_in_words(names: Sequence[str]) -> LabelDoubt | None:
-    """Return the doubt that labels are lists written as text, such as ['a', 'b'] or [0, 1, 1]; None without one."""
-    found = [name for name in names if _LIST_IN_WORDS.fullmatch(name)]
-    if not found:
-        return None
-    labels = "one label looks" if len(found) == 1 else f"{len(found):,} labels look"
-    sentence = (
-        f"{labels} like a list written as text, such as {found[0][:40]!r}, and each is a class of its own; write the "
-        "lists as JSON Lines (in Python: ast.literal_eval), or take the brackets away and pass --label-separator"
-    )
-    return LabelDoubt("lists in words", sentence, len(found))
-
-
-def _separated_words(counts: Mapping[str, int]) -> LabelDoubt | None:
-    """Return the doubt that labels are several ones with a separator between them: all parts are labels too."""
-    for separator in _SEPARATORS:
-        found = [
-            name
-            for name in counts
-            if separator in name and all(part.strip() in counts for part in name.split(separator))
-        ]
-        if found:
-            sentence = (
-                f"{len(found):,} labels are made of other labels with {separator!r} between them, such as "
-                f"{found[0][:40]!r}, and each is a class of its own; --label-separator {separator!r} reads them as "
-                "several labels"
-            )
-            return LabelDoubt("labels with a separator", sentence, len(found))
-    return None
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(repr(name[:60]) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

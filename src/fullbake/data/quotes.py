@@ -63,11 +63,12 @@ class QuoteWatch:
         """
         ends = [*positions[1:], end]
         if end - positions[0] > len(rows):
-            several = [
-                place for place, (line, after) in enumerate(zip(positions, ends, strict=True)) if after > line + 1
-            ]
-            for place in several:
-                self._check_lines(positions[place], ends[place] - positions[place], rows[place])
+            for row, line, after in zip(rows, positions, ends, strict=True):
+                if after > line + 1:
+                    # Most rows of several lines do not begin like a row of one line, which their first field shows.
+                    first_end = row[0].find("\n")
+                    if first_end < 0 or row[0].count(self._delimiter, 0, first_end) == len(row) - 1:
+                        self._check_lines(line, after - line, row)
         suspected: set[int] = set()
         for column in zip_longest(*rows, fillvalue=""):
             suspected.update(compress(range(len(rows)), map(_begins_with_spaces, map(_first_two, column))))
@@ -104,10 +105,6 @@ class QuoteWatch:
 
     def _check_lines(self, line: int, lines: int, row: Sequence[str]) -> None:
         """Look at a row of several lines. line: the number of the first one."""
-        # Most rows of several lines do not begin like a row of one line, which costs little to see in their first field.
-        first_end = row[0].find("\n")
-        if first_end >= 0 and row[0].count(self._delimiter, 0, first_end) != len(row) - 1:
-            return
         # Between the fields of the row are all its delimiters, whatever stood within quotes.
         joined = self._delimiter.join(row)
         # In several rows each line has as many delimiters. Few texts have so, which two counts show.

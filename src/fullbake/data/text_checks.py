@@ -74,6 +74,15 @@ SUSPECT_PATTERNS: Final = (
         damaged=True,
         wide=True,
     ),
+    SuspectPattern(
+        "nothing but a word for a missing value (nan, null, None, #N/A)",
+        r"^\s*(?i:nan|nat|null|none|n/a|<na>|#n/a|#value!|#ref!)\s*$",
+    ),
+    SuspectPattern(
+        "nothing but a number, a date or an id",
+        r"^\s*([-+]?[0-9][0-9.,:/ TZ-]*|[0-9A-Fa-f]{8}-?[0-9A-Fa-f-]{8,40})\s*$",
+    ),
+    SuspectPattern('a formula of a spreadsheet in place of a text (such as ="01")', r'^=".*"$'),
     SuspectPattern("control characters", "[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f]"),
     SuspectPattern(
         "markup (tags, or entities such as &amp;)",

@@ -75,7 +75,7 @@ def find_weight_files(folder: Path) -> list[Path]:
 
 
 def _shard_names(index: Any) -> list[str]:
-    """Return the names of the files that an index of shards names, sorted. index: as `read_json_settings` returns it."""
+    """Return the names of the files that an index of shards names, sorted. index: as `read_json_settings` gives it."""
     return sorted(set(index["weight_map"].values()))
 
 
