@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -50,8 +51,9 @@ def test_nothing_is_said_while_somebody_is_waited_for() -> None:
         lines.append(line)
         said.set()
 
-    with heartbeat(lambda: "predict", hear, interval=0.005):
+    with ExitStack() as ends:
         with waiting():
+            ends.enter_context(heartbeat(lambda: "predict", hear, interval=0.005))
             assert not said.wait(0.1)
         assert said.wait(60)
     assert lines[0] == "still working: predict"

@@ -194,8 +194,8 @@ def test_spare_columns_without_a_name_are_left_out(tmp_path: Path, caplog: pytes
 def test_a_row_is_refused_before_it_is_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: bytes
 ) -> None:
-    monkeypatch.setattr("fullbake.data.row_guard.MAX_ROW_BYTES", 200_000)
-    monkeypatch.setattr("fullbake.data.row_guard._MAX_ROW_LINES", 10_000)
+    monkeypatch.setattr("fullbake.data.row_guard.MAX_ROW_BYTES", 400_000)
+    monkeypatch.setattr("fullbake.data.row_guard._MAX_ROW_LINES", 70_000)
     path = write_file(tmp_path, "x.csv.gz", gzip.compress(b"text,label\n" + row[:1] + row[1:] * 200_000))
     tracemalloc.start()
     assert_refused(path, "line 2", "too long", "--quoting none")

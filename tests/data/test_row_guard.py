@@ -37,6 +37,7 @@ def test_a_row_of_many_lines_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_nul_is_found_in_bytes_or_in_lines_by_the_encoding(path: Path) -> None:
+    path.write_bytes(b"a\nb\nc\n\0")  # the line is counted in the file itself
     guard = RowGuard(path, "utf-8")
     guard(b"a\nb\n")
     with pytest.raises(DataError, match="line 4: a NUL"):

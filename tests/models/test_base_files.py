@@ -121,7 +121,7 @@ def test_a_pointer_of_git_is_named(base: Path) -> None:
         ("added_tokens.json", {"<a>": "7"}, "<a>: expected"),
         ("modules.json", {"a": 1}, "modules: expected a list"),
         ("modules.json", [{"type": 7}], "modules.0.type: expected"),
-        ("model.safetensors.index.json", {"weight_map": {"a": 1}}, "weight_map.a: expected"),
+        ("model.safetensors.index.json", {"metadata": {}, "weight_map": {"a": 1}}, "weight_map.a: expected"),
         ("sentence_bert_config.json", {"max_seq_length": "many"}, "max_seq_length: expected"),
         ("sentence_roberta_config.json", {"max_seq_length": 0}, "max_seq_length: expected"),
         ("sentence_xlnet_config.json", {"do_lower_case": "yes"}, "do_lower_case: expected true or false"),

@@ -224,8 +224,9 @@ def _joined(batches: list[Any]) -> Any:
 
 def _rows_of_a_batch(metadata: Any, size: int) -> int:
     """Return how many rows a batch has at most. metadata: pyarrow's metadata of the file. size: what was asked for."""
-    stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    return max(1, min(size, CHUNK_CHARACTERS // max(1, stored // max(1, metadata.num_rows))))
+    stored: int = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    row_bytes = max(1, stored // max(1, int(metadata.num_rows)))
+    return max(1, min(size, CHUNK_CHARACTERS // row_bytes))
 
 
 def _decode_few(path: Path, file: Any, names: list[str] | None, rows: int) -> Iterator[Any]:

@@ -73,9 +73,9 @@ def find_label_doubts(
     if alone:
         label = "one label has" if len(alone) == 1 else f"{len(alone):,} labels have"
         sentence = (
-            f"{label} a single row ({list_labels(alone)}), which cannot be both in training and in validation: a split by "
-            "shares keeps it in training, and nothing is known of how well it is predicted; --drop-rare 2 leaves such "
-            "labels out"
+            f"{label} a single row ({list_labels(alone)}), which cannot be both in training and in validation: a split "
+            "by shares keeps it in training, and nothing is known of how well it is predicted; --drop-rare 2 leaves "
+            "such labels out"
         )
         doubts.append(LabelDoubt("labels of one row", sentence, len(alone)))
     if rows > 1 and one_label_rows == rows and len(counts) > 1:
@@ -152,8 +152,8 @@ def _missing_values(counts: Mapping[str, int]) -> LabelDoubt | None:
         return None
     rows = sum(counts[name] for name in found)
     sentence = (
-        f"the label {list_labels(found)} ({rows:,} rows) is how pandas or a spreadsheet writes a missing value, and it is "
-        "a class of its own; empty the field (--drop-unlabelled leaves such rows out), or rename the label"
+        f"the label {list_labels(found)} ({rows:,} rows) is how pandas or a spreadsheet writes a missing value, and it "
+        "is a class of its own; empty the field (--drop-unlabelled leaves such rows out), or rename the label"
     )
     return LabelDoubt("missing value", sentence, rows)
 
@@ -166,8 +166,8 @@ def _column_name(counts: Mapping[str, int], columns: Columns) -> LabelDoubt | No
     if not found or rows * _ROWS_OF_A_HEADER > sum(counts.values()):
         return None
     sentence = (
-        f"{'one row has' if rows == 1 else f'{rows:,} rows have'} the label {list_labels(found)}, which is the name of the "
-        "column: if files with a header were put one after another, delete the header among the rows"
+        f"{'one row has' if rows == 1 else f'{rows:,} rows have'} the label {list_labels(found)}, which is the name of "
+        "the column: if files with a header were put one after another, delete the header among the rows"
     )
     return LabelDoubt("header among the rows", sentence, rows)
 
