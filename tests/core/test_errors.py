@@ -38,3 +38,7 @@ def test_of_many_choices_only_similar_ones_are_named() -> None:
     assert did_you_mean("lerning_rate", [*fields, "learning_rate"]) == "Did you mean 'learning_rate'?"
     assert "Also similar" in did_you_mean("field_3x", fields)
     assert did_you_mean("zzz", fields) == "There are 30 choices, and none is similar."
+
+
+def test_other_capitals_are_the_first_guess() -> None:
+    assert did_you_mean("FOOD ", ["game", "food", "good"]).startswith("Did you mean 'food'?")

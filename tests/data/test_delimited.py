@@ -202,3 +202,8 @@ def test_a_row_is_refused_before_it_is_read_to_its_end(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000
+
+
+def test_quotes_escaped_by_backslashes_are_named(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.csv", 'text,label\n"he said \\"good\\" again",pos\n')
+    assert_refused(path, "line 2", "text after a closing quote", "escapechar='\\\\'")

@@ -13,7 +13,6 @@ from fullbake.data.normalization import normalize
 from fullbake.data.splits import Part, Parts, divide
 
 
-
 def whole(texts: list[str], labels: list[int]) -> Dataset:
     rows = np.arange(1, len(texts) + 1)
     return Dataset(column(texts), np.array(labels), ("no", "yes"), rows, "here.csv", Columns("text", "label"))

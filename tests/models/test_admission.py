@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.bases import make_base, make_tokenizer
+from safetensors.torch import load_file, save_file
 
 from fullbake.core import hashing
 from fullbake.core.errors import BaseModelError
@@ -183,3 +184,49 @@ def test_sentence_folder_that_breaks_after_it_was_admitted_is_refused(bases: Bas
     assert not examine(base, cache_dir=tmp_path / "cache").errors
     (base / "1_Pooling" / "config.json").write_text('{"pooling_mode": 3}')
     assert "1_Pooling" in str(examine(base, cache_dir=tmp_path / "cache").errors[0])
+
+
+def test_code_of_the_authors_is_noted(bases: Bases, tmp_path: Path) -> None:
+    """It may compute something else under the model type and the weights of an architecture that transformers knows."""
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "base"))
+    config = json.loads((folder / "config.json").read_text())
+    code = {"auto_map": {"AutoModel": "owner/name--modeling.OwnModel"}}
+    (folder / "config.json").write_text(json.dumps(config | code))
+    (folder / "modeling.py").write_text("raise SystemExit")
+    found = examine(folder, cache_dir=tmp_path / "cache")
+    assert found.errors == ()
+    (note,) = found.notes
+    assert "'owner/name--modeling.OwnModel'" in note
+    assert "transformers' own bert" in note
+
+
+@pytest.mark.parametrize("names", ["module.{}", "roberta.{}"])
+def test_weights_under_other_names_are_shown(bases: Bases, tmp_path: Path, names: str) -> None:
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "base"))
+    weights = load_file(folder / "model.safetensors")
+    save_file({names.format(name): value for name, value in weights.items()}, folder / "model.safetensors")
+    (error,) = examine(folder, cache_dir=tmp_path / "cache").errors
+    assert f"got {names.format('embeddings.LayerNorm.bias')}" in str(error)
+    assert "save the model itself again" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["head", "half", "gamma", "trainer"])
+def test_what_people_save_beside_or_around_an_encoder_is_accepted(bases: Bases, tmp_path: Path, kind: str) -> None:
+    folder = Path(shutil.copytree(bases("bert"), tmp_path / "base"))
+    weights = load_file(folder / "model.safetensors")
+    if kind == "head":
+        weights = {f"bert.{name}": value for name, value in weights.items()} | {"classifier.bias": torch.zeros(3)}
+    elif kind == "half":
+        weights = {name: value.bfloat16() for name, value in weights.items()}
+    elif kind == "gamma":  # as the first releases of BERT named them
+        renamed = ((".weight", ".gamma"), (".bias", ".beta"))
+        for new, old in renamed:
+            weights = {name.replace(f"LayerNorm{new}", f"LayerNorm{old}"): value for name, value in weights.items()}
+    else:
+        for name in ("training_args.bin", "optimizer.pt", "rng_state.pth"):
+            (folder / name).write_bytes(b"PK")
+        (folder / "trainer_state.json").write_text('{"best_metric": NaN}')
+        (folder / "checkpoint-500").mkdir()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    found = examine(folder, cache_dir=tmp_path / "cache")
+    assert (found.errors, found.notes) == ((), [])

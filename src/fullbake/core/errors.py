@@ -146,6 +146,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """
     choices = list(choices)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
+    same_letters = [choice for choice in choices if choice.strip().casefold() == name.strip().casefold()]
+    near = list(dict.fromkeys([*same_letters, *near]))
     guess = f"Did you mean {near[0]!r}? " if near else ""
     if len(choices) > MOST_CHOICES_LISTED:
         others = f"Also similar: {', '.join(map(repr, near[1:]))}." if near[1:] else ""

@@ -430,6 +430,11 @@ def _malformed_error(guard: RowGuard, held: list[str], message: str) -> DataErro
     if "expected after" in message:
         other = next((char for char in ";\t|" if guard.row_start == 1 and f'"{char}' in held[-1]), None)
         hint = "" if other is None else f" If the fields are separated by {other!r}, pass {delimiter_flag(other)}."
+        if '\\"' in "".join(held):
+            hint += (
+                " Here quotes seem to be escaped by backslashes: in Python, pandas.read_csv(FILE, escapechar='\\\\')"
+                ".to_csv(NEW_FILE, index=False) writes them doubled."
+            )
         return DataError(
             "text after a closing quote",
             where=where,

@@ -12,7 +12,7 @@ from typing import Final
 
 from fullbake.config.problems import Problem
 from fullbake.config.sections import Columns
-from fullbake.data.duplicates import normalize
+from fullbake.data.normalization import normalize
 
 _NAMED: Final = 5
 """Labels that a message names, at most."""

@@ -44,7 +44,7 @@ from fullbake.models.weight_files import find_weight_files
 
 _auto: Any = transformers
 
-ADMISSION_VERSION: Final = 1
+ADMISSION_VERSION: Final = 2
 """Raised where a check is added or changed, so that bases are tried again."""
 
 ADMISSION_CACHE_BYTES: Final = 16 * 1024**2
@@ -282,6 +282,13 @@ class _Examination:
         with explain_load_errors(self.place):
             self.facts["max_length"] = max_positions(config)
         self.config = config
+        # Some authors write code of their own under the model type of another architecture.
+        code = getattr(config, "auto_map", None)
+        if isinstance(code, Mapping) and code:
+            return "noted", (
+                f"config.json names code of its authors ({next(iter(code.values()))!r:.80}, in auto_map), which is "
+                f"never run: what counts is what transformers' own {config.model_type} computes with these weights"
+            )
         return "passed", f"an encoder that transformers {transformers.__version__} knows"
 
     def _check_tokenizer(self) -> tuple[Result, str]:

@@ -35,7 +35,7 @@ from fullbake.models.pretrained import (
 )
 from fullbake.models.sentence_folder import read_sentence_folder
 from fullbake.models.weight_checks import refuse_left_out
-from fullbake.models.weight_files import check_weights, refuse_more_than_stored
+from fullbake.models.weight_files import check_weights, list_weights, refuse_more_than_stored
 
 _auto: Any = transformers
 _classes: Any = modeling_auto
@@ -205,7 +205,9 @@ def refuse_missing(place: Path | str, missing: set[str]) -> None:
             f"the base lacks {len(missing)} of the weights that its config.json asks for",
             where=str(place),
             expected=", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else ""),
-            remedy="The folder is incomplete, or config.json belongs to another model. Fetch the base again.",
+            got=list_weights(place) if isinstance(place, Path) else None,
+            remedy="The folder is incomplete, or config.json belongs to another model. Fetch the base again; if the "
+            "names begin with the name of another model or of a wrapper (`module.`), save the model itself again.",
         )
 
 

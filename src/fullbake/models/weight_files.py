@@ -150,6 +150,15 @@ def refuse_more_than_stored(folder: Path, skeleton: nn.Module) -> None:
         )
 
 
+def list_weights(folder: Path) -> str:
+    """Return the first names of the weights that a folder holds, to show in an error. Only headers are read."""
+    names: list[str] = []
+    for path in find_weight_files(folder):
+        with safe_open(path, framework="numpy") as file:
+            names += sorted(file.keys())
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "no weights"
+
+
 def _count_weights(path: Path) -> int:
     """Return the number of values in a safetensors file. Only its header is read."""
     with safe_open(path, framework="numpy") as file:
