@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullbake.classifier.adapt import adapt
+    from fullbake.classifier.cascade import make_cascade
+    from fullbake.classifier.distill import distill
     from fullbake.classifier.evaluate import evaluate
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_file
@@ -31,8 +33,10 @@ __all__ = [
     "Recipe",
     "adapt",
     "compare",
+    "distill",
     "evaluate",
     "further_pretrain",
+    "make_cascade",
     "predict_file",
     "read_dataset",
 ]
@@ -44,8 +48,10 @@ _HOMES = {
     "Recipe": "config.recipe",
     "adapt": "classifier.adapt",
     "compare": "comparison.compare",
+    "distill": "classifier.distill",
     "evaluate": "classifier.evaluate",
     "further_pretrain": "pretraining.stage",
+    "make_cascade": "classifier.cascade",
     "predict_file": "classifier.predict",
     "read_dataset": "data.dataset",
 }

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fullbake.config.sections import Columns
 from fullbake.core.arguments import describe_value
 from fullbake.core.errors import DataError
@@ -52,6 +55,13 @@ def _is_instance(value: Any, module: str, name: str) -> bool:
     """Return True if a value is of this class. A module that nobody has imported yet has made no value."""
     known = sys.modules.get(module)
     return known is not None and isinstance(value, getattr(known, name))
+
+
+def take_texts(texts: TextsOrPairs, rows: NDArray[np.int64]) -> TextsOrPairs:
+    """Return the texts at these positions, in their order."""
+    column: Any = texts
+    taken: TextsOrPairs = column.take(rows) if hasattr(column, "combine_chunks") else [column[row] for row in rows]
+    return taken
 
 
 def _optional(text_pair: Any) -> TextsOrPairs | None:

@@ -189,6 +189,33 @@ class _GraphFacts(Shape):
     difference: Annotated[float, Field(ge=0)]
 
 
+class _Agreement(Shape):
+    rows: _Amount
+    value: _Share
+    low: _Share
+    high: _Share
+
+
+class _LabeledScores(Shape):
+    accuracy: _Score
+    f1_macro: _Score
+
+
+class _Labeled(Shape):
+    rows: _Amount
+    student: _LabeledScores
+    teacher: _LabeledScores
+
+
+class _Student(Shape):
+    """What a student's bundle says of its teacher."""
+
+    teacher: str
+    agreement: _Agreement
+    held_out_seen: _Amount
+    labeled: _Labeled | None
+
+
 class BundleFacts(Shape):
     """The entries of a bundle's fullbake.json."""
 
@@ -211,6 +238,7 @@ class BundleFacts(Shape):
     chosen: _Chosen | None = None
     base_use: _BaseUse | None = None
     graph: _GraphFacts | None = None
+    student: _Student | None = None
 
     @field_validator("label_names")
     @classmethod

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from fullbake.classifier import manifest
+from fullbake.classifier.cascade_files import TEACHER, is_cascade
 from fullbake.config.fields import Engine
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
@@ -49,14 +50,15 @@ class LoadedEngine:
 
 
 def engine_of(folder: Path, wanted: Engine) -> str:
-    """Return the engine that a bundle will be scored with, `torch` or `onnx`, as far as fullbake.json says.
+    """Return the engine that a bundle, or the teacher of a cascade, will be scored with, as far as fullbake.json says.
 
     Nothing is checked: what is wrong with the bundle is said when it is loaded.
 
     Args:
-        folder: The bundle.
+        folder: The bundle or cascade.
         wanted: The engine that the caller chose.
     """
+    folder = folder / TEACHER if is_cascade(folder) else folder
     try:
         files = (storage.read_manifest_file(folder) or {}).get("files", {})
     except (OSError, ValueError):

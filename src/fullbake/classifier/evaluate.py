@@ -68,7 +68,8 @@ def evaluate(classifier: Classifier | str | Path, dataset: Dataset | str | Path)
 
     Returns:
         The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the
-        training rows; and `stamps`, sentences that must accompany the scores. The latter two are logged as warnings.
+        training rows; `stamps`, sentences that must accompany the scores; and of a cascade `answered_by`, how many rows
+        the student and the teacher answered. The warnings among them are logged.
 
     Raises:
         DataError: The rows have no labels, labels of another form than those of training, or unknown ones.
@@ -78,16 +79,20 @@ def evaluate(classifier: Classifier | str | Path, dataset: Dataset | str | Path)
         dataset = read_as_trained(classifier, dataset)
     own = with_labels_of(dataset, classifier.label_names, classifier.problem, classifier.dropped_labels)
     own = _without_dropped(own, len(dataset))
-    return evaluate_logits(classifier, own, classifier.logits(own.texts, own.text_pair))
+    answers = classifier.answers(own.texts, own.text_pair)
+    return evaluate_logits(classifier, own, answers.logits, answers.answered_by)
 
 
-def evaluate_logits(classifier: Classifier, dataset: Dataset, logits: np.ndarray) -> dict[str, Any]:
+def evaluate_logits(
+    classifier: Classifier, dataset: Dataset, logits: np.ndarray, answered_by: np.ndarray | None = None
+) -> dict[str, Any]:
     """Return what `evaluate` returns, for logits that are known already.
 
     Args:
         classifier: The classifier.
         dataset: Labeled rows.
         logits: The classifier's logits for them, float32 (rows, classes).
+        answered_by: Who gave them, in a cascade: as `model.Answers` has it.
     """
     assert dataset.labels is not None
     scores = score_decision(dataset.labels, logits, classifier.decision, dataset.group_ids)
@@ -99,7 +104,11 @@ def evaluate_logits(classifier: Classifier, dataset: Dataset, logits: np.ndarray
         )
     for stamp in classifier.stamps:
         warn(stamp)
-    return scores | {"trained_on": trained_on, "stamps": classifier.stamps}
+    found = scores | {"trained_on": trained_on, "stamps": classifier.stamps}
+    if answered_by is None:
+        return found
+    names, counts = np.unique(answered_by.astype(str), return_counts=True)
+    return found | {"answered_by": dict(zip(names.tolist(), counts.tolist(), strict=True))}
 
 
 def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:

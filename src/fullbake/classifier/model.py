@@ -6,20 +6,24 @@ hashes every file (0.2 s for 90 MB) and computes the logits of packaged probe te
 weights are found.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fullbake.classifier.arguments import as_texts, check_pair_lengths
+from fullbake.classifier.arguments import as_texts, check_pair_lengths, take_texts
 from fullbake.classifier.bundle_reader import read_bundle
+from fullbake.classifier.cascade_files import MEMBERS, is_cascade, read_cascade, write_cascade
 from fullbake.config.fields import Engine
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.extras import name_missing_extra
+from fullbake.evaluation.agreement import CascadeThreshold, decision_margins
 from fullbake.evaluation.decisions import Decision
 from fullbake.models.prediction import Predictor, TextsOrPairs, encode
 
@@ -47,8 +51,33 @@ class RunRecord:
     and a bundle is shared. Empty for a classifier that was loaded."""
 
 
+@dataclass(frozen=True)
+class FirstAnswers:
+    """The faster classifier that answers before another one in a cascade."""
+
+    student: "Classifier"
+    """A classifier of the same labels."""
+
+    threshold: CascadeThreshold
+    """From which margin on it answers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Scores before softmax or sigmoid, and whose they are."""
+
+    logits: np.ndarray
+    """float32 (texts, classes)."""
+
+    answered_by: np.ndarray | None
+    """`student` or `teacher` for each text, an object array (texts,); None of a classifier that is no cascade."""
+
+
 class Classifier:
     """A trained text classifier. Any number of threads may use it at once.
+
+    With `first` it is a cascade: a faster classifier answers where it is sure enough, this one the rest. Labels are
+    made by this one's decision, whoever answers.
 
     Args:
         predictor: The engine that computes logits and what the head reads.
@@ -59,6 +88,7 @@ class Classifier:
             more.
         label_names: Names of the classes, in the order of the logits.
         problem: The kind of problem, single label or multi label.
+        first: The classifier that answers first, in a cascade.
 
     Attributes:
         classes_: Names of the classes in the order of the logits, an object array.
@@ -75,8 +105,10 @@ class Classifier:
         *,
         label_names: Sequence[str],
         problem: Problem,
+        first: FirstAnswers | None = None,
     ) -> None:
         self.predictor = predictor
+        self.first = first
         self.tokenizer = tokenizer
         self.tokens = tokens
         self.record = record
@@ -179,13 +211,41 @@ class Classifier:
         Raises:
             DataError: A text is not a string, or pairs and single texts are mixed up.
         """
+        return self.answers(texts, text_pair).logits
+
+    def answers(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> Answers:
+        """Compute the scores before softmax or sigmoid, and who gave them in a cascade.
+
+        Args:
+            texts: As for `logits`.
+            text_pair: As for `logits`.
+        """
         texts, text_pair = as_texts(texts, text_pair, self.columns)
         self._check_pairs(text_pair is not None)
         check_pair_lengths(texts, text_pair)
+        if self.first is None:
+            return Answers(self._own_logits(texts, text_pair), None)
+        return self._cascade_answers(texts, self.first)
+
+    def _own_logits(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None) -> np.ndarray:
         if not len(texts):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         encoded = encode(texts, self.tokenizer, self.tokens, text_pair=text_pair)
         return self.predictor.logits(encoded, self.tokens)
+
+    def _cascade_answers(self, texts: TextsOrPairs, first: FirstAnswers) -> Answers:
+        """Let the student answer where its margin reaches the threshold, and this classifier the rest."""
+        answered_by = np.full(len(texts), "teacher", dtype=np.object_)
+        if first.threshold.margin is None:
+            return Answers(self._own_logits(texts, None), answered_by)
+        logits = first.student.logits(texts)
+        margins = decision_margins(self.decision, self.problem.probabilities(logits))
+        sure = margins >= first.threshold.margin
+        answered_by[sure] = "student"
+        rest = np.flatnonzero(~sure)
+        if len(rest):
+            logits[rest] = self._own_logits(take_texts(texts, rest), None)
+        return Answers(logits, answered_by)
 
     def _check_pairs(self, given: bool) -> None:
         trained = self.columns.text_pair is not None
@@ -237,6 +297,9 @@ class Classifier:
             BundleError: The family has no graph that computes what torch does; the bundle is complete without one.
             MissingExtraError: `graph` needs the packages of the extra `export`.
         """
+        if self.first is not None:
+            self._save_cascade(Path(folder), self.first, overwrite, graph)
+            return
         facts = self.record.facts | {
             "problem_type": self.problem_type,
             "label_names": list(self.label_names),
@@ -257,12 +320,27 @@ class Classifier:
             source = GraphSource(predictor.network, self.tokenizer, self.tokens, len(self.label_names))
             add_graph(Path(folder), source)
 
+    def _save_cascade(self, folder: Path, first: FirstAnswers, overwrite: bool, graph: bool) -> None:
+        members = {"student": first.student, "teacher": self.with_first(None)}
+        sizes = [tensor.nbytes for one in members.values() for tensor in one.network.state_dict().values()]
+        savers = {name: partial(one.save, graph=graph) for name, one in members.items()}
+        write_cascade(folder, savers, first.threshold, needed=sum(sizes), overwrite=overwrite)
+
+    def with_first(self, first: FirstAnswers | None) -> "Classifier":
+        """Return the same classifier with another one that answers first, or with none."""
+        facts = {name: value for name, value in self.record.facts.items() if name != "cascade"}
+        if first is not None:
+            facts["cascade"] = asdict(first.threshold)
+        twin = copy.copy(self)
+        twin.first, twin.record = first, replace(self.record, facts=facts)
+        return twin
+
     @classmethod
     def load(cls, folder: str | Path, *, engine: Engine = "auto") -> "Classifier":
-        """Load a bundle. Its files' hashes and the logits of its probe texts are checked.
+        """Load a bundle or a cascade. Its files' hashes and the logits of its probe texts are checked.
 
         Args:
-            folder: A folder that `save` or `fullbake train` wrote.
+            folder: A folder that `save`, `fullbake train`, `distill` or `cascade` wrote.
             engine: `torch` runs the network by transformers, on a GPU where there is one. `onnx` runs the graph that
                 `fullbake export` adds, by onnxruntime: it starts faster and needs no torch. `auto` takes `onnx` where
                 the bundle has a graph and there is no GPU.
@@ -270,7 +348,17 @@ class Classifier:
         Raises:
             BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved.
         """
-        bundle = read_bundle(Path(folder), engine)
+        if not is_cascade(folder):
+            return cls._load_bundle(Path(folder), engine)
+        threshold = read_cascade(Path(folder))
+        student, teacher = (cls._load_bundle(Path(folder) / name, engine) for name in MEMBERS)
+        if (student.label_names, student.problem_type) != (teacher.label_names, teacher.problem_type):
+            raise BundleError("student and teacher of this cascade differ in their labels", where=str(folder))
+        return teacher.with_first(FirstAnswers(student, threshold))
+
+    @classmethod
+    def _load_bundle(cls, folder: Path, engine: Engine) -> "Classifier":
+        bundle = read_bundle(folder, engine)
         facts = bundle.facts
         names, problem = facts["label_names"], problem_named(facts["problem_type"])
         return cls(

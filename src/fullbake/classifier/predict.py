@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fullbake.classifier.model import Classifier
+from fullbake.classifier.model import Answers, Classifier
 from fullbake.config.recipe import dialect_of
 from fullbake.core.arguments import PATH, describe_value, require_type
 from fullbake.core.console import bar
@@ -31,7 +31,8 @@ def predict_file(
     """Classify the rows of a file, and write them in the same order with the results in added columns.
 
     The added columns are `predicted`, `score` and `score:<class>`; for a multi-label classifier `predicted:<label>`
-    (0 or 1) and `score:<label>`. The rows are streamed, so memory does not grow with their number.
+    (0 or 1) and `score:<label>`; for a cascade also `answered_by`. The rows are streamed, so memory does not grow with
+    their number.
 
     Args:
         classifier: The classifier, or the folder of its bundle.
@@ -110,13 +111,13 @@ def open_table_as_trained(
     return open_table(source, columns=text_columns(classifier, text, text_pair), dialect=dialect_of(**dialect))
 
 
-def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
-    """Return the probabilities (texts, classes) of texts given as arguments.
+def predict_texts(classifier: Classifier, texts: Sequence[str]) -> Answers:
+    """Return the scores of texts given as arguments.
 
     A classifier of pairs takes exactly two texts, and gives one row.
     """
     if classifier.columns.text_pair is None:
-        return classifier.predict_proba(texts)
+        return classifier.answers(texts)
     if len(texts) != 2:
         raise DataError(
             "this classifier needs pairs of texts",
@@ -124,20 +125,24 @@ def predict_texts(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
             got=f"{len(texts)} text{'' if len(texts) == 1 else 's'}",
             remedy="Give both texts of one pair.",
         )
-    return classifier.predict_proba(texts[:1], texts[1:])
+    return classifier.answers(texts[:1], texts[1:])
 
 
 def _added_columns(classifier: Classifier, prefix: str) -> dict[str, type]:
     """Return the names and types of the added columns, in order."""
     names = classifier.label_names
     predicted = classifier.problem.prediction_columns(names)
-    return {prefix + name: kind for name, kind in (predicted | {f"score:{n}": np.float32 for n in names}).items()}
+    answered = {} if classifier.first is None else {"answered_by": str}
+    added = predicted | {f"score:{name}": np.float32 for name in names} | answered
+    return {prefix + name: kind for name, kind in added.items()}
 
 
 def _added(classifier: Classifier, texts: list[list[str]], names: list[str]) -> dict[str, Any]:
     """Return the added columns of one chunk, by name. texts: one list a text column."""
-    probabilities = classifier.predict_proba(*texts)
+    answers = classifier.answers(*texts)
+    probabilities = classifier.problem.probabilities(answers.logits)
     decided = classifier.decision.decide(probabilities)
     scores = probabilities.astype(np.float32)
     predicted = classifier.problem.prediction_values(decided, scores, classifier.classes_)
-    return dict(zip(names, [*predicted, *scores.T], strict=True))
+    answered = [] if answers.answered_by is None else [list(answers.answered_by)]
+    return dict(zip(names, [*predicted, *scores.T, *answered], strict=True))

@@ -17,6 +17,7 @@ from cyclopts import App, Parameter, validators
 from fullbake import __version__
 from fullbake.cli import tables, terminal
 from fullbake.cli.compare import add_comparison_commands
+from fullbake.cli.distill import add_distillation_commands
 from fullbake.cli.export import add_export_command, add_graph_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
@@ -61,6 +62,7 @@ app = App(
 add_pretraining_commands(app)
 add_comparison_commands(app)
 add_export_command(app)
+add_distillation_commands(app)
 
 
 @app.command(name="train")
@@ -165,18 +167,20 @@ def evaluate_command(
 
     classifier = Classifier.load(bundle, engine=engine)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
-    logits = classifier.logits(dataset.texts, dataset.text_pair)
-    scores = evaluate_logits(classifier, dataset, logits)
+    answers = classifier.answers(dataset.texts, dataset.text_pair)
+    scores = evaluate_logits(classifier, dataset, answers.logits, answers.answered_by)
     if report is not None:
         from fullbake.comparison.classifier_page import write_evaluation_page
 
         name = bundle.resolve().name
-        write_evaluation_page(classifier, name, dataset, logits, scores, report, _typed("evaluate"))
+        write_evaluation_page(classifier, name, dataset, answers.logits, scores, report, _typed("evaluate"))
         say(f"report: {report} (it holds texts of rows)")
     if json:
         print_json(scores)
     else:
         print_table(tables.scores_table(scores))
+        if "answered_by" in scores:
+            print_line(tables.answered_line(scores["answered_by"]))
 
 
 @app.command(name="predict")
@@ -255,7 +259,10 @@ def _show_texts(bundle: Path, texts: tuple[str, ...], engine: Engine) -> None:
     from fullbake.classifier.predict import predict_texts
 
     classifier = Classifier.load(bundle, engine=engine)
-    print_table(tables.predictions_table(classifier.decision, texts, predict_texts(classifier, texts)))
+    answers = predict_texts(classifier, texts)
+    probabilities = classifier.problem.probabilities(answers.logits)
+    answered_by = None if answers.answered_by is None else answers.answered_by.tolist()
+    print_table(tables.predictions_table(classifier.decision, texts, probabilities, answered_by))
 
 
 def _names_rows(word: str, forms: tuple[str, ...]) -> bool:

@@ -180,22 +180,26 @@ def thresholds_table(entries: Sequence[dict[str, Any]]) -> PlainTable:
     return table
 
 
-def predictions_table(decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray") -> PlainTable:
+def predictions_table(
+    decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray", answered_by: Sequence[str] | None = None
+) -> PlainTable:
     """Return texts with their predicted labels and the scores of these.
 
     Args:
         decision: The rule that turns probabilities into labels.
         texts: One text a row, or the two texts of the only row.
         probabilities: (rows, classes).
+        answered_by: Who gave them, in a cascade: one word a row.
     """
     table = PlainTable()
-    for name in ("text", "predicted", "score"):
+    for name in ("text", "predicted", "score", *([] if answered_by is None else ["answered by"])):
         table.add_column(name)
     shown = [" | ".join(texts)] if len(probabilities) < len(texts) else texts
     decided = decision.problem.label_ids(decision.decide(probabilities))
-    for text, row, ids in zip(shown, probabilities, decided, strict=True):
+    for number, (text, row, ids) in enumerate(zip(shown, probabilities, decided, strict=True)):
         names = ", ".join(decision.label_names[place] for place in ids) or "none"
-        table.add_row(text, (names, "bold"), ", ".join(f"{row[place]:.3f}" for place in ids))
+        who = [] if answered_by is None else [answered_by[number]]
+        table.add_row(text, (names, "bold"), ", ".join(f"{row[place]:.3f}" for place in ids), *who)
     return table
 
 
@@ -347,3 +351,34 @@ def _before_and_after(title: str) -> PlainTable:
 
 def _compare(table: PlainTable, before: dict[str, Any], after: dict[str, Any], name: str, title: str) -> None:
     table.add_row(title, f"{before[name]:.4f}", f"{after[name]:.4f}", f"{after[name] - before[name]:+.4f}")
+
+
+def answered_line(counts: dict[str, int]) -> str:
+    """Return who answered the rows of a cascade. counts: rows by `student` and `teacher`."""
+    total = sum(counts.values())
+    shares = (f"{name} {counts.get(name, 0) / total:.1%}" for name in ("student", "teacher"))
+    return f"answered by: {', '.join(shares)}"
+
+
+def students_table(rows: Sequence[dict[str, Any]], agreement: float) -> PlainTable:
+    """Return student, TF-IDF and teacher on the held-out texts.
+
+    Args:
+        rows: As `comparison.students.compare_students` gives them.
+        agreement: The agreement of the column on the cascade.
+    """
+    held = next(row["agreement"]["rows"] for row in rows if row["agreement"] is not None)
+    table = PlainTable(title=f"On {held:,} held-out texts")
+    labeled = any(row["accuracy"] is not None for row in rows)
+    titles = ["", "equal labels", "95% interval", f"answers alone at {agreement:g}"]
+    for title in [*titles, *(["accuracy", "macro-F1"] if labeled else [])]:
+        table.add_column(title, justify="left" if not title else "right")
+    for row in rows:
+        found = row["agreement"]
+        cells = [row["name"], "-", "-", "-"]
+        if found is not None:
+            cells[1:3] = f"{found['value']:.1%}", f"{found['low']:.1%} to {found['high']:.1%}"
+            cells[3] = f"{row['answered']:.0%}"
+        scores = [row[name] for name in ("accuracy", "f1_macro")] if labeled else []
+        table.add_row(*cells, *("-" if score is None else _value(score) for score in scores))
+    return table

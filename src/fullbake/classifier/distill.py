@@ -1,0 +1,416 @@
+"""Distill a classifier into a student: a classifier without attention that is many times as fast.
+
+A bundle holds no text, so the texts of training are given again, with any others of the same kind; labels are not
+needed. A tenth of the texts is held out: it chooses the epoch, and shows how often student and teacher agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fullbake.classifier.arguments import as_texts
+from fullbake.classifier.evaluate import read_as_trained
+from fullbake.classifier.model import Classifier, RunRecord
+from fullbake.classifier.predict import as_classifier, text_columns
+from fullbake.config.recipe import dialect_of
+from fullbake.config.sections import Columns
+from fullbake.core import rng, runtime, storage
+from fullbake.core.arguments import PATH
+from fullbake.core.console import say
+from fullbake.core.errors import BundleError, DataError
+from fullbake.core.hashing import fingerprint
+from fullbake.data.dataset import Dataset, open_source, read_dataset
+from fullbake.data.duplicates import duplicate_groups
+from fullbake.data.label_checks import with_labels_of
+from fullbake.data.normalization import text_hashes
+from fullbake.evaluation.agreement import agreement_facts
+from fullbake.evaluation.calibration import score_decision
+from fullbake.models.prediction import encode
+from fullbake.training import checkpoints
+from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun, check_resume_mode
+from fullbake.training.distillation import Lesson, StudentSettings, train_student
+from fullbake.training.job import feature_cache
+from fullbake.training.teacher_outputs import network_fingerprint, teacher_outputs
+
+HELD_OUT: Final = 0.1
+"""Share of the texts that is held out."""
+
+MOST_HELD_OUT: Final = 2_000
+LEAST_TEXTS: Final = 20
+"""Fewest different texts that a student is trained on."""
+
+TextNumbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenTexts:
+    """Texts that were given, each once, with labels where they were given too."""
+
+    texts: list[str]
+
+    labels: NDArray[Any] | None
+    """Labels by the classifier's numbers, (texts,) or (texts, labels); zeros for a text without a label. None where no
+    text has one."""
+
+    labeled: NDArray[np.bool_]
+    """Whether each text has a label, (texts,)."""
+
+    source: str
+    """Names of the files, without folders."""
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the texts in their order."""
+        return fingerprint(self.texts)
+
+
+@dataclass(frozen=True, eq=False)
+class Distillation:
+    """A student, and what a table about it needs."""
+
+    student: Classifier
+    given: GivenTexts
+    train: TextNumbers
+    """Texts that the student was trained on, as places in `given.texts`."""
+
+    held_out: TextNumbers
+
+    teacher_logits: NDArray[np.float32]
+    """Of all texts, (texts, classes)."""
+
+    teacher_labels: NDArray[Any]
+    """The teacher's decisions on all texts, class ids or a label matrix."""
+
+
+def distill(
+    classifier: Classifier | str | Path,
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    cache_dir: str | Path | None = None,
+    checkpoint_every: str = "5m",
+    resume: ResumeMode = "auto",
+    text: str | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Train a student of a classifier: a classifier without attention, many times as fast, on the classifier's scores.
+
+    Args:
+        classifier: The teacher, or the folder of its bundle: a classifier of single texts.
+        data: Texts like those it will meet, best with those of the teacher's training: a list of strings, a column, a
+            table, a `Dataset`, a file, or a list of `Path`s of files. Labels are used only to report scores.
+        out: Folder for the student's bundle. None saves nothing, no checkpoint either.
+        overwrite: Replace what the folder holds when the new bundle is complete.
+        cache_dir: Folder of the caches, which keep the teacher's scores. None: FULLBAKE_CACHE_DIR, or the user's cache
+            folder.
+        checkpoint_every: Steps (`50`) or time (`30s`, `5m`) between checkpoints.
+        resume: What to do with an unfinished run of the same `out`, as for `adapt`.
+        text: Column of the texts in files. None: its name in training.
+        **settings: Fields of `training.distillation.StudentSettings`: width, pair_buckets, head, epochs, seed.
+
+    Returns:
+        The student.
+
+    Raises:
+        BundleError: The teacher reads pairs of texts, is a student or a cascade itself.
+        DataError: The texts cannot be read, or there are too few.
+        RecipeError: A setting is wrong.
+        OutputError: `out` holds something else, or cannot be written.
+        Interrupted: A signal stopped the work; what is done is kept.
+    """
+    return distill_texts(
+        classifier,
+        data,
+        out=out,
+        overwrite=overwrite,
+        cache_dir=cache_dir,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        text=text,
+        settings=StudentSettings(**settings),
+    ).student
+
+
+def distill_texts(
+    classifier: Classifier | str | Path,
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    cache_dir: str | Path | None = None,
+    checkpoint_every: str = "5m",
+    resume: ResumeMode = "auto",
+    text: str | None = None,
+    settings: StudentSettings = StudentSettings(),  # noqa: B008  (it is frozen)
+    **dialect: Any,
+) -> Distillation:
+    """Train a student as `distill` does, and return it with what a table about it needs. Arguments as there."""
+    check_resume_mode(resume)
+    interval = CheckpointInterval.parse(checkpoint_every)
+    teacher = as_classifier(classifier)
+    check_teacher(teacher)
+    network: Any = teacher.network
+    settings = settings.check(network.base_model.config.hidden_size, len(teacher.label_names))
+    given = read_texts(teacher, data, text=text, **dialect)
+    if out is None:
+        return _distill(teacher, given, settings, cache_dir, None)
+    with checkpoints.sole_run(out, writes=True):
+        storage.recover(out)
+        storage.require_vacant(out, overwrite=overwrite)
+        facts = _run_facts(teacher, given, settings)
+        run = checkpoints.open_unfinished_run(out, facts, interval, resume, writes=True)
+        found = _distill(teacher, given, settings, cache_dir, run)
+        found.student.save(out, overwrite=overwrite)
+        run.close()
+    return found
+
+
+def check_teacher(teacher: Classifier) -> None:
+    """Raise BundleError if a classifier cannot have a student, with the reason."""
+    reasons = {
+        "the teacher reads pairs of texts, and a student without attention cannot compare two texts": (
+            teacher.columns.text_pair is not None
+        ),
+        "the teacher is a student itself": teacher.record.facts.get("student") is not None,
+        "the teacher is a cascade": teacher.first is not None,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise BundleError(
+                f"{reason}",
+                expected="a classifier of single texts that `fullbake train` made",
+                remedy="Distill the bundle of the teacher itself."
+                if teacher.columns.text_pair is None
+                else "Use the classifier as it is.",
+            )
+
+
+# Texts
+
+
+def read_texts(teacher: Classifier, data: Any, *, text: str | None = None, **dialect: Any) -> GivenTexts:
+    """Read texts, each once, with their labels where they have some.
+
+    Args:
+        teacher: Whose columns are read.
+        data: As for `distill`.
+        text: Column of the texts in files. None: its name in training.
+        **dialect: How files are written, as for `read_dataset`.
+
+    Raises:
+        DataError: They cannot be read, or there are fewer than LEAST_TEXTS different ones.
+    """
+    if isinstance(data, Dataset):
+        parts = [data]
+    elif isinstance(data, PATH) or (isinstance(data, Sequence) and data and all(isinstance(x, Path) for x in data)):
+        paths: list[Any] = [data] if isinstance(data, PATH) else list(data)
+        parts = [_read_file(teacher, path, text, dialect) for path in paths]
+    else:
+        texts, _ = as_texts(data, None, teacher.columns)
+        column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([pa.array(texts, pa.large_string())])
+        parts = [Dataset(column, None, (), np.arange(len(column)), "texts", Columns("text"))]
+    return _unique_texts(teacher, parts)
+
+
+def _read_file(teacher: Classifier, path: str | Path, text: str | None, dialect: dict[str, Any]) -> Dataset:
+    """Read a file, with its labels if it has the label columns of training."""
+    (column,) = text_columns(teacher, text, None)
+    labels = teacher.columns.of_labels
+    names = open_source(path, Columns(column), dialect_of(**dialect)).names
+    if labels and set(labels) <= set(names):
+        try:
+            return read_as_trained(teacher, path, text=column, **dialect)
+        except DataError as error:
+            say(f"{path}: labels are left out, as they cannot be read like those of training ({error.what})")
+    return read_dataset(path, text=column, **dialect)
+
+
+def _unique_texts(teacher: Classifier, parts: Sequence[Dataset]) -> GivenTexts:
+    """Join data sets and keep each text once; of equal texts the first one with a label, else the first."""
+    texts = [text for part in parts for text in part.texts.to_pylist()]
+    own = [
+        None if part.labels is None else with_labels_of(part, teacher.label_names, teacher.problem).labels
+        for part in parts
+    ]
+    labeled = np.concatenate([np.full(len(part), labels is not None) for part, labels in zip(parts, own, strict=True)])
+    known = [labels for labels in own if labels is not None]
+    values = None
+    if known:
+        empty = [np.zeros((len(part), *known[0].shape[1:]), known[0].dtype) for part in parts]
+        values = np.concatenate([e if labels is None else labels for e, labels in zip(empty, own, strict=True)])
+    order = np.argsort(~labeled, kind="stable")
+    hashes = text_hashes([texts[row] for row in order])
+    first = np.sort(order[np.unique(hashes, axis=0, return_index=True)[1]]) if len(texts) else order
+    if len(first) < LEAST_TEXTS:
+        raise DataError(
+            "there are too few texts to train a student on",
+            expected=f"at least {LEAST_TEXTS} different texts; thousands are better",
+            got=f"{len(first):,}",
+            remedy="Give the texts of the teacher's training, and as many others of the same kind as you have.",
+        )
+    return GivenTexts(
+        [texts[row] for row in first],
+        None if values is None else values[first],
+        labeled[first],
+        ", ".join(dict.fromkeys(Path(part.source).name for part in parts)),
+    )
+
+
+def divide_texts(given: GivenTexts, seen: set[bytes], seed: int) -> tuple[TextNumbers, TextNumbers, int]:
+    """Hold out a tenth of the texts, those first that the teacher was not trained on.
+
+    Near-equal texts stay on one side.
+
+    Args:
+        given: All texts.
+        seen: Hashes of the texts of the teacher's training.
+        seed: Of the draw.
+
+    Returns:
+        The texts to train on and those held out, both ascending; and how many of the latter are in `seen`.
+    """
+    wanted = min(max(round(HELD_OUT * len(given.texts)), 2), MOST_HELD_OUT)
+    known = np.array([bytes(row) in seen for row in text_hashes(given.texts)])
+    groups = duplicate_groups(given.texts)
+    shuffled = rng.random_permutation(rng.rng_stream(seed, _DIVISION), int(groups.max()) + 1)
+    of_seen = np.zeros(len(shuffled), bool)
+    of_seen[groups[known]] = True
+    order = shuffled[np.argsort(of_seen[shuffled], kind="stable")]
+    sizes = np.bincount(groups)[order]
+    chosen = order[: max(1, int(np.searchsorted(np.cumsum(sizes), wanted)) + 1)]
+    held = np.isin(groups, chosen)
+    if held.all():
+        raise DataError(
+            "all texts are nearly equal to each other, so none can be held out",
+            got=f"{len(given.texts):,} texts",
+            remedy="Give texts that differ.",
+        )
+    return np.flatnonzero(~held), np.flatnonzero(held), int(known[held].sum())
+
+
+_DIVISION: Final = 1
+"""Number of the random stream that divides the texts."""
+
+
+# The run
+
+
+def _run_facts(teacher: Classifier, given: GivenTexts, settings: StudentSettings) -> dict[str, Any]:
+    """Return all that a student's weights depend on."""
+    return {
+        "teacher": network_fingerprint(teacher.network),
+        "texts": given.fingerprint(),
+        "settings": asdict(settings),
+        "tokens": teacher.tokens.model_dump(mode="json"),
+        "threads": runtime.threads(),
+        "device": runtime.device().type,
+        "fast_kernels": runtime.fast_layers_enabled(),
+        "versions": runtime.versions(),
+    }
+
+
+def _distill(
+    teacher: Classifier,
+    given: GivenTexts,
+    settings: StudentSettings,
+    cache_dir: str | Path | None,
+    run: UnfinishedRun | None,
+) -> Distillation:
+    """Score the texts with the teacher, train the student, and compare the two."""
+    known = teacher.record.seen.get("hashes")
+    seen = set() if known is None else {bytes(row) for row in known}
+    train, held, held_seen = divide_texts(given, seen, settings.seed)
+    say(f"{given.source}: {len(given.texts):,} different texts, {len(held):,} of them held out")
+    encoded = encode(given.texts, teacher.tokenizer, teacher.tokens)
+    pad_id = teacher.tokenizer.pad_token_id
+    outputs = teacher_outputs(
+        teacher.network,
+        encoded,
+        tokens=teacher.tokens,
+        pad_id=pad_id,
+        teacher=network_fingerprint(teacher.network),
+        cache=feature_cache(cache_dir),
+    )
+    metric = teacher.record.facts.get("recipe", {}).get("training", {}).get("metric", "f1_macro")
+    lesson = Lesson(outputs, encoded, train, held, teacher.problem, teacher.label_names, teacher.tokens, pad_id, metric)
+    network, history, temperature = train_student(
+        teacher.network, lesson, settings, None if run is None else run.checkpoints("student")
+    )
+    logits = lesson.pooled(outputs.logits, lesson.rows_of(np.arange(len(given.texts))))
+    labels = teacher.decision.decide(teacher.problem.probabilities(logits))
+    student = Classifier.of_network(network, teacher.tokenizer, teacher.tokens, RunRecord(), teacher.decision)
+    found = Distillation(student, given, train, held, logits, labels)
+    about = {"temperature": temperature, "held_out_seen": held_seen, "settings": asdict(settings)}
+    student.record = _record(teacher, found, history, about)
+    return found
+
+
+def _record(
+    teacher: Classifier, found: Distillation, history: list[dict[str, Any]], about: dict[str, Any]
+) -> RunRecord:
+    """Return what is saved beside the student's weights. Its scores are against the teacher's labels."""
+    given, held, problem = found.given, found.held_out, teacher.problem
+    logits = found.student.logits([given.texts[row] for row in held])
+    scores = score_decision(found.teacher_labels[held], logits, teacher.decision)
+    decided = teacher.decision.decide(problem.probabilities(logits))
+    agrees = problem.equal_rows(decided, found.teacher_labels[held])
+    weights = sum(tensor.nbytes for tensor in found.student.network.state_dict().values())
+    facts = _run_facts(teacher, given, StudentSettings(**about["settings"]))
+    own = {
+        "teacher": facts["teacher"],
+        "texts": len(given.texts),
+        "agreement": agreement_facts(agrees),
+        "labeled": _labeled_scores(teacher, found, logits),
+        "bytes": weights,
+    }
+    data = {
+        "source": {"train": given.source},
+        "fingerprint": {"train": facts["texts"]},
+        "rows": {"train": len(found.train), "validation": len(held)},
+        "folds": 0,
+        "overlap_allowed": 0,
+        "overlap_dropped": 0,
+        "near_overlap": 0,
+        "dropped_labels": teacher.record.facts.get("data", {}).get("dropped_labels"),
+    }
+    return RunRecord(
+        teacher.record.facts
+        | {
+            "run": fingerprint(facts),
+            "metrics": {"validation": scores | {"thresholds": []}},
+            "calibration": None,
+            "data": data,
+            "chosen": {"head": about["settings"]["head"]},
+            "versions": facts["versions"],
+            "threads": facts["threads"],
+            "device": facts["device"],
+            "student": about | own,
+        },
+        {"hashes": text_hashes(given.texts), "train_rows": found.train + 1, "validation_rows": held + 1},
+        history,
+    )
+
+
+def _labeled_scores(teacher: Classifier, found: Distillation, logits: NDArray[np.float32]) -> dict[str, Any] | None:
+    """Return scores of student and teacher on the held-out texts with labels, None where there are none.
+
+    Args:
+        teacher: The teacher.
+        found: The student and the texts.
+        logits: The student's logits of the held-out texts.
+    """
+    given, held = found.given, found.held_out
+    places = np.flatnonzero(given.labeled[held])
+    if given.labels is None or not len(places):
+        return None
+    truth = given.labels[held[places]]
+    both = {"student": logits[places], "teacher": found.teacher_logits[held[places]]}
+    scores = {name: score_decision(truth, values, teacher.decision)["overall"] for name, values in both.items()}
+    return {"rows": len(places)} | {
+        name: {metric: overall[metric] for metric in ("accuracy", "f1_macro")} for name, overall in scores.items()
+    }
