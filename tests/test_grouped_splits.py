@@ -185,7 +185,18 @@ def test_group_reaches_bundle_evaluation_and_comparison(
     code, out, errors = run("evaluate", tmp_path / "out", plain, "--json")
     assert (code, json.loads(out)["groups"]) == (0, None)
     assert "has no column 'user'" in " ".join(errors.split())
-    words = ("compare", data, *base, "--recipes", "majority,frozen-linear", "--group", "user", "--out", tmp_path / "c")
+    words = (
+        "compare",
+        data,
+        *base,
+        "--no-bench",
+        "--recipes",
+        "majority,frozen-linear",
+        "--group",
+        "user",
+        "--out",
+        tmp_path / "c",
+    )
     code, _, errors = run(*words, "--seeds", "1", "--max-length", "16")
     assert code == 0, errors
     board = json.loads((tmp_path / "c" / "leaderboard.json").read_text("utf-8"))

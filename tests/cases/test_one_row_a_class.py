@@ -43,7 +43,15 @@ def test_comparison_takes_one_row_of_a_class(run: Run, bases: Callable[..., Path
     test.write_text("\n".join([lines[0], *(f"once more {line}" for line in lines[1:])]) + "\n", "utf-8")
     files = ("--validation", CASE / "validation.csv", "--test", test)
     code, _, errors = run(
-        *("compare", CASE / "one_shot.csv", "--recipes", "majority,frozen-linear", "--base", bases("bert")),
+        *(
+            "compare",
+            CASE / "one_shot.csv",
+            "--no-bench",
+            "--recipes",
+            "majority,frozen-linear",
+            "--base",
+            bases("bert"),
+        ),
         *("--out", tmp_path / "c", "--seeds", "1", "--max-length", "16", *files),
     )
     assert code == 0, errors
@@ -83,7 +91,7 @@ def test_label_of_one_row_among_many_labels_is_warned_of_and_trained(
 
 def test_comparison_takes_a_label_of_one_row(run: Run, bases: Callable[..., Path], tmp_path: Path) -> None:
     code, _, errors = run(
-        *("compare", write_lists(tmp_path / "rows.jsonl"), "--recipes", "majority,frozen-linear"),
+        *("compare", write_lists(tmp_path / "rows.jsonl"), "--no-bench", "--recipes", "majority,frozen-linear"),
         *("--base", bases("bert"), "--out", tmp_path / "c", "--seeds", "1", "--max-length", "16"),
     )
     assert code == 0, errors

@@ -41,7 +41,17 @@ def test_inspect_reads_them_and_says_what_a_run_would_do(run: Run) -> None:
 
 
 def test_comparison_carries_the_mark(run: Run, bases: Callable[..., Path], tmp_path: Path) -> None:
-    words = ("compare", CASE, "--recipes", "majority,frozen-linear", "--base", bases("bert"), "--out", tmp_path / "c")
+    words = (
+        "compare",
+        CASE,
+        "--no-bench",
+        "--recipes",
+        "majority,frozen-linear",
+        "--base",
+        bases("bert"),
+        "--out",
+        tmp_path / "c",
+    )
     short = ("--seeds", "1", "--max-length", "32")
     code, _, errors = run(*words, *short)
     assert code == 2

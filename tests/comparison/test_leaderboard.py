@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.rows import dataset
 
+from fullbake.classifier.speed import EngineSpeed
 from fullbake.comparison.artifacts import ArtifactStore
 from fullbake.comparison.design import read_candidates
 from fullbake.comparison.leaderboard import (
@@ -21,6 +23,7 @@ from fullbake.comparison.leaderboard import (
     describe_design,
     describe_rates,
     describe_restarts,
+    measure_best,
     reason_left_out,
     remove_best,
     scope_of,
@@ -30,6 +33,7 @@ from fullbake.comparison.schedule import Size, Trial
 from fullbake.comparison.trial import TrialPredictions, TrialResult
 from fullbake.comparison.verdict import NotRun
 from fullbake.core.errors import BaseModelError
+from fullbake.data.splits import Part, Parts
 
 # Forgetting
 
@@ -230,6 +234,31 @@ def test_command_is_shown_without_folders(arguments: list[str], expected: str) -
 def finished_with(runner: Any, folder: Path, **fields: Any) -> FinishedComparison:
     """A comparison with a budget of a minute."""
     return FinishedComparison(folder, runner, started=0.0, budget_seconds=60.0, max_rows=None, folds=None, **fields)
+
+
+@pytest.mark.parametrize(("elapsed", "measured"), [(10.0, True), (59.0, False)])
+def test_speed_of_the_recommended_classifier_is_measured_if_the_time_allows(
+    tmp_path: Path, elapsed: float, measured: bool
+) -> None:
+    data = dataset(tmp_path)
+    asked: list[Any] = []
+
+    def measure(bundle: Path, texts: list[list[str]], **given: Any) -> list[EngineSpeed]:
+        asked.append((bundle, texts, given["seconds"]))
+        return [EngineSpeed("torch", "fp32", 2.5, 0.4, 9.5, 20.0, 75.0, 80.0, None, 1)]
+
+    functions = SimpleNamespace(measure_engines=measure, clock=lambda: elapsed)
+    parts = Parts(Part(data, np.arange(4)), None, Part(data, np.array([5, 7])))
+    runner: Any = SimpleNamespace(functions=functions, settings=SimpleNamespace(folds=[parts]), left_out=[])
+    assert measure_best(finished_with(runner, tmp_path)) is None, "nobody asked for it"
+    found = measure_best(finished_with(runner, tmp_path, bench=True))
+    if measured:
+        assert found is not None
+        assert found[0]["p50_ms"] == 9.5
+        assert asked == [(tmp_path / "best", [data.texts.take([5, 7]).to_pylist()], 1.0)]
+    else:
+        assert (found, asked) == (None, [])
+        assert runner.left_out == ["speed of the recommended classifier: no time was left to measure it"]
 
 
 def test_what_did_not_run_and_what_was_not_measured_is_listed_once(tmp_path: Path) -> None:

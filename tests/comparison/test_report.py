@@ -90,6 +90,7 @@ def test_sections_are_in_order_with_the_verdict_first() -> None:
         "histories",
         "confusion",
         "calibration",
+        "speed",
         "forgetting",
         "failed",
         "data",
@@ -300,6 +301,14 @@ def test_scores_without_an_interval_say_so() -> None:
     text = text_of(changed(remove, "binary"))
     assert "no interval" in text
     assert "are to be expected" not in text
+
+
+def test_speed_of_the_recommended_classifier_has_a_row_for_each_engine() -> None:
+    page = render_report(board("binary"))
+    assert "How fast the recommended classifier answers" in page
+    for words in ("torch fp32", "onnx fp32", "2.51 s", "9.5 ms", "20.1 ms", "1,075", "412.0 MB"):
+        assert words in page, words
+    assert "How fast" not in render_report(board("topics")), "it was not measured"
 
 
 def test_page_without_a_recommended_recipe_says_what_to_do() -> None:

@@ -90,6 +90,21 @@ def _newer_keys(names: list[str], texts: tuple[str, ...]) -> dict[str, Any]:
             }
             for place, text in enumerate(texts)
         ],
+        "speed": [
+            {
+                "engine": engine,
+                "precision": "fp32",
+                "cold_start_s": 2.51,
+                "load_s": 0.4,
+                "p50_ms": 9.52,
+                "p99_ms": 20.1,
+                "texts_per_second": 1075.2,
+                "texts_per_cpu_second": 80.0,
+                "peak_memory": 412_000_000,
+                "threads": 2,
+            }
+            for engine in ("torch", "onnx")
+        ],
         "not_run": {"tapt": {"reason": "the budget of 1 h is too short", "seconds_needed": 5400.0}},
         "reduced": {
             "further-finetune": ["Further pretraining was shortened to one pass.", cut],

@@ -38,6 +38,7 @@ def compare_command(
     folds: int | None = None,
     max_rows: int | None = None,
     restart: bool = False,
+    bench: bool = True,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
     flags: ComparisonFlags = ComparisonOptions(),  # noqa: B008  (only read)
@@ -64,6 +65,7 @@ def compare_command(
             split.
         max_rows: Use at most this many rows of the file, and keep the share of each class.
         restart: Delete what the folder holds and start again.
+        bench: Measure at the end how fast the recommended classifier answers on this machine.
         cache_dir: Folder of the caches of features and of further-pretrained bases. Default: FULLBAKE_CACHE_DIR, or the
             user's cache folder.
     """
@@ -84,6 +86,7 @@ def compare_command(
         folds=folds,
         max_rows=max_rows,
         restart=restart,
+        bench=bench,
         cache_dir=cache_dir,
         rates=own,
         head_rates=of_heads,
@@ -143,7 +146,7 @@ def demo_command(
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "comments.csv") as path:
         read = read_labeled(path, Recipe.load(base="demo", **fields).data)
     comments = replace(read, source="the bundled comments")
-    options: dict[str, Any] = {"budget": budget, "restart": True, "threads": setting, "max_length": 128}
+    options: dict[str, Any] = {"budget": budget, "restart": True, "bench": True, "threads": setting, "max_length": 128}
     board = compare(comments, out=out_folder, base="demo", **options, **fields)
     _print_comparison(board, out_folder)
     if not (out_folder / "best").is_dir():  # no recipe is recommended

@@ -16,6 +16,7 @@ from cyclopts import App, Parameter, validators
 
 from fullbake import __version__
 from fullbake.cli import tables, terminal
+from fullbake.cli.bench import add_bench_command
 from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.distill import add_distillation_commands
 from fullbake.cli.export import add_export_command, add_graph_to_run
@@ -63,6 +64,7 @@ add_pretraining_commands(app)
 add_comparison_commands(app)
 add_export_command(app)
 add_distillation_commands(app)
+add_bench_command(app)
 
 
 @app.command(name="train")

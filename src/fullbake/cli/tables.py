@@ -16,6 +16,7 @@ from fullbake.evaluation.metrics import METRICS, metric_title
 if TYPE_CHECKING:
     import numpy as np
 
+    from fullbake.classifier.speed import EngineSpeed
     from fullbake.core.cache import Cache
     from fullbake.data.inspection import Facts, Lengths
     from fullbake.evaluation.decisions import Decision
@@ -330,6 +331,28 @@ def admission_table(admission: "Admission") -> PlainTable:
     table.add_column("found", overflow="fold")
     for check in admission.checks:
         table.add_row(check.name, check.result, check.detail)
+    return table
+
+
+def speed_table(found: "Sequence[EngineSpeed]") -> PlainTable:
+    """Return how fast each engine and precision of a bundle answers."""
+    threads = "1 thread" if found[0].threads == 1 else f"{found[0].threads} threads"
+    table = PlainTable(title=f"Speed on this machine with {threads}")
+    for name in ("engine", "precision"):
+        table.add_column(name, no_wrap=True)
+    for name in ("cold start", "one text", "slowest of 100", "texts a second", "texts a CPU second", "memory"):
+        table.add_column(name, justify="right")
+    for speed in found:
+        table.add_row(
+            speed.engine,
+            speed.precision,
+            f"{speed.cold_start_s:.2f} s",
+            f"{speed.p50_ms:.1f} ms",
+            f"{speed.p99_ms:.1f} ms",
+            f"{speed.texts_per_second:,.0f}",
+            f"{speed.texts_per_cpu_second:,.0f}",
+            format_size(speed.peak_memory),
+        )
     return table
 
 

@@ -72,6 +72,7 @@ def compare(
     folds: int | None = None,
     max_rows: int | None = None,
     restart: bool = False,
+    bench: bool = False,
     threads: ThreadSetting = "auto",
     cache_dir: str | Path | None = None,
     functions: ComparisonFunctions | None = None,
@@ -92,6 +93,7 @@ def compare(
         folds: Split the rows into so many folds; each is the test part once. None: one split.
         max_rows: Use at most so many rows of the data.
         restart: Delete the comparison that the folder holds, and start again.
+        bench: Measure at the end how fast the recommended classifier answers on this machine, in about ten seconds.
         threads: How many threads each trial computes with. `auto` looks before each one how many processors are free.
         cache_dir: Where features and further-pretrained bases are cached. None: the user's cache folder.
         functions: What trains, scores and tells the time; for tests. None: the real functions.
@@ -116,7 +118,7 @@ def compare(
     threads = parse_threads(str(threads))
     _check_counts(seeds, folds, max_rows)
     candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
-    options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions)
+    options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions, bench)
     first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
     check_metric(first.training.metric)
     storage.require_writable(options.out)  # now, not after all rows were read
@@ -144,6 +146,8 @@ class _CompareOptions:
     started: float
     """When the call began, on the clock of `functions`."""
     functions: ComparisonFunctions
+    bench: bool
+    """Whether the speed of the recommended classifier is measured at the end."""
 
     @property
     def deadline(self) -> float | None:
@@ -382,6 +386,7 @@ def _finished(options: _CompareOptions, runner: Runner) -> FinishedComparison:
         budget_seconds=options.budget_seconds,
         max_rows=options.max_rows,
         folds=options.folds,
+        bench=options.bench,
         not_run=runner.not_run(),
         reduced=runner.reduced(),
     )

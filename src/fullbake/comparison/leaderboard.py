@@ -59,6 +59,15 @@ BEST: Final = "best"
 FEW_GROUPS: Final = 30
 """Under so many groups of test rows a comparison says that its intervals are rough."""
 
+BENCH_TEXTS: Final = 500
+"""Speed is measured with so many texts of the test rows, at most."""
+
+ENGINES_SECONDS: Final = 12.0
+"""Seconds that measuring the speed of one engine takes, about."""
+
+ENDING_SHARE: Final = 0.05
+"""Measuring the speed may end by this share of the budget after it."""
+
 LENGTH_SAMPLE: Final = 5_000
 """Texts whose lengths are counted, at most."""
 
@@ -136,6 +145,8 @@ class FinishedComparison:
     """The limit of rows; None if there is none."""
     folds: int | None
     """Number of folds; None without folds."""
+    bench: bool = False
+    """Whether the speed of the recommended classifier is measured."""
     not_run: Mapping[str, NotRun] = field(default_factory=dict)
     """Candidates that were asked for and have no trial, by name."""
     reduced: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -187,7 +198,9 @@ def write_results(finished: FinishedComparison, *, final: bool = True) -> dict[s
     else:
         _save_best(finished, finished.results[decided.recommended])
     forgetting = ForgettingMeasurement(finished.runner, lambda: finished.time_left) if final else None
-    board = _describe_results(finished, decided, predictions, test_rows, forgetting)
+    # First: what is not measured for lack of time is listed with the design.
+    speed = measure_best(finished) if final and decided.recommended is not None else None
+    board = _describe_results(finished, decided, predictions, test_rows, forgetting) | {"speed": speed}
     with storage.staged_file(finished.out / LEADERBOARD_FILE, overwrite=True) as fresh:
         storage.write_json(fresh, board)
     report.write_report(finished.out)
@@ -423,6 +436,24 @@ def _rows_per_second(result: CandidateResult) -> float:
 
 
 # The best classifier
+
+
+def measure_best(finished: FinishedComparison) -> list[dict[str, Any]] | None:
+    """Return how fast each engine of the bundle `best/` answers, as JSON values; None if it is not measured."""
+    if not finished.bench:
+        return None
+    runner, source = finished.runner, finished.test_parts[0].source
+    if finished.time_left + ENDING_SHARE * (finished.budget_seconds or 0.0) < ENGINES_SECONDS:
+        runner.left_out.append("speed of the recommended classifier: no time was left to measure it")
+        return None
+    rows = finished.test_parts[0].indices[:BENCH_TEXTS]
+    texts = [column.take(rows).to_pylist() for column in (source.texts, source.text_pair) if column is not None]
+    try:
+        found = runner.functions.measure_engines(finished.out / BEST, texts, threads=runtime.threads(), seconds=1.0)
+    except Error as error:
+        warn(f"the speed of the recommended classifier could not be measured: {error.what}")
+        return None
+    return [speed.to_json() for speed in found]
 
 
 def remove_best(out: Path) -> None:

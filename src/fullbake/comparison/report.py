@@ -15,7 +15,7 @@ from fullbake.comparison.plain_words import PlainScores
 from fullbake.comparison.report_figures import MarkerStyle, RecipeEntry
 from fullbake.comparison.svg import Axis, Interval
 from fullbake.core import storage
-from fullbake.core.console import format_estimate
+from fullbake.core.console import format_estimate, format_size
 from fullbake.core.errors import DataError
 from fullbake.evaluation.metrics import metric_phrase
 
@@ -134,6 +134,7 @@ def _view(board: Leaderboard) -> dict[str, Any]:
             if recipe.get("confusion")
         ],
         "forgetting": [recipe for recipe in done if recipe.get("forgetting")],
+        "speed": _speed_rows(board),
         "disagreements": [_disagreement(entry) for entry in board["disagreements"][:SHOWN_DISAGREEMENTS]],
         "long_text": LONG_TEXT,
         "duplicates": _items(board["data"]["duplicates"]),
@@ -143,6 +144,21 @@ def _view(board: Leaderboard) -> dict[str, Any]:
     view["page_title"] = title if chosen is None else f"Take {chosen['name']}: {title}"
     view["texts"] = bool(view["mistakes"] or view["disagreements"])
     return view | {"sections": _sections(view)}
+
+
+def _speed_rows(board: Leaderboard) -> list[list[str]]:
+    """Return the cells of the table of engines, a row for each; [] if nothing was measured."""
+    return [
+        [
+            f"{speed['engine']} {speed['precision']}",
+            f"{speed['cold_start_s']:.2f} s",
+            f"{speed['p50_ms']:.1f} ms",
+            f"{speed['p99_ms']:.1f} ms",
+            f"{speed['texts_per_second']:,.0f}",
+            format_size(speed["peak_memory"]),
+        ]
+        for speed in board.get("speed") or ()
+    ]
 
 
 def _explain(board: Leaderboard, chosen: RecipeEntry | None) -> dict[str, Any]:
@@ -187,6 +203,7 @@ def _sections(view: Mapping[str, Any]) -> list[tuple[str, str]]:
             "histories": ("Histories", view["history_figure"]),
             "confusion": ("Confusion", view["matrices"]),
             "calibration": ("Calibration", view["calibration_figure"]),
+            "speed": ("Speed", view["speed"]),
             "forgetting": ("Forgetting", view["forgetting"]),
             "failed": ("Not run", view["undone"] or view["collapses"] or view["left_out"] or view["reduced"]),
             "data": ("Data", True),

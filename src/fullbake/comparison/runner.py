@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from transformers import PreTrainedModel
 
+from fullbake.classifier.speed import EngineSpeed, measure_engines
 from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.design import Candidate
 from fullbake.comparison.forecast import (
@@ -92,6 +93,8 @@ class ComparisonFunctions:
     """A base and `cache_dir` to its forgetting probe."""
     has_language_head: Callable[[str | Path, str | Path | None], bool] = has_language_head
     """A base and `cache_dir` to whether a masked-LM head needs no more training."""
+    measure_engines: Callable[..., list[EngineSpeed]] = measure_engines
+    """A bundle, texts, `threads` and `seconds` to the speed of each engine."""
     use_threads: Callable[[ThreadSetting], int] = use_threads
     """A setting to the number of threads, which torch computes with from then on."""
     clock: Callable[[], float] = time.monotonic
