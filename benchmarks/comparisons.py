@@ -66,7 +66,9 @@ def measure(folder: Path, name: str, budget: str | None, max_rows: int | None, s
     fields = task.fields | ({"further_pretraining": further_pretraining(steps)} if steps else {})
     out = Path("comparisons") / name
     test = _test_file(folder / task.test, task, out) if isinstance(task.test, str) else task.test
+    earlier = _seconds_of_earlier_calls(out)
     board = compare(folder / task.train, out=out, budget=budget, max_rows=max_rows, base="demo", test=test, **fields)
+    board["seconds"] += earlier
     board["command"] = f"python benchmarks/comparisons.py FOLDER {name}"
     if budget:
         board["command"] += f" --budget {budget}"
@@ -79,6 +81,14 @@ def measure(folder: Path, name: str, budget: str | None, max_rows: int | None, s
         json.dumps(_without_texts(board), indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
     print("\n".join(board["verdict"]["words"]), flush=True)
+
+
+def _seconds_of_earlier_calls(out: Path) -> float:
+    """Return the seconds of the calls that this one resumes, as their leaderboard says; 0 if there is none."""
+    stored = STORED / f"{out.name}.json"
+    if not (out / "leaderboard.json").exists() or not stored.exists():
+        return 0.0
+    return float(json.loads(stored.read_text("utf-8"))["seconds"])
 
 
 def _test_file(path: Path, task: Task, out: Path) -> str:
