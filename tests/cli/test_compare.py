@@ -9,7 +9,19 @@ from helpers.rows import make_rows, write_csv
 
 Bases = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
-SHORT = ("--max-length", "48", "--batch-size", "8", "--epochs", "2", "--seeds", "2", "--head-rates", "1e-2,1e-3", "--no-bench")
+SHORT = (
+    "--max-length",
+    "48",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "2",
+    "--seeds",
+    "2",
+    "--head-rates",
+    "1e-2,1e-3",
+    "--no-bench",
+)
 
 
 @pytest.fixture

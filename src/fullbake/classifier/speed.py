@@ -22,7 +22,7 @@ import numpy as np
 from fullbake.classifier import manifest
 from fullbake.core import runtime
 from fullbake.core.console import activity
-from fullbake.core.errors import BundleError, RecipeError
+from fullbake.core.errors import BundleError, Error, RecipeError, one_line
 from fullbake.core.extras import is_installed
 
 SINGLE_TEXTS: Final = 200
@@ -165,19 +165,28 @@ def _not_measured(task: Mapping[str, Any], words: str, code: int) -> BundleError
 def answer_task() -> None:
     """Measure one engine as a task on stdin says. This runs in the child process of `measure_engines`.
 
-    A line is written when the first text is scored, then the figures as JSON.
+    A line is written when the first text is scored, then the figures as JSON. An error is one line on stderr, and the
+    exit code is then 1.
     """
+    try:
+        _answer(json.load(sys.stdin))
+    except Error as error:
+        print(one_line(error), file=sys.stderr)
+        sys.exit(1)
+
+
+def _answer(task: Mapping[str, Any]) -> None:
     from fullbake.classifier.model import Classifier
 
-    task = json.load(sys.stdin)
     begun = time.perf_counter()
-    classifier = Classifier.load(task["folder"], engine=task["engine"], precision=task["precision"])
+    precision = {} if task["precision"] == "fp32" else {"precision": task["precision"]}
+    classifier = Classifier.load(task["folder"], engine=task["engine"], **precision)
     load = time.perf_counter() - begun
-    columns = task["texts"]
+    columns, seconds = task["texts"], task["seconds"]
     classifier.predict_proba(*([column[0]] for column in columns))
     print("ready", flush=True)
-    alone = _milliseconds_alone(classifier.predict_proba, columns, task["seconds"])
-    rate, cpu_rate = _texts_per_second(classifier.predict_proba, columns, task["seconds"])
+    alone = _milliseconds_alone(classifier.predict_proba, columns, seconds)
+    rate, cpu_rate = _texts_per_second(classifier.predict_proba, columns, seconds)
     figures = {
         "load_s": load,
         "p50_ms": float(np.percentile(alone, 50)),
