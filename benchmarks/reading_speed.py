@@ -3,7 +3,8 @@
     python benchmarks/reading_speed.py FOLDER_OF_DATA COMMIT [bytes of the CSV, 200000000]
 
 The CSV is that of inspect_one_gigabyte.py; JSON Lines, Parquet and TSV hold its first quarter. One thread; the least of
-three runs counts, because other work on the machine only adds to it.
+three runs counts, because other work on the machine only adds to it. Last comes `inspect` of a CSV of five times the
+bytes, once for each side: five copies, the words of each text rotated by another number, so that no texts are equal.
 """
 
 import csv
@@ -69,6 +70,18 @@ def write_others(path: Path) -> list[Path]:
     return files
 
 
+def write_copies(path: Path, target: Path) -> None:
+    """Write five copies of the rows of a CSV, the words of each text rotated by the number of the copy."""
+    with target.open("w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out)
+        table.writerow(["text", "label"])
+        for copy in range(5):
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    words = row["text"].split(" ")
+                    table.writerow([" ".join(words[copy:] + words[:copy]), row["label"]])
+
+
 def seconds(code: str, path: Path, source: Path) -> tuple[int, float]:
     """Return (rows, CPU seconds) of one run in a new process."""
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
@@ -76,6 +89,18 @@ def seconds(code: str, path: Path, source: Path) -> tuple[int, float]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     rows, spent = json.loads(done.stdout.splitlines()[-1])
     return rows, spent
+
+
+def compare(file: Path, what: str, code: str, sides: dict[str, Path], rounds: int) -> dict[str, Any]:
+    """Return the CPU seconds of both sides, measured in turn."""
+    runs = [{side: seconds(code, file, source) for side, source in sides.items()} for _ in range(rounds)]
+    (number,) = {rows for run in runs for rows, _ in run.values()}
+    best = {side: min(run[side][1] for run in runs) for side in sides}
+    row = {"file": file.suffix, "MB": round(file.stat().st_size / 1e6), "rows": number, "what": what, "runs": rounds}
+    row |= {f"{side}, CPU s": round(spent, 2) for side, spent in best.items()}
+    row |= {"now / before": round(best["now"] / best["before"], 3)}
+    print(row, flush=True)
+    return row
 
 
 def main(data: Path, commit: str, size: int = 200_000_000) -> None:
@@ -86,13 +111,10 @@ def main(data: Path, commit: str, size: int = 200_000_000) -> None:
         make(data / "jigsaw_8k.csv", path, size)
         for file in [path, *write_others(path)]:
             for what, code in (("reading", READ), ("inspect", INSPECT)):
-                runs = [{side: seconds(code, file, source) for side, source in sides.items()} for _ in range(ROUNDS)]
-                (number,) = {rows for run in runs for rows, _ in run.values()}
-                best = {side: min(run[side][1] for run in runs) for side in sides}
-                row = {"file": file.suffix, "MB": round(file.stat().st_size / 1e6), "rows": number, "what": what}
-                row |= {f"{side}, CPU s": round(spent, 2) for side, spent in best.items()}
-                rows.append(row | {"now / before": round(best["now"] / best["before"], 3)})
-                print(rows[-1], flush=True)
+                rows.append(compare(file, what, code, sides, ROUNDS))
+        large = Path(made) / "large.csv"
+        write_copies(path, large)
+        rows.append(compare(large, "inspect", INSPECT, sides, 1))
     store_result("reading_speed", rows, before=commit)
 
 

@@ -83,3 +83,20 @@ def test_thresholds_are_finite_and_lie_on_no_score(seed: int, rows: int, labels:
             assert min(np.abs(inner - threshold), default=1) > 1e-9
     own = list(rule.thresholds)
     assert lean_on_all_labels(own[:1], probabilities[:, :1], held[:, :1]) == own[:1]
+
+
+def test_a_label_of_two_positives_under_a_hundred_others_is_not_claimed_for_all_of_these() -> None:
+    """`pride` of GoEmotions: two positive rows in validation gave a threshold of 0.005 and a precision of 0.017."""
+    random = np.random.default_rng(3)
+    probabilities, labels = scored()
+    logits = random.normal(size=400) - 6
+    logits[:2] = -5.2
+    probabilities[:, 2] = 1 / (1 + np.exp(-logits))
+    _, (*_, own) = fit_decision(probabilities, labels, NAMES, aim=ThresholdAim("f1"), lean=False)
+    _, (*_, leaning) = fit_decision(probabilities, labels, NAMES, aim=ThresholdAim("f1"))
+    claimed = probabilities[:, 2] >= leaning["threshold"]
+    assert own["threshold"] < 0.006
+    assert own["precision"] < 0.03
+    assert leaning["own_threshold"] == own["threshold"]
+    assert leaning["threshold"] > 3 * own["threshold"]
+    assert claimed.sum() < 15
