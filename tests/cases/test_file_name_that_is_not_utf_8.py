@@ -17,7 +17,7 @@ def test_file_is_inspected_trained_on_and_scored(
     run: Callable[..., tuple[int, str, str]], bases: Callable[..., Path], tmp_path: Path
 ) -> None:
     rows = write_csv(tmp_path / "rows.csv", make_rows(30)).rename(tmp_path / os.fsdecode(b"r\xe9ponses.csv"))
-    code, out, error = run("inspect", rows)
+    code, _, error = run("inspect", rows)
     assert (code, "Traceback" in error) == (0, False), error
     short = ("--way", "frozen", "--head", "linear", "--max-length", "16", "--folds", "0")
     code, _, error = run("train", rows, "--base", bases("bert"), *short, "--out", tmp_path / "m")

@@ -1,8 +1,11 @@
 """A base is tried once, remembered by its files, and refused with every reason that is found."""
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,3 +233,38 @@ def test_what_people_save_beside_or_around_an_encoder_is_accepted(bases: Bases, 
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     found = examine(folder, cache_dir=tmp_path / "cache")
     assert (found.errors, found.notes) == ((), [])
+
+
+HUB = """
+import json, sys
+from fullbake.models.admission import examine
+for name in sys.argv[1:]:
+    found = examine(name, again=True)
+    print(json.dumps([name, [str(error) for error in found.errors]]))
+"""
+
+
+def test_files_of_a_hub_base_are_checked_like_those_of_a_folder(bases: Bases, tmp_path: Path) -> None:
+    """A stand-in for the cache of the hub's client: it is read offline, as after a download."""
+    for name in ("good", "tokens", "length", "weights"):
+        repository = tmp_path / "hub" / f"models--owner--{name}"
+        snapshot = Path(shutil.copytree(bases("bert"), repository / "snapshots" / ("0" * 40)))
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0" * 40)
+        if name == "tokens":
+            (snapshot / "special_tokens_map.json").write_text('{"pad_token": 7}')
+        elif name == "length":
+            (snapshot / "sentence_bert_config.json").write_text('{"max_seq_length": "long"}')
+        elif name == "weights":
+            weights = load_file(snapshot / "model.safetensors")
+            whole = {key: value.to(torch.int8) for key, value in weights.items()}
+            save_file(whole, snapshot / "model.safetensors", metadata={"format": "pt"})
+    names = [f"owner/{name}" for name in ("good", "tokens", "length", "weights")]
+    hub = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", HUB, *names]
+    done = subprocess.run(command, env=os.environ | hub, capture_output=True, text=True, check=True)
+    good, tokens, length, weights = (json.loads(line)[1] for line in done.stdout.splitlines())
+    assert good == []
+    assert "special_tokens_map.json cannot be used" in tokens[0]
+    assert "sentence_bert_config.json cannot be used" in length[0]
+    assert "the base is quantized" in weights[0]

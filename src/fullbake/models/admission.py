@@ -26,6 +26,7 @@ from fullbake.core.errors import BaseModelError, Error, OutputError, SpaceFault
 from fullbake.core.hashing import fingerprint, unchanged_file_sha256
 from fullbake.models.encoder import load_encoder, pooler_kwargs, seeded_initialization
 from fullbake.models.pretrained import (
+    check_snapshot,
     explain_load_errors,
     find_base_file,
     first_line,
@@ -275,6 +276,8 @@ class _Examination:
     def _check_config(self) -> tuple[Result, str]:
         self.place = resolve_base(self.base)
         config: Any = load_config(self.base)
+        if isinstance(self.place, str):
+            check_snapshot(self.place)
         read_sentence_folder(self.base)
         self.facts["model_type"] = config.model_type
         for name, field_name in (("layers", "num_hidden_layers"), ("width", "hidden_size")):
@@ -311,8 +314,7 @@ class _Examination:
                     self.config, dtype=torch.float32, **pooler_kwargs(self.config, False)
                 ).eval()
             return "passed", "random ones, as they will be trained from"
-        if isinstance(self.place, Path):
-            refuse_integer_weights(find_weight_files(self.place))
+        refuse_integer_weights(find_weight_files(self.place))
         self.encoder = load_encoder(self.base)
         count = sum(parameter.numel() for parameter in self.encoder.parameters())
         self.facts["parameters"] = count

@@ -50,6 +50,8 @@ _UNCHECKED_FILES = ("curves.png", "*.md")
 _OWN_MODEL_TYPE = "fullbake"
 """What config.json of a bundle with a head of our own says, see `network.EncoderForTextClassification`."""
 
+_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
 HUB_SECONDS = 10.0
 """How long to wait for the hub's first answer."""
 
@@ -202,6 +204,24 @@ def find_base_file(place: Path | str, name: str) -> Path | None:
             _raise_exceptions_for_gated_repo=False,
         )
     return Path(path) if path is not None and Path(path).is_file() else None
+
+
+def check_snapshot(base: str) -> None:
+    """Check the files of a hub base as `resolve_base` checks those of a folder, before transformers opens them.
+
+    The small ones that every tokenizer may have are fetched first; the others are checked if they are on this machine.
+
+    Args:
+        base: A hub id.
+
+    Raises:
+        BaseModelError: Names the file and what is wrong with it.
+    """
+    for name in _TOKENIZER_SETTINGS:
+        find_base_file(base, name)
+    config = find_base_file(base, "config.json")
+    if config is not None:
+        check_base_files(config.parent)
 
 
 def read_base_manifest(base: str | Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from fullbake.core.errors import BaseModelError
 from fullbake.models.config_checks import ADAPTER_FILE
-from fullbake.models.pretrained import list_folder, read_json_settings
+from fullbake.models.pretrained import find_base_file, list_folder, read_json_settings
 
 WEIGHTS_FILE: Final = "model.safetensors"
 
@@ -59,19 +59,23 @@ def refuse_adapter_beside(folder: Path) -> None:
         )
 
 
-def find_weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files that transformers reads of a folder, whether they exist or not.
+def find_weight_files(place: Path | str) -> list[Path]:
+    """Return the safetensors files that transformers reads of a base or a bundle.
 
     Args:
-        folder: A base or a bundle.
+        place: A folder, whose files may be missing; or a hub id, whose files are fetched.
 
     Raises:
         BaseModelError: The index of its shards is no valid JSON, or has another shape than transformers writes.
     """
-    if (folder / WEIGHTS_FILE).is_file():
-        return [folder / WEIGHTS_FILE]
-    index = read_json_settings(folder, INDEX_FILE)
-    return [] if index is None else [folder / name for name in _shard_names(index)]
+    whole = find_base_file(place, WEIGHTS_FILE)
+    if whole is not None:
+        return [whole]
+    index = read_json_settings(place, INDEX_FILE)
+    names = [] if index is None else _shard_names(index)
+    if isinstance(place, Path):
+        return [place / name for name in names]
+    return [path for name in names if (path := find_base_file(place, name)) is not None]
 
 
 def _shard_names(index: Any) -> list[str]:
