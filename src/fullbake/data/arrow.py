@@ -247,7 +247,8 @@ def _decode_few(path: Path, file: Any, names: list[str] | None, rows: int) -> It
     stored = path.stat().st_size
     for number in range(file.num_row_groups):
         _check_ratio(path, file.metadata.row_group(number).total_byte_size, stored)
-        batches = file.iter_batches(batch_size=1, row_groups=[number], columns=names)
+        # Handing so few rows to threads costs more than reading them.
+        batches = file.iter_batches(batch_size=1, row_groups=[number], columns=names, use_threads=False)
         first = next(batches, None)
         if first is None:
             continue
