@@ -1,5 +1,8 @@
 """The static encoder: what it computes, that padding and batches change nothing, and that it saves and loads."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +111,14 @@ def test_table_in_fp32_follows_new_codes(encoder):
     after = own(ids).last_hidden_state
     torch.testing.assert_close(after, torch.full_like(after, 2.0))
     assert not functional.cosine_similarity(before, after, dim=-1).allclose(torch.ones(1))
+
+
+def test_module_that_loads_networks_registers_the_encoder():
+    """A process that loads a student imports nothing else of it, so other tests in this process prove nothing."""
+    code = (
+        "import fullbake.models.network, transformers;"
+        "config = transformers.AutoConfig.for_model('fullbake-static', vocab_size=5, hidden_size=3);"
+        "print(type(transformers.AutoModel.from_config(config)).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "StaticEncoder", done.stderr

@@ -18,7 +18,7 @@ from fullbake.classifier.model import Classifier, FirstAnswers
 from fullbake.classifier.predict import as_classifier
 from fullbake.core import storage
 from fullbake.core.arguments import PATH
-from fullbake.core.console import say
+from fullbake.core.console import say, warn
 from fullbake.core.errors import BundleError, DataError, RecipeError
 from fullbake.data.normalization import text_hashes
 from fullbake.evaluation.agreement import choose_threshold, decision_margins, describe_threshold
@@ -68,7 +68,8 @@ def make_cascade(
     given = _unseen(read_texts(slow, data, text=text, **dialect), fast, slow)
     trial = try_student(fast, slow, given.texts)
     threshold = choose_threshold(trial.margins, trial.agrees, agreement)
-    say(describe_threshold(threshold))
+    if threshold.margin is None:
+        warn(describe_threshold(threshold))
     if out is not None:
         sizes = sum(_size(member) for member in members.values())
         writers = {name: _writer(member) for name, member in members.items()}

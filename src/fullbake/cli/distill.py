@@ -160,5 +160,6 @@ def cascade_command(
     if json:
         print_json(asdict(threshold) | {"share": threshold.share})
         return
-    print_line(describe_threshold(threshold))
+    if threshold.margin is not None:  # else a warning has said it
+        print_line(describe_threshold(threshold))
     print_line(f"cascade: {out_folder}")

@@ -47,6 +47,7 @@ from fullbake.models.families import family_of
 from fullbake.models.heads import HEADS, POOLINGS, build_head, build_projection, init_dense, pool, pooled_width
 from fullbake.models.pretrained import first_line, quiet_transformers
 from fullbake.models.projection import load_projection, projection_fingerprint
+from fullbake.models.static_encoder import StaticEncoder, StaticEncoderConfig
 from fullbake.models.switches import set_switches
 from fullbake.models.weight_files import check_weights, refuse_adapter_beside
 
@@ -186,6 +187,8 @@ class EncoderForTextClassification(PreTrainedModel):
         init_dense(module)
 
 
+_auto.AutoConfig.register(StaticEncoderConfig.model_type, StaticEncoderConfig, exist_ok=True)
+_auto.AutoModel.register(StaticEncoderConfig, StaticEncoder, exist_ok=True)
 _auto.AutoConfig.register(EncoderHeadConfig.model_type, EncoderHeadConfig, exist_ok=True)
 _auto.AutoModelForSequenceClassification.register(EncoderHeadConfig, EncoderForTextClassification, exist_ok=True)
 

@@ -12,13 +12,10 @@ pooling `cls`, saving and loading work as for every other encoder.
 from typing import Any, Final
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
-
-_auto: Any = transformers
 
 STUDENT_BYTES: Final = 20_000_000
 """Most bytes of a student's weights."""
@@ -158,7 +155,3 @@ class StaticEncoder(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leave everything as it is: the table is set or loaded."""
-
-
-_auto.AutoConfig.register(StaticEncoderConfig.model_type, StaticEncoderConfig, exist_ok=True)
-_auto.AutoModel.register(StaticEncoderConfig, StaticEncoder, exist_ok=True)
