@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
-from fullbake.evaluation.calibration import fit_temperature, reliability
+from fullbake.evaluation.calibration import fit_temperature, match_temperature, reliability
 
 RANDOM = np.random.default_rng(0)
 
@@ -27,6 +27,23 @@ def test_many_labels_share_one_temperature() -> None:
     logits = RANDOM.normal(scale=2, size=(4000, 4))
     labels = (RANDOM.random((4000, 4)) < problem_named(MULTI_LABEL).probabilities(logits)).astype(np.uint8)
     assert fit_temperature(logits * 2, labels) == pytest.approx(2, rel=0.08)
+
+
+@pytest.mark.parametrize("kind", [SINGLE_LABEL, MULTI_LABEL])
+def test_temperature_is_found_from_the_probabilities_that_it_should_give(kind: str) -> None:
+    problem, logits = problem_named(kind), RANDOM.normal(scale=2, size=(50, 3))
+    assert match_temperature(logits * 1.07, problem.probabilities(logits), problem) == pytest.approx(1.07, rel=1e-3)
+
+
+def test_matched_temperature_varies_less_than_one_that_is_fitted_to_labels() -> None:
+    """Two scorings of the same rows have most of their errors in common."""
+    problem, matched, fitted = problem_named(SINGLE_LABEL), [], []
+    for _ in range(10):
+        logits, labels = drawn(300)
+        other = logits + RANDOM.normal(scale=0.05, size=logits.shape)
+        matched.append(match_temperature(other, problem.probabilities(logits), problem))
+        fitted.append(fit_temperature(other, labels))
+    assert np.std(matched) < 0.2 * np.std(fitted)
 
 
 def test_few_rows_without_an_error_do_not_drive_the_temperature_to_0() -> None:

@@ -15,6 +15,7 @@ from fullbake.evaluation.decisions import (
     ThresholdAim,
     check_threshold_aim,
     fit_decision,
+    match_decision,
 )
 
 LOGITS = arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32))
@@ -173,3 +174,40 @@ def test_aim_without_meaning_for_the_labels_is_refused(aim: ThresholdAim, proble
 def test_problem_follows_from_the_labels() -> None:
     assert problem_of(np.zeros(3, dtype=np.int64)).name == SINGLE_LABEL
     assert problem_of(np.zeros((3, 2), dtype=np.uint8)).name == MULTI_LABEL
+
+
+def test_matched_threshold_gives_the_labels_of_the_first_scoring() -> None:
+    scores = np.linspace(0.05, 0.95, 19)
+    first = np.stack([1 - scores, scores], axis=1)
+    rule = Decision(problem_named(SINGLE_LABEL), ("a", "b"), (0.52,), 1)
+    second = first.copy()
+    second[:, 1] = scores * 0.8
+    second[:, 0] = 1 - second[:, 1]
+    moved = match_decision(rule, second, rule.decide(first))
+    np.testing.assert_array_equal(moved.decide(second), rule.decide(first))
+    assert moved.thresholds != rule.thresholds
+
+
+def test_thresholds_stay_where_moving_them_would_not_help() -> None:
+    random = np.random.default_rng(0)
+    first = random.random((200, 3))
+    rule = Decision(problem_named(MULTI_LABEL), NAMES, (0.3, 0.5, 0.7))
+    assert match_decision(rule, first, rule.decide(first)) == rule
+    plain = Decision(problem_named(MULTI_LABEL), NAMES)
+    assert match_decision(plain, first, plain.decide(first)) == plain
+
+
+@given(st.integers(0, 1000))
+def test_matching_never_makes_more_labels_differ(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    first = random.random((40, 3)).round(2)
+    second = (first + random.normal(scale=0.1, size=first.shape)).clip(0, 1).round(2)
+    rule = Decision(problem_named(MULTI_LABEL), NAMES, (0.31, 0.5, 0.72))
+    wanted = rule.decide(first)
+    moved = match_decision(rule, second, wanted)
+    differ_before, differ_after = ((own.decide(second) != wanted).sum(axis=0) for own in (rule, moved))
+    assert (differ_after <= differ_before).all()
+    for before, after, old, new in zip(
+        differ_before, differ_after, rule.thresholds or (), moved.thresholds or (), strict=True
+    ):
+        assert after < before or old == new

@@ -45,6 +45,30 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[Any]) -> 
     return float(np.exp(found.x))
 
 
+def match_temperature(logits: NDArray[np.floating[Any]], probabilities: NDArray[np.float64], problem: Problem) -> float:
+    """Return the temperature under which logits come nearest to given probabilities.
+
+    It is fitted to probabilities of another scoring of the same texts and not to labels, because the two scorings have
+    most of their errors in common: a temperature fitted to labels of as many rows varies far more.
+
+    Args:
+        logits: (rows, classes).
+        probabilities: What they should give, (rows, classes).
+        problem: The kind of problem.
+    """
+    from scipy.optimize import minimize_scalar
+
+    exact = logits.astype(np.float64)
+
+    def cost(log_temperature: float) -> float:  # the mean cross entropy, in nats
+        scaled = exact / np.exp(log_temperature)
+        totals = np.logaddexp.reduce(scaled, axis=1) if problem.exclusive else np.logaddexp(0, scaled).sum(axis=1)
+        return float((totals - (probabilities * scaled).sum(axis=1)).mean())
+
+    found = minimize_scalar(cost, bounds=_LIMITS, method="bounded", options={"xatol": 1e-5})
+    return float(np.exp(found.x))
+
+
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: int = 15) -> dict[str, Any]:
     """Return how far probabilities are from the shares that come true, as JSON values.
 

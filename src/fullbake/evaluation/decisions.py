@@ -9,7 +9,7 @@ fewer rows have the label (`few_positives`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -181,6 +181,39 @@ def fit_decision(
     positive = len(names) - 1 if aim.positive is None else names.index(aim.positive)
     entry = _fit(probabilities[:, positive], labels == positive, _goal(_binary(aim, names, positive)), names[positive])
     return Decision(problem, names, (entry["threshold"],), positive), [entry]
+
+
+def match_decision(decision: Decision, probabilities: Probabilities, wanted: LabelArray) -> Decision:
+    """Move thresholds so that another scoring of the same rows gives the labels of the first one as far as it can.
+
+    A threshold moves only where that makes fewer labels differ; of equally good places the nearest one is taken.
+
+    Args:
+        decision: The rule of the first scoring.
+        probabilities: The second scoring, (rows, classes).
+        wanted: The labels that the rule gave to the first scoring, (rows,) or (rows, labels).
+    """
+    if decision.thresholds is None:
+        return decision
+    labels = range(len(decision.label_names)) if decision.positive is None else (decision.positive,)
+    moved = [
+        _match_threshold(threshold, probabilities[:, label], decision.problem.has_label(wanted, label))
+        for threshold, label in zip(decision.thresholds, labels, strict=True)
+    ]
+    return replace(decision, thresholds=tuple(moved))
+
+
+def _match_threshold(threshold: float, scores: Probabilities, wanted: NDArray[np.bool_]) -> float:
+    """Return the threshold that claims the wanted rows with the fewest mistakes. scores, wanted: (rows,)."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each run of equal scores
+    hits = np.append(0, np.cumsum(wanted[order])[last])
+    mistakes = np.append(0, last + 1) - 2 * hits + wanted.sum()  # claimed and not wanted, and wanted and not claimed
+    if mistakes.min() == ((scores >= threshold) != wanted).sum():
+        return threshold
+    places = [_midway(ranked[last], taken) for taken in np.flatnonzero(mistakes == mistakes.min()).tolist()]
+    return min(places, key=lambda place: abs(place - threshold))
 
 
 def predict_by_default(probabilities: Probabilities, labels: LabelArray) -> LabelArray:
