@@ -173,3 +173,23 @@ def test_a_quota_limits_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     for quota, usable in ((None, 8), (2.0, 2), (0.3, 1), (99.0, 8)):
         monkeypatch.setattr(processors, "_quota", lambda quota=quota: quota)
         assert processors.count_usable() == usable
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx2 avx512_vnni\n", ("AVX-512 VNNI",)),
+        ("flags : fpu avx2 avx_vnni amx_int8\n", ("AVX-VNNI", "AMX")),
+        ("flags\t: fpu avx2 avx512f vmx_flags\n", ()),
+        ("Features\t: fp asimd asimddp i8mm\n", ("ARM dot products", "ARM 8-bit matrix products")),
+        ("cpu model : something else\n", None),
+    ],
+)
+def test_instructions_for_8_bits_are_found(text: str, found: tuple[str, ...] | None, tmp_path: Path) -> None:
+    shown = tmp_path / "cpuinfo"
+    shown.write_text(text)
+    assert processors.int8_instructions(shown) == found
+
+
+def test_system_that_does_not_list_instructions_is_unknown(tmp_path: Path) -> None:
+    assert processors.int8_instructions(tmp_path / "none") is None

@@ -209,6 +209,32 @@ def count_usable() -> int:
     return processors if quota is None else max(1, min(processors, int(quota + 0.5)))
 
 
+_INT8_FLAGS: Final = {
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "amx_int8": "AMX",
+    "asimddp": "ARM dot products",
+    "i8mm": "ARM 8-bit matrix products",
+}
+"""What Linux calls the instructions that multiply bytes into 32-bit sums -> their names."""
+
+
+def int8_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...] | None:
+    """Return the instructions for 8-bit products that this processor has; None if the system does not say.
+
+    Without any of them int8 is about as fast as fp32, or slower.
+
+    Args:
+        cpuinfo: where Linux shows what the processor can do.
+    """
+    try:
+        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    listed = [line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))]
+    return tuple(name for flag, name in _INT8_FLAGS.items() if flag in listed[0]) if listed else None
+
+
 def _take_sample() -> _Sample:
     return _Sample(time.monotonic(), _machine_seconds(), _group_seconds(), time.process_time())
 
