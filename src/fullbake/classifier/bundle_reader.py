@@ -5,22 +5,35 @@ Every check is made for every engine. The probe's logits are those of the engine
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from fullbake.classifier import manifest
-from fullbake.classifier.bundle_shape import is_history
-from fullbake.classifier.engines import LoadedEngine, check_engine_word, load_engine
+from fullbake.classifier.bundle_shape import check_int8_probe, is_history
+from fullbake.classifier.engines import (
+    INT8,
+    INT8_FOLDER,
+    INT8_PROBE,
+    LoadedEngine,
+    check_engine_words,
+    load_engine,
+)
 from fullbake.classifier.manifest import TOLERANCE
-from fullbake.config.fields import Engine
+from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.sections import TokensConfig
+from fullbake.core import storage
 from fullbake.core.errors import BundleError
 from fullbake.core.json_files import ShapeFault, read_checked_json
 from fullbake.core.storage import MANIFEST_FILE
 from fullbake.models.encoding import Encoded
 from fullbake.models.prediction import Predictor, encode
 from fullbake.models.tokenizer_safety import TokenizerFacts
+
+INT8_TOLERANCE: Final = 0.2
+"""Largest difference between probe logits of int8, relative to their scale. On one machine they repeat to 1e-6. Where
+fp32 sums are added in another order (measured by onnxruntime without its fusions), other values are rounded up or down,
+and the logits change by 0.03: as much as int8 differs from fp32. So they do from processor to processor."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +54,28 @@ class Bundle:
     """One entry an epoch, as the training loop made them."""
 
 
-def read_bundle(folder: Path, engine: Engine = "auto") -> Bundle:
+def read_bundle(folder: Path, engine: Engine = "auto", precision: ScoringPrecision = "fp32") -> Bundle:
     """Load a bundle, and check its format, its hashes and the logits of the probe texts.
 
     Args:
         folder: The bundle.
         engine: What will score it.
+        precision: What it will be scored in.
 
     Raises:
         BundleError: A check failed; the message names the file.
         MissingExtraError: The engine's libraries are not installed.
     """
-    check_engine_word(engine)
+    check_engine_words(engine, precision)
     facts = manifest.read_manifest(folder)
     files = facts.pop("files")
     manifest.verify_files(folder, files)
     tokenizer_facts = manifest.check_contents(folder, facts, files)
-    loaded = load_engine(folder, files, engine, labels=len(facts["label_names"]))
+    loaded = load_engine(folder, files, engine, labels=len(facts["label_names"]), precision=precision)
     seen = manifest.read_seen(folder)
     tokens = TokensConfig.model_validate(facts["tokens"])
     _check_tokenizer(folder, loaded, tokens, tokenizer_facts, pairs=facts["columns"]["text_pair"] is not None)
-    _check_probe(folder, loaded, tokens, labels=len(facts["label_names"]))
+    _check_probe(folder, loaded, tokens, labels=len(facts["label_names"]), precision=precision)
     history = _read_history(folder, facts["recipe"]["training"]["metric"])
     return Bundle(loaded.predictor, loaded.tokenizer, tokens, facts, seen, history)
 
@@ -85,7 +99,9 @@ def _check_tokenizer(
             raise ShapeFault("segments", f"segments below {engine.segments}", str(types.max()))
 
 
-def _check_probe(folder: Path, engine: LoadedEngine, tokens: TokensConfig, *, labels: int) -> None:
+def _check_probe(
+    folder: Path, engine: LoadedEngine, tokens: TokensConfig, *, labels: int, precision: ScoringPrecision
+) -> None:
     """Raise BundleError if the probe texts give other token ids or other logits than the stored ones."""
     stored = manifest.read_probe(folder, labels=labels, max_length=engine.positions)
     expected = stored.pop("logits")
@@ -98,16 +114,28 @@ def _check_probe(folder: Path, engine: LoadedEngine, tokens: TokensConfig, *, la
             f"in {MANIFEST_FILE} with the versions that are installed here.",
         )
     got = _score_probe(folder, engine, Encoded(**stored))
+    tolerance = TOLERANCE
+    if precision == INT8:
+        expected, tolerance = _read_int8_probe(folder, expected.shape), INT8_TOLERANCE
     difference = manifest.relative_difference(expected, got)
-    if not difference <= TOLERANCE:  # so written, NaN is refused too
+    if not difference <= tolerance:  # so written, NaN is refused too
         raise BundleError(
             "the probe texts give other logits than when this bundle was saved",
             where=str(folder),
-            expected=f"logits within {TOLERANCE:g} of their scale",
+            expected=f"logits within {tolerance:g} of their scale",
             got=f"a difference of {difference:.2g}",
             remedy="The weights, the tokenizer or the installed libraries have changed. Compare "
             f"`versions` in {MANIFEST_FILE} with the versions that are installed here.",
         )
+
+
+def _read_int8_probe(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the logits that the probe texts had in int8. shape: (texts, classes)."""
+    name = f"{INT8_FOLDER}/{INT8_PROBE}"
+    with manifest.explain_faults(folder, name):
+        arrays = storage.read_tensors(folder / name)
+        check_int8_probe(arrays, shape)
+    return arrays["logits"]
 
 
 def _score_probe(folder: Path, engine: LoadedEngine, probe: Encoded) -> np.ndarray:

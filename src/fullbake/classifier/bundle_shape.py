@@ -27,6 +27,9 @@ _MOST_BUDGET: Final = 2**31
 _ARRAYS: Final = ("input_ids", "offsets", "logits")
 """Arrays that probe.safetensors must hold. `token_type_ids` may be there too."""
 
+INT8_FILES: Final = ("int8/model.onnx", "int8/model.safetensors", "int8/probe.safetensors")
+"""Files of a bundle's int8 graph: itself, its weights, and the logits of the probe texts."""
+
 _USUAL_LABELS: Final = {"0": "LABEL_0", "1": "LABEL_1"}
 """What a config.json without names of labels means."""
 
@@ -216,6 +219,72 @@ class _Student(Shape):
     labeled: _Labeled | None
 
 
+class _Int8Metric(Shape):
+    name: _Words
+    original: float
+    other: float
+    difference: float
+    low: float
+    high: float
+
+
+class _EqualLabels(Shape):
+    value: _Share
+    low: _Share
+    high: _Share
+
+
+class _ProbabilitiesApart(Shape):
+    far: _Share
+
+
+class _Fidelity(Shape):
+    rows: _Amount
+    equal_labels: _EqualLabels
+    probabilities_apart: _ProbabilitiesApart
+    metric: _Int8Metric
+
+
+class _Int8Rows(Shape):
+    source: str
+    fitted: _Amount
+
+
+class _Int8Promise(Shape):
+    tolerance: float
+    agreement: float
+
+
+class _BothSizes(Shape):
+    fp32: _Amount
+    int8: _Amount
+
+
+class _BothErrors(Shape):
+    fp32: _Share
+    int8: _Share
+
+
+class _Int8Speed(Shape):
+    processor: str
+    instructions: list[str] | None
+    fp32_texts_per_cpu_second: Annotated[float, Field(ge=0)]
+    int8_texts_per_cpu_second: Annotated[float, Field(ge=0)]
+
+
+class _Int8Facts(Shape):
+    """What is known of the bundle's int8 graph."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    thresholds: dict[str, Any] | None
+    bytes: _BothSizes
+    data: _Int8Rows
+    promise: _Int8Promise
+    fidelity: _Fidelity
+    calibration_error: _BothErrors
+    speed: _Int8Speed
+
+
 class BundleFacts(Shape):
     """The entries of a bundle's fullbake.json."""
 
@@ -239,6 +308,7 @@ class BundleFacts(Shape):
     base_use: _BaseUse | None = None
     graph: _GraphFacts | None = None
     student: _Student | None = None
+    int8: _Int8Facts | None = None
 
     @field_validator("label_names")
     @classmethod
@@ -262,6 +332,9 @@ class BundleFacts(Shape):
     def _check_graph(self) -> Self:
         if ("model.onnx" in self.files) != (self.graph is not None):
             raise ValueError("an entry graph where, and only where, there is a file model.onnx")
+        own = {name for name in self.files if name.startswith("int8/")}
+        if own != (set(INT8_FILES) if self.int8 is not None else set()):
+            raise ValueError(f"an entry int8 where, and only where, there are {', '.join(INT8_FILES)}")
         return self
 
     @field_validator("versions")
@@ -294,26 +367,33 @@ def check_facts(facts: Mapping[str, Any]) -> TokensConfig:
     """
     found = match_shape(BundleFacts, dict(facts))
     _check_decision(found.thresholds, found.problem_type, found.label_names)
+    if found.int8 is not None:
+        _check_decision(found.int8.thresholds, found.problem_type, found.label_names, ("int8", "thresholds"))
     _check_scores(found)
     return _read_tokens(found.tokens)
 
 
-def _check_decision(rule: dict[str, Any] | None, problem_type: ProblemType, names: Sequence[str]) -> None:
+def _check_decision(
+    rule: dict[str, Any] | None,
+    problem_type: ProblemType,
+    names: Sequence[str],
+    within: tuple[str, ...] = ("thresholds",),
+) -> None:
     """Raise ShapeFault if thresholds or costs do not belong to these labels."""
     if rule is None:
         return
-    problem, within = problem_named(problem_type), ("thresholds",)
+    problem, where = problem_named(problem_type), ".".join(within)
     if "costs" in rule:
         costs = match_shape(_Costs, rule, within=within).costs
         known = set(problem.cost_names(names)) if problem.exclusive and len(names) ** 2 == len(costs) else set()
         if costs.keys() != known or "thresholds" in rule:
-            raise ShapeFault("thresholds.costs", "a cost for each pair of classes", f"{len(costs):,} costs")
+            raise ShapeFault(f"{where}.costs", "a cost for each pair of classes", f"{len(costs):,} costs")
         return
     found = match_shape(_Thresholds, rule, within=within).thresholds
     fits = len(found) == 1 and found.keys() <= set(names) if problem.exclusive else found.keys() == set(names)
     if not fits:
         expected = "a threshold for one class" if problem.exclusive else "a threshold for each label"
-        raise ShapeFault("thresholds.thresholds", expected, ", ".join(map(repr, list(found)[:3])) or "none")
+        raise ShapeFault(f"{where}.thresholds", expected, ", ".join(map(repr, list(found)[:3])) or "none")
 
 
 def _check_scores(found: BundleFacts) -> None:
@@ -374,6 +454,23 @@ def check_probe(arrays: Mapping[str, np.ndarray], *, labels: int, max_length: in
         raise ShapeFault("token_type_ids", f"{len(ids):,} numbers", f"{len(types):,}")
     if logits.dtype.kind != "f" or logits.shape != (len(lengths), labels) or not np.isfinite(logits).all():
         raise ShapeFault("logits", f"finite numbers, ({len(lengths)}, {labels})", f"{logits.dtype} {logits.shape}")
+
+
+def check_int8_probe(arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
+    """Check the arrays of int8/probe.safetensors.
+
+    Args:
+        arrays: By name, as the file holds them.
+        shape: That of the logits in the bundle's own probe, (texts, classes).
+
+    Raises:
+        ShapeFault: There is anything but logits of this shape.
+    """
+    logits = arrays.get("logits")
+    if logits is None or len(arrays) > 1:
+        raise ShapeFault("", "the array logits alone", ", ".join(sorted(arrays)[:6]))
+    if logits.dtype.kind != "f" or logits.shape != shape or not np.isfinite(logits).all():
+        raise ShapeFault("logits", f"finite numbers, {shape}", f"{logits.dtype} {logits.shape}")
 
 
 def check_seen(arrays: Mapping[str, np.ndarray]) -> None:

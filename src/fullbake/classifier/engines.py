@@ -4,6 +4,8 @@
 bundle's graph by onnxruntime: it starts in some tenths of a second and needs neither library. `auto` takes `onnx` where
 the bundle has a graph and onnxruntime is installed, unless torch is too and may find a GPU. An engine comes with the
 tokenizer that goes with it, so that a process imports the libraries of one engine only.
+
+The precision int8 is a graph of its own, in the folder `int8` of the bundle (`precision.export_int8`).
 """
 
 from collections.abc import Collection
@@ -12,19 +14,28 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from fullbake.classifier import manifest
+from fullbake.classifier.bundle_shape import INT8_FILES
 from fullbake.classifier.cascade_files import TEACHER, is_cascade
-from fullbake.config.fields import Engine
+from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
 from fullbake.core.errors import BundleError, one_line
 from fullbake.core.extras import is_installed, name_missing_extra
 from fullbake.core.json_files import ShapeFault
+from fullbake.core.processors import int8_instructions
 from fullbake.models import base_files
 from fullbake.models.graph_check import GRAPH_FILE, CheckedGraph, read_checked_graph
 from fullbake.models.prediction import Predictor
 
 TORCH: Final = "torch"
 ONNX: Final = "onnx"
+INT8: Final = "int8"
+
+INT8_FOLDER: Final = "int8"
+"""The folder of a bundle with its int8 graph."""
+
+INT8_PROBE: Final = "probe.safetensors"
+"""The file in it with the logits of the probe texts, whose ids are in the bundle's own probe.safetensors."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +77,26 @@ def engine_of(folder: Path, wanted: Engine) -> str:
     return _choose(files if isinstance(files, dict) else {}, wanted)
 
 
-def check_engine_word(word: object) -> None:
-    """Raise BundleError if this is no engine."""
-    if word not in get_args(Engine):
+def check_engine_words(engine: object, precision: object = "fp32") -> None:
+    """Raise BundleError if these are no engine and no precision, or do not go together."""
+    for word, known, what in (
+        (engine, get_args(Engine), "engine"),
+        (precision, get_args(ScoringPrecision), "precision"),
+    ):
+        if word not in known:
+            raise BundleError(f"there is no such {what}", expected=f"one of {', '.join(known)}", got=repr(word)[:40])
+    if precision == INT8 and engine == TORCH:
         raise BundleError(
-            "there is no such engine", expected=f"one of {', '.join(get_args(Engine))}", got=repr(word)[:40]
+            "int8 is computed by the engine onnx alone",
+            expected="--engine onnx or auto with --precision int8",
+            got="torch",
+            remedy="Leave out --engine (engine), or leave out --precision (precision).",
         )
 
 
-def load_engine(folder: Path, files: Collection[str], wanted: Engine, *, labels: int) -> LoadedEngine:
+def load_engine(
+    folder: Path, files: Collection[str], wanted: Engine, *, labels: int, precision: ScoringPrecision = "fp32"
+) -> LoadedEngine:
     """Load the network of a bundle whose files were found right.
 
     Args:
@@ -82,11 +104,15 @@ def load_engine(folder: Path, files: Collection[str], wanted: Engine, *, labels:
         files: Names of its files.
         wanted: The engine that the caller chose.
         labels: Number of classes.
+        precision: The precision that the caller chose.
 
     Raises:
-        BundleError: The network, the graph or the tokenizer cannot be read; or there is no graph for `onnx`.
+        BundleError: The network, the graph or the tokenizer cannot be read; or there is no graph for `onnx`, or none
+            for `int8`.
         MissingExtraError: The engine's libraries are not installed.
     """
+    if precision == INT8:
+        return _load_int8(folder, files, labels)
     if _choose(files, wanted) == TORCH:
         return _load_torch(folder)
     if GRAPH_FILE not in files:
@@ -105,6 +131,27 @@ def load_engine(folder: Path, files: Collection[str], wanted: Engine, *, labels:
             raise
         warn(f"scoring with torch, which starts more slowly, because the graph cannot be used: {one_line(error)}")
         return _load_torch(folder)
+
+
+def _load_int8(folder: Path, files: Collection[str], labels: int) -> LoadedEngine:
+    if INT8_FILES[0] not in files:
+        raise BundleError(
+            "this bundle has no int8 graph",
+            where=str(folder),
+            expected=INT8_FILES[0],
+            remedy=f"Make one: fullbake export {folder} --int8 --data FILE. Or leave out --precision (precision).",
+        )
+    if int8_instructions() == ():
+        warn("this processor has no instructions for 8-bit products (VNNI, AMX): int8 may be slower than fp32 here")
+    graph = read_checked_graph(folder / INT8_FOLDER, classes=labels, weights=["model.safetensors"])
+    try:
+        with name_missing_extra():
+            return _load_onnx(folder, graph, folder / INT8_FOLDER)
+    except BundleError as error:  # fp32 does not take its place: it gives other scores, and has another decision
+        advice = f"{error.remedy or ''} Or score in fp32: leave out --precision (precision).".strip()
+        raise BundleError(
+            error.what, where=error.where, expected=error.expected, got=error.got, remedy=advice
+        ) from error
 
 
 def _choose(files: Collection[str], wanted: Engine) -> str:
@@ -137,7 +184,8 @@ def _load_torch(folder: Path) -> LoadedEngine:
         )
 
 
-def _load_onnx(folder: Path, graph: CheckedGraph) -> LoadedEngine:
+def _load_onnx(folder: Path, graph: CheckedGraph, weights: Path | None = None) -> LoadedEngine:
+    """Load a graph. weights: the folder of its weights, None for the bundle's own."""
     from fullbake.models.light_tokenizer import read_light_tokenizer
     from fullbake.models.onnx_predictor import OnnxPredictor
 
@@ -146,7 +194,7 @@ def _load_onnx(folder: Path, graph: CheckedGraph) -> LoadedEngine:
         config = base_files.read_settings(folder / "config.json", "config.json")
         encoder = config["encoder"] if isinstance(config.get("encoder"), dict) else config
         return LoadedEngine(
-            OnnxPredictor(graph, folder, tokenizer.pad_token_id),
+            OnnxPredictor(graph, weights or folder, tokenizer.pad_token_id),
             tokenizer,
             rows=_number(encoder, "vocab_size"),
             added_id=-1,

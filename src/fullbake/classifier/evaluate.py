@@ -113,5 +113,10 @@ def evaluate_logits(
 
 def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:
     """Return how many of the rows have a text that is in the training rows."""
+    return int(find_training_texts(classifier, dataset).sum())
+
+
+def find_training_texts(classifier: Classifier, dataset: Dataset) -> np.ndarray:
+    """Return whether each row has a text that is in the training rows, bool (rows,)."""
     seen = {bytes(row) for row in classifier.record.seen["hashes"]}
-    return sum(bytes(row) in seen for row in text_hashes(dataset.joined_texts))
+    return np.array([bytes(row) in seen for row in text_hashes(dataset.joined_texts)], dtype=bool)

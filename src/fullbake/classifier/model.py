@@ -18,7 +18,7 @@ import numpy as np
 from fullbake.classifier.arguments import as_texts, check_pair_lengths, take_texts
 from fullbake.classifier.bundle_reader import read_bundle
 from fullbake.classifier.cascade_files import MEMBERS, is_cascade, read_cascade, write_cascade
-from fullbake.config.fields import Engine
+from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
 from fullbake.core.errors import BundleError, DataError
@@ -336,7 +336,7 @@ class Classifier:
         return twin
 
     @classmethod
-    def load(cls, folder: str | Path, *, engine: Engine = "auto") -> "Classifier":
+    def load(cls, folder: str | Path, *, engine: Engine = "auto", precision: ScoringPrecision = "fp32") -> "Classifier":
         """Load a bundle or a cascade. Its files' hashes and the logits of its probe texts are checked.
 
         Args:
@@ -344,12 +344,22 @@ class Classifier:
             engine: `torch` runs the network by transformers, on a GPU where there is one. `onnx` runs the graph that
                 `fullbake export` adds, by onnxruntime: it starts faster and needs no torch. `auto` takes `onnx` where
                 the bundle has a graph and there is no GPU.
+            precision: `int8` runs the int8 graph that `fullbake export --int8` adds, with a decision of its own.
 
         Raises:
-            BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved.
+            BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved; or it has
+                no graph for this engine and precision.
         """
         if not is_cascade(folder):
-            return cls._load_bundle(Path(folder), engine)
+            return cls._load_bundle(Path(folder), engine, precision)
+        if precision != "fp32":
+            raise BundleError(
+                "a cascade is scored in fp32 alone",
+                where=str(folder),
+                got=f"--precision {precision}",
+                remedy="Its agreement was measured against the teacher in fp32. Leave out --precision (precision), or "
+                f"score with {Path(folder) / MEMBERS[1]}.",
+            )
         threshold = read_cascade(Path(folder))
         student, teacher = (cls._load_bundle(Path(folder) / name, engine) for name in MEMBERS)
         if (student.label_names, student.problem_type) != (teacher.label_names, teacher.problem_type):
@@ -357,16 +367,17 @@ class Classifier:
         return teacher.with_first(FirstAnswers(student, threshold))
 
     @classmethod
-    def _load_bundle(cls, folder: Path, engine: Engine) -> "Classifier":
-        bundle = read_bundle(folder, engine)
+    def _load_bundle(cls, folder: Path, engine: Engine, precision: ScoringPrecision = "fp32") -> "Classifier":
+        bundle = read_bundle(folder, engine, precision)
         facts = bundle.facts
+        rule = facts["thresholds"] if precision == "fp32" else facts["int8"]["thresholds"]
         names, problem = facts["label_names"], problem_named(facts["problem_type"])
         return cls(
             bundle.predictor,
             bundle.tokenizer,
             bundle.tokens,
             RunRecord(facts, bundle.seen, bundle.history),
-            Decision.from_json(facts["thresholds"], problem, names),
+            Decision.from_json(rule, problem, names),
             label_names=names,
             problem=problem,
         )

@@ -23,6 +23,7 @@ from fullbake.cli.options import (
     DIALECT_FIELDS,
     EngineFlag,
     Flags,
+    PrecisionFlag,
     RecipeFlags,
     RowFlags,
     RowOptions,
@@ -36,7 +37,7 @@ from fullbake.cli.options import (
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.show import add_showing_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
-from fullbake.config.fields import Engine
+from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError
@@ -145,6 +146,7 @@ def evaluate_command(
     report: Path | None = None,
     overwrite: bool = False,
     engine: EngineFlag = "auto",
+    precision: PrecisionFlag = "fp32",
     threads: Threads = "auto",
     flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
 ) -> None:
@@ -164,11 +166,11 @@ def evaluate_command(
         from fullbake.comparison.page import check_page_target
 
         check_page_target(report, overwrite=overwrite)
-    apply_engine_threads(threads, bundle, engine)
+    apply_engine_threads(threads, bundle, engine, precision)
     from fullbake.classifier.evaluate import evaluate_logits, read_as_trained
     from fullbake.classifier.model import Classifier
 
-    classifier = Classifier.load(bundle, engine=engine)
+    classifier = Classifier.load(bundle, engine=engine, precision=precision)
     dataset = read_as_trained(classifier, data, **flags.model_dump(exclude_none=True))
     answers = classifier.answers(dataset.texts, dataset.text_pair)
     scores = evaluate_logits(classifier, dataset, answers.logits, answers.answered_by)
@@ -196,6 +198,7 @@ def predict_command(
     prefix: str = "",
     overwrite: bool = False,
     engine: EngineFlag = "auto",
+    precision: PrecisionFlag = "fp32",
     threads: Threads = "auto",
     flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
 ) -> None:
@@ -226,14 +229,14 @@ def predict_command(
         check_flags(what, dialect, frozenset(), "Leave it out, or name a file.")
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
-        apply_engine_threads(threads, bundle, engine, few_texts=True)
-        _show_texts(bundle, inputs, engine)
+        apply_engine_threads(threads, bundle, engine, precision, few_texts=True)
+        _show_texts(bundle, inputs, engine, precision)
         return
-    apply_engine_threads(threads, bundle, engine)
+    apply_engine_threads(threads, bundle, engine, precision)
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import open_table_as_trained, predict_file
 
-    classifier = Classifier.load(bundle, engine=engine)
+    classifier = Classifier.load(bundle, engine=engine, precision=precision)
     if from_stdin and classifier.columns.text_pair is not None:
         raise DataError(
             "this classifier needs pairs of texts, but a line of stdin is one text",
@@ -256,12 +259,12 @@ def predict_command(
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
-def _show_texts(bundle: Path, texts: tuple[str, ...], engine: Engine) -> None:
+def _show_texts(bundle: Path, texts: tuple[str, ...], engine: Engine, precision: ScoringPrecision) -> None:
     """Print the scores of texts given as arguments."""
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts
 
-    classifier = Classifier.load(bundle, engine=engine)
+    classifier = Classifier.load(bundle, engine=engine, precision=precision)
     answers = predict_texts(classifier, texts)
     probabilities = classifier.problem.probabilities(answers.logits)
     answered_by = None if answers.answered_by is None else answers.answered_by.tolist()

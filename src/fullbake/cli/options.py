@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
-from fullbake.config.fields import Engine
+from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import choices_of, leaf_fields
 from fullbake.core.errors import RecipeError
@@ -111,13 +111,26 @@ EngineFlag = Annotated[
 """The flag --engine of the commands that score."""
 
 
-def apply_engine_threads(text: str, bundle: Path, engine: Engine, *, few_texts: bool = False) -> None:
+PrecisionFlag = Annotated[
+    ScoringPrecision,
+    Parameter(
+        help="What it computes in: fp32; or int8, which needs a bundle with an int8 graph (fullbake export --int8) and "
+        "is faster on processors with instructions for it."
+    ),
+]
+"""The flag --precision of the commands that score."""
+
+
+def apply_engine_threads(
+    text: str, bundle: Path, engine: Engine, precision: ScoringPrecision = "fp32", *, few_texts: bool = False
+) -> None:
     """Let the engine that will score a bundle compute with the number of threads that --threads asks for.
 
     Args:
         text: the value of the flag.
         bundle: the bundle.
         engine: the value of --engine.
+        precision: the value of --precision; int8 is computed by onnx.
         few_texts: the work is over at once.
 
     Raises:
@@ -125,7 +138,7 @@ def apply_engine_threads(text: str, bundle: Path, engine: Engine, *, few_texts: 
     """
     from fullbake.classifier.engines import engine_of  # it loads numpy, which --help does not need
 
-    if engine_of(bundle, engine) == "onnx":
+    if precision == "int8" or engine_of(bundle, engine) == "onnx":
         use_session_threads(parse_threads(text), few_texts=few_texts)
     else:
         with name_missing_extra():

@@ -181,6 +181,33 @@ def thresholds_table(entries: Sequence[dict[str, Any]]) -> PlainTable:
     return table
 
 
+def int8_table(facts: dict[str, Any]) -> RenderableType:
+    """Return what the gate of int8 measured. facts: the entry `int8` of fullbake.json."""
+    found, speed = facts["fidelity"], facts["speed"]
+    metric, equal = found["metric"], found["equal_labels"]
+    table = PlainTable(title=f"{found['rows']:,} judging rows")
+    table.add_column("figure", overflow="fold")
+    for name in ("fp32", "int8"):
+        table.add_column(name, justify="right")
+    table.add_column("difference, with 95% interval")
+    change = f"{metric['difference']:+.4f} ({metric['low']:+.4f} to {metric['high']:+.4f})"
+    table.add_row(metric_title(metric["name"]), f"{metric['original']:.4f}", f"{metric['other']:.4f}", change)
+    errors = facts["calibration_error"]
+    table.add_row("calibration error", f"{errors['fp32']:.4f}", f"{errors['int8']:.4f}", "")
+    rates = speed["fp32_texts_per_cpu_second"], speed["int8_texts_per_cpu_second"]
+    table.add_row(
+        "texts a CPU second", *(f"{rate:,.1f}" for rate in rates), f"{rates[1] / max(rates[0], 1e-9):.2f} times"
+    )
+    sizes = facts["bytes"]
+    table.add_row("weights", format_size(sizes["fp32"]), format_size(sizes["int8"]), "")
+    same = f"{equal['value']:.2%} of the rows get the same labels ({equal['low']:.2%} to {equal['high']:.2%})"
+    apart = f"one probability in a thousand differs by more than {found['probabilities_apart']['far']:.3f}"
+    fitted = (
+        f"temperature {facts['temperature']:.3f}, fitted with the decision on {facts['data']['fitted']:,} other rows"
+    )
+    return Group(table, Line(same), Line(apart), Line(fitted))
+
+
 def predictions_table(
     decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray", answered_by: Sequence[str] | None = None
 ) -> PlainTable:
