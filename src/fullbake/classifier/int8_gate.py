@@ -248,7 +248,9 @@ def refuse_shortfalls(verdict: Int8Verdict, rows: Dataset) -> None:
     found = verdict.fidelity
     needed = max((own.rows_needed or 0 for own in verdict.shortfalls), default=0)
     broken = any(own.rows_needed is None for own in verdict.shortfalls)
-    what = "int8 changes too much" if broken else "the rows are too few to say that int8 changes little enough"
+    what = (
+        "int8 loses too much on these rows" if broken else "the rows are too few to say that int8 loses little enough"
+    )
     advice = (
         "Use the classifier in fp32, or allow more by --tolerance or --agreement."
         if broken
@@ -258,7 +260,7 @@ def refuse_shortfalls(verdict: Int8Verdict, rows: Dataset) -> None:
     raise DataError(
         f"{what}, so it is refused",
         where=rows.source,
-        expected="within the promise on the judging rows, interval included",
+        expected="differences within the limits, with their whole 95% intervals",
         got=f"on {found.rows:,} judging rows: {'; '.join(own.sentence for own in verdict.shortfalls)}",
         remedy=advice,
     )

@@ -147,11 +147,16 @@ class _Constants:
 
     def array(self, name: str) -> NDArray[Any] | None:
         """Return the value of a tensor, None if it is not stored."""
-        if name not in self._tensors:
+        tensor = self._tensors.get(name)
+        if tensor is None:
             return None
-        loaded = TensorProto()
-        loaded.CopyFrom(self._tensors[name])  # reading external data fills the tensor, which would hold all weights
-        return np.asarray(numpy_helper.to_array(loaded, str(self._folder)))
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if not place:
+            return np.asarray(numpy_helper.to_array(tensor))
+        # The library `onnx` reads no file with a second name, and the files of a staged bundle have one.
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        file, offset = self._folder / place["location"], int(place["offset"])
+        return np.asarray(np.memmap(file, kind, "r", offset, tuple(tensor.dims)))
 
     def find_matrix(self, name: str) -> tuple[str, bool] | None:
         """Return the stored fp32 matrix that a name stands for, and whether it is transposed; None if there is none."""
