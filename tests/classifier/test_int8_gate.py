@@ -73,7 +73,7 @@ def test_rows_are_scored_in_turn_and_come_back_in_order() -> None:
     first = encoded.input_ids[encoded.offsets[:-1]]
     calls: list[str] = []
 
-    def side(name: str, factor: int):  # noqa: ANN202
+    def side(name: str, factor: int):
         def logits(part: Encoded) -> np.ndarray:
             calls.append(name)
             return (part.input_ids[part.offsets[:-1], None] * factor).astype(np.float32)

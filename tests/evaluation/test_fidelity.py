@@ -66,7 +66,7 @@ def test_few_rows_without_a_fault_are_not_enough_and_the_number_is_given() -> No
         compare_scorings(*rows(300 * times, 2 * times, 2 * times), "accuracy"), FidelityPromise()
     )
     assert labels.rows_needed is not None
-    assert labels.rows_needed < 1000
+    assert 1000 < labels.rows_needed < 2500
 
 
 def test_where_no_label_differs_the_rows_must_still_be_many() -> None:

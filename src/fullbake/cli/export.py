@@ -1,7 +1,7 @@
 """The command `export`: write a saved classifier as an ONNX graph."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
@@ -135,7 +135,7 @@ def _export_int8(
     data: str | None,
     tolerance: float | None,
     agreement: float | None,
-    given: dict[str, object],
+    given: dict[str, Any],
     *,
     json: bool,
 ) -> None:

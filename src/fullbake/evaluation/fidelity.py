@@ -183,5 +183,5 @@ def _label_shortfall(found: Fidelity, agreement: float) -> list[Shortfall]:
 
 def _round_up(rows: float) -> int:
     """Return the number with two digits, rounded up, since it is an estimate."""
-    step = 10 ** max(floor(log10(max(rows, 1))) - 1, 0)
+    step = int(10.0 ** max(floor(log10(max(rows, 1))) - 1, 0))
     return ceil(rows / step) * step

@@ -121,7 +121,7 @@ def multiply_logits(graph: Path, factor: float) -> None:
     """
     model = onnx.load(str(graph), load_external_data=False)
     (scale,) = (tensor for tensor in model.graph.initializer if tensor.name == _LOGIT_SCALE)
-    scale.CopyFrom(numpy_helper.from_array(np.float32(factor).reshape(()), _LOGIT_SCALE))
+    scale.CopyFrom(numpy_helper.from_array(np.array(factor, np.float32), _LOGIT_SCALE))
     storage.write_bytes(graph, model.SerializeToString(deterministic=True))
 
 
