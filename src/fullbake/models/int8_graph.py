@@ -232,9 +232,9 @@ class _Rewriting:
             self.made |= {f"{name}.int8": np.rint(table / scale).astype(np.int8), f"{name}.scale": scale}
             self.tables.add(name)
         numbers, scales = (
-            self._add("Gather", [f"{name}.{part}", node.input[1]], f"{out}.{part}") for part in ("int8", "scale")
+            self._add("Gather", [f"{name}.{part}", node.input[1]], f"{out}.row.{part}") for part in ("int8", "scale")
         )
-        floats = self._add("Cast", [numbers], f"{out}.floats", to=TensorProto.FLOAT)
+        floats = self._add("Cast", [numbers], f"{out}.row.floats", to=TensorProto.FLOAT)
         self._add("Mul", [floats, scales], out)
         return True
 
