@@ -152,10 +152,16 @@ def test_texts_that_were_trained_on_are_left_out(bundle: Path, caplog: pytest.Lo
         export_int8(bundle, bundle.parent / "rows.jsonl", LOOSE)
 
 
-def test_card_that_was_edited_stays(bundle: Path) -> None:
+def test_card_that_was_edited_keeps_its_words_and_one_that_was_removed_stays_away(bundle: Path) -> None:
     (bundle / "README.md").write_text("my own words")
     export_int8(bundle, bundle.parent / "rows.jsonl", LOOSE)
-    assert (bundle / "README.md").read_text() == "my own words"
+    export_int8(bundle, bundle.parent / "rows.jsonl", LOOSE)
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("my own words\n\n<!-- int8 -->")
+    assert card.count("## int8") == 1
+    (bundle / "README.md").unlink()
+    export_int8(bundle, bundle.parent / "rows.jsonl", LOOSE)
+    assert not (bundle / "README.md").exists()
 
 
 def test_bundle_without_a_graph_or_of_a_student_is_refused(bundle: Path, tmp_path: Path) -> None:

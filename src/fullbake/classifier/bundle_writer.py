@@ -95,6 +95,16 @@ def _write_unhashed_files(folder: Path, bundle: BundleContents) -> None:
 
 def model_card(facts: dict[str, Any]) -> str:
     """Return the model card, in Markdown, made from the entries of fullbake.json."""
+    return render_card("model_card.md", facts)
+
+
+def render_card(template: str, facts: dict[str, Any]) -> str:
+    """Return a part of a model card, in Markdown.
+
+    Args:
+        template: Its template, of resources/templates.
+        facts: What the template names.
+    """
     environment = Environment(
         loader=PackageLoader("fullbake", "resources/templates"),
         undefined=StrictUndefined,
@@ -104,4 +114,4 @@ def model_card(facts: dict[str, Any]) -> str:
     )
     environment.filters["figure"] = lambda score: "-" if score["value"] is None else f"{score['value']:.4f}"
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
-    return environment.get_template("model_card.md").render(**facts)
+    return environment.get_template(template).render(**facts)

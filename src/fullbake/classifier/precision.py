@@ -4,6 +4,7 @@ Everything that int8 needs is in the bundle's folder `int8`: graph, weights, and
 gate measured, the temperature and the thresholds are the entry `int8` of fullbake.json, and the model card tells it.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,7 @@ from fullbake.classifier.int8_gate import (
     score_in_turn,
 )
 from fullbake.classifier.model import Classifier
-from fullbake.classifier.bundle_writer import model_card
+from fullbake.classifier.bundle_writer import render_card
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.errors import BundleError, DataError, RecipeError
@@ -39,6 +40,9 @@ from fullbake.models.onnx_predictor import OnnxPredictor
 from fullbake.models.prediction import encode
 
 MODEL_CARD: Final = "README.md"
+
+_SECTION: Final = re.compile(r"<!-- int8 -->.*<!-- end of int8 -->\n?", re.DOTALL)
+"""The section of a model card on int8."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def export_int8(
     with updated_bundle(folder, without=(INT8_FOLDER,), needed=weights) as update:
         facts = _add_int8(update.folder, classifier, rows, promise, seed)
         update.entries["int8"] = facts
-        _renew_card(update.folder, classifier.record.facts, facts)
+        _tell_card(update.folder, facts)
     _warn_if_slower(facts["speed"])
     return WrittenInt8(folder / INT8_FOLDER, facts)
 
@@ -207,15 +211,15 @@ def _facts(
     }
 
 
-def _renew_card(staged: Path, facts: dict[str, Any], int8: dict[str, Any]) -> None:
-    """Write the model card anew, unless the user has changed or removed it."""
+def _tell_card(staged: Path, facts: dict[str, Any]) -> None:
+    """Put the section on int8 at the end of the model card, in place of an earlier one. The rest may be the user's."""
     path = staged / MODEL_CARD
-    before = model_card({name: value for name, value in facts.items() if name != "int8"}), model_card(facts)
-    if not path.is_file() or path.read_text("utf-8") not in before:
-        say(f"{MODEL_CARD} was edited, so it stays as it is and does not tell of int8")
+    if not path.is_file():
         return
-    path.unlink()  # it is another name of the old bundle's file
-    storage.write_bytes(path, model_card(facts | {"int8": int8}).encode("utf-8", "backslashreplace"))
+    text = _SECTION.sub("", path.read_text("utf-8", "surrogateescape")).rstrip()
+    path.unlink()  # it is a second name of the old bundle's file
+    card = f"{text}\n\n{render_card('int8_card.md', facts)}"
+    storage.write_bytes(path, card.encode("utf-8", "surrogateescape"))
 
 
 def _warn_if_slower(speed: dict[str, Any]) -> None:
