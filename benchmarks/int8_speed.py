@@ -113,7 +113,7 @@ def int8_of(classifier: Classifier, bundle: Path, folder: Path) -> tuple[Any, An
 
 
 def measure_speed(data: Path, folder: Path, base: str, texts: int) -> dict[str, Any]:
-    """Score the same texts by torch and by onnxruntime in fp32 and int8, in turn, and return the CPU seconds of each."""
+    """Score texts by torch and by onnxruntime in fp32 and int8, in turn, and return the CPU seconds of each."""
     name = "demo" if base == "demo" else "768 wide, 3 layers"
     own = folder / name.replace(" ", "")
     classifier, bundle = small_classifier(data, own, base, "ag_news", 200)

@@ -5,7 +5,7 @@ gate measured, the temperature and the thresholds are the entry `int8` of fullba
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from fullbake.classifier.int8_gate import (
 )
 from fullbake.classifier.model import Classifier
 from fullbake.classifier.bundle_writer import render_card
+from fullbake.config.sections import DataConfig
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.errors import BundleError, DataError, RecipeError
@@ -98,6 +99,31 @@ def export_int8(
         _tell_card(update.folder, facts)
     _warn_if_slower(facts["speed"])
     return WrittenInt8(folder / INT8_FOLDER, facts)
+
+
+def read_validation_rows(classifier: Classifier, data: str | Path, config: DataConfig) -> Dataset:
+    """Return the validation rows of a run, for `export_int8`.
+
+    Args:
+        classifier: What the run trained.
+        data: Its training file or hub id.
+        config: The recipe's `data` section.
+
+    Raises:
+        RecipeError: Folds of the training rows took the place of validation rows.
+    """
+    numbers = classifier.record.seen.get("validation_rows")
+    if numbers is None:
+        raise RecipeError(
+            "int8 needs rows that were not trained on, and this run validated on folds of its training rows",
+            expected="validation rows",
+            got="folds",
+            remedy="Pass --folds 0 or --validation FILE.",
+        )
+    source = config.validation if isinstance(config.validation, str) else data
+    dialect = {name: own for name, own in asdict(config.dialect).items() if own is not None}
+    rows = read_as_trained(classifier, source, **dialect)
+    return rows.take(np.flatnonzero(np.isin(rows.rows, numbers)))
 
 
 def check_promise(promise: FidelityPromise) -> None:

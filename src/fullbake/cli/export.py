@@ -8,12 +8,14 @@ from cyclopts import App
 from fullbake.cli.options import RowFlags, RowOptions, Threads, apply_threads
 from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.core.console import format_duration, format_size
-from fullbake.core.errors import BundleError, RecipeError
+from fullbake.core.errors import BundleError, Error, RecipeError
 from fullbake.core.storage import read_manifest_file, require_new_file
 
 if TYPE_CHECKING:
     from fullbake.classifier.graph_files import WrittenGraph
     from fullbake.classifier.model import Classifier
+    from fullbake.classifier.precision import WrittenInt8
+    from fullbake.config.recipe import Recipe
 
 
 def add_export_command(app: App) -> None:
@@ -147,7 +149,6 @@ def _export_int8(
         )
     from fullbake.classifier.export import export_graph
     from fullbake.classifier.precision import check_promise, export_int8
-    from fullbake.cli.tables import int8_table
     from fullbake.evaluation.fidelity import FidelityPromise
 
     limits = {"tolerance": tolerance, "agreement": agreement}
@@ -158,9 +159,48 @@ def _export_int8(
     written = export_int8(bundle, data, promise, **given)
     if json:
         print_json(written.facts)
-        return
+    else:
+        _print_int8(written)
+
+
+def _print_int8(written: "WrittenInt8") -> None:
+    from fullbake.cli.tables import int8_table
+
     print_table(int8_table(written.facts))
     print_line(f"int8: {written.folder} ({format_size(written.facts['bytes']['int8'])})")
+
+
+def add_int8_to_run(classifier: "Classifier", folder: Path, data: str, recipe: "Recipe") -> None:
+    """Add an int8 graph to the bundle of a finished run, judged by its validation rows, and print what was measured.
+
+    The first process alone does it. The test rows have no part in it: their score stays one that chose nothing.
+
+    Args:
+        classifier: What the run trained.
+        folder: Its bundle, which has a graph.
+        data: The training file or hub id.
+        recipe: The recipe of the run.
+
+    Raises:
+        Error: int8 is refused; the classifier stays in fp32.
+    """
+    from fullbake.classifier.precision import export_int8, read_validation_rows
+    from fullbake.core import runtime
+
+    if runtime.rank() != 0:
+        return
+    try:
+        written = export_int8(folder, read_validation_rows(classifier, data, recipe.data))
+    except Error as error:
+        raise type(error)(
+            error.what,
+            where=error.where,
+            expected=error.expected,
+            got=error.got,
+            remedy=f"The classifier in {folder} is complete in fp32. To judge int8 by other rows: fullbake export "
+            f"{folder} --int8 --data FILE.",
+        ) from error
+    _print_int8(written)
 
 
 def print_graph(written: "WrittenGraph", *, weights: str) -> None:

@@ -18,7 +18,7 @@ from fullbake.cli import tables, terminal
 from fullbake.cli.bench import add_bench_command
 from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.distill import add_distillation_commands
-from fullbake.cli.export import add_export_command, add_graph_to_run
+from fullbake.cli.export import add_export_command, add_graph_to_run, add_int8_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
     EngineFlag,
@@ -82,6 +82,7 @@ def train_command(
     resume_anyway: bool = False,
     restart: bool = False,
     graph: bool = False,
+    int8: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
     flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
@@ -105,6 +106,8 @@ def train_command(
         restart: Delete the unfinished run and start again.
         graph: Add an ONNX graph to the bundle at the end, as `fullbake export` does. Needs
             `pip install 'fullbake[export]'`.
+        int8: Add a graph and an int8 graph, as `fullbake export --int8` does: one half of the validation rows fits it,
+            the other half judges it.
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
@@ -117,7 +120,11 @@ def train_command(
     apply_threads(threads, out_folder, mode)
     from fullbake.classifier.adapt import adapt
 
-    if graph:
+    if int8 and chosen.data.folds:
+        raise RecipeError(
+            "--int8 needs validation rows, and folds have none", remedy="Leave out --folds, or pass --folds 0."
+        )
+    if graph or int8:
         from fullbake.models.graph_export import require_export_packages
 
         require_export_packages()  # before hours of training
@@ -132,8 +139,10 @@ def train_command(
     )
     _print_run(classifier, out_folder)
     _write_page(classifier, out_folder)
-    if graph:
+    if graph or int8:
         add_graph_to_run(classifier, out_folder)
+    if int8:
+        add_int8_to_run(classifier, out_folder, data, chosen)
 
 
 @app.command(name="evaluate")

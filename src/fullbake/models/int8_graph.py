@@ -16,9 +16,7 @@ product; the operators of the ONNX standard write the sums to memory first. The 
 module is imported only where a graph is made.
 """
 
-import json
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,8 +28,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from fullbake.core import storage
 from fullbake.core.errors import BundleError
+from fullbake.models.graph_check import GRAPH_FILE
+from fullbake.models.weight_headers import StoredTensor, read_weight_header
 
-INT8_GRAPH: Final = "model.onnx"
 INT8_WEIGHTS: Final = "model.safetensors"
 
 LEAST_TABLE: Final = 1_000_000
@@ -105,9 +104,9 @@ def write_int8_graph(source: Path, folder: Path, *, least_table: int = LEAST_TAB
     used = sorted({name for node in nodes for name in _inputs(node)})
     tensors = {name: array for name in used if (array := made.tensor(name)) is not None}
     storage.write_tensors(folder / INT8_WEIGHTS, {name: own for name, own in tensors.items() if own.nbytes >= _INSIDE})
-    places = _tensor_places(folder / INT8_WEIGHTS)
+    places = read_weight_header(folder / INT8_WEIGHTS)
     stored = [_stored_tensor(name, array, places.get(name)) for name, array in tensors.items()]
-    storage.write_bytes(folder / INT8_GRAPH, _assemble(model, nodes, stored).SerializeToString(deterministic=True))
+    storage.write_bytes(folder / GRAPH_FILE, _assemble(model, nodes, stored).SerializeToString(deterministic=True))
     after = sum(array.nbytes for array in tensors.values())
     return Int8Facts(made.products, len(made.tables), constants.count_bytes(), after)
 
@@ -336,22 +335,13 @@ def _live_nodes(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[Node
     return [node for node in nodes if live & set(node.output)]
 
 
-def _tensor_places(path: Path) -> dict[str, tuple[int, int]]:
-    """Return where each tensor of a safetensors file starts, and its bytes."""
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header: Mapping[str, Any] = json.loads(file.read(size))
-    spans = {name: facts["data_offsets"] for name, facts in header.items() if name != "__metadata__"}
-    return {name: (8 + size + start, end - start) for name, (start, end) in spans.items()}
-
-
-def _stored_tensor(name: str, array: NDArray[Any], place: tuple[int, int] | None) -> TensorProto:
+def _stored_tensor(name: str, array: NDArray[Any], place: StoredTensor | None) -> TensorProto:
     """Return a tensor that lies in the file of weights, or within the graph if it has no place there."""
     if place is None:
         return numpy_helper.from_array(array, name)
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor = TensorProto(name=name, data_type=kind, dims=array.shape, data_location=TensorProto.EXTERNAL)
-    for key, value in (("location", INT8_WEIGHTS), ("offset", str(place[0])), ("length", str(place[1]))):
+    for key, value in (("location", INT8_WEIGHTS), ("offset", str(place.offset)), ("length", str(place.length))):
         tensor.external_data.add(key=key, value=value)
     return tensor
 
