@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from helpers.bases import WORDS
 from helpers.bundles import update_manifest
 from safetensors.numpy import load_file, save_file
 
-from fullbake import Classifier
+from fullbake import Classifier, Recipe, adapt
 from fullbake.classifier import engines, manifest, precision
+from fullbake.classifier.evaluate import find_training_texts
 from fullbake.classifier.export import export_graph
-from fullbake.classifier.precision import export_int8
+from fullbake.classifier.precision import export_int8, read_validation_rows
 from fullbake.core import storage
 from fullbake.core.errors import BundleError, DataError, RecipeError
 from fullbake.core.hashing import hash_files
@@ -224,3 +226,19 @@ def test_changed_int8_is_refused(change: Callable[[Path], None], words: str, mad
     update_manifest(folder)
     with pytest.raises(BundleError, match=words):
         Classifier.load(folder, precision="int8")
+
+
+def test_validation_rows_of_a_run_are_found_again(bases: Callable[..., Path], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [f"{text},{random.choice(['a', 'b'])}" for text in texts(80)]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(["words,kind", *rows]) + "\n")
+    recipe = Recipe.load(base=str(bases("bert")), way="frozen", head="linear", text="words", label="kind", folds=0)
+    classifier = adapt(recipe, file, cache_dir=tmp_path / "cache")
+    found = read_validation_rows(classifier, file, recipe.data)
+    np.testing.assert_array_equal(np.sort(found.rows), np.sort(classifier.record.seen["validation_rows"]))
+    assert not find_training_texts(classifier, found).any()
+    seen = {name: array for name, array in classifier.record.seen.items() if name != "validation_rows"}
+    classifier.record = replace(classifier.record, seen=seen)
+    with pytest.raises(RecipeError, match="folds of its training rows"):
+        read_validation_rows(classifier, file, recipe.data)

@@ -1,5 +1,6 @@
 """`fullbake export` says what it wrote, and refuses what it cannot write."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,9 +11,11 @@ import pytest
 from helpers.rows import make_rows, write_csv
 
 from fullbake import Classifier
-from fullbake.classifier import export, graph_files
+from fullbake.classifier import export, graph_files, precision
 from fullbake.classifier.graph_files import WrittenGraph
+from fullbake.classifier.precision import WrittenInt8
 from fullbake.core.errors import BundleError
+from fullbake.evaluation.fidelity import FidelityPromise
 
 Run = Callable[..., tuple[int, str, str]]
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
@@ -128,3 +131,80 @@ def test_missing_packages_are_said_before_training(
     assert (code, out) == (2, "")
     assert "pip install 'fullbake[export]'" in error
     assert not (tmp_path / "m").exists()
+
+
+INT8_FACTS: dict[str, Any] = {
+    "temperature": 1.004,
+    "bytes": {"fp32": 90_000_000, "int8": 24_000_000},
+    "data": {"source": "rows.csv", "fitted": 1000},
+    "fidelity": {
+        "rows": 1001,
+        "equal_labels": {"value": 0.994, "low": 0.987, "high": 0.998},
+        "probabilities_apart": {"far": 0.08},
+        "metric": {
+            "name": "f1_macro",
+            "original": 0.9,
+            "other": 0.899,
+            "difference": -0.001,
+            "low": -0.004,
+            "high": 0.002,
+        },
+    },
+    "calibration_error": {"fp32": 0.02, "int8": 0.021},
+    "speed": {"fp32_texts_per_cpu_second": 75.0, "int8_texts_per_cpu_second": 150.0},
+}
+
+
+def test_int8_is_shown_as_a_table_and_as_json(
+    run: Run, written: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def int8(*arguments: Any, **given: Any) -> WrittenInt8:
+        asked.append((arguments, given))
+        return WrittenInt8(tmp_path / "int8", INT8_FACTS)
+
+    monkeypatch.setattr(precision, "export_int8", int8)
+    bundle = shutil.copytree(FIXTURE, tmp_path / "bundle")
+    code, out, _ = run("export", bundle, "--int8", "--data", "rows.csv", "--tolerance", 0.01, "--text", "words")
+    assert code == 0
+    assert written == [bundle], "a bundle without a graph gets one first"
+    assert asked == [((bundle, "rows.csv", FidelityPromise(0.01, 0.98)), {"text": "words"})]
+    for words in ("1,001 judging rows", "-0.0010 (-0.0040 to +0.0020)", "2.00 times", "99.40% of the rows"):
+        assert words in out
+    code, out, _ = run("export", bundle, "--int8", "--data", "rows.csv", "--json")
+    assert json.loads(out[out.index("{") :]) == INT8_FACTS
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--int8"], "--int8 needs labeled rows"),
+        (["--data", "rows.csv"], "--data belongs to --int8"),
+        (["--text", "words"], "--text belongs to --int8"),
+        (["--int8", "--data", "rows.csv", "--standalone", "whole.onnx"], "--standalone does not go with --int8"),
+        (["--int8", "--data", "rows.csv", "--tolerance", "0"], "out of range"),
+        (["--int8", "--data", "rows.csv", "--agreement", "1"], "out of range"),
+    ],
+)
+def test_flags_of_int8_that_do_not_fit_are_refused(
+    words: list[str], message: str, run: Run, written: list[Any]
+) -> None:
+    code, out, err = run("export", "out/m", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert written == []
+
+
+def test_train_keeps_fp32_where_int8_is_refused(run: Run, train_words: tuple[Any, ...], tmp_path: Path) -> None:
+    """The few validation rows of a small file say too little of int8."""
+    code, out, error = run(*train_words, "--int8", "--folds", 0)
+    words = " ".join(error.split())
+    assert code == 2
+    assert f"is complete in fp32. To judge int8 by other rows: fullbake export {tmp_path / 'm'} --int8" in words
+    assert "report: " in out
+    Classifier.load(tmp_path / "m")
+    assert not (tmp_path / "m" / "int8").exists()
+    code, _, error = run(*train_words, "--int8", "--folds", 2, "--overwrite")
+    assert code == 2
+    assert "--int8 needs validation rows" in error

@@ -13,6 +13,7 @@ import numpy as np
 
 from fullbake.classifier import manifest
 from fullbake.classifier.bundle_update import require_changeable, updated_bundle
+from fullbake.classifier.bundle_writer import render_card
 from fullbake.classifier.engines import INT8_FOLDER, INT8_PROBE
 from fullbake.classifier.evaluate import find_training_texts, read_as_trained
 from fullbake.classifier.int8_gate import (
@@ -25,7 +26,6 @@ from fullbake.classifier.int8_gate import (
     score_in_turn,
 )
 from fullbake.classifier.model import Classifier
-from fullbake.classifier.bundle_writer import render_card
 from fullbake.config.sections import DataConfig
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
