@@ -170,7 +170,9 @@ def test_bundle_without_a_graph_or_of_a_student_is_refused(bundle: Path, tmp_pat
     plain = shutil.copytree(FIXTURES / "bundle_0_1_0", tmp_path / "plain")
     with pytest.raises(BundleError, match="no graph"):
         export_int8(plain, bundle.parent / "rows.jsonl", LOOSE)
-    content = storage.read_json(bundle / "fullbake.json") | {"student": {"teacher": "x"}}
+    agreement = {"rows": 9, "value": 1.0, "low": 0.7, "high": 1.0}
+    student = {"teacher": "x", "agreement": agreement, "held_out_seen": 0, "labeled": None}
+    content = storage.read_json(bundle / "fullbake.json") | {"student": student}
     storage.write_json(bundle / "fullbake.json", manifest.sign_manifest(content))
     with pytest.raises(BundleError, match="distilled student"):
         export_int8(bundle, bundle.parent / "rows.jsonl", LOOSE)

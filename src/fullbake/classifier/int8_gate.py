@@ -21,7 +21,7 @@ from fullbake.core.errors import BundleError, DataError
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.grouping import join_groups
-from fullbake.data.splits import split
+from fullbake.data.partition import split
 from fullbake.evaluation.calibration import match_temperature, reliability
 from fullbake.evaluation.decisions import Decision, match_decision
 from fullbake.evaluation.fidelity import (

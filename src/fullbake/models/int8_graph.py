@@ -241,7 +241,7 @@ class _Rewriting:
         """Add a node that multiplies the logits by a number, for a temperature that is not known yet."""
         last = next(node for node in self.nodes if "logits" in node.output)
         last.output[list(last.output).index("logits")] = "logits.unscaled"
-        for node in self.nodes:  # a node that reads the logits goes on from the unscaled ones
+        for node in self.nodes:  # whatever else reads the logits reads them unscaled
             node.input[:] = ["logits.unscaled" if name == "logits" else name for name in node.input]
         self._add("Mul", ["logits.unscaled", self._constant(_LOGIT_SCALE, np.float32(1))], "logits")
 
