@@ -40,7 +40,7 @@ from fullbake.cli.terminal import help_console, print_json, print_line, print_ta
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.core.console import say
-from fullbake.core.errors import DataError, OutputError
+from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.processors import begin_measuring
 from fullbake.core.runtime import limit_spinning
 from fullbake.core.storage import require_new_file
