@@ -31,7 +31,7 @@ def bench_command(
     time: str = "5s",
     json: bool = False,
     threads: Threads = "auto",
-    flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
+    flags: TextFlags = TextOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Measure how fast a bundle answers on this machine: texts a second, time for one text, memory, cold start.
 

@@ -41,7 +41,7 @@ def compare_command(
     bench: bool = True,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
-    flags: ComparisonFlags = ComparisonOptions(),  # noqa: B008  (only read)
+    flags: ComparisonFlags = ComparisonOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Compare recipes on the same rows: which is best, is the difference real, what does it cost. Writes a report.
 

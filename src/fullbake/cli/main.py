@@ -85,7 +85,7 @@ def train_command(
     int8: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
-    flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
+    flags: RecipeFlags = Flags.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Train a classifier on a labeled file, save it as a bundle, and write a report beside it: OUT.html.
 
@@ -157,7 +157,7 @@ def evaluate_command(
     engine: EngineFlag = "auto",
     precision: PrecisionFlag = "fp32",
     threads: Threads = "auto",
-    flags: RowFlags = RowOptions(),  # noqa: B008  (only read)
+    flags: RowFlags = RowOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Score a saved classifier on a labeled file.
 
@@ -209,7 +209,7 @@ def predict_command(
     engine: EngineFlag = "auto",
     precision: PrecisionFlag = "fp32",
     threads: Threads = "auto",
-    flags: TextFlags = TextOptions(),  # noqa: B008  (only read)
+    flags: TextFlags = TextOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Classify the rows of a file, the lines of stdin, or texts given as arguments.
 

@@ -51,8 +51,8 @@ def pretrain_command(
     restart: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
-    written: DialectFlags = DialectOptions(),  # noqa: B008  (only read)
-    flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
+    written: DialectFlags = DialectOptions.model_construct(),  # noqa: B008  (only read)
+    flags: StageFlags = StageOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Train a base further on raw text (masked words, next sentences) and save it as a new base. This is way 1.
 
@@ -110,8 +110,8 @@ def pilot_command(
     json: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
-    written: DialectFlags = DialectOptions(),  # noqa: B008  (only read)
-    flags: StageFlags = StageOptions(),  # noqa: B008  (only read)
+    written: DialectFlags = DialectOptions.model_construct(),  # noqa: B008  (only read)
+    flags: StageFlags = StageOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Estimate whether further pretraining is worth its time: how unfamiliar the text is, and a trial of some steps.
 
@@ -153,7 +153,7 @@ def probe_command(
     json: bool = False,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
-    written: DialectFlags = DialectOptions(),  # noqa: B008  (only read)
+    written: DialectFlags = DialectOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Measure what a base, or a classifier's encoder, has forgotten of general text since the base it comes from.
 

@@ -32,7 +32,7 @@ def inspect_command(
     suspects: Path | None = None,
     cache_dir: Path | None = None,
     threads: Threads = "auto",
-    flags: RecipeFlags = Flags(),  # noqa: B008  (only read)
+    flags: RecipeFlags = Flags.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Check a labeled file before training: labels, lengths, duplicates, likely leaks and likely mistakes.
 

@@ -5,7 +5,12 @@ A type accepts both forms of a value: the Python or YAML form (`[5e-5, 4e-5]`) a
 of its own.
 """
 
+import ast
+import inspect
 import re
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -118,6 +123,20 @@ ClassWeights = Annotated[Literal["balanced"] | dict[str, Amount], BeforeValidato
 Costs = Annotated[dict[str, Amount], BeforeValidator(parse_amounts), Field(min_length=1)]
 
 
+@cache
+def _attribute_docstrings(file: str) -> dict[str, dict[str, str]]:
+    """Return the string under each annotated attribute of each class in a file."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(Path(file).read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            for field, below in pairwise(node.body):
+                is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
+                    text = ast.literal_eval(below.value)
+                    found.setdefault(node.name, {})[field.target.id] = inspect.cleandoc(text)
+    return found
+
+
 class Section(BaseModel):
     """A section of a recipe: frozen, without unknown fields. The string under a field is its help text."""
 
@@ -125,7 +144,13 @@ class Section(BaseModel):
         defer_build=True,  # a command checks few of the shapes; building all takes a tenth of a second
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         hide_input_in_errors=False,
         allow_inf_nan=False,
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        """Give each field the string under it. pydantic can do so too, but looks for the source of each class anew."""
+        texts = _attribute_docstrings(inspect.getfile(cls)).get(cls.__name__, {})
+        for name, text in texts.items():
+            cls.model_fields[name].description = text
