@@ -119,6 +119,8 @@ def test_constraints_satisfy_the_requirements_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
     for requirement in map(Requirement, wanted):
+        if requirement.name == "fullbake":  # an extra that includes another one
+            continue
         version = pins().get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not pinned"
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
