@@ -4,6 +4,7 @@ import pytest
 
 from fullbake.config import fields
 from fullbake.config.recipe import Recipe
+from fullbake.config.sections import HeadConfig, TokensConfig
 from fullbake.core.errors import RecipeError
 
 
@@ -74,3 +75,9 @@ def test_a_wrong_share_names_its_field(flag: str) -> None:
     loaded = Recipe.load(base="demo", **{flag: "25%", "at_recall": "90%", "positive": "x"})
     assert getattr(loaded.data, flag) == 0.25
     assert loaded.decision.at_recall == 0.9
+
+
+def test_string_under_a_field_is_its_help() -> None:
+    described = [field.description for section in (TokensConfig, HeadConfig) for field in section.model_fields.values()]
+    assert all(described)
+    assert TokensConfig.model_fields["max_length"].description.startswith("Longest")  # type: ignore[union-attr]

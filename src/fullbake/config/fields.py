@@ -130,9 +130,8 @@ def _attribute_docstrings(file: str) -> dict[str, dict[str, str]]:
     for node in ast.parse(Path(file).read_text("utf-8")).body:
         if isinstance(node, ast.ClassDef):
             for field, below in pairwise(node.body):
-                is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-                    text = ast.literal_eval(below.value)
+                text = getattr(getattr(below, "value", None), "value", None) if isinstance(below, ast.Expr) else None
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
                     found.setdefault(node.name, {})[field.target.id] = inspect.cleandoc(text)
     return found
 
