@@ -3,7 +3,7 @@
 import gc
 
 
-def main() -> None:
+def start() -> None:
     """Import the command line and run it.
 
     Importing makes many objects that stay and hardly any garbage, so nothing is collected meanwhile. That saves a tenth
@@ -18,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start()
