@@ -24,7 +24,7 @@ from machine import store_result
 from small_sets import draw, recipe_of
 
 from fullbake.classifier.adapt import adapt
-from fullbake.data.splits import read_labeled
+from fullbake.data.labeled_files import read_labeled
 
 TEXT = "Stocks rose on Friday as oil prices fell for the third day in a row."
 

@@ -323,7 +323,7 @@ def test_debug_shows_where(run: Run) -> None:
 def test_an_internal_error_prints_no_traceback(
     run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Classifier, "predict_proba", lambda *_: 1 / 0)
+    monkeypatch.setattr(Classifier, "answers", lambda *_: 1 / 0)
     rows = write_csv(tmp_path / "rows.csv", make_rows(3))
     said = refusal(run, "predict", bundle, rows, "--out", tmp_path / "scored.csv", code=1)
     assert "ZeroDivisionError" in said
