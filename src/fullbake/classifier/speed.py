@@ -179,8 +179,7 @@ def _answer(task: Mapping[str, Any]) -> None:
     from fullbake.classifier.model import Classifier
 
     begun = time.perf_counter()
-    precision = {} if task["precision"] == "fp32" else {"precision": task["precision"]}
-    classifier = Classifier.load(task["folder"], engine=task["engine"], **precision)
+    classifier = Classifier.load(task["folder"], engine=task["engine"], precision=task["precision"])
     load = time.perf_counter() - begun
     columns, seconds = task["texts"], task["seconds"]
     classifier.predict_proba(*([column[0]] for column in columns))
