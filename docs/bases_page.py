@@ -1,4 +1,4 @@
-"""Make docs/reference/bases.md from what tests/admission stored: which families are admitted, and which have a graph."""
+"""Make docs/reference/bases.md from what tests/admission stored: which families are admitted and have a graph."""
 
 import json
 import textwrap
