@@ -446,6 +446,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "way one": lambda: results_page.way_one(STORED),
     "forgetting": lambda: results_page.forgetting(STORED),
     "graphs": lambda: bases_page.graphs(ROOT / "docs" / "bases" / "graphs.json"),
+    "sklearn search": lambda: results_page.sklearn_search(STORED),
     "demo end": demo_end,
     "demo scores": demo_scores,
     "demo facts": demo_facts,

@@ -27,6 +27,22 @@ def render(folder: Path) -> str:
     )
 
 
+def sklearn_search(folder: Path) -> str:
+    """Return the seconds of a search over heads on features that are computed once, and every time; "" if unknown."""
+    path = folder / "sklearn_search.json"
+    if not path.is_file():
+        return ""
+    stored = json.loads(path.read_text("utf-8"))
+    seconds: dict[str, list[float]] = {}
+    for entry in stored["rows"]:
+        seconds.setdefault(entry["search"], []).append(entry["processor seconds"])
+    once, each = (min(seconds[name]) for name in ("computed once", "computed every time"))
+    return (
+        f"Measured on {stored['data']}, one thread: the search takes {once:.1f} s of processor time where each text is\n"
+        f"computed once, and {each:.1f} s where every call computes them ([all figures](../results.md)).\n"
+    )
+
+
 def _comparison(board: dict[str, Any], path: Path) -> str:
     """Return a leaderboard: the verdict, then one row for each recipe."""
     metric, data = board["metric"], board["data"]

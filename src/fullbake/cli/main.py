@@ -18,6 +18,7 @@ from fullbake.cli import tables, terminal
 from fullbake.cli.bench import add_bench_command
 from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.distill import add_distillation_commands
+from fullbake.cli.doctor import add_doctor_command
 from fullbake.cli.export import add_export_command, add_graph_to_run, add_int8_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
@@ -67,6 +68,7 @@ add_export_command(app)
 add_distillation_commands(app)
 add_bench_command(app)
 add_showing_commands(app)
+add_doctor_command(app)
 
 
 @app.command(name="train")

@@ -32,6 +32,25 @@ OPTIONAL_LIBRARIES = ("accelerate",)
 """Libraries of that list that need not be installed. Training no longer uses accelerate, but its version was part of
 the cache keys: if it is still installed, its version stays there, so that existing caches are found."""
 
+SETTINGS = (
+    *("FULLBAKE_CACHE_DIR", "FULLBAKE_FAST_KERNELS", "FULLBAKE_GPU_PIECES", "FULLBAKE_HOLD_MEMORY"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM"),
+    *("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
+    *("CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE"),
+)
+"""Environment variables that change what fullbake does, or how fast. None of them holds a secret."""
+
+
+def settings() -> dict[str, str]:
+    """Return those of SETTINGS that are set, and their values."""
+    return {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
+
+
+def is_offline() -> bool:
+    """Return True if the environment forbids requests to a hub."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
+
 
 _ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/accel")
 """Files that the drivers of accelerators make on Linux: NVIDIA, AMD, WSL, others."""

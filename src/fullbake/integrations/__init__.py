@@ -1,0 +1,1 @@
+"""Bridges to other libraries: scikit-learn. Each is loaded only by whoever imports it."""
