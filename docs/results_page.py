@@ -38,8 +38,9 @@ def sklearn_search(folder: Path) -> str:
         seconds.setdefault(entry["search"], []).append(entry["processor seconds"])
     once, each = (min(seconds[name]) for name in ("computed once", "computed every time"))
     return (
-        f"Measured on {stored['data']}, one thread: the search takes {once:.1f} s of processor time where each text is\n"
-        f"computed once, and {each:.1f} s where every call computes them ([all figures](../results.md)).\n"
+        f"Measured on {stored['data']}, one thread: the search takes {once:.1f} s of processor time\n"
+        f"where each text is computed once, and {each:.1f} s where every call computes them\n"
+        "([all figures](../results.md)).\n"
     )
 
 
