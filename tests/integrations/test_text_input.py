@@ -17,7 +17,7 @@ from fullbake.integrations.text_input import (
     as_dataset,
     as_value_errors,
     read_target,
-    read_texts,
+    read_text_columns,
 )
 
 TEXTS = ["one", "two", "three"]
@@ -40,7 +40,7 @@ TEXTS = ["one", "two", "three"]
     ids=lambda value: type(value).__name__,
 )
 def test_single_texts(value: Any) -> None:
-    read = read_texts(value)
+    read = read_text_columns(value)
     assert read.texts == TEXTS
     assert read.text_pair is None
     assert np.shape(read.table) == (3, 1)
@@ -57,7 +57,7 @@ def test_single_texts(value: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_pairs(value: Any) -> None:
-    read = read_texts(value)
+    read = read_text_columns(value)
     assert (read.texts, read.text_pair) == (TEXTS, TEXTS[::-1])
 
 
@@ -78,7 +78,7 @@ class PolarsLike:
 
 
 def test_polars_frames() -> None:
-    assert read_texts(PolarsLike()).texts == TEXTS
+    assert read_text_columns(PolarsLike()).texts == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_polars_frames() -> None:
 )
 def test_other_values_of_x_are_refused(value: Any, words: str) -> None:
     with pytest.raises(EstimatorInputError) as caught:
-        read_texts(value)
+        read_text_columns(value)
     assert words in str(caught.value)
     assert isinstance(caught.value, ValueError)
 
 
 def test_half_a_surrogate_pair_is_refused_with_its_row() -> None:
     with pytest.raises(EstimatorInputError, match="row 1"):
-        as_dataset(read_texts(["a", "\ud83d"]), read_target([0, 1]))
+        as_dataset(read_text_columns(["a", "\ud83d"]), read_target([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_ids_lead_back_to_the_labels(y: list[Any]) -> None:
 
 
 def test_data_set_of_pairs_groups_and_no_labels() -> None:
-    data = as_dataset(read_texts([("a", "b"), ("c", "d")]), None, groups=[4, None])
+    data = as_dataset(read_text_columns([("a", "b"), ("c", "d")]), None, groups=[4, None])
     assert data.columns.of_groups == ("group",)
     assert data.text_pair is not None
     assert data.text_pair.to_pylist() == ["b", "d"]

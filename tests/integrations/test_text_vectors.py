@@ -12,12 +12,12 @@ from fullbake.classifier.label_errors import dataset_features
 from fullbake.config.recipe import Recipe
 from fullbake.data.dataset import Dataset
 from fullbake.integrations import text_vectors as module
-from fullbake.integrations.text_input import as_dataset, read_texts
+from fullbake.integrations.text_input import as_dataset, read_text_columns
 from fullbake.integrations.text_vectors import text_vectors
 
 
 def rows(count: int = 12, start: int = 0) -> Dataset:
-    return as_dataset(read_texts([text for text, _ in make_rows(start + count)][start:]), None)
+    return as_dataset(read_text_columns([text for text, _ in make_rows(start + count)][start:]), None)
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def test_other_settings_and_damaged_entries_are_computed(recipe: Recipe, tmp_pat
 def test_equal_texts_pairs_and_windows(recipe: Recipe, tmp_path: Path, computed: list[int]) -> None:
     texts = ["good food " * 40, "a game", "a game"]
     windows = recipe.with_fields(truncation="windows")
-    vectors = text_vectors(as_dataset(read_texts(texts), None), windows, tmp_path)
+    vectors = text_vectors(as_dataset(read_text_columns(texts), None), windows, tmp_path)
     assert vectors.shape == (3, 32)
     assert np.array_equal(vectors[1], vectors[2])
-    pairs = as_dataset(read_texts([("a b", "c"), ("a", "b c"), ("a b", "c")]), None)
+    pairs = as_dataset(read_text_columns([("a b", "c"), ("a", "b c"), ("a b", "c")]), None)
     one, other, again = text_vectors(pairs, recipe.with_fields(text_pair="text_pair"), tmp_path)
     assert np.array_equal(one, again)
     assert not np.allclose(one, other)

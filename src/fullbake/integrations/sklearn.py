@@ -24,7 +24,7 @@ from fullbake.config.recipe import FIELDS, Recipe, as_recipe
 from fullbake.core.console import silenced
 from fullbake.core.errors import RecipeError
 from fullbake.integrations.packed_bundle import pack_bundle, unpack_bundle
-from fullbake.integrations.text_input import TextColumns, as_dataset, as_value_errors, read_target, read_texts
+from fullbake.integrations.text_input import TextColumns, as_dataset, as_value_errors, read_target, read_text_columns
 from fullbake.integrations.text_vectors import text_vectors
 
 FILE_FIELDS: Final = (
@@ -50,7 +50,7 @@ class _TextEstimator(BaseEstimator):
 
     def _read(self, X: Any, *, reset: bool) -> TextColumns:  # noqa: N803
         """Return the texts of X, after scikit-learn's check of the number and the names of its columns."""
-        read = read_texts(X)
+        read = read_text_columns(X)
         validate_data(self, read.table, skip_check_array=True, reset=reset)
         return read
 

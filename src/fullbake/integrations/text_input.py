@@ -74,7 +74,7 @@ class Target:
 _EXPECTED = "a list, array or column of strings; for pairs of texts two columns, or a list of pairs"
 
 
-def read_texts(X: Any) -> TextColumns:  # noqa: N803  (scikit-learn's name)
+def read_text_columns(X: Any) -> TextColumns:  # noqa: N803  (scikit-learn's name)
     """Return the texts of X.
 
     Args:
@@ -232,7 +232,7 @@ def as_dataset(read: TextColumns, target: Target | None, groups: Any = None) -> 
     """Return texts, labels and groups as the data set that fullbake trains on.
 
     Args:
-        read: What `read_texts` returned.
+        read: What `read_text_columns` returned.
         target: What `read_target` returned. None gives every text the first of two classes, for work without labels.
         groups: (rows,) values that mark rows which belong together; None for no groups.
     """
