@@ -104,7 +104,40 @@ def _result(stored: dict[str, Any], file: str) -> str:
         f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
     )
     head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{_about(stored)}\n"
-    return f"{head}\n{table(stored['rows'])}\n{own_facts}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+    shown = _int8_tables(stored["rows"]) if stored["name"] == "int8_speed" else table(stored["rows"])
+    return f"{head}\n{shown}\n{own_facts}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+def _int8_tables(rows: list[dict[str, Any]]) -> str:
+    """Return a table of the speed of int8, and one of what it changes on each data set."""
+    speeds = [
+        {
+            "base": entry["name"].removeprefix("speed, "),
+            **{f"CPU s, {engine}": seconds for engine, seconds in entry["cpu_seconds"].items()},
+            **{name: found["ratio"] for name, found in entry["ratios"].items()},
+            "MB, fp32": entry["bytes"]["fp32"] / 1e6,
+            "MB, int8": entry["bytes"]["int8"] / 1e6,
+        }
+        for entry in rows
+        if "cpu_seconds" in entry
+    ]
+    quality = [
+        {
+            "data": entry["name"],
+            "judging rows": entry["rows"]["judged"],
+            "equal labels": _change(entry["equal_labels"], "value"),
+            **{f"{name}, int8 less fp32": _change(found, "difference") for name, found in entry["metrics"].items()},
+            "99.9% of probabilities within": entry["probabilities_apart"]["far"],
+            "kept, by metric": ", ".join(name for name, kept in entry["kept"].items() if kept) or "no",
+        }
+        for entry in rows
+        if "equal_labels" in entry
+    ]
+    return f"{table(speeds)}\n\n{table(quality)}"
+
+
+def _change(found: dict[str, float], name: str) -> str:
+    return f"{found[name]:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def _about(stored: dict[str, Any]) -> str:
