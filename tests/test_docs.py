@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -225,6 +226,7 @@ def write_files(folder: Path) -> None:
         folder / "src/fullbake/resources/samples/comments.csv", [row for rows in by_topic.values() for row in rows[:6]]
     )
     write_rows(folder / "comments.csv", [row for rows in by_topic.values() for row in rows[:40]])
+    write_rows(folder / "unseen.csv", [row for rows in by_topic.values() for row in rows[40:60]])
     pairs = [
         {"question": one["text"], "answer": other["text"], "same_topic": str(one["topic"] == other["topic"]).lower()}
         for rows in by_topic.values()
@@ -293,7 +295,8 @@ def test_page_runs(
     (tmp_path / "tiny-base").symlink_to(bases("bert"))
     if "--out out/topics" not in page.read_text("utf-8"):
         (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "topics").symlink_to(topics)
+        # A copy, because a page may add to the bundle (`fullbake export`); its files are links, as they are large.
+        shutil.copytree(topics, tmp_path / "out" / "topics", copy_function=os.link)
     monkeypatch.chdir(tmp_path)
     run_page(page)
 

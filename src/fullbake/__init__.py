@@ -61,8 +61,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fullbake' has no attribute {name!r}")
     from fullbake.core.extras import name_missing_extra
+    from fullbake.core.registration import register_with_transformers
 
     with name_missing_extra():
+        if name == "Classifier":  # after its import, transformers loads every bundle
+            register_with_transformers()
         return getattr(import_module(f"fullbake.{_HOMES[name]}"), name)
 
 

@@ -360,7 +360,7 @@ def test_several_labels_a_row(bases: Bases, tmp_path: Path) -> None:
 
 def base_with_speed(train: float, infer: float) -> ComparisonFunctions:
     """The real functions, but with that speed (rows per second) in place of a measured one."""
-    return ComparisonFunctions(measure_speed=lambda _: Speed(train=train, infer=infer))
+    return ComparisonFunctions(measure_speed=lambda _: Speed(train=train, infer=infer, tokens=1e6))
 
 
 def test_recipe_that_does_not_fit_is_named_with_the_budget_it_would_take(bases: Bases, tmp_path: Path) -> None:
