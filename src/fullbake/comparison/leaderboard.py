@@ -65,7 +65,7 @@ BENCH_TEXTS: Final = 500
 ENGINES_SECONDS: Final = 12.0
 """Seconds that measuring the speed of one engine takes, about."""
 
-ENDING_SHARE: Final = 0.05
+ENDING_SHARE: Final = 0.03
 """Measuring the speed may end by this share of the budget after it."""
 
 LENGTH_SAMPLE: Final = 5_000
