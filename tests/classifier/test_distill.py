@@ -89,6 +89,12 @@ def test_list_file_and_dataset_give_the_same_student(teacher, tmp_path):
         np.testing.assert_array_equal(student.logits(TEXTS), students[0].logits(TEXTS))
 
 
+def test_teacher_may_have_a_graph(graph_bundles, tmp_path):
+    """A bundle with a graph is loaded without torch elsewhere."""
+    student = distill_texts(graph_bundles("bert"), TEXTS, cache_dir=tmp_path, settings=SHORT).student
+    assert student.predict_proba(TEXTS[:2]).shape == (2, 3)
+
+
 def test_public_function_takes_settings_by_name(teacher, tmp_path):
     student = distill(teacher, TEXTS, cache_dir=tmp_path, width=8, pair_buckets=31, epochs=1)
     assert student.network.config.encoder.hidden_size == 8

@@ -152,7 +152,7 @@ def distill_texts(
     """Train a student as `distill` does, and return it with what a table about it needs. Arguments as there."""
     check_resume_mode(resume)
     interval = CheckpointInterval.parse(checkpoint_every)
-    teacher = as_classifier(classifier)
+    teacher = as_classifier(classifier, engine="torch")  # a graph does not give its hidden states
     check_teacher(teacher)
     network: Any = teacher.network
     settings = settings.check(network.base_model.config.hidden_size, len(teacher.label_names))

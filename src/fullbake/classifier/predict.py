@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fullbake.classifier.model import Answers, Classifier
+from fullbake.config.fields import Engine
 from fullbake.config.recipe import dialect_of
 from fullbake.core.arguments import PATH, describe_value, require_type
 from fullbake.core.console import bar
@@ -66,10 +67,10 @@ def predict_file(
     return done
 
 
-def as_classifier(classifier: Classifier | str | Path) -> Classifier:
-    """Return the classifier, or load the bundle of this name."""
+def as_classifier(classifier: Classifier | str | Path, *, engine: Engine = "auto") -> Classifier:
+    """Return the classifier, or load the bundle of this name. engine: what a bundle is loaded with."""
     if isinstance(classifier, PATH):
-        return Classifier.load(classifier)
+        return Classifier.load(classifier, engine=engine)
     remedy = "Load it by Classifier.load(FOLDER)."
     kinds = "a Classifier, or the folder of a bundle"
     require_type(classifier, (Classifier,), "classifier", error=BundleError, expected=kinds, remedy=remedy)
