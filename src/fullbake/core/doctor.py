@@ -51,7 +51,7 @@ def examine_installation(bundle: str | Path | None = None, cache_dir: str | Path
             "usable": found.usable,
             "busy": round(found.busy, 2),
             "vector_instructions": None if instructions is None else list(instructions),
-            "int8": None if instructions is None else any(one in machine.INT8_INSTRUCTIONS for one in instructions),
+            "int8": None if instructions is None else any(one in processors.INT8_FLAGS for one in instructions),
         },
         "threads": {"auto": found.free, "given": runtime.threads_are_given(), "torch": torch.get("threads")},
         "memory": machine.memory(),

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fullbake.core import runtime, storage
+from fullbake.core import processors, runtime, storage
 from fullbake.core.errors import OutputError, one_line
 
 VECTOR_INSTRUCTIONS: Final = (
@@ -23,9 +23,6 @@ VECTOR_INSTRUCTIONS: Final = (
     *("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 """Instructions that speed up what encoders compute, as Linux calls them: of x86, then of ARM."""
-
-INT8_INSTRUCTIONS: Final = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
-"""Those that multiply whole numbers of 8 bits, which `fullbake export --int8` is for."""
 
 HUB_ANSWER_SECONDS: Final = 2.0
 """For how long the hub may take to answer."""
@@ -65,13 +62,8 @@ class HubFacts:
 
 def vector_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...] | None:
     """Return those of VECTOR_INSTRUCTIONS that the processor has, None if the system does not say."""
-    with suppress(OSError):
-        for line in cpuinfo.read_text().splitlines():
-            name, _, words = line.partition(":")
-            if name.strip() in ("flags", "Features"):
-                found = set(words.split())
-                return tuple(word for word in VECTOR_INSTRUCTIONS if word in found)
-    return None
+    flags = processors.processor_flags(cpuinfo)
+    return None if flags is None else tuple(word for word in VECTOR_INSTRUCTIONS if word in flags)
 
 
 def memory(meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup")) -> dict[str, int | None]:

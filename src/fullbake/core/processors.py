@@ -209,7 +209,7 @@ def count_usable() -> int:
     return processors if quota is None else max(1, min(processors, int(quota + 0.5)))
 
 
-_INT8_FLAGS: Final = {
+INT8_FLAGS: Final = {
     "avx512_vnni": "AVX-512 VNNI",
     "avx_vnni": "AVX-VNNI",
     "amx_int8": "AMX",
@@ -227,12 +227,23 @@ def int8_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...] 
     Args:
         cpuinfo: where Linux shows what the processor can do.
     """
+    flags = processor_flags(cpuinfo)
+    return None if flags is None else tuple(name for flag, name in INT8_FLAGS.items() if flag in flags)
+
+
+def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
+    """Return all that the processor can do, as Linux calls it; None if the system does not say.
+
+    Args:
+        cpuinfo: where Linux shows it.
+    """
     try:
         lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:
         return None
-    listed = [line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))]
-    return tuple(name for flag, name in _INT8_FLAGS.items() if flag in listed[0]) if listed else None
+    listed = (line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features")))
+    first = next(listed, None)
+    return None if first is None else frozenset(first)
 
 
 def _take_sample() -> _Sample:
