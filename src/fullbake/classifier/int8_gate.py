@@ -32,7 +32,7 @@ from fullbake.evaluation.fidelity import (
     compare_scorings,
     find_shortfalls,
 )
-from fullbake.models.encoding import Encoded
+from fullbake.models.encoding import Encoded, pad_rows, row_offsets
 
 ALONE_TOLERANCE: Final = 1e-4
 """Largest difference between the logits of a text alone and in a batch, as a share of the largest logit. A sum in
@@ -152,41 +152,29 @@ def measure_dependence(compute: BatchLogits, encoded: Encoded, *, tokens: Tokens
     assert tokens.max_length is not None
     order = np.argsort(encoded.lengths, kind="stable")
     taken = encoded.take(order[np.unique(np.linspace(0, len(order) - 1, _ALONE_ROWS).astype(np.int64))])
-    rows = [_row_inputs(taken, row) for row in range(len(taken))]
-    longest = max(min(_OUTLIER_TOKENS, tokens.max_length), int(taken.lengths.max()))
-    alone = np.concatenate([compute(_stack([row], row["input_ids"].size, pad_id)) for row in rows])
+    count, longest = len(taken), max(min(_OUTLIER_TOKENS, tokens.max_length), int(taken.lengths.max()))
+    alone = np.concatenate([compute(pad_rows(taken, np.array([row]), pad_id=pad_id)) for row in range(count)])
     random = np.random.default_rng(0)
-    outliers = [
-        {name: np.zeros(longest, np.int64) for name in rows[0]} | {"input_ids": chosen}
-        for chosen in (random.integers(0, ids, longest), np.full(longest, pad_id), np.full(longest, ids - 1))
-    ]
-    padded = compute(_stack(rows, longest, pad_id))
-    beside = compute(_stack([*rows, *outliers], longest, pad_id))[: len(rows)]
-    apart = max(float(np.abs(own - alone).max()) for own in (padded, beside))
+    outliers = (random.integers(0, ids, longest), np.full(longest, pad_id), np.full(longest, ids - 1))
+    together = _with_rows(taken, [chosen.astype(np.int32) for chosen in outliers])
+
+    def compute_padded(rows: int) -> NDArray[np.float32]:
+        batch = pad_rows(together, np.arange(rows), pad_id=pad_id, padding="max_length", max_length=longest)
+        return compute(batch)[:count]
+
+    apart = max(float(np.abs(compute_padded(rows) - alone).max()) for rows in (count, len(together)))
     return apart / max(float(np.abs(alone).max()), 1e-6)
 
 
-def _row_inputs(encoded: Encoded, row: int) -> dict[str, NDArray[np.int64]]:
-    span = slice(*encoded.offsets[row : row + 2])
-    found = {"input_ids": encoded.input_ids[span].astype(np.int64)}
-    if encoded.token_type_ids is not None:
-        found["token_type_ids"] = encoded.token_type_ids[span].astype(np.int64)
-    return found
-
-
-def _stack(rows: list[dict[str, NDArray[np.int64]]], length: int, pad_id: int) -> dict[str, NDArray[np.int64]]:
-    """Return the inputs of a batch, padded to a length."""
-    batch = {
-        name: np.stack(
-            [
-                np.pad(row[name], (0, length - row[name].size), constant_values=pad_id * (name == "input_ids"))
-                for row in rows
-            ]
-        )
-        for name in rows[0]
-    }
-    sizes = np.array([row["input_ids"].size for row in rows])
-    return batch | {"attention_mask": (np.arange(length) < sizes[:, None]).astype(np.int64)}
+def _with_rows(encoded: Encoded, more: list[NDArray[np.int32]]) -> Encoded:
+    """Return rows with further ones after them, of the first segment. more: ids, (tokens,) each."""
+    types = encoded.token_type_ids
+    added = sum(len(ids) for ids in more)
+    return Encoded(
+        np.concatenate([encoded.input_ids, *more]),
+        row_offsets(np.concatenate([encoded.lengths, [len(ids) for ids in more]])),
+        None if types is None else np.concatenate([types, np.zeros(added, types.dtype)]),
+    )
 
 
 def check_dependence(dependence: float) -> None:
