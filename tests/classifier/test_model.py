@@ -127,6 +127,21 @@ def test_results_are_as_scikit_learn_defines_them(classifier: Classifier) -> Non
     assert np.array_equal(classifier.predict(MANY_TEXTS), classifier.classes_[probabilities.argmax(axis=1)])
 
 
+def test_top_labels_are_as_a_pipeline_of_transformers_lists_them(classifier: Classifier) -> None:
+    probabilities = classifier.predict_proba(TEXTS)
+    listed = classifier.predict(TEXTS, top_k=2)
+    assert [entries[0]["label"] for entries in listed] == classifier.predict(TEXTS).tolist()
+    assert [entries[0]["score"] for entries in listed] == probabilities.max(axis=1).tolist()
+    assert classifier.predict([], top_k=2) == []
+    assert classifier.predict(TEXTS, top_k=1, threshold=1.0) == [[] for _ in TEXTS]
+
+
+def test_threshold_of_a_call_replaces_the_decision(classifier: Classifier) -> None:
+    name = classifier.label_names[-1]
+    assert classifier.predict(TEXTS, threshold={name: 0.0}).tolist() == [name] * len(TEXTS)
+    assert name not in classifier.predict(TEXTS, threshold={name: 1.0})
+
+
 def test_texts_may_be_an_arrow_array(classifier: Classifier) -> None:
     assert np.array_equal(classifier.logits(column(MANY_TEXTS)), classifier.logits(MANY_TEXTS))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from fullbake.core.errors import BundleError, DataError
 from fullbake.core.extras import name_missing_extra
 from fullbake.evaluation.agreement import CascadeThreshold, decision_margins
 from fullbake.evaluation.decisions import Decision
+from fullbake.evaluation.top_labels import LabelScore, Threshold, list_top_labels, with_threshold
 from fullbake.models.prediction import Predictor, TextsOrPairs, encode
 
 if TYPE_CHECKING:
@@ -270,19 +271,52 @@ class Classifier:
         """
         return self.problem.probabilities(self.logits(texts, text_pair))
 
-    def predict(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
-        """Predict the label or labels of each text, by `decision`.
+    @overload
+    def predict(
+        self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None, *, threshold: Threshold | None = None
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self,
+        texts: TextsOrPairs,
+        text_pair: TextsOrPairs | None = None,
+        *,
+        top_k: int,
+        threshold: Threshold | None = None,
+    ) -> list[list[LabelScore]]: ...
+
+    def predict(
+        self,
+        texts: TextsOrPairs,
+        text_pair: TextsOrPairs | None = None,
+        *,
+        top_k: int | None = None,
+        threshold: Threshold | None = None,
+    ) -> np.ndarray | list[list[LabelScore]]:
+        """Predict the label or labels of each text, by `decision`, or list the likeliest labels with their scores.
 
         Args:
             texts: As for `logits`.
             text_pair: As for `logits`.
+            top_k: Return so many of the likeliest labels of each text with their scores, as a pipeline of transformers
+                does. All labels: `len(classifier.classes_)`.
+            threshold: Decide by this score in place of `decision`: see `top_labels.with_threshold`. With `top_k`:
+                leave out labels with a lower score. A number, or a mapping from labels to numbers.
 
         Returns:
-            Class names, an object array (texts,); of a multi-label classifier 0 and 1 as uint8 (texts, classes), which
-            is scikit-learn's label indicator matrix.
+            Without `top_k`, as scikit-learn does: class names, an object array (texts,); of a multi-label classifier 0
+            and 1 as uint8 (texts, classes), the label indicator matrix. With `top_k`, a list for each text of
+            `{"label": name, "score": probability}`, the likeliest first; with a threshold it may be empty.
+
+        Raises:
+            RecipeError: `top_k` or `threshold` is wrong, or it is not clear which class a threshold belongs to.
         """
-        decided = self.decision.decide(self.predict_proba(texts, text_pair))
-        return self.problem.predictions(decided, self.classes_)
+        probabilities = self.predict_proba(texts, text_pair)
+        if top_k is not None:
+            return list_top_labels(probabilities, self.label_names, top_k, threshold)
+        decision = self.decision if threshold is None else with_threshold(self.decision, threshold)
+        return self.problem.predictions(decision.decide(probabilities), self.classes_)
 
     def save(self, folder: str | Path, *, overwrite: bool = False, graph: bool = False) -> None:
         """Save the classifier as a bundle (docs/reference/bundle.md), atomically.
