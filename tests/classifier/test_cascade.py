@@ -1,5 +1,6 @@
 """Making a cascade: who answers, what is promised, and what is refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from helpers.rows import make_rows, train, write_csv
 from fullbake import Classifier, evaluate, predict_file
 from fullbake.classifier.cascade import check_agreement, make_cascade, try_student
 from fullbake.classifier.distill import distill_texts
+from fullbake.classifier.engines import engines_of
+from fullbake.classifier.export import export_graph
 from fullbake.core.errors import BundleError, DataError, OutputError, RecipeError
 from fullbake.data.dataset import read_dataset
 from fullbake.evaluation.agreement import choose_threshold
@@ -53,6 +56,25 @@ def test_each_text_has_the_score_of_whoever_answers_it(folders, cascade_folder):
     assert 0 < by_student.sum() < len(TEXTS)
     np.testing.assert_allclose(found.logits[by_student], student.logits(TEXTS)[by_student], atol=1e-4)
     np.testing.assert_allclose(found.logits[~by_student], teacher.logits(TEXTS)[~by_student], atol=1e-4)
+
+
+def test_members_of_two_engines_answer_as_those_of_one(folders, tmp_path):
+    for folder in folders:
+        shutil.copytree(folder, tmp_path / folder.name)
+    make_cascade(*folders, NEW, agreement=0.6, out=tmp_path / "plain")
+    export_graph(tmp_path / "student")
+    make_cascade(tmp_path / "student", tmp_path / "teacher", NEW, agreement=0.6, out=tmp_path / "mixed")
+    assert engines_of(tmp_path / "mixed", "auto") == {"onnx", "torch"}
+    mixed, plain = Classifier.load(tmp_path / "mixed"), Classifier.load(tmp_path / "plain")
+    assert (mixed.first.student.engine, mixed.engine, plain.first.student.engine) == ("onnx", "torch", "torch")
+    found, wanted = mixed.answers(TEXTS), plain.answers(TEXTS)
+    assert (found.answered_by == wanted.answered_by).all()
+    np.testing.assert_allclose(found.logits, wanted.logits, atol=1e-4)
+
+
+def test_cascade_is_not_scored_in_int8(cascade_folder):
+    with pytest.raises(BundleError, match="a cascade is scored in fp32 alone"):
+        Classifier.load(cascade_folder, precision="int8")
 
 
 def test_text_is_answered_alike_alone_and_among_others(cascade_folder):

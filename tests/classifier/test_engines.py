@@ -12,7 +12,7 @@ from helpers.rows import train
 
 from fullbake import Classifier
 from fullbake.classifier import engines
-from fullbake.classifier.engines import engine_of, load_engine
+from fullbake.classifier.engines import engines_of, load_engine
 from fullbake.core import runtime, storage
 from fullbake.core.errors import BundleError, MissingExtraError
 
@@ -60,16 +60,16 @@ def test_onnx_has_the_limits_of_torch(graph: Path) -> None:
 def test_auto_takes_the_graph_where_there_is_one_and_no_gpu(
     plain: Path, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert engine_of(graph, "auto") == "onnx"
-    assert engine_of(plain, "auto") == engine_of(tmp_path, "auto") == "torch"
-    assert engine_of(graph, "torch") == "torch"
+    assert engines_of(graph, "auto") == {"onnx"}
+    assert engines_of(plain, "auto") == engines_of(tmp_path, "auto") == {"torch"}
+    assert engines_of(graph, "torch") == {"torch"}
     without(monkeypatch, "onnxruntime")
-    assert engine_of(graph, "auto") == "torch"
+    assert engines_of(graph, "auto") == {"torch"}
     without(monkeypatch)
     monkeypatch.setattr(runtime, "may_have_accelerator", lambda: True)
-    assert engine_of(graph, "auto") == "torch"
+    assert engines_of(graph, "auto") == {"torch"}
     without(monkeypatch, "torch")
-    assert engine_of(graph, "auto") == "onnx"
+    assert engines_of(graph, "auto") == {"onnx"}
     assert Classifier.load(graph).engine == "onnx"
 
 

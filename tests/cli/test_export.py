@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,21 @@ def train_words(bases: Callable[..., Path], tmp_path: Path) -> tuple[Any, ...]:
     return ("train", rows, "--base", bases("bert"), "--way", "frozen", *short, "--out", tmp_path / "m", "--graph")
 
 
-def test_train_adds_the_graph_at_the_end(run: Run, train_words: tuple[Any, ...], tmp_path: Path) -> None:
-    code, out, error = run(*train_words)
+def test_train_adds_the_graph_and_the_int8_that_its_validation_rows_speak_for(
+    run: Run, train_words: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is of random weights and 32 wide, so int8 changes 5% of the labels, more than the limits of `train`."""
+    loose = partial(precision.export_int8, promise=FidelityPromise(0.1, 0.9))
+    monkeypatch.setattr(precision, "export_int8", loose)
+    write_csv(tmp_path / "rows.csv", make_rows(1000))
+    code, out, error = run(*train_words, "--int8", "--validation", "0.5", "--test", "0.1")
     assert code == 0, error
     assert f"graph: {tmp_path / 'm' / 'model.onnx'} (" in out
     assert out.index("report: ") < out.index("graph: ") < out.index("largest difference from torch")
-    Classifier.load(tmp_path / "m")
+    assert f"int8: {tmp_path / 'm' / 'int8'} (" in out
+    texts = [text for text, _ in make_rows(50, seed=1)]
+    found = [Classifier.load(tmp_path / "m", precision=kind).predict(texts) for kind in ("fp32", "int8")]
+    assert (found[0] == found[1]).mean() >= 0.75
 
 
 def test_classifier_without_a_graph_is_kept(

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from fullbake.classifier import engines as bundle_engines
 from fullbake.cli.options import (
     ROW_FIELDS,
     TEXT_FIELDS,
@@ -14,6 +15,7 @@ from fullbake.cli.options import (
     RowOptions,
     StageOptions,
     TextOptions,
+    apply_engine_threads,
     apply_threads,
     resume_mode,
 )
@@ -76,3 +78,17 @@ def test_a_damaged_unfinished_run_is_reported(unfinished: Path) -> None:
     (unfinished.with_name("m.unfinished") / "run.json").write_text("[")
     with pytest.raises(OutputError, match="--restart"):
         apply_threads("auto", unfinished)
+
+
+@pytest.mark.parametrize(("engines", "number"), [({"onnx"}, 2), ({"onnx", "torch"}, 2), ({"torch"}, 1)])
+def test_threads_are_those_of_all_engines_of_a_bundle(
+    engines: set[str], number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cascade may have a student with a graph and a teacher without one."""
+    monkeypatch.setattr(bundle_engines, "engines_of", lambda folder, wanted: engines)
+    monkeypatch.setattr(runtime, "_session_threads", [1])
+    with runtime.restored_threads():
+        runtime.set_threads(1)
+        apply_engine_threads("2", tmp_path, "auto")
+        assert runtime.session_threads() == number
+        assert runtime.threads() == (2 if "torch" in engines else 1)

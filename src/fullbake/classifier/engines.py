@@ -15,7 +15,7 @@ from typing import Any, Final, get_args
 
 from fullbake.classifier import manifest
 from fullbake.classifier.bundle_shape import INT8_FILES
-from fullbake.classifier.cascade_files import TEACHER, is_cascade
+from fullbake.classifier.cascade_files import MEMBERS, is_cascade
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.core import runtime, storage
 from fullbake.core.console import warn
@@ -60,8 +60,8 @@ class LoadedEngine:
     """How many segments there are, 0 if unknown."""
 
 
-def engine_of(folder: Path, wanted: Engine) -> str:
-    """Return the engine that a bundle, or the teacher of a cascade, will be scored with, as far as fullbake.json says.
+def engines_of(folder: Path, wanted: Engine) -> set[str]:
+    """Return the engines that a bundle will be scored with, as far as fullbake.json says: of a cascade one or two.
 
     Nothing is checked: what is wrong with the bundle is said when it is loaded.
 
@@ -69,12 +69,17 @@ def engine_of(folder: Path, wanted: Engine) -> str:
         folder: The bundle or cascade.
         wanted: The engine that the caller chose.
     """
-    folder = folder / TEACHER if is_cascade(folder) else folder
+    bundles = [folder / name for name in MEMBERS] if is_cascade(folder) else [folder]
+    return {_choose(_listed_files(bundle), wanted) for bundle in bundles}
+
+
+def _listed_files(folder: Path) -> dict[str, Any]:
+    """Return what fullbake.json says of a bundle's files, {} where it cannot be read."""
     try:
         files = (storage.read_manifest_file(folder) or {}).get("files", {})
     except (OSError, ValueError):
-        files = {}
-    return _choose(files if isinstance(files, dict) else {}, wanted)
+        return {}
+    return files if isinstance(files, dict) else {}
 
 
 def check_engine_words(engine: object, precision: object = "fp32") -> None:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import choices_of, leaf_fields
+from fullbake.core import runtime
 from fullbake.core.errors import RecipeError
 from fullbake.core.extras import name_missing_extra
 from fullbake.core.processors import parse_threads, use_session_threads, use_threads
@@ -136,13 +137,16 @@ def apply_engine_threads(
     Raises:
         RecipeError: the value is neither a number above 0 nor `auto`.
     """
-    from fullbake.classifier.engines import engine_of  # it loads numpy, which --help does not need
+    from fullbake.classifier.engines import engines_of  # it loads numpy, which --help does not need
 
-    if precision == "int8" or engine_of(bundle, engine) == "onnx":
+    engines = {"onnx"} if precision == "int8" else engines_of(bundle, engine)
+    if engines == {"onnx"}:
         use_session_threads(parse_threads(text), few_texts=few_texts)
-    else:
-        with name_missing_extra():
-            apply_threads(text)
+        return
+    with name_missing_extra():
+        apply_threads(text)
+    if "onnx" in engines:  # the members of a cascade share the processors one after the other
+        runtime.set_session_threads(runtime.threads())
 
 
 def apply_threads(text: str, out: Path | None = None, resume: ResumeMode = "auto") -> None:
