@@ -24,6 +24,7 @@ from fullbake.data.findings import describe_finding
 from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labeled_files import read_labeled
 from fullbake.data.normalization import text_hashes
+from fullbake.data.sources import as_parts
 from fullbake.data.splits import Part, Parts, count_groups, divide
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
@@ -49,7 +50,7 @@ from fullbake.training.strategies import jobs_to_try, metrics_of, rates_of, stra
 
 def adapt(
     recipe: Recipe,
-    data: Dataset | str | Path,
+    data: Any,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -63,7 +64,10 @@ def adapt(
 
     Args:
         recipe: The base, the way, and all settings; or the name of a YAML file, or of a bundle, that holds them.
-        data: A Dataset, or a file or hub id, which is read by the recipe's `data` section.
+        data: Labeled rows, which are read by the recipe's `data` section: a file or hub id, a DataFrame of pandas or
+            polars, an Arrow table, a Hugging Face Dataset, a dict of columns, or a pair (texts, labels). Or a Dataset
+            of `read_dataset`. A DatasetDict, or a dict of "train", "validation" and "test" to any of these, gives the
+            parts.
         out: Folder for the bundle. None saves nothing, no checkpoint either.
         overwrite: Replace what the folder holds when the new bundle is complete.
         cache_dir: Folder of the caches. None: FULLBAKE_CACHE_DIR, or the user's cache folder.
@@ -130,13 +134,13 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
         storage.require_vacant(out, overwrite=overwrite)
 
 
-def _prepare(recipe: Recipe, data: Dataset | str | Path, cache_dir: str | Path | None) -> Job:
+def _prepare(recipe: Recipe, data: Any, cache_dir: str | Path | None) -> Job:
     """Read and divide the rows, check that the recipe fits them, and print what is known of them."""
-    recipe = resolve_recipe(recipe)
-    dataset = drop_rare_labels(
-        data if isinstance(data, Dataset) else read_labeled(data, recipe.data), recipe.data.drop_rare
-    )
-    parts = divide(dataset, recipe.data)
+    given = as_parts(data)
+    recipe = resolve_recipe(recipe.with_fields(**given.fields(recipe.data)) if given.others else recipe)
+    train = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, recipe.data)
+    dataset = drop_rare_labels(train, recipe.data.drop_rare)
+    parts = divide(dataset, recipe.data, given.others)
     check_problem(recipe, parts)
     admit(recipe.base, weights=not _starts_at_random(recipe), cache_dir=cache_dir)
     tokenizer = recipe_tokenizer(recipe)

@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from fullbake.classifier.arguments import as_texts
 from fullbake.classifier.evaluate import read_as_trained
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.classifier.predict import as_classifier, text_columns
 from fullbake.config.recipe import dialect_of
 from fullbake.config.sections import Columns
 from fullbake.core import rng, runtime, storage
-from fullbake.core.arguments import PATH
 from fullbake.core.console import say
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.hashing import fingerprint
-from fullbake.data.dataset import Dataset, open_source, read_dataset
+from fullbake.data.dataset import Dataset, read_dataset
 from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.label_checks import with_labels_of
 from fullbake.data.normalization import text_hashes
+from fullbake.data.sources import NamelessTexts, Source, as_source, open_source
 from fullbake.evaluation.agreement import agreement_facts
 from fullbake.evaluation.calibration import score_decision
 from fullbake.models.prediction import encode
@@ -103,7 +101,8 @@ def distill(
     Args:
         classifier: The teacher, or the folder of its bundle: a classifier of single texts.
         data: Texts like those it will meet, best with those of the teacher's training: a list of strings, a column, a
-            table, a `Dataset`, a file, or a list of `Path`s of files. Labels are used only to report scores.
+            table (pandas, polars, Arrow, a Hugging Face Dataset, a dict of columns), a pair (texts, labels), a
+            `Dataset`, a file, or a list of `Path`s of files. Labels are used only to report scores.
         out: Folder for the student's bundle. None saves nothing, no checkpoint either.
         overwrite: Replace what the folder holds when the new bundle is complete.
         cache_dir: Folder of the caches, which keep the teacher's scores. None: FULLBAKE_CACHE_DIR, or the user's cache
@@ -207,27 +206,25 @@ def read_texts(teacher: Classifier, data: Any, *, text: str | None = None, **dia
     """
     if isinstance(data, Dataset):
         parts = [data]
-    elif isinstance(data, PATH) or (isinstance(data, Sequence) and data and all(isinstance(x, Path) for x in data)):
-        paths: list[Any] = [data] if isinstance(data, PATH) else list(data)
-        parts = [_read_file(teacher, path, text, dialect) for path in paths]
+    elif isinstance(data, list | tuple) and data and all(isinstance(one, Path) for one in data):
+        parts = [_read_source(teacher, path, text, dialect) for path in data]
     else:
-        texts, _ = as_texts(data, None, teacher.columns)
-        column = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([pa.array(texts, pa.large_string())])
-        parts = [Dataset(column, None, (), np.arange(len(column)), "texts", Columns("text"))]
+        parts = [_read_source(teacher, as_source(data, "data"), text, dialect)]
     return _unique_texts(teacher, parts)
 
 
-def _read_file(teacher: Classifier, path: str | Path, text: str | None, dialect: dict[str, Any]) -> Dataset:
-    """Read a file, with its labels if it has the label columns of training."""
+def _read_source(teacher: Classifier, source: Source, text: str | None, dialect: dict[str, Any]) -> Dataset:
+    """Read rows, with their labels if they have the label columns of training."""
     (column,) = text_columns(teacher, text, None)
     labels = teacher.columns.of_labels
-    names = open_source(path, Columns(column), dialect_of(**dialect)).names
-    if labels and set(labels) <= set(names):
+    names = open_source(source, Columns(column), dialect_of(**dialect)).names
+    labeled = source.labels is not None if isinstance(source, NamelessTexts) else set(labels) <= set(names)
+    if labels and labeled:
         try:
-            return read_as_trained(teacher, path, text=column, **dialect)
+            return read_as_trained(teacher, source, text=column, **dialect)
         except DataError as error:
-            say(f"{path}: labels are left out, as they cannot be read like those of training ({error.what})")
-    return read_dataset(path, text=column, **dialect)
+            say(f"{source}: labels are left out, as they cannot be read like those of training ({error.what})")
+    return read_dataset(source, text=column, **dialect)
 
 
 def _unique_texts(teacher: Classifier, parts: Sequence[Dataset]) -> GivenTexts:

@@ -14,20 +14,22 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import leave_out_labels, with_labels_of
 from fullbake.data.labeled_files import read_labeled, without_missing_group
 from fullbake.data.normalization import text_hashes
+from fullbake.data.sources import as_source
 from fullbake.evaluation.calibration import score_decision
 
 
-def read_as_trained(classifier: Classifier, source: str | Path, **given: Any) -> Dataset:
+def read_as_trained(classifier: Classifier, source: Any, **given: Any) -> Dataset:
     """Read labeled rows for `evaluate`.
 
     Args:
         classifier: The classifier; its columns in training are the default.
-        source: A file, or the id of a hub data set.
+        source: A file, a hub id or rows in memory, as `sources.as_source` takes them.
         given: Fields of the recipe's `data` section that replace those of training.
 
     Raises:
         DataError: The rows cannot be read, or their labels have another form than those of training.
     """
+    source = as_source(source, "dataset")
     trained = {name: value for name, value in classifier.columns.to_json().items() if value is not None}
     if "label" in given:
         trained.pop("labels", None)
@@ -58,13 +60,13 @@ def _without_dropped(dataset: Dataset, rows: int) -> Dataset:
     return dataset
 
 
-def evaluate(classifier: Classifier | str | Path, dataset: Dataset | str | Path) -> dict[str, Any]:
+def evaluate(classifier: Classifier | str | Path, dataset: Any) -> dict[str, Any]:
     """Score a classifier on labeled rows, with its own decision.
 
     Args:
         classifier: The classifier, or the folder of its bundle.
-        dataset: Labeled rows. Their labels are numbered as in training, whatever label names they were read with. Or a
-            file or hub id, which is read by the columns of training.
+        dataset: Labeled rows: a file or hub id, a table in memory or a pair (texts, labels), as for `read_dataset`;
+            they are read by the columns of training. Or a Dataset, whatever label names it was read with.
 
     Returns:
         The scores of `evaluation.metrics.score`; `calibration`; `trained_on`, the number of rows whose text was in the

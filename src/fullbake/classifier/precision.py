@@ -33,6 +33,7 @@ from fullbake.core.errors import BundleError, DataError, RecipeError
 from fullbake.core.processors import int8_instructions
 from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import with_labels_of
+from fullbake.data.sources import as_parts
 from fullbake.evaluation.fidelity import FidelityPromise
 from fullbake.models.encoding import Encoded
 from fullbake.models.graph_check import GRAPH_FILE, read_checked_graph
@@ -57,7 +58,7 @@ class WrittenInt8:
 
 def export_int8(
     bundle: str | Path,
-    data: Dataset | str | Path,
+    data: Any,
     promise: FidelityPromise = FidelityPromise(),  # noqa: B008  (frozen)
     *,
     seed: int = 0,
@@ -67,8 +68,7 @@ def export_int8(
 
     Args:
         bundle: The bundle.
-        data: Labeled rows that the classifier was not trained on, or a file or hub id, which is read by the columns of
-            training. Rows whose text was trained on are left out with a warning. One half of them fits, one judges.
+        data: Labeled rows that the classifier was not trained on, as for `evaluate`. Rows whose text was trained on are left out with a warning. One half of them fits, one judges.
         promise: What int8 may lose.
         seed: Of the halves.
         given: Fields of the recipe's `data` section that replace those of training.
@@ -101,12 +101,12 @@ def export_int8(
     return WrittenInt8(folder / INT8_FOLDER, facts)
 
 
-def read_validation_rows(classifier: Classifier, data: str | Path, config: DataConfig) -> Dataset:
+def read_validation_rows(classifier: Classifier, data: Any, config: DataConfig) -> Dataset:
     """Return the validation rows of a run, for `export_int8`.
 
     Args:
         classifier: What the run trained.
-        data: Its training file or hub id.
+        data: Its training rows, as `adapt` took them.
         config: The recipe's `data` section.
 
     Raises:
@@ -120,9 +120,11 @@ def read_validation_rows(classifier: Classifier, data: str | Path, config: DataC
             got="folds",
             remedy="Pass --folds 0 or --validation FILE.",
         )
-    source = config.validation if isinstance(config.validation, str) else data
+    given = as_parts(data)
+    source = config.validation if isinstance(config.validation, str) else given.train
+    source = given.others.get("validation", source)
     dialect = {name: own for name, own in asdict(config.dialect).items() if own is not None}
-    rows = read_as_trained(classifier, source, **dialect)
+    rows = source if isinstance(source, Dataset) else read_as_trained(classifier, source, **dialect)
     return rows.take(np.flatnonzero(np.isin(rows.rows, numbers)))
 
 

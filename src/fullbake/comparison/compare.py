@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,7 @@ from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labeled_files import read_labeled
 from fullbake.data.labels import count_labels
 from fullbake.data.partition import split
+from fullbake.data.sources import GivenParts, as_parts
 from fullbake.data.splits import Parts, divide, divide_into_test_folds
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
@@ -61,7 +63,7 @@ CELLS: Final = "cells"
 
 
 def compare(
-    data: Dataset | str | Path,
+    data: Any,
     recipes: str | Sequence[str | Path] = DEFAULT_RECIPES,
     *,
     out: str | Path,
@@ -81,7 +83,7 @@ def compare(
     """Train recipes on the same rows with the same effort, and say which is best and whether the difference is real.
 
     Args:
-        data: A Dataset, or a file or hub id that is read as the fields say.
+        data: Labeled rows, as for `adapt`; files and tables are read as the fields say.
         recipes: Shipped names, `further-` and a shipped name, baselines (majority, tfidf), or YAML files; a string may
             name several, with commas between them.
         out: The comparison's folder. If it holds the same comparison, its finished trials are used.
@@ -117,14 +119,18 @@ def compare(
     rates, head_rates = ((value,) if isinstance(value, float) else value for value in (rates, head_rates))
     threads = parse_threads(str(threads))
     _check_counts(seeds, folds, max_rows)
+    given = as_parts(data)
+    fields |= _part_fields(given, fields, folds)
     candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
     options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions, bench)
     first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
     check_metric(first.training.metric)
     storage.require_writable(options.out)  # now, not after all rows were read
-    read = data if isinstance(data, Dataset) else read_labeled(data, first.data)
+    read = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, first.data)
     dataset = _sample(drop_rare_labels(read, first.data.drop_rare), max_rows)
-    parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data)]
+    parts = (
+        divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data, given.others)]
+    )
     _check_parts(parts)
     jobs = _make_jobs(candidates, parts, cache_dir)
     identity = _describe_comparison(jobs, parts, options)
@@ -161,6 +167,18 @@ def _with_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     # `folds` of a recipe would replace its validation part; a comparison needs that part, and its own folds are of
     # test.
     return {"base": "demo", "test": DEFAULT_TEST_SHARE} | given | {"folds": 0}
+
+
+def _part_fields(given: GivenParts, fields: Mapping[str, Any], folds: int | None) -> dict[str, str]:
+    """Return the fields that name the parts given beside the training rows. Raise RecipeError if folds exclude them."""
+    if given.others and folds:
+        raise RecipeError(
+            "folds make test parts of the training rows, so no other part can be given",
+            got=f"folds={folds} and the part {next(iter(given.others))!r} of the data",
+            remedy="Leave folds out, or pass data['train'] alone.",
+        )
+    shares = SimpleNamespace(**{name: fields.get(name) for name in given.others})
+    return given.fields(shares)
 
 
 def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:

@@ -5,6 +5,7 @@ place of a traceback from the inside of a library.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -31,22 +32,16 @@ def require_type(
         raise error(f"the argument {name} cannot be used", expected=expected, got=describe_value(value), remedy=remedy)
 
 
-def require_source(value: object, name: str) -> None:
-    """Raise DataError if an argument that names a file of rows is no path: a data frame, for example.
+def is_instance_of(value: object, module: str, name: str) -> bool:
+    """Return True if a value is of a class of a library. A module that nobody has imported yet has made no value.
 
     Args:
-        value: The argument.
-        name: The argument's name.
+        value: The value.
+        module: The module's full name.
+        name: The class in it.
     """
-    require_type(
-        value,
-        PATH,
-        name,
-        error=DataError,
-        expected="the path of a file or folder, or what read_dataset returns",
-        remedy="Write the rows to a file and pass its path: of a pandas DataFrame or a data set of the datasets "
-        "library, rows.to_parquet('rows.parquet').",
-    )
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def describe_value(value: object) -> str:

@@ -1,11 +1,13 @@
-"""Parquet files and hub data sets: columns of Arrow read as strings, Parquet written with its types kept.
+"""Columns of Arrow read as strings, wherever they come from: Parquet files, hub data sets, frames in memory.
 
 Every value becomes the string that Python writes for it (`1.0`, not `1`, for a float). Lists of plain values are
-read where the caller allows them. pyarrow is imported when the first such table is opened.
+read where the caller allows them. Parquet is written with its types kept. pyarrow is imported when the first such
+table is opened.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -37,8 +39,32 @@ _SUSPECT_BYTES, _SUSPECT_RATIO = 2**28, 200
 """Texts shrink to a twentieth of their size. A part of a column that is larger than this many bytes and shrinks more
 than so many times is refused, because it has to be unpacked whole."""
 
-Batches = Callable[[int, bool], Iterator[Any]]
-"""Called with the most rows of a batch and whether to read all columns; returns pyarrow.RecordBatch objects."""
+
+@dataclass(frozen=True, eq=False)
+class ArrowSource:
+    """Columns that can be read as Arrow, again and again."""
+
+    description: str
+    """What errors and reports call it: "train.parquet", "a pandas DataFrame of 1,000 rows"."""
+
+    names: tuple[str, ...]
+    """All columns, in their order."""
+
+    schema: Callable[[Sequence[str] | None], Any]
+    """Called with names of columns; returns pyarrow's schema with these columns in it. None asks for all columns."""
+
+    batches: Callable[[int, Sequence[str] | None], Iterator[Any]]
+    """Called with the most rows of a batch and the names of the columns to read, None for all; returns
+    pyarrow.RecordBatch objects, from the first row on."""
+
+    format: str = "parquet"
+    """Name of the format that a stream of written rows gets."""
+
+    hint: str = ""
+    """A sentence for the error that a column is missing."""
+
+    def __str__(self) -> str:
+        return self.description
 
 
 def open_parquet(path: Path, options: ReadOptions) -> Table:
@@ -49,53 +75,49 @@ def open_parquet(path: Path, options: ReadOptions) -> Table:
     """
     with _parquet_file(path) as file:
         schema = file.schema_arrow
-    columns = None if options.columns is None else list(options.columns)
-    batches = partial(_parquet_batches, path, columns)
-    return arrow_table(str(path), schema, batches, columns, nullable=options.nullable, lists=options.lists)
+    source = ArrowSource(str(path), tuple(schema.names), lambda _: schema, partial(_parquet_batches, path))
+    return arrow_table(source, options)
 
 
-def arrow_table(
-    source: str,
-    schema: Any,
-    batches: Batches,
-    columns: Sequence[str] | None,
-    *,
-    nullable: Sequence[str] = (),
-    lists: Sequence[str] = (),
-) -> Table:
-    """Make a table of pyarrow's record batches, wherever they come from (Parquet files, hub data sets).
+def arrow_table(source: ArrowSource, options: ReadOptions) -> Table:
+    """Make a table of columns of Arrow.
 
     Args:
-        source: what errors call the table.
-        schema: pyarrow's schema of all columns.
-        batches: reads the batches from the start.
-        columns: the wanted columns; None takes all.
-        nullable: columns in which null and NaN become "".
-        lists: columns in which lists of plain values are allowed.
+        source: the columns.
+        options: which of them to read; in `nullable` ones null and NaN become "", in those of `lists` lists of plain
+            values are allowed. How files are written is not asked.
 
     Raises:
-        DataError: a wanted column is missing or holds no plain values, or a name occurs twice.
+        DataError: a wanted column is missing, occurs twice, or holds no plain values.
     """
-    names = tuple(schema.names)
-    check_unique(names, source)
-    wanted = select_columns(source, names, columns)
+    names = source.names
+    wanted = select_columns(source.description, names, options.columns, source.hint and f" {source.hint}")
+    check_unique([name for name in names if name in wanted], source.description)
+    schema = source.schema(wanted)
     for name in wanted:
-        if not (name in lists and _is_list(schema.field(name))):
-            _check_type(source, schema.field(name))
+        if not (name in options.lists and _is_list(schema.field(name))):
+            _check_type(source.description, schema.field(name))
 
     def read(size: int, keep: bool) -> Iterator[Chunk]:
         start = 1
-        for batch in batches(size, keep):
+        for batch in source.batches(size, None if keep else wanted):
             positions = list(range(start, start + batch.num_rows))
-            values = {name: _column_values(source, batch, name, start, name in nullable) for name in wanted}
-            yield Chunk(source, "row", values, positions, batch if keep else None)
+            values = {
+                name: _column_values(source.description, batch, name, start, name in options.nullable)
+                for name in wanted
+            }
+            yield Chunk(source.description, "row", values, positions, batch if keep else None)
             start += batch.num_rows
 
     def string_rows(chunk: Chunk) -> Iterator[list[str]]:
+        check_unique(names, source.description)
         fields = [arrow_strings(chunk.source, chunk.originals, name, chunk.positions[0]) for name in names]
         return (list(row) for row in zip(*fields, strict=True))
 
-    return Table(source, "parquet", names, wanted, "row", read, string_rows, schema)
+    def whole_schema() -> Any:
+        return source.schema(None)
+
+    return Table(source.description, source.format, names, wanted, "row", read, string_rows, whole_schema)
 
 
 def arrow_strings(source: str, batch: Any, name: str, start: int, nullable: bool = False) -> list[str]:
@@ -147,9 +169,10 @@ def open_parquet_writer(stream: BinaryIO, source: Table, added: AddedColumns) ->
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = source.schema
-    if schema is None:
+    if source.schema is None:
         schema = pa.schema([(source.names[place], pa.large_string()) for place in source.named_places])
+    else:
+        schema = source.schema()
     for name, kind in added.items():
         schema = schema.append(pa.field(name, pa.large_string() if kind is str else pa.from_numpy_dtype(kind)))
     with parquet.ParquetWriter(stream, schema) as opened:  # type: ignore[no-untyped-call]
@@ -186,7 +209,7 @@ class ParquetWriter:
 PARQUET: Final = Format("parquet", open_parquet, open_parquet_writer, is_text=False, flags=frozenset())
 
 
-def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: bool) -> Iterator[Any]:
+def _parquet_batches(path: Path, size: int, columns: Sequence[str] | None) -> Iterator[Any]:
     """Read a Parquet file in batches whose size in memory is known, whatever the file's own account of sizes says.
 
     A value that occurs again and again is stored once, so a file of a kilobyte may hold gigabytes. So only few rows are
@@ -195,7 +218,7 @@ def _parquet_batches(path: Path, columns: list[str] | None, size: int, keep: boo
     with _parquet_file(path) as file:
         rows = _rows_of_a_batch(file.metadata, size)
         held, count, size_held = [], 0, 0
-        for few in _decode_few(path, file, None if keep else columns, rows):
+        for few in _decode_few(path, file, None if columns is None else list(columns), rows):
             few_bytes = few.nbytes
             most = max(1, len(few) * _BATCH_BYTES // (4 * max(1, few_bytes)))
             start = 0
@@ -377,7 +400,11 @@ def _as_strings(column: Any) -> list[str | None]:
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        # Arrow cannot decode a dictionary of string views, as polars has them.
+        values = column.dictionary
+        if pa.types.is_string_view(values.type):
+            values = values.cast(pa.large_string())
+        column = values.take(column.indices)
     if not pa.types.is_floating(column.type):
         return cast(list[str | None], column.cast(pa.large_string()).to_pylist())
     # pyarrow would write 1.0 as "1"; numpy writes floats as Python does

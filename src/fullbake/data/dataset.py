@@ -1,4 +1,4 @@
-"""Labeled texts: files or hub data sets become a `Dataset`, whose texts are columns of Arrow.
+"""Labeled texts: files, hub data sets or tables in memory become a `Dataset`, whose texts are columns of Arrow.
 
 Labels keep their spelling as names. Their ids follow the sorted order of the names, so they do not depend on the order
 of the rows. A row without a label is an error unless the caller asks to leave such rows out; the error counts all of
@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,11 @@ import pyarrow.compute as pc
 from fullbake.config.fields import Quoting
 from fullbake.config.problems import Problem, problem_of
 from fullbake.config.recipe import dialect_of
-from fullbake.config.sections import Columns, Dialect
-from fullbake.core.arguments import require_source
+from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
-from fullbake.data.arrow import arrow_table
-from fullbake.data.files import FORMATS, names_a_data_file, open_table
 from fullbake.data.labels import LabelReader, count_labels
-from fullbake.data.tables import Table, check_flags
+from fullbake.data.sources import as_source, open_source
+from fullbake.data.tables import Table
 
 Ids = npt.NDArray[np.int64]
 
@@ -52,7 +49,7 @@ class Dataset:
     """(rows,) the number of each row in the source, from 1; a header is not counted."""
 
     source: str
-    """The file or hub id that the rows come from."""
+    """The file or hub id that the rows come from, or what they are: "a pandas DataFrame of 1,000 rows"."""
 
     columns: Columns
     """The columns they come from."""
@@ -138,9 +135,9 @@ class Dataset:
 
 
 def read_dataset(
-    source: str | Path,
+    source: Any,
     *,
-    text: str,
+    text: str = "text",
     label: str | None = None,
     text_pair: str | None = None,
     labels: Sequence[str] | None = None,
@@ -156,11 +153,13 @@ def read_dataset(
     no_header: Sequence[str] | None = None,
     json_path: str | None = None,
 ) -> Dataset:
-    """Read labeled texts from a file, a folder of files or a hub data set.
+    """Read labeled texts from a file, a folder of files, a hub data set or a table in memory.
 
     Args:
         source: a CSV, TSV, JSON or Parquet file, a folder (see `open_table`), or a hub id: `imdb`, `owner/name`,
-            `owner/name:split` (the split is `train` unless you name one).
+            `owner/name:split` (the split is `train` unless you name one). Or rows in memory: a DataFrame of pandas or
+            polars, an Arrow table, a Hugging Face Dataset, a dict of columns, a list of dicts, or a pair
+            (texts, labels).
         text: column of the texts.
         label: column of the labels; None, with no `labels` either, reads texts alone. If it holds lists, a row may have
             several labels.
@@ -187,6 +186,7 @@ def read_dataset(
     """
     label_columns = None if labels is None else tuple(labels)
     columns = Columns(text, label, text_pair, label_columns, label_separator, exclusive, group)
+    source = as_source(source)
     _check_columns(columns, str(source))
     dialect = dialect_of(
         delimiter=delimiter, encoding=encoding, quoting=quoting, no_header=no_header, json_path=json_path
@@ -197,29 +197,6 @@ def read_dataset(
     texts = _read_columns(table, columns, reader)
     _check_rows(table, len(texts[0]), reader, drop_unlabelled)
     return _assemble(table, columns, texts, reader)
-
-
-def open_source(source: str | Path, columns: Columns, dialect: Dialect = Dialect()) -> Table:  # noqa: B008  (frozen)
-    """Open a file, folder or hub data set as a table of the text and label columns.
-
-    Args:
-        source: a path or a hub id. It is a path if it exists, or ends like a data file.
-        columns: the columns to read. A null label becomes "", and the label column may hold lists.
-        dialect: how the files are written.
-
-    Raises:
-        DataError: the source or a column cannot be found or read.
-    """
-    require_source(source, "source")
-    path = Path(source)
-    wanted = [*columns.of_texts, *columns.of_labels, *columns.of_groups]
-    nullable = [*columns.of_labels, *columns.of_groups]
-    lists = () if columns.label is None else (columns.label,)
-    # A mistyped file name such as "trian.csv" must not become a request to the hub.
-    if path.exists() or names_a_data_file(path):
-        return open_table(path, columns=wanted, nullable=nullable, lists=lists, dialect=dialect)
-    check_flags(str(source), dialect, frozenset(), "There is no such file, and a hub data set has no flags of files.")
-    return _open_hub(str(source), wanted, nullable=nullable, lists=lists)
 
 
 def join_pairs(texts: Sequence[str], text_pair: Sequence[str]) -> list[str]:
@@ -291,74 +268,3 @@ def _slices(texts: pa.ChunkedArray, rows: int = 4096) -> Iterator[pa.Array]:
     for chunk in texts.chunks:
         for start in range(0, len(chunk), rows):
             yield chunk.slice(start, rows)
-
-
-# Hub data sets
-
-
-def _open_hub(source: str, wanted: list[str], *, nullable: Sequence[str], lists: Sequence[str]) -> Table:
-    """Open a hub data set as a table in which class numbers are replaced by the names that the data set gives them."""
-    name, _, split = source.partition(":")
-    loaded = _load_hub(source, name, split or "train")
-    schema = loaded.features.arrow_schema
-    # A feature is a class (it has names), a list of classes (the feature of its items has names), or something else.
-    single = {column: kind.names for column, kind in loaded.features.items() if hasattr(kind, "names")}
-    listed = {
-        column: kind.feature.names
-        for column, kind in loaded.features.items()
-        if hasattr(getattr(kind, "feature", None), "names")
-    }
-    for column in single | listed:
-        kind = pa.string() if column in single else pa.list_(pa.string())
-        schema = schema.set(schema.get_field_index(column), pa.field(column, kind))
-
-    def batches(size: int, _: bool) -> Iterator[Any]:
-        for batch in loaded.with_format("arrow").iter(batch_size=size):
-            yield _with_class_names(batch, single | listed, schema).combine_chunks().to_batches()[0]
-
-    return arrow_table(source, schema, batches, wanted, nullable=nullable, lists=lists)
-
-
-def _load_hub(source: str, name: str, split: str) -> Any:
-    """Load a split of a hub data set; the library takes it from its cache where the hub cannot be reached."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(name, split=split)  # type: ignore[attr-defined]
-    except ValueError as error:  # the library's error for an unknown split or configuration
-        raise DataError(
-            "the hub data set cannot be opened by this name",
-            where=source,
-            got=str(error).splitlines()[0],
-            remedy="Name a split that it has: owner/name:split. If it has several configurations, save the "
-            "one you want as a file.",
-        ) from None
-    except Exception as error:
-        raise DataError(
-            "there is no such file, and no hub data set of this name can be reached",
-            where=source,
-            expected=f"a file ({', '.join(FORMATS)}), or a hub id: owner/name or owner/name:split",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            remedy="Check the path. For a hub id check the spelling, the connection and HF_HUB_OFFLINE.",
-        ) from None
-
-
-def _with_class_names(batch: Any, names_of: dict[str, list[str]], schema: Any) -> Any:
-    """Replace class numbers, alone or in lists, by their names; -1, which means "no label", becomes null.
-
-    Args:
-        batch: a pyarrow.Table.
-        names_of: the class names of each column that holds class numbers.
-        schema: the schema of the result.
-    """
-    for column, names in names_of.items():
-        values = [_class_name(number, names) for number in batch[column].to_pylist()]
-        field = schema.field(column)
-        batch = batch.set_column(batch.schema.get_field_index(column), field, pa.array(values, field.type))
-    return batch
-
-
-def _class_name(number: Any, names: list[str]) -> Any:
-    if isinstance(number, list):
-        return [_class_name(one, names) for one in number]
-    return None if number is None or number < 0 else names[number]

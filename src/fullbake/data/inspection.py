@@ -8,7 +8,7 @@ sample says so. The same code looks at a file (`inspect_file`) and at the traini
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -21,8 +21,8 @@ import pyarrow as pa
 from fullbake.config.problems import SINGLE_LABEL, Problem, problem_named, problem_of
 from fullbake.config.sections import DataConfig
 from fullbake.core.console import bar
-from fullbake.data.arrow import PARQUET
-from fullbake.data.dataset import Dataset, join_pairs, open_source
+from fullbake.data.arrow import PARQUET, ArrowSource
+from fullbake.data.dataset import Dataset, join_pairs
 from fullbake.data.duplicates import duplicate_groups, find_overlap
 from fullbake.data.files import is_sorted_by_class
 from fullbake.data.findings import (
@@ -42,6 +42,7 @@ from fullbake.data.labels import LabelReader
 from fullbake.data.leak_probes import POSITION, find_leaks
 from fullbake.data.normalization import normalize, text_hashes
 from fullbake.data.predictive_codes import LabeledSample
+from fullbake.data.sources import as_parts, open_source
 from fullbake.data.spare_columns import FieldsOf, fields_of_rows, read_fields, spare_columns
 from fullbake.data.splits import DEFAULT_FOLDS, MAX_ROWS_FOR_FOLDS, MIN_VALIDATION_ROWS, Parts
 from fullbake.data.text_checks import (
@@ -155,7 +156,7 @@ class Facts:
 
 
 def inspect_file(
-    source: str | Path,
+    source: Any,
     data: DataConfig,
     count_tokens: TokenCounter | None = None,
     max_length: int | None = None,
@@ -163,12 +164,12 @@ def inspect_file(
     sample_rows: int = SAMPLE_ROWS,
     max_hashes: int = MAX_HASHES,
 ) -> Facts:
-    """Inspect a file of any size, or a hub data set.
+    """Inspect a file of any size, a hub data set, or rows in memory.
 
     Args:
-        source: a path or a hub id.
+        source: what `adapt` takes, but no Dataset.
         data: the recipe's `data` section. Files that it names for validation and test are read too, and texts that they
-            share with `source` are reported.
+            share with `source` are reported; the same of parts that `source` holds.
         count_tokens: counts tokens by the base's tokenizer; None leaves token lengths out.
         max_length: the longest input that the base accepts, in tokens.
         sample_rows: the number of rows in the sample.
@@ -177,7 +178,9 @@ def inspect_file(
     Raises:
         DataError: a row cannot be read.
     """
-    columns = data.columns
+    given = as_parts(source)
+    source, columns = given.train, data.columns
+    data = data.model_copy(update=given.fields(data))
     survey = _Survey(str(source), sample_rows, max_hashes=max_hashes)
     reader = LabelReader(columns)
     table = open_source(source, columns, data.dialect)
@@ -192,10 +195,10 @@ def inspect_file(
             spare_of = fields_of_rows(table, chunk, survey.spare)
             survey.add(joined, _name_labels(len(chunk), *reader.finish()), spare_of=spare_of)
             advance(len(chunk))
-    if survey.spare and table.format == PARQUET.name:
+    if survey.spare and (isinstance(source, ArrowSource) or table.format == PARQUET.name):
         survey.read_spare(source)
     survey.problem = reader.problem
-    return _conclude(survey, count_tokens, max_length, data, _find_shared_texts(source, data))
+    return _conclude(survey, count_tokens, max_length, data, _find_shared_texts(source, data, given.others))
 
 
 def inspect_parts(parts: Parts, data: DataConfig, count_tokens: TokenCounter, max_length: int | None) -> Facts:
@@ -324,8 +327,8 @@ class _Survey:
                 self.sample.append(_Sampled(key, rows[position], texts[position], labels[position], spare))
         self.sample = sorted(self.sample)[: self.sample_rows]
 
-    def read_spare(self, source: str | Path) -> None:
-        """Read the spare columns of the sampled rows from a Parquet file."""
+    def read_spare(self, source: str | Path | ArrowSource) -> None:
+        """Read the spare columns of the sampled rows from a Parquet file or a table in memory."""
         self.sample.sort(key=lambda one: one.row)
         fields = read_fields(source, self.spare, [one.row for one in self.sample])
         if fields:
@@ -564,9 +567,10 @@ def _check_near_texts(
         yield Finding("near duplicates", "note", message, len(near), tuple(first))
 
 
-def _find_shared_texts(source: str | Path, data: DataConfig) -> list[Finding]:
-    """Report the texts that a training file shares with the files that are given for validation and test."""
+def _find_shared_texts(source: Any, data: DataConfig, others: Mapping[str, Any]) -> list[Finding]:
+    """Report the texts that a training file shares with the rows that are given for validation and test."""
     given = {name: path for name in ("validation", "test") if isinstance(path := getattr(data, name), str)}
+    given |= others
     if not given:
         return []
     train = drop_rare_labels(read_labeled(source, data), data.drop_rare)

@@ -1,7 +1,7 @@
 """The columns of a file that are neither text nor label, read for the sampled rows only.
 
 Training does not read them. `inspect` looks whether one of them gives the label away. CSV, TSV and JSON Lines hold all
-fields of a row in memory anyway; of Parquet the plain columns are read once more. What cannot be read as a plain value
+fields of a row in memory anyway; of Parquet and tables in memory the plain columns are read once more. What cannot be read as a plain value
 is left out rather than refused, because nobody asked for it.
 """
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fullbake.core.errors import DataError
-from fullbake.data.files import open_table
-from fullbake.data.tables import Chunk, Table
+from fullbake.data.arrow import ArrowSource
+from fullbake.data.sources import open_columns
+from fullbake.data.tables import Chunk, ReadOptions, Table
 
 MAX_COLUMNS: Final = 32
 """Columns that are looked at, from the left: sampled rows are held in memory."""
@@ -55,25 +56,28 @@ def fields_of_rows(table: Table, chunk: Chunk, spare: Sequence[str]) -> FieldsOf
     return fields
 
 
-def read_fields(source: str | Path, spare: Sequence[str], rows: Sequence[int]) -> list[tuple[str, ...]]:
-    """Read the spare values of some rows from a Parquet file, or a folder of them.
+def read_fields(
+    source: str | Path | ArrowSource, spare: Sequence[str], rows: Sequence[int]
+) -> list[tuple[str, ...]]:
+    """Read the spare values of some rows from a Parquet file, a folder of them, or a table in memory.
 
     Args:
-        source: The path.
+        source: The path or the table.
         spare: The columns; those of lists, structs or bytes give "".
         rows: The numbers of the rows, from 1, sorted.
 
     Returns:
-        The values of each row; [] where no column is plain or the source is no path (a hub data set).
+        The values of each row; [] where no column is plain or the source is a hub data set.
     """
-    plain = [name for name in spare if _is_plain(source, name)] if Path(source).exists() else []
+    at_hand = isinstance(source, ArrowSource) or Path(source).exists()
+    plain = [name for name in spare if _is_plain(source, name)] if at_hand else []
     if not plain:
         return []
     values: list[tuple[str, ...]] = []
     places = [plain.index(name) if name in plain else None for name in spare]
     start, wanted = 1, iter([*rows, None])
     row = next(wanted)
-    for chunk in open_table(source, columns=plain, nullable=plain).chunks():
+    for chunk in open_columns(source, ReadOptions(tuple(plain), tuple(plain))).chunks():
         columns = [chunk.columns[name] for name in plain]
         while row is not None and row < start + len(chunk):
             fields = [column[row - start] for column in columns]
@@ -83,9 +87,9 @@ def read_fields(source: str | Path, spare: Sequence[str], rows: Sequence[int]) -
     return values
 
 
-def _is_plain(source: str | Path, name: str) -> bool:
+def _is_plain(source: str | Path | ArrowSource, name: str) -> bool:
     try:
-        open_table(source, columns=[name])
+        open_columns(source, ReadOptions((name,)))
     except DataError:
         return False
     return True

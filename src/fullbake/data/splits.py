@@ -5,8 +5,10 @@ folds of the training rows take its place. Texts that a given validation or test
 with their count, unless the recipe allows or drops them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -143,12 +145,20 @@ def count_groups(part: Part) -> int | None:
     return None if groups is None else len(np.unique(groups))
 
 
-def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_ROWS_FOR_FOLDS) -> Parts:
+def divide(
+    data: Dataset,
+    config: DataConfig,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    max_rows_for_folds: int = MAX_ROWS_FOR_FOLDS,
+) -> Parts:
     """Divide a data set into the parts of a run.
 
     Args:
         data: the training file, with labels.
         config: the recipe's `data` section: `validation` and `test` are shares of `data`, or files.
+        given: rows for "validation" and "test" that the caller has at hand (`sources.GivenParts.others`). `config` names
+            them by a text, as it names files.
         max_rows_for_folds: with more rows, a validation share stays even if it is too small; a warning says so.
 
     Returns:
@@ -164,7 +174,7 @@ def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_R
     texts = None if _only_files_given(config) else group_texts(data, config)
     groups = None if texts is None else bind_rows(data, texts, config)
     whole = Part(data, np.arange(len(data)))
-    rest, test = _take_part(whole, config.test, groups, config, 1.0)
+    rest, test = _take_part(whole, given.get("test", config.test), groups, config, 1.0)
     share_left = len(rest) / len(whole)
     count = _count_folds(rest, config, share_left, max_rows_for_folds)
     if count:
@@ -174,7 +184,7 @@ def divide(data: Dataset, config: DataConfig, *, max_rows_for_folds: int = MAX_R
         _check_divisible(rest, groups, config)
         held = tuple(_fold_rows(rest, groups, count, config))
         return _resolve_overlap(Parts(rest, None, test, held, texts), config)
-    train, validation = _take_part(rest, config.validation, groups, config, share_left)
+    train, validation = _take_part(rest, given.get("validation", config.validation), groups, config, share_left)
     return _resolve_overlap(Parts(train, validation, test, groups=texts), config)
 
 
@@ -214,13 +224,13 @@ def _only_files_given(config: DataConfig) -> bool:
 
 
 def _take_part(
-    whole: Part, wanted: float | str | None, groups: np.ndarray | None, config: DataConfig, share_left: float
+    whole: Part, wanted: Any, groups: np.ndarray | None, config: DataConfig, share_left: float
 ) -> tuple[Part, Part | None]:
     """Take a validation or test part.
 
     Args:
         whole: the rows to take a share from.
-        wanted: a share of the training file, or a file, or None for no part.
+        wanted: a share of the training file, or other rows (a file, a table in memory), or None for no part.
         groups: (rows of the training file,) its groups of equal texts.
         config: the recipe's `data` section.
         share_left: the share of the training file that is in `whole`.
@@ -230,7 +240,7 @@ def _take_part(
     """
     if wanted is None:
         return whole, None
-    if isinstance(wanted, str):
+    if not isinstance(wanted, float):
         data = read_part(wanted, config, whole.source)
         return whole, Part(data, np.arange(len(data)))
     assert groups is not None

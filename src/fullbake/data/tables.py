@@ -90,8 +90,8 @@ class Table:
     """Called with a chunk read with `keep=True`; returns each row's fields as strings, in the order of `names`. Every
     writer can write any table through it, so no format has to know another one."""
 
-    schema: Any = None
-    """pyarrow's schema of the file, None where the format has none."""
+    schema: Callable[[], Any] | None = None
+    """Returns pyarrow's schema of the file; None where the format has none."""
 
     @property
     def named_places(self) -> tuple[int, ...]:
