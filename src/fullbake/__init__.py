@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fullbake.classifier.distill import distill
     from fullbake.classifier.evaluate import evaluate
     from fullbake.classifier.model import Classifier
-    from fullbake.classifier.predict import predict_file
+    from fullbake.classifier.predict import predict_file, predict_frame
     from fullbake.comparison.compare import compare
     from fullbake.config.recipe import Recipe
     from fullbake.core.errors import Error
@@ -38,6 +38,7 @@ __all__ = [
     "further_pretrain",
     "make_cascade",
     "predict_file",
+    "predict_frame",
     "read_dataset",
 ]
 
@@ -53,6 +54,7 @@ _HOMES = {
     "further_pretrain": "pretraining.stage",
     "make_cascade": "classifier.cascade",
     "predict_file": "classifier.predict",
+    "predict_frame": "classifier.predict",
     "read_dataset": "data.dataset",
 }
 

@@ -1,7 +1,6 @@
 """Turn what a Python caller calls texts into texts: lists, columns, tables with the columns of training, generators."""
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.config.sections import Columns
-from fullbake.core.arguments import describe_value
+from fullbake.core.arguments import describe_value, is_instance_of
 from fullbake.core.errors import DataError
+from fullbake.data.arrow import ArrowSource, arrow_table
+from fullbake.data.sources import as_frame, remedy_for
+from fullbake.data.tables import ReadOptions
 from fullbake.models.prediction import TextsOrPairs
 
 _EXPECTED = "a list of strings"
@@ -30,19 +32,20 @@ def as_texts(value: Any, text_pair: Any, columns: Columns) -> tuple[TextsOrPairs
     """Return the texts, and the second texts of pairs, that a caller of `predict` means.
 
     Args:
-        value: A list, a column (pandas, numpy, Arrow, polars), a generator, a `Dataset`, or a table that has the text
-            columns of training: a data frame, an Arrow table, a dict of lists.
+        value: A list, a column (pandas, numpy, Arrow, polars), a generator, a `Dataset`, or a table in memory
+            (`frames.frame_source`) that has the text columns of training.
         text_pair: The second texts in one of these forms but a table; None where there are none, or the table has them.
         columns: The columns of training.
 
     Raises:
         DataError: The value is none of these, or a table without the columns.
     """
-    if _is_instance(value, "fullbake.data.dataset", "Dataset"):
+    if is_instance_of(value, "fullbake.data.dataset", "Dataset"):
         return value.texts, value.text_pair if text_pair is None else _as_column(text_pair, "text_pair")
-    names = _column_names(value)
-    if names is not None:
-        first, *second = [_as_column(value[name], name) for name in _text_columns(names, columns, value)]
+    table = as_frame(value, "texts")
+    if table is not None:
+        _check_text_columns(table, value, columns)
+        first, *second = _read_texts(table, columns.of_texts)
         return first, second[0] if second and text_pair is None else _optional(text_pair)
     texts = _as_column(value, "texts")
     if text_pair is None and columns.text_pair is not None and _are_pairs(texts):
@@ -51,10 +54,15 @@ def as_texts(value: Any, text_pair: Any, columns: Columns) -> tuple[TextsOrPairs
     return texts, _optional(text_pair)
 
 
-def _is_instance(value: Any, module: str, name: str) -> bool:
-    """Return True if a value is of this class. A module that nobody has imported yet has made no value."""
-    known = sys.modules.get(module)
-    return known is not None and isinstance(value, getattr(known, name))
+def _read_texts(table: ArrowSource, names: tuple[str, ...]) -> list[TextsOrPairs]:
+    """Return the columns of these names, in the form in which a Dataset holds its texts."""
+    import pyarrow as pa
+
+    parts: list[list[Any]] = [[] for _ in names]
+    for chunk in arrow_table(table, ReadOptions(names)).chunks():
+        for column, name in zip(parts, names, strict=True):
+            column.append(pa.array(chunk.columns[name], pa.large_string()))
+    return [pa.chunked_array(column, pa.large_string()) for column in parts]
 
 
 def take_texts(texts: TextsOrPairs, rows: NDArray[np.int64]) -> TextsOrPairs:
@@ -68,32 +76,22 @@ def _optional(text_pair: Any) -> TextsOrPairs | None:
     return None if text_pair is None else _as_column(text_pair, "text_pair")
 
 
-def _column_names(value: Any) -> list[Any] | None:
-    """Return the names of a table's columns; None if the value is no table."""
-    if isinstance(value, Mapping):
-        return list(value)
-    names = getattr(value, "column_names", None)  # Arrow, datasets
-    if names is None and (hasattr(value, "iloc") or hasattr(value, "get_column")):  # pandas, polars
-        names = getattr(value, "columns", None)
-    return None if names is None else list(names)
-
-
-def _text_columns(names: list[Any], columns: Columns, table: Any) -> list[str]:
-    missing = [name for name in columns.of_texts if name not in names]
+def _check_text_columns(table: ArrowSource, value: Any, columns: Columns) -> None:
+    """Raise DataError unless a table has the text columns of training. value: what the caller passed."""
+    missing = [name for name in columns.of_texts if name not in table.names]
     if missing:
+        shown = ", ".join(table.names[:8]) + (", ..." if len(table.names) > 8 else "")
         raise DataError(
             f"a table without the column {missing[0]!r} cannot be classified",
             expected=f"{_EXPECTED}, or a table with the text columns of training: {', '.join(columns.of_texts)}",
-            got=f"{describe_value(table)} with the columns {', '.join(map(str, names[:8]))}"
-            f"{', ...' if len(names) > 8 else ''}",
-            remedy="Pass the column itself, such as predict(table['text']).",
+            got=f"{describe_value(value)} with the columns {shown}",
+            remedy="Pass the column itself, such as predict(table['text'])." + (table.hint and f" {table.hint}"),
         )
-    return list(columns.of_texts)
 
 
 def _as_column(value: Any, name: str) -> TextsOrPairs:
     """Return the values of a column or a list in their order."""
-    if _is_instance(value, "pyarrow", "ChunkedArray"):
+    if is_instance_of(value, "pyarrow", "ChunkedArray"):
         column: TextsOrPairs = value
         return column
     if isinstance(value, str):
@@ -119,7 +117,12 @@ def _as_column(value: Any, name: str) -> TextsOrPairs:
 
 
 def _refused(value: Any, name: str, why: str) -> DataError:
-    return DataError(f"{name} cannot be classified", expected=_EXPECTED, got=f"{describe_value(value)}; {why}")
+    return DataError(
+        f"{name} cannot be classified",
+        expected=_EXPECTED,
+        got=f"{describe_value(value)}; {why}",
+        remedy=remedy_for(value),
+    )
 
 
 def _are_pairs(values: Any) -> bool:

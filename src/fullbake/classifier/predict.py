@@ -1,4 +1,4 @@
-"""Classify the rows of a file of any size, or a few texts."""
+"""Classify the rows of a file of any size or of a table in memory, or a few texts."""
 
 import io
 from collections.abc import Sequence
@@ -14,13 +14,16 @@ from fullbake.core.arguments import PATH, describe_value, require_type
 from fullbake.core.console import bar
 from fullbake.core.errors import BundleError, DataError, OutputError
 from fullbake.core.runtime import release_memory
+from fullbake.data.added_columns import with_columns
+from fullbake.data.arrow import ArrowSource
 from fullbake.data.files import open_table, open_writer
-from fullbake.data.tables import Table
+from fullbake.data.sources import as_frame, open_columns, remedy_for
+from fullbake.data.tables import ReadOptions, Table, taken_name_error
 
 
 def predict_file(
     classifier: Classifier | str | Path,
-    source: str | Path | Table,
+    source: Any,
     target: str | Path | BinaryIO,
     *,
     text: str | None = None,
@@ -37,7 +40,8 @@ def predict_file(
 
     Args:
         classifier: The classifier, or the folder of its bundle.
-        source: A CSV, TSV, JSON or Parquet file, a folder of such files, or an open Table.
+        source: A CSV, TSV, JSON or Parquet file, a folder of such files, a table in memory (as for `predict_frame`), or
+            an open Table.
         target: A file, whose ending says the format, or a binary stream, which gets the format of the source.
         text: Column of the texts. None: its name in training.
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
@@ -55,7 +59,11 @@ def predict_file(
     classifier = as_classifier(classifier)
     _check_target(target)
     columns = text_columns(classifier, text, text_pair)
-    table = source if isinstance(source, Table) else open_table(source, columns=columns, dialect=dialect_of(**dialect))
+    table = (
+        source
+        if isinstance(source, Table)
+        else _open(source, ReadOptions(tuple(columns), dialect=dialect_of(**dialect)))
+    )
     extra = _added_columns(classifier, prefix)
     done = 0
     with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
@@ -65,6 +73,72 @@ def predict_file(
             advance(len(chunk))
             done += len(chunk)
     return done
+
+
+def _open(source: Any, options: ReadOptions) -> Table:
+    if isinstance(source, PATH):
+        return open_table(Path(source), columns=options.columns, dialect=options.dialect)
+    return open_columns(_require_frame(source, "source"), options)
+
+
+def predict_frame(
+    classifier: Classifier | str | Path,
+    frame: Any,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    prefix: str = "",
+) -> Any:
+    """Classify the rows of a table in memory, and return them with the columns that `predict_file` adds.
+
+    Args:
+        classifier: The classifier, or the folder of its bundle.
+        frame: A DataFrame of pandas or polars, a table or record batch of Arrow, a Hugging Face Dataset, a dict of
+            columns, or a list of dicts.
+        text: Column of the texts. None: its name in training.
+        text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
+        prefix: Text before the names of the added columns.
+
+    Returns:
+        A new table of the same kind, with the same rows (of pandas: with the same index). Of another object that hands
+        out a table of Arrow a pyarrow.Table.
+
+    Raises:
+        DataError: The value is no such table, a text is missing, or a column has the name of an added one.
+    """
+    classifier = as_classifier(classifier)
+    source = _require_frame(frame, "frame")
+    columns = text_columns(classifier, text, text_pair)
+    extra = _added_columns(classifier, prefix)
+    taken = next((name for name in extra if name in source.names), None)
+    if taken is not None:
+        raise taken_name_error(taken, source.description)
+    parts: dict[str, list[Any]] = {
+        name: [np.empty(0, kind if kind is not str else object)] for name, kind in extra.items()
+    }
+    with bar("predicting", None, "rows") as advance:
+        for chunk in open_columns(source, ReadOptions(tuple(columns))).chunks():
+            for name, values in _added(classifier, [chunk.columns[name] for name in columns], list(extra)).items():
+                parts[name].append(np.asarray(values, parts[name][0].dtype))
+            advance(len(chunk))
+    return with_columns(frame, source, {name: np.concatenate(values) for name, values in parts.items()})
+
+
+def _require_frame(value: Any, name: str) -> ArrowSource:
+    """Return a table in memory; raise DataError if the value is none."""
+    frame = as_frame(value, name)
+    if frame is not None:
+        return frame
+    remedy = "For texts alone there is classifier.predict(texts)."
+    if isinstance(value, PATH):
+        remedy = "For a file there is predict_file(classifier, path, target)."
+    raise DataError(
+        f"the argument {name} is no table",
+        expected="a data frame (pandas, polars), an Arrow table, a Hugging Face Dataset or a dict of columns"
+        + (", or the path of a file" if name == "source" else ""),
+        got=describe_value(value),
+        remedy=remedy_for(value) or remedy,
+    )
 
 
 def as_classifier(classifier: Classifier | str | Path, *, engine: Engine = "auto") -> Classifier:

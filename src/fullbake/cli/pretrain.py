@@ -130,11 +130,11 @@ def pilot_command(
     started, seconds = time.monotonic(), parse_duration(budget, "--budget")
     stage = _stage(recipe, _pilot_fields(flags.model_dump(exclude_none=True)))
     apply_threads(threads)
-    from fullbake.pretraining.documents import file_sources
+    from fullbake.pretraining.documents import document_sources
     from fullbake.pretraining.pilot import run_pilot
 
     dialect = dialect_of(**written.model_dump())
-    sources = file_sources(corpus, text=text, dialect=dialect)
+    sources = document_sources(corpus, text=text, dialect=dialect)
     facts = run_pilot(base, sources, stage, budget=seconds - (time.monotonic() - started), cache_dir=cache_dir)
     if json:
         print_json(facts)

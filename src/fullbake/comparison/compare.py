@@ -128,9 +128,7 @@ def compare(
     storage.require_writable(options.out)  # now, not after all rows were read
     read = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, first.data)
     dataset = _sample(drop_rare_labels(read, first.data.drop_rare), max_rows)
-    parts = (
-        divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data, given.others)]
-    )
+    parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data, given.others)]
     _check_parts(parts)
     jobs = _make_jobs(candidates, parts, cache_dir)
     identity = _describe_comparison(jobs, parts, options)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fullbake.core.errors import DataError, Error
+from fullbake.core.errors import Error
 
 PATH: Final = (str, os.PathLike)
 """The types of a path."""

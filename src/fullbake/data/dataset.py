@@ -114,13 +114,7 @@ class Dataset:
 
     def texts_fingerprint(self) -> str:
         """Return a sha256, in hex, of the texts in their order. It does not depend on Arrow's chunks."""
-        # The lengths as well: without them ["ab", "c"] and ["a", "bc"] would have one fingerprint.
-        lengths, content = hashlib.sha256(), hashlib.sha256()
-        for column in (self.texts, self.text_pair):
-            for batch in () if column is None else _slices(column):
-                lengths.update(pc.call_function("binary_length", [batch]).to_numpy().astype("<i8").tobytes())
-                content.update("".join(batch.to_pylist()).encode())
-        return hashlib.sha256(lengths.digest() + content.digest()).hexdigest()
+        return texts_fingerprint(*(column for column in (self.texts, self.text_pair) if column is not None))
 
     def fingerprint(self) -> str:
         """Return a sha256, in hex, of the texts, their labels, the label names and the groups, all in their order."""
@@ -197,6 +191,17 @@ def read_dataset(
     texts = _read_columns(table, columns, reader)
     _check_rows(table, len(texts[0]), reader, drop_unlabelled)
     return _assemble(table, columns, texts, reader)
+
+
+def texts_fingerprint(*columns: pa.ChunkedArray) -> str:
+    """Return a sha256, in hex, of columns of texts. It does not depend on Arrow's chunks."""
+    # The lengths as well: without them ["ab", "c"] and ["a", "bc"] would have one fingerprint.
+    lengths, content = hashlib.sha256(), hashlib.sha256()
+    for column in columns:
+        for batch in _slices(column):
+            lengths.update(pc.call_function("binary_length", [batch]).to_numpy().astype("<i8").tobytes())
+            content.update("".join(batch.to_pylist()).encode())
+    return hashlib.sha256(lengths.digest() + content.digest()).hexdigest()
 
 
 def join_pairs(texts: Sequence[str], text_pair: Sequence[str]) -> list[str]:

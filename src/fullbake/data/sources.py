@@ -121,14 +121,7 @@ def as_source(value: Any, name: str = "source") -> Source:
         return value
     if isinstance(value, PATH):
         return Path(value)
-    if _holds_parts(value):
-        raise DataError(
-            f"the argument {name} holds several parts, and one is needed here",
-            expected=EXPECTED_SOURCE,
-            got=f"{describe_value(value)} of the parts {', '.join(map(repr, value))}",
-            remedy=f"Choose one: {name}[{next(iter(value), 'train')!r}].",
-        )
-    frame = frame_source(value)
+    frame = as_frame(value, name)
     if frame is not None:
         return frame
     if isinstance(value, tuple) and len(value) == 2 and all(map(_is_sequence, value)):
@@ -138,6 +131,21 @@ def as_source(value: Any, name: str = "source") -> Source:
     if isinstance(value, Iterator):
         return as_source(list(value), name)
     raise _refused(value, name)
+
+
+def as_frame(value: Any, name: str = "source") -> ArrowSource | None:
+    """Return a table in memory; None if the value is no table.
+
+    Args:
+        value: Anything.
+        name: The argument's name, for errors.
+
+    Raises:
+        DataError: It holds the tables of several parts, or its columns do not fit together.
+    """
+    if _holds_parts(value):
+        raise _several_parts_error(value, name)
+    return frame_source(value)
 
 
 def as_parts(value: Any) -> GivenParts:
@@ -168,20 +176,27 @@ def as_parts(value: Any) -> GivenParts:
     return GivenParts(read.pop("train"), read)
 
 
-def open_source(source: Any, columns: Columns, dialect: Dialect = Dialect()) -> Table:  # noqa: B008  (frozen)
+def open_source(
+    source: Any,
+    columns: Columns,
+    dialect: Dialect = Dialect(),  # noqa: B008  (it is frozen)
+    *,
+    nullable: Sequence[str] = (),
+) -> Table:
     """Open rows as a table of the text and label columns.
 
     Args:
         source: What `as_source` takes. A string is a path if it exists, or ends like a data file; else it is a hub id.
         columns: The columns to read. A null label becomes "", and the label column may hold lists.
         dialect: How the files are written.
+        nullable: Other columns in which null becomes "".
 
     Raises:
         DataError: The source or a column cannot be found or read.
     """
     source = as_source(source)
     wanted = (*columns.of_texts, *columns.of_labels, *columns.of_groups)
-    nullable = (*columns.of_labels, *columns.of_groups)
+    nullable = (*columns.of_labels, *columns.of_groups, *nullable)
     lists = () if columns.label is None else (columns.label,)
     if isinstance(source, NamelessTexts):
         source = source.named(columns)
@@ -203,9 +218,7 @@ def open_columns(source: str | Path | ArrowSource, options: ReadOptions) -> Tabl
         return open_table(
             path, columns=options.columns, nullable=options.nullable, lists=options.lists, dialect=options.dialect
         )
-    _refuse_dialect(
-        str(source), options.dialect, "There is no such file, and a hub data set has no flags of files."
-    )
+    _refuse_dialect(str(source), options.dialect, "There is no such file, and a hub data set has no flags of files.")
     return arrow_table(_hub_source(str(source)), options)
 
 
@@ -239,8 +252,22 @@ def _rows_of(value: Any, name: str) -> Any:
     return value if is_instance_of(value, "fullbake.data.dataset", "Dataset") else as_source(value, name)
 
 
+def _several_parts_error(value: Mapping[Any, Any], name: str) -> DataError:
+    return DataError(
+        f"the argument {name} holds several parts, and one is needed here",
+        expected=EXPECTED_SOURCE,
+        got=f"{describe_value(value)} of the parts {', '.join(map(repr, value))}",
+        remedy=f"Choose one: {name}[{next(iter(value))!r}].",
+    )
+
+
+def remedy_for(value: object) -> str | None:
+    """Return what to do with a table that is not in memory, such as a LazyFrame; None for any other value."""
+    return next((words for known, words in _NOT_READ.items() if is_instance_of(value, *known)), None)
+
+
 def _refused(value: Any, name: str) -> DataError:
-    remedy = next((words for known, words in _NOT_READ.items() if is_instance_of(value, *known)), None)
+    remedy = remedy_for(value)
     return DataError(
         f"the argument {name} cannot be used",
         expected=EXPECTED_SOURCE,

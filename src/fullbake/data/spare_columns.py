@@ -56,9 +56,7 @@ def fields_of_rows(table: Table, chunk: Chunk, spare: Sequence[str]) -> FieldsOf
     return fields
 
 
-def read_fields(
-    source: str | Path | ArrowSource, spare: Sequence[str], rows: Sequence[int]
-) -> list[tuple[str, ...]]:
+def read_fields(source: str | Path | ArrowSource, spare: Sequence[str], rows: Sequence[int]) -> list[tuple[str, ...]]:
     """Read the spare values of some rows from a Parquet file, a folder of them, or a table in memory.
 
     Args:

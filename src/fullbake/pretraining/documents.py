@@ -20,14 +20,16 @@ import numpy as np
 import pyarrow as pa
 from sentencex import segment
 
-from fullbake.config.sections import Dialect
+from fullbake.config.sections import Columns, Dialect
 from fullbake.core import stopping
 from fullbake.core.errors import DataError
 from fullbake.core.hashing import file_sha256, fingerprint
+from fullbake.data.dataset import texts_fingerprint
 from fullbake.data.duplicates import MIN_SHINGLES, SHINGLE_LENGTH, find_overlap
 from fullbake.data.files import FORMATS, files_of, open_table
 from fullbake.data.normalization import normalize, text_hashes
 from fullbake.data.plain_text import read_file_lines, too_long_error
+from fullbake.data.sources import Source, open_source
 from fullbake.data.tables import check_flags, data_suffix
 
 # Sentences
@@ -74,6 +76,8 @@ def split_sentences(paragraph: str, language: str = "en", *, window: int = SENTE
 
 # Documents
 
+
+_TEXTS: Final = pa.large_string()
 
 LONGEST_PARAGRAPH: Final = 10_000_000
 """Characters. A longer paragraph is refused; a whole book has about 500,000."""
@@ -175,20 +179,41 @@ def file_source(
     return DocumentSource(str(path), key, read_rows, _count_bytes(files))
 
 
-def file_sources(paths: Sequence[str | Path], *, text: str, dialect: Dialect) -> list[DocumentSource]:
-    """Return the documents of several files; see `file_source`.
+def document_sources(given: Sequence[Source], *, text: str, dialect: Dialect) -> list[DocumentSource]:
+    """Return the documents of several files and tables in memory; see `file_source` and `table_source`.
 
     Raises:
-        DataError: what `file_source` raises; or the dialect says how tables are written, but no path is a table.
+        DataError: what these raise; or the dialect says how tables are written, but no path is a table.
     """
-    if all(data_suffix(Path(path)) == ".txt" and Path(path).is_file() for path in paths):
+    paths = [source for source in given if isinstance(source, str | Path)]
+    if paths and all(data_suffix(Path(path)) == ".txt" and Path(path).is_file() for path in paths):
         check_flags(
             str(paths[0]),
             dialect,
             frozenset({"encoding"}),
             "For further pretraining a .txt file is running text, not a table: leave it out, or name the table .csv.",
         )
-    return [file_source(path, text=text, dialect=dialect) for path in paths]
+    return [
+        file_source(source, text=text, dialect=dialect)
+        if isinstance(source, str | Path)
+        else table_source(source, text=text)
+        for source in given
+    ]
+
+
+def table_source(source: Source, *, text: str = "text") -> DocumentSource:
+    """Return the documents of a table in memory: each row is one, each line of its text a paragraph.
+
+    Args:
+        source: the table, or texts.
+        text: the table's column with the texts. A row without a text is left out.
+
+    Raises:
+        DataError: there is no such column, or it holds no texts.
+    """
+    table = open_source(source, Columns(text), nullable=[text])
+    texts = pa.chunked_array([pa.array(chunk.columns[text], pa.large_string()) for chunk in table.chunks()], _TEXTS)
+    return text_source(texts, table.source, fingerprint("table", texts_fingerprint(texts)))
 
 
 def text_source(texts: Sequence[str] | pa.ChunkedArray, name: str, key: str) -> DocumentSource:

@@ -37,7 +37,7 @@ from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import read_shard
 from fullbake.pretraining.corpus_tokens import CorpusTokenizer
 from fullbake.pretraining.data_loader import Phase
-from fullbake.pretraining.documents import DocumentSource, file_source, file_sources, first_paragraphs
+from fullbake.pretraining.documents import DocumentSource, document_sources, file_source, first_paragraphs
 from fullbake.pretraining.examples import Masking
 from fullbake.pretraining.mlm import EvalSet, draw_eval_set, evaluate_masked_lm, standard_masking
 from fullbake.training.loop import TrainingWork, fit
@@ -235,7 +235,7 @@ def _general_phase(tokenizer: PreTrainedTokenizerFast, base: str | Path) -> Phas
 def general_text(path: str | None = None, dialect: Dialect = Dialect()) -> DocumentSource:  # noqa: B008  (frozen)
     """Return the first PROBE_CHARACTERS of a file; None gives the bundled English sentences."""
     if path is not None:
-        (source,) = file_sources([path], text="text", dialect=dialect)
+        (source,) = document_sources([path], text="text", dialect=dialect)
         return first_paragraphs(source, PROBE_CHARACTERS)
     check_flags("general text", dialect, frozenset(), "The bundled sentences are read; name a file by --text.")
     with resources.as_file(resources.files("fullbake") / "resources" / "samples" / "general.txt") as bundled:

@@ -8,7 +8,7 @@ corpus first, as BERT's: text cleaned and in lower case, accents removed, words 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,18 +21,19 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 from fullbake.config.fields import Quoting
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe, dialect_of
+from fullbake.config.sections import Dialect
 from fullbake.core import runtime, storage
-from fullbake.core.arguments import PATH, require_source, require_type
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, SpaceFault
 from fullbake.core.hashing import file_sha256, fingerprint
 from fullbake.data.dataset import read_dataset
+from fullbake.data.sources import Source, as_source
 from fullbake.data.splits import Part, Parts
 from fullbake.models.admission import admit
 from fullbake.models.network import base_fingerprint, encoder_fingerprint
 from fullbake.models.pretrained import load_config, resolve_base
-from fullbake.pretraining.documents import Decontamination, DocumentSource, file_source, file_sources, text_source
+from fullbake.pretraining.documents import Decontamination, DocumentSource, document_sources, file_source, text_source
 from fullbake.pretraining.run import PretrainingRun, prepare_run, run_pretraining, write_base
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode, check_resume_mode
@@ -48,7 +49,7 @@ _VOCABULARY_CACHE_BYTES: Final = 2 * 1024**3
 
 def further_pretrain(
     base: str | Path,
-    corpus: str | Path | Sequence[str | Path],
+    corpus: Any,
     out: str | Path,
     *,
     stage: PretrainingConfig | None = None,
@@ -58,7 +59,7 @@ def further_pretrain(
     quoting: Quoting = "standard",
     no_header: Sequence[str] | None = None,
     json_path: str | None = None,
-    keep_out: str | Path | Sequence[str | Path] = (),
+    keep_out: Any = (),
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
     checkpoint_every: str = "5m",
@@ -68,7 +69,9 @@ def further_pretrain(
 
     Args:
         base: folder, hub id or `demo`.
-        corpus: `.txt` files (each line a paragraph, a blank line between documents) or tables (each row a document).
+        corpus: `.txt` files (each line a paragraph, a blank line between documents) or tables (each row a document):
+            a path, a table in memory (a data frame, an Arrow table, a Hugging Face Dataset, a dict of columns) or a
+            column of texts; or a list of these.
         out: folder of the new base.
         stage: all settings; None uses the defaults.
         text: the column of tables that holds the texts.
@@ -77,7 +80,7 @@ def further_pretrain(
         quoting: `none` if quotes are part of the text in CSV, TSV and .txt tables.
         no_header: the names of the columns of tables whose first line is a row already.
         json_path: the member of .json files that holds the rows, with dots between the names.
-        keep_out: tables whose texts must not be learned from, such as a test set. Documents and paragraphs that are
+        keep_out: tables, in these forms, whose texts must not be learned from, such as a test set. Documents and paragraphs that are
             equal or nearly equal to them are removed; under `stage.transductive` they stay and are counted.
         overwrite: replace what is in `out` once the new base is complete.
         cache_dir: where corpora and trained heads are kept; None uses the default cache folder.
@@ -96,8 +99,8 @@ def further_pretrain(
         Interrupted: a signal stopped the run; the same call resumes it.
     """
     check_resume_mode(resume)
-    paths, held_out = _paths(corpus, "corpus"), _paths(keep_out, "keep_out")
-    if not paths:
+    given, held_out = _sources(corpus, "corpus"), _sources(keep_out, "keep_out")
+    if not given:
         raise DataError("there is no corpus", expected="at least one file of text")
     runtime.join_ranks()
     stage = stage or PretrainingConfig()
@@ -110,8 +113,8 @@ def further_pretrain(
         dialect = dialect_of(
             delimiter=delimiter, encoding=encoding, quoting=quoting, no_header=no_header, json_path=json_path
         )
-        sources = file_sources(paths, text=text, dialect=dialect)
-        tables = [read_dataset(path, text=text, **vars(dialect)) for path in held_out]
+        sources = document_sources(given, text=text, dialect=dialect)
+        tables = [read_dataset(source, text=text, **_dialect_for(source, dialect)) for source in held_out]
         excluded = [value for table in tables for value in table.texts.to_pylist()]
         start = base_with_vocabulary(base, sources, cache_dir) if stage.init == "random" else base
         admit(start, weights=stage.init != "random", cache_dir=cache_dir)
@@ -125,15 +128,19 @@ def further_pretrain(
         return _pretrain_into(out, run, str(base), overwrite, interval, resume)
 
 
-def _paths(given: str | Path | Iterable[str | Path], name: str) -> list[str | Path]:
-    """Return the paths of an argument that names one file or several."""
-    if isinstance(given, PATH):
-        return [given]
-    require_type(given, (list, tuple, Iterator), name, error=DataError, expected="the path of a file, or several paths")
-    paths = list(given)
-    for path in paths:
-        require_source(path, name)
-    return paths
+def _sources(given: Any, name: str) -> list[Source]:
+    """Return the sources of an argument that names one or several. In a list, strings are paths, not texts."""
+    if isinstance(given, list | tuple | Iterator):
+        several = list(given)
+        if not all(isinstance(one, Mapping) for one in several) or not several:
+            return [as_source(one, name) for one in several]
+        given = several
+    return [as_source(given, name)]
+
+
+def _dialect_for(source: Source, dialect: Dialect) -> dict[str, Any]:
+    """Return how a source is written, as arguments of `read_dataset`; a table in memory is not written."""
+    return vars(dialect) if isinstance(source, str | Path) else {}
 
 
 def _pretrain_into(
