@@ -68,7 +68,8 @@ def export_int8(
 
     Args:
         bundle: The bundle.
-        data: Labeled rows that the classifier was not trained on, as for `evaluate`. Rows whose text was trained on are left out with a warning. One half of them fits, one judges.
+        data: Labeled rows that the classifier was not trained on, as for `evaluate`. Rows whose text was trained on are
+            left out with a warning. One half of them fits, one judges.
         promise: What int8 may lose.
         seed: Of the halves.
         given: Fields of the recipe's `data` section that replace those of training.

@@ -18,8 +18,8 @@ def with_columns(frame: Any, source: ArrowSource, added: Mapping[str, Any]) -> A
         added: Name to values, an array (rows,) of numbers or of strings (dtype object).
 
     Returns:
-        A DataFrame of pandas (with the same index) or polars, a Dataset of the datasets library, a dict of lists, a list
-        of dicts, or a record batch, as was given; for all others a pyarrow.Table.
+        A DataFrame of pandas (with the same index) or polars, a Dataset of the datasets library, a dict of columns, a
+        list of dicts, or a record batch, as was given; for all others a pyarrow.Table.
     """
     if is_instance_of(frame, "pandas", "DataFrame"):
         import pandas as pd

@@ -366,7 +366,9 @@ def _check_type(source: str, field: Any) -> None:
             where=source,
             expected="strings, numbers or booleans",
             got=str(field.type),
-            remedy="Give each value a column of its own, as a string.",
+            remedy="Decode the bytes: value.decode('utf-8')."
+            if types.is_binary(kind) or types.is_large_binary(kind)
+            else "Give each value a column of its own, as a string.",
         )
 
 

@@ -239,7 +239,9 @@ def _check_rows(table: Table, rows: int, reader: LabelReader, drop_unlabelled: b
         raise DataError(
             "there is a header but no row" if table.unit == "line" else "there is no row",
             where=table.source,
-            remedy="Check that the file was written completely.",
+            remedy="Check that the file was written completely."
+            if table.unit == "line"
+            else "Check that the rows were written, or chosen, as they should be.",
         )
     named = " or ".join(repr(name) for name in reader.columns.of_labels)
     if reader.unlabeled == rows:

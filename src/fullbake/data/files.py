@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from fullbake.config.sections import Dialect
+from fullbake.core.arguments import PATH, require_type
 from fullbake.core.errors import DataError, OutputError, did_you_mean
 from fullbake.data.arrow import PARQUET
 from fullbake.data.class_folders import is_class_folder, open_class_folder, text_files, visible
@@ -80,6 +81,7 @@ def open_table(
         DataError: there is no such file, it is a pipe or of an unknown format, it is empty, a column is missing, or the
             files of a folder do not fit together.
     """
+    require_type(path, PATH, "path", error=DataError, expected="the path of a file or folder")
     path = Path(path)
     options = ReadOptions(None if columns is None else tuple(columns), tuple(nullable), tuple(lists), dialect)
     if not path.is_dir():

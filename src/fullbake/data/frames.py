@@ -39,8 +39,8 @@ def frame_source(value: Any) -> ArrowSource | None:
 
     Args:
         value: A DataFrame of pandas or polars, a table or record batch of pyarrow, any other object that hands out a
-            table by Arrow's PyCapsule protocol (DuckDB, ibis, narwhals), a Dataset of the datasets library, a mapping of
-            names to columns, or a list of mappings, one a row. A stream that can be read once is read now.
+            table by Arrow's PyCapsule protocol (DuckDB, ibis, narwhals), a Dataset of the datasets library, a mapping
+            of names to columns, or a list of mappings, one a row. A stream that can be read once is read now.
 
     Raises:
         DataError: The columns of a mapping differ in length, or a value in them is no column.
@@ -80,7 +80,7 @@ def columns_source(description: str, columns: Mapping[str, Any]) -> ArrowSource:
     """Return columns of equal length as a source.
 
     Args:
-        description: What errors call it, without the number of rows.
+        description: What errors call it.
         columns: Name to column: a list or a column of a library.
 
     Raises:
@@ -97,7 +97,7 @@ def columns_source(description: str, columns: Mapping[str, Any]) -> ArrowSource:
         )
     rows = next(iter(lengths.values()), 0)
     values = list(columns.values())
-    return _source(f"{description} of {_rows(rows)}", list(columns), rows, values.__getitem__)
+    return _source(description, list(columns), rows, values.__getitem__)
 
 
 def dataset_source(dataset: Any, description: str) -> ArrowSource:
@@ -178,7 +178,7 @@ def _mapping_source(columns: Mapping[Any, Any]) -> ArrowSource:
                 )
             column = column.tolist() if hasattr(column, "tolist") else list(column)
         values[str(name)] = column
-    return columns_source("a dict", values)
+    return columns_source(_describe("dict", len(next(iter(values.values())))), values)
 
 
 def _capsule_source(value: Any) -> ArrowSource | None:
@@ -245,7 +245,7 @@ def _as_column(values: Any, name: str, where: str) -> _Column:
     """
     import pyarrow as pa
 
-    if getattr(values, "dtype", None) == object or isinstance(values, list | tuple):
+    if getattr(getattr(values, "dtype", None), "kind", "") == "O" or isinstance(values, list | tuple):
         return _objects_column(values, name, where)
     try:
         if isinstance(values, pa.ChunkedArray | pa.Array):

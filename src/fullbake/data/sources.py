@@ -42,7 +42,7 @@ class NamelessTexts:
     labels: Any = None
 
     def __str__(self) -> str:
-        return f"{'a list of' if self.labels is None else 'a pair of texts and labels of'} {len(self.texts):,} rows"
+        return f"{len(self.texts):,} texts{'' if self.labels is None else ' with labels'}"
 
     def named(self, columns: Columns) -> ArrowSource:
         """Return the two columns under the names that are asked for.
@@ -55,7 +55,9 @@ class NamelessTexts:
                 "there are texts but no labels",
                 where=str(self),
                 expected="a label for each text",
-                remedy='Pass a pair (texts, labels), or {"text": texts, "label": labels}.',
+                remedy="Files of one table stand in a folder: pass its path."
+                if any(isinstance(text, str) and names_a_data_file(Path(text)) for text in self.texts[:1])
+                else 'Pass a pair (texts, labels), or {"text": texts, "label": labels}.',
             )
         if columns.labels is not None or columns.text_pair is not None or columns.group is not None:
             raise DataError(
@@ -67,7 +69,7 @@ class NamelessTexts:
         named = {columns.text: self.texts}
         if columns.label is not None:
             named[columns.label] = self.labels
-        return columns_source("texts" if self.labels is None else "texts and labels", named)
+        return columns_source(str(self), named)
 
 
 Source = str | Path | ArrowSource | NamelessTexts
@@ -231,12 +233,13 @@ def _holds_parts(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
     return bool(value) and all(
-        isinstance(part, (*PATH, Mapping, ArrowSource, NamelessTexts))
+        isinstance(part, Mapping | ArrowSource | NamelessTexts)
+        or (isinstance(part, PATH) and name in PART_NAMES)
         or any(is_instance_of(part, *known) for known in _NOT_READ)
         or (hasattr(part, "__arrow_c_stream__") and not is_column(part))
         or is_instance_of(part, "datasets", "Dataset")
         or _is_pair(part)
-        for part in value.values()
+        for name, part in value.items()
     )
 
 
@@ -268,6 +271,11 @@ def remedy_for(value: object) -> str | None:
 
 def _refused(value: Any, name: str) -> DataError:
     remedy = remedy_for(value)
+    if isinstance(value, tuple) and len(value) == 2 and len(getattr(value[1], "shape", ())) == 2:
+        remedy = (
+            'Columns of 0 and 1 need names: pass {"text": texts, "joy": [0, 1], "anger": [1, 0]} with labels=("joy", '
+            '"anger"). Or pass lists of names as labels.'
+        )
     return DataError(
         f"the argument {name} cannot be used",
         expected=EXPECTED_SOURCE,

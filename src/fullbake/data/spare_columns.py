@@ -1,8 +1,8 @@
 """The columns of a file that are neither text nor label, read for the sampled rows only.
 
 Training does not read them. `inspect` looks whether one of them gives the label away. CSV, TSV and JSON Lines hold all
-fields of a row in memory anyway; of Parquet and tables in memory the plain columns are read once more. What cannot be read as a plain value
-is left out rather than refused, because nobody asked for it.
+fields of a row in memory anyway; of Parquet and tables in memory the plain columns are read once more. What cannot be
+read as a plain value is left out rather than refused, because nobody asked for it.
 """
 
 from collections.abc import Callable, Sequence

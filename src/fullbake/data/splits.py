@@ -157,8 +157,8 @@ def divide(
     Args:
         data: the training file, with labels.
         config: the recipe's `data` section: `validation` and `test` are shares of `data`, or files.
-        given: rows for "validation" and "test" that the caller has at hand (`sources.GivenParts.others`). `config` names
-            them by a text, as it names files.
+        given: rows for "validation" and "test" that the caller has at hand (`sources.GivenParts.others`). `config`
+            names them by a text, as it names files.
         max_rows_for_folds: with more rows, a validation share stays even if it is too small; a warning says so.
 
     Returns:

@@ -201,7 +201,8 @@ def select_columns(where: str, names: tuple[str, ...], wanted: Sequence[str] | N
         return names
     for name in wanted:
         if name not in names:
-            raise DataError(f"no column {name!r}", where=where, remedy=f"{did_you_mean(name, names)}{hint}")
+            known = did_you_mean(name, names) if names else "There is no column at all."
+            raise DataError(f"no column {name!r}", where=where, remedy=f"{known}{hint}")
     return tuple(dict.fromkeys(wanted))
 
 

@@ -80,8 +80,9 @@ def further_pretrain(
         quoting: `none` if quotes are part of the text in CSV, TSV and .txt tables.
         no_header: the names of the columns of tables whose first line is a row already.
         json_path: the member of .json files that holds the rows, with dots between the names.
-        keep_out: tables, in these forms, whose texts must not be learned from, such as a test set. Documents and paragraphs that are
-            equal or nearly equal to them are removed; under `stage.transductive` they stay and are counted.
+        keep_out: tables, in these forms, whose texts must not be learned from, such as a test set. Documents and
+            paragraphs that are equal or nearly equal to them are removed; under `stage.transductive` they stay and are
+            counted.
         overwrite: replace what is in `out` once the new base is complete.
         cache_dir: where corpora and trained heads are kept; None uses the default cache folder.
         checkpoint_every: how often to save a checkpoint: steps ("50") or minutes ("5m").
