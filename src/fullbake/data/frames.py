@@ -272,6 +272,9 @@ def _objects_column(values: Any, name: str, where: str) -> _Column:
         kind = pa.infer_type(held, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise _mixed_error(held, name, where, error) from None
+    # Arrow finds out only when it converts the values that some of them are no strings.
+    if pa.types.is_string(kind) and not _are_strings(held):
+        raise _mixed_error(held, name, where)
 
     def part(start: int, rows: int) -> Any:
         try:
@@ -284,20 +287,37 @@ def _objects_column(values: Any, name: str, where: str) -> _Column:
     return _Column(len(held), kind, part)
 
 
-def _mixed_error(values: Sequence[Any], name: str, where: str, error: Exception) -> DataError:
+def _are_strings(values: Sequence[Any]) -> bool:
+    """Return True if all values are strings or missing."""
+    others = {kind for kind in set(map(type, values)) if not issubclass(kind, str)} - {type(None)}
+    if not others:
+        return True
+    return all(type(value) not in others or is_missing(value) for value in values)
+
+
+def is_missing(value: Any) -> bool:
+    """Return True for None, NaN and the NA of pandas."""
+    return value is None or is_instance_of(value, "pandas._libs.missing", "NAType") or bool(value != value)
+
+
+def _mixed_error(values: Sequence[Any], name: str, where: str, error: Exception | None = None) -> DataError:
     """Return the error for a column of which Arrow makes no type: its first values of two types are named."""
     first: dict[str, int] = {}
     for row, value in enumerate(values, 1):
-        if value is not None and value == value:
+        if not is_missing(value):
             first.setdefault(type(value).__name__, row)
     found = [f"{kind} in row {row}" for kind, row in list(first.items())[:3]]
     return DataError(
         f"column {name!r} holds {'values of several types' if len(first) > 1 else 'no plain values'}",
         where=where,
         expected=_PLAIN,
-        got=", ".join(found) if len(first) > 1 else f"{', '.join(found)} ({str(error).splitlines()[0][:100]})",
+        got=", ".join(found) if error is None or len(first) > 1 else f"{', '.join(found)} ({_first_line(error)})",
         remedy=f"Make strings of them: {name} = [str(value) for value in {name}].",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:100]
 
 
 def _surrogate_error(values: Sequence[Any], start: int, name: str, where: str) -> DataError:
