@@ -1,5 +1,6 @@
 """A value of the wrong type gets one paragraph; one whose meaning is plain becomes what a recipe takes."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,23 +8,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fullbake.core.arguments import as_plain_value, describe_value, require_source, require_type
+from fullbake.core.arguments import PATH, as_plain_value, describe_value, is_instance_of, require_type
 from fullbake.core.errors import DataError, RecipeError
 
 
 def test_a_value_of_the_right_type_passes() -> None:
     require_type(1, (int, str), "n", error=RecipeError, expected="a number")
-    for path in ("rows.csv", Path("rows.csv")):
-        require_source(path, "source")
+    require_type("x", PATH, "n", error=DataError, expected="a path")
 
 
-@pytest.mark.parametrize("value", [pd.DataFrame({"text": ["a"]}), ["a.csv"], {"text": ["a"]}, None, 3, b"rows.csv"])
-def test_what_is_no_path_is_refused(value: Any) -> None:
+@pytest.mark.parametrize("value", [pd.DataFrame({"text": ["a"]}), ["a.csv"], None, 3, b"rows.csv"])
+def test_a_value_of_another_type_is_refused(value: Any) -> None:
     with pytest.raises(DataError) as caught:
-        require_source(value, "source")
+        require_type(value, PATH, "source", error=DataError, expected="a path", remedy="Pass one.")
     assert "the argument source cannot be used" in str(caught.value)
     assert type(value).__name__.replace("NoneType", "None") in str(caught.value)
-    assert "to_parquet" in str(caught.value)
+    assert "Pass one." in str(caught.value)
+
+
+def test_classes_of_libraries_are_known_without_importing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame()
+    assert is_instance_of(frame, "pandas", "DataFrame")
+    assert not is_instance_of(frame, "pandas", "Series")
+    assert not is_instance_of(frame, "pandas", "no_such_name")
+    assert not is_instance_of(frame, "no.such.module", "DataFrame")
+    monkeypatch.delitem(sys.modules, "pandas")
+    assert not is_instance_of(frame, "pandas", "DataFrame")
 
 
 @pytest.mark.parametrize(

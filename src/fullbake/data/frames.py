@@ -259,7 +259,9 @@ def _as_column(values: Any, name: str, where: str) -> _Column:
 
     def part(start: int, rows: int) -> Any:
         few = arrow.slice(start, rows)
-        return few.combine_chunks() if isinstance(few, pa.ChunkedArray) else few
+        if not isinstance(few, pa.ChunkedArray):
+            return few
+        return few.chunk(0) if few.num_chunks == 1 else few.combine_chunks()  # joining copies, even a single chunk
 
     return _Column(len(arrow), arrow.type, part)
 
@@ -292,19 +294,20 @@ def _are_strings(values: Sequence[Any]) -> bool:
     others = {kind for kind in set(map(type, values)) if not issubclass(kind, str)} - {type(None)}
     if not others:
         return True
-    return all(type(value) not in others or is_missing(value) for value in values)
+    return all(type(value) not in others or _is_missing(value) for value in values)
 
 
-def is_missing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     """Return True for None, NaN and the NA of pandas."""
-    return value is None or is_instance_of(value, "pandas._libs.missing", "NAType") or bool(value != value)
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or is_instance_of(value, "pandas._libs.missing", "NAType")
 
 
 def _mixed_error(values: Sequence[Any], name: str, where: str, error: Exception | None = None) -> DataError:
     """Return the error for a column of which Arrow makes no type: its first values of two types are named."""
     first: dict[str, int] = {}
     for row, value in enumerate(values, 1):
-        if not is_missing(value):
+        if not _is_missing(value):
             first.setdefault(type(value).__name__, row)
     found = [f"{kind} in row {row}" for kind, row in list(first.items())[:3]]
     return DataError(

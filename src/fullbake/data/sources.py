@@ -95,17 +95,19 @@ class GivenParts:
         Raises:
             RecipeError: The recipe names a file of such a part too.
         """
-        for name in self.others:
+        # A Dataset knows what it was read from; all others are called by their text.
+        names = {name: str(getattr(rows, "source", rows)) for name, rows in self.others.items()}
+        for name, given in names.items():
             named = getattr(config, name)
-            if isinstance(named, str) and named != str(self.others[name]):
+            if isinstance(named, str) and named != given:
                 raise RecipeError(
                     f"the {name} rows are given twice",
                     where="recipe",
                     expected="one of the two",
-                    got=f"{named!r} in the recipe, and {self.others[name]} beside the training rows",
+                    got=f"{named!r} in the recipe, and {given} beside the training rows",
                     remedy=f"Leave {name} out of the recipe, or out of the data.",
                 )
-        return {name: str(source) for name, source in self.others.items()}
+        return names
 
 
 def as_source(value: Any, name: str = "source") -> Source:
