@@ -1,17 +1,24 @@
 """`adapt` trains, scores and saves a classifier as its recipe says."""
 
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from helpers.rows import dataset, make_rows, recipe, train, weights, write_csv
 from helpers.weights import assert_same
 
-from fullbake import Recipe, adapt
+from fullbake import Recipe, adapt, compare
+from fullbake.classifier.precision import read_validation_rows
 from fullbake.config.sections import Columns
-from fullbake.core.errors import DataError, OutputError, RecipeError
+from fullbake.core.errors import DataError, Interrupted, OutputError, RecipeError
+from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.job import resolve_recipe
 
 Bases = Callable[..., Path]
@@ -112,3 +119,67 @@ def test_column_names_of_the_data_are_remembered(bases: Bases, tmp_path: Path) -
     made = adapt(recipe(bases("bert"), text="body", label="topic"), source, cache_dir=tmp_path)
     assert made.columns == Columns("body", "topic")
     assert len(dataset(tmp_path)) == 60
+
+
+# Rows in memory
+
+
+def test_frame_trains_what_its_file_trains_and_resumes(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows have the same fingerprint, so caches are shared and an unfinished run is the same run."""
+    frame = pd.DataFrame(make_rows(), columns=["text", "label"], index=range(60, 0, -1))
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    fields = {"optimizer": "adamw", "learning_rate": 1e-2}
+    options: dict[str, Any] = {"cache_dir": tmp_path / "cache", "checkpoint_every": "1"}
+    own = recipe(bases("bert"), "frozen-mlp", **fields)
+    whole = adapt(own, tmp_path / "rows.csv", out=tmp_path / "file", **options)
+
+    def stop(self: Checkpoints, checkpoint: Any) -> None:
+        save(self, checkpoint)
+        raise Interrupted(signal.SIGTERM, checkpoint.step, None)
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Checkpoints, "save", stop)
+        adapt(own, frame, out=tmp_path / "frame", **options)
+    changed = frame.assign(text=frame["text"] + " more")
+    with pytest.raises(OutputError, match="data"):
+        adapt(own, changed, out=tmp_path / "frame", **options)
+    resumed = adapt(own, frame, out=tmp_path / "frame", resume="require", **options)
+    assert_same(weights(resumed), weights(whole))
+    assert resumed.record.facts["data"]["fingerprint"] == whole.record.facts["data"]["fingerprint"]
+    assert resumed.record.facts["data"]["source"]["train"] == "a pandas DataFrame of 60 rows"
+
+
+def test_parts_of_a_data_set_dict_are_the_split(bases: Bases, tmp_path: Path) -> None:
+    rows = pd.DataFrame(make_rows(90), columns=["text", "label"])
+    parts = datasets.DatasetDict(
+        {name: datasets.Dataset.from_pandas(rows.iloc[start : start + 30]) for name, start in STARTS.items()}
+    )
+    own = recipe(bases("bert"))
+    classifier = adapt(own, parts, out=tmp_path / "m", cache_dir=tmp_path / "cache")
+    facts = classifier.record.facts["data"]
+    assert facts["rows"] == dict.fromkeys(STARTS, 30)
+    assert set(facts["source"].values()) == {"a Hugging Face Dataset of 30 rows"}
+    assert Recipe.load(tmp_path / "m").data.test == "a Hugging Face Dataset of 30 rows"
+    again = adapt(Recipe.load(tmp_path / "m"), parts, cache_dir=tmp_path / "cache")
+    assert_same(weights(classifier), weights(again))
+    found = read_validation_rows(classifier, parts, own.data)
+    assert len(found) == 30
+    with pytest.raises(RecipeError, match="folds and a file for validation"):
+        adapt(recipe(bases("bert"), folds=3), parts)
+    overlap = {"train": rows.iloc[:40], "test": rows.iloc[30:]}
+    with pytest.raises(DataError, match="10 (?s:.*)--drop-overlap"):
+        adapt(own, overlap)
+
+
+STARTS = {"train": 0, "validation": 30, "test": 60}
+
+
+def test_comparison_takes_frames_and_parts(bases: Bases, tmp_path: Path) -> None:
+    rows = pl.DataFrame(pd.DataFrame(make_rows(90), columns=["text", "label"]))
+    fields: dict[str, Any] = {"base": str(bases("bert")), "max_length": 48, "cache_dir": tmp_path / "cache", "seeds": 1}
+    found = compare({"train": rows[:60], "test": rows[60:]}, "frozen-linear,majority", out=tmp_path / "c", **fields)
+    assert found["data"]["source"] == "a polars DataFrame of 60 rows"
+    assert (found["data"]["train"] + found["data"]["validation"], found["data"]["test"]) == (60, 30)

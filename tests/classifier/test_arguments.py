@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -44,6 +46,10 @@ def of(value: Any, text_pair: Any = None, columns: Columns = SINGLE) -> tuple[An
         FRAME,
         pd.DataFrame(FRAME),
         pa.table(FRAME),
+        pl.DataFrame(FRAME),
+        pl.Series(TEXTS),
+        datasets.Dataset.from_dict(FRAME),
+        [{"review": text} for text in TEXTS],
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -72,7 +78,11 @@ def test_pairs_in_many_forms(value: Any, second: Any) -> None:
         ("a good game", ["not one text", "predict([text])"]),
         (pd.DataFrame({"text": TEXTS}), ["'review'", "a DataFrame with the columns text", "predict(table['text'])"]),
         ({"text": TEXTS}, ["a dict with the columns text"]),
-        (pd.DataFrame([[*TEXTS]], columns=["review", "review"]), ["the shape (1, 2)"]),
+        (pd.DataFrame([[*TEXTS]], columns=["review", "review"]), ["'review' occurs twice"]),
+        (pd.DataFrame({"review": ["a", None]}), ["row 2", "'review' has no value"]),
+        (pd.DataFrame(FRAME).set_index("review"), ["'review'", "reset_index()"]),
+        (pl.LazyFrame(FRAME), ["a LazyFrame", "collect()"]),
+        (datasets.DatasetDict(test=datasets.Dataset.from_dict(FRAME)), ["several parts", "texts['test']"]),
         (set(TEXTS), ["no order"]),
         (b"bytes", ["a bytes", "a list of strings"]),
         (None, ["got None"]),
@@ -127,8 +137,13 @@ def test_evaluate_reads_a_file_as_in_training(classifier: Classifier, tmp_path: 
     expected = evaluate(classifier, read)["overall"]
     assert evaluate(classifier, rows)["overall"] == expected
     assert evaluate(str(folder), str(rows))["overall"] == expected
-    with pytest.raises(DataError, match="to_parquet"):
-        evaluate(classifier, pd.DataFrame({"text": ["a"], "label": ["b"]}))  # type: ignore[arg-type]
+    frame = pd.DataFrame(make_rows(30), columns=["text", "label"], index=range(30, 0, -1))
+    for labeled in (frame, pl.DataFrame(frame), (frame["text"], frame["label"])):
+        assert evaluate(classifier, labeled)["overall"] == expected
+    with pytest.raises(DataError, match=r"dataset\['test'\]"):
+        evaluate(classifier, {"test": frame})
+    with pytest.raises(DataError, match="there are texts but no labels"):
+        evaluate(classifier, frame["text"])
     with pytest.raises(BundleError, match="a Dataset"):
         evaluate(read, classifier)  # type: ignore[arg-type]
 
@@ -140,21 +155,23 @@ def test_predict_file_needs_a_target_of_bytes(classifier: Classifier, tmp_path: 
         predict_file(classifier, rows, target)
     with (tmp_path / "scored.csv").open("w") as text, pytest.raises(OutputError, match="a TextIOWrapper"):
         predict_file(classifier, rows, text)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="to_parquet"):
-        predict_file(classifier, pd.DataFrame({"text": ["a"]}), tmp_path / "scored.csv")  # type: ignore[arg-type]
 
 
-def test_other_entries_refuse_what_is_no_file(bases: Callable[..., Path], tmp_path: Path) -> None:
-    frame: Any = pd.DataFrame({"text": ["a"], "label": ["b"]})
+def test_other_entries_refuse_what_is_no_table(bases: Callable[..., Path], tmp_path: Path) -> None:
+    stream: Any = pl.LazyFrame({"text": ["a"], "label": ["b"]})
     base = bases("bert")
-    with pytest.raises(DataError, match="a DataFrame"):
-        read_dataset(frame, text="text", label="label")
-    with pytest.raises(DataError, match="a DataFrame"):
-        adapt({"base": base}, frame)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="a DataFrame"):
-        compare(frame, "finetune", out=tmp_path / "c", base=base)
+    with pytest.raises(DataError, match="a LazyFrame"):
+        read_dataset(stream, text="text", label="label")
+    with pytest.raises(DataError, match="a LazyFrame"):
+        adapt({"base": base}, stream)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="a LazyFrame"):
+        compare(stream, "finetune", out=tmp_path / "c", base=base)
+    with pytest.raises(RecipeError, match="no other part can be given"):
+        compare({"train": (TEXTS, SECOND), "test": (TEXTS, SECOND)}, out=tmp_path / "c", base=base, folds=2)
     with pytest.raises(DataError, match="corpus"):
-        further_pretrain(base, frame, tmp_path / "b")
+        further_pretrain(base, stream, tmp_path / "b")
+    with pytest.raises(DataError, match="keep_out"):
+        further_pretrain(base, TEXTS, tmp_path / "b", keep_out={"train": {"text": TEXTS}})
     with pytest.raises(DataError, match="at least one file"):
         further_pretrain(base, [], tmp_path / "b")
 

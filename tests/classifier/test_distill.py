@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from helpers.rows import make_rows, recipe, train, write_csv
@@ -83,7 +85,12 @@ def test_all_given_texts_are_in_seen(student_folder):
 
 def test_list_file_and_dataset_give_the_same_student(teacher, tmp_path):
     path = write_csv(tmp_path / "texts.csv", ROWS)
-    sources = [TEXTS, path, [path], read_dataset(path, text="text", label="label")]
+    frame = pd.DataFrame(ROWS, columns=["text", "label"])
+    sources = [TEXTS, path, [path], read_dataset(path, text="text", label="label"), frame]
+    for same in (frame, pl.DataFrame(frame), {"text": TEXTS}, (frame["text"], frame["label"]), iter(TEXTS)):
+        assert read_texts(teacher, same).texts == TEXTS
+    assert read_texts(teacher, frame).labeled.all()
+    assert not read_texts(teacher, frame[["text"]]).labeled.any()
     students = [distill_texts(teacher, data, cache_dir=tmp_path / "cache", settings=SHORT).student for data in sources]
     for student in students[1:]:
         np.testing.assert_array_equal(student.logits(TEXTS), students[0].logits(TEXTS))

@@ -1,18 +1,21 @@
-"""`predict_file` adds labels and scores to the rows of a file."""
+"""`predict_file` and `predict_frame` add labels and scores to the rows of a file or a table in memory."""
 
 import csv
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.rows import make_rows, train, write_csv
+from helpers.rows import make_rows, recipe, train, write_csv
 
-from fullbake import Classifier, predict_file
+from fullbake import Classifier, adapt, predict_file, predict_frame
 from fullbake.core.errors import DataError, OutputError
 from fullbake.data.files import open_table
 from fullbake.data.plain_text import open_lines
@@ -117,3 +120,66 @@ def test_wrong_row_leaves_no_file(classifier: Classifier, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="line 3"):
         predict_file(classifier, source, tmp_path / "scored.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+# Tables in memory
+
+FRAME = pd.DataFrame(ROWS, columns=["text", "id"], index=[f"row {number}" for number in range(len(ROWS))])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [FRAME, pl.DataFrame(FRAME), pa.Table.from_pandas(FRAME, preserve_index=False), FRAME.to_dict("list")],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_frames_get_the_columns_of_files(classifier: Classifier, tmp_path: Path, frame: Any) -> None:
+    predict_file(classifier, FRAME, tmp_path / "scored.parquet")
+    expected = pd.read_parquet(tmp_path / "scored.parquet")
+    result = predict_frame(classifier, frame)
+    assert type(result) is type(frame)
+    if isinstance(result, pd.DataFrame):
+        assert result.index.tolist() == FRAME.index.tolist()
+    assert list(FRAME.columns) == ["text", "id"], "the frame that was given stays as it was"
+    found = pd.DataFrame(result if isinstance(result, dict) else pa.table(result).to_pandas())
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, check_dtype=False)
+    assert found["predicted"].tolist() == classifier.predict(frame).tolist()
+
+
+def test_frames_name_their_columns_as_they_like(classifier: Classifier) -> None:
+    frame = FRAME.rename(columns={"text": "review", "id": "score"})
+    result = predict_frame(classifier, frame, text="review", prefix="topic_")
+    assert list(result.columns)[:4] == ["review", "score", "topic_predicted", "topic_score"]
+    with pytest.raises(DataError, match="there is a column 'score' already"):
+        predict_frame(classifier, frame, text="review")
+    assert list(predict_frame(classifier, FRAME[:0]).columns)[2:4] == ["predicted", "score"]
+
+
+def test_labels_of_many_are_numbers(bases: Bases, tmp_path: Path) -> None:
+    rows = [(text, label, int(number % 2)) for number, (text, label) in enumerate(make_rows(40))]
+    frame = pl.DataFrame({"text": [r[0] for r in rows], "label": [[r[1]] * r[2] for r in rows]})
+    many = adapt(recipe(bases("bert")), frame, cache_dir=tmp_path)
+    result = predict_frame(many, frame)
+    names = [f"predicted:{name}" for name in many.label_names]
+    assert result.columns[2 : 2 + len(names)] == names
+    np.testing.assert_array_equal(result.select(names).to_numpy(), many.predict(frame))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (["a", "b"], ["a list", "classifier.predict(texts)"]),
+        ("rows.csv", ["a str: 'rows.csv'", "predict_file"]),
+        (pl.LazyFrame({"text": ["a"]}), ["a LazyFrame", "collect()"]),
+        ({"test": FRAME}, ["several parts", "frame['test']"]),
+        (pd.DataFrame({"review": ["a"]}), ["no column 'text'", "'review'"]),
+        (pd.DataFrame({"text": [None]}), ["row 1", "'text' has no value"]),
+    ],
+)
+def test_what_is_no_frame_is_refused(classifier: Classifier, tmp_path: Path, value: Any, words: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        predict_frame(classifier, value)
+    for word in words:
+        assert word in str(caught.value)
+    if not isinstance(value, str | dict | pd.DataFrame):
+        with pytest.raises(DataError, match="the argument source is no table"):
+            predict_file(classifier, value, tmp_path / "scored.csv")

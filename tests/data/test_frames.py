@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -257,14 +256,3 @@ def test_columns_of_arrow_are_not_copied() -> None:
     assert batch.column(0).buffers()[2].address == table["text"].chunk(0).buffers()[2].address
     assert source.schema(None).names == ["text"]
     assert columns_source("x", {"n": [1, 2]}).schema(["n"]).field("n").type == pa.int64()
-
-
-def test_frames_are_recognized_without_importing_their_library() -> None:
-    import subprocess
-
-    code = (
-        "import sys; from fullbake.data.frames import frame_source; frame_source({'text': ['a']}); "
-        "print(*[name for name in ('pandas', 'polars', 'datasets') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []

@@ -3,10 +3,12 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from helpers.rows import make_rows, write_csv
@@ -188,3 +190,17 @@ def test_unknown_tokens_are_a_warning_that_says_what_to_do(bases: Bases, tmp_pat
     assert "--init random" in found(facts, "unknown tokens").message
     assert facts.to_json()["unknown_tokens"] == facts.unknown_tokens
     assert inspect_file(tmp_path / "chinese.csv", DataConfig()).unknown_tokens is None
+
+
+def test_frames_are_inspected_as_their_files(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        [(text, label, label[0], number) for number, (text, label) in enumerate(make_rows(80))],
+        columns=["text", "label", "code", "number"],
+    )
+    rows.to_parquet(tmp_path / "rows.parquet")
+    of_file, of_frame = inspect_file(tmp_path / "rows.parquet", DataConfig()), inspect_file(rows, DataConfig())
+    assert replace(of_frame, source=of_file.source) == of_file
+    assert found(of_frame, "revealing column")
+    assert of_frame.source == "a pandas DataFrame of 80 rows"
+    parts = inspect_file({"train": rows, "test": rows.iloc[:10]}, DataConfig())
+    assert found(parts, "overlap with test").count == 10

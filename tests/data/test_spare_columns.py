@@ -7,7 +7,10 @@ import pytest
 from pyarrow import parquet
 
 from fullbake.data.files import open_table
+from fullbake.data.frames import frame_source
+from fullbake.data.sources import open_columns
 from fullbake.data.spare_columns import MAX_COLUMNS, MAX_VALUE_CHARACTERS, fields_of_rows, read_fields, spare_columns
+from fullbake.data.tables import ReadOptions
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,13 @@ def test_wide_files_are_looked_at_from_the_left(tmp_path: Path) -> None:
     names = ["text", "label", *(f"c{number}" for number in range(100))]
     (tmp_path / "a.csv").write_text(",".join(names) + "\n" + ",".join("x" for _ in names) + "\n")
     assert len(spare_columns(open_table(tmp_path / "a.csv"), ["text", "label"])) == MAX_COLUMNS
+
+
+def test_plain_columns_of_chosen_rows_of_a_frame() -> None:
+    frame = frame_source(
+        {"text": ["a", "b"], "label": ["x", "y"], "code": [7, 8], "odd": [1, "x"], "parts": [[1], [2]]}
+    )
+    assert frame is not None
+    spare = spare_columns(open_columns(frame, ReadOptions(("text", "label"))), ["text", "label"])
+    assert spare == ("code", "odd", "parts")
+    assert read_fields(frame, spare, [2]) == [("8", "", "")]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from helpers.corpora import LIMIT, load_tokenizer, source_of
@@ -17,17 +19,20 @@ from pyarrow import parquet
 from fullbake.config.sections import Dialect
 from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError
+from fullbake.data.sources import as_source
 from fullbake.pretraining.corpus import Corpus, build_corpus
 from fullbake.pretraining.documents import (
     SENTENCE_WINDOW,
     Decontamination,
     Document,
     DocumentSource,
+    document_sources,
     file_source,
     first_paragraphs,
     group_lines,
     sample_documents,
     split_sentences,
+    table_source,
     text_source,
 )
 from fullbake.pretraining.forgetting import corpus_tokenizer_of
@@ -418,3 +423,23 @@ def test_only_one_chunk_is_in_memory() -> None:
         yielded += document.characters
     assert yielded == read
     assert max(ahead) < 2 * (1000 + 2 * len(OTHER))
+
+
+def test_tables_in_memory_are_documents() -> None:
+    texts = ["one\ntwo", None, "three"]
+    tables = [{"body": texts}, pd.DataFrame({"body": texts}), pl.DataFrame({"body": texts}), pa.table({"body": texts})]
+    sources = [table_source(as_source(table), text="body") for table in tables]
+    for source in sources:
+        assert [document.paragraphs for document in source.read()] == [("one", "two"), ("three",)]
+        assert source.fingerprint == sources[0].fingerprint
+    assert sources[1].name == "a pandas DataFrame of 3 rows"
+    assert table_source(as_source({"body": ["other"]}), text="body").fingerprint != sources[0].fingerprint
+    with pytest.raises(DataError, match="no column 'text'"):
+        table_source(as_source(tables[1]))
+
+
+def test_sources_of_documents_may_be_mixed(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("one")
+    given = [tmp_path / "x.txt", as_source({"text": ["two"]})]
+    found = document_sources(given, text="text", dialect=Dialect())
+    assert [document.paragraphs for source in found for document in source.read()] == [("one",), ("two",)]

@@ -130,7 +130,8 @@ def as_source(value: Any, name: str = "source") -> Source:
         return frame
     if isinstance(value, tuple) and len(value) == 2 and all(map(_is_sequence, value)):
         return NamelessTexts(*value)
-    if is_column(value) or (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)):
+    # A list in which some values are no texts gets the reader's error, which names the row.
+    if is_column(value) or (isinstance(value, list | tuple) and (not value or any(isinstance(v, str) for v in value))):
         return NamelessTexts(value)
     if isinstance(value, Iterator):
         return as_source(list(value), name)
