@@ -140,9 +140,10 @@ def test_frame_trains_what_its_file_trains_and_resumes(
         raise Interrupted(signal.SIGTERM, checkpoint.step, None)
 
     save = Checkpoints.save
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", stop)
-        adapt(own, frame, out=tmp_path / "frame", **options)
+        with pytest.raises(Interrupted):
+            adapt(own, frame, out=tmp_path / "frame", **options)
     changed = frame.assign(text=frame["text"] + " more")
     with pytest.raises(OutputError, match="data"):
         adapt(own, changed, out=tmp_path / "frame", **options)
@@ -170,7 +171,7 @@ def test_parts_of_a_data_set_dict_are_the_split(bases: Bases, tmp_path: Path) ->
     with pytest.raises(RecipeError, match="folds and a file for validation"):
         adapt(recipe(bases("bert"), folds=3), parts)
     overlap = {"train": rows.iloc[:40], "test": rows.iloc[30:]}
-    with pytest.raises(DataError, match="10 (?s:.*)--drop-overlap"):
+    with pytest.raises(DataError, match=r"10 (?s:.*)--drop-overlap"):
         adapt(own, overlap)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from fullbake.core.arguments import describe_value, is_instance_of
 from fullbake.core.errors import DataError
 from fullbake.data.arrow import ArrowSource
@@ -274,8 +276,8 @@ def _objects_column(values: Any, name: str, where: str) -> _Column:
         kind = pa.infer_type(held, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise _mixed_error(held, name, where, error) from None
-    # Arrow finds out only when it converts the values that some of them are no strings.
-    if pa.types.is_string(kind) and not _are_strings(held):
+    # Arrow finds out only when it converts the values.
+    if _is_mixed(held):
         raise _mixed_error(held, name, where)
 
     def part(start: int, rows: int) -> Any:
@@ -289,12 +291,21 @@ def _objects_column(values: Any, name: str, where: str) -> _Column:
     return _Column(len(held), kind, part)
 
 
-def _are_strings(values: Sequence[Any]) -> bool:
-    """Return True if all values are strings or missing."""
-    others = {kind for kind in set(map(type, values)) if not issubclass(kind, str)} - {type(None)}
-    if not others:
-        return True
-    return all(type(value) not in others or _is_missing(value) for value in values)
+def _is_mixed(values: Sequence[Any]) -> bool:
+    """Return True if there are values of several kinds, such as a number among texts."""
+    if len({_kind_of(kind) for kind in set(map(type, values))} - {None}) < 2:
+        return False
+    # NaN stands for a missing value, also among texts.
+    return len({_kind_of(type(value)) for value in values if not _is_missing(value)}) > 1
+
+
+def _kind_of(kind: type) -> str | None:
+    """Return what values of a type are; None for values that are missing."""
+    if kind is type(None) or kind.__name__ == "NAType":
+        return None
+    known = {"text": str, "boolean": bool | np.bool_, "number": int | float | np.number}
+    known["list"] = list | tuple | np.ndarray
+    return next((name for name, types in known.items() if issubclass(kind, types)), kind.__name__)
 
 
 def _is_missing(value: Any) -> bool:
