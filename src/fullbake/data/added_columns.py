@@ -1,6 +1,7 @@
 """Add columns to a table in memory, and return a table of the same kind. The table that was given stays as it is."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,13 @@ def with_columns(frame: Any, source: ArrowSource, added: Mapping[str, Any]) -> A
         list of dicts, or a record batch, as was given; for all others a pyarrow.Table.
     """
     if is_instance_of(frame, "pandas", "DataFrame"):
-        import pandas as pd
-
+        pd: Any = import_module("pandas")
         return pd.concat([frame, pd.DataFrame(dict(added), index=frame.index)], axis=1)
     if is_instance_of(frame, "polars", "DataFrame"):
-        import polars as pl
-
+        pl: Any = import_module("polars")
         return frame.with_columns([pl.Series(name, _listed(values)) for name, values in added.items()])
     if is_instance_of(frame, "datasets", "Dataset"):
-        import datasets
-
+        datasets: Any = import_module("datasets")
         more = datasets.Dataset(_arrow_table(added))
         joined = datasets.concatenate_datasets([frame.with_format(None), more], axis=1)
         return joined.with_format(**frame.format) if frame.format["type"] else joined
