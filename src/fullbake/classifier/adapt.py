@@ -3,6 +3,7 @@
 With `training.job` and `training.strategies` this is the only module that unpacks a whole recipe.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 from torch import nn
 
 from fullbake.classifier.model import Classifier, RunRecord
+from fullbake.classifier.recorded import recorded_job
 from fullbake.classifier.row_facts import count_labels_of_parts, describe_rows
 from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe, as_recipe
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.hashing import fingerprint
+from fullbake.core.tracker_names import Track, find_trackers
+from fullbake.core.tracking import Tracker
 from fullbake.data import inspection
 from fullbake.data.dataset import Dataset
 from fullbake.data.findings import describe_finding
@@ -33,7 +37,7 @@ from fullbake.models.encoding import count_tokens
 from fullbake.models.inference import logits_over
 from fullbake.pretraining.stage import with_further_pretraining
 from fullbake.training import checkpoints
-from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun, check_resume_mode
+from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, check_resume_mode
 from fullbake.training.job import (
     Job,
     check_problem,
@@ -57,6 +61,7 @@ def adapt(
     cache_dir: str | Path | None = None,
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
+    track: Track = None,
 ) -> Classifier:
     """Train a classifier by a recipe, and save it.
 
@@ -75,6 +80,8 @@ def adapt(
         resume: What to do with an unfinished run of the same `out`. `auto` resumes it if it is the same run, else
             raises OutputError. `require` raises OutputError where there is none. `anyway` resumes although something
             differs. `restart` deletes it.
+        track: Where to record the run: `tensorboard`, `mlflow`, `wandb`, `trackio`, a tracker of your own
+            (`core.tracking.Tracker`), or a list of them.
 
     Returns:
         The trained classifier.
@@ -90,24 +97,47 @@ def adapt(
     recipe = as_recipe(recipe)
     check_resume_mode(resume)
     runtime.join_ranks()
+    trackers = find_trackers(track)
     if out is None:
-        return _train(_prepare(recipe, data, cache_dir))
+        job = _prepare(recipe, data, cache_dir)
+        with recorded_job(trackers, job, Path(job.recipe.base).name) as recorded:
+            classifier = _train(job)
+            recorded.finish(classifier.record.facts, None)
+            return classifier
     with checkpoints.sole_run(out, writes=runtime.rank() == 0):
         _check_target(out, overwrite)
-        return _train_into(out, _prepare(recipe, data, cache_dir), overwrite, checkpoint_every, resume)
+        return _train_into(out, _prepare(recipe, data, cache_dir), overwrite, checkpoint_every, resume, trackers)
 
 
-def _train_into(out: str | Path, job: Job, overwrite: bool, checkpoint_every: str, resume: ResumeMode) -> Classifier:
+def _train_into(
+    out: str | Path,
+    job: Job,
+    overwrite: bool,
+    checkpoint_every: str,
+    resume: ResumeMode,
+    trackers: Sequence[Tracker],
+) -> Classifier:
     """Train, save, and resume the unfinished run beside `out` if there is one."""
+    name = Path(out).resolve().name
     if checkpoints.only_cleanup_left(out, job.facts()):
         say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
-        checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
-        return _load_with_rows(out, job.parts)
+        classifier = _load_with_rows(out, job.parts)
+        run = checkpoints.saved_run(out, writes=runtime.rank() == 0)
+        with recorded_job(trackers, replace(job, run=run), name) as recorded:
+            recorded.finish(classifier.record.facts, Path(out))
+        run.close()
+        return classifier
     runtime.wait_for_ranks()  # every process must have read the folder before rank 0 writes to it
     interval = CheckpointInterval.parse(checkpoint_every)
     run = checkpoints.open_unfinished_run(out, job.facts(), interval, resume, writes=runtime.rank() == 0)
-    classifier = _train(replace(job, run=run))
-    _save(classifier, Path(out), overwrite, run)
+    job = replace(job, run=run)
+    with recorded_job(trackers, job, name) as recorded:
+        classifier = _train(job)
+        if runtime.rank() == 0:
+            classifier.save(out, overwrite=overwrite)
+        recorded.finish(classifier.record.facts, Path(out))
+    run.close()  # after the bundle is saved: one of the two is always complete
+    runtime.wait_for_ranks()
     return classifier
 
 
@@ -267,14 +297,6 @@ def _with_truncation(job: Job, truncation: Truncation) -> Job:
         truncation=truncation, stride=window_stride(job.recipe.tokens, truncation, job.recipe.tokens.max_length or 0)
     )
     return replace(job, recipe=recipe, tokenizer=recipe_tokenizer(recipe), prefix=f"{truncation}-")
-
-
-def _save(classifier: Classifier, out: Path, overwrite: bool, run: UnfinishedRun) -> None:
-    """Save the bundle, then delete the unfinished run. In this order one of the two is always complete."""
-    if runtime.rank() == 0:
-        classifier.save(out, overwrite=overwrite)
-        run.close()
-    runtime.wait_for_ranks()
 
 
 def _record(job: Job, trained: SelectedRun, finished: CalibratedDecision) -> RunRecord:

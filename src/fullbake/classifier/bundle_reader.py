@@ -72,7 +72,7 @@ def read_bundle(folder: Path, engine: Engine = "auto", precision: ScoringPrecisi
     manifest.verify_files(folder, files)
     tokenizer_facts = manifest.check_contents(folder, facts, files)
     loaded = load_engine(folder, files, engine, labels=len(facts["label_names"]), precision=precision)
-    seen = manifest.read_seen(folder)
+    seen = manifest.read_seen(folder, files)
     tokens = TokensConfig.model_validate(facts["tokens"])
     _check_tokenizer(folder, loaded, tokens, tokenizer_facts, pairs=facts["columns"]["text_pair"] is not None)
     _check_probe(folder, loaded, tokens, labels=len(facts["label_names"]), precision=precision)

@@ -61,7 +61,8 @@ def write_bundle(target: Path, bundle: BundleContents, *, overwrite: bool) -> No
             bundle.tokenizer.save_pretrained(folder)
         remember_written(folder / "tokenizer.json")
         storage.write_tensors(folder / "probe.safetensors", _probe_arrays(bundle))
-        storage.write_tensors(folder / "seen.safetensors", bundle.seen)
+        if bundle.seen:  # not of a bundle that was shared without it
+            storage.write_tensors(folder / manifest.SEEN_FILE, bundle.seen)
         files = hashing.hash_files(folder)
         storage.write_json(
             folder / MANIFEST_FILE, sign_manifest({"format": BUNDLE_FORMAT, **bundle.facts, "files": files})

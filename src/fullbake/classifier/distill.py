@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from fullbake.classifier.evaluate import read_as_trained
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.classifier.predict import as_classifier, text_columns
+from fullbake.classifier.recorded import recorded_training
 from fullbake.config.recipe import dialect_of
 from fullbake.config.sections import Columns
 from fullbake.core import rng, runtime, storage
 from fullbake.core.console import say
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.hashing import fingerprint
+from fullbake.core.tracker_names import Track, find_trackers
+from fullbake.core.tracking import flat_settings
 from fullbake.data.dataset import Dataset, read_dataset
 from fullbake.data.duplicates import duplicate_groups
 from fullbake.data.label_checks import with_labels_of
@@ -94,6 +97,7 @@ def distill(
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
     text: str | None = None,
+    track: Track = None,
     **settings: Any,
 ) -> Classifier:
     """Train a student of a classifier: a classifier without attention, many times as fast, on the classifier's scores.
@@ -110,6 +114,7 @@ def distill(
         checkpoint_every: Steps (`50`) or time (`30s`, `5m`) between checkpoints.
         resume: What to do with an unfinished run of the same `out`, as for `adapt`.
         text: Column of the texts in files. None: its name in training.
+        track: Where to record the run, as for `adapt`.
         **settings: Fields of `training.distillation.StudentSettings`: width, pair_buckets, head, epochs, seed.
 
     Returns:
@@ -131,6 +136,7 @@ def distill(
         checkpoint_every=checkpoint_every,
         resume=resume,
         text=text,
+        track=track,
         settings=StudentSettings(**settings),
     ).student
 
@@ -145,26 +151,33 @@ def distill_texts(
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
     text: str | None = None,
+    track: Track = None,
     settings: StudentSettings = StudentSettings(),  # noqa: B008  (it is frozen)
     **dialect: Any,
 ) -> Distillation:
     """Train a student as `distill` does, and return it with what a table about it needs. Arguments as there."""
     check_resume_mode(resume)
-    interval = CheckpointInterval.parse(checkpoint_every)
+    interval, trackers = CheckpointInterval.parse(checkpoint_every), find_trackers(track)
     teacher = as_classifier(classifier, engine="torch")  # a graph does not give its hidden states
     check_teacher(teacher)
     network: Any = teacher.network
     settings = settings.check(network.base_model.config.hidden_size, len(teacher.label_names))
     given = read_texts(teacher, data, text=text, **dialect)
+    shown = flat_settings(asdict(settings) | {"way": "distill", "versions": runtime.versions()})
     if out is None:
-        return _distill(teacher, given, settings, cache_dir, None)
+        with recorded_training(trackers, "student", shown, None) as recorded:
+            found = _distill(teacher, given, settings, cache_dir, None)
+            recorded.finish(found.student.record.facts, None)
+            return found
     with checkpoints.sole_run(out, writes=True):
         storage.recover(out)
         storage.require_vacant(out, overwrite=overwrite)
         facts = _run_facts(teacher, given, settings)
         run = checkpoints.open_unfinished_run(out, facts, interval, resume, writes=True)
-        found = _distill(teacher, given, settings, cache_dir, run)
-        found.student.save(out, overwrite=overwrite)
+        with recorded_training(trackers, Path(out).resolve().name, shown, run) as recorded:
+            found = _distill(teacher, given, settings, cache_dir, run)
+            found.student.save(out, overwrite=overwrite)
+            recorded.finish(found.student.record.facts, Path(out))
         run.close()
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 from fullbake.classifier.model import Classifier
 from fullbake.classifier.predict import as_classifier
 from fullbake.config.recipe import Recipe
-from fullbake.core.console import warn
+from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError
 from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import leave_out_labels, with_labels_of
@@ -120,5 +120,10 @@ def count_training_texts(classifier: Classifier, dataset: Dataset) -> int:
 
 def find_training_texts(classifier: Classifier, dataset: Dataset) -> np.ndarray:
     """Return whether each row has a text that is in the training rows, bool (rows,)."""
+    if "hashes" not in classifier.record.seen:
+        say(
+            "whether rows were trained on is not known: this bundle was shared without the hashes of its training texts"
+        )
+        return np.zeros(len(dataset), dtype=bool)
     seen = {bytes(row) for row in classifier.record.seen["hashes"]}
     return np.array([bytes(row) in seen for row in text_hashes(dataset.joined_texts)], dtype=bool)

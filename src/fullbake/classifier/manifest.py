@@ -35,11 +35,13 @@ TOLERANCE = 1e-3
 REQUIRED_FILES: Final = (
     "config.json",
     "probe.safetensors",
-    "seen.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
 )
 """Files that every bundle has beside its weights."""
+
+SEEN_FILE: Final = "seen.safetensors"
+"""The file with the hashes of the training texts. A bundle that was shared may lack it."""
 
 PROBE_TEXT_TOKENS: Final = 64
 """Probe texts are cut to this many tokens: enough to use every weight, and fast on every load."""
@@ -174,10 +176,20 @@ def check_contents(folder: Path, facts: Mapping[str, Any], files: Mapping[str, A
         return check_tokenizer_file(folder / "tokenizer.json", folder, sha256=files["tokenizer.json"]["sha256"])
 
 
-def read_seen(folder: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of seen.safetensors. Raise BundleError if they are not what a bundle has there."""
-    with explain_faults(folder, "seen.safetensors"):
-        arrays = storage.read_tensors(folder / "seen.safetensors")
+def read_seen(folder: Path, files: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the arrays of seen.safetensors; none of a bundle that was shared without that file.
+
+    Args:
+        folder: The bundle, whose hashes were found right.
+        files: The entry `files` of its fullbake.json.
+
+    Raises:
+        BundleError: The arrays are not what a bundle has there.
+    """
+    if SEEN_FILE not in files:
+        return {}
+    with explain_faults(folder, SEEN_FILE):
+        arrays = storage.read_tensors(folder / SEEN_FILE)
         bundle_shape.check_seen(arrays)
     return arrays
 

@@ -20,6 +20,7 @@ from fullbake.comparison.baselines import characters_read
 from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget, read_candidates, row_shares
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
+from fullbake.comparison.recorded_trials import recorded_comparison
 from fullbake.comparison.report import LEADERBOARD_FORMAT
 from fullbake.comparison.runner import ENTRY_MARGIN, ComparisonFunctions, Runner, RunnerSettings, without_test
 from fullbake.comparison.schedule import Plan
@@ -29,6 +30,8 @@ from fullbake.core.console import format_duration, say, silenced, warn
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.core.processors import ThreadSetting, parse_threads
+from fullbake.core.tracker_names import Track, find_trackers
+from fullbake.core.tracking_worker import TRACKING_FILE
 from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labeled_files import read_labeled
@@ -77,6 +80,7 @@ def compare(
     bench: bool = False,
     threads: ThreadSetting = "auto",
     cache_dir: str | Path | None = None,
+    track: Track = None,
     functions: ComparisonFunctions | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
@@ -98,6 +102,7 @@ def compare(
         bench: Measure at the end how fast the recommended classifier answers on this machine, in about ten seconds.
         threads: How many threads each trial computes with. `auto` looks before each one how many processors are free.
         cache_dir: Where features and further-pretrained bases are cached. None: the user's cache folder.
+        track: Where to record the comparison, as for `adapt`: each trial is a run of its own below one parent.
         functions: What trains, scores and tells the time; for tests. None: the real functions.
         **fields: Recipe fields for every recipe, such as base, text, label, metric, max_length.
 
@@ -112,7 +117,7 @@ def compare(
         Fault: The work failed, for example because the disk is full.
         Interrupted: A signal stopped a trial that writes checkpoints.
     """
-    functions = functions or ComparisonFunctions()
+    functions, trackers = functions or ComparisonFunctions(), find_trackers(track)
     started = functions.clock()
     budget_seconds = None if budget is None else parse_budget(str(budget))
     recipes = [name.strip() for name in recipes.split(",")] if isinstance(recipes, str) else list(recipes)
@@ -134,7 +139,10 @@ def compare(
     identity = _describe_comparison(jobs, parts, options)
     with open_workspace(options.out, identity, restart=restart), runtime.restored_threads():
         functions.use_threads(threads)  # before the speed is measured
-        return _run(options, candidates, jobs, parts)
+        with recorded_comparison(trackers, options.out, identity, len(parts[0].train)) as recorded:
+            board = _run(options, candidates, jobs, parts)
+            recorded.finish(board)
+            return board
 
 
 @dataclass(frozen=True)
@@ -338,7 +346,9 @@ def _read_workspace_file(folder: Path) -> dict[str, Any] | None:
 def _holds_no_trial(folder: Path, known: Mapping[str, Any]) -> bool:
     """Return True if the folder holds nothing but the description of a comparison of which no trial was finished."""
     names = {path.name for path in folder.iterdir()}
-    return bool(known) and names <= {WORKSPACE_FILE, CELLS} and not any((folder / CELLS).glob("**/trained"))
+    return (
+        bool(known) and names <= {WORKSPACE_FILE, CELLS, TRACKING_FILE} and not any((folder / CELLS).glob("**/trained"))
+    )
 
 
 def _list_differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from fullbake.comparison.forecast import (
     measure_speed,
 )
 from fullbake.comparison.live_table import LiveTable
+from fullbake.comparison.recorded_trials import record_finished, recorded_trial
 from fullbake.comparison.schedule import WHOLE, NextTrial, Plan, Progress, Scheduler, Size, Trial, Watch
 from fullbake.comparison.sizes import SizedJobs
 from fullbake.comparison.trial import (
@@ -303,11 +304,13 @@ class Runner:
         self._say_smaller(trial)
         self.table.begin(f"{step.sweep}: {trial.id}", step.expected, self._seconds_after(step))
         try:
-            with stopping.deadline(watch.time_is_up, watch.note):
-                result = self._train_and_store(step, watch)
-            if result.value is not None:
-                with stopping.deadline(self._is_over), stopping.interruptible():
-                    self._result_of(trial).predictions[trial] = self._predictions(trial, result)
+            with recorded_trial(self.settings.candidates[trial.candidate], trial) as recorded:
+                with stopping.deadline(watch.time_is_up, watch.note):
+                    result = self._train_and_store(step, watch)
+                if result.value is not None:
+                    with stopping.deadline(self._is_over), stopping.interruptible():
+                        self._result_of(trial).predictions[trial] = self._predictions(trial, result)
+                recorded.finish(result, self._result_of(trial).predictions.get(trial), self.sized.parts(trial).test)
         except DeadlinePassed as stop:
             self._give_up(step, watch, str(stop))
             return
@@ -452,6 +455,8 @@ class Runner:
             speed = float(scored.facts["rows_per_second"])
             self._result_of(trial).predictions[trial] = TrialPredictions(scored.arrays["logits"], speed)
         self._keep(trial, result)
+        own = self._result_of(trial)
+        record_finished(own.candidate, trial, result, own.predictions.get(trial), self.sized.parts(trial).test)
         self._show(trial, "done before")
 
     def _train_and_store(self, step: NextTrial, watch: Watch) -> TrialResult:

@@ -1,1 +1,4 @@
-"""Bridges to other libraries: scikit-learn. Each is loaded only by whoever imports it."""
+"""Bridges to other libraries: scikit-learn, trackers of runs, MLflow, model hubs.
+
+Each is loaded only by whoever imports it.
+"""

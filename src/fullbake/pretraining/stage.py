@@ -27,6 +27,9 @@ from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, SpaceFault
 from fullbake.core.hashing import file_sha256, fingerprint
+from fullbake.core.tracker_names import Track, find_trackers
+from fullbake.core.tracking import Tracker, flat_settings, series
+from fullbake.core.tracking_worker import TRACKING_FILE, tracked_run
 from fullbake.data.dataset import read_dataset
 from fullbake.data.sources import Source, as_source
 from fullbake.data.splits import Part, Parts
@@ -64,6 +67,7 @@ def further_pretrain(
     cache_dir: str | Path | None = None,
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
+    track: Track = None,
 ) -> dict[str, Any]:
     """Continue the pretraining of a base on raw text, and save the result as a new base.
 
@@ -87,6 +91,7 @@ def further_pretrain(
         cache_dir: where corpora and trained heads are kept; None uses the default cache folder.
         checkpoint_every: how often to save a checkpoint: steps ("50") or minutes ("5m").
         resume: what to do with an unfinished run in `out`: resume it if it fits ("auto"), or as the other modes say.
+        track: where to record the run, as for `adapt`.
 
     Returns:
         The content of the new folder's fullbake.json.
@@ -100,6 +105,7 @@ def further_pretrain(
         Interrupted: a signal stopped the run; the same call resumes it.
     """
     check_resume_mode(resume)
+    trackers = find_trackers(track)
     given, held_out = _sources(corpus, "corpus"), _sources(keep_out, "keep_out")
     if not given:
         raise DataError("there is no corpus", expected="at least one file of text")
@@ -126,7 +132,7 @@ def further_pretrain(
             decontamination=Decontamination(excluded, stage.transductive),
             cache_dir=cache_dir,
         )
-        return _pretrain_into(out, run, str(base), overwrite, interval, resume)
+        return _pretrain_into(out, run, str(base), overwrite, interval, resume, trackers)
 
 
 def _sources(given: Any, name: str) -> list[Source]:
@@ -145,7 +151,13 @@ def _dialect_for(source: Source, dialect: Dialect) -> dict[str, Any]:
 
 
 def _pretrain_into(
-    out: str | Path, run: PretrainingRun, base: str, overwrite: bool, interval: CheckpointInterval, resume: ResumeMode
+    out: str | Path,
+    run: PretrainingRun,
+    base: str,
+    overwrite: bool,
+    interval: CheckpointInterval,
+    resume: ResumeMode,
+    trackers: Sequence[Tracker],
 ) -> dict[str, Any]:
     """Train and save, and resume the unfinished run beside `out` if there is one. Return the new fullbake.json."""
     identity = _describe_run(run, base)
@@ -155,7 +167,11 @@ def _pretrain_into(
         return _read_manifest(out)
     runtime.wait_for_ranks()
     unfinished = checkpoints.open_unfinished_run(out, identity, interval, resume, writes=runtime.rank() == 0)
-    result = run_pretraining(run, unfinished.checkpoints("pretraining"))
+    settings = flat_settings({"base": base, **identity["further_pretraining"], "versions": identity["versions"]})
+    place, name = unfinished.folder / TRACKING_FILE, Path(out).resolve().name
+    own = trackers if runtime.rank() == 0 else ()
+    with tracked_run(own, name, settings, place=place, identity=unfinished.identity):
+        result = run_pretraining(run, unfinished.checkpoints("pretraining"))
     if runtime.rank() == 0:
         about = {"run": fingerprint(identity), "base": base}
         with storage.staged(out, overwrite=overwrite, needed=_estimate_size(run)) as folder:
@@ -194,7 +210,8 @@ def _read_manifest(folder: str | Path) -> dict[str, Any]:
 
 def with_further_pretraining(job: Job) -> Job:
     """Return the job with the base that its recipe's further pretraining makes, from the cache if it is there."""
-    folder = stage_base(job.recipe, job.parts, job.cache_dir, job.checkpoints("further-pretraining"))
+    with series("further-pretraining"):
+        folder = stage_base(job.recipe, job.parts, job.cache_dir, job.checkpoints("further-pretraining"))
     weights = base_fingerprint(folder)
     return replace(job, adapted=FurtherPretrainedBase(str(folder), weights, _read_manifest(folder)))
 

@@ -308,6 +308,17 @@ def only_cleanup_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
     return is_saved(out) and not list_differences(_read(unfinished_folder(out)), facts)
 
 
+def saved_run(out: str | Path, *, writes: bool) -> UnfinishedRun:
+    """Return the unfinished run of `out`, whose result is saved, so that it can be closed.
+
+    Args:
+        out: the output folder.
+        writes: whether this process is the one that writes.
+    """
+    folder = unfinished_folder(out)
+    return UnfinishedRun(folder, fingerprint(_read(folder)), CheckpointInterval(), writes)
+
+
 def remove_unfinished(out: str | Path, *, writes: bool) -> None:
     """Remove the unfinished run of `out`, whose result is saved.
 

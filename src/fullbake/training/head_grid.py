@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fullbake.core import rng, runtime, stopping
+from fullbake.core import rng, runtime, stopping, tracking
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.encoder import parameter_groups
@@ -371,6 +371,7 @@ class _Grid:
                 losses, norms = self._take_step(stack, orders[:, start:end])
                 self._add_up(stack.heads, losses, norms, end - start, (epoch, step))
                 self.taken += 1
+                self._note_step(stack.heads, losses)
                 advance(end - start)
         seconds = max(time.perf_counter() - started, 1e-9)
         for head in stack.heads:
@@ -445,6 +446,21 @@ class _Grid:
             **self.validate(head.module, epoch),
         }
         head.record(entry)
+        with tracking.series(self._series_of(head)):
+            tracking.note_epoch(self.taken, entry)
+
+    def _note_step(self, heads: Sequence[_GridHead], losses: Sequence[float]) -> None:
+        """Record the losses of a step, each under the name of its head."""
+        if not tracking.is_recorded():
+            return
+        for head, loss in zip(heads, losses, strict=True):
+            with tracking.series(self._series_of(head)):
+                tracking.note_step(self.taken, loss, head.rate * self._factor())
+
+    def _series_of(self, head: _GridHead) -> str:
+        """Return the name of a head among those of the grid."""
+        several = len({other.seed for other in self.heads}) > 1
+        return f"rate-{head.rate:g}{f'-seed-{head.seed}' if several else ''}"
 
     def _say_epoch(self, heads: Sequence[_GridHead], epoch: int, seconds: float) -> None:
         """Log one line for all heads: the metric of each, with a star where it is the head's best so far."""

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from fullbake.config.problems import problem_of
-from fullbake.core import stopping
+from fullbake.core import stopping, tracking
 from fullbake.core.console import say
 from fullbake.core.errors import DeadlinePassed, Interrupted
 from fullbake.models.heads import fold_scaler, output_layer
@@ -340,6 +340,7 @@ class _StrengthSearch:
         loss = float(problem_of(labels).row_losses(self.exact @ weight.T + bias, labels).mean())
         scores = self.validate(self.module, trial)
         self.history.append({"trial": trial + 1, "C": strength, "train_loss": loss, **scores})
+        tracking.note_epoch(trial, self.history[-1])
         found = _Regression(strength, weight, bias, scores[self.metric])
         if found.is_better(self._best):
             self._best = found

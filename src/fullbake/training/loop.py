@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import rng, runtime, stopping
+from fullbake.core import rng, runtime, stopping, tracking
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.batching import Step
@@ -171,6 +171,7 @@ class _Training:
                 loss = self._take_step(step)
                 state.step, state.taken = state.step + 1, state.taken + 1
                 stopping.note_progress(state.taken / self.steps)
+                tracking.note_step(state.taken, loss, self.optimizer.param_groups[0]["lr"])
                 state.loss_sum += loss * len(step.rows)
                 state.row_sum += len(step.rows)
                 seconds = time.perf_counter() - started
@@ -218,6 +219,7 @@ class _Training:
         state, metric = self.state, self.config.metric
         entry = self._entry() | self._validate()
         state.history.append(entry)
+        tracking.note_epoch(state.taken, entry)
         reason = self.work.watch(state.history)
         if reason is not None:
             entry["diverged"] = reason
@@ -295,6 +297,7 @@ class _Training:
     def _save(self) -> None:
         if self.checkpoints is None:
             return
+        tracking.settle()  # a resumed run does not take the steps before its checkpoint again
         facts = asdict(self.state) | {"best_metric": self._best()}
         self.checkpoints.save(Checkpoint(self.state.taken, self._arrays(), facts))
         runtime.wait_for_ranks()

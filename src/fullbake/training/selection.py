@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
+from fullbake.core import tracking
 from fullbake.core.console import say, silenced
 from fullbake.core.errors import DeadlinePassed, DivergenceFault
 from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration, fit_temperature
@@ -215,7 +216,7 @@ def _probe_losses(
     for rate in rates:
         run = TrainingRun(rate, _FOLD_METRIC, f"{name}-{rate:g}", early_stopping=False, epochs=1)
         try:
-            with silenced():
+            with silenced(), tracking.unrecorded():
                 history = strategy.fit(strategy.new_network(), train, _validate_and_keep_logits(strategy, held), run)
         except DivergenceFault as found:
             fault = found
@@ -274,7 +275,9 @@ def _train_in_turn(
     for rate in rates:
         _say_rate(rates, rate)
         try:
-            yield _train(strategy, rate, metrics)
+            with tracking.series(_series_of(rates, rate)):
+                found = _train(strategy, rate, metrics)
+            yield found
         except DivergenceFault as fault:
             _say_divergence(rate, fault)
             yield fault
@@ -372,7 +375,8 @@ def _best_by_folds(
     for rate in rates:
         _say_rate(rates, rate)
         try:
-            results[rate] = _score_folds(strategy, rate, metrics, folds)
+            with tracking.series(_series_of(rates, rate)):
+                results[rate] = _score_folds(strategy, rate, metrics, folds)
         except DivergenceFault as fault:
             _say_divergence(rate, fault)
             faults.append(fault)
@@ -400,7 +404,8 @@ def _score_folds(
         kept = np.setdiff1d(everything, held)
         run = TrainingRun(rate, _FOLD_METRIC, f"rate-{rate:g}-fold-{number}", early_stopping=False)
         validate = _validate_and_keep_logits(strategy, strategy.train.take(held))
-        history = strategy.fit(strategy.new_network(), strategy.train.take(kept), validate, run)
+        with tracking.series(f"fold-{number}"):
+            history = strategy.fit(strategy.new_network(), strategy.train.take(kept), validate, run)
         found.append([entry["held_logits"] for entry in history])
     logits = np.empty((len(found[0]), len(labels), len(found[0][0][0])), dtype=np.float32)
     for held, values in zip(folds, found, strict=True):
@@ -422,6 +427,11 @@ def _validate_and_keep_logits(strategy: Strategy, held: Any) -> ValidateFunction
         return {"validation_loss": loss, _FOLD_METRIC: -loss, "held_logits": logits.tolist()}
 
     return validate
+
+
+def _series_of(rates: Sequence[float], rate: float) -> str:
+    """Return what the values of a training are recorded under, where there are several."""
+    return f"rate-{rate:g}" if len(rates) > 1 else ""
 
 
 def _say_rate(rates: Sequence[float], rate: float) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import runtime
+from fullbake.core import runtime, tracking
 from fullbake.core.console import say
 from fullbake.core.errors import DivergenceFault
 from fullbake.data.dataset import Dataset
@@ -127,7 +127,8 @@ def _finetuning(job: Job) -> Strategy:
 
     def fit(model: PreTrainedModel, rows: LabeledTexts, validate: ValidateFunction, run: TrainingRun) -> History:
         own = replace(settings, training=_training_of(job, run))
-        return finetune(model, rows, validate, own, job.checkpoints(run.name), last_epoch=run.last_trial)
+        with tracking.series(job.prefix.strip("-")):
+            return finetune(model, rows, validate, own, job.checkpoints(run.name), last_epoch=run.last_trial)
 
     def labeled(found: tuple[Encoded, Features | None], labels: np.ndarray) -> LabeledTexts:
         return LabeledTexts(found[0], labels, found[1])
@@ -184,15 +185,16 @@ def _frozen(job: Job) -> Strategy:
         return HeadSettings(recipe.head, _training_of(job, run), objective)
 
     def fit(model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, run: TrainingRun) -> History:
-        return train_head(
-            model,
-            rows,
-            validate,
-            settings_of(run),
-            job.checkpoints(run.name),
-            last_trial=run.last_trial,
-            all_strengths=not run.early_stopping,  # as folds do
-        )
+        with tracking.series(job.prefix.strip("-")):
+            return train_head(
+                model,
+                rows,
+                validate,
+                settings_of(run),
+                job.checkpoints(run.name),
+                last_trial=run.last_trial,
+                all_strengths=not run.early_stopping,  # as folds do
+            )
 
     def fit_all(
         model: PreTrainedModel, rows: LabeledFeatures, validate: ValidateFunction, runs: Sequence[TrainingRun]
@@ -201,7 +203,8 @@ def _frozen(job: Job) -> Strategy:
         copies = [network.copy_head(model) for _ in runs]
         heads = [network.extract_head(copy) for copy in copies]
         settings = [settings_of(run) for run in runs]
-        trained = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(runs[number].name))
+        with tracking.series(job.prefix.strip("-")):
+            trained = train_heads(heads, rows, validate, settings, lambda number: job.checkpoints(runs[number].name))
         return [head.fault or (copy.eval(), head.history) for copy, head in zip(copies, trained, strict=True)]
 
     def labeled(found: Features, labels: np.ndarray) -> LabeledFeatures:
