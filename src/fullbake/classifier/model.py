@@ -18,6 +18,7 @@ import numpy as np
 from fullbake.classifier.arguments import as_texts, check_pair_lengths, take_texts
 from fullbake.classifier.bundle_reader import read_bundle
 from fullbake.classifier.cascade_files import MEMBERS, is_cascade, read_cascade, write_cascade
+from fullbake.classifier.hub_bundles import hub_faults, is_hub_id, local_bundle
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
@@ -370,32 +371,49 @@ class Classifier:
         return twin
 
     @classmethod
-    def load(cls, folder: str | Path, *, engine: Engine = "auto", precision: ScoringPrecision = "fp32") -> "Classifier":
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        engine: Engine = "auto",
+        precision: ScoringPrecision = "fp32",
+        revision: str | None = None,
+    ) -> "Classifier":
         """Load a bundle or a cascade. Its files' hashes and the logits of its probe texts are checked.
 
         Args:
-            folder: A folder that `save`, `fullbake train`, `distill` or `cascade` wrote.
+            folder: A folder that `save`, `fullbake train`, `distill` or `cascade` wrote; or the id of a repository on
+                the hub, such as `org/name`, that `fullbake push` made. A folder of that name wins.
             engine: `torch` runs the network by transformers, on a GPU where there is one. `onnx` runs the graph that
                 `fullbake export` adds, by onnxruntime: it starts faster and needs no torch. `auto` takes `onnx` where
                 the bundle has a graph and there is no GPU.
             precision: `int8` runs the int8 graph that `fullbake export --int8` adds, with a decision of its own.
+            revision: A branch, a tag or a commit of that repository.
 
         Raises:
             BundleError: The folder is not a bundle, is damaged, or gives other logits than when it was saved; or it has
                 no graph for this engine and precision.
         """
+        place = local_bundle(folder, revision)
+        if is_hub_id(folder):
+            with hub_faults(str(folder), place):
+                return cls._load_folder(place, engine, precision)
+        return cls._load_folder(place, engine, precision)
+
+    @classmethod
+    def _load_folder(cls, folder: Path, engine: Engine, precision: ScoringPrecision) -> "Classifier":
         if not is_cascade(folder):
-            return cls._load_bundle(Path(folder), engine, precision)
+            return cls._load_bundle(folder, engine, precision)
         if precision != "fp32":
             raise BundleError(
                 "a cascade is scored in fp32 alone",
                 where=str(folder),
                 got=f"--precision {precision}",
                 remedy="Its agreement was measured against the teacher in fp32. Leave out --precision (precision), or "
-                f"score with {Path(folder) / MEMBERS[1]}.",
+                f"score with {folder / MEMBERS[1]}.",
             )
-        threshold = read_cascade(Path(folder))
-        student, teacher = (cls._load_bundle(Path(folder) / name, engine) for name in MEMBERS)
+        threshold = read_cascade(folder)
+        student, teacher = (cls._load_bundle(folder / name, engine) for name in MEMBERS)
         if (student.label_names, student.problem_type) != (teacher.label_names, teacher.problem_type):
             raise BundleError("student and teacher of this cascade differ in their labels", where=str(folder))
         return teacher.with_first(FirstAnswers(student, threshold))

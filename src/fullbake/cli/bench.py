@@ -7,7 +7,7 @@ from typing import Any
 from cyclopts import App
 
 from fullbake.cli import tables
-from fullbake.cli.options import TextFlags, TextOptions, Threads
+from fullbake.cli.options import TextFlags, TextOptions, Threads, find_bundle
 from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.config.recipe import dialect_of
 from fullbake.core.console import parse_duration
@@ -38,7 +38,7 @@ def bench_command(
     Each engine (torch, onnx) and precision (fp32, int8) that the bundle has is measured in a process of its own.
 
     Args:
-        bundle: Folder of the bundle.
+        bundle: Folder of the bundle, or its id on the hub, such as org/name.
         data: A file with texts like those that will be scored: their length decides the speed. The first 2,000 rows are
             taken. Default: the bundled forum comments.
         time: How long many texts are scored for each figure, such as 5s or 1m.
@@ -55,6 +55,7 @@ def bench_command(
     number = measure().free if setting == "auto" else setting
     from fullbake.classifier.speed import measure_engines
 
+    bundle = find_bundle(bundle)
     texts = _bundled_texts(bundle) if data is None else _texts_of(bundle, data, given)
     found = measure_engines(bundle, texts, threads=number, seconds=seconds)
     if json:

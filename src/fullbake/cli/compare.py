@@ -6,11 +6,12 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import ComparisonFlags, ComparisonOptions, Threads
+from fullbake.cli.options import ComparisonFlags, ComparisonOptions, Threads, TrackFlag
 from fullbake.cli.terminal import print_line, print_table
 from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
 from fullbake.core.processors import parse_threads
+from fullbake.core.tracker_names import find_trackers
 
 DEMO_TEXTS = (
     "The keeper saved a penalty in the last minute and the whole stand went quiet.",
@@ -40,6 +41,7 @@ def compare_command(
     restart: bool = False,
     bench: bool = True,
     cache_dir: Path | None = None,
+    track: TrackFlag = (),
     threads: Threads = "auto",
     flags: ComparisonFlags = ComparisonOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
@@ -72,6 +74,7 @@ def compare_command(
     from fullbake.comparison.design import DEFAULT_RECIPES
 
     setting = parse_threads(threads)
+    trackers = find_trackers(track)
     names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT_RECIPES)
     own = None if rates is None else _rates("rates", rates)
     of_heads = None if head_rates is None else _rates("head-rates", head_rates)
@@ -91,6 +94,7 @@ def compare_command(
         rates=own,
         head_rates=of_heads,
         threads=setting,
+        track=trackers,
         **flags.model_dump(exclude_none=True),
     )
     _print_comparison(board, out_folder)

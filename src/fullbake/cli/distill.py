@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import DialectFlags, DialectOptions, Threads, apply_threads, resume_mode
+from fullbake.cli.options import DialectFlags, DialectOptions, Threads, TrackFlag, apply_threads, resume_mode
 from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.config.recipe import dialect_of
+from fullbake.core.tracker_names import find_trackers
 from fullbake.training.checkpoints import CheckpointInterval
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def distill_command(
     resume_anyway: bool = False,
     restart: bool = False,
     cache_dir: Path | None = None,
+    track: TrackFlag = (),
     threads: Threads = "auto",
     written: DialectFlags = DialectOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
@@ -74,6 +76,7 @@ def distill_command(
     """
     CheckpointInterval.parse(checkpoint_every)
     mode = resume_mode(resume, resume_anyway, restart)
+    trackers = find_trackers(track)
     apply_threads(threads, out_folder, mode)
     from fullbake.classifier.cascade import check_agreement
     from fullbake.classifier.distill import distill_texts
@@ -89,6 +92,7 @@ def distill_command(
         checkpoint_every=checkpoint_every,
         resume=mode,
         text=text,
+        track=trackers,
         settings=StudentSettings(width, pair_buckets, head, epochs, seed),
         **vars(dialect_of(**written.model_dump(exclude_none=True))),
     )

@@ -31,11 +31,14 @@ from fullbake.cli.options import (
     TextFlags,
     TextOptions,
     Threads,
+    TrackFlag,
     apply_engine_threads,
     apply_threads,
+    find_bundle,
     resume_mode,
 )
 from fullbake.cli.pretrain import add_pretraining_commands
+from fullbake.cli.push import add_push_command
 from fullbake.cli.show import add_showing_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
 from fullbake.config.fields import Engine, ScoringPrecision
@@ -45,6 +48,7 @@ from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.processors import begin_measuring
 from fullbake.core.runtime import limit_spinning
 from fullbake.core.storage import require_new_file
+from fullbake.core.tracker_names import find_trackers
 from fullbake.data.tables import check_flags, data_suffix
 from fullbake.training.checkpoints import CheckpointInterval, is_saved
 
@@ -69,6 +73,7 @@ add_distillation_commands(app)
 add_bench_command(app)
 add_showing_commands(app)
 add_doctor_command(app)
+add_push_command(app)
 
 
 @app.command(name="train")
@@ -86,6 +91,7 @@ def train_command(
     graph: bool = False,
     int8: bool = False,
     cache_dir: Path | None = None,
+    track: TrackFlag = (),
     threads: Threads = "auto",
     flags: RecipeFlags = Flags.model_construct(),  # noqa: B008  (only read)
 ) -> None:
@@ -114,6 +120,7 @@ def train_command(
     """
     chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
+    trackers = find_trackers(track)
     mode = resume_mode(resume, resume_anyway, restart)
     from fullbake.comparison.page import check_page_target, page_beside
 
@@ -138,6 +145,7 @@ def train_command(
         cache_dir=cache_dir,
         checkpoint_every=checkpoint_every,
         resume=mode,
+        track=trackers,
     )
     _print_run(classifier, out_folder)
     _write_page(classifier, out_folder)
@@ -166,7 +174,7 @@ def evaluate_command(
     Without --text and --label the columns have the names that they had in training.
 
     Args:
-        bundle: Folder that `fullbake train` wrote.
+        bundle: Folder that `fullbake train` wrote, or the id of a bundle on the hub, such as org/name.
         data: Labeled rows: a CSV, TSV, JSON or Parquet file, a folder of such files or with a subfolder for each class,
             or the id of a hub data set.
         json: Print all numbers as JSON instead of tables.
@@ -177,6 +185,7 @@ def evaluate_command(
         from fullbake.comparison.page import check_page_target
 
         check_page_target(report, overwrite=overwrite)
+    name, bundle = bundle.resolve().name, find_bundle(bundle)
     apply_engine_threads(threads, bundle, engine, precision)
     from fullbake.classifier.evaluate import evaluate_logits, read_as_trained
     from fullbake.classifier.model import Classifier
@@ -188,7 +197,6 @@ def evaluate_command(
     if report is not None:
         from fullbake.comparison.classifier_page import write_evaluation_page
 
-        name = bundle.resolve().name
         write_evaluation_page(classifier, name, dataset, answers.logits, scores, report, _typed("evaluate"))
         say(f"report: {report} (it holds texts of rows)")
     if json:
@@ -218,7 +226,7 @@ def predict_command(
     Without --text the column has the name that it had in training.
 
     Args:
-        bundle: Folder that `fullbake train` wrote.
+        bundle: Folder that `fullbake train` wrote, or the id of a bundle on the hub, such as org/name.
         inputs: A CSV, TSV, JSON or Parquet file, a folder of such files, or texts; for a classifier of pairs, the
             two texts of one pair. Words with spaces are a text also if they end like a file, unless there is such a
             file. Default: one text a line on stdin, which takes every text.
@@ -238,6 +246,7 @@ def predict_command(
     if not from_file:
         what = "stdin, which is UTF-8 with one text a line" if from_stdin else "texts given as arguments"
         check_flags(what, dialect, frozenset(), "Leave it out, or name a file.")
+    bundle = find_bundle(bundle)
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
         apply_engine_threads(threads, bundle, engine, precision, few_texts=True)

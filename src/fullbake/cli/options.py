@@ -102,6 +102,19 @@ Threads = Annotated[
 """The flag --threads; `apply_threads` reads its value."""
 
 
+TrackFlag = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--track",
+        negative="",
+        show_default=False,
+        help="Record the run with a tracker: tensorboard, mlflow, wandb or trackio. It gets the recipe, losses, scores "
+        "and the bundle, and no text of a row. Repeat the flag for several.",
+    ),
+]
+"""The flag --track of the commands that train."""
+
+
 EngineFlag = Annotated[
     Engine,
     Parameter(
@@ -120,6 +133,19 @@ PrecisionFlag = Annotated[
     ),
 ]
 """The flag --precision of the commands that score."""
+
+
+def find_bundle(bundle: Path) -> Path:
+    """Return the folder of the bundle that a command is given, which is fetched if its name is an id on the hub.
+
+    Args:
+        bundle: A folder, or an id such as `org/name`.
+    """
+    if bundle.exists():
+        return bundle
+    from fullbake.classifier.hub_bundles import local_bundle
+
+    return local_bundle(str(bundle))
 
 
 def apply_engine_threads(

@@ -13,6 +13,7 @@ from fullbake.cli.options import (
     StageFlags,
     StageOptions,
     Threads,
+    TrackFlag,
     apply_threads,
     resume_mode,
 )
@@ -20,6 +21,7 @@ from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.core.console import parse_duration
+from fullbake.core.tracker_names import find_trackers
 from fullbake.training.checkpoints import CheckpointInterval
 
 PILOT_STEPS = "200"
@@ -50,6 +52,7 @@ def pretrain_command(
     resume_anyway: bool = False,
     restart: bool = False,
     cache_dir: Path | None = None,
+    track: TrackFlag = (),
     threads: Threads = "auto",
     written: DialectFlags = DialectOptions.model_construct(),  # noqa: B008  (only read)
     flags: StageFlags = StageOptions.model_construct(),  # noqa: B008  (only read)
@@ -78,6 +81,7 @@ def pretrain_command(
     stage = _stage(recipe, flags.model_dump(exclude_none=True))
     CheckpointInterval.parse(checkpoint_every)
     word = resume_mode(resume, resume_anyway, restart)
+    trackers = find_trackers(track)
     apply_threads(threads, out_folder, word)
     from fullbake.pretraining.stage import further_pretrain
 
@@ -93,6 +97,7 @@ def pretrain_command(
         cache_dir=cache_dir,
         checkpoint_every=checkpoint_every,
         resume=word,
+        track=trackers,
     )
     print_table(tables.pretraining_table(about))
     print_line(f"base: {out_folder} (its curves: {out_folder / 'curves.png'})")
