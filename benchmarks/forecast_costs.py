@@ -17,10 +17,10 @@ from machine import store_result
 from small_sets import draw
 
 from fullbake.comparison import forecast
-from fullbake.comparison.baselines import BaselineRows, characters_read, fit_baseline
 from fullbake.core import runtime
 from fullbake.data.splits import Part
 from fullbake.training import logistic
+from fullbake.training.baselines import BaselineRows, characters_read, fit_baseline
 
 DRAWS = ("comments:0.5", "comments:1", "trec:0.5", "trec:4", "banking77:1", "banking77:3")
 

@@ -19,8 +19,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
-from fullbake.comparison.baselines import BaselineRows, fit_baseline
 from fullbake.config.problems import problem_of
+from fullbake.training.baselines import BaselineRows, fit_baseline
 
 DATA: dict[str, tuple[str, str, str, str | None]] = {
     "trec": ("trec_train.csv", "text", "coarse", "trec_test.csv"),

@@ -61,7 +61,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'fullbake' has no attribute {name!r}")
+        from fullbake.core.attributes import describe_missing_attribute
+        from fullbake.core.synonyms import FUNCTION_SYNONYMS
+
+        raise AttributeError(describe_missing_attribute("module 'fullbake'", name, __all__, FUNCTION_SYNONYMS))
     from fullbake.core.extras import name_missing_extra
     from fullbake.core.registration import register_with_transformers
 

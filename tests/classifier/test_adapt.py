@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from helpers.rows import dataset, make_rows, recipe, train, weights, write_csv
+from helpers.rows import dataset, make_job, make_rows, recipe, train, weights, write_csv
 from helpers.weights import assert_same
 
 from fullbake import Recipe, adapt, compare
@@ -184,3 +185,50 @@ def test_comparison_takes_frames_and_parts(bases: Bases, tmp_path: Path) -> None
     found = compare({"train": rows[:60], "test": rows[60:]}, "frozen-linear,majority", out=tmp_path / "c", **fields)
     assert found["data"]["source"] == "a polars DataFrame of 60 rows"
     assert (found["data"]["train"] + found["data"]["validation"], found["data"]["test"]) == (60, 30)
+
+
+@pytest.mark.parametrize("name", ["frozen-mlp", "frozen-linear"])
+def test_a_refit_trains_what_validation_chose_on_all_rows_but_those_of_test(
+    bases: Bases, tmp_path: Path, name: str
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", make_rows())
+    options = {"cache_dir": tmp_path / "cache", "out": tmp_path / "m"}
+    own = recipe(bases("bert", initializer_range=0.2), name, test=0.2)
+    plain = adapt(own, source, cache_dir=tmp_path / "cache")
+    again = adapt(own, source, refit=True, **options)
+    first, second = plain.record.facts, again.record.facts
+    assert second["metrics"]["validation"] == first["metrics"]["validation"]
+    assert second["calibration"] == first["calibration"]
+    assert second["refit"]["rows"] == first["data"]["rows"]["train"] + first["data"]["rows"]["validation"]
+    chosen = next(entry for entry in plain.record.history if entry["best"])
+    assert {name: chosen[name] for name in ("epoch", "C") if name in chosen}.items() <= second["refit"].items()
+    assert any((one != two).any() for one, two in zip(weights(plain).values(), weights(again).values(), strict=True))
+    assert len(again.record.seen["hashes"]) == second["refit"]["rows"]
+    # The scores of test are those of the network that is saved.
+    card = (tmp_path / "m" / "README.md").read_text("utf-8")
+    assert "trained once\nmore with what validation chose" in card
+    with pytest.raises(OutputError):
+        adapt(own, source, refit=True, **options)
+
+
+def test_a_refit_is_another_run_and_a_run_without_one_is_the_same_as_before(bases: Bases, tmp_path: Path) -> None:
+    job = make_job(bases("bert"), tmp_path)
+    assert "refit" not in job.facts()
+    assert replace(job, refit=True).facts()["refit"] is True
+
+
+def test_max_rows_takes_rows_of_each_class(bases: Bases, tmp_path: Path) -> None:
+    classifier = adapt(recipe(bases("bert")), dataset(tmp_path), cache_dir=tmp_path / "cache", max_rows=30)
+    assert sum(classifier.record.facts["data"]["rows"].values()) == 30
+    with pytest.raises(RecipeError, match=r"--max-rows \(max_rows\): max_rows cannot be used"):
+        adapt(recipe(bases("bert")), dataset(tmp_path), max_rows=0)
+
+
+def test_fields_and_arguments_in_the_wrong_place(bases: Bases, tmp_path: Path) -> None:
+    source = dataset(tmp_path)
+    with pytest.raises(RecipeError, match="epoch: there is no such field"):
+        adapt("frozen-linear", source, base="demo", epoch=3)
+    with pytest.raises(RecipeError, match=r"adapt\(recipe, rows\)"):
+        adapt(source, recipe(bases("bert")))  # type: ignore[arg-type]
+    named = adapt("frozen-linear", source, base=str(bases("bert")), max_length=48, cache_dir=tmp_path / "cache")
+    assert named.record.facts["recipe"]["tokens"]["max_length"] == 48

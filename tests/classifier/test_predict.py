@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from helpers.rows import make_rows, recipe, train, write_csv
 
 from fullbake import Classifier, adapt, predict_file, predict_frame
-from fullbake.core.errors import DataError, OutputError
+from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.data.files import open_table
 from fullbake.data.plain_text import open_lines
 
@@ -183,3 +184,29 @@ def test_what_is_no_frame_is_refused(classifier: Classifier, tmp_path: Path, val
     if not isinstance(value, str | dict | pd.DataFrame):
         with pytest.raises(DataError, match="the argument source is no table"):
             predict_file(classifier, value, tmp_path / "scored.csv")
+
+
+def test_the_likeliest_labels_take_the_place_of_all_scores(classifier: Classifier, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.csv")
+    predict_file(classifier, source, tmp_path / "scored.csv", top_k=2, prefix="p ")
+    got = read_columns(tmp_path / "scored.csv")
+    assert list(got)[2:] == ["p predicted", "p score", "p label:1", "p score:1", "p label:2", "p score:2"]
+    expected = classifier.predict([text for text, _ in ROWS], top_k=2)
+    for number, entries in enumerate(expected, start=0):
+        for place, entry in enumerate(entries, start=1):
+            assert got[f"p label:{place}"][number] == entry["label"]
+            assert float(got[f"p score:{place}"][number]) == pytest.approx(entry["score"], abs=2e-7)
+    predict_file(classifier, source, tmp_path / "all.csv", top_k=99)
+    assert "label:3" in read_columns(tmp_path / "all.csv")
+    assert "label:4" not in read_columns(tmp_path / "all.csv")
+    assert list(predict_frame(classifier, FRAME, top_k=1).columns)[2:] == ["predicted", "score", "label:1", "score:1"]
+    with pytest.raises(RecipeError, match="--top-k"):
+        predict_file(classifier, source, tmp_path / "none.csv", top_k=0)
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_written_scores_of_classes_sum_to_1(classifier: Classifier, tmp_path: Path) -> None:
+    predict_file(classifier, write_rows(tmp_path / "rows.csv"), tmp_path / "scored.csv")
+    got = read_columns(tmp_path / "scored.csv")
+    for row in zip(*(got[f"score:{name}"] for name in classifier.label_names), strict=True):
+        assert sum(map(Decimal, row)) == 1

@@ -50,7 +50,10 @@ def test_train_evaluate_predict(run: Run, bases: Bases, rows: Path, tmp_path: Pa
     )
     assert code == 0, error
     assert re.search(
-        r"^validation .*\ntest .*\ntemperature .* validation calibration error .*\nbundle: ", out, re.MULTILINE
+        r"^validation .*\n  majority class .*\n  TF-IDF .*\ntest .*\n  majority class .*\n  TF-IDF .*\n"
+        r"temperature .* validation calibration error .*\nbundle: ",
+        out,
+        re.MULTILINE,
     )
     assert f"bundle: {folder}\nreport: {folder}.html (it holds texts of rows, the bundle holds none)\n" in out
     assert "fullbake train rows.csv --base" in (tmp_path / "m.html").read_text("utf-8")
@@ -268,9 +271,9 @@ def test_no_base(run: Run, rows: Path, tmp_path: Path) -> None:
     ("words", "hint"),
     [
         (("--recipe", "frozen-mpl"), "Did you mean 'frozen-mlp'?"),
-        (("--learning-rat", "1e-3"), "Did you mean --learning-rate?"),
+        (("--learning-rat", "1e-3"), "did you mean --learning-rate?"),
         (("--way", "frozn"), "Did you mean 'frozen'?"),
-        (("--metric", "f1-macro"), "Did you mean 'f1_macro'?"),
+        (("--metric", "f1-macro"), "Here it is called 'f1_macro'."),
         (("--optimizer", "lbfgs", "--way", "finetune"), "take adamw"),
         (("--head", "standard", "--pooling", "mean"), "leave it out"),
     ],
@@ -292,7 +295,7 @@ def test_every_fault_of_a_recipe_at_once(run: Run, bases: Bases, rows: Path, tmp
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("trian",), 'Did you mean "train"?'),
+        (("trian",), "It is called train: fullbake train"),
         (("train", "--out", "m"), "DATA"),
         (("predict",), "BUNDLE"),
         (("predict", "nowhere", "a text"), "no such folder"),

@@ -85,7 +85,7 @@ def test_unknown_flag_is_a_mistake_of_the_user(run_command: Run) -> None:
     code, _, err = run_command(lambda: None, "--nonsense")
     assert code == 2
     assert "--nonsense" in err
-    assert "fullbake COMMAND --help lists what a command takes." in err
+    assert "`fullbake work --help` lists what it takes." in err
 
 
 def test_messages_go_to_stderr_and_quiet_leaves_only_warnings(run_command: Run) -> None:

@@ -35,7 +35,7 @@ def test_fields_of_one_section_that_conflict_are_refused(fields: dict[str, objec
 def test_section_is_frozen_and_knows_no_other_field() -> None:
     with pytest.raises(ValidationError):
         DataConfig(delimeter=",")  # type: ignore[call-arg]
-    with pytest.raises(ValidationError):
+    with pytest.raises(RecipeError, match=r"recipe = recipe.with_fields\(text='body'\)"):
         DataConfig().text = "body"  # type: ignore[misc]
 
 

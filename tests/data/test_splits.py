@@ -7,10 +7,10 @@ import pytest
 from helpers.rows import column, dataset, make_rows, write_csv
 
 from fullbake.config.sections import Columns, DataConfig
-from fullbake.core.errors import DataError
+from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.dataset import Dataset
 from fullbake.data.normalization import normalize
-from fullbake.data.splits import Part, Parts, divide
+from fullbake.data.splits import Part, Parts, divide, join_parts, sample_rows
 
 
 def whole(texts: list[str], labels: list[int]) -> Dataset:
@@ -195,3 +195,31 @@ def test_folds_keep_their_rows_when_overlapping_ones_are_dropped(tmp_path: Path)
     for fold, old in zip(parts.folds, before.folds, strict=True):
         kept = {int(before.train.indices[place]) for place in old} - {0, 1, 2}
         assert {int(parts.train.indices[place]) for place in fold} == kept
+
+
+def test_parts_of_one_source_and_of_two_are_joined(tmp_path: Path) -> None:
+    parts = divide(dataset(tmp_path, 60), DataConfig(validation=0.25, folds=0))
+    assert parts.validation is not None
+    joined = join_parts(parts.train, parts.validation)
+    assert joined.indices.tolist() == list(range(60))
+    assert joined.source is parts.train.source
+    given = given_file(tmp_path, [f"another text {number}" for number in range(9)])
+    parts = divide(dataset(tmp_path, 60), DataConfig(validation=given))
+    assert parts.validation is not None
+    joined = join_parts(parts.train, parts.validation)
+    texts = [*parts.train.joined_texts.to_pylist(), *parts.validation.joined_texts.to_pylist()]
+    assert joined.joined_texts.to_pylist() == texts
+    assert joined.labels.tolist() == [*parts.train.labels, *parts.validation.labels]
+    assert joined.source.label_names == parts.train.source.label_names
+    assert joined.fingerprint() != parts.train.fingerprint()
+
+
+def test_a_sample_keeps_the_shares_of_the_classes(tmp_path: Path) -> None:
+    rows = dataset(tmp_path, 60)
+    sampled = sample_rows(rows, 30)
+    assert sampled.labels is not None
+    assert np.bincount(sampled.labels).tolist() == [10, 10, 10]
+    assert sample_rows(rows, None) is rows
+    assert sample_rows(rows, 60) is rows
+    with pytest.raises(RecipeError, match="max_rows"):
+        sample_rows(rows, True)

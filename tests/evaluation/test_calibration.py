@@ -1,10 +1,15 @@
 """The temperature finds how extreme probabilities are; reliability equals a plain loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named
-from fullbake.evaluation.calibration import fit_temperature, match_temperature, reliability
+from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, problem_named, problem_of
+from fullbake.evaluation.bootstrap import resample
+from fullbake.evaluation.calibration import fit_temperature, match_temperature, reliability, score_decision
+from fullbake.evaluation.decisions import Decision
+from fullbake.evaluation.significance import estimate
 
 RANDOM = np.random.default_rng(0)
 
@@ -83,3 +88,26 @@ def test_every_label_of_every_row_counts_where_a_row_may_have_many() -> None:
     found = reliability(probabilities, np.array([[1, 0], [1, 0]]), bins=10)
     assert sum(entry["count"] for entry in found["bins"]) == 4
     assert found["ece"] == pytest.approx((0.2 + 0.1 + 0.2) / 4)
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(40), 3)])
+def test_macro_f1_has_the_interval_of_one_seed(groups: np.ndarray | None) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 120)
+    logits = random.normal(size=(120, 3)) + 2 * np.eye(3)[labels]
+    decision = Decision(problem_of(labels), ("a", "b", "c"))
+    figure = score_decision(labels, logits, decision, groups)["overall"]["f1_macro"]
+    draws = resample(logits.argmax(axis=1)[None], labels, "f1_macro", groups=groups, draws=1_000)
+    known = estimate(replace(draws, depends_on_seed=False))
+    assert known.low is not None
+    assert known.high is not None
+    np.testing.assert_allclose((figure["low"], figure["high"]), (known.low, known.high), atol=1e-3)
+    assert figure["low"] < figure["value"] < figure["high"]
+
+
+def test_macro_f1_of_rows_that_are_all_right_has_no_interval() -> None:
+    labels = np.array([0, 1] * 10)
+    figure = score_decision(labels, 9 * np.eye(2)[labels], Decision(problem_of(labels), ("a", "b")))["overall"][
+        "f1_macro"
+    ]
+    assert (figure["value"], figure["low"], figure["high"]) == (1.0, None, None)

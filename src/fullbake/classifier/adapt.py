@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fullbake.classifier.baseline_scores import score_baselines
 from fullbake.classifier.model import Classifier, RunRecord
 from fullbake.classifier.recorded import recorded_job
 from fullbake.classifier.row_facts import count_labels_of_parts, describe_rows
@@ -19,6 +20,7 @@ from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe, as_recipe
 from fullbake.core import runtime, storage
 from fullbake.core.console import say, warn
+from fullbake.core.errors import RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.core.tracker_names import Track, find_trackers
 from fullbake.core.tracking import Tracker
@@ -29,7 +31,7 @@ from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labeled_files import read_labeled
 from fullbake.data.normalization import text_hashes
 from fullbake.data.sources import as_parts
-from fullbake.data.splits import Part, Parts, count_groups, divide
+from fullbake.data.splits import Part, Parts, count_groups, divide, join_parts, sample_rows
 from fullbake.evaluation.calibration import CalibratedDecision, score_decision
 from fullbake.models import network, pretrained
 from fullbake.models.admission import admit
@@ -48,12 +50,13 @@ from fullbake.training.job import (
     resolve_recipe,
     window_stride,
 )
-from fullbake.training.selection import History, SelectedRun, calibrate_network, train_best
+from fullbake.training.rates import epochs_for
+from fullbake.training.selection import History, SelectedRun, calibrate_network, chosen_trial, refit, train_best
 from fullbake.training.strategies import jobs_to_try, metrics_of, rates_of, strategy_for
 
 
 def adapt(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     data: Any,
     *,
     out: str | Path | None = None,
@@ -62,13 +65,17 @@ def adapt(
     checkpoint_every: str = "5m",
     resume: ResumeMode = "auto",
     track: Track = None,
+    max_rows: int | None = None,
+    refit: bool = False,
+    baseline: bool = False,
+    **fields: Any,
 ) -> Classifier:
     """Train a classifier by a recipe, and save it.
 
     Under torchrun or accelerate launch the processes share the work, and rank 0 writes.
 
     Args:
-        recipe: The base, the way, and all settings; or the name of a YAML file, or of a bundle, that holds them.
+        recipe: The base, the way, and all settings; or the name of a shipped recipe, a YAML file, or a bundle.
         data: Labeled rows, which are read by the recipe's `data` section: a file or hub id, a DataFrame of pandas or
             polars, an Arrow table, a Hugging Face Dataset, a dict of columns, or a pair (texts, labels). Or a Dataset
             of `read_dataset`. A DatasetDict, or a dict of "train", "validation" and "test" to any of these, gives the
@@ -82,6 +89,11 @@ def adapt(
             differs. `restart` deletes it.
         track: Where to record the run: `tensorboard`, `mlflow`, `wandb`, `trackio`, a tracker of your own
             (`core.tracking.Tracker`), or a list of them.
+        max_rows: Train and validate on at most this many rows of `data`; each class keeps its share. None: all rows.
+        refit: After validation chose, train the chosen setting once more on training and validation rows. Temperature,
+            thresholds and validation scores stay those of the first training; test scores are of the new one.
+        baseline: Score the majority class and TF-IDF on the same rows, for `record.facts["baselines"]`.
+        **fields: Fields that replace those of the recipe, as in `Recipe.load`: base="demo", label="topic", epochs=5.
 
     Returns:
         The trained classifier.
@@ -94,19 +106,24 @@ def adapt(
         Fault: The disk is full, or the loss is no longer finite.
         Interrupted: A signal stopped the training; a checkpoint was saved.
     """
-    recipe = as_recipe(recipe)
+    if isinstance(data, Recipe):
+        raise RecipeError(
+            "the arguments stand the other way round", remedy="Pass the recipe first: adapt(recipe, rows)."
+        )
+    recipe = Recipe.load(recipe, **fields) if fields else as_recipe(recipe)
     check_resume_mode(resume)
     runtime.join_ranks()
     trackers = find_trackers(track)
     if out is None:
-        job = _prepare(recipe, data, cache_dir)
+        job = _prepare(recipe, data, cache_dir, max_rows, refit)
         with recorded_job(trackers, job, Path(job.recipe.base).name) as recorded:
-            classifier = _train(job)
+            classifier = _train(job, baseline)
             recorded.finish(classifier.record.facts, None)
             return classifier
     with checkpoints.sole_run(out, writes=runtime.rank() == 0):
         _check_target(out, overwrite)
-        return _train_into(out, _prepare(recipe, data, cache_dir), overwrite, checkpoint_every, resume, trackers)
+        job = _prepare(recipe, data, cache_dir, max_rows, refit)
+        return _train_into(out, job, overwrite, checkpoint_every, resume, trackers, baseline)
 
 
 def _train_into(
@@ -116,6 +133,7 @@ def _train_into(
     checkpoint_every: str,
     resume: ResumeMode,
     trackers: Sequence[Tracker],
+    baseline: bool,
 ) -> Classifier:
     """Train, save, and resume the unfinished run beside `out` if there is one."""
     name = Path(out).resolve().name
@@ -132,7 +150,7 @@ def _train_into(
     run = checkpoints.open_unfinished_run(out, job.facts(), interval, resume, writes=runtime.rank() == 0)
     job = replace(job, run=run)
     with recorded_job(trackers, job, name) as recorded:
-        classifier = _train(job)
+        classifier = _train(job, baseline)
         if runtime.rank() == 0:
             classifier.save(out, overwrite=overwrite)
         recorded.finish(classifier.record.facts, Path(out))
@@ -144,8 +162,8 @@ def _train_into(
 def _load_with_rows(out: str | Path, parts: Parts) -> Classifier:
     """Load a bundle, and score its rows once more for the facts that a bundle does not hold."""
     classifier = Classifier.load(out, engine="torch")
-    part = parts.test or parts.validation
-    if part is None:  # the folds' classifiers, which scored the training rows, are gone
+    part = parts.test or (None if classifier.record.facts.get("refit") else parts.validation)
+    if part is None:  # the classifiers that scored these rows, of the folds or from before a refit, are gone
         rows: dict[str, Any] = {"labels": count_labels_of_parts(parts)}
     else:
         scored = part.source.take(part.indices)
@@ -164,13 +182,15 @@ def _check_target(out: str | Path, overwrite: bool) -> None:
         storage.require_vacant(out, overwrite=overwrite)
 
 
-def _prepare(recipe: Recipe, data: Any, cache_dir: str | Path | None) -> Job:
+def _prepare(recipe: Recipe, data: Any, cache_dir: str | Path | None, max_rows: int | None, once_more: bool) -> Job:
     """Read and divide the rows, check that the recipe fits them, and print what is known of them."""
     given = as_parts(data)
     recipe = resolve_recipe(recipe.with_fields(**given.fields(recipe.data)) if given.others else recipe)
     train = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, recipe.data)
-    dataset = drop_rare_labels(train, recipe.data.drop_rare)
+    dataset = sample_rows(drop_rare_labels(train, recipe.data.drop_rare), max_rows)
     parts = divide(dataset, recipe.data, given.others)
+    if once_more and parts.validation is None:
+        say("refit: folds train on all rows in the end anyway, so there is nothing more to do")
     check_problem(recipe, parts)
     admit(recipe.base, weights=not _starts_at_random(recipe), cache_dir=cache_dir)
     tokenizer = recipe_tokenizer(recipe)
@@ -185,7 +205,15 @@ def _prepare(recipe: Recipe, data: Any, cache_dir: str | Path | None) -> Job:
             recipe.tokens.max_length,
         )
     )
-    return Job(recipe, parts, tokenizer, _base_fingerprint(recipe), feature_cache(cache_dir), cache_dir=cache_dir)
+    return Job(
+        recipe,
+        parts,
+        tokenizer,
+        _base_fingerprint(recipe),
+        feature_cache(cache_dir),
+        cache_dir=cache_dir,
+        refit=once_more,
+    )
 
 
 def _base_fingerprint(recipe: Recipe) -> str:
@@ -214,10 +242,13 @@ def _describe_sizes(parts: Parts, dataset: Dataset) -> str:
     return f"{dataset.source}: {sizes} rows, {len(dataset.label_names)} {dataset.problem.noun}{groups}"
 
 
-def _train(job: Job) -> Classifier:
-    """Run the further pretraining if there is one, train, calibrate, and score the test rows."""
+def _train(job: Job, baseline: bool) -> Classifier:
+    """Run the further pretraining if there is one, train, calibrate, and score the test rows, baselines beside them."""
     given, job = job, with_further_pretraining(job) if job.recipe.further_pretraining else job
     chosen, trained, tried = _train_best_truncation(job)
+    validated = trained
+    if job.refit and job.parts.validation is not None:
+        trained = _refit(chosen, validated)
     finished = calibrate_network(
         trained, job.parts.selection_part.labels, job.parts.train.source.label_names, job.recipe.decision
     )
@@ -225,11 +256,30 @@ def _train(job: Job) -> Classifier:
         trained.network, chosen.tokenizer, chosen.recipe.tokens, RunRecord(), finished.decision
     )
     record = _record(chosen, trained, finished)
+    if trained is not validated:
+        record = replace(record, seen=record.seen | {"hashes": text_hashes(_joined(chosen.parts).joined_texts)})
     rate = None if chosen.recipe.training.optimizer == "lbfgs" else trained.rate
     found = {"truncation_tried": tried, "chosen": {"head": chosen.recipe.head.kind, "learning_rate": rate}}
     facts = {"run": fingerprint(given.facts())} | found  # a run is known by what the caller gave
+    if trained is not validated:
+        facts["refit"] = {"rows": len(_joined(chosen.parts))} | chosen_trial(validated)
+    if baseline and runtime.rank() == 0:
+        facts["baselines"] = score_baselines(job.parts, job.recipe.decision)
     classifier.record = replace(record, facts=record.facts | facts)
     return classifier
+
+
+def _joined(parts: Parts) -> Part:
+    """Return the training and validation rows as one part."""
+    assert parts.validation is not None
+    return join_parts(parts.train, parts.validation)
+
+
+def _refit(job: Job, chosen: SelectedRun) -> SelectedRun:
+    """Train what validation chose once more, on training and validation rows."""
+    epochs = epochs_for(job.recipe.training, len(job.parts.train))
+    everything = replace(job, parts=replace(job.parts, train=_joined(job.parts), validation=None))
+    return refit(strategy_for(everything), chosen, metrics_of(job), epochs)
 
 
 def _train_best_truncation(job: Job) -> tuple[Job, SelectedRun, dict[str, float]]:

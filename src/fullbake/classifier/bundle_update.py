@@ -34,8 +34,11 @@ def require_changeable(bundle: Path) -> None:
     """Raise the error that `updated_bundle` would raise because of where the bundle is. Call it before long work.
 
     Raises:
+        BundleError: There is no such folder.
         OutputError: The bundle cannot be written.
     """
+    if not bundle.exists():
+        manifest.read_manifest(bundle)  # it says so, and names a folder with nearly this name
     try:
         storage.require_vacant(bundle, overwrite=True)
         storage.require_writable(bundle)

@@ -17,6 +17,7 @@ from fullbake.config.sections import TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BaseModelError, BundleError, RecipeError
 from fullbake.core.json_files import ShapeFault, read_checked_json
+from fullbake.core.mistyped_paths import similar_paths
 from fullbake.core.storage import MANIFEST_FILE
 from fullbake.models import base_files
 from fullbake.models.encoding import Encoded
@@ -91,6 +92,7 @@ def _read_signed(folder: Path) -> dict[str, Any]:
             where=str(folder),
             expected=f"a folder with {MANIFEST_FILE}, as `fullbake train --out` writes it",
             got=_describe_path(folder),
+            remedy=_remedy_of_no_bundle(folder),
         )
     if not isinstance(facts, dict) or "format" not in facts:
         raise _damaged(folder, "no entry 'format'" if isinstance(facts, dict) else "no object")
@@ -267,6 +269,22 @@ def _describe_path(folder: Path) -> str:
     if folder.is_dir():
         return f"a folder without {MANIFEST_FILE}"
     return "a file" if folder.exists() else "no such folder"
+
+
+_MARKS = (MANIFEST_FILE, "cascade.json")
+"""A bundle, or a cascade of two, is a folder with one of these."""
+
+
+def _remedy_of_no_bundle(folder: Path) -> str | None:
+    """Say what to do about a folder that is no bundle: what has nearly its name, or the order of arguments."""
+    if folder.is_file() or " " in folder.name:
+        return "The folder of the bundle comes first, the texts or rows after it."
+    if folder.exists():
+        return None
+    near = similar_paths(folder, lambda path: any((path / name).is_file() for name in _MARKS))
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return None if folder.parent.is_dir() else f"There is no folder {str(folder.parent)!r} either."
 
 
 def verify_files(folder: Path, recorded: dict[str, Any]) -> None:

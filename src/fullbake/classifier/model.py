@@ -22,8 +22,10 @@ from fullbake.classifier.hub_bundles import hub_faults, is_hub_id, local_bundle
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
+from fullbake.core.attributes import NamesRightAttribute
 from fullbake.core.errors import BundleError, DataError
 from fullbake.core.extras import name_missing_extra
+from fullbake.core.synonyms import METHOD_NOTES, METHOD_SYNONYMS
 from fullbake.evaluation.agreement import CascadeThreshold, decision_margins
 from fullbake.evaluation.decisions import Decision
 from fullbake.evaluation.top_labels import LabelScore, Threshold, list_top_labels, with_threshold
@@ -75,7 +77,7 @@ class Answers:
     """`student` or `teacher` for each text, an object array (texts,); None of a classifier that is no cascade."""
 
 
-class Classifier:
+class Classifier(NamesRightAttribute):
     """A trained text classifier. Any number of threads may use it at once.
 
     With `first` it is a cascade: a faster classifier answers where it is sure enough, this one the rest. Labels are
@@ -96,6 +98,9 @@ class Classifier:
         classes_: Names of the classes in the order of the logits, an object array.
         problem: The kind of problem, single label or multi label.
     """
+
+    _synonyms = METHOD_SYNONYMS
+    _notes = METHOD_NOTES
 
     def __init__(
         self,

@@ -121,6 +121,11 @@ def read_validation_rows(classifier: Classifier, data: Any, config: DataConfig) 
             got="folds",
             remedy="Pass --folds 0 or --validation FILE.",
         )
+    if "refit" in classifier.record.facts:
+        raise RecipeError(
+            "int8 needs rows that were not trained on, and this run trained on its validation rows in the end (refit)",
+            remedy="Judge int8 by other rows: fullbake export BUNDLE --int8 --data FILE.",
+        )
     given = as_parts(data)
     source = config.validation if isinstance(config.validation, str) else given.train
     source = given.others.get("validation", source)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from fullbake.data.arrow import ArrowSource
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.sources import as_frame, open_columns, remedy_for
 from fullbake.data.tables import ReadOptions, Table, taken_name_error
+from fullbake.evaluation.top_labels import top_labels
+from fullbake.evaluation.written_scores import round_to_sum
 
 
 def predict_file(
@@ -29,13 +31,16 @@ def predict_file(
     text: str | None = None,
     text_pair: str | None = None,
     prefix: str = "",
+    top_k: int | None = None,
     overwrite: bool = False,
     **dialect: Any,
 ) -> int:
     """Classify the rows of a file, and write them in the same order with the results in added columns.
 
     The added columns are `predicted`, `score` and `score:<class>`; for a multi-label classifier `predicted:<label>`
-    (0 or 1) and `score:<label>`; for a cascade also `answered_by`. The rows are streamed, so memory does not grow with
+    (0 or 1) and `score:<label>`; for a cascade also `answered_by`. With `top_k` the likeliest labels take the place of
+    the scores of all: `label:1`, `score:1`, `label:2`, ... Scores of classes have seven decimals and sum to 1 in them,
+    so that a probability below 5e-8 may be written as 0. The rows are streamed, so memory does not grow with
     their number.
 
     Args:
@@ -46,6 +51,7 @@ def predict_file(
         text: Column of the texts. None: its name in training.
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
         prefix: Text before the names of the added columns.
+        top_k: Write so many of the likeliest labels of each row. None: the scores of all labels.
         overwrite: Replace the target if it exists.
         **dialect: How the file is written, as for `read_dataset`: delimiter, encoding, quoting, no_header, json_path.
 
@@ -55,6 +61,7 @@ def predict_file(
     Raises:
         DataError: A row cannot be read, or a column has the name of an added one.
         OutputError: The target exists.
+        RecipeError: `top_k` is wrong.
     """
     classifier = as_classifier(classifier)
     _check_target(target)
@@ -64,11 +71,11 @@ def predict_file(
         if isinstance(source, Table)
         else _open(source, ReadOptions(tuple(columns), dialect=dialect_of(**dialect)))
     )
-    extra = _added_columns(classifier, prefix)
+    extra = _added_columns(classifier, prefix, top_k)
     done = 0
     with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
         for chunk in table.chunks(keep=True):
-            writer.write(chunk, _added(classifier, [chunk.columns[name] for name in columns], list(extra)))
+            writer.write(chunk, _added(classifier, [chunk.columns[name] for name in columns], list(extra), top_k))
             release_memory()
             advance(len(chunk))
             done += len(chunk)
@@ -88,6 +95,7 @@ def predict_frame(
     text: str | None = None,
     text_pair: str | None = None,
     prefix: str = "",
+    top_k: int | None = None,
 ) -> Any:
     """Classify the rows of a table in memory, and return them with the columns that `predict_file` adds.
 
@@ -98,6 +106,7 @@ def predict_frame(
         text: Column of the texts. None: its name in training.
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
         prefix: Text before the names of the added columns.
+        top_k: Add so many of the likeliest labels of each row. None: the scores of all labels.
 
     Returns:
         A new table of the same kind, with the same rows (of pandas: with the same index). Of another object that hands
@@ -109,7 +118,7 @@ def predict_frame(
     classifier = as_classifier(classifier)
     source = _require_frame(frame, "frame")
     columns = text_columns(classifier, text, text_pair)
-    extra = _added_columns(classifier, prefix)
+    extra = _added_columns(classifier, prefix, top_k)
     taken = next((name for name in extra if name in source.names), None)
     if taken is not None:
         raise taken_name_error(taken, source.description)
@@ -118,7 +127,8 @@ def predict_frame(
     }
     with bar("predicting", None, "rows") as advance:
         for chunk in open_columns(source, ReadOptions(tuple(columns))).chunks():
-            for name, values in _added(classifier, [chunk.columns[name] for name in columns], list(extra)).items():
+            texts = [chunk.columns[name] for name in columns]
+            for name, values in _added(classifier, texts, list(extra), top_k).items():
                 parts[name].append(np.asarray(values, parts[name][0].dtype))
             advance(len(chunk))
     return with_columns(frame, source, {name: np.concatenate(values) for name, values in parts.items()})
@@ -203,21 +213,39 @@ def predict_texts(classifier: Classifier, texts: Sequence[str]) -> Answers:
     return classifier.answers(texts[:1], texts[1:])
 
 
-def _added_columns(classifier: Classifier, prefix: str) -> dict[str, type]:
+def _added_columns(classifier: Classifier, prefix: str, top_k: int | None) -> dict[str, type]:
     """Return the names and types of the added columns, in order."""
     names = classifier.label_names
     predicted = classifier.problem.prediction_columns(names)
     answered = {} if classifier.first is None else {"answered_by": str}
-    added = predicted | {f"score:{name}": np.float32 for name in names} | answered
+    scores: dict[str, type] = {f"score:{name}": np.float32 for name in names}
+    if top_k is not None:
+        places = range(1, 1 + top_labels(np.zeros((1, len(names))), top_k).shape[1])
+        scores = {
+            name: kind for place in places for name, kind in ((f"label:{place}", str), (f"score:{place}", np.float32))
+        }
+    added = predicted | scores | answered
     return {prefix + name: kind for name, kind in added.items()}
 
 
-def _added(classifier: Classifier, texts: list[list[str]], names: list[str]) -> dict[str, Any]:
-    """Return the added columns of one chunk, by name. texts: one list a text column."""
+_KINDS: Final[dict[str, type]] = {"label": str, "score": np.float32}
+
+
+def _added(classifier: Classifier, texts: list[list[str]], names: list[str], top_k: int | None) -> dict[str, Any]:
+    """Return the added columns of one chunk, by name. texts: one list a text column; top_k: as for `predict_file`."""
     answers = classifier.answers(*texts)
     probabilities = classifier.problem.probabilities(answers.logits)
     decided = classifier.decision.decide(probabilities)
-    scores = probabilities.astype(np.float32)
+    scores = round_to_sum(probabilities) if classifier.problem.exclusive else probabilities.astype(np.float32)
     predicted = classifier.problem.prediction_values(decided, scores, classifier.classes_)
     answered = [] if answers.answered_by is None else [list(answers.answered_by)]
-    return dict(zip(names, [*predicted, *scores.T, *answered], strict=True))
+    shown = list(scores.T) if top_k is None else _likeliest(classifier, scores, top_k)
+    return dict(zip(names, [*predicted, *shown, *answered], strict=True))
+
+
+def _likeliest(classifier: Classifier, scores: np.ndarray, top_k: int) -> list[Any]:
+    """Return the columns of the likeliest labels: names and scores in turn."""
+    ids = top_labels(scores, top_k)
+    return [
+        column for place in ids.T for column in (list(classifier.classes_[place]), scores[np.arange(len(place)), place])
+    ]

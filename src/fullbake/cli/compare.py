@@ -1,5 +1,6 @@
 """The commands `compare` (recipes on a labeled file) and `demo` (the same on the bundled comments)."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,7 @@ def compare_command(
     folds: int | None = None,
     max_rows: int | None = None,
     restart: bool = False,
-    bench: bool = True,
+    bench: Annotated[bool, Parameter(negative="--no-bench")] = True,
     cache_dir: Path | None = None,
     track: TrackFlag = (),
     threads: Threads = "auto",
@@ -73,6 +74,10 @@ def compare_command(
     """
     from fullbake.comparison.design import DEFAULT_RECIPES
 
+    given = flags.model_dump(exclude_none=True)
+    from fullbake.cli.first_training import require_all
+
+    require_all("compare", data, given, sys.argv[1:], out=out_folder, needs=("base",))
     setting = parse_threads(threads)
     trackers = find_trackers(track)
     names = [name.strip() for name in recipes.split(",")] if recipes else list(DEFAULT_RECIPES)
@@ -95,7 +100,7 @@ def compare_command(
         head_rates=of_heads,
         threads=setting,
         track=trackers,
-        **flags.model_dump(exclude_none=True),
+        **given,
     )
     _print_comparison(board, out_folder)
 

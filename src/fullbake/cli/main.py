@@ -6,6 +6,7 @@ Each command parses its words, calls one function and prints. Heavy libraries ar
 
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from fullbake.cli.bench import add_bench_command
 from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.distill import add_distillation_commands
 from fullbake.cli.doctor import add_doctor_command
+from fullbake.cli.examples import add_examples
 from fullbake.cli.export import add_export_command, add_graph_to_run, add_int8_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
@@ -36,6 +38,7 @@ from fullbake.cli.options import (
     apply_threads,
     find_bundle,
     resume_mode,
+    shown_default,
 )
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.push import add_push_command
@@ -43,13 +46,14 @@ from fullbake.cli.show import add_showing_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.recipe import Recipe, dialect_of
-from fullbake.core.console import say
+from fullbake.core.console import say, warn
 from fullbake.core.errors import DataError, OutputError, RecipeError
+from fullbake.core.mistyped_paths import looks_like_file, similar_paths
 from fullbake.core.processors import begin_measuring
 from fullbake.core.runtime import limit_spinning
 from fullbake.core.storage import require_new_file
 from fullbake.core.tracker_names import find_trackers
-from fullbake.data.tables import check_flags, data_suffix
+from fullbake.data.tables import COMPRESSED_ENDINGS, check_flags, data_suffix
 from fullbake.training.checkpoints import CheckpointInterval, is_saved
 
 if TYPE_CHECKING:
@@ -64,6 +68,9 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
     console=help_console,
+    version_flags=("--version", "-V"),
+    # Most switches are off unless they are given, so `--no-...` and [default: False] would say nothing.
+    default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=shown_default),
 )
 
 add_pretraining_commands(app)
@@ -88,6 +95,9 @@ def train_command(
     resume: bool = False,
     resume_anyway: bool = False,
     restart: bool = False,
+    max_rows: int | None = None,
+    baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
+    refit: bool = False,
     graph: bool = False,
     int8: bool = False,
     cache_dir: Path | None = None,
@@ -112,13 +122,22 @@ def train_command(
             there is one, else a new run starts.
         resume_anyway: Resume although the recipe, the data or the installed libraries have changed.
         restart: Delete the unfinished run and start again.
+        max_rows: Use at most this many rows of the file, and keep the share of each class. Default: all rows.
+        baseline: Score the majority class and TF-IDF with logistic regression on the same rows, and show them beside
+            the classifier.
+        refit: When validation has chosen rate, epoch, thresholds and temperature, train once more with them, on the
+            training and validation rows. Scores on validation are of the training before.
         graph: Add an ONNX graph to the bundle at the end, as `fullbake export` does. Needs
             `pip install 'fullbake[export]'`.
         int8: Add a graph and an int8 graph, as `fullbake export --int8` does: one half of the validation rows fits it,
             the other half judges it.
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
-    chosen = Recipe.load(recipe, **flags.model_dump(exclude_none=True))
+    given = flags.model_dump(exclude_none=True)
+    from fullbake.cli.first_training import require_all
+
+    require_all("train", data, given, sys.argv[1:], out=out_folder, recipe=recipe)
+    chosen = Recipe.load(recipe, **given)
     CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
     trackers = find_trackers(track)
     mode = resume_mode(resume, resume_anyway, restart)
@@ -133,6 +152,11 @@ def train_command(
         raise RecipeError(
             "--int8 needs validation rows, and folds have none", remedy="Leave out --folds, or pass --folds 0."
         )
+    if int8 and refit:
+        raise RecipeError(
+            "--int8 needs validation rows that were not trained on, and --refit trains on them",
+            remedy="Leave out one of the two; `fullbake export --int8 --data FILE` judges int8 by other rows.",
+        )
     if graph or int8:
         from fullbake.models.graph_export import require_export_packages
 
@@ -146,6 +170,9 @@ def train_command(
         checkpoint_every=checkpoint_every,
         resume=mode,
         track=trackers,
+        max_rows=max_rows,
+        refit=refit,
+        baseline=baseline,
     )
     _print_run(classifier, out_folder)
     _write_page(classifier, out_folder)
@@ -215,6 +242,7 @@ def predict_command(
     *,
     out_file: Annotated[Path | None, Parameter(name="--out")] = None,
     prefix: str = "",
+    top_k: int | None = None,
     overwrite: bool = False,
     engine: EngineFlag = "auto",
     precision: PrecisionFlag = "fp32",
@@ -232,6 +260,8 @@ def predict_command(
             file. Default: one text a line on stdin, which takes every text.
         out_file: File for the rows with the columns `predicted`, `score` and `score:<class>` added. Default: stdout.
         prefix: Text before the names of the added columns, for files that have such a column already.
+        top_k: Write so many of the likeliest labels with their scores (`label:1`, `score:1`, ...) in place of a score
+            for every label.
         overwrite: Replace the output when the new one is complete.
     """
     from fullbake.data.files import FORMATS
@@ -242,6 +272,7 @@ def predict_command(
     from_stdin = not inputs
     dialect = dialect_of(**flags.model_dump(include=set(DIALECT_FIELDS)))
     forms = (*FORMATS, *([] if dialect.delimiter is None else [".txt"]))
+    _refuse_missing_files(bundle, inputs, forms)
     from_file = len(inputs) == 1 and _names_rows(inputs[0], forms)
     if not from_file:
         what = "stdin, which is UTF-8 with one text a line" if from_stdin else "texts given as arguments"
@@ -250,7 +281,7 @@ def predict_command(
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
         apply_engine_threads(threads, bundle, engine, precision, few_texts=True)
-        _show_texts(bundle, inputs, engine, precision)
+        _show_texts(bundle, inputs, engine, precision, top_k)
         return
     apply_engine_threads(threads, bundle, engine, precision)
     from fullbake.classifier.model import Classifier
@@ -275,11 +306,13 @@ def predict_command(
     )
     target = out_file if out_file is not None else stdout_bytes(binary=table.format == "parquet")
     columns = {name: given.get(name) for name in ("text", "text_pair")}
-    rows = predict_file(classifier, table, target, **columns, prefix=prefix, overwrite=overwrite)
+    rows = predict_file(classifier, table, target, **columns, prefix=prefix, top_k=top_k, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
-def _show_texts(bundle: Path, texts: tuple[str, ...], engine: Engine, precision: ScoringPrecision) -> None:
+def _show_texts(
+    bundle: Path, texts: tuple[str, ...], engine: Engine, precision: ScoringPrecision, top_k: int | None
+) -> None:
     """Print the scores of texts given as arguments."""
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts
@@ -288,7 +321,7 @@ def _show_texts(bundle: Path, texts: tuple[str, ...], engine: Engine, precision:
     answers = predict_texts(classifier, texts)
     probabilities = classifier.problem.probabilities(answers.logits)
     answered_by = None if answers.answered_by is None else answers.answered_by.tolist()
-    print_table(tables.predictions_table(classifier.decision, texts, probabilities, answered_by))
+    print_table(tables.predictions_table(classifier.decision, texts, probabilities, answered_by, top_k))
 
 
 def _names_rows(word: str, forms: tuple[str, ...]) -> bool:
@@ -303,6 +336,30 @@ def _names_rows(word: str, forms: tuple[str, ...]) -> bool:
         inside = itertools.chain(path.glob("*"), path.glob("*/*"))  # a folder for each class may lie within it
         return os.path.basename(word) != word or any(data_suffix(file) in forms for file in inside)
     return data_suffix(path) in forms and (os.path.exists(word) or not any(map(str.isspace, word)))
+
+
+def _refuse_missing_files(bundle: Path, inputs: Sequence[str], forms: tuple[str, ...]) -> None:
+    """Raise DataError for an argument that looks like a file that does not exist, so that it is not taken for a text.
+
+    A name that ends like a file of rows is left out: what opens it says more.
+    """
+    from fullbake.data.files import names_a_data_file
+    from fullbake.data.signatures import FOREIGN_ENDINGS
+
+    endings = (*forms, *FOREIGN_ENDINGS, ".txt", *COMPRESSED_ENDINGS)
+    for word in inputs:
+        path = Path(word)
+        if os.path.exists(word) or (data_suffix(path) in forms and len(inputs) == 1):
+            continue
+        near = similar_paths(word, lambda other: other.is_dir() or names_a_data_file(other)) if path.suffix else []
+        if near or looks_like_file(word, endings):
+            guess = f"Did you mean {near[0]!r}? " if near else ""
+            raise DataError(
+                "there is no such file, and it looks too much like one for a text",
+                where=word,
+                remedy=f"{guess}A text that looks like a file's name goes to stdin: "
+                f"echo {shlex.quote(word)} | fullbake predict {shlex.quote(str(bundle))}",
+            )
 
 
 def _can_be_read(word: str) -> bool:
@@ -333,6 +390,9 @@ def _check_texts(inputs: tuple[str, ...], out_file: Path | None, forms: tuple[st
             say(f"there is no file {word!r}: it is scored as a text")
         elif os.path.isdir(word):
             say(f"the folder {word!r} holds no file of rows: the word is scored as a text")
+
+
+add_examples(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -371,6 +431,10 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     facts = classifier.record.facts
     for part, result in facts["metrics"].items():
         print_line(tables.scores_headline(part, result))
+        for line in tables.baseline_lines(part, facts):
+            print_line(line)
+    if "refit" in facts:
+        print_line(tables.refit_line(facts))
     print_line(tables.calibration_line(facts["calibration"]))
     fitted = facts["metrics"]["validation"]["thresholds"]
     if fitted:
@@ -381,4 +445,9 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
         )
     for stamp in classifier.stamps:
         print_line(stamp)
+    from fullbake.classifier.baseline_scores import compare_with_baselines
+
+    remark = compare_with_baselines(facts)
+    if remark is not None:
+        warn(remark)
     print_line(f"bundle: {folder}")

@@ -4,9 +4,11 @@ A flag's help is the line under the field. Values stay text here; the recipe par
 place reports what is wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, create_model
@@ -14,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.pretraining import PretrainingConfig
-from fullbake.config.recipe import choices_of, leaf_fields
+from fullbake.config.recipe import FIELDS, choices_of, leaf_fields, shipped_value
 from fullbake.core import runtime
 from fullbake.core.errors import RecipeError
 from fullbake.core.extras import name_missing_extra
@@ -42,6 +44,11 @@ COMPARISON_FIELDS: Final = (
 """Fields that may be set for all recipes of a comparison. The others are what the recipes differ in."""
 
 
+def shown_default(value: object) -> str | None:
+    """Return the default of a parameter for the help; None where it says nothing: a switch that is off, no value."""
+    return None if value in (None, False, "", ()) else str(value)
+
+
 def _recipe_fields(names: Sequence[str] | None = None) -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield (name, section, field) of the named fields of a recipe; None yields all."""
     for name, (section, field) in leaf_fields().items():
@@ -56,24 +63,128 @@ def _stage_fields() -> Iterator[tuple[str, str, FieldInfo]]:
             yield name, "Further pretraining", field
 
 
-def _flags(fields: Iterator[tuple[str, str, FieldInfo]]) -> type[BaseModel]:
-    """Return a model class that has these fields as optional flags."""
+def _flags(
+    fields: Iterator[tuple[str, str, FieldInfo]], shown: Callable[[str, FieldInfo], str | None]
+) -> type[BaseModel]:
+    """Return a model class that has these fields as optional flags.
+
+    Args:
+        fields: name, section and field of each.
+        shown: returns the default of a field for the help; it is called when help is asked for.
+    """
     made: dict[str, Any] = {}
     for name, section, field in fields:
         kind = bool if field.annotation is bool else str
         words = choices_of(field.annotation)
         choices = f" One of: {', '.join(words)}." if words else ""
-        text = f"{field.description}{choices}"
-        group = Group(section, sort_key=SECTIONS.index(section))
-        off = f"--no-{name.replace('_', '-')}" if field.default is True else ""
-        made[name] = (Annotated[kind | None, Parameter(help=text, group=group, negative=off)], None)
+        about = Parameter(
+            help=f"{field.description}{choices}",
+            group=Group(section, sort_key=SECTIONS.index(section)),
+            negative=f"--no-{name.replace('_', '-')}" if field.default is True else "",
+            metavar=_METAVARS.get(name) or value_word(field.annotation),
+            show_default=partial(_call_without_default, shown, name, field),
+        )
+        made[name] = (Annotated[kind | None, about], None)
     return create_model("Flags", __config__=ConfigDict(defer_build=True), **made)
 
 
-Flags, RowOptions, TextOptions = (_flags(_recipe_fields(names)) for names in (None, ROW_FIELDS, TEXT_FIELDS))
-DialectOptions = _flags(_recipe_fields(DIALECT_FIELDS))
-ComparisonOptions = _flags(_recipe_fields(COMPARISON_FIELDS))
-StageOptions = _flags(_stage_fields())
+def _call_without_default(
+    shown: Callable[[str, FieldInfo], str | None], name: str, field: FieldInfo, _: object
+) -> str | None:
+    """Call `shown` as cyclopts calls it: with the parameter's own default, which is None for every flag."""
+    return shown(name, field)
+
+
+_METAVARS: Final = {
+    "base": "BASE",
+    **dict.fromkeys(("text", "text_pair", "label", "group"), "COLUMN"),
+    "labels": "COLUMNS",
+    "no_header": "NAMES",
+    **dict.fromkeys(("validation", "test"), "SHARE|FILE"),
+    "metric": "METRIC",
+    "search_metric": "METRIC",
+    "further_pretraining": "RECIPE|FIELDS",
+    **dict.fromkeys(("class_weights", "costs"), "NAME=NUMBER,..."),
+    "at_recall": "SHARE",
+    "at_precision": "SHARE",
+    "phases": "LENGTH:SHARE,...",
+    "probe_text": "FILE",
+}
+"""What stands for the value of a flag in the help, where the type of the field says too little."""
+
+
+def value_word(annotation: Any) -> str:
+    """Return what stands for a value of this type in the help: INT, FLOAT, FLOATS, CHOICE or STR."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return value_word(inner[0])
+    if origin in (Union, UnionType):
+        kinds = [value_word(kind) for kind in inner if kind is not type(None)]
+        return "STR" if "STR" in kinds else next((kind for kind in kinds if kind != "CHOICE"), kinds[0])
+    if origin is Literal:
+        return "CHOICE"
+    if origin is tuple:
+        return f"{value_word(inner[0])}S"
+    return {int: "INT", float: "FLOAT"}.get(annotation, "STR")
+
+
+def _default_of_training(name: str, field: FieldInfo) -> str | None:
+    """Return what a training takes for a field that no flag and no recipe sets, None where the help says it."""
+    if name in _AS_IT_SAYS:
+        return None
+    usual, frozen = (values.get(name, field.default) for values in _shipped_values())
+    if field.is_required() or usual is None or usual is False:
+        return None
+    differs = "" if frozen == usual or name == "way" else f"; with --way frozen {_spell(frozen)}"
+    return f"{_spell(usual)}{differs}"
+
+
+def _default_of_comparison(name: str, field: FieldInfo) -> str | None:
+    """Return what a comparison takes for a field that no flag sets, None where the help says it."""
+    usual, frozen = (values.get(name) for values in _shipped_values())
+    return _default_of_training(name, field) if usual == frozen else "that of each recipe"
+
+
+_AS_IT_SAYS: Final = ("search_metric",)
+"""Fields whose help tells the default in words."""
+
+
+@cache
+def _shipped_values() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields, by their short names, of the recipes that are taken where none is named, for both ways."""
+    fields = leaf_fields()
+    found = [
+        {name: shipped_value(way, path, fields[name][1].default) for name, path in FIELDS.items()}
+        for way in ("finetune", "frozen")
+    ]
+    return found[0], found[1]
+
+
+def _spell(value: object) -> str:
+    """Return a value as its flag takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(_spell, value))
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _default_of_field(_: str, field: FieldInfo) -> str | None:
+    return None if field.is_required() or field.default in (None, False) else _spell(field.default)
+
+
+def _default_as_trained(name: str, field: FieldInfo) -> str | None:
+    """Return the default of a field where a bundle is given: the columns are those of its training."""
+    if name in DIALECT_FIELDS or name == "drop_unlabelled":
+        return _default_of_field(name, field)
+    return "as in training" if name in ("text", "label") else None
+
+
+Flags, ComparisonOptions = (
+    _flags(_recipe_fields(), _default_of_training),
+    _flags(_recipe_fields(COMPARISON_FIELDS), _default_of_comparison),
+)
+RowOptions, TextOptions = (_flags(_recipe_fields(names), _default_as_trained) for names in (ROW_FIELDS, TEXT_FIELDS))
+DialectOptions = _flags(_recipe_fields(DIALECT_FIELDS), _default_of_field)
+StageOptions = _flags(_stage_fields(), _default_of_field)
 
 if TYPE_CHECKING:
     # mypy cannot analyze models that are created at run time

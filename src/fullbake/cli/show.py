@@ -1,5 +1,6 @@
 """The commands that look at something and change nothing: inspect, check, summary, cache, recipes."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,9 @@ def inspect_command(
         cache_dir: Folder of the cache of features. Default: FULLBAKE_CACHE_DIR, or the user's cache folder.
     """
     given = flags.model_dump(exclude_none=True)
+    from fullbake.cli.first_training import require_all
+
+    require_all("inspect", data, given, sys.argv[1:], needs=())
     recipe = Recipe.load(**({"base": "none given"} | given))
     if suspects is not None and "base" not in given:
         raise RecipeError("--suspects needs a base, whose features it compares", remedy="Name one: --base demo.")

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from fullbake.core.console import format_duration, format_size
 from fullbake.core.screen import Line, PlainTable, Words
 from fullbake.evaluation.metrics import METRICS, metric_title
+from fullbake.evaluation.top_labels import list_top_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,6 +162,34 @@ def scores_headline(part: str, result: dict[str, Any]) -> str:
     return f"{part:<11} {result['rows']:>7,} rows  {figures}"
 
 
+def baseline_lines(part: str, facts: dict[str, Any]) -> list[str]:
+    """Return a line for each baseline that was scored on a part, below the line of the classifier.
+
+    Args:
+        part: train, validation or test.
+        facts: Entries of fullbake.json.
+    """
+    found = facts.get("baselines")
+    if found is None:
+        return []
+    lines = []
+    for name, title in _BASELINE_TITLES.items():
+        figures = "  ".join(f"{metric_title(metric)} {value:.4f}" for metric, value in found[name][part].items())
+        lines.append(f"  {title:<22} {figures}")
+    if found["train_rows"] < found["rows"]:
+        lines[-1] += f"  (of {found['train_rows']:,} training rows)"
+    return lines
+
+
+_BASELINE_TITLES = {"majority": "majority class", "tfidf": "TF-IDF"}
+
+
+def refit_line(facts: dict[str, Any]) -> str:
+    """Return a line that says what a refit trained on, and whose scores those of validation are."""
+    rows = facts["refit"]["rows"]
+    return f"refit on {rows:,} training and validation rows; the validation scores are of the training before it"
+
+
 def calibration_line(facts: dict[str, Any]) -> str:
     """Return one line that says how the temperature changed the calibration error of the validation rows."""
     before, after = (facts[key]["ece"] for key in ("before", "after"))
@@ -209,7 +238,11 @@ def int8_table(facts: dict[str, Any]) -> RenderableType:
 
 
 def predictions_table(
-    decision: "Decision", texts: Sequence[str], probabilities: "np.ndarray", answered_by: Sequence[str] | None = None
+    decision: "Decision",
+    texts: Sequence[str],
+    probabilities: "np.ndarray",
+    answered_by: Sequence[str] | None = None,
+    top_k: int | None = None,
 ) -> PlainTable:
     """Return texts with their predicted labels and the scores of these.
 
@@ -218,15 +251,19 @@ def predictions_table(
         texts: One text a row, or the two texts of the only row.
         probabilities: (rows, classes).
         answered_by: Who gave them, in a cascade: one word a row.
+        top_k: Show so many of the likeliest labels of each text too.
     """
+    listed = [] if top_k is None else list_top_labels(probabilities, decision.label_names, top_k)
+    others = [*([] if top_k is None else ["likeliest"]), *([] if answered_by is None else ["answered by"])]
     table = PlainTable()
-    for name in ("text", "predicted", "score", *([] if answered_by is None else ["answered by"])):
+    for name in ("text", "predicted", "score", *others):
         table.add_column(name)
     shown = [" | ".join(texts)] if len(probabilities) < len(texts) else texts
     decided = decision.problem.label_ids(decision.decide(probabilities))
     for number, (text, row, ids) in enumerate(zip(shown, probabilities, decided, strict=True)):
         names = ", ".join(decision.label_names[place] for place in ids) or "none"
-        who = [] if answered_by is None else [answered_by[number]]
+        likeliest = ", ".join(f"{entry['label']} {entry['score']:.3f}" for entry in listed[number]) if listed else ""
+        who = [*([likeliest] if listed else []), *([] if answered_by is None else [answered_by[number]])]
         table.add_row(text, (names, "bold"), ", ".join(f"{row[place]:.3f}" for place in ids), *who)
     return table
 

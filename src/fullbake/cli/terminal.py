@@ -116,7 +116,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> None:
         app: The application with all commands.
         arguments: Words of the command line; None takes those of the process.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = as_understood(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = (_take_flag(arguments, flag) for flag in ("--debug", "--quiet"))
     _occupy_closed_descriptors()
     _stdout.forget_error()
@@ -124,6 +124,18 @@ def run(app: App, arguments: Sequence[str] | None = None) -> None:
     with _warnings_as_lines():
         code = _run(app, arguments, debug)
     sys.exit(_finish_stdout(code))
+
+
+def as_understood(arguments: Sequence[str]) -> list[str]:
+    """Return the words of a command line, with `help` and `version` as the flags that they mean."""
+    words = list(arguments)
+    if words[:1] == ["version"] and len(words) == 1:
+        return ["--version"]
+    if words[:1] == ["help"]:
+        return [*words[1:], "--help"]
+    if len(words) == 2 and words[1] == "help" and not os.path.exists("help"):
+        return [words[0], "--help"]
+    return words
 
 
 def _occupy_closed_descriptors() -> None:
@@ -154,7 +166,9 @@ def _run(app: App, arguments: list[str], debug: bool) -> int:
     except SystemExit as end:  # cyclopts ends so after a command that is done
         return end.code if isinstance(end.code, int) else 0
     except CycloptsError as error:
-        return _fail(f"{error}\nfullbake COMMAND --help lists what a command takes.", 2)
+        from fullbake.cli.mistakes import explain_mistake  # hardly any command line needs it
+
+        return _fail(explain_mistake(app, error, arguments), 2)
     except Error as error:
         return _fail(str(error), error.exit_code, debug)
     except Interrupted as stop:

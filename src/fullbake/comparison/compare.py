@@ -16,7 +16,6 @@ import numpy as np
 
 from fullbake.comparison import live_table
 from fullbake.comparison.artifacts import ArtifactStore
-from fullbake.comparison.baselines import characters_read
 from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget, read_candidates, row_shares
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
@@ -36,14 +35,14 @@ from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import drop_rare_labels
 from fullbake.data.labeled_files import read_labeled
 from fullbake.data.labels import count_labels
-from fullbake.data.partition import split
 from fullbake.data.sources import GivenParts, as_parts
-from fullbake.data.splits import Parts, divide, divide_into_test_folds
+from fullbake.data.splits import Parts, divide, divide_into_test_folds, sample_rows
 from fullbake.evaluation.metrics import check_metric, metric_phrase
 from fullbake.models import network
 from fullbake.models.admission import admit
 from fullbake.models.encoding import report_unknown_tokens
 from fullbake.training import checkpoints
+from fullbake.training.baselines import characters_read
 from fullbake.training.job import (
     Job,
     check_problem,
@@ -132,7 +131,7 @@ def compare(
     check_metric(first.training.metric)
     storage.require_writable(options.out)  # now, not after all rows were read
     read = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, first.data)
-    dataset = _sample(drop_rare_labels(read, first.data.drop_rare), max_rows)
+    dataset = sample_rows(drop_rare_labels(read, first.data.drop_rare), max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data, given.others)]
     _check_parts(parts)
     jobs = _make_jobs(candidates, parts, cache_dir)
@@ -195,19 +194,6 @@ def _check_counts(seeds: int, folds: int | None, max_rows: int | None) -> None:
             raise RecipeError(f"{name} is no whole number", expected=f"{least} or more", got=describe_value(value))
         if value < least:
             raise RecipeError(f"{name} is too small", expected=f"{least} or more", got=str(value))
-
-
-def _sample(dataset: Dataset, max_rows: int | None) -> Dataset:
-    """Return at most `max_rows` rows, stratified by class."""
-    if max_rows is None or max_rows >= len(dataset):
-        return dataset
-    assert dataset.labels is not None
-    sampled = split(np.arange(len(dataset)), dataset.labels, max_rows / len(dataset), 0)[1]
-    say(
-        f"{len(sampled):,} of {len(dataset):,} rows are used (--max-rows {max_rows:,}); each class keeps its share of "
-        "the rows"
-    )
-    return dataset.take(sampled)
 
 
 def _check_parts(folds: Sequence[Parts]) -> None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fullbake.comparison import baselines
 from fullbake.comparison.schedule import PlannedRecipe, Size, WayGroup
 from fullbake.config.pretraining import DEFAULT_BATCH, DEFAULT_PASSES, PretrainingConfig
 from fullbake.config.recipe import Recipe, recipe_names
 from fullbake.core.console import parse_duration
 from fullbake.core.errors import RecipeError, did_you_mean
 from fullbake.core.hashing import fingerprint
+from fullbake.core.synonyms import RECIPE_SYNONYMS
+from fullbake.training import baselines
 from fullbake.training.rates import epochs_for
 
 FEWEST_ROWS: Final = 200
@@ -231,7 +232,7 @@ def _read_candidate(
         raise RecipeError(
             f"no recipe {word!r}",
             expected="a shipped recipe, `further-` and a shipped recipe, a baseline, or a YAML file",
-            remedy=did_you_mean(word, [*recipe_names(), *DEFAULT_RECIPES]),
+            remedy=did_you_mean(word, [*recipe_names(), *DEFAULT_RECIPES], RECIPE_SYNONYMS),
         )
     if "learning_rate" not in fields:
         recipe = _with_rates(recipe, head_rates if recipe.way == "frozen" else rates, shipped in recipe_names())

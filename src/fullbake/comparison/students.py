@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullbake.classifier.distill import Distillation
-from fullbake.comparison.baselines import Baseline, BaselineRows, fit_baseline
 from fullbake.evaluation.agreement import agreement_facts, choose_threshold, decision_margins
 from fullbake.evaluation.calibration import score_decision
+from fullbake.training.baselines import Baseline, BaselineRows, fit_baseline
 
 TFIDF_NAME: Final = "TF-IDF"
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from transformers import PreTrainedModel
 
-from fullbake.comparison import baselines
 from fullbake.comparison.design import epochs_of
 from fullbake.config.problems import problem_of
 from fullbake.config.sections import DecisionConfig
@@ -33,6 +32,7 @@ from fullbake.evaluation.decisions import Decision
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models import network
 from fullbake.models.inference import logits_over
+from fullbake.training import baselines
 from fullbake.training.frozen import LabeledFeatures, head_logits
 from fullbake.training.job import Job, encode_dataset, initial_network, part_features
 from fullbake.training.rates import RateProbe

@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from fullbake.core.errors import RecipeError
+
 Way = Literal["finetune", "frozen"]
 HeadKind = Literal["auto", "standard", "linear", "mlp"]
 Pooling = Literal["cls", "mean", "max", "cls+mean"]
@@ -153,3 +155,17 @@ class Section(BaseModel):
         texts = _attribute_docstrings(inspect.getfile(cls)).get(cls.__name__, {})
         for name, text in texts.items():
             cls.model_fields[name].description = text
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse every change, and say how a changed copy is made.
+
+        Raises:
+            RecipeError: Always, for a field.
+        """
+        if name in type(self).model_fields:
+            raise RecipeError(
+                "a recipe cannot be changed",
+                where=name,
+                remedy=f"with_fields returns a changed copy: recipe = recipe.with_fields({name}={value!r}).",
+            )
+        super().__setattr__(name, value)

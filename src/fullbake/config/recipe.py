@@ -6,21 +6,24 @@ because `fullbake --help` loads this module.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from fullbake.config.fields import Section, Way
+from fullbake.config.fields import Section, Way, parse_none
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.sections import DataConfig, DecisionConfig, Dialect, HeadConfig, TokensConfig, TrainingConfig
+from fullbake.config.unknown_fields import describe_unknown_field
 from fullbake.core import storage
 from fullbake.core.arguments import PATH, as_plain_value, describe_value, require_type
 from fullbake.core.errors import RecipeError, did_you_mean
+from fullbake.core.synonyms import RECIPE_SYNONYMS, VALUE_SYNONYMS, right_name
 
 
 def _parse_stage(value: object) -> object:
@@ -87,7 +90,18 @@ class Recipe(_RecipeFields):
         try:
             super().__init__(**_nested(values))
         except ValidationError as error:
-            raise _wrong_fields([_explain(fault) for fault in error.errors()], "recipe") from None
+            raise _wrong_fields(_explain_all(error), "recipe") from None
+
+    if not TYPE_CHECKING:  # a type checker would take it as a promise that every attribute is there
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if name not in FIELDS:
+                    raise
+                place = ".".join(FIELDS[name])
+                raise AttributeError(f"a recipe has its fields in sections: recipe.{place}") from None
 
     @classmethod
     def load(cls, source: "str | Path | Mapping[str, Any] | Recipe | None" = None, /, **overrides: Any) -> "Recipe":
@@ -115,7 +129,7 @@ class Recipe(_RecipeFields):
             if field in FIELDS:
                 _put(values, FIELDS[field], value)
             else:
-                faults.append(f"{field}: there is no such field. {did_you_mean(field, FIELDS)}")
+                faults.append(f"{field}: {describe_unknown_field(field, FIELDS)}")
         return _validated(values, faults, where)
 
     @classmethod
@@ -151,7 +165,7 @@ class Recipe(_RecipeFields):
             if field in FIELDS:
                 _put(values, FIELDS[field], value)
             else:
-                faults.append(f"{field}: there is no such field. {did_you_mean(field, FIELDS)}")
+                faults.append(f"{field}: {describe_unknown_field(field, FIELDS)}")
         return _validated(values, faults, where="recipe")
 
     def to_yaml(self) -> str:
@@ -279,7 +293,7 @@ def _read_recipe(source: "str | Path | Mapping[str, Any] | Recipe") -> dict[str,
         raise RecipeError(
             f"no recipe {str(source)!r}",
             expected="the name of a shipped recipe, a YAML file, or the folder of a bundle",
-            remedy=did_you_mean(str(source), recipe_names()),
+            remedy=_similar_recipes(str(source)),
         )
     try:
         text = path.read_text("utf-8")
@@ -288,6 +302,20 @@ def _read_recipe(source: "str | Path | Mapping[str, Any] | Recipe") -> dict[str,
             "the file is not UTF-8", where=str(path), got=str(error), remedy="Save it as UTF-8."
         ) from error
     return _parsed(text, str(path))
+
+
+def _similar_recipes(source: str) -> str:
+    """Return sentences for a name that is no recipe."""
+    names = did_you_mean(source, recipe_names(), RECIPE_SYNONYMS)
+    is_base = source == "demo" or "bert" in source.lower() or (Path(source) / "config.json").is_file()
+    if is_base and right_name(source, recipe_names(), RECIPE_SYNONYMS) is None:
+        return f"If it is a base, the field is called base: --base {source} (base={source!r}). {names}"
+    return names
+
+
+@cache
+def _read_shipped(name: str) -> dict[str, Any]:
+    return _read_recipe(name)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -347,7 +375,7 @@ def _validated(values: dict[str, Any], faults: list[str], where: str) -> Recipe:
     try:
         _RecipeFields.model_validate(values)
     except ValidationError as error:
-        faults = faults + [_explain(fault) for fault in error.errors()]
+        faults = faults + _explain_all(error)
     if faults:
         raise _wrong_fields(faults, where)
     return Recipe(**values)
@@ -358,16 +386,37 @@ def _wrong_fields(faults: list[str], where: str) -> RecipeError:
     return RecipeError(count, where=where, remedy="\n".join(f"- {fault}" for fault in faults))
 
 
+def _explain_all(error: ValidationError) -> list[str]:
+    """Return one line for each wrong field. A field of several types has an error for each: only the closest counts."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for fault in error.errors():
+        field = fault["loc"][: 2 if fault["loc"][:1] and fault["loc"][0] in _SECTIONS else 1]
+        found.setdefault(field if len(fault["loc"]) > len(field) else fault["loc"], []).append(fault)
+    return [_explain(fault) for faults in found.values() for fault in _closest(faults)]
+
+
+def _closest(faults: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the errors that lie deepest in the value, such as those of single numbers of a list."""
+    if any(fault["type"] in ("extra_forbidden", "missing") for fault in faults):
+        return faults
+    depth = max(len(_place(fault)) for fault in faults)
+    return [fault for fault in faults if len(_place(fault)) == depth]
+
+
+def _place(fault: Mapping[str, Any]) -> list[str]:
+    # pydantic names the branch of a union ("dict[str,...]") within the place; a user has no use for it
+    return [str(part) for part in fault["loc"] if not (isinstance(part, str) and "[" in part)]
+
+
 def _explain(fault: Mapping[str, Any]) -> str:
     """Return a pydantic error as one line: section.field, what was expected, what was given, and a near name."""
-    # pydantic names the branch of a union ("dict[str,...]") within the place; a user has no use for it
-    place = ".".join(str(part) for part in fault["loc"] if not (isinstance(part, str) and "[" in part))
+    place = ".".join(_place(fault))
     if fault["type"] == "extra_forbidden":
-        return f"{place}: there is no such field. {did_you_mean(str(fault['loc'][-1]), FIELDS)}"
+        return f"{place}: {describe_unknown_field(str(fault['loc'][-1]), FIELDS)}"
     if fault["type"] == "missing":
         return f"{place}: missing. Name it in the recipe, or pass --{place} (`demo` is the packaged base)."
     if fault["type"] == "literal_error":
-        return f"{place}: {did_you_mean(str(fault['input']), _words_of(fault))} Got {fault['input']!r}."
+        return f"{place}: {did_you_mean(str(fault['input']), _words_of(fault), VALUE_SYNONYMS)} Got {fault['input']!r}."
     message = (
         fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1).removesuffix(".") + "."
     )
@@ -378,6 +427,9 @@ def _explain(fault: Mapping[str, Any]) -> str:
 def _words_of(fault: Mapping[str, Any]) -> list[str]:
     """Return the words that a Literal field takes, from pydantic's "'a', 'b' or 'c'"."""
     return [part.strip(" '") for part in fault["ctx"]["expected"].replace(" or ", ",").split(",")]
+
+
+_SECTIONS = ("head", "training", "tokens", "data", "decision", "further_pretraining")
 
 
 def leaf_fields() -> dict[str, tuple[str, FieldInfo]]:
@@ -414,6 +466,24 @@ def _field_at(path: tuple[str, ...]) -> FieldInfo:
         assert isinstance(inner, type)
         model = inner
     return model.model_fields[path[-1]]
+
+
+def shipped_value(name: str, path: tuple[str, ...], default: Any) -> Any:
+    """Return what a shipped recipe says for a field, without checking the recipe, which takes longer.
+
+    Args:
+        name: The recipe.
+        path: The place of the field, as `FIELDS` has it.
+        default: What is returned where the recipe does not name the field.
+    """
+    value: Any = _read_shipped(name)
+    for key in path:
+        # `head: mlp` is short for `head: {kind: mlp}`.
+        value = {"kind": value} if isinstance(value, str) else value
+        if not isinstance(value, dict) or key not in value:
+            return default
+        value = value[key]
+    return parse_none(value)
 
 
 def _section_title(path: tuple[str, ...]) -> str:

@@ -18,9 +18,10 @@ function returns `None` in place of an error.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fullbake.core.escaping import escape_hidden
+from fullbake.core.synonyms import right_name
 
 
 class Error(Exception):
@@ -134,22 +135,32 @@ MOST_CHOICES_LISTED = 12
 """More choices than this are not listed; only the most similar few are."""
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return sentences that name the most similar choices, and all of them if they are few.
+def did_you_mean(name: str, choices: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
+    """Return sentences that name the choice that is meant, or the most similar ones, and all of them if they are few.
 
     Args:
         name: what the user wrote.
         choices: what is allowed.
+        synonyms: other words for the choices, see `synonyms`; a word's meaning goes before its spelling.
 
     Returns:
-        Such as `Did you mean 'x'? There is: 'x', 'y'.`
+        Such as `Did you mean 'x'? There is: 'x', 'y'.`, or `Here it is called 'x'.`
     """
     choices = list(choices)
-    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
-    same_letters = [choice for choice in choices if choice.strip().casefold() == name.strip().casefold()]
-    near = list(dict.fromkeys([*same_letters, *near]))
+    near = similar_names(name, choices)
+    meant = None if synonyms is None else right_name(name, choices, synonyms)
     guess = f"Did you mean {near[0]!r}? " if near else ""
+    if meant is not None:
+        guess, near = f"Here it is called {meant!r}. ", []
     if len(choices) > MOST_CHOICES_LISTED:
         others = f"Also similar: {', '.join(map(repr, near[1:]))}." if near[1:] else ""
         return f"{guess}{others}".strip() or f"There are {len(choices)} choices, and none is similar."
     return f"{guess}There is: {', '.join(map(repr, choices))}."
+
+
+def similar_names(name: str, choices: Iterable[str]) -> list[str]:
+    """Return the choices that are spelled like a name, the most similar first; at most a few."""
+    choices = list(choices)
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
+    same_letters = [choice for choice in choices if choice.strip().casefold() == name.strip().casefold()]
+    return list(dict.fromkeys([*same_letters, *near]))

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fullbake.config.sections import Columns, Dialect
 from fullbake.core.arguments import PATH, describe_value, is_instance_of
 from fullbake.core.errors import DataError, RecipeError
+from fullbake.core.mistyped_paths import mistyped_path_remedy
 from fullbake.data.arrow import ArrowSource, arrow_table
 from fullbake.data.files import FORMATS, names_a_data_file, open_table
 from fullbake.data.frames import columns_source, dataset_source, frame_source, is_column
@@ -223,6 +224,9 @@ def open_columns(source: str | Path | ArrowSource, options: ReadOptions) -> Tabl
         return open_table(
             path, columns=options.columns, nullable=options.nullable, lists=options.lists, dialect=options.dialect
         )
+    remedy = mistyped_path_remedy(str(source), lambda other: other.is_dir() or names_a_data_file(other))
+    if remedy is not None:
+        raise DataError("there is no such file or folder", where=str(source), remedy=remedy)
     _refuse_dialect(str(source), options.dialect, "There is no such file, and a hub data set has no flags of files.")
     return arrow_table(_hub_source(str(source)), options)
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from fullbake.config.problems import Problem
 from fullbake.config.sections import DataConfig
+from fullbake.core.arguments import describe_value
 from fullbake.core.console import say, warn
-from fullbake.core.errors import DataError
+from fullbake.core.errors import DataError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.data.dataset import Dataset
 from fullbake.data.duplicates import duplicate_groups, find_overlap
@@ -137,6 +138,60 @@ class Parts:
         """Return the parts that exist, by "train", "validation" and "test"."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def join_parts(first: Part, second: Part) -> Part:
+    """Return the rows of two parts as one: of one source in its order, of two sources the first's rows first.
+
+    Args:
+        first: Training rows.
+        second: Validation rows, with the same label names.
+    """
+    if first.source is second.source:
+        return replace(first, indices=np.sort(np.concatenate([first.indices, second.indices])))
+    rows, others = (part.source.take(part.indices) for part in (first, second))
+    assert rows.labels is not None
+    assert others.labels is not None
+    pairs = [(getattr(rows, name), getattr(others, name)) for name in ("texts", "text_pair", "group")]
+    texts, text_pair, group = (
+        None if one is None or other is None else pa.chunked_array([*one.chunks, *other.chunks], type=one.type)
+        for one, other in pairs
+    )
+    joined = replace(
+        rows,
+        texts=texts,
+        text_pair=text_pair,
+        group=group,
+        labels=np.concatenate([rows.labels, others.labels]),
+        rows=np.concatenate([rows.rows, others.rows]),
+    )
+    return Part(joined, np.arange(len(joined)))
+
+
+def sample_rows(dataset: Dataset, max_rows: int | None) -> Dataset:
+    """Return at most `max_rows` rows, in which each class keeps its share, and say so. None takes all.
+
+    Raises:
+        RecipeError: `max_rows` is not a whole number of 1 or more.
+    """
+    if max_rows is None:
+        return dataset
+    if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1:
+        raise RecipeError(
+            "max_rows cannot be used",
+            where="--max-rows (max_rows)",
+            expected="a whole number of 1 or more",
+            got=describe_value(max_rows),
+        )
+    if max_rows >= len(dataset):
+        return dataset
+    assert dataset.labels is not None
+    sampled = split(np.arange(len(dataset)), dataset.labels, max_rows / len(dataset), 0)[1]
+    say(
+        f"{len(sampled):,} of {len(dataset):,} rows are used (--max-rows {max_rows:,}); each class keeps its share of "
+        "the rows"
+    )
+    return dataset.take(sampled)
 
 
 def count_groups(part: Part) -> int | None:

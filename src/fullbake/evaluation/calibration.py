@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from fullbake.config.problems import Problem, problem_of
 from fullbake.config.sections import DecisionConfig
 from fullbake.core.console import say, warn
+from fullbake.core.errors import DataError
 from fullbake.evaluation import metrics
+from fullbake.evaluation.bootstrap import resample
 from fullbake.evaluation.decisions import Decision, ThresholdAim, fit_decision
 from fullbake.evaluation.few_positives import FEW_POSITIVES
+from fullbake.evaluation.scores import NORMAL_QUANTILE
 
 PRIOR: Final = 0.7
 """Standard deviation of the temperature's logarithm under the prior: two thirds of it lie between 0.5 and 2."""
@@ -101,6 +104,10 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[Any], bins: 
     return {"ece": error, "brier": problem.brier(probabilities, labels), "bins": shares}
 
 
+INTERVAL_DRAWS = 1_000
+"""Draws of the rows for the interval of macro-F1."""
+
+
 @dataclass(frozen=True)
 class CalibratedDecision:
     """A temperature and a decision, both fitted on validation."""
@@ -169,6 +176,8 @@ def score_decision(
 ) -> dict[str, Any]:
     """Return `metrics.score` of the labels that the decision gives these logits, and their calibration.
 
+    Macro-F1 has no interval in closed form; here it gets one from draws of the rows.
+
     Args:
         labels: True labels, (rows,) or (rows, labels).
         logits: (rows, classes).
@@ -176,5 +185,26 @@ def score_decision(
         groups: The group of each row, (rows,), where rows belong together; None for independent rows.
     """
     probabilities = decision.problem.probabilities(logits)
-    scores = metrics.score(labels, probabilities, decision.label_names, decision.decide(probabilities), groups)
+    decided = decision.decide(probabilities)
+    scores = metrics.score(labels, probabilities, decision.label_names, decided, groups)
+    figure = scores["overall"]["f1_macro"]
+    if figure["value"] is not None:
+        figure["low"], figure["high"] = _interval_by_draws(labels, decided, "f1_macro", groups)
     return scores | {"calibration": reliability(probabilities, labels)}
+
+
+def _interval_by_draws(
+    labels: np.ndarray, predicted: np.ndarray, metric: str, groups: np.ndarray | None
+) -> tuple[float, float] | tuple[None, None]:
+    """Return the 95% interval of a metric, by the spread over draws of the rows; Nones where nothing varies.
+
+    It is the interval of `significance.estimate` for one seed, which needs no scipy: a light install evaluates too.
+    """
+    try:
+        found = resample(predicted[None], labels, metric, groups=groups, draws=INTERVAL_DRAWS)
+    except DataError:  # undefined on most draws
+        return None, None
+    value, spread = float(found.points[0]), float(np.nanstd(found.draws[:, 0], ddof=1) * np.sqrt(found.shortfall))
+    if spread < 1e-9:
+        return None, None
+    return max(value - NORMAL_QUANTILE * spread, 0.0), min(value + NORMAL_QUANTILE * spread, 1.0)

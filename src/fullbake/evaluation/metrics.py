@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fullbake.config.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, problem_of
 from fullbake.core.errors import DataError, RecipeError, did_you_mean
+from fullbake.core.synonyms import VALUE_SYNONYMS
 from fullbake.evaluation import multilabel_metrics as multi
 from fullbake.evaluation import resamplers as fast
 from fullbake.evaluation import single_label_metrics as single
@@ -337,7 +338,10 @@ def check_metric(name: str, problem_type: ProblemType | None = None) -> None:
     remedy = "Pass --metric with one of these."
     if name not in METRICS:
         raise RecipeError(
-            "there is no such metric", where="metric", got=repr(name), remedy=f"{did_you_mean(name, known)} {remedy}"
+            "there is no such metric",
+            where="metric",
+            got=repr(name),
+            remedy=f"{did_you_mean(name, known, VALUE_SYNONYMS)} {remedy}",
         )
     unfit, unused = f"{name} has no meaning for {problem_type}", f"validation cannot choose by {name}"
     fault = unfit if METRICS[name].selects else unused

@@ -27,9 +27,10 @@ from transformers.utils import logging as hf_logging
 from transformers.utils.hub import cached_file
 
 from fullbake.core import storage
-from fullbake.core.errors import BaseModelError, DeadlinePassed, Error
+from fullbake.core.errors import BaseModelError, DeadlinePassed, Error, similar_names
 from fullbake.core.hashing import find_file_faults, unchanged_file_sha256
 from fullbake.core.json_files import match_shape
+from fullbake.core.mistyped_paths import mistyped_path_remedy
 from fullbake.models.base_files import BaseManifest, check_base_files, check_config_of, read_settings
 from fullbake.models.config_checks import ADAPTER_FILE, refuse_adapter, refuse_quantized, refuse_unnamed_language
 from fullbake.models.switches import check_decided, set_switches
@@ -88,6 +89,7 @@ def resolve_base(base: str | Path) -> Path | str:
     if folder.is_file():
         raise BaseModelError("a base is a folder or a hub id, not a file", where=str(base), remedy=_WAYS_OUT)
     if not isinstance(base, Path) and not folder.is_dir():
+        _check_hub_id(base)
         return base
     if folder.is_dir():
         try:
@@ -97,6 +99,15 @@ def resolve_base(base: str | Path) -> Path | str:
             raise
     check_recorded_files(folder)
     return folder
+
+
+def _check_hub_id(base: str) -> None:
+    """Raise BaseModelError if a word must be a mistyped folder, or `demo`; the hub would only say so after a minute."""
+    remedy = mistyped_path_remedy(base, lambda path: (path / "config.json").is_file())
+    if remedy is None and similar_names(base.lower(), [DEMO]) and "/" not in base:
+        remedy = f"The packaged base is called {DEMO!r}."
+    if remedy is not None:
+        raise BaseModelError("there is no such base", where=f"base {base!r}", remedy=f"{remedy} {_WAYS_OUT}")
 
 
 @functools.cache

@@ -172,6 +172,7 @@ class Job:
         prefix: first part of the names of its checkpoints.
         cache_dir: holds all caches; None for the default.
         adapted: the base that further pretraining made; None if the recipe has no such stage, or before it.
+        refit: whether the chosen setting trains once more, on the training and validation rows.
     """
 
     recipe: Recipe
@@ -183,6 +184,7 @@ class Job:
     prefix: str = ""
     cache_dir: str | Path | None = None
     adapted: FurtherPretrainedBase | None = None
+    refit: bool = False
 
     @property
     def weights(self) -> str:
@@ -204,7 +206,10 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """Return all that the weights depend on, JSON values by name; only a run of equal facts may resume this one."""
-        return {
+        once_more = (
+            {"refit": True} if self.refit else {}
+        )  # other runs keep the facts that they had before there was one
+        return once_more | {
             "recipe": self.recipe.model_dump(mode="json"),
             "base": self.base,
             "data": {name: part.fingerprint() for name, part in self.parts.by_name().items()},

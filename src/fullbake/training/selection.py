@@ -24,6 +24,7 @@ from fullbake.core.errors import DeadlinePassed, DivergenceFault
 from fullbake.evaluation.calibration import CalibratedDecision, fit_calibration, fit_temperature
 from fullbake.evaluation.metrics import validation_scores
 from fullbake.models.heads import divide_logits
+from fullbake.training.logistic import WIDER_STRENGTHS
 from fullbake.training.loop import ValidateFunction
 from fullbake.training.rates import RateProbe, best_rate
 
@@ -165,6 +166,53 @@ def train_best(
     if isinstance(rates, RateProbe):
         rates = (_probe_rates(strategy, rates, folds),)
     return _best_by_folds(strategy, rates, metrics, folds) if folds else _best_by_part(strategy, rates, metrics)
+
+
+def _entries_of(chosen: SelectedRun) -> History:
+    """Return the entries of the chosen learning rate: a history may hold those of several."""
+    return [entry for entry in chosen.history if entry.get("rate", chosen.rate) == chosen.rate]
+
+
+def refit(strategy: Strategy, chosen: SelectedRun, metrics: SelectionMetrics, epochs: int) -> SelectedRun:
+    """Train a chosen setting once more on the rows of another strategy, up to the epoch or strength that was chosen.
+
+    The learning rate falls as it did in the chosen training, so that after the same epoch it is the same; an epoch only
+    has more steps. Nothing validates this training: the scores in its log are those of the chosen one.
+
+    Args:
+        strategy: its training rows, among them those that validated before.
+        chosen: what validation chose.
+        metrics: what chose.
+        epochs: how many epochs the chosen training was planned for.
+
+    Returns:
+        The chosen run with the new network. History, logits and scores stay those of the training that validated.
+    """
+    entries = _entries_of(chosen)
+    trials = [WIDER_STRENGTHS.index(entry["C"]) if strategy.by_strengths else entry["epoch"] - 1 for entry in entries]
+    names = ("validation_loss", metrics.epoch, metrics.search)
+    scores = {
+        trial: {name: entry[name] for name in names if name in entry}
+        for trial, entry in zip(trials, entries, strict=True)
+    }
+    last = next(trial for trial, entry in zip(trials, entries, strict=True) if entry["best"])
+
+    def validate(_: nn.Module, trial: int) -> dict[str, Any]:
+        # A strength that the search did not come to is no choice.
+        return scores.get(trial, dict.fromkeys(names, -np.inf))
+
+    run = replace(_run_at(chosen.rate, metrics), name="refit", last_trial=last + 1, early_stopping=False, epochs=epochs)
+    rows = len(strategy.train.labels)
+    say(f"training on all {rows:,} training and validation rows; the validation scores shown are those from before")
+    network = strategy.new_network()
+    strategy.fit(network, strategy.train, validate, run)
+    return replace(chosen, network=network)
+
+
+def chosen_trial(chosen: SelectedRun) -> dict[str, Any]:
+    """Return what validation chose within a training: `{"epoch": 3}`, or `{"C": 0.1}` of regularization strengths."""
+    entry = next(entry for entry in _entries_of(chosen) if entry["best"])
+    return {name: entry[name] for name in ("epoch", "C") if name in entry}
 
 
 def _probe_rates(strategy: Strategy, probe: RateProbe, folds: Sequence[np.ndarray]) -> float:

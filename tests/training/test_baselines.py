@@ -10,8 +10,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
-from fullbake.comparison import baselines
-from fullbake.comparison.baselines import (
+from fullbake.training import baselines
+from fullbake.training.baselines import (
     BASELINE_STRENGTHS,
     FEATURE_SETS,
     FIRST_STRENGTH,
