@@ -28,6 +28,9 @@ LOADER: Final = "fullbake.integrations.mlflow"
 DATA_FOLDER: Final = "bundle"
 """The folder of the bundle within the model."""
 
+EXAMPLE_TEXT: Final = "A text to classify."
+"""The text of the model's example of an input."""
+
 _PINNED: Final = {
     "onnx": ("onnxruntime", "tokenizers", "numpy", "pandas"),
     "torch": ("torch", "transformers", "tokenizers", "numpy", "pandas"),
@@ -161,10 +164,14 @@ def _arguments(bundle: Path, folder: Path) -> dict[str, Any]:
     graphs = [name for name in shared.files if name.split("/")[-1] == "model.onnx" and "int8" not in name]
     manifests = [name for name in shared.files if name.split("/")[-1] == MANIFEST_FILE]  # a cascade has two
     engine = "onnx" if len(graphs) == len(manifests) else "torch"
+    pandas: Any = import_module("pandas")
+    signature = signature_of(shared.facts)
     return {
         "loader_module": LOADER,
         "data_path": str(folder),
-        "signature": signature_of(shared.facts),
+        "signature": signature,
+        # MLflow warns without one. It is no row of the user's.
+        "input_example": pandas.DataFrame({name: [EXAMPLE_TEXT] for name in signature.inputs.input_names()}),
         "pip_requirements": requirements_of(engine),
     }
 
