@@ -1,5 +1,6 @@
 """What training notes reaches whoever takes notes, under the right names, and nobody else."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,10 @@ def test_steps_and_epochs_have_names_and_series() -> None:
     notes = Notes()
     with tracking.recorded_by(notes), tracking.series("head+tail"), tracking.series(""), tracking.series("rate-5e-05"):
         tracking.note_step(3, 0.5, 1e-3)
-        tracking.note_epoch(4, {"epoch": 1, "train_loss": 2, "held_logits": [[1.0]], "stopped": "so", "best": True})
+        tracking.note_epoch(
+            4,
+            {"epoch": 1, "train_loss": 2, "held_logits": [[1.0]], "f1_macro": -math.inf, "stopped": "so", "best": True},
+        )
     assert notes.noted == [
         (3, {"head-tail/rate-5e-05/train/loss": 0.5, "head-tail/rate-5e-05/train/learning_rate": 1e-3}),
         (4, {"head-tail/rate-5e-05/epoch/train_loss": 2.0}),

@@ -8,6 +8,7 @@ accelerate's tracker classes are not used: they keep one run a process, cannot c
 them store no files. What is recorded are numbers and the fields of the recipe, never a text of a row.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -202,9 +203,14 @@ def note_epoch(step: int, entry: Mapping[str, Any]) -> None:
         numbers = {
             f"epoch/{name}": float(value)
             for name, value in entry.items()
-            if name not in _NO_METRICS and isinstance(value, int | float) and not isinstance(value, bool)
+            if name not in _NO_METRICS and _is_number(value)
         }
         recorder.note(step, _named(numbers))
+
+
+def _is_number(value: Any) -> bool:
+    """Return True for what every tracker can draw."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def settle() -> None:

@@ -205,7 +205,8 @@ def refit(strategy: Strategy, chosen: SelectedRun, metrics: SelectionMetrics, ep
     rows = len(strategy.train.labels)
     say(f"training on all {rows:,} training and validation rows; the validation scores shown are those from before")
     network = strategy.new_network()
-    strategy.fit(network, strategy.train, validate, run)
+    with tracking.series("refit"):
+        strategy.fit(network, strategy.train, validate, run)
     return replace(chosen, network=network)
 
 
