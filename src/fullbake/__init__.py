@@ -8,6 +8,7 @@
 Names are loaded when they are first asked for, so `import fullbake` does not load torch.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,9 @@ def __getattr__(name: str) -> Any:
     from fullbake.core.extras import name_missing_extra
     from fullbake.core.registration import register_with_transformers
 
-    with name_missing_extra():
+    with name_missing_extra(), warnings.catch_warnings():
+        # tqdm says so in every notebook without widgets; fullbake's progress needs none
+        warnings.filterwarnings("ignore", message="IProgress not found")
         if name == "Classifier":  # after its import, transformers loads every bundle
             register_with_transformers()
         return getattr(import_module(f"fullbake.{_HOMES[name]}"), name)

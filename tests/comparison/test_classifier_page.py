@@ -19,7 +19,7 @@ from fullbake.comparison.classifier_page import (
     write_evaluation_page,
     write_training_page,
 )
-from fullbake.comparison.page import is_page
+from fullbake.core.pages import is_page
 from fullbake.data.dataset import read_dataset
 
 Bases = Callable[..., Path]

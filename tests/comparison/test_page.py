@@ -1,15 +1,18 @@
-"""Pages are whole or absent, and replace nothing that fullbake did not write."""
+"""What all pages share."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
 
 from fullbake.comparison import page
-from fullbake.comparison.report import render_report
-from fullbake.core.errors import OutputError
+from fullbake.core.pages import CONTENT_POLICY
 
-HEAD = '<!DOCTYPE html><meta name="generator" content="fullbake 0.1.0"><title>page</title>'
+
+def test_templates_forbid_what_other_pages_forbid() -> None:
+    layout = resources.files("fullbake") / "resources" / "templates" / "layout.html"
+    assert CONTENT_POLICY in layout.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -24,35 +27,6 @@ def test_the_page_of_the_folder_one_is_in_is_beside_it(tmp_path: Path, monkeypat
     (tmp_path / "m").mkdir()
     monkeypatch.chdir(tmp_path / "m")
     assert page.page_beside(Path()) == tmp_path / "m.html"
-
-
-def test_a_target_that_is_free_or_an_older_page_may_be_written(tmp_path: Path) -> None:
-    target = tmp_path / "m.html"
-    page.check_page_target(target, overwrite=False)
-    page.write_page(target, HEAD)
-    page.check_page_target(target, overwrite=True)
-    with pytest.raises(OutputError, match="page of an earlier classifier"):
-        page.check_page_target(target, overwrite=False)
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_what_fullbake_did_not_write_stays(tmp_path: Path, overwrite: bool) -> None:
-    target = tmp_path / "m.html"
-    target.write_text("<title>my thesis</title>")
-    with pytest.raises(OutputError, match="something else has its name"):
-        page.check_page_target(target, overwrite=overwrite)
-    (tmp_path / "folder.html").mkdir()
-    with pytest.raises(OutputError, match="got a folder"):
-        page.check_page_target(tmp_path / "folder.html", overwrite=overwrite)
-
-
-def test_pages_of_fullbake_are_known_as_such(tmp_path: Path) -> None:
-    from helpers.leaderboards import board
-
-    written = page.write_page(tmp_path / "m.html", render_report(board("bare")))
-    assert page.is_page(written)
-    assert not page.is_page(tmp_path / "absent.html")
-    assert not page.is_page(tmp_path)
 
 
 def test_a_template_that_lacks_a_variable_is_an_error() -> None:

@@ -25,11 +25,11 @@ from fullbake.comparison.svg import (
     line_chart,
     linear_axis,
     log_axis,
-    mark_hidden,
     share_axis,
     swatch,
     whole_axis,
 )
+from fullbake.core.markup import mark_hidden
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 any_text = st.text(st.characters(exclude_categories=()), max_size=60) | st.text(st.sampled_from(BIDI + "a<&\x00\ud800"))

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from fullbake.classifier.accuracy import accuracy_of
 from fullbake.classifier.arguments import as_texts, check_pair_lengths, take_texts
 from fullbake.classifier.bundle_reader import read_bundle
 from fullbake.classifier.cascade_files import MEMBERS, is_cascade, read_cascade, write_cascade
+from fullbake.classifier.classifier_view import ClassifierFacts, classifier_html, describe_in_a_line
+from fullbake.classifier.explanation import MOST_PARTS, Explanation, explain_text, require_one_text
 from fullbake.classifier.hub_bundles import hub_faults, is_hub_id, local_bundle
+from fullbake.classifier.occlusion import OcclusionScorer
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.problems import SINGLE_LABEL, Problem, ProblemType, problem_named
 from fullbake.config.sections import Columns, TokensConfig
@@ -28,6 +32,7 @@ from fullbake.core.extras import name_missing_extra
 from fullbake.core.synonyms import METHOD_NOTES, METHOD_SYNONYMS
 from fullbake.evaluation.agreement import CascadeThreshold, decision_margins
 from fullbake.evaluation.decisions import Decision
+from fullbake.evaluation.history import TrainingHistory
 from fullbake.evaluation.top_labels import LabelScore, Threshold, list_top_labels, with_threshold
 from fullbake.models.prediction import Predictor, TextsOrPairs, encode
 
@@ -154,6 +159,35 @@ class Classifier(NamesRightAttribute):
             problem=problem_named(network.config.problem_type or SINGLE_LABEL),
         )
 
+    def __repr__(self) -> str:
+        """Return one line: labels, way, base, the score that counts most, and the engine."""
+        return describe_in_a_line(self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return what it is, its scores, what it costs, and its decision, for a notebook."""
+        return classifier_html(self._facts())
+
+    def _facts(self) -> ClassifierFacts:
+        first = None if self.first is None else self.first.threshold
+        weights = None if self.engine != "torch" else list(self.network.parameters())
+        return ClassifierFacts(
+            self.record.facts,
+            self.label_names,
+            self.problem,
+            self.decision,
+            self.engine,
+            None if weights is None else sum(tensor.numel() for tensor in weights),
+            None if weights is None else sum(tensor.nbytes for tensor in weights),
+            self.stamps,
+            None if first is None else f"a student, {first.share:.0%} of the texts that the cascade was made with",
+        )
+
+    @property
+    def history(self) -> TrainingHistory:
+        """The entries of its training: one an epoch, or one for each strength of regularization that was tried."""
+        training = self.record.facts.get("recipe", {}).get("training", {})
+        return TrainingHistory(self.record.history, training.get("metric", "f1_macro"))
+
     @property
     def engine(self) -> str:
         """What computes: `torch` or `onnx`."""
@@ -227,12 +261,18 @@ class Classifier(NamesRightAttribute):
             texts: As for `logits`.
             text_pair: As for `logits`.
         """
-        texts, text_pair = as_texts(texts, text_pair, self.columns)
-        self._check_pairs(text_pair is not None)
-        check_pair_lengths(texts, text_pair)
+        texts, text_pair = self._checked_texts(texts, text_pair)
         if self.first is None:
             return Answers(self._own_logits(texts, text_pair), None)
         return self._cascade_answers(texts, self.first)
+
+    def _checked_texts(
+        self, texts: TextsOrPairs, text_pair: TextsOrPairs | None
+    ) -> tuple[TextsOrPairs, TextsOrPairs | None]:
+        texts, text_pair = as_texts(texts, text_pair, self.columns)
+        self._check_pairs(text_pair is not None)
+        check_pair_lengths(texts, text_pair)
+        return texts, text_pair
 
     def _own_logits(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None) -> np.ndarray:
         if not len(texts):
@@ -323,6 +363,110 @@ class Classifier(NamesRightAttribute):
             return list_top_labels(probabilities, self.label_names, top_k, threshold)
         decision = self.decision if threshold is None else with_threshold(self.decision, threshold)
         return self.problem.predictions(decision.decide(probabilities), self.classes_)
+
+    def score(
+        self,
+        X: TextsOrPairs,  # noqa: N803  (scikit-learn's name)
+        y: Any,
+        text_pair: TextsOrPairs | None = None,
+        sample_weight: Any = None,
+    ) -> float:
+        """Return the accuracy on labeled texts, as scikit-learn's classifiers do: the share of right labels.
+
+        Of a multi-label classifier a text counts as right if all its labels are (subset accuracy). For macro-F1 and
+        the other metrics, with intervals, there is `fullbake.evaluate`.
+
+        Args:
+            X: The texts, as for `logits`.
+            y: Their labels: class names (texts,); of a multi-label classifier 0 and 1 (texts, classes), or a list of
+                names for each text.
+            text_pair: As for `logits`.
+            sample_weight: How much each text counts, (texts,).
+
+        Raises:
+            DataError: X and y differ in length, or a label is none of the classifier's.
+        """
+        decided = self.decision.decide(self.predict_proba(X, text_pair))
+        return accuracy_of(decided, y, self.problem, self.label_names, sample_weight)
+
+    def embed(self, texts: TextsOrPairs, text_pair: TextsOrPairs | None = None) -> np.ndarray:
+        """Compute what the head reads of each text, with either engine: vectors for search, clusters or another model.
+
+        In a cascade they are those of this classifier, not of the student.
+
+        Args:
+            texts: As for `logits`.
+            text_pair: As for `logits`.
+
+        Returns:
+            float32 (texts, width). Of a text in windows it is pooled over them as the logits are.
+        """
+        texts, text_pair = self._checked_texts(texts, text_pair)
+        if not len(texts):
+            width = self.embed([""], None if text_pair is None else [""]).shape[1]
+            return np.empty((0, width), dtype=np.float32)
+        encoded = encode(texts, self.tokenizer, self.tokens, text_pair=text_pair)
+        return self.predictor.pooled(encoded, self.tokens)
+
+    def explain(
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        labels: str | Sequence[str] | None = None,
+        max_parts: int = MOST_PARTS,
+    ) -> Explanation:
+        """Show which words the answer to one text rests on: each is left out once, and the scores are computed again.
+
+        Args:
+            text: The text.
+            text_pair: The second text, for a classifier of pairs.
+            labels: The label or labels to explain. None: those that the classifier gives, or the likeliest one if it
+                gives none.
+            max_parts: How many words are left out at most. Of a text with more words, groups of neighboring words are
+                left out first, then the single words of the groups that matter most.
+
+        Raises:
+            DataError: `text` is no string, or it is one text and pairs are needed.
+            RecipeError: There is no such label.
+        """
+        require_one_text(text, "text")
+        if text_pair is not None:
+            require_one_text(text_pair, "text_pair")
+        answers = self.answers([text], None if text_pair is None else [text_pair])
+        who = None if answers.answered_by is None else str(answers.answered_by[0])
+        own = self.first.student if self.first is not None and who == "student" else self
+        return explain_text(
+            OcclusionScorer(own.predictor, own.tokenizer, own.tokens, self.problem),
+            self.decision,
+            [text] if text_pair is None else [text, text_pair],
+            labels=labels,
+            max_parts=max_parts,
+            answered_by=who,
+        )
+
+    def to_transformers(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+        """Return a model and a tokenizer of transformers, for pipelines and trainers. Both are copies.
+
+        With the standard head the model is the architecture's own class, such as BertForSequenceClassification. With
+        the heads `linear` and `mlp`, and of a distilled student, it is `EncoderForTextClassification`, which fullbake
+        registers with the Auto classes. The decision (thresholds, costs) is not part of a model.
+
+        Raises:
+            MissingExtraError: torch or transformers is not installed.
+            BundleError: It is a cascade, which is two models, or it was loaded with the engine `onnx`.
+        """
+        with name_missing_extra():
+            from fullbake.classifier.transformers_model import copy_for_transformers
+
+        if self.first is not None:
+            raise BundleError(
+                "a cascade is two models",
+                remedy="Take the teacher's: classifier.with_first(None).to_transformers(), or the student's: "
+                "classifier.first.student.to_transformers().",
+            )
+        network = self._torch_predictor("to_transformers").network
+        return copy_for_transformers(network, self.tokenizer, self.tokens)
 
     def save(self, folder: str | Path, *, overwrite: bool = False, graph: bool = False) -> None:
         """Save the classifier as a bundle (docs/reference/bundle.md), atomically.

@@ -21,6 +21,7 @@ from fullbake.cli.compare import add_comparison_commands
 from fullbake.cli.distill import add_distillation_commands
 from fullbake.cli.doctor import add_doctor_command
 from fullbake.cli.examples import add_examples
+from fullbake.cli.explain import add_explain_command
 from fullbake.cli.export import add_export_command, add_graph_to_run, add_int8_to_run
 from fullbake.cli.options import (
     DIALECT_FIELDS,
@@ -75,6 +76,7 @@ app = App(
 
 add_pretraining_commands(app)
 add_comparison_commands(app)
+add_explain_command(app)
 add_export_command(app)
 add_distillation_commands(app)
 add_bench_command(app)
@@ -141,7 +143,8 @@ def train_command(
     CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
     trackers = find_trackers(track)
     mode = resume_mode(resume, resume_anyway, restart)
-    from fullbake.comparison.page import check_page_target, page_beside
+    from fullbake.comparison.page import page_beside
+    from fullbake.core.pages import check_page_target
 
     # A bundle without --overwrite is refused by `adapt`, unless its run only has to be cleaned up.
     check_page_target(page_beside(out_folder), overwrite=overwrite or is_saved(out_folder))
@@ -209,7 +212,7 @@ def evaluate_command(
         overwrite: Replace the file of --report, if fullbake wrote it.
     """
     if report is not None:
-        from fullbake.comparison.page import check_page_target
+        from fullbake.core.pages import check_page_target
 
         check_page_target(report, overwrite=overwrite)
     name, bundle = bundle.resolve().name, find_bundle(bundle)

@@ -22,6 +22,7 @@ from fullbake.comparison.plain_words import PlainScores
 from fullbake.config.problems import MULTI_LABEL
 from fullbake.core import runtime
 from fullbake.core.console import format_count, format_interval, format_score
+from fullbake.core.pages import write_page
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part
 from fullbake.evaluation.metrics import METRICS, metric_phrase, metric_title
@@ -82,7 +83,7 @@ def write_training_page(classifier: Classifier, bundle: Path, command: str) -> P
         command=command,
         stamps=classifier.stamps,
     )
-    return page.write_page(target, render_classifier(scored))
+    return write_page(target, render_classifier(scored))
 
 
 def write_evaluation_page(
@@ -122,7 +123,7 @@ def write_evaluation_page(
         command=command,
         stamps=[*classifier.stamps, *overlap],
     )
-    return page.write_page(target, render_classifier(scored))
+    return write_page(target, render_classifier(scored))
 
 
 def _with_labels(classifier: Classifier) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
 from fullbake.comparison.recorded_trials import recorded_comparison
 from fullbake.comparison.report import LEADERBOARD_FORMAT
+from fullbake.comparison.result import Comparison
 from fullbake.comparison.runner import ENTRY_MARGIN, ComparisonFunctions, Runner, RunnerSettings, without_test
 from fullbake.comparison.schedule import Plan
 from fullbake.core import runtime, storage
@@ -82,7 +83,7 @@ def compare(
     track: Track = None,
     functions: ComparisonFunctions | None = None,
     **fields: Any,
-) -> dict[str, Any]:
+) -> Comparison:
     """Train recipes on the same rows with the same effort, and say which is best and whether the difference is real.
 
     Args:
@@ -106,7 +107,7 @@ def compare(
         **fields: Recipe fields for every recipe, such as base, text, label, metric, max_length.
 
     Returns:
-        The content of `leaderboard.json`.
+        The content of `leaderboard.json`, a dict that a notebook shows as a table.
 
     Raises:
         RecipeError: A recipe or an option is wrong, or the budget is too short.
@@ -141,7 +142,7 @@ def compare(
         with recorded_comparison(trackers, options.out, identity, len(parts[0].train)) as recorded:
             board = _run(options, candidates, jobs, parts)
             recorded.finish(board)
-            return board
+            return Comparison(board, options.out)
 
 
 @dataclass(frozen=True)

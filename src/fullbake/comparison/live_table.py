@@ -1,8 +1,8 @@
 """What the terminal shows while a comparison runs: a table that fills as trials finish, and the time left.
 
-On a terminal the table is drawn live on stderr; elsewhere each finished trial is one line, and so is every half minute
-without one. Messages of the trainings themselves are held back, because those of dozens of trials would bury the table.
-Test scores are not shown before the verdict.
+On a terminal the table is drawn live on stderr, in a notebook below the cell; elsewhere each finished trial is one
+line, and so is every half minute without one. Messages of the trainings themselves are held back, because those of
+dozens of trials would bury the table. Test scores are not shown before the verdict.
 """
 
 import time
@@ -15,8 +15,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from fullbake.core.console import console as stderr
-from fullbake.core.console import format_duration, say, silenced
+from fullbake.core.console import format_duration, is_notebook_console, say, silenced
 from fullbake.core.heartbeat import heartbeat
+from fullbake.core.notebook import draw_as_html, live
 from fullbake.core.screen import Line, PlainTable
 
 
@@ -53,6 +54,8 @@ class LiveTable:
     """Expected seconds of what is being done now."""
     rest: float = 0.0
     """Expected seconds of everything after it."""
+    refresh: Callable[[], None] = lambda: None
+    """Draws the table anew, where nothing else does."""
     started: float = field(init=False)
     """When the table was made, on `clock`."""
     begun_at: float = field(init=False)
@@ -72,10 +75,13 @@ class LiveTable:
                 that the time left never jumps up when it ends.
         """
         self.task, self.expected, self.rest, self.begun_at = task, expected, rest, self.clock()
+        self.refresh()
 
     def finish(self, line: str) -> None:
         """Without a terminal, print the line of a finished trial."""
-        if not self.console.is_terminal:  # a table cannot be redrawn in a log file
+        self.refresh()
+        # A table cannot be redrawn in a log file.
+        if not self.console.is_terminal and not is_notebook_console(self.console):
             say(f"{line}{self._words_for_time_left()}", aloud=True)
 
     def describe(self) -> str:
@@ -127,6 +133,10 @@ def show_live_table(
     """
     table = LiveTable(metric, {row.name: row for row in rows}, clock, console)
     with silenced():
+        if is_notebook_console(console):
+            with live(lambda: draw_as_html(table), every=2.0) as table.refresh:
+                yield table
+            return
         if not console.is_terminal:
             with heartbeat(table.describe, partial(say, aloud=True)):
                 yield table

@@ -1,4 +1,4 @@
-"""What all pages share: the templates with their escaping, and pages as files that are whole or absent.
+"""What all pages share: the templates with their escaping. `core.pages` writes them.
 
 A page is one HTML file without script that loads nothing and forbids scripts by its content security policy. The
 template environment escapes every printed text and marks hidden characters, so that no place in a template can forget
@@ -13,13 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fullbake.comparison import svg
-from fullbake.core import console, storage
-from fullbake.core.errors import OutputError
+from fullbake.core import console
+from fullbake.core.markup import mark_hidden
 
 LARGEST_MATRIX: Final = 20
 """The most classes of a confusion matrix; with more, a page lists the most frequent mistakes."""
-
-_GENERATOR: Final = b'<meta name="generator" content="fullbake '
 
 
 def render_page(template: str, view: Mapping[str, Any]) -> str:
@@ -32,55 +30,10 @@ def render_page(template: str, view: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(view)
 
 
-def write_page(target: Path, page: str) -> Path:
-    """Write a page, replacing an older one when the new one is complete. Returns its path."""
-    with storage.staged_file(target, overwrite=True) as path:
-        storage.write_bytes(path, page.encode())
-    return target
-
-
-def is_page(path: Path) -> bool:
-    """Return True if the file is a page that fullbake wrote."""
-    try:
-        with path.open("rb") as file:
-            return _GENERATOR in file.read(4000)
-    except OSError:
-        return False
-
-
 def page_beside(bundle: Path) -> Path:
     """Return the path of a bundle's page: OUT.html beside OUT."""
     whole = bundle if bundle.name else bundle.resolve()
     return whole.with_name(f"{whole.name}.html")
-
-
-def check_page_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target that may not be written, before hours of work.
-
-    Args:
-        target: The path of the page.
-        overwrite: Whether a page that fullbake wrote may be replaced. Anything else is never replaced.
-
-    Raises:
-        OutputError: Something is there that must stay, or its folder cannot be written to.
-    """
-    storage.require_writable(target)
-    if not target.exists():
-        return
-    if not is_page(target):
-        raise OutputError(
-            "the page of the classifier cannot be written: something else has its name",
-            where=str(target),
-            expected="no such file, or a page that fullbake wrote",
-            got="a folder" if target.is_dir() else "another file",
-            remedy="Move it, or choose another name.",
-        )
-    if not overwrite:
-        raise OutputError(
-            "there is a page of an earlier classifier",
-            where=str(target),
-            remedy="Pass --overwrite to replace it, or choose another name.",
-        )
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -126,7 +79,7 @@ def _finalize(value: Any) -> Any:
     """Mark the hidden characters of a printed value, unless it is markup already. None becomes a dash."""
     if value is None:
         return console.UNKNOWN
-    return value if isinstance(value, Markup) else svg.mark_hidden(str(value))
+    return value if isinstance(value, Markup) else mark_hidden(str(value))
 
 
 # Parts of a view

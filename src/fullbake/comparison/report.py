@@ -17,6 +17,7 @@ from fullbake.comparison.svg import Axis, Interval
 from fullbake.core import storage
 from fullbake.core.console import format_estimate, format_size
 from fullbake.core.errors import DataError
+from fullbake.core.pages import write_page
 from fullbake.evaluation.metrics import metric_phrase
 
 LEADERBOARD_FORMAT = 1
@@ -63,7 +64,7 @@ def write_report(folder: Path) -> Path:
         DataError: There is no leaderboard, it cannot be read, or it has another format.
     """
     board = _read_board(Path(folder) / LEADERBOARD_FILE)
-    return page.write_page(Path(folder) / REPORT_FILE, render_report(board))
+    return write_page(Path(folder) / REPORT_FILE, render_report(board))
 
 
 def render_report(board: Leaderboard) -> str:

@@ -1,54 +1,30 @@
-"""Draw charts as inline SVG, and make texts from outside harmless on a page.
+"""Draw charts as inline SVG, and hand escaped texts to the templates.
 
 The page runs no script. Colors are classes (`s0` to `s7`, `base`, `quiet`) that its style sheet paints for light and
 dark mode; markers differ too, so that no chart depends on color. A narrow page gets a narrow chart, not a shrunken one.
 Trade-off against matplotlib's SVG: a tenth of the bytes, real text, and the page's theme, but only the few kinds below.
 
-Escaping keeps markup from acting. It lets through characters that reorder their neighbors (bidi controls), that nobody
-sees (zero width, control characters), or that no file can hold (lone surrogates); these are replaced by visible marks.
-The joiners U+200C and U+200D stay, because Persian, Indic scripts and emoji need them; tab and newline stay too.
+`core.markup` says what escaping does to a text; here are its results as markupsafe's Markup, which templates take.
 """
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from fullbake.core.escaping import HIDDEN
-
-_HIDDEN = re.compile(f"[{HIDDEN}]")
-
-
-def mark_hidden(text: str) -> str:
-    """Replace each hidden character by a mark such as ⟦U+202E⟧. For attributes, titles and SVG."""
-    return _HIDDEN.sub(lambda found: f"⟦{_code(found[0])}⟧", text)
+from fullbake.core.markup import escape_html, mark_hidden
 
 
 def escape_text(text: str) -> Markup:
-    """Return a text as HTML: escaped, with a mark that names each hidden character."""
-    pieces, start = [], 0
-    for found in _HIDDEN.finditer(text):
-        pieces += [escape(text[start : found.start()]), _mark(found[0])]
-        start = found.end()
-    return Markup("").join([*pieces, escape(text[start:])])
+    """Return a text as HTML for the templates: escaped, with a mark that names each hidden character."""
+    return Markup(escape_html(text))
 
 
 def isolate_text(text: str) -> Markup:
     """Return `escape_text` in <bdi>, so that right-to-left text cannot reorder the text beside it."""
     return Markup("<bdi>{}</bdi>").format(escape_text(text))
-
-
-def _mark(character: str) -> Markup:
-    name = unicodedata.name(character, "control character").lower()
-    return Markup('<span class="mark" title="{}">{}</span>').format(name, _code(character))
-
-
-def _code(character: str) -> str:
-    return f"U+{ord(character):04X}"
 
 
 @dataclass(frozen=True)

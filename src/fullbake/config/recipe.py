@@ -23,6 +23,7 @@ from fullbake.config.unknown_fields import describe_unknown_field
 from fullbake.core import storage
 from fullbake.core.arguments import PATH, as_plain_value, describe_value, require_type
 from fullbake.core.errors import RecipeError, did_you_mean
+from fullbake.core.markup import join, notebook_block, tag, value_table
 from fullbake.core.synonyms import RECIPE_SYNONYMS, VALUE_SYNONYMS, right_name
 
 
@@ -167,6 +168,41 @@ class Recipe(_RecipeFields):
             else:
                 faults.append(f"{field}: {describe_unknown_field(field, FIELDS)}")
         return _validated(values, faults, where="recipe")
+
+    def differences(self) -> tuple[str, dict[str, Any]]:
+        """Return the shipped recipe that this one is nearest to, and the fields that differ, by name.
+
+        Of recipes that differ in equally many fields, the one that fits the way and the head is taken.
+        """
+        own = default_recipe(self.way, self.head.kind)
+        names = sorted(recipe_names(), key=lambda name: name != own)
+        found = {name: _differing(self, _shipped_recipe(name)) for name in names}
+        nearest = min(names, key=lambda name: len(found[name]))
+        return nearest, found[nearest]
+
+    def __repr__(self) -> str:
+        """Return one line: the nearest shipped recipe, and the fields that differ from it."""
+        name, fields = self.differences()
+        return f"Recipe({', '.join([repr(name), *(f'{field}={value!r}' for field, value in fields.items())])})"
+
+    def __str__(self) -> str:
+        """Return the same line."""
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return the fields that differ from the nearest shipped recipe, for a notebook."""
+        name, fields = self.differences()
+        shipped = _shipped_recipe(name)
+        rows = [
+            (field, str(value), "" if field == "base" else str(_value_at(shipped, FIELDS[field])))
+            for field, value in fields.items()
+        ]
+        title = join("Recipe ", tag("b", name), f": {recipe_names()[name]}")
+        words = (
+            "to_yaml() has every field." if len(rows) > 1 else "All other fields are as shipped; to_yaml() has them."
+        )
+        table = value_table(("field", "here", f"in {name}"), rows, figures=False)
+        return notebook_block(title, table if rows else None, tag("p", words, class_="s"))
 
     def to_yaml(self) -> str:
         """Return YAML with every field, which `load` reads back to an equal recipe."""
@@ -488,6 +524,24 @@ def shipped_value(name: str, path: tuple[str, ...], default: Any) -> Any:
 
 def _section_title(path: tuple[str, ...]) -> str:
     return path[0].capitalize() if len(path) > 1 else "Recipe"
+
+
+@cache
+def _shipped_recipe(name: str) -> Recipe:
+    return Recipe.load(name, base="none")
+
+
+def _value_at(recipe: Recipe, path: tuple[str, ...]) -> Any:
+    value: Any = recipe
+    for key in path:
+        value = getattr(value, key)
+    return value
+
+
+def _differing(recipe: Recipe, other: Recipe) -> dict[str, Any]:
+    """Return the fields of a recipe whose values differ from those of another one."""
+    values = {field: _value_at(recipe, path) for field, path in FIELDS.items()}
+    return {field: value for field, value in values.items() if value != _value_at(other, FIELDS[field])}
 
 
 FIELDS: dict[str, tuple[str, ...]] = _paths(Recipe)

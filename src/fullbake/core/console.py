@@ -1,8 +1,8 @@
 """What a person sees while long work runs: progress bars, lines, and figures in words.
 
-Bars are drawn on stderr, and only if it is a terminal; elsewhere a line says every 30 seconds how far the work is.
-Lines go to the logger `fullbake`, which the command line shows and a library user may redirect or ignore. No other
-module draws or prints while work runs.
+Bars are drawn on stderr if it is a terminal, and below the cell in a notebook; elsewhere a line says every 30 seconds
+how far the work is. Lines go to the logger `fullbake`, which the command line shows and a library user may redirect or
+silence; a notebook prints them unless its author decided otherwise. No other module draws or prints while work runs.
 """
 
 import logging
@@ -29,10 +29,17 @@ from rich.text import Text
 from fullbake.core.errors import RecipeError
 from fullbake.core.escaping import escape_hidden
 from fullbake.core.heartbeat import heartbeat, note_line
+from fullbake.core.markup import Html, tag
+from fullbake.core.notebook import in_notebook, live
 from fullbake.core.screen import PlainConsole, StandardStream
 
 console = PlainConsole(file=cast("TextIO", StandardStream("stderr")))
 log = logging.getLogger("fullbake")
+
+
+def is_notebook_console(screen: Console) -> bool:
+    """Return True if what is drawn on this console is shown in a notebook: it is stderr, and a notebook runs."""
+    return screen is console and in_notebook()
 
 
 class _Rate(ProgressColumn):
@@ -71,6 +78,12 @@ def bar(
         _Rate(unit),
         TimeRemainingColumn(),
     )
+    if is_notebook_console(screen) and not _silenced[0]:
+        shown = _Counter(description, total, unit)
+        with live(shown.draw) as refresh:
+            shown.on_advance = refresh
+            yield shown.advance
+        return
     hidden = _silenced[0] or not screen.is_terminal
     with Progress(*columns, console=screen, transient=True, disable=hidden) as progress:
         task = progress.add_task(escape_hidden(description), total=total)
@@ -89,7 +102,7 @@ def activity(description: str) -> Iterator[None]:
     Args:
         description: What is done.
     """
-    if console.is_terminal:
+    if console.is_terminal or in_notebook():
         yield
         return
     started = time.monotonic()
@@ -103,9 +116,17 @@ class _Counter:
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done, self.started = 0, time.monotonic()
+        self.on_advance: Callable[[], None] = lambda: None
 
     def advance(self, done: int) -> None:
         self.done += done
+        self.on_advance()
+
+    def draw(self) -> Html:
+        """Return a bar and what is beside it, for a notebook."""
+        style = "width:14em;vertical-align:middle;margin-right:.8em"
+        bar_of_page = tag("progress", max=self.total or None, value=self.done if self.total else None, style=style)
+        return tag("div", bar_of_page, escape_hidden(self.describe()))
 
     def describe(self) -> str:
         if not self.total:
@@ -144,6 +165,17 @@ def say(line: str, *, aloud: bool = False) -> None:
     if aloud or not _silenced[0]:
         note_line()
         log.info(line)
+        if in_notebook() and not _is_log_configured():
+            print(escape_hidden(line))
+
+
+def _is_log_configured() -> bool:
+    """Return True if the caller decided which lines are shown: by a level, a handler, or by disabling them.
+
+    A notebook shows what its author did not decide about; elsewhere Python shows warnings alone.
+    """
+    decided = log.level != logging.NOTSET or log.handlers or log.disabled or log.manager.disable >= logging.INFO
+    return bool(decided) or log.isEnabledFor(logging.INFO)
 
 
 def warn(line: str) -> None:

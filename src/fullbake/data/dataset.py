@@ -21,6 +21,7 @@ from fullbake.config.problems import Problem, problem_of
 from fullbake.config.recipe import dialect_of
 from fullbake.config.sections import Columns
 from fullbake.core.errors import DataError
+from fullbake.data.dataset_view import DatasetFacts, dataset_html, describe_dataset
 from fullbake.data.labels import LabelReader, count_labels
 from fullbake.data.sources import as_source, open_source
 from fullbake.data.tables import Table
@@ -65,6 +66,26 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        """Return one line: rows, source and the most frequent labels."""
+        return describe_dataset(self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return rows, labels, lengths and warnings, for a notebook. No text of a row is shown."""
+        return dataset_html(self._facts())
+
+    def _facts(self) -> DatasetFacts:
+        counts = [] if self.labels is None else self.counts().tolist()
+        return DatasetFacts(
+            self.source,
+            self.texts,
+            self.text_pair,
+            dict(zip(self.label_names, counts, strict=False)),
+            "labels" if self.labels is None else self.problem.noun,
+            [*self.columns.of_texts, *self.columns.of_labels, *self.columns.of_groups],
+            self.dropped_labels or {},
+        )
 
     @property
     def problem(self) -> Problem:

@@ -263,11 +263,11 @@ def tokenize(
         with explain_failure(getattr(tokenizer, "name_or_path", "")):
             texts = reader.read([[prompt + text for text in chunk[0]], *chunk[1:]] if prompt else chunk)
         texts[0] = without_prompt(*texts[0], len(prefix)) if prefix else texts[0]
-        rows.append(_assemble(template, texts, truncation, stride, texts_before))
+        rows.append(assemble_rows(template, texts, truncation, stride, texts_before))
         texts_before += len(chunk[0])
         if on_progress:
             on_progress(len(chunk[0]))
-    return _concatenate(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
+    return concatenate_rows(rows, "token_type_ids" in tokenizer.model_input_names, truncation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -499,10 +499,18 @@ def read_special_token_template(
     return SpecialTokenTemplate(specials, types, tuple(text_types), room)
 
 
-def _assemble(
+def assemble_rows(
     template: SpecialTokenTemplate, texts: list[FlatIds], truncation: Truncation, stride: int, texts_before: int
 ) -> Encoded:
-    """Truncate texts and put the special tokens around them. texts_before: number of the first text."""
+    """Truncate texts and put the special tokens around them.
+
+    Args:
+        template: For as many texts per row as there are in `texts`.
+        texts: The ids of the first texts, and of the second ones if rows are pairs.
+        truncation: As for `tokenize`.
+        stride: As for `tokenize`.
+        texts_before: Number of the first text.
+    """
     documents = None
     if len(texts) == 2:
         kept = truncate_longest_first(texts[0][1], texts[1][1], template.room)
@@ -543,7 +551,8 @@ def with_specials(template: SpecialTokenTemplate, texts: list[FlatIds], document
     return Encoded(ids, offsets, types, documents)
 
 
-def _concatenate(rows: list[Encoded], segments: bool, truncation: Truncation) -> Encoded:
+def concatenate_rows(rows: list[Encoded], segments: bool, truncation: Truncation) -> Encoded:
+    """Return the rows of several chunks as one. segments: whether rows have token_type_ids."""
     lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in rows)])
     ids = np.concatenate([np.empty(0, np.int32), *(part.input_ids for part in rows)])
     types = np.concatenate([np.empty(0, np.uint8), *(part.token_type_ids for part in rows)]) if segments else None
