@@ -43,6 +43,7 @@ from fullbake.cli.options import (
 )
 from fullbake.cli.pretrain import add_pretraining_commands
 from fullbake.cli.push import add_push_command
+from fullbake.cli.serve import add_serve_command
 from fullbake.cli.show import add_showing_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
 from fullbake.config.fields import Engine, ScoringPrecision
@@ -80,6 +81,7 @@ add_explain_command(app)
 add_export_command(app)
 add_distillation_commands(app)
 add_bench_command(app)
+add_serve_command(app)
 add_showing_commands(app)
 add_doctor_command(app)
 add_push_command(app)

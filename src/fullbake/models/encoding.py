@@ -560,6 +560,28 @@ def concatenate_rows(rows: list[Encoded], segments: bool, truncation: Truncation
     return Encoded(ids, row_offsets(lengths), types, np.concatenate(owners) if truncation == "windows" else None)
 
 
+def join_encoded(parts: Sequence[Encoded]) -> Encoded:
+    """Put texts of several calls of `tokenize` with the same settings one after another.
+
+    Args:
+        parts: At least one; the texts of each are numbered from 0.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    owners, texts = [], 0
+    for part in parts:
+        if part.documents is not None:
+            owners.append(part.documents + texts)
+            texts += int(part.documents[-1]) + 1 if len(part) else 0
+    types = [part.token_type_ids for part in parts if part.token_type_ids is not None]
+    return Encoded(
+        np.concatenate([part.input_ids for part in parts]),
+        row_offsets(np.concatenate([part.lengths for part in parts])),
+        np.concatenate(types) if types else None,
+        np.concatenate(owners) if owners else None,
+    )
+
+
 # From ids to batches
 
 

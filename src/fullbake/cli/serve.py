@@ -1,0 +1,119 @@
+"""The command `serve`: classifiers behind HTTP."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from fullbake.cli.options import EngineFlag, PrecisionFlag, Threads, apply_engine_threads
+from fullbake.cli.terminal import print_line
+from fullbake.core.console import parse_duration, warn
+from fullbake.core.errors import RecipeError
+from fullbake.core.extras import name_missing_extra
+
+if TYPE_CHECKING:
+    from fullbake.serving.service import ModelSource
+
+
+def add_serve_command(app: App) -> None:
+    """Add the command to the app."""
+    app.command(serve_command, name="serve")
+
+
+def serve_command(
+    *bundles: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key_file: Path | None = None,
+    no_auth: Annotated[bool, Parameter(negative=())] = False,
+    allow_host: list[str] | None = None,
+    allow_origin: list[str] | None = None,
+    engine: EngineFlag = "auto",
+    precision: PrecisionFlag = "fp32",
+    threads: Threads = "auto",
+    timeout: str = "30s",
+    grace: str = "30s",
+    max_body: int = 16_000_000,
+    max_texts: int = 1_024,
+    max_characters: int = 10_000_000,
+    max_queue: int = 400_000,
+    tls_certificate: Path | None = None,
+    tls_key: Path | None = None,
+) -> None:
+    """Serve classifiers by HTTP, and a page to try them on.
+
+    The address is printed when all bundles are loaded. SIGTERM or Ctrl+C finishes the requests that were accepted.
+
+    Args:
+        bundles: Folders of bundles, each `FOLDER` or `NAME=FOLDER`. Requests choose by name; the first one is the
+            default.
+        host: Address to listen on. Any but 127.0.0.1 is reached by other machines, and needs --api-key-file.
+        port: Port to listen on; 0 takes a free one.
+        api_key_file: File with one API key a line. It is read again when it changes.
+        no_auth: Serve other machines without keys.
+        allow_host: A name that clients may give in the Host header, beside localhost and --host; `*` for any.
+        allow_origin: Origin of a web page that may call this server from a browser, such as https://example.org.
+        timeout: Time in which a request is answered, such as 30s. A request may ask for less by the header x-timeout.
+        grace: Time that accepted requests have after SIGTERM.
+        max_body: Most bytes of a request.
+        max_texts: Most texts of a request.
+        max_characters: Most characters of a text.
+        max_queue: Most tokens that wait; requests beyond are answered with 429.
+        tls_certificate: PEM file of a certificate, for https.
+        tls_key: PEM file of its key.
+    """
+    if not bundles:
+        raise RecipeError("serve needs a bundle", remedy="Give its folder: fullbake serve out/classifier.")
+    with name_missing_extra():
+        from fullbake.serving.app import build_app
+        from fullbake.serving.door import DoorRules
+        from fullbake.serving.keys import ApiKeys
+        from fullbake.serving.limits import Limits
+        from fullbake.serving.server import Address, Lifetime, serve
+        from fullbake.serving.service import ModelSource, Service
+
+    address = Address(host, port, tls_certificate, tls_key)
+    if not address.is_local and api_key_file is None and not no_auth:
+        raise RecipeError(
+            f"--host {host} lets other machines in, and there is no key",
+            expected="--api-key-file FILE, with one key a line",
+            remedy="Make a key: python -c 'import secrets; print(secrets.token_urlsafe(32))' > keys.txt. "
+            "Or say --no-auth if everybody who reaches this address may use it.",
+        )
+    if no_auth and not address.is_local:
+        warn(f"everybody who reaches {host} may use this server (--no-auth)")
+    keys = None if api_key_file is None else ApiKeys(api_key_file)
+    rules = DoorRules(_hosts(host, allow_host or [], with_keys=keys is not None), keys, origins=frozenset(allow_origin or ()))
+    limits = Limits(max_body, max_texts, max_characters, max_queue, parse_duration(timeout, "--timeout"))
+    sources = [_source(bundle, ModelSource) for bundle in bundles]
+    sources = [ModelSource(source.name, source.folder, engine, precision) for source in sources]
+    for source in sources:
+        apply_engine_threads(threads, source.folder, engine, precision, few_texts=True)
+    service = Service(sources, limits)
+    serve(
+        build_app(service, rules),
+        service,
+        address,
+        Lifetime(parse_duration(grace, "--grace")),
+        on_ready=lambda url: print_line(f"serving {', '.join(source.name for source in sources)} at {url}"),
+    )
+
+
+def _hosts(host: str, allowed: list[str], *, with_keys: bool) -> frozenset[str]:
+    """Return the names that a Host header may give.
+
+    The check keeps web pages from calling a server without keys through a name of their own that they point here (DNS
+    rebinding). With keys they cannot, so any name will do unless some are listed.
+    """
+    if with_keys and not allowed:
+        return frozenset("*")
+    own = f"[{host}]" if ":" in host else host
+    return frozenset(name.lower() for name in {"localhost", "127.0.0.1", "[::1]", own, *allowed})
+
+
+def _source(text: str, kind: "type[ModelSource]") -> "ModelSource":
+    """Return the name and folder that a word on the command line gives."""
+    name, sign, folder = text.partition("=")
+    if not sign or Path(text).exists():
+        return kind(Path(text).resolve().name, Path(text))
+    return kind(name, Path(folder))

@@ -1,0 +1,211 @@
+"""The queue: texts of many requests, computed together, long and short ones fairly.
+
+Requests are put in order by start-time fair queueing (Goyal, Vin, Cheng 1996): each text gets a tag, the tokens that its
+request has asked for so far, counted from the tag that was served when the request came. The lowest tag is computed
+next. So a short request that comes while a long one is computed waits for the round that runs, not for the long
+request; and the long one never waits for more than its share.
+
+A round is computed in one thread and takes about ROUND_SECONDS; the event loop stays free. Which texts share a round
+does not change their scores.
+"""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fullbake.classifier.model import Answers
+from fullbake.serving.refusals import overloaded, too_large
+from fullbake.serving.scorer import Prepared, Scorer
+
+ROUND_SECONDS: Final = 0.05
+"""About how long a round takes. Longer ones fill batches better; shorter ones let short requests in sooner."""
+
+_LEAST_ROUND: Final = 512
+"""Fewest tokens of a round that is full."""
+
+_FIRST_RATE: Final = 20_000.0
+"""Tokens a second before any was measured."""
+
+_SMOOTHING: Final = 0.2
+"""Weight of the newest round in the measured rate."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request in the queue."""
+
+    prepared: Prepared
+    future: "asyncio.Future[Answers]"
+    tag: float
+    """The tag of its next text."""
+
+    next: int = 0
+    """The place of its next text."""
+
+    computed: int = 0
+    logits: NDArray[np.float32] | None = None
+    answered_by: NDArray[np.object_] | None = None
+
+    waiting_tokens: int = 0
+    """Tokens of its texts that wait or are being computed."""
+
+
+@dataclass(frozen=True)
+class RoundFacts:
+    """What was computed in a round."""
+
+    texts: int
+    tokens: int
+    requests: int
+    seconds: float
+
+
+@dataclass(eq=False)
+class Batcher:
+    """The queue before one classifier, and the thread that computes.
+
+    Args:
+        scorer: The classifier.
+        most_tokens: Most tokens that wait.
+        timeout: Seconds in which requests are answered at the latest: what would take longer is refused at once.
+        on_round: Called after each round.
+    """
+
+    scorer: Scorer
+    most_tokens: int
+    timeout: float = 30.0
+    on_round: Callable[[RoundFacts], object] = lambda _: None
+    rate: float = _FIRST_RATE
+    """Tokens a second, as measured."""
+
+    waiting_tokens: int = 0
+    """Tokens that wait or are being computed."""
+
+    waiting_requests: int = 0
+    _heap: list[tuple[float, int, _Waiting]] = field(default_factory=list)
+    _order: "itertools.count[int]" = field(default_factory=itertools.count)
+    _served: float = 0.0
+    """The tag that was served last."""
+
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: "asyncio.Task[None] | None" = None
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
+
+    async def until_idle(self) -> None:
+        """Wait until all that was accepted is computed. A queue needs no other end: without work it has no task."""
+        while self.waiting_requests:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def answers(self, prepared: Prepared) -> Answers:
+        """Compute the logits of a request's texts. When the caller is cancelled its texts leave the queue.
+
+        Args:
+            prepared: The texts, as `Scorer.prepare` gives them.
+
+        Raises:
+            Refusal: The queue has no room (429), or never has room for so many tokens (413).
+        """
+        cost = int(prepared.costs.sum())
+        self._admit(cost)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(prepared, loop.create_future(), self._served, waiting_tokens=cost)
+        self.waiting_tokens += cost
+        self.waiting_requests += 1
+        heapq.heappush(self._heap, (waiting.tag, next(self._order), waiting))
+        if self._task is None:
+            self._task = loop.create_task(self._run())
+        try:
+            return await waiting.future
+        finally:
+            self.waiting_tokens -= waiting.waiting_tokens
+            waiting.waiting_tokens = 0
+            self.waiting_requests -= 1
+            if not self.waiting_requests:
+                self._idle.set()
+
+    def seconds_left(self) -> float:
+        """Return in which time what waits will be computed, at the measured rate."""
+        return self.waiting_tokens / self.rate
+
+    def _admit(self, cost: int) -> None:
+        if cost > self.most_tokens:
+            raise too_large(
+                f"The texts have {cost:,} tokens, and at most {self.most_tokens:,} are taken at once. "
+                "Send them in several requests."
+            )
+        if self.waiting_tokens + cost > self.most_tokens or self.seconds_left() > self.timeout:
+            raise overloaded(
+                f"The queue is full: {self.waiting_tokens:,} tokens wait. Try again later.",
+                max(self.seconds_left() - self.timeout / 2, (self.waiting_tokens + cost - self.most_tokens) / self.rate),
+            )
+
+    async def _run(self) -> None:
+        """Compute rounds until nothing waits."""
+        loop = asyncio.get_running_loop()
+        while parts := self._next_round():
+            started = time.perf_counter()
+            wanted = [(waiting.prepared, places) for waiting, places in parts]
+            try:
+                found = await loop.run_in_executor(self._thread, self.scorer.answers, wanted)
+            except Exception as error:  # whatever it is, the requests of this round must hear of it
+                for waiting, _ in parts:
+                    if not waiting.future.done():
+                        waiting.future.set_exception(error)
+                continue
+            self._hand_out(parts, found, time.perf_counter() - started)
+        self._task = None
+
+    def _next_round(self) -> list[tuple[_Waiting, NDArray[np.int64]]]:
+        """Take the texts with the lowest tags, until a round is full. Requests that are cancelled are left out."""
+        room = max(_LEAST_ROUND, round(self.rate * ROUND_SECONDS))
+        taken: dict[int, tuple[_Waiting, list[int]]] = {}
+        while self._heap and room > 0:
+            tag, order, waiting = self._heap[0]
+            if waiting.future.done():
+                heapq.heappop(self._heap)
+                continue
+            cost = int(waiting.prepared.costs[waiting.next])
+            if taken and cost > room:
+                break
+            taken.setdefault(id(waiting), (waiting, []))[1].append(waiting.next)
+            room -= cost
+            self._served = max(self._served, tag)
+            waiting.next, waiting.tag = waiting.next + 1, tag + cost
+            if waiting.next < len(waiting.prepared):
+                heapq.heapreplace(self._heap, (waiting.tag, order, waiting))
+            else:
+                heapq.heappop(self._heap)
+        return [(waiting, np.array(places, np.int64)) for waiting, places in taken.values()]
+
+    def _hand_out(self, parts: Sequence[tuple[_Waiting, NDArray[np.int64]]], found: Answers, seconds: float) -> None:
+        """Give each request its logits, and complete those that have all."""
+        start, tokens = 0, 0
+        for waiting, places in parts:
+            end, cost = start + len(places), int(waiting.prepared.costs[places].sum())
+            logits = found.logits[start:end]
+            answered_by = None if found.answered_by is None else found.answered_by[start:end]
+            start, tokens = end, tokens + cost
+            if waiting.future.done():
+                continue
+            self.waiting_tokens -= cost
+            waiting.waiting_tokens -= cost
+            if waiting.logits is None:
+                waiting.logits = np.empty((len(waiting.prepared), logits.shape[1]), np.float32)
+                waiting.answered_by = None if answered_by is None else np.empty(len(waiting.prepared), np.object_)
+            waiting.logits[places] = logits
+            if waiting.answered_by is not None and answered_by is not None:
+                waiting.answered_by[places] = answered_by
+            waiting.computed += len(places)
+            if waiting.computed == len(waiting.prepared):
+                waiting.future.set_result(Answers(waiting.logits, waiting.answered_by))
+        self.rate += _SMOOTHING * (tokens / max(seconds, 1e-6) - self.rate)
+        self.on_round(RoundFacts(end, tokens, len(parts), seconds))

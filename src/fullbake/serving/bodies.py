@@ -1,0 +1,96 @@
+"""Read the body of a request: bounded JSON, and the fields of it, with errors that say what is wrong."""
+
+import asyncio
+import json
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from fullbake.serving.refusals import Refusal, invalid, too_large
+
+BODY_SECONDS: Final = 20.0
+"""Time in which a body must have come: a client that sends a byte now and then keeps no connection open."""
+
+_MOST_SHOWN: Final = 3
+"""Faults of a body that are listed."""
+
+
+class Body(BaseModel):
+    """A body of a request. Fields that it does not know are refused, so that a misspelled one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ForeignBody(BaseModel):
+    """A body that clients of other servers send. Fields that have no meaning here are left out."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+AnyBody = TypeVar("AnyBody", bound=BaseModel)
+
+
+async def read_json(request: Request) -> Any:
+    """Return the JSON value of a body.
+
+    Raises:
+        Refusal: It is no JSON, too large (413), or comes too slowly (408).
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            content = await request.body()
+    except TimeoutError as error:
+        raise Refusal(408, "timeout", f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
+    except ClientDisconnect as error:
+        raise Refusal(400, "invalid", "The client went away before its request was complete.") from error
+    except HTTPException as error:
+        raise too_large("The body is larger than this server takes (--max-body).") from error
+    if not content:
+        raise Refusal(400, "invalid", "The body is empty; JSON is expected.")
+    try:
+        return json.loads(content, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise Refusal(400, "invalid", "The body is no JSON that is read here: it is nested too deeply.") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Refusal(400, "invalid", f"The body is no JSON: {_place(error)}") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _place(error: ValueError) -> str:
+    """Return what is wrong with a JSON text, without its content."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}."
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start + 1}."
+    return f"{str(error)[:100]}."
+
+
+async def read_body(request: Request, kind: type[AnyBody]) -> AnyBody:
+    """Return the body of a request, checked.
+
+    Args:
+        request: The request.
+        kind: What its body must be.
+
+    Raises:
+        Refusal: It is not that.
+    """
+    return check_body(await read_json(request), kind)
+
+
+def check_body(value: Any, kind: type[AnyBody]) -> AnyBody:
+    """Return a JSON value as a checked body; errors as for `read_body`."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        shown = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'the body'}: {fault['msg']}" for fault in faults[:_MOST_SHOWN]
+        )
+        more = f"; and {len(faults) - _MOST_SHOWN:,} more" if len(faults) > _MOST_SHOWN else ""
+        raise invalid(f"The request is wrong. {shown}{more}.") from error

@@ -1,0 +1,130 @@
+"""What a protocol is: its routes, and the shape of its errors."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fullbake.core.errors import Error, one_line
+from fullbake.serving.refusals import Refusal, invalid
+from fullbake.serving.service import Scored, ServedModel, Service
+
+log = logging.getLogger("fullbake.serving")
+
+Result = TypeVar("Result")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Dialect(Protocol):
+    """A protocol. Routes raise `Refusal`; `refuse` gives it the shape that clients of the protocol expect."""
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+
+    def refuse(self, refusal: Refusal) -> Response:
+        """Return the response of a refusal."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the documentation says of a route. All are JSON schemas or pydantic models."""
+
+    summary: str
+    request: Any = None
+    response: Any = None
+
+
+def endpoint(dialect: Dialect, handler: Handler) -> Handler:
+    """Return a handler whose failures become responses in the dialect's shape. No trace of a stack leaves the server."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return dialect.refuse(refusal)
+        except Error as error:
+            return dialect.refuse(invalid(one_line(error)))
+        except Exception as error:  # the client gets the number under which the log has it
+            number = request.state.request_id
+            log.exception("request %s failed", number, exc_info=error)
+            return dialect.refuse(
+                Refusal(500, "internal", f"The server failed on this request; its log has it as {number}.")
+            )
+
+    return answer
+
+
+async def score(
+    service: Service,
+    request: Request,
+    model: ServedModel,
+    texts: Sequence[str],
+    text_pair: Sequence[str] | None = None,
+) -> Scored:
+    """Score the texts of a request within its time, and as long as its client is there.
+
+    Args:
+        service: The models.
+        request: Whose header `x-timeout` may ask for less time than the server allows, in seconds.
+        model: By whom.
+        texts: The texts.
+        text_pair: The second texts of pairs.
+
+    Raises:
+        Refusal: See `Service.score`; or the time was up (504), or the client went away (499).
+    """
+    scored = await in_time(service, request, service.score(model, texts, text_pair))
+    request.state.log = {"model": model.name, "texts": len(texts), "tokens": scored.tokens}
+    return scored
+
+
+async def in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:
+    """Do a request's work within its time, and as long as its client is there. Arguments and errors: `score`."""
+    seconds = _timeout(request, service.limits.timeout)
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if gone.done():
+            raise Refusal(_CLIENT_CLOSED, "timeout", "The client went away.")
+        raise Refusal(504, "timeout", f"The answer was not ready within {seconds:g} seconds.")
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+_CLIENT_CLOSED: Final = 499
+"""The status of a request whose client went away; only the log sees it."""
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _timeout(request: Request, most: float) -> float:
+    """Return the seconds that a request has."""
+    given = request.headers.get("x-timeout")
+    if given is None:
+        return most
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise Refusal(400, "invalid", f"The header x-timeout is {given[:40]!r}; a number of seconds is expected.")
+    return min(seconds, most)
+
+
+def json_response(value: Any, status: int = 200, **headers: str) -> Response:
+    """Return a value as JSON."""
+    return JSONResponse(value, status, {name.replace("_", "-"): text for name, text in headers.items()})

@@ -1,0 +1,185 @@
+"""Run a server: bind, load, serve, and stop without losing a request."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from fullbake.core.errors import OutputError, RecipeError
+from fullbake.serving.connections import BoundedConnection
+from fullbake.serving.service import Service
+
+_KEEP_ALIVE: Final = 30
+"""Seconds for which a connection without a request stays open."""
+
+_MOST_HEAD_BYTES: Final = 32_768
+_BACKLOG: Final = 1_024
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and with which certificate."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    certificate: Path | None = None
+    """PEM file of the certificate, for TLS."""
+
+    key: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """True if only this machine reaches it."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """How a server stops."""
+
+    grace: float = 30.0
+    """Seconds that accepted requests have after SIGTERM."""
+
+
+def serve(
+    app: Starlette,
+    service: Service,
+    address: Address,
+    lifetime: Lifetime = Lifetime(),  # noqa: B008  (frozen)
+    *,
+    on_ready: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    The socket is open before the models are loaded; until then requests are answered with 503. After the first signal
+    new requests are answered with 503 and accepted ones are finished; a second signal stops at once.
+
+    Args:
+        app: As `app.build_app` makes it.
+        service: Its models, not yet loaded.
+        address: Where to listen.
+        lifetime: How to stop.
+        on_ready: Called with the server's URL once all models answer.
+
+    Raises:
+        OutputError: The address is taken or cannot be used.
+        Error: A bundle cannot be loaded.
+    """
+    with contextlib.closing(_bind(address)) as listener:
+        config = uvicorn.Config(
+            app,
+            http=BoundedConnection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+            backlog=_BACKLOG,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+        )
+        _load_certificate(config, address)
+        server = _Server(config, service, lifetime.grace, lambda: on_ready(_url(address, listener)))
+        asyncio.run(server.run_until_stopped(listener))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which loads the models beside its start, and drains before it closes."""
+
+    def __init__(
+        self, config: uvicorn.Config, service: Service, grace: float, on_ready: Callable[[], object]
+    ) -> None:
+        super().__init__(config)
+        self._service, self._grace, self._on_ready = service, grace, on_ready
+        self._ending: asyncio.Task[None] | None = None
+
+    async def run_until_stopped(self, listener: socket.socket) -> None:
+        """Serve on a socket until a signal, or until a bundle cannot be loaded."""
+        loading = asyncio.create_task(self._load())
+        await self.serve(sockets=[listener])
+        if not loading.done():
+            loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+
+    async def _load(self) -> None:
+        try:
+            await self._service.start()
+        except BaseException:
+            self.should_exit = True
+            raise
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as requests to stop. uvicorn's own way ends the process by the signal again."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self._ending is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self.config.timeout_graceful_shutdown = max(1, round(self._grace))
+        self._ending = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace):
+                await self._service.drain()
+        self.should_exit = True
+
+
+def _bind(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise OutputError(
+            "this address cannot be listened on",
+            where=f"{address.host}:{address.port}",
+            got=str(error),
+            remedy="Take another one by --port or --host; --port 0 takes a free port.",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _load_certificate(config: uvicorn.Config, address: Address) -> None:
+    """Read the certificate, so that a wrong one is refused before anything is served."""
+    if address.certificate is None:
+        return
+    try:
+        config.load()
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            "the certificate cannot be used",
+            where=f"--tls-certificate {address.certificate}",
+            expected="PEM files of a certificate and its key",
+            got=str(error)[:200],
+        ) from error
+
+
+def _url(address: Address, listener: socket.socket) -> str:
+    found: Any = listener.getsockname()
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{'http' if address.certificate is None else 'https'}://{host}:{found[1]}"
