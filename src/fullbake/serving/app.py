@@ -54,8 +54,8 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: refuse_http},
-        max_body_size=service.limits.body_bytes,
     )
+    app.state.body_bytes = service.limits.body_bytes  # Starlette's own limit answers in plain text
     paths = [route.path for route in routes]
     app.add_middleware(Door, rules=rules, metrics=metrics, refuse=refuse, routes=paths)
     return app

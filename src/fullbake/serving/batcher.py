@@ -1,7 +1,7 @@
 """The queue: texts of many requests, computed together, long and short ones fairly.
 
-Requests are put in order by start-time fair queueing (Goyal, Vin, Cheng 1996): each text gets a tag, the tokens that its
-request has asked for so far, counted from the tag that was served when the request came. The lowest tag is computed
+Requests are put in order by start-time fair queueing (Goyal, Vin, Cheng 1996): each text gets a tag, the tokens that
+its request has asked for so far, counted from the tag that was served when the request came. The lowest tag is computed
 next. So a short request that comes while a long one is computed waits for the round that runs, not for the long
 request; and the long one never waits for more than its share.
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fullbake.classifier.model import Answers
 from fullbake.serving.refusals import overloaded, too_large
-from fullbake.serving.scorer import Prepared, Scorer
+from fullbake.serving.scorer import Prepared, TextScorer
 
 ROUND_SECONDS: Final = 0.05
 """About how long a round takes. Longer ones fill batches better; shorter ones let short requests in sooner."""
@@ -79,7 +79,7 @@ class Batcher:
         on_round: Called after each round.
     """
 
-    scorer: Scorer
+    scorer: TextScorer
     most_tokens: int
     timeout: float = 30.0
     on_round: Callable[[RoundFacts], object] = lambda _: None
@@ -109,7 +109,7 @@ class Batcher:
         """Compute the logits of a request's texts. When the caller is cancelled its texts leave the queue.
 
         Args:
-            prepared: The texts, as `Scorer.prepare` gives them.
+            prepared: The texts, as `TextScorer.prepare` gives them.
 
         Raises:
             Refusal: The queue has no room (429), or never has room for so many tokens (413).
@@ -145,7 +145,9 @@ class Batcher:
         if self.waiting_tokens + cost > self.most_tokens or self.seconds_left() > self.timeout:
             raise overloaded(
                 f"The queue is full: {self.waiting_tokens:,} tokens wait. Try again later.",
-                max(self.seconds_left() - self.timeout / 2, (self.waiting_tokens + cost - self.most_tokens) / self.rate),
+                max(
+                    self.seconds_left() - self.timeout / 2, (self.waiting_tokens + cost - self.most_tokens) / self.rate
+                ),
             )
 
     async def _run(self) -> None:

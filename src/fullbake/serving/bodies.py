@@ -5,7 +5,6 @@ import json
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from fullbake.serving.refusals import Refusal, invalid, too_large
@@ -32,21 +31,40 @@ class ForeignBody(BaseModel):
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
 
 
-async def read_json(request: Request) -> Any:
-    """Return the JSON value of a body.
+async def read_bytes(request: Request) -> bytes:
+    """Return the body of a request.
 
     Raises:
-        Refusal: It is no JSON, too large (413), or comes too slowly (408).
+        Refusal: It is larger than `app.state.body_bytes` (413), or comes too slowly (408).
     """
+    most, parts, size = request.app.state.body_bytes, [], 0
+    if (length := request.headers.get("content-length", "")).isdecimal() and int(length[:20]) > most:
+        raise _too_large(most)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            content = await request.body()
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise _too_large(most)
     except TimeoutError as error:
         raise Refusal(408, "timeout", f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
     except ClientDisconnect as error:
         raise Refusal(400, "invalid", "The client went away before its request was complete.") from error
-    except HTTPException as error:
-        raise too_large("The body is larger than this server takes (--max-body).") from error
+    return b"".join(parts)
+
+
+def _too_large(most: int) -> Refusal:
+    return too_large(f"The body is larger than {most:,} bytes, the most that this server takes (--max-body).")
+
+
+async def read_json(request: Request) -> Any:
+    """Return the JSON value of a body.
+
+    Raises:
+        Refusal: It is no JSON, or cannot be read, as for `read_bytes`.
+    """
+    content = await read_bytes(request)
     if not content:
         raise Refusal(400, "invalid", "The body is empty; JSON is expected.")
     try:

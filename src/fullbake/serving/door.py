@@ -20,7 +20,7 @@ from fullbake.serving.keys import ApiKeys
 from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal
 
-log = logging.getLogger("fullbake.serving")
+request_log = logging.getLogger("fullbake.serving")
 
 OPEN_PATHS: Final = frozenset(("/health", "/ping", "/v2/health/live", "/v2/health/ready"))
 """Answered without a key, and under any Host: supervisors ask by address. They tell nothing but alive and ready."""
@@ -157,7 +157,7 @@ class Door:
         route = scope["path"] if scope["path"] in self._routes else getattr(scope.get("route"), "path", "other")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        if log.isEnabledFor(logging.INFO):
+        if request_log.isEnabledFor(logging.INFO):
             state = scope["state"]
             line = {
                 "request": request_id,
@@ -167,7 +167,7 @@ class Door:
                 "ms": round(1000 * seconds, 1),
                 **state.get("log", {}),
             }
-            log.info(json.dumps(line, ensure_ascii=True))
+            request_log.info(json.dumps(line, ensure_ascii=True))
 
 
 def _host_name(host: str) -> str:

@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, texts, tokens, queue, rounds, latencies, and the labels that were given."""
+"""What Prometheus collects: requests, texts, tokens, queue, rounds, latencies, and the labels that were given."""
 
 from collections.abc import Iterable
 
@@ -18,19 +18,31 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        own = {"registry": self._registry}
-        self.requests = Counter("fullbake_requests", "Requests by route and status.", ["route", "status"], **own)
+        own = self._registry
+        self.requests = Counter("fullbake_requests", "Requests by route and status.", ["route", "status"], registry=own)
         self.seconds = Histogram(
-            "fullbake_request_seconds", "Time from a request to its response.", ["route"], buckets=_SECONDS, **own
+            "fullbake_request_seconds",
+            "Time from a request to its response.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=own,
         )
-        self.texts = Counter("fullbake_texts", "Texts that were scored.", ["model"], **own)
-        self.tokens = Counter("fullbake_tokens", "Tokens that were computed, special ones included.", ["model"], **own)
-        self.labels = Counter("fullbake_labels", "Labels that were given: a drift of texts shows.", ["model", "label"], **own)
-        self.waiting = Gauge("fullbake_queue_tokens", "Tokens that wait or are being computed.", ["model"], **own)
-        self.rate = Gauge("fullbake_tokens_per_second", "Speed of the rounds, as measured.", ["model"], **own)
-        self.round_texts = Histogram("fullbake_round_texts", "Texts of a round.", ["model"], buckets=_SIZES, **own)
+        self.texts = Counter("fullbake_texts", "Texts that were scored.", ["model"], registry=own)
+        self.tokens = Counter(
+            "fullbake_tokens", "Tokens that were computed, special ones included.", ["model"], registry=own
+        )
+        self.labels = Counter(
+            "fullbake_labels", "Labels that were given: a drift of texts shows.", ["model", "label"], registry=own
+        )
+        self.waiting = Gauge(
+            "fullbake_queue_tokens", "Tokens that wait or are being computed.", ["model"], registry=own
+        )
+        self.rate = Gauge("fullbake_tokens_per_second", "Speed of the rounds, as measured.", ["model"], registry=own)
+        self.round_texts = Histogram(
+            "fullbake_round_texts", "Texts of a round.", ["model"], buckets=_SIZES, registry=own
+        )
         self.round_seconds = Histogram(
-            "fullbake_round_seconds", "Time of a round.", ["model"], buckets=_SECONDS, **own
+            "fullbake_round_seconds", "Time of a round.", ["model"], buckets=_SECONDS, registry=own
         )
 
     def count_round(self, model: str, facts: RoundFacts) -> None:

@@ -26,7 +26,7 @@ class Prepared:
         return len(self.costs)
 
 
-class Scorer:
+class TextScorer:
     """A classifier, for the queue. Its methods may be called by several threads at once.
 
     Args:

@@ -40,20 +40,12 @@ class Address:
         return self.host in ("127.0.0.1", "localhost", "::1")
 
 
-@dataclass(frozen=True)
-class Lifetime:
-    """How a server stops."""
-
-    grace: float = 30.0
-    """Seconds that accepted requests have after SIGTERM."""
-
-
 def serve(
     app: Starlette,
     service: Service,
     address: Address,
-    lifetime: Lifetime = Lifetime(),  # noqa: B008  (frozen)
     *,
+    grace: float = 30.0,
     on_ready: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
@@ -65,7 +57,7 @@ def serve(
         app: As `app.build_app` makes it.
         service: Its models, not yet loaded.
         address: Where to listen.
-        lifetime: How to stop.
+        grace: Seconds that accepted requests have after the first signal.
         on_ready: Called with the server's URL once all models answer.
 
     Raises:
@@ -88,16 +80,14 @@ def serve(
             ssl_keyfile=address.key,
         )
         _load_certificate(config, address)
-        server = _Server(config, service, lifetime.grace, lambda: on_ready(_url(address, listener)))
+        server = _Server(config, service, grace, lambda: on_ready(_url(address, listener)))
         asyncio.run(server.run_until_stopped(listener))
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which loads the models beside its start, and drains before it closes."""
 
-    def __init__(
-        self, config: uvicorn.Config, service: Service, grace: float, on_ready: Callable[[], object]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, grace: float, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
         self._service, self._grace, self._on_ready = service, grace, on_ready
         self._ending: asyncio.Task[None] | None = None

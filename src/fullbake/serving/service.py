@@ -17,7 +17,7 @@ from fullbake.core.errors import Error, RecipeError, did_you_mean, one_line
 from fullbake.serving.batcher import Batcher, RoundFacts
 from fullbake.serving.limits import Limits
 from fullbake.serving.refusals import Refusal, invalid, too_large, unavailable
-from fullbake.serving.scorer import Prepared, Scorer
+from fullbake.serving.scorer import Prepared, TextScorer
 
 _LARGE_REQUEST: Final = 20_000
 """Characters from which on a request is tokenized in a thread; below, that takes less than a millisecond."""
@@ -65,7 +65,7 @@ class ServedModel:
 
     source: ModelSource
     classifier: Classifier
-    scorer: Scorer
+    scorer: TextScorer
     batcher: Batcher
     loaded: float
     """When it was loaded, seconds since 1970."""
@@ -86,7 +86,7 @@ class Service:
     """
 
     sources: Sequence[ModelSource]
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     on_round: Callable[[str, RoundFacts], object] = lambda _model, _facts: None
     models: dict[str, ServedModel] = field(default_factory=dict)
     draining: bool = False
@@ -101,7 +101,8 @@ class Service:
         for name in names:
             if names.count(name) > 1:
                 raise RecipeError(
-                    f"two bundles have the name {name!r}", remedy="Give each a name: fullbake serve one=FOLDER two=FOLDER."
+                    f"two bundles have the name {name!r}",
+                    remedy="Give each a name: fullbake serve one=FOLDER two=FOLDER.",
                 )
 
     @property
@@ -146,7 +147,7 @@ class Service:
     async def _load(self, source: ModelSource) -> ServedModel:
         loop = asyncio.get_running_loop()
         classifier = await loop.run_in_executor(None, source.load)
-        scorer = Scorer(classifier)
+        scorer = TextScorer(classifier)
         rate = await loop.run_in_executor(None, measure_rate, scorer)
         batcher = Batcher(
             scorer,
@@ -175,9 +176,7 @@ class Service:
             raise Refusal(404, "unknown_model", f"{message} {hint}" if hint else message)
         return self.models[name]
 
-    async def score(
-        self, model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None = None
-    ) -> Scored:
+    async def score(self, model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None = None) -> Scored:
         """Compute the scores of a request's texts.
 
         Args:
@@ -225,7 +224,7 @@ class Service:
             raise invalid(f"The model {model.name!r} classifies {kind}.")
 
 
-def measure_rate(scorer: Scorer) -> float:
+def measure_rate(scorer: TextScorer) -> float:
     """Return how many tokens a second a classifier computes, after its first calls are over."""
     pair = ["warm up"] * 8 if scorer.classifier.columns.text_pair is not None else None
     prepared = scorer.prepare(["warm up " * 16] * 8, pair)
@@ -239,7 +238,7 @@ def measure_rate(scorer: Scorer) -> float:
 
 
 def describe_model(model: ServedModel) -> dict[str, Any]:
-    """Return what may be told of a model: labels, problem, columns, engine, when it was made. No path, no text."""
+    """Return what clients may know of a model: labels, problem, columns, engine, when it was made. No path, no text."""
     classifier = model.classifier
     return {
         "name": model.name,

@@ -41,7 +41,7 @@ class Schema:
 
 
 def endpoint(dialect: Dialect, handler: Handler) -> Handler:
-    """Return a handler whose failures become responses in the dialect's shape. No trace of a stack leaves the server."""
+    """Return a handler whose failures become responses in the dialect's shape, without a trace of the stack."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -86,10 +86,10 @@ async def score(
 
 async def in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:
     """Do a request's work within its time, and as long as its client is there. Arguments and errors: `score`."""
-    seconds = _timeout(request, service.limits.timeout)
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
+        seconds = _timeout(request, service.limits.timeout)
         await asyncio.wait((task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()

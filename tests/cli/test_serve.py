@@ -1,0 +1,73 @@
+"""The command `serve`: who is let in by which flags, and names of models."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fullbake.serving import server
+
+BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
+KEY = "a-key-of-twenty-chars"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What servers were started with; none really is."""
+    calls: list[dict[str, Any]] = []
+
+    def note(app: Any, service: Any, address: Any, **given: Any) -> None:
+        door = next(layer for layer in app.user_middleware if "rules" in layer.kwargs)
+        calls.append({"service": service, "address": address, "rules": door.kwargs["rules"], **given})
+
+    monkeypatch.setattr(server, "serve", note)
+    return calls
+
+
+def test_by_default_this_machine_alone_is_served(run, started):
+    assert run("serve", BUNDLE)[0] == 0
+    (call,) = started
+    assert call["address"].host == "127.0.0.1"
+    assert "*" not in call["rules"].hosts
+    assert call["rules"].keys is None
+    assert [source.name for source in call["service"].sources] == ["bundle_0_1_0"]
+    assert call["grace"] == 30
+
+
+def test_other_machines_need_a_key_or_a_clear_word(run, started, tmp_path: Path):
+    code, _, error = run("serve", BUNDLE, "--host", "0.0.0.0")
+    assert code == 2
+    assert "--api-key-file" in error
+    assert "--no-auth" in error
+    code, _, error = run("serve", BUNDLE, "--host", "0.0.0.0", "--no-auth")
+    assert code == 0
+    assert "everybody who reaches 0.0.0.0" in error
+    (tmp_path / "keys").write_text(KEY)
+    assert run("serve", BUNDLE, "--host", "0.0.0.0", "--api-key-file", tmp_path / "keys")[0] == 0
+    assert len(started) == 2
+    assert started[0]["rules"].hosts >= {"localhost", "0.0.0.0"}
+    assert started[1]["rules"].hosts == {"*"}, "who has a key may come under any name"
+    assert started[1]["rules"].keys.accept(KEY)
+
+
+def test_models_have_the_names_that_are_given(run, started):
+    assert run("serve", f"topics={BUNDLE}", f"other={BUNDLE}", "--timeout", "2s", "--max-texts", "7")[0] == 0
+    service = started[0]["service"]
+    assert [source.name for source in service.sources] == ["topics", "other"]
+    assert (service.limits.timeout, service.limits.texts) == (2.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "serve needs a bundle"),
+        ([BUNDLE, BUNDLE], "two bundles have the name"),
+        ([BUNDLE, "--timeout", "soon"], "--timeout"),
+        ([BUNDLE, "--api-key-file", "missing"], "cannot be read"),
+    ],
+)
+def test_wrong_words_are_refused(words: list[Any], message: str, run, started):
+    code, _, error = run("serve", *words)
+    assert code == 2
+    assert message in error
+    assert not started

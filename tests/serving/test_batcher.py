@@ -1,0 +1,165 @@
+"""The queue: the scores of each text, who is served first, what is bounded, and what is left out."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fullbake.classifier.model import Answers
+from fullbake.models.encoding import Encoded
+from fullbake.serving.batcher import Batcher
+from fullbake.serving.refusals import Refusal
+from fullbake.serving.scorer import Prepared
+
+
+class FakeScorer:
+    """Gives each text its cost and its length as logits, and remembers the rounds."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds, self.rounds = seconds, []
+
+    def answers(self, parts: Sequence[tuple[Prepared, Any]]) -> Answers:
+        time.sleep(self.seconds)
+        self.rounds.append([part.texts[place] for part, places in parts for place in places])
+        rows = [[part.costs[place], len(part.texts[place])] for part, places in parts for place in places]
+        return Answers(np.array(rows, np.float32), None)
+
+
+def prepared(costs: Sequence[int], name: str = "a") -> Prepared:
+    empty = Encoded(np.empty(0, np.int32), np.zeros(1, np.int64))
+    return Prepared([f"{name}{number}" for number in range(len(costs))], empty, np.array(costs, np.int64))
+
+
+def queue(scorer: Any, **fields: Any) -> Batcher:
+    return Batcher(scorer, **{"most_tokens": 100_000, "rate": 1.0, "timeout": 1e9, **fields})
+
+
+@given(st.lists(st.lists(st.integers(1, 700), min_size=1, max_size=30), min_size=1, max_size=8))
+def test_each_request_gets_the_logits_of_its_texts(requests: list[list[int]]) -> None:
+    async def run() -> tuple[list[Answers], Batcher]:
+        batcher = queue(FakeScorer(), most_tokens=10**9, timeout=1e12)
+        return await asyncio.gather(*(batcher.answers(prepared(costs)) for costs in requests)), batcher
+
+    found, batcher = asyncio.run(run())
+    for answers, costs in zip(found, requests, strict=True):
+        assert answers.logits[:, 0].tolist() == costs
+    assert (batcher.waiting_tokens, batcher.waiting_requests) == (0, 0)
+
+
+def test_short_request_waits_for_one_round_of_a_long_one() -> None:
+    async def run(scorer: FakeScorer) -> None:
+        batcher = queue(scorer)
+        long = asyncio.create_task(batcher.answers(prepared([400] * 20, "long")))
+        await asyncio.sleep(0.03)
+        await batcher.answers(prepared([10], "short"))
+        assert not long.done()
+        await long
+
+    scorer = FakeScorer(0.02)
+    asyncio.run(run(scorer))
+    (place,) = [number for number, texts in enumerate(scorer.rounds) if "short0" in texts]
+    assert place <= 3
+    assert len(scorer.rounds) > 10
+
+
+def test_long_request_is_not_starved_by_short_ones() -> None:
+    async def run(scorer: FakeScorer) -> int:
+        batcher, done = queue(scorer), 0
+        long = asyncio.create_task(batcher.answers(prepared([300] * 10, "long")))
+
+        async def client() -> None:
+            nonlocal done
+            while not long.done():
+                await batcher.answers(prepared([200], "short"))
+                done += 1
+
+        await asyncio.gather(*(client() for _ in range(4)))
+        return done
+
+    assert asyncio.run(run(FakeScorer(0.001))) < 100  # in fair turns 4 clients x 3,000 / 200 tokens = 60
+
+
+def test_full_queue_refuses_with_the_time_to_wait() -> None:
+    async def run() -> Refusal:
+        batcher = queue(FakeScorer(0.01), most_tokens=1_000, rate=100.0)
+        first = asyncio.create_task(batcher.answers(prepared([900])))
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal) as refused:
+            await batcher.answers(prepared([200]))
+        await first
+        return refused.value
+
+    refusal = asyncio.run(run())
+    assert (refusal.status, refusal.kind) == (429, "overloaded")
+    assert int(refusal.headers["retry-after"]) >= 1
+
+
+def test_what_would_wait_longer_than_the_timeout_is_refused_at_once() -> None:
+    async def run() -> None:
+        batcher = queue(FakeScorer(0.01), rate=10.0, timeout=5.0)
+        first = asyncio.create_task(batcher.answers(prepared([60])))
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="The queue is full: 60 tokens"):
+            await batcher.answers(prepared([1]))
+        await first
+
+    asyncio.run(run())
+
+
+def test_request_larger_than_the_queue_is_too_large() -> None:
+    async def run() -> None:
+        with pytest.raises(Refusal) as refused:
+            await queue(FakeScorer(), most_tokens=100).answers(prepared([60, 60]))
+        assert refused.value.status == 413
+
+    asyncio.run(run())
+
+
+def test_cancelled_request_is_not_computed_any_more() -> None:
+    async def run(scorer: FakeScorer) -> None:
+        batcher = queue(scorer)
+        gone = asyncio.create_task(batcher.answers(prepared([400] * 10, "gone")))
+        await asyncio.sleep(0.03)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert batcher.waiting_tokens == 0
+        await batcher.answers(prepared([10], "other"))
+        assert (batcher.waiting_tokens, batcher.waiting_requests) == (0, 0)
+
+    scorer = FakeScorer(0.02)
+    asyncio.run(run(scorer))
+    assert sum("gone" in text for texts in scorer.rounds for text in texts) < 5
+
+
+def test_failure_reaches_the_requests_of_its_round_and_no_others() -> None:
+    class Broken(FakeScorer):
+        def answers(self, parts: Sequence[tuple[Prepared, Any]]) -> Answers:
+            if any(part.texts[0].startswith("bad") for part, _ in parts):
+                raise ValueError("no memory")
+            return super().answers(parts)
+
+    async def run() -> None:
+        batcher = queue(Broken())
+        with pytest.raises(ValueError, match="no memory"):
+            await batcher.answers(prepared([10], "bad"))
+        assert (await batcher.answers(prepared([10]))).logits.shape == (1, 2)
+        assert (batcher.waiting_tokens, batcher.waiting_requests) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_rate_follows_the_rounds_and_until_idle_waits_for_all() -> None:
+    async def run() -> Batcher:
+        batcher = queue(FakeScorer(0.01), rate=1.0)
+        tasks = [asyncio.create_task(batcher.answers(prepared([500]))) for _ in range(3)]
+        await asyncio.sleep(0)
+        await batcher.until_idle()
+        assert all(task.done() for task in tasks)
+        return batcher
+
+    assert asyncio.run(run()).rate > 1_000

@@ -1,0 +1,126 @@
+"""A whole server in a process of its own: start, stop without loss, slow clients, and addresses that cannot be used."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from fullbake import Classifier
+
+BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
+SLOW = """
+import sys, time
+from fullbake.serving import connections, scorer
+connections.HEAD_SECONDS = 0.5
+own = scorer.TextScorer.answers
+def slow(self, parts):
+    time.sleep(0.3)
+    return own(self, parts)
+scorer.TextScorer.answers = slow
+from fullbake.cli.main import main
+main()
+"""
+"""A server whose rounds take 0.3 seconds."""
+
+
+class Running:
+    def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
+        self.process, self.url = process, url
+        self.port = int(url.rpartition(":")[2])
+
+    def post(self, texts: list[str]) -> tuple[int, dict]:
+        body = json.dumps({"texts": texts}).encode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{self.url}/v1/predict", body), timeout=30) as found:
+                return found.status, json.load(found)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+
+@contextlib.contextmanager
+def running(*words: str) -> Iterator[Running]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "serve", f"m={BUNDLE}", "--port", "0", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if found := re.search(r"http://\S+", line):
+                yield Running(process, found[0])
+                break
+        else:
+            raise AssertionError("".join(seen))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_server_bounds_slow_clients_and_finishes_what_it_accepted() -> None:
+    texts = [f"the cook {'bank ' * 20} {number}" for number in range(40)]
+    with running() as server:
+        cut_off_slow_clients(server)
+        found: list[tuple[int, dict]] = []
+        clients = [threading.Thread(target=lambda: found.append(server.post(texts))) for _ in range(3)]
+        for client in clients:
+            client.start()
+        time.sleep(0.35)  # all three wait or are being computed
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        status, late = server.post(["late"])
+        for client in clients:
+            client.join()
+        assert server.process.wait(20) == 0
+    assert [code for code, _ in found] == [200] * 3
+    assert (status, late["error"]["kind"]) == (503, "unavailable")
+    wanted = list(Classifier.load(BUNDLE).predict(texts))
+    for _, answer in found:
+        assert [result["label"] for result in answer["results"]] == wanted
+
+
+def cut_off_slow_clients(server: Running) -> None:
+    """A head that comes slowly, none at all, and one of a million bytes: each is cut off, and others are served."""
+    address = ("127.0.0.1", server.port)
+    with socket.create_connection(address) as slow, socket.create_connection(address) as idle:
+        slow.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: loc")
+        for client in (slow, idle):
+            client.settimeout(10)
+            assert client.recv(100) == b""
+    with socket.create_connection(address) as large:
+        large.settimeout(10)
+        with contextlib.suppress(OSError):
+            large.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-large: " + b"a" * 1_000_000)
+        with contextlib.suppress(ConnectionResetError):
+            assert b" 400 " in large.recv(100)
+    assert server.post(["still here"])[0] == 200
+
+
+def test_address_that_is_taken_is_refused(run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, error = run("serve", BUNDLE, "--port", port)
+    assert code == 2
+    assert f"127.0.0.1:{port}: this address cannot be listened on" in error
+    assert "--port 0" in error
+
+
+def test_bundle_that_cannot_be_loaded_ends_the_server(run, tmp_path: Path) -> None:
+    code, _, error = run("serve", tmp_path, "--port", "0")
+    assert code == 2
+    assert "this is not a fullbake bundle" in error
