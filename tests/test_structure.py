@@ -12,7 +12,7 @@ import fullbake
 PACKAGE = Path(fullbake.__file__).parent
 ROOT = PACKAGE.parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
-FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+FOLDERS = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*/__init__.py")} - {"."}
 MOST_CODE_LINES = 460
 
 
@@ -86,20 +86,17 @@ def test_no_test_imports_another_test_file() -> None:
             assert not (module or "").split(".")[-1].startswith("test_"), f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*/test_*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*/test_*.py")), ids=lambda path: path.stem)
 def test_tests_mirror_the_folders(path: Path) -> None:
-    if path.parent.name in FOLDERS:
-        assert (PACKAGE / path.parent.name / f"{path.stem.removeprefix('test_')}.py").is_file()
+    folder = path.parent.relative_to(ROOT / "tests")
+    if folder.as_posix() in FOLDERS:
+        assert (PACKAGE / folder / f"{path.stem.removeprefix('test_')}.py").is_file()
 
 
 def test_every_module_has_tests() -> None:
-    missing = [
-        f"{path.parent.name}/{path.stem}"
-        for path in FILES
-        if path.parent != PACKAGE and path.stem != "__init__"
-        if not (ROOT / "tests" / path.parent.name / f"test_{path.stem}.py").is_file()
-    ]
-    assert missing == []
+    modules = [path.relative_to(PACKAGE) for path in FILES if path.parent != PACKAGE and path.stem != "__init__"]
+    tested = {path: ROOT / "tests" / path.parent / f"test_{path.name}" for path in modules}
+    assert [path.as_posix() for path, tests in tested.items() if not tests.is_file()] == []
 
 
 RIDDLES = re.compile(r"\b(gone on with|go(es)? on|told|parted|let into|rows that chose|none of them near|as asked)\b")

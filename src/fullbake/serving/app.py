@@ -1,22 +1,29 @@
-"""The routes of a server: the dialects, health, metrics, administration."""
+"""The routes of a server: the dialects, metrics, administration, documentation."""
 
-from typing import Final
+import functools
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, Response
+from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import Body, read_body
-from fullbake.serving.dialects.dialect import Dialect, endpoint, json_response
+from fullbake.serving.dialects.dialect import Dialect, Operation, json_response, owned_path, route_of
+from fullbake.serving.dialects.embeddings_inference import EmbeddingsInferenceDialect
+from fullbake.serving.dialects.mlflow import MlflowDialect
+from fullbake.serving.dialects.moderation import ModerationDialect
 from fullbake.serving.dialects.native import NativeDialect
+from fullbake.serving.dialects.open_inference import OpenInferenceDialect
+from fullbake.serving.dialects.vllm import VllmDialect
+from fullbake.serving.documentation import Section, describe_api, render_documentation
 from fullbake.serving.door import Door, DoorRules
 from fullbake.serving.metrics import CONTENT_TYPE, Metrics
-from fullbake.serving.refusals import Refusal, unavailable
+from fullbake.serving.refusals import Refusal
 from fullbake.serving.service import Service, describe_model
 
-_WORDS: Final = {404: "not_found", 405: "invalid", 413: "too_large"}
+_KINDS: Final = {404: "not_found", 405: "invalid", 413: "too_large"}
 
 
 class ReloadBody(Body):
@@ -24,6 +31,12 @@ class ReloadBody(Body):
 
     model: str | None = None
     """Name of the model; the first one by default. Never a path."""
+
+
+class ReloadAnswer(TypedDict):
+    """The answer of /admin/reload."""
+
+    reloaded: dict[str, Any]
 
 
 def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None) -> Starlette:
@@ -37,19 +50,26 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     metrics = Metrics() if metrics is None else metrics
     service.on_round = metrics.count_round
     native = NativeDialect(service, metrics)
-    dialects: list[Dialect] = [native]
-    owners = {route.path: dialect for dialect in dialects for route in dialect.routes()}
+    dialects: list[Dialect] = [
+        native,
+        EmbeddingsInferenceDialect(service, metrics),
+        VllmDialect(service, metrics),
+        ModerationDialect(service, metrics),
+        OpenInferenceDialect(service, metrics),
+        MlflowDialect(service, metrics),
+    ]
+    sections = [Section(dialect.title, dialect, dialect.operations()) for dialect in dialects]
+    sections.append(Section("Server", native, _own_operations(service, metrics)))
+    sections[-1:] = [Section("Server", native, [*sections[-1].operations, *_documents(sections)])]
+    routes = [route_of(section.dialect, operation) for section in sections for operation in section.operations]
+    owners = {owned_path(operation): section.dialect for section in sections for operation in section.operations}
 
     def refuse(path: str, refusal: Refusal) -> Response:
-        return owners.get(path, native).refuse(refusal)
+        return owner_of(path, owners, native).refuse(refusal)
 
     async def refuse_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        kind = _WORDS.get(error.status_code, "invalid")
-        return refuse(request.url.path, Refusal(error.status_code, kind, f"{error.detail}.", error.headers or {}))
-
-    routes = [route for dialect in dialects for route in dialect.routes()]
-    routes += _own_routes(service, metrics, native)
+        return refuse(request.url.path, _refusal_of(request, error))
 
     app = Starlette(
         routes=routes,
@@ -61,16 +81,31 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     return app
 
 
-def _own_routes(service: Service, metrics: Metrics, native: NativeDialect) -> list[Route]:
-    """Return the routes of health, metrics and administration."""
+def _refusal_of(request: Request, error: HTTPException) -> Refusal:
+    """Return what Starlette refuses, such as a path without a route, in our words."""
+    status, path = error.status_code, repr(request.url.path[:80])
+    texts = {404: f"There is nothing at {path}.", 405: f"{request.method} is not possible at {path}."}
+    text = texts.get(status, f"{error.detail}.")
+    return Refusal(status, _KINDS.get(status, "invalid"), text, error.headers or {})
 
-    async def live(_: Request) -> Response:
-        return PlainTextResponse("")
 
-    async def ready(_: Request) -> Response:
-        if not service.ready:
-            raise unavailable("The server is starting or stopping.")
-        return PlainTextResponse("")
+def owner_of(path: str, owners: dict[str, Dialect], default: Dialect) -> Dialect:
+    """Return the dialect whose errors a path has: that of the path itself, or of the nearest path above it.
+
+    Args:
+        path: Of a request, served or not.
+        owners: Dialects by the paths that they serve.
+        default: The dialect of a path that is below none of them.
+    """
+    while path not in owners:
+        path = path.rpartition("/")[0]
+        if not path:
+            return default
+    return owners[path]
+
+
+def _own_operations(service: Service, metrics: Metrics) -> list[Operation]:
+    """Return metrics and administration."""
 
     async def show_metrics(_: Request) -> Response:
         for model in service.models.values():
@@ -81,13 +116,37 @@ def _own_routes(service: Service, metrics: Metrics, native: NativeDialect) -> li
     async def reload(request: Request) -> Response:
         body = await read_body(request, ReloadBody)
         model = await service.reload(service.model(body.model).name)
-        return json_response({"reloaded": describe_model(model)})
+        return json_response(ReloadAnswer(reloaded=describe_model(model)))
 
     return [
-        Route("/health", endpoint(native, ready), methods=["GET"]),
-        Route("/v2/health/live", endpoint(native, live), methods=["GET"]),
-        Route("/v2/health/ready", endpoint(native, ready), methods=["GET"]),
-        Route("/ping", endpoint(native, ready), methods=["GET"]),
-        Route("/metrics", endpoint(native, show_metrics), methods=["GET"]),
-        Route("/admin/reload", endpoint(native, reload), methods=["POST"]),
+        Operation("GET", "/metrics", show_metrics, "Metrics in the text format of Prometheus."),
+        Operation(
+            "POST",
+            "/admin/reload",
+            reload,
+            "Load a bundle again, and serve it from then on. It needs a key.",
+            request=ReloadBody,
+            response=ReloadAnswer,
+            example={},
+        ),
+    ]
+
+
+def _documents(sections: list[Section]) -> list[Operation]:
+    """Return the documentation of the sections. It is written when it is asked for first."""
+
+    @functools.cache
+    def document() -> dict[str, Any]:
+        return describe_api(sections)
+
+    async def show_json(_: Request) -> Response:
+        return json_response(document())
+
+    async def show_page(request: Request) -> Response:
+        address = f"{request.url.scheme}://{request.url.netloc}"
+        return HTMLResponse(render_documentation(document(), address))
+
+    return [
+        Operation("GET", "/openapi.json", show_json, "This interface as an OpenAPI document.", response=dict[str, Any]),
+        Operation("GET", "/docs", show_page, "This interface as a page."),
     ]

@@ -4,9 +4,10 @@ import asyncio
 import json
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from starlette.requests import ClientDisconnect, Request
 
+from fullbake.core.escaping import escape_hidden
 from fullbake.serving.refusals import Refusal, invalid, too_large
 
 BODY_SECONDS: Final = 20.0
@@ -19,16 +20,31 @@ _MOST_SHOWN: Final = 3
 class Body(BaseModel):
     """A body of a request. Fields that it does not know are refused, so that a misspelled one is noticed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class ForeignBody(BaseModel):
     """A body that clients of other servers send. Fields that have no meaning here are left out."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True, use_attribute_docstrings=True)
 
+
+_LONGEST_NAME: Final = 100
+"""Characters that are shown of a field's name."""
 
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
+
+
+def expected(words: str) -> WrapValidator:
+    """Return a validator that says what is expected, in place of what each of several forms lacks."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"expected {words}") from error
+
+    return WrapValidator(check)
 
 
 async def read_bytes(request: Request) -> bytes:
@@ -107,8 +123,16 @@ def check_body(value: Any, kind: type[AnyBody]) -> AnyBody:
         return kind.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        shown = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'the body'}: {fault['msg']}" for fault in faults[:_MOST_SHOWN]
-        )
+        shown = "; ".join(f"{_field_name(fault['loc'])}: {_fault(fault['msg'])}" for fault in faults[:_MOST_SHOWN])
         more = f"; and {len(faults) - _MOST_SHOWN:,} more" if len(faults) > _MOST_SHOWN else ""
         raise invalid(f"The request is wrong. {shown}{more}.") from error
+
+
+def _fault(message: str) -> str:
+    """Return pydantic's message without what it puts before our own."""
+    return message.removeprefix("Value error, ")
+
+
+def _field_name(place: tuple[int | str, ...]) -> str:
+    """Return where a fault is. Unknown fields have the names that the client gave them."""
+    return escape_hidden(".".join(map(str, place)))[:_LONGEST_NAME] or "the body"

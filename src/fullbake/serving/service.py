@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from fullbake.core.errors import Error, RecipeError, did_you_mean, one_line
 from fullbake.serving.batcher import Batcher, RoundFacts
 from fullbake.serving.limits import Limits
 from fullbake.serving.refusals import Refusal, invalid, too_large, unavailable
-from fullbake.serving.scorer import Prepared, TextScorer
+from fullbake.serving.scorer import AS_TRAINED, Prepared, Reading, TextScorer
 
 _LARGE_REQUEST: Final = 20_000
 """Characters from which on a request is tokenized in a thread; below, that takes less than a millisecond."""
@@ -57,6 +57,25 @@ class Scored:
     def probabilities(self) -> NDArray[np.float64]:
         """(texts, classes)."""
         return self.classifier.problem.probabilities(self.logits)
+
+    @property
+    def labels(self) -> list[list[str]]:
+        """The labels that the classifier's decision gives to each text."""
+        classifier = self.classifier
+        decided = classifier.decision.decide(self.probabilities)
+        return [[classifier.label_names[label] for label in own] for own in classifier.problem.label_ids(decided)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """What the head reads of a request's texts."""
+
+    vectors: NDArray[np.float32]
+    """(texts, width)."""
+
+    tokens: int
+    seconds: float
+    """From the call to the result."""
 
 
 @dataclass(eq=False)
@@ -176,34 +195,52 @@ class Service:
             raise Refusal(404, "unknown_model", f"{message} {hint}" if hint else message)
         return self.models[name]
 
-    async def score(self, model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None = None) -> Scored:
+    async def score(
+        self,
+        model: ServedModel,
+        texts: Sequence[str],
+        text_pair: Sequence[str] | None = None,
+        reading: Reading = AS_TRAINED,
+    ) -> Scored:
         """Compute the scores of a request's texts.
 
         Args:
             model: By whom.
             texts: The texts.
             text_pair: The second text of each, for a classifier of pairs.
+            reading: How the texts are read.
 
         Raises:
             Refusal: The texts are too many, too long, of the wrong kind, or the queue is full.
         """
         started = time.perf_counter()
-        prepared = await self.prepare(model, texts, text_pair)
+        prepared = await self.prepare(model, texts, text_pair, reading)
         found: Answers = await model.batcher.answers(prepared)
         seconds = time.perf_counter() - started
         return Scored(model.classifier, found.logits, found.answered_by, int(prepared.costs.sum()), seconds)
 
+    async def pool(self, model: ServedModel, texts: Sequence[str], reading: Reading = AS_TRAINED) -> Pooled:
+        """Compute what the head reads of a request's texts; arguments and errors as for `score`."""
+        started = time.perf_counter()
+        prepared = await self.prepare(model, texts, None, replace(reading, pooled=True))
+        found = await model.batcher.answers(prepared)
+        return Pooled(found.logits, int(prepared.costs.sum()), time.perf_counter() - started)
+
     async def prepare(
-        self, model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None = None
+        self,
+        model: ServedModel,
+        texts: Sequence[str],
+        text_pair: Sequence[str] | None = None,
+        reading: Reading = AS_TRAINED,
     ) -> Prepared:
         """Check a request's texts and turn them into token ids; arguments and errors as for `score`."""
         self._check_texts(model, texts, text_pair)
         size = sum(map(len, texts)) + sum(map(len, text_pair or ()))
         try:
             if size < _LARGE_REQUEST:
-                return model.scorer.prepare(texts, text_pair)
+                return model.scorer.prepare(texts, text_pair, reading)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._tokenizing, model.scorer.prepare, texts, text_pair)
+            return await loop.run_in_executor(self._tokenizing, model.scorer.prepare, texts, text_pair, reading)
         except Error as error:
             raise invalid(one_line(error)) from error
 

@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from fullbake.core.errors import Error, one_line
 from fullbake.serving.refusals import Refusal, invalid
-from fullbake.serving.service import Scored, ServedModel, Service
+from fullbake.serving.scorer import AS_TRAINED, Reading
+from fullbake.serving.service import Pooled, Scored, ServedModel, Service
 
 log = logging.getLogger("fullbake.serving")
 
@@ -21,23 +22,60 @@ Result = TypeVar("Result")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Dialect(Protocol):
-    """A protocol. Routes raise `Refusal`; `refuse` gives it the shape that clients of the protocol expect."""
+@dataclass(frozen=True)
+class Operation:
+    """What a protocol answers at one path, and what the documentation says of it."""
 
-    def routes(self) -> list[Route]:
-        """Return the routes."""
+    method: str
+    path: str
+    """As Starlette writes it: `/v2/models/{name}`."""
+
+    handler: Handler
+    summary: str
+    """One sentence."""
+
+    request: Any = None
+    """The pydantic model of the body; None if there is none."""
+
+    response: Any = None
+    """The type of the JSON response: a TypedDict, or what pydantic makes a schema of; None if there is no body."""
+
+    example: Any = None
+    """A body, for the documentation."""
+
+    content_types: tuple[str, ...] = ("application/json",)
+    """What the body may be."""
+
+    chooses_model: bool = False
+    """Whether the query parameter `model` names the model."""
+
+
+class Dialect(Protocol):
+    """A protocol. Handlers raise `Refusal`; `refuse` gives it the shape that clients of the protocol expect."""
+
+    @property
+    def title(self) -> str:
+        """The protocol's name, for people."""
+
+    @property
+    def error(self) -> Any:
+        """The type of the JSON body of a refusal."""
+
+    def operations(self) -> list[Operation]:
+        """Return what the protocol answers."""
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return the response of a refusal."""
 
 
-@dataclass(frozen=True)
-class Schema:
-    """What the documentation says of a route. All are JSON schemas or pydantic models."""
+def owned_path(operation: Operation) -> str:
+    """Return the path whose errors have the shape of the operation's dialect, with all that is below it."""
+    return operation.path.partition("/{")[0]
 
-    summary: str
-    request: Any = None
-    response: Any = None
+
+def route_of(dialect: Dialect, operation: Operation) -> Route:
+    """Return the route of an operation."""
+    return Route(operation.path, endpoint(dialect, operation.handler), methods=[operation.method])
 
 
 def endpoint(dialect: Dialect, handler: Handler) -> Handler:
@@ -66,6 +104,7 @@ async def score(
     model: ServedModel,
     texts: Sequence[str],
     text_pair: Sequence[str] | None = None,
+    reading: Reading = AS_TRAINED,
 ) -> Scored:
     """Score the texts of a request within its time, and as long as its client is there.
 
@@ -75,13 +114,23 @@ async def score(
         model: By whom.
         texts: The texts.
         text_pair: The second texts of pairs.
+        reading: How the texts are read.
 
     Raises:
         Refusal: See `Service.score`; or the time was up (504), or the client went away (499).
     """
-    scored = await in_time(service, request, service.score(model, texts, text_pair))
+    scored = await in_time(service, request, service.score(model, texts, text_pair, reading))
     request.state.log = {"model": model.name, "texts": len(texts), "tokens": scored.tokens}
     return scored
+
+
+async def pool(
+    service: Service, request: Request, model: ServedModel, texts: Sequence[str], reading: Reading = AS_TRAINED
+) -> Pooled:
+    """Compute what the head reads of the texts of a request; arguments and errors as for `score`."""
+    pooled = await in_time(service, request, service.pool(model, texts, reading))
+    request.state.log = {"model": model.name, "texts": len(texts), "tokens": pooled.tokens}
+    return pooled
 
 
 async def in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:

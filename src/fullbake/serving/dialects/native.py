@@ -1,16 +1,16 @@
 """fullbake's own protocol: /v1/predict, /v1/models."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NotRequired
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from typing_extensions import TypedDict
 
 from fullbake.evaluation.top_labels import top_labels
 from fullbake.serving.bodies import Body, read_body
-from fullbake.serving.dialects.dialect import endpoint, json_response, score
+from fullbake.serving.dialects.dialect import Operation, json_response, score
+from fullbake.serving.dialects.rows import Texts, texts_of_rows
 from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.service import Scored, ServedModel, Service, describe_model
@@ -20,6 +20,8 @@ class PredictBody(Body):
     """The body of /v1/predict: `texts`, or `rows` with the columns of training."""
 
     texts: list[str] | None = None
+    """The texts."""
+
     rows: list[dict[str, Any]] | None = None
     """Rows by column name; columns that are no texts are left out."""
 
@@ -33,6 +35,61 @@ class PredictBody(Body):
     """Only the labels, no scores."""
 
 
+class PredictResult(TypedDict):
+    """What one text got: `label`, or `labels` where a text may have many."""
+
+    label: NotRequired[str]
+    labels: NotRequired[list[str]]
+    scores: NotRequired[dict[str, float]]
+    answered_by: NotRequired[str]
+
+
+class Timing(TypedDict):
+    """What a request cost."""
+
+    seconds: float
+    tokens: int
+
+
+class PredictAnswer(TypedDict):
+    """The answer of /v1/predict."""
+
+    model: str
+    results: list[PredictResult]
+    decision: dict[str, Any] | None
+    timing: Timing
+
+
+class ListedModel(TypedDict):
+    """A model as OpenAI's list has it."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class ModelsAnswer(TypedDict):
+    """The answer of /v1/models. Clients of OpenAI's and vLLM's protocols read `data`."""
+
+    object: str
+    data: list[ListedModel]
+    models: list[dict[str, Any]]
+
+
+class NativeFault(TypedDict):
+    """What is wrong."""
+
+    kind: str
+    message: str
+
+
+class NativeError(TypedDict):
+    """The body of an error."""
+
+    error: NativeFault
+
+
 class NativeDialect:
     """The protocol.
 
@@ -41,24 +98,41 @@ class NativeDialect:
         metrics: Where labels are counted.
     """
 
+    title: Final = "fullbake"
+    error: Final = NativeError
+
     def __init__(self, service: Service, metrics: Metrics) -> None:
         self._service, self._metrics = service, metrics
 
-    def routes(self) -> list[Route]:
-        """Return the routes."""
+    def operations(self) -> list[Operation]:
+        """Return what the protocol answers."""
         return [
-            Route("/v1/predict", endpoint(self, self._predict), methods=["POST"]),
-            Route("/v1/models", endpoint(self, self._models), methods=["GET"]),
+            Operation(
+                "POST",
+                "/v1/predict",
+                self._predict,
+                "Labels and scores of texts, or of rows with the columns of training.",
+                request=PredictBody,
+                response=PredictAnswer,
+                example={"texts": ["I like it", "never again"], "top_k": 2},
+            ),
+            Operation("GET", "/v1/models", self._models, "The models, and what they answer.", response=ModelsAnswer),
         ]
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return a refusal: {"error": {"kind", "message"}}."""
-        value = {"error": {"kind": refusal.kind, "message": refusal.message}}
+        value = NativeError(error={"kind": refusal.kind, "message": refusal.message})
         return json_response(value, refusal.status, **refusal.headers)
 
     async def _models(self, _: Request) -> Response:
         self._service.model()
-        return json_response({"models": [describe_model(model) for model in self._service.models.values()]})
+        models = self._service.models.values()
+        listed = [
+            ListedModel(id=model.name, object="model", created=int(model.loaded), owned_by="fullbake")
+            for model in models
+        ]
+        described = [describe_model(model) for model in models]
+        return json_response(ModelsAnswer(object="list", data=listed, models=described))
 
     async def _predict(self, request: Request) -> Response:
         body = await read_body(request, PredictBody)
@@ -67,36 +141,24 @@ class NativeDialect:
         scored = await score(self._service, request, model, texts, pairs)
         results, labels = list_results(scored, body.top_k, labels_only=body.labels_only)
         self._metrics.count_labels(model.name, labels)
-        value = {
-            "model": model.name,
-            "results": results,
-            "decision": model.classifier.decision.to_json(),
-            "timing": {"seconds": round(scored.seconds, 6), "tokens": scored.tokens},
-        }
+        value = PredictAnswer(
+            model=model.name,
+            results=results,
+            decision=model.classifier.decision.to_json(),
+            timing={"seconds": round(scored.seconds, 6), "tokens": scored.tokens},
+        )
         return json_response(value)
 
 
-def _texts_of(body: PredictBody, model: ServedModel) -> tuple[Sequence[str], Sequence[str] | None]:
+def _texts_of(body: PredictBody, model: ServedModel) -> Texts:
     if (body.texts is None) == (body.rows is None):
         raise invalid('Either "texts" or "rows" is expected.')
-    if body.rows is None:
-        return body.texts or (), None
-    names = model.classifier.columns.of_texts
-    columns = [[_cell(row, name, number) for number, row in enumerate(body.rows, 1)] for name in names]
-    return columns[0], columns[1] if len(columns) > 1 else None
-
-
-def _cell(row: Mapping[str, Any], name: str, number: int) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        got = type(value).__name__ if name in row else "no such column"
-        raise invalid(f"Row {number}: a text is expected in {name!r}; got {got}.")
-    return value
+    return (body.texts or (), None) if body.rows is None else texts_of_rows(body.rows, model)
 
 
 def list_results(
     scored: Scored, top_k: int | None = None, *, labels_only: bool = False
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[PredictResult], list[str]]:
     """Return what a client gets of each text, and all labels that were given, for the metrics.
 
     Args:
@@ -106,17 +168,16 @@ def list_results(
     """
     classifier, probabilities = scored.classifier, scored.probabilities
     names, exclusive = classifier.label_names, classifier.problem.exclusive
-    decided = classifier.problem.label_ids(classifier.decision.decide(probabilities))
-    results: list[dict[str, Any]] = []
+    decided = scored.labels
+    results: list[PredictResult] = []
     shown = range(len(names)) if top_k is None else None
     ranked = None if top_k is None else top_labels(probabilities, top_k).tolist()
-    for row, own in enumerate(decided):
-        labels = [names[label] for label in own]
-        result: dict[str, Any] = {"label": labels[0]} if exclusive else {"labels": labels}
+    for row, labels in enumerate(decided):
+        result = PredictResult(label=labels[0]) if exclusive else PredictResult(labels=labels)
         if not labels_only:
             places = shown if ranked is None else ranked[row]
             result["scores"] = {names[place]: float(probabilities[row, place]) for place in places or ()}
         if scored.answered_by is not None:
             result["answered_by"] = str(scored.answered_by[row])
         results.append(result)
-    return results, [names[label] for own in decided for label in own]
+    return results, [label for labels in decided for label in labels]
