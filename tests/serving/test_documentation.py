@@ -145,7 +145,7 @@ def test_whatever_is_sent_is_answered_or_refused(client, document, path):
     schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
     errors = document["paths"][path]["post"]["responses"]["default"]["content"]["application/json"]["schema"]
     keys = document["components"]["schemas"][errors["$ref"].rpartition("/")[2]]["properties"].keys()
-    full = {name: VALUES for name in schema["properties"]}
+    full = dict.fromkeys(schema["properties"], VALUES)
     bodies = st.one_of(mutated(content["example"]), st.fixed_dictionaries({}, optional=full), VALUES)
 
     @settings(max_examples=60, deadline=None, database=None)

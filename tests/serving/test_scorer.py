@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fullbake import Classifier
-from fullbake.serving.scorer import TextScorer
+from fullbake.serving.scorer import Reading, TextScorer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TEXTS = ["the cook", "a", "money and the bank " * 30, "game play ball"]
@@ -36,6 +36,16 @@ def test_costs_are_the_tokens_of_all_windows(classifier: Classifier) -> None:
 
 
 def test_pooled_is_what_the_head_reads(classifier: Classifier) -> None:
-    pooled = TextScorer(classifier).pooled(TextScorer(classifier).prepare(TEXTS))
-    assert pooled.shape[0] == len(TEXTS)
-    assert np.isfinite(pooled).all()
+    scorer = TextScorer(classifier)
+    prepared = scorer.prepare(TEXTS, reading=Reading(pooled=True))
+    found = scorer.answers([(prepared, np.array([3, 0]))])
+    pooled = classifier.predictor.pooled(prepared.encoded, classifier.tokens)
+    np.testing.assert_allclose(found.logits, pooled[[3, 0]], atol=1e-5)
+
+
+def test_another_truncation_is_that_of_a_classifier_with_it(classifier: Classifier) -> None:
+    scorer = TextScorer(classifier)
+    parts = [scorer.prepare(TEXTS), scorer.prepare(TEXTS, reading=Reading("tail"))]
+    assert parts[1].costs.max() <= 16
+    found = scorer.answers([(parts[0], np.array([2])), (parts[1], np.array([2]))]).logits
+    assert not np.allclose(found[0], found[1])

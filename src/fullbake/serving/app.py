@@ -10,14 +10,14 @@ from starlette.responses import HTMLResponse, Response
 from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import Body, read_body
-from fullbake.serving.dialects.dialect import Dialect, Operation, json_response, owned_path, route_of
+from fullbake.serving.dialects.dialect import ServerDialect, Operation, json_response, owned_path, route_of
 from fullbake.serving.dialects.embeddings_inference import EmbeddingsInferenceDialect
 from fullbake.serving.dialects.mlflow import MlflowDialect
 from fullbake.serving.dialects.moderation import ModerationDialect
 from fullbake.serving.dialects.native import NativeDialect
 from fullbake.serving.dialects.open_inference import OpenInferenceDialect
 from fullbake.serving.dialects.vllm import VllmDialect
-from fullbake.serving.documentation import Section, describe_api, render_documentation
+from fullbake.serving.documentation import ApiSection, describe_api, render_documentation
 from fullbake.serving.door import Door, DoorRules
 from fullbake.serving.metrics import CONTENT_TYPE, Metrics
 from fullbake.serving.refusals import Refusal
@@ -50,7 +50,7 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     metrics = Metrics() if metrics is None else metrics
     service.on_round = metrics.count_round
     native = NativeDialect(service, metrics)
-    dialects: list[Dialect] = [
+    dialects: list[ServerDialect] = [
         native,
         EmbeddingsInferenceDialect(service, metrics),
         VllmDialect(service, metrics),
@@ -58,9 +58,9 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
         OpenInferenceDialect(service, metrics),
         MlflowDialect(service, metrics),
     ]
-    sections = [Section(dialect.title, dialect, dialect.operations()) for dialect in dialects]
-    sections.append(Section("Server", native, _own_operations(service, metrics)))
-    sections[-1:] = [Section("Server", native, [*sections[-1].operations, *_documents(sections)])]
+    sections = [ApiSection(dialect.title, dialect, dialect.operations()) for dialect in dialects]
+    sections.append(ApiSection("Server", native, _own_operations(service, metrics)))
+    sections[-1:] = [ApiSection("Server", native, [*sections[-1].operations, *_documents(sections)])]
     routes = [route_of(section.dialect, operation) for section in sections for operation in section.operations]
     owners = {owned_path(operation): section.dialect for section in sections for operation in section.operations}
 
@@ -89,7 +89,7 @@ def _refusal_of(request: Request, error: HTTPException) -> Refusal:
     return Refusal(status, _KINDS.get(status, "invalid"), text, error.headers or {})
 
 
-def owner_of(path: str, owners: dict[str, Dialect], default: Dialect) -> Dialect:
+def owner_of(path: str, owners: dict[str, ServerDialect], default: ServerDialect) -> ServerDialect:
     """Return the dialect whose errors a path has: that of the path itself, or of the nearest path above it.
 
     Args:
@@ -132,7 +132,7 @@ def _own_operations(service: Service, metrics: Metrics) -> list[Operation]:
     ]
 
 
-def _documents(sections: list[Section]) -> list[Operation]:
+def _documents(sections: list[ApiSection]) -> list[Operation]:
     """Return the documentation of the sections. It is written when it is asked for first."""
 
     @functools.cache

@@ -10,24 +10,24 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from fullbake import __version__
-from fullbake.serving.dialects.dialect import Dialect, Operation
+from fullbake.serving.dialects.dialect import ServerDialect, Operation
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _REFERENCE: Final = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True)
-class Section:
+class ApiSection:
     """Operations that are documented together."""
 
     title: str
-    dialect: Dialect
+    dialect: ServerDialect
     """Whose errors they give."""
 
     operations: Sequence[Operation]
 
 
-def describe_api(sections: Sequence[Section]) -> dict[str, Any]:
+def describe_api(sections: Sequence[ApiSection]) -> dict[str, Any]:
     """Return the OpenAPI document of a server.
 
     Args:
@@ -62,7 +62,7 @@ Schemas = Mapping[int, dict[str, Any]]
 """The schema of each type, by the type's id."""
 
 
-def _schemas(sections: Sequence[Section]) -> tuple[Schemas, dict[str, Any]]:
+def _schemas(sections: Sequence[ApiSection]) -> tuple[Schemas, dict[str, Any]]:
     """Return the schema of each request, response and error, and the definitions that they refer to."""
     inputs = [operation.request for section in sections for operation in section.operations]
     outputs = [operation.response for section in sections for operation in section.operations]
@@ -76,7 +76,7 @@ def _schemas(sections: Sequence[Section]) -> tuple[Schemas, dict[str, Any]]:
     return {key: schema for (key, _), schema in found.items()}, rest.get("$defs", {})
 
 
-def _describe(section: Section, operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _describe(section: ApiSection, operation: Operation, schemas: Schemas) -> dict[str, Any]:
     """Return the OpenAPI object of an operation."""
     ok: dict[str, Any] = {"description": "The answer."}
     if operation.response is not None:

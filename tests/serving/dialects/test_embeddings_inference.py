@@ -57,7 +57,7 @@ def test_a_list_of_two_texts_is_one_pair_and_a_batch_is_a_list_of_lists(client):
     one, batch = predict(client, ["a", "b"], "pairs").json(), predict(client, [["a", "b"], ["c", "d"]], "pairs").json()
     assert batch[0] == one
     expected = classifier.predict_proba(["a", "c"], ["b", "d"])
-    found = [[dict((one["label"], one["score"]) for one in row)[name] for name in ("no", "yes")] for row in batch]
+    found = [[{one["label"]: one["score"] for one in row}[name] for name in ("no", "yes")] for row in batch]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert predict(client, ["a"]).json() == predict(client, "a").json()
     assert predict(client, [["a"], ["b"]]).json() == [predict(client, text).json() for text in ("a", "b")]

@@ -40,7 +40,7 @@ def test_rows_have_the_columns_of_training(clients):
     found = client.post("/v1/predict", json={"rows": [{"Text": "a"}]})
     assert "Row 1: a text is expected in 'text'; got no such column" in found.json()["error"]["message"]
     found = client.post("/v1/predict", json={"rows": [{"text": None}]})
-    assert "got NoneType" in found.json()["error"]["message"]
+    assert "got null" in found.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

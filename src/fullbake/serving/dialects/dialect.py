@@ -15,9 +15,9 @@ from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import AS_TRAINED, Reading
 from fullbake.serving.service import Pooled, Scored, ServedModel, Service
 
-log = logging.getLogger("fullbake.serving")
+_log = logging.getLogger("fullbake.serving")
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -50,7 +50,7 @@ class Operation:
     """Whether the query parameter `model` names the model."""
 
 
-class Dialect(Protocol):
+class ServerDialect(Protocol):
     """A protocol. Handlers raise `Refusal`; `refuse` gives it the shape that clients of the protocol expect."""
 
     @property
@@ -73,12 +73,12 @@ def owned_path(operation: Operation) -> str:
     return operation.path.partition("/{")[0]
 
 
-def route_of(dialect: Dialect, operation: Operation) -> Route:
+def route_of(dialect: ServerDialect, operation: Operation) -> Route:
     """Return the route of an operation."""
     return Route(operation.path, endpoint(dialect, operation.handler), methods=[operation.method])
 
 
-def endpoint(dialect: Dialect, handler: Handler) -> Handler:
+def endpoint(dialect: ServerDialect, handler: Handler) -> Handler:
     """Return a handler whose failures become responses in the dialect's shape, without a trace of the stack."""
 
     async def answer(request: Request) -> Response:
@@ -90,7 +90,7 @@ def endpoint(dialect: Dialect, handler: Handler) -> Handler:
             return dialect.refuse(invalid(one_line(error)))
         except Exception as error:  # the client gets the number under which the log has it
             number = request.state.request_id
-            log.exception("request %s failed", number, exc_info=error)
+            _log.exception("request %s failed", number, exc_info=error)
             return dialect.refuse(
                 Refusal(500, "internal", f"The server failed on this request; its log has it as {number}.")
             )
@@ -133,7 +133,7 @@ async def pool(
     return pooled
 
 
-async def in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:
+async def in_time(service: Service, request: Request, work: Awaitable[_Result]) -> _Result:
     """Do a request's work within its time, and as long as its client is there. Arguments and errors: `score`."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
