@@ -352,8 +352,9 @@ def folders() -> str:
     """Return tables of the files of every folder with the first sentences of their docstrings, the top folder first."""
     parts = []
     for folder in reversed(_folders()):
-        files = sorted(path for path in (PACKAGE / folder).glob("*.py") if path.stem != "__init__")
-        rows = "".join(row(f"`{path.stem}`", _first_sentence(path)) for path in files)
+        files = sorted(path for path in (PACKAGE / folder).rglob("*.py") if path.stem != "__init__")
+        names = [path.relative_to(PACKAGE / folder).with_suffix("").as_posix() for path in files]
+        rows = "".join(row(f"`{name}`", _first_sentence(path)) for name, path in zip(names, files, strict=True))
         title = f"**`{folder}/`** {_first_sentence(PACKAGE / folder / '__init__.py')}."
         parts.append(f"{title}\n\n{row('file', 'what it is for')}{row('---', '---')}{rows}")
     return "\n".join(parts)

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import Body, read_body
-from fullbake.serving.dialects.dialect import ServerDialect, Operation, json_response, owned_path, route_of
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, owned_path, route_of
 from fullbake.serving.dialects.embeddings_inference import EmbeddingsInferenceDialect
 from fullbake.serving.dialects.mlflow import MlflowDialect
 from fullbake.serving.dialects.moderation import ModerationDialect

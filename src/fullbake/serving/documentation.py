@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from fullbake import __version__
-from fullbake.serving.dialects.dialect import ServerDialect, Operation
+from fullbake.serving.dialects.dialect import Operation, ServerDialect
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _REFERENCE: Final = "#/components/schemas/{model}"
