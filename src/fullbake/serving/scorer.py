@@ -112,7 +112,7 @@ class TextScorer:
         template = read_special_token_template(tokenizer, tokens.max_length, pair=text_pair is not None)
         around = template.with_prompt(prompt_ids(tokenizer, tokens.prompt)).around
         whole = EndsOfText(tokenizer.backend_tokenizer)
-        for place in np.flatnonzero(encoded.lengths == tokens.max_length):
+        for place in np.flatnonzero(encoded.lengths == tokens.max_length).tolist():
             row = [texts[place]] if text_pair is None else [texts[place], text_pair[place]]
             length = around + sum(map(whole.count, row))
             if length > tokens.max_length:

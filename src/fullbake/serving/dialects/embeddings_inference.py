@@ -193,7 +193,7 @@ class EmbeddingsInferenceDialect:
         self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
         values = scored.logits if body.raw_scores else scored.probabilities
         ranked = _ranked(values, model.classifier.label_names)
-        return json_response(ranked[0] if alone else ranked, **_measures(scored, texts, pairs or ()))
+        return json_response(ranked[0] if alone else ranked, 200, **_measures(scored, texts, pairs or ()))
 
     async def _embed(self, request: Request) -> Response:
         body = await read_body(request, EmbedInputs)
@@ -209,7 +209,7 @@ class EmbeddingsInferenceDialect:
         vectors = pooled.vectors
         if body.normalize:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return json_response(vectors.tolist(), **_measures(pooled, texts))
+        return json_response(vectors.tolist(), 200, **_measures(pooled, texts))
 
 
 def _texts_of_inputs(inputs: str | list[str] | list[list[str]]) -> tuple[Texts, bool]:
