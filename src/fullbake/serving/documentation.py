@@ -170,7 +170,7 @@ def _operation_part(
     parts = [f"<article><h3><code>{method.upper()} {escape(path)}</code></h3><p>{escape(described['summary'])}</p>"]
     contents = described.get("requestBody", {}).get("content", {})
     body = contents.get("application/json")
-    command = f"curl {address}{path}"
+    command = f"curl {address}{_PARAMETER.sub('NAME', path)}"
     if body is not None:
         example = json.dumps(body.get("example", {}), ensure_ascii=False).replace("'", "'\\''")
         command += f" -H 'content-type: application/json' -d '{example}'"
@@ -212,7 +212,12 @@ def _fields_table(schema: Mapping[str, Any], components: Mapping[str, Any]) -> s
     needed = found.get("required", [])
     rows = [
         f"<tr><th><code>{escape(name)}</code></th><td>{'required' if name in needed else ''}</td>"
-        f"<td>{escape(field.get('description', ''))}</td></tr>"
-        for name, field in found.get("properties", {}).items()
+        f"<td>{_with_code(field.get('description', ''))}</td></tr>"
+        for name, field in sorted(found.get("properties", {}).items(), key=lambda one: one[0] not in needed)
     ]
     return f"<table>{''.join(rows)}</table>"
+
+
+def _with_code(text: str) -> str:
+    """Return a description as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
