@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fullbake import Classifier
+from fullbake.models.long_texts import EndsOfText
+from fullbake.serving.refusals import Refusal
 from fullbake.serving.scorer import Reading, TextScorer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -49,3 +51,15 @@ def test_another_truncation_is_that_of_a_classifier_with_it(classifier: Classifi
     assert parts[1].costs.max() <= 16
     found = scorer.answers([(parts[0], np.array([2])), (parts[1], np.array([2]))]).logits
     assert not np.allclose(found[0], found[1])
+
+
+def test_whole_texts_are_asked_for_without_reading_a_long_one_to_its_end(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EndsOfText, "count", lambda *_: pytest.fail("the whole text was read"))
+    for text in ("." * 2_000_000, "the bank " * 200_000):
+        if classifier.tokens.truncation == "windows":  # nothing is cut
+            assert len(TextScorer(classifier).prepare([text[:1000]], reading=Reading(whole=True))) == 1
+        else:
+            with pytest.raises(Refusal, match="at most 16 tokens"):
+                TextScorer(classifier).prepare([text], reading=Reading(whole=True))

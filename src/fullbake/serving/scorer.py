@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fullbake.classifier.model import Answers, Classifier
 from fullbake.models.encoding import Encoded, join_encoded, read_special_token_template, tokenize
-from fullbake.models.long_texts import EndsOfText
+from fullbake.models.long_texts import LONG_TEXT_CHARACTERS, EndsOfText
 from fullbake.models.prediction import padded_lengths
 from fullbake.models.prompts import prompt_ids
 from fullbake.serving.refusals import invalid, too_large
@@ -114,9 +114,13 @@ class TextScorer:
         whole = EndsOfText(tokenizer.backend_tokenizer)
         for place in np.flatnonzero(encoded.lengths == tokens.max_length).tolist():
             row = [texts[place]] if text_pair is None else [texts[place], text_pair[place]]
-            length = around + sum(map(whole.count, row))
+            # of a long text only the start is read: it is too long as soon as that fills a row
+            length = around + sum(len(whole.first(text, tokens.max_length)) for text in row)
             if length > tokens.max_length:
-                raise too_large(f"`inputs` must have at most {tokens.max_length} tokens. Given: {length}")
+                got = (
+                    f"Given: {around + sum(map(whole.count, row))}" if max(map(len, row)) < LONG_TEXT_CHARACTERS else ""
+                )
+                raise too_large(f"`inputs` must have at most {tokens.max_length} tokens. {got}".strip())
 
     def answers(self, parts: Sequence[tuple[Prepared, NDArray[np.int64]]]) -> Answers:
         """Compute the logits of texts of several requests together, or what the head reads of them.
