@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from helpers.protocols import exchanges, send, shape
 from helpers.served_models import make_source, open_client
@@ -43,7 +44,7 @@ def test_all_forms_give_the_librarys_predictions(client):
     for given in (texts, {"text": texts}, [{"text": text} for text in texts]):
         answered += [invoke(client, {form: given}).json() for form in ("inputs", "instances")]
     expected = zip(classifier.predict(texts), classifier.predict_proba(texts).max(axis=1), strict=True)
-    predictions = [{"label": label, "score": score} for label, score in expected]
+    predictions = [{"predicted": label, "score": float(np.float32(score))} for label, score in expected]
     assert answered == [{"predictions": predictions}] * 12
     assert invoke(client, {"inputs": texts[0]}).json() == {"predictions": predictions[:1]}
     assert invoke(client, {"inputs": {"text": texts[0]}}).json() == {"predictions": predictions[:1]}
@@ -51,7 +52,8 @@ def test_all_forms_give_the_librarys_predictions(client):
 
 def test_pairs_in_every_form(client):
     rows = [["a", "c"], ["b", "d"]]
-    expected = client.service.model("pairs").classifier.predict_proba(["a", "b"], ["c", "d"]).max(axis=1).tolist()
+    scores = client.service.model("pairs").classifier.predict_proba(["a", "b"], ["c", "d"])
+    expected = scores.max(axis=1).astype(np.float32).tolist()
     found = [
         invoke(client, {"instances": rows}, "pairs"),
         invoke(client, {"inputs": {"other": ["c", "d"], "text": ["a", "b"]}}, "pairs"),
@@ -62,17 +64,27 @@ def test_pairs_in_every_form(client):
         assert [row["score"] for row in one.json()["predictions"]] == expected
 
 
-def test_many_labels_are_listed_with_their_scores(client):
+def test_many_labels_have_a_column_each_and_scores_where_asked_for(client):
     classifier = client.service.model("many").classifier
     texts = ["good food", "the bank", "team"]
     found = invoke(client, {"inputs": texts}, "many").json()["predictions"]
-    assert [one["labels"] for one in found] == [
-        [name for name, given in zip("abc", row, strict=True) if given] for row in classifier.predict(texts).tolist()
-    ]
-    scores = [dict(zip("abc", row, strict=True)) for row in classifier.predict_proba(texts).tolist()]
-    assert [one["scores"] for one in found] == [
-        [own[name] for name in one["labels"]] for one, own in zip(found, scores, strict=True)
-    ]
+    assert [list(row) for row in found] == [["predicted:a", "predicted:b", "predicted:c"]] * 3
+    assert [list(row.values()) for row in found] == classifier.predict(texts).tolist()
+    found = invoke(client, {"inputs": texts, "params": {"scores": True}}, "many").json()["predictions"]
+    scores = [[row[f"score:{name}"] for name in "abc"] for row in found]
+    assert scores == classifier.predict_proba(texts).astype(np.float32).tolist()
+
+
+def test_answers_are_those_of_the_mlflow_model(client):
+    pytest.importorskip("pandas")
+    from fullbake.integrations.mlflow import BundleModel
+
+    for model in ("topics", "many"):
+        classifier = client.service.model(model).classifier
+        for params in ({}, {"scores": True}):
+            expected = BundleModel(classifier).predict(["good food", "the bank"], params).to_dict(orient="records")
+            found = invoke(client, {"inputs": ["good food", "the bank"], "params": params}, model).json()
+            assert found["predictions"] == expected
 
 
 @pytest.mark.parametrize(

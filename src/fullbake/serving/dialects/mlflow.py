@@ -6,9 +6,10 @@ mlflow/utils/proto_json_utils.py, 3.x): a JSON object with exactly one of `dataf
 `{"error_code", "message"}`, a wrong body has the status 400 and the code BAD_REQUEST, another type of content 415.
 
 Columns are those of training. Where there are no names (a list of texts, or of lists), the values are in the order of
-those columns. A prediction is a record, as MLflow makes of a data frame: `{"label", "score"}`, or `{"labels",
-"scores"}` where a text may have many. `params` are ignored, as MLflow does for a model without such. A server with
-several models takes the query parameter `model`.
+those columns. A prediction is a record, as MLflow makes of a data frame, with the columns of `fullbake predict` and of
+`integrations.mlflow`: `predicted` and `score`, or `predicted:LABEL` of each label where a text may have many; the
+parameter `scores` adds `score:LABEL`. So a bundle answers alike here and in MLflow's own server. A server with several
+models takes the query parameter `model`.
 """
 
 import csv
@@ -16,6 +17,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
+import numpy as np
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +25,7 @@ from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import ForeignBody, check_body, read_bytes, read_json
 from fullbake.serving.dialects.dialect import Operation, json_response, score
-from fullbake.serving.dialects.rows import ScoredLabel, Texts, json_type, texts_of_rows
+from fullbake.serving.dialects.rows import Texts, json_type, texts_of_rows
 from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid, unavailable
 from fullbake.serving.service import Scored, ServedModel, Service
@@ -50,8 +52,15 @@ class SplitFrame(ForeignBody):
     """The rows."""
 
 
+class InvocationParameters(ForeignBody):
+    """What a request asks for besides."""
+
+    scores: bool = False
+    """Add the score of each label."""
+
+
 class InvocationBody(ForeignBody):
-    """The body of /invocations: exactly one of these."""
+    """The body of /invocations: exactly one of the first four."""
 
     dataframe_split: SplitFrame | None = None
     """A data frame by columns and rows."""
@@ -65,18 +74,14 @@ class InvocationBody(ForeignBody):
     inputs: Annotated[Any, Field()] = None
     """As `instances`; or one text."""
 
-
-class ManyLabels(TypedDict):
-    """The labels of a text, with their scores."""
-
-    labels: list[str]
-    scores: list[float]
+    params: InvocationParameters | None = None
+    """`{"scores": true}` adds the score of each label. Other parameters are left out."""
 
 
 class InvocationAnswer(TypedDict):
     """The answer of /invocations."""
 
-    predictions: list[ScoredLabel] | list[ManyLabels]
+    predictions: list[dict[str, str | float]]
 
 
 class CodedError(TypedDict):
@@ -132,10 +137,12 @@ class MlflowDialect:
         is_csv = _check_content_type(request.headers.get("content-type", "application/json")) == "text/csv"
         value = await read_bytes(request) if is_csv else await read_json(request)
         model = self._service.model(request.query_params.get("model"))
-        texts, pairs = _texts_of_csv(value, model) if is_csv else _texts_of_frame(value, model)
+        body = None if is_csv else _check_frame(value)
+        texts, pairs = _texts_of_csv(value, model) if body is None else _texts_of_frame(body, model)
+        all_scores = body is not None and body.params is not None and body.params.scores
         scored = await score(self._service, request, model, texts, pairs)
         self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
-        return json_response(InvocationAnswer(predictions=_predictions(scored)))
+        return json_response(InvocationAnswer(predictions=_predictions(scored, all_scores=all_scores)))
 
 
 def _check_content_type(given: str) -> str:
@@ -153,17 +160,21 @@ def _check_content_type(given: str) -> str:
     return kind
 
 
-def _texts_of_frame(value: Any, model: ServedModel) -> Texts:
+def _check_frame(value: Any) -> InvocationBody:
     given = [form for form in _FORMS if isinstance(value, dict) and form in value]
     if len(given) != 1:
         got = (", ".join(given) or "none of them") if isinstance(value, dict) else json_type(value)
         raise invalid(f"A JSON object with exactly one of {', '.join(_FORMS)} is expected; got {got}.")
-    body = check_body(value, InvocationBody)
+    return check_body(value, InvocationBody)
+
+
+def _texts_of_frame(body: InvocationBody, model: ServedModel) -> Texts:
     if body.dataframe_split is not None:
         return texts_of_rows(_rows_of_split(body.dataframe_split), model)
     if body.dataframe_records is not None:
         return texts_of_rows(body.dataframe_records, model)
-    return _texts_of_values(body.instances if given[0] == "instances" else body.inputs, given[0], model)
+    form = "instances" if "instances" in body.model_fields_set else "inputs"
+    return _texts_of_values(getattr(body, form), form, model)
 
 
 def _rows_of_split(frame: SplitFrame) -> list[dict[str, Any]]:
@@ -212,9 +223,14 @@ def _texts_of_csv(content: bytes, model: ServedModel) -> Texts:
     return texts_of_rows(rows, model)
 
 
-def _predictions(scored: Scored) -> list[ScoredLabel] | list[ManyLabels]:
-    places = {name: place for place, name in enumerate(scored.classifier.label_names)}
-    rows = list(zip(scored.labels, scored.probabilities.tolist(), strict=True))
-    if scored.classifier.problem.exclusive:
-        return [ScoredLabel(label=labels[0], score=scores[places[labels[0]]]) for labels, scores in rows]
-    return [ManyLabels(labels=labels, scores=[scores[places[name]] for name in labels]) for labels, scores in rows]
+def _predictions(scored: Scored, *, all_scores: bool) -> list[dict[str, str | float]]:
+    """Return a record for each text, as pandas makes it of the columns."""
+    classifier = scored.classifier
+    scores = scored.probabilities.astype(np.float32)
+    decided = classifier.decision.decide(scored.probabilities)
+    names = classifier.problem.prediction_columns(classifier.label_names)
+    values = classifier.problem.prediction_values(decided, scores, classifier.classes_)
+    columns = {name: np.asarray(column).tolist() for name, column in zip(names, values, strict=True)}
+    if all_scores:
+        columns |= {f"score:{name}": scores[:, place].tolist() for place, name in enumerate(classifier.label_names)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
