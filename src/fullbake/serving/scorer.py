@@ -117,10 +117,9 @@ class TextScorer:
             # of a long text only the start is read: it is too long as soon as that fills a row
             length = around + sum(len(whole.first(text, tokens.max_length)) for text in row)
             if length > tokens.max_length:
-                got = (
-                    f"Given: {around + sum(map(whole.count, row))}" if max(map(len, row)) < LONG_TEXT_CHARACTERS else ""
-                )
-                raise too_large(f"`inputs` must have at most {tokens.max_length} tokens. {got}".strip())
+                is_long = max(map(len, row)) >= LONG_TEXT_CHARACTERS
+                got = f"more than {tokens.max_length}" if is_long else around + sum(map(whole.count, row))
+                raise too_large(f"`inputs` must have at most {tokens.max_length} tokens. Given: {got}")
 
     def answers(self, parts: Sequence[tuple[Prepared, NDArray[np.int64]]]) -> Answers:
         """Compute the logits of texts of several requests together, or what the head reads of them.
