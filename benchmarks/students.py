@@ -3,8 +3,9 @@
     python benchmarks/students.py FOLDER_OF_DATA [name ...] [--work FOLDER]
 
 The teacher is a frozen `demo` with a linear head. The student and TF-IDF learn its scores of the same texts, among them
-the teacher's training texts. Cascades are chosen at an agreement of 0.99 on further texts, and everything is scored on
-test texts that nothing has seen. Speeds are in processor seconds of one thread, both sides alternating in one process.
+the teacher's training texts with their labels. `all labels` are a student and TF-IDF that have the labels of all these
+texts. Cascades are chosen at an agreement of 0.99 on further texts, and everything is scored on test texts that nothing
+has seen. Speeds are in processor seconds of one thread, both sides alternating in one process.
 """
 
 import argparse
@@ -83,6 +84,13 @@ def write(path: Path, rows: Rows, task: Task) -> Path:
     return path
 
 
+def write_texts(path: Path, rows: Rows, task: Task) -> Path:
+    """Write texts without their labels."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([(task.text,), *((text,) for text, _ in rows)])
+    return path
+
+
 def labels_of(classifier: Classifier, logits: np.ndarray) -> np.ndarray:
     labels: np.ndarray = classifier.decision.decide(classifier.problem.probabilities(logits))
     return labels
@@ -102,19 +110,23 @@ def texts_a_second(sides: dict[str, Callable[[], int]]) -> dict[str, float]:
 
 
 def run(folder: Path, name: str, work: Path) -> list[dict[str, Any]]:
-    """Return a row for teacher, student, TF-IDF and the two cascades of one set."""
+    """Return a row for teacher, students, TF-IDF and the two cascades of one set."""
     task = TASKS[name]
     parts = [write(work / f"{name}-{number}.csv", rows, task) for number, rows in enumerate(draw(folder, task))]
     texts, truth_names = zip(*list(draw(folder, task))[3], strict=True)
     fields = {"text": task.text, "label": task.label, "max_length": task.max_length}
     teacher = adapt(Recipe.load("frozen-linear", base="demo", **fields), parts[0], cache_dir=work / "cache")
+    others = write_texts(work / f"{name}-texts.csv", list(draw(folder, task))[1][task.rows[0] :], task)
     started = time.process_time()
-    found = distill_texts(teacher, read_dataset(parts[1], text=task.text), cache_dir=work / "cache")
+    found = distill_texts(teacher, [parts[0], others], cache_dir=work / "cache")
     seconds = time.process_time() - started
+    labeled = distill_texts(teacher, parts[1], cache_dir=work / "cache")
     cascade = make_cascade(found.student, teacher, read_dataset(parts[2], text=task.text), agreement=AGREEMENT)
     logits = {"teacher": teacher.logits(texts), "student": found.student.logits(texts)}
     tfidf = fit_tfidf_student(found)
     logits["TF-IDF"] = tfidf.logits(texts)
+    logits["student, all labels"] = labeled.student.logits(texts)
+    logits["TF-IDF, all labels"] = fit_tfidf_student(labeled).logits(texts)
     answers = cascade.answers(texts)
     logits["cascade"] = answers.logits
     answered = {"cascade": answers.answered_by == "student"}

@@ -1,6 +1,7 @@
 """Distillation from end to end: a student is a bundle like any other, and bad input is refused with the reason."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fullbake.training import loop
 from fullbake.training.distillation import StudentSettings
 
 SHORT = StudentSettings(width=16, pair_buckets=61, epochs=4)
+PASSES = StudentSettings(width=16, pair_buckets=61, epochs=4, head="mlp")
 ROWS = make_rows(120, seed=5)
 TEXTS = [text for text, _ in ROWS]
 
@@ -91,7 +93,10 @@ def test_list_file_and_dataset_give_the_same_student(teacher, tmp_path):
         assert read_texts(teacher, same).texts == TEXTS
     assert read_texts(teacher, frame).labeled.all()
     assert not read_texts(teacher, frame[["text"]]).labeled.any()
-    students = [distill_texts(teacher, data, cache_dir=tmp_path / "cache", settings=SHORT).student for data in sources]
+    settings = replace(SHORT, label_share=0.0)  # a list has no labels
+    students = [
+        distill_texts(teacher, data, cache_dir=tmp_path / "cache", settings=settings).student for data in sources
+    ]
     for student in students[1:]:
         np.testing.assert_array_equal(student.logits(TEXTS), students[0].logits(TEXTS))
 
@@ -103,7 +108,7 @@ def test_teacher_may_have_a_graph(graph_bundles, tmp_path):
 
 
 def test_public_function_takes_settings_by_name(teacher, tmp_path):
-    student = distill(teacher, TEXTS, cache_dir=tmp_path, width=8, pair_buckets=31, epochs=1)
+    student = distill(teacher, TEXTS, cache_dir=tmp_path, width=8, pair_buckets=31, epochs=1, head="mlp")
     assert student.network.config.encoder.hidden_size == 8
     with pytest.raises(TypeError):
         distill(teacher, TEXTS, wide=8)
@@ -111,7 +116,7 @@ def test_public_function_takes_settings_by_name(teacher, tmp_path):
 
 def test_killed_training_resumes_to_the_same_bits(teacher, tmp_path, monkeypatch):
     def run(name):
-        options = {"cache_dir": tmp_path / "cache", "checkpoint_every": "1", "settings": SHORT}
+        options = {"cache_dir": tmp_path / "cache", "checkpoint_every": "1", "settings": PASSES}
         return distill_texts(teacher, TEXTS, out=tmp_path / name, **options).student
 
     whole = run("whole")
@@ -147,9 +152,26 @@ def test_unfinished_run_of_other_settings_is_refused(teacher, tmp_path, monkeypa
 
     monkeypatch.setattr(loop._Training, "_take_step", stop_second)
     with pytest.raises(Interrupted):
-        distill_texts(teacher, TEXTS, settings=SHORT, **options)
+        distill_texts(teacher, TEXTS, settings=PASSES, **options)
     with pytest.raises(OutputError, match="something else"):
         distill_texts(teacher, TEXTS, settings=StudentSettings(width=8, pair_buckets=61), **options)
+
+
+def test_labels_are_learned_where_texts_have_them(teacher, student_folder, tmp_path):
+    """Another label share is another student, and a student of texts without labels says nothing of labels."""
+    labeled = read_dataset(write_csv(tmp_path / "texts.csv", ROWS), text="text", label="label")
+    settings = {"cache_dir": tmp_path / "cache", "width": 16, "pair_buckets": 61}
+    mixed = distill(teacher, labeled, **settings)
+    assert mixed.record.facts["student"]["learned_labels"] == 108
+    np.testing.assert_allclose(mixed.logits(TEXTS), Classifier.load(student_folder).logits(TEXTS), atol=1e-5)
+    scores_alone = distill(teacher, labeled, label_share=0.0, **settings)
+    assert np.abs(scores_alone.logits(TEXTS) - mixed.logits(TEXTS)).max() > 0.01
+    plain = distill(teacher, TEXTS, **settings)
+    np.testing.assert_array_equal(scores_alone.logits(TEXTS), plain.logits(TEXTS))
+    assert plain.record.facts["student"]["learned_labels"] == 0
+    assert "50% of what it learned" in (student_folder / "README.md").read_text()
+    plain.save(tmp_path / "plain")
+    assert "true labels too" not in (tmp_path / "plain" / "README.md").read_text()
 
 
 def test_multi_label_classifier_has_a_student(bases, tmp_path):

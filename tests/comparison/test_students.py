@@ -1,5 +1,6 @@
 """The table of student, TF-IDF and teacher."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +32,7 @@ def made_distillation(labeled: bool) -> Distillation:
         logits=student_logits, decision=decision, problem=decision.problem, label_names=decision.label_names
     )
     given = GivenTexts(texts, labels if labeled else None, np.full(400, labeled), "texts")
-    return Distillation(student, given, np.arange(300), np.arange(300, 400), logits, labels)
+    return Distillation(student, given, np.arange(300), np.arange(300, 400), logits, labels.copy())
 
 
 def test_rows_say_how_often_each_agrees_and_what_it_would_answer():
@@ -57,3 +58,13 @@ def test_teacher_of_one_label_has_no_baseline():
         found.student, found.given, found.train, found.held_out, found.teacher_logits, np.zeros(400, np.int64)
     )
     assert [row["name"] for row in compare_students(one, 0.9)] == ["student", "teacher"]
+
+
+def test_baseline_learns_labels_where_the_student_did():
+    found = made_distillation(labeled=True)
+    found.given.labels[:] = 1 - found.given.labels  # the teacher is always wrong
+    found.given.labeled[200:] = False
+    assert (found.labels_to_learn() == found.teacher_labels).all()
+    mixed = replace(found, label_share=0.5).labels_to_learn()
+    assert (mixed[:200] == found.given.labels[:200]).all()
+    assert (mixed[200:] == found.teacher_labels[200:]).all()

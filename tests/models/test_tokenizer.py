@@ -19,6 +19,7 @@ from fullbake.models.tokenizer import (
     load_mlm_tokenizer,
     load_tokenizer,
     set_defaults,
+    token_pieces,
     warn_of_unknown_tokens,
 )
 
@@ -219,3 +220,24 @@ def test_unknown_tokens_are_warned_of_above_two_percent(share, warned):
     warning = warn_of_unknown_tokens(share)
     assert (warning is not None) == warned
     assert warning is None or warning.startswith(f"{share:.1%} of the tokens are unknown")
+
+
+class _Vocabulary:
+    def __init__(self, *tokens: str) -> None:
+        self.tokens, self.all_special_ids = tokens, [0]
+
+    def get_vocab(self) -> dict[str, int]:
+        return {token: number for number, token in enumerate(self.tokens)}
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ("[CLS]", "play", "##ing", "the"),
+        ("<s>", "\u0120play", "ing", "\u0120the"),
+        ("<s>", "\u2581play", "ing", "\u2581the"),
+    ],
+)
+def test_pieces_say_where_words_begin_in_every_kind_of_tokenizer(tokens):
+    assert token_pieces(_Vocabulary(*tokens), 6) == ["", " play", "ing", " the", "", ""]
+    assert token_pieces(_Vocabulary(*tokens), 3) == ["", " play", "ing"]

@@ -1,5 +1,6 @@
 """The student's first vectors, its rows, its loss and its training."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from fullbake.training.distillation import (
     TrainedStudent,
     assign_rows,
     first_vectors,
+    row_means,
     soft_losses,
     table_numbers,
     train_student,
@@ -27,6 +29,7 @@ from fullbake.training.teacher_outputs import TeacherOutputs
 
 VOCABULARY, WIDTH = 60, 12
 SETTINGS = StudentSettings(width=8, pair_buckets=31, epochs=3)
+FEW_NUMBERS = StudentSettings(width=2, pair_buckets=31, epochs=3)
 
 
 def made_outputs(encoded: Encoded, classes: int = 3, seed: int = 0) -> TeacherOutputs:
@@ -54,7 +57,7 @@ def made_lesson(problem_type: str = SINGLE_LABEL, documents: np.ndarray | None =
     problem = problem_named(problem_type)
     return Lesson(
         made_outputs(encoded), encoded, texts[len(texts) // 5 :], texts[: len(texts) // 5], problem, ("a", "b", "c"),
-        tokens, 0, "accuracy",
+        tokens, 0, "accuracy", [f" token{number}" for number in range(VOCABULARY)],
     )  # fmt: skip
 
 
@@ -160,15 +163,74 @@ def test_saved_form_gives_the_scores_of_the_trained_form(teacher, head):
 
 def test_student_learns_a_teacher_that_counts_tokens(teacher):
     lesson = made_lesson()
-    settings = StudentSettings(width=8, pair_buckets=31, epochs=150)
-    network, history, _ = train_student(teacher, lesson, settings, None)
-    assert history[-1]["accuracy"] > 0.8
-    assert history[-1]["validation_loss"] < 0.97 * history[0]["validation_loss"]
+    network, history, _ = train_student(teacher, lesson, SETTINGS, None)
+    assert max(entry["accuracy"] for entry in history) > 0.8
+    assert min(entry["validation_loss"] for entry in history) < 0.97 * history[0]["validation_loss"]
     assert network.config.encoder.max_position_embeddings == 16
 
 
-def test_same_seed_gives_the_same_bits(teacher):
-    one, other = (train_student(teacher, made_lesson(), SETTINGS, None)[0].state_dict() for _ in range(2))
+def test_linear_student_has_one_number_for_each_class(teacher):
+    assert train_student(teacher, made_lesson(), SETTINGS, None)[0].config.encoder.hidden_size == 3
+
+
+def test_linear_student_of_more_classes_than_its_width_trains_by_passes(teacher):
+    network, history, _ = train_student(teacher, made_lesson(), FEW_NUMBERS, None)
+    assert network.config.encoder.hidden_size == 2
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+
+
+def test_tokens_that_share_a_row_share_their_mean():
+    vectors = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
+    assert row_means(vectors, np.array([0, 1, 0], np.int32)).tolist() == [[3, 4], [3, 4]]
+
+
+def test_student_with_rows_that_tokens_share(teacher, monkeypatch):
+    monkeypatch.setattr(StudentSettings, "room_for_tokens", lambda *_: 20)
+    network, history, _ = train_student(teacher, made_lesson(), SETTINGS, None)
+    assert network.config.encoder.token_rows == 20
+    assert min(entry["validation_loss"] for entry in history) <= history[0]["validation_loss"]
+
+
+def test_targets_mix_the_labels_of_texts_that_have_some():
+    labels = np.arange(300) % 3
+    lesson = replace(made_lesson(), labels=labels, labeled=np.arange(300) < 100)
+    scores = lesson.problem.probabilities(lesson.outputs.logits)
+    found = lesson.targets(0.25)
+    np.testing.assert_allclose(found[:100], 0.75 * scores[:100] + 0.25 * np.eye(3)[labels[:100]], rtol=1e-5)
+    np.testing.assert_allclose(found[100:], scores[100:], rtol=1e-6)
+    np.testing.assert_array_equal(lesson.targets(0), made_lesson().targets(0.5))
+
+
+def test_targets_mix_several_labels():
+    labels = (np.random.default_rng(0).random((300, 3)) > 0.5).astype(np.uint8)
+    lesson = replace(made_lesson(MULTI_LABEL), labels=labels, labeled=np.ones(300, bool))
+    np.testing.assert_allclose(lesson.targets(1.0), labels)
+
+
+def test_label_of_a_long_text_is_not_that_of_its_windows():
+    documents = np.concatenate([np.repeat(np.arange(50), 3), np.arange(50, 200)])
+    lesson = made_lesson(documents=documents)
+    lesson = replace(lesson, labels=np.zeros(200, np.int64), labeled=np.ones(200, bool))
+    found, scores = lesson.targets(1.0), lesson.problem.probabilities(lesson.outputs.logits)
+    np.testing.assert_allclose(found[:150], scores[:150], rtol=1e-6)
+    np.testing.assert_array_equal(found[150:], np.eye(3, dtype=np.float32)[np.zeros(150, int)])
+
+
+def test_labels_change_what_the_student_says(teacher):
+    labels = np.full(300, 2)
+    lesson = replace(made_lesson(), labels=labels, labeled=np.ones(300, bool))
+    shares = {}
+    for share in (0.0, 0.8):
+        settings = StudentSettings(width=8, pair_buckets=31, label_share=share)
+        network, *_ = train_student(teacher, lesson, settings, None)
+        logits = logits_over(network, lesson.encoded, tokens=lesson.tokens, pad_id=0)
+        shares[share] = (logits.argmax(axis=1) == 2).mean()
+    assert shares[0.8] > 0.9 > shares[0.0]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, FEW_NUMBERS])
+def test_same_seed_gives_the_same_bits(teacher, settings):
+    one, other = (train_student(teacher, made_lesson(), settings, None)[0].state_dict() for _ in range(2))
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], rtol=0, atol=0)
 
@@ -198,6 +260,9 @@ def test_multi_label_student(teacher):
         ({"pair_buckets": 10_000_000}, "--pair-buckets"),
         ({"head": "standard"}, "--head"),
         ({"seed": -1}, "--seed"),
+        ({"label_share": 1.5}, "--label-share"),
+        ({"label_share": "half"}, "--label-share"),
+        ({"label_share": float("nan")}, "--label-share"),
     ],
 )
 def test_wrong_settings_are_refused_by_their_flag(fields, flag):
@@ -211,8 +276,9 @@ def test_width_is_at_most_the_teachers():
 
 
 def test_weights_stay_within_the_limit_for_every_vocabulary():
-    for vocabulary in (100, 30_522, 250_002):
-        settings = StudentSettings().check(768, 28)
-        rows = min(vocabulary, settings.room_for_tokens(vocabulary, 28)) + settings.pair_buckets
-        size = rows * (settings.width + 4) + 4 * vocabulary + 4 * 28 * (settings.width + 1)
+    for vocabulary, classes in ((100, 28), (30_522, 28), (250_002, 28), (250_002, 128), (250_002, 500)):
+        settings = StudentSettings().check(768, classes)
+        width = settings.vector_width(classes)
+        rows = min(vocabulary, settings.room_for_tokens(vocabulary, classes)) + settings.pair_buckets
+        size = rows * (width + 4) + 4 * vocabulary + 4 * classes * (width + 1)
         assert size <= STUDENT_BYTES

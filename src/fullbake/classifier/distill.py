@@ -1,7 +1,8 @@
 """Distill a classifier into a student: a classifier without attention that is many times as fast.
 
 A bundle holds no text, so the texts of training are given again, with any others of the same kind; labels are not
-needed. A tenth of the texts is held out: it chooses the epoch, and shows how often student and teacher agree.
+needed, but where texts have some the student learns from them too. A tenth of the texts is held out: it chooses the
+strength of the regularization (with an mlp head, the epoch), and shows how often student and teacher agree.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from fullbake.data.sources import NamelessTexts, Source, as_source, open_source
 from fullbake.evaluation.agreement import agreement_facts
 from fullbake.evaluation.calibration import score_decision
 from fullbake.models.prediction import encode
+from fullbake.models.tokenizer import token_pieces
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, UnfinishedRun, check_resume_mode
 from fullbake.training.distillation import Lesson, StudentSettings, train_student
@@ -86,6 +88,17 @@ class Distillation:
     teacher_labels: NDArray[Any]
     """The teacher's decisions on all texts, class ids or a label matrix."""
 
+    label_share: float = 0.0
+    """Share of the true labels in what the student learned, where texts have labels."""
+
+    def labels_to_learn(self) -> NDArray[Any]:
+        """Return the true labels where the student learned from them, and the teacher's elsewhere."""
+        if self.given.labels is None or not self.label_share:
+            return self.teacher_labels
+        labels = self.teacher_labels.copy()
+        labels[self.given.labeled] = self.given.labels[self.given.labeled]
+        return labels
+
 
 def distill(
     classifier: Classifier | str | Path,
@@ -106,7 +119,8 @@ def distill(
         classifier: The teacher, or the folder of its bundle: a classifier of single texts.
         data: Texts like those it will meet, best with those of the teacher's training: a list of strings, a column, a
             table (pandas, polars, Arrow, a Hugging Face Dataset, a dict of columns), a pair (texts, labels), a
-            `Dataset`, a file, or a list of `Path`s of files. Labels are used only to report scores.
+            `Dataset`, a file, or a list of `Path`s of files. Of a text with a label (in the columns of training) the
+            student learns `label_share` of the label and the rest of the teacher's score.
         out: Folder for the student's bundle. None saves nothing, no checkpoint either.
         overwrite: Replace what the folder holds when the new bundle is complete.
         cache_dir: Folder of the caches, which keep the teacher's scores. None: FULLBAKE_CACHE_DIR, or the user's cache
@@ -115,7 +129,8 @@ def distill(
         resume: What to do with an unfinished run of the same `out`, as for `adapt`.
         text: Column of the texts in files. None: its name in training.
         track: Where to record the run, as for `adapt`.
-        **settings: Fields of `training.distillation.StudentSettings`: width, pair_buckets, head, epochs, seed.
+        **settings: Fields of `training.distillation.StudentSettings`: width, pair_buckets, head, epochs, seed,
+            label_share.
 
     Returns:
         The student.
@@ -312,9 +327,11 @@ _DIVISION: Final = 1
 
 def _run_facts(teacher: Classifier, given: GivenTexts, settings: StudentSettings) -> dict[str, Any]:
     """Return all that a student's weights depend on."""
+    learned = given.labels is not None and settings.label_share > 0
     return {
         "teacher": network_fingerprint(teacher.network),
         "texts": given.fingerprint(),
+        "labels": fingerprint(given.labels, given.labeled) if learned else None,
         "settings": asdict(settings),
         "tokens": teacher.tokens.model_dump(mode="json"),
         "threads": runtime.threads(),
@@ -347,14 +364,20 @@ def _distill(
         cache=feature_cache(cache_dir),
     )
     metric = teacher.record.facts.get("recipe", {}).get("training", {}).get("metric", "f1_macro")
-    lesson = Lesson(outputs, encoded, train, held, teacher.problem, teacher.label_names, teacher.tokens, pad_id, metric)
-    network, history, temperature = train_student(
+    network: Any = teacher.network
+    pieces = token_pieces(teacher.tokenizer, len(network.get_input_embeddings().weight))
+    lesson = Lesson(
+        *(outputs, encoded, train, held, teacher.problem, teacher.label_names, teacher.tokens, pad_id, metric, pieces),
+        labels=given.labels,
+        labeled=given.labeled,
+    )
+    trained, history, temperature = train_student(
         teacher.network, lesson, settings, None if run is None else run.checkpoints("student")
     )
     logits = lesson.pooled(outputs.logits, lesson.rows_of(np.arange(len(given.texts))))
     labels = teacher.decision.decide(teacher.problem.probabilities(logits))
-    student = Classifier.of_network(network, teacher.tokenizer, teacher.tokens, RunRecord(), teacher.decision)
-    found = Distillation(student, given, train, held, logits, labels)
+    student = Classifier.of_network(trained, teacher.tokenizer, teacher.tokens, RunRecord(), teacher.decision)
+    found = Distillation(student, given, train, held, logits, labels, settings.label_share)
     about = {"temperature": temperature, "held_out_seen": held_seen, "settings": asdict(settings)}
     student.record = _record(teacher, found, history, about)
     return found
@@ -374,6 +397,7 @@ def _record(
     own = {
         "teacher": facts["teacher"],
         "texts": len(given.texts),
+        "learned_labels": int(given.labeled[found.train].sum()) if found.label_share else 0,
         "agreement": agreement_facts(agrees),
         "labeled": _labeled_scores(teacher, found, logits),
         "bytes": weights,

@@ -37,6 +37,7 @@ def distill_command(
     head: str = "linear",
     epochs: int = 15,
     seed: int = 0,
+    label_share: float = 0.5,
     agreement: AgreementShare = 0.99,
     baseline: bool = True,
     json: bool = False,
@@ -55,16 +56,20 @@ def distill_command(
     Args:
         bundle: The teacher: a folder that `fullbake train` wrote, of a classifier of single texts.
         data: Files of texts like those it will meet, best with those of the teacher's training; a bundle holds none.
-            Labels are not needed, and used only to report scores. Repeat the flag for several files.
+            Labels are not needed; where texts have some, the student learns from them too. Repeat the flag for several
+            files.
         out_folder: Folder for the student's bundle.
         text: Column of the texts. Default: its name in training.
-        width: Numbers in the vector of a token, at most the teacher's own width.
+        width: Numbers in the vector of a token with an mlp head or more classes than this, at most the teacher's own
+            width. Else a vector has one number for each class.
         pair_buckets: Rows that pairs of neighboring tokens share, best a prime number.
         head: linear or mlp.
-        epochs: Passes over the texts.
-        seed: Random seed of the held-out texts, the head, the order of the texts and what is left out.
+        epochs: Passes over the texts with an mlp head or more classes than width; else nothing is trained by passes.
+        seed: Random seed of the held-out texts, and of an mlp head and the order of the texts.
+        label_share: Share of the true label in what the student learns of a text that has one, from 0 (the teacher's
+            scores alone) to 1.
         agreement: The agreement for which the table says what share of the texts a cascade would leave to the student.
-        baseline: Train TF-IDF with logistic regression on the teacher's labels too, and show it beside the student.
+        baseline: Train TF-IDF with logistic regression on the same texts too, and show it beside the student.
         json: Print all numbers as JSON instead of a table.
         overwrite: Replace what OUT holds when the student is complete.
         checkpoint_every: Save a checkpoint every so many steps (50) or minutes (5m), in OUT.unfinished. The teacher's
@@ -93,7 +98,7 @@ def distill_command(
         resume=mode,
         text=text,
         track=trackers,
-        settings=StudentSettings(width, pair_buckets, head, epochs, seed),
+        settings=StudentSettings(width, pair_buckets, head, epochs, seed, label_share),
         **vars(dialect_of(**written.model_dump(exclude_none=True))),
     )
     _print_students(found, agreement, baseline, json)

@@ -19,7 +19,7 @@ def compare_students(found: Distillation, agreement: float, *, baseline: bool = 
     Args:
         found: The distillation.
         agreement: The agreement for which a cascade's share is computed.
-        baseline: Whether to train TF-IDF with logistic regression on the teacher's labels.
+        baseline: Whether to train TF-IDF with logistic regression too.
 
     Returns:
         A row for each of `student`, `TF-IDF` and `teacher`: {"name", "agreement" (as `agreement_facts`), "answered"
@@ -35,17 +35,20 @@ def compare_students(found: Distillation, agreement: float, *, baseline: bool = 
 
 
 def fit_tfidf_student(found: Distillation) -> Baseline:
-    """Train TF-IDF and logistic regression on the teacher's labels of the same texts as the student."""
+    """Train TF-IDF and logistic regression on the same texts as the student.
+
+    It learns the label of a text that has one, if the student learned labels too, and else the teacher's.
+    """
+    labels = found.labels_to_learn()
     train, held = (
-        BaselineRows([found.given.texts[row] for row in rows], found.teacher_labels[rows])
-        for rows in (found.train, found.held_out)
+        BaselineRows([found.given.texts[row] for row in rows], labels[rows]) for rows in (found.train, found.held_out)
     )
     return fit_baseline("tfidf", train, len(found.student.label_names), validation=held)
 
 
 def _has_contrast(found: Distillation) -> bool:
-    """Return True if the teacher's labels of the training texts are not all the same: else there is nothing to fit."""
-    labels = found.teacher_labels[found.train]
+    """Return True if the labels of the training texts are not all the same: else there is nothing to fit."""
+    labels = found.labels_to_learn()[found.train]
     return bool((labels != labels[0]).any())
 
 

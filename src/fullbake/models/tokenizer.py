@@ -168,6 +168,27 @@ def count_special_tokens(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int
 # Tokenizers that are refused
 
 
+def token_pieces(tokenizer: "PreTrainedTokenizerFast", vocabulary: int) -> list[str]:
+    """Return each token as text, (vocabulary,): one that begins a word begins with a space, special ones are empty.
+
+    Args:
+        tokenizer: Of WordPiece (`##` within words), byte-level BPE or SentencePiece (a mark where words begin).
+        vocabulary: Number of token ids; ids that the tokenizer does not have are empty.
+    """
+    pieces = [""] * vocabulary
+    tokens = {number: token for token, number in tokenizer.get_vocab().items() if number < vocabulary}
+    marks_inside = any(token.startswith("##") for token in tokens.values())
+    for number, token in tokens.items():
+        if marks_inside:
+            pieces[number] = token[2:] if token.startswith("##") else f" {token}"
+        else:
+            pieces[number] = token.replace("\u0120", " ").replace("\u2581", " ")
+    for number in tokenizer.all_special_ids:
+        if number < vocabulary:
+            pieces[number] = ""
+    return pieces
+
+
 def _read(place: Path | str) -> Any:
     from transformers import AutoTokenizer
 
