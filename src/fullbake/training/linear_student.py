@@ -130,8 +130,8 @@ class TableWeights:
     @property
     def count(self) -> int:
         """Return the number of weights of a class."""
-        groups: int = self.groups.shape[1]
-        return len(self.own) + groups + self.states.shape[1]
+        count: int = len(self.own) + self.groups.shape[1] + self.states.shape[1]
+        return count
 
     def used_table(self, weights: TableNumbers) -> TableNumbers:
         """Return the used rows of the table, (used, classes). weights: (count, classes)."""
