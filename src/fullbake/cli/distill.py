@@ -39,7 +39,7 @@ def distill_command(
     seed: int = 0,
     label_share: float = 0.5,
     agreement: AgreementShare = 0.99,
-    baseline: bool = True,
+    baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
     json: bool = False,
     overwrite: bool = False,
     checkpoint_every: str = "5m",
