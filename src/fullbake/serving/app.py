@@ -20,6 +20,7 @@ from fullbake.serving.dialects.vllm import VllmDialect
 from fullbake.serving.documentation import ApiSection, describe_api, render_documentation
 from fullbake.serving.door import Door, DoorRules
 from fullbake.serving.metrics import CONTENT_TYPE, Metrics
+from fullbake.serving.page_routes import page_routes
 from fullbake.serving.refusals import Refusal
 from fullbake.serving.service import Service, describe_model
 
@@ -62,6 +63,7 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     sections.append(ApiSection("Server", native, _own_operations(service, metrics)))
     sections[-1:] = [ApiSection("Server", native, [*sections[-1].operations, *_documents(sections)])]
     routes = [route_of(section.dialect, operation) for section in sections for operation in section.operations]
+    routes += page_routes()
     owners = {owned_path(operation): section.dialect for section in sections for operation in section.operations}
 
     def refuse(path: str, refusal: Refusal) -> Response:

@@ -169,20 +169,20 @@ class Batcher:
     def _next_round(self) -> list[tuple[_Waiting, NDArray[np.int64]]]:
         """Take the texts with the lowest tags, until a round is full. Requests that are cancelled are left out.
 
-        A round ends before a request that asks for something else, logits or what the head reads.
+        A round ends before a request of another kind (`Prepared.kind`).
         """
         room = max(_LEAST_ROUND, round(self.rate * ROUND_SECONDS))
         taken: dict[int, tuple[_Waiting, list[int]]] = {}
-        pooled: bool | None = None
+        kind: object = None
         while self._heap and room > 0:
             tag, order, waiting = self._heap[0]
             if waiting.future.done():
                 heapq.heappop(self._heap)
                 continue
             cost = int(waiting.prepared.costs[waiting.next])
-            if taken and (cost > room or waiting.prepared.pooled != pooled):
+            if taken and (cost > room or waiting.prepared.kind != kind):
                 break
-            pooled = waiting.prepared.pooled
+            kind = waiting.prepared.kind
             taken.setdefault(id(waiting), (waiting, []))[1].append(waiting.next)
             room -= cost
             self._served = max(self._served, tag)

@@ -1,6 +1,7 @@
 """How much a request may ask for, and how much may wait."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,13 @@ class Limits:
 
     timeout: float = 30.0
     """Seconds in which a request must be answered, unless it asks for less."""
+
+    explained_words: int = 100
+    """Most words of a text that are left out, one after another, to show which of them mattered."""
+
+    explained_characters: int = 50_000
+    """Most characters of a text that is explained: all of it is divided into words."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bounds, for clients that divide their work into requests."""
+        return asdict(self)

@@ -45,6 +45,14 @@ class Prepared:
     pooled: bool = False
     """Whether what the head reads is computed, in place of logits."""
 
+    member: Classifier | None = None
+    """The classifier of a cascade that computes these rows, whatever its margin; None for the cascade as a whole."""
+
+    @property
+    def kind(self) -> object:
+        """What is computed together: texts of one kind alone share a round."""
+        return self.pooled, self.member
+
     def __len__(self) -> int:
         """Return the number of texts."""
         return len(self.costs)
@@ -131,9 +139,11 @@ class TextScorer:
             float32 (texts, classes), or (texts, width) of what the head reads, in a cascade that of the teacher; the
             parts one after another.
         """
-        pooled = parts[0][0].pooled
-        if not pooled and self.classifier.first is not None:  # student and teacher may cut texts differently
+        pooled, member = parts[0][0].pooled, parts[0][0].member
+        if not pooled and member is None and self.classifier.first is not None:
+            # student and teacher may cut texts differently
             return self.classifier.answers([part.texts[place] for part, places in parts for place in places])
         joined = join_encoded([part.encoded.of_documents(places) for part, places in parts])
-        compute = self.classifier.predictor.pooled if pooled else self.classifier.predictor.logits
-        return Answers(compute(joined, self.classifier.tokens), None)
+        own = self.classifier if member is None else member
+        compute = own.predictor.pooled if pooled else own.predictor.logits
+        return Answers(compute(joined, own.tokens), None)

@@ -16,6 +16,7 @@ from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.core.errors import Error, RecipeError, did_you_mean, one_line
 from fullbake.serving.batcher import Batcher, RoundFacts
 from fullbake.serving.limits import Limits
+from fullbake.serving.model_facts import card_facts
 from fullbake.serving.refusals import Refusal, invalid, too_large, unavailable
 from fullbake.serving.scorer import AS_TRAINED, Prepared, Reading, TextScorer
 
@@ -288,4 +289,5 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
         "truncation": classifier.tokens.truncation,
         "decision": classifier.decision.to_json(),
         "loaded": model.loaded,
+        "card": card_facts(classifier),
     }

@@ -1,4 +1,4 @@
-"""fullbake's own protocol: /v1/predict, /v1/models."""
+"""fullbake's own protocol: /v1/predict, /v1/models, /v1/explain."""
 
 from typing import Annotated, Any, Final, NotRequired
 
@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 from fullbake.evaluation.top_labels import top_labels
 from fullbake.serving.bodies import Body, read_body
 from fullbake.serving.dialects.dialect import Operation, json_response, score
+from fullbake.serving.dialects.explain import Timing, explain_operation
 from fullbake.serving.dialects.rows import Texts, texts_of_rows
 from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
@@ -44,13 +45,6 @@ class PredictResult(TypedDict):
     answered_by: NotRequired[str]
 
 
-class Timing(TypedDict):
-    """What a request cost."""
-
-    seconds: float
-    tokens: int
-
-
 class PredictAnswer(TypedDict):
     """The answer of /v1/predict."""
 
@@ -75,6 +69,7 @@ class ModelsAnswer(TypedDict):
     object: str
     data: list[ListedModel]
     models: list[dict[str, Any]]
+    limits: dict[str, Any]
 
 
 class NativeFault(TypedDict):
@@ -117,6 +112,7 @@ class NativeDialect:
                 example={"texts": ["I like it", "never again"], "top_k": 2},
             ),
             Operation("GET", "/v1/models", self._models, "The models, and what they answer.", response=ModelsAnswer),
+            explain_operation(self._service),
         ]
 
     def refuse(self, refusal: Refusal) -> Response:
@@ -132,7 +128,8 @@ class NativeDialect:
             for model in models
         ]
         described = [describe_model(model) for model in models]
-        return json_response(ModelsAnswer(object="list", data=listed, models=described))
+        limits = self._service.limits.to_json()
+        return json_response(ModelsAnswer(object="list", data=listed, models=described, limits=limits))
 
     async def _predict(self, request: Request) -> Response:
         body = await read_body(request, PredictBody)
