@@ -126,6 +126,6 @@ def compare_with_baselines(facts: dict[str, Any]) -> str | None:
     if own > value:
         return None
     return (
-        f"the classifier is not above the baseline {BASELINE_NAMES[best]} on the {part} rows: macro-F1 {own:.4f} "
-        f"against {value:.4f}. More epochs, another rate, way or base may help; or the rows do not need an encoder"
+        f"The classifier is not above the baseline {BASELINE_NAMES[best]} on the {part} rows: macro-F1 {own:.4f} "
+        f"against {value:.4f}. More epochs, another rate, way or base may help; or the rows do not need an encoder."
     )

@@ -48,7 +48,7 @@ from fullbake.cli.show import add_showing_commands
 from fullbake.cli.terminal import help_console, print_json, print_line, print_table, stdout_bytes
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.recipe import Recipe, dialect_of
-from fullbake.core.console import say, warn
+from fullbake.core.console import say
 from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.mistyped_paths import looks_like_file, similar_paths
 from fullbake.core.processors import begin_measuring
@@ -454,5 +454,5 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
 
     remark = compare_with_baselines(facts)
     if remark is not None:
-        warn(remark)
+        print_line(remark)
     print_line(f"bundle: {folder}")
