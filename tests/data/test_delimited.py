@@ -207,3 +207,17 @@ def test_a_row_is_refused_before_it_is_read_to_its_end(
 def test_quotes_escaped_by_backslashes_are_named(tmp_path: Path) -> None:
     path = write_file(tmp_path, "x.csv", 'text,label\n"he said \\"good\\" again",pos\n')
     assert_refused(path, "line 2", "text after a closing quote", "escapechar='\\\\'")
+
+
+def test_a_name_that_occurs_twice_is_refused_only_if_it_is_asked_for(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "x.csv", "t,n,l,n\na,1,x,2\n")
+    assert read_rows(path, columns=["t", "l"]) == [["a", "x"]]
+    for columns in (["t", "n"], None):
+        assert_refused(path, "line 1", "'n' occurs twice", columns=columns)
+    table = open_table(path, columns=["t"])
+    write_scored(table, tmp_path / "y.csv")
+    assert (tmp_path / "y.csv").read_text().startswith("t,n,l,n,predicted,score\na,1,x,2,")
+    for ending in ("jsonl", "parquet"):
+        with pytest.raises(DataError, match="'n' occurs twice"):
+            write_scored(table, tmp_path / f"y.{ending}")
+        assert not (tmp_path / f"y.{ending}").exists()

@@ -330,8 +330,8 @@ def _split_rows(lines: Iterable[str], delimiter: str, guard: RowGuard) -> Blocks
 
 
 def _check_wanted(path: Path, line: int, names: tuple[str, ...], options: ReadOptions, usual: str) -> None:
-    """Raise DataError unless the header names the wanted columns."""
-    wanted = options.columns or ()
+    """Raise DataError unless the header names each wanted column once; without wanted ones all that have a name are."""
+    wanted = tuple(name for name in names if name.strip()) if options.columns is None else options.columns
     if all(name in names for name in wanted):
         check_unique([name for name in names if name in wanted], f"{path}, line {line}")
         return
@@ -353,7 +353,6 @@ def _check_header(path: Path, line: int, names: list[str]) -> None:
     named = [name for name in names if name.strip()]
     if len(set(named)) < len(named) and looks_like_a_row(named):
         raise row_for_header_error(where, names, (), "a name occurs twice")
-    check_unique(named, where)
 
 
 def _check_widths(path: Path, blocks: Blocks, width: int, written: tuple[str, str, str]) -> Blocks:

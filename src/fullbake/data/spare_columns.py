@@ -33,7 +33,8 @@ def spare_columns(table: Table, used: Sequence[str]) -> tuple[str, ...]:
     """
     if table.unit == "file":  # the file of each text names its class
         return ()
-    return tuple(name for name in table.names if name.strip() and name not in used)[:MAX_COLUMNS]
+    names = (name for name in table.names if name.strip() and name not in used)
+    return tuple(dict.fromkeys(names))[:MAX_COLUMNS]
 
 
 def fields_of_rows(table: Table, chunk: Chunk, spare: Sequence[str]) -> FieldsOf | None:

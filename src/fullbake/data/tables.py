@@ -98,8 +98,13 @@ class Table:
         """The places, in `names`, of the columns that a format with unique names can hold.
 
         Left out are spare columns whose empty name stands more than once in the header of a CSV (`v1,v2,,,`).
+
+        Raises:
+            DataError: another name stands more than once. Only reading and writing CSV and TSV can leave that as it is.
         """
-        return tuple(place for place, name in enumerate(self.names) if name.strip() or self.names.count(name) == 1)
+        places = tuple(place for place, name in enumerate(self.names) if name.strip() or self.names.count(name) == 1)
+        check_unique((self.names[place] for place in places), self.source)
+        return places
 
     def chunks(self, rows: int = 4096, *, keep: bool = False) -> Iterator[Chunk]:
         """Read the table from its start.
