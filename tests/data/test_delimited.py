@@ -210,14 +210,15 @@ def test_quotes_escaped_by_backslashes_are_named(tmp_path: Path) -> None:
 
 
 def test_a_name_that_occurs_twice_is_refused_only_if_it_is_asked_for(tmp_path: Path) -> None:
-    path = write_file(tmp_path, "x.csv", "t,n,l,n\na,1,x,2\n")
-    assert read_rows(path, columns=["t", "l"]) == [["a", "x"]]
-    for columns in (["t", "n"], None):
+    path = write_file(tmp_path, "x.csv", "text,n,l,n\na,1,x,2\n")
+    assert read_rows(path, columns=["text", "l"]) == [["a", "x"]]
+    for columns in (["text", "n"], None):
         assert_refused(path, "line 1", "'n' occurs twice", columns=columns)
-    table = open_table(path, columns=["t"])
+    table = open_table(path, columns=["text"])
     write_scored(table, tmp_path / "y.csv")
-    assert (tmp_path / "y.csv").read_text().startswith("t,n,l,n,predicted,score\na,1,x,2,")
+    assert (tmp_path / "y.csv").read_text().startswith("text,n,l,n,predicted,score\na,1,x,2,")
     for ending in ("jsonl", "parquet"):
+        target = tmp_path / f"y.{ending}"
         with pytest.raises(DataError, match="'n' occurs twice"):
-            write_scored(table, tmp_path / f"y.{ending}")
-        assert not (tmp_path / f"y.{ending}").exists()
+            write_scored(table, target)
+        assert not target.exists()
