@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -47,6 +48,7 @@ def test_one_source_is_taken_as_it_is_meant(tmp_path: Path) -> None:
     assert texts_of((FRAME["text"], pa.array(LABELS)), Columns("review", "stars")) == TEXTS
     assert isinstance(as_source(path), Path)
     assert as_source("owner/name:test") == "owner/name:test"
+    assert texts_of(nw.from_native(FRAME)) == TEXTS
 
 
 def test_texts_without_names_stand_only_for_texts_and_labels() -> None:
@@ -78,6 +80,10 @@ def test_texts_without_names_stand_only_for_texts_and_labels() -> None:
         (3, ["an int: 3"]),
         (b"rows.csv", ["a bytes"]),
         ([1, 2], ["a list"]),
+        ([("a", "x"), ("b", "y")], ["a list", "tuple(zip(*rows))"]),
+        (FRAME.to_dict(), ["'text', 'label'", "pass the frame itself"]),
+        (FRAME.to_records(index=False), ["a recarray"]),
+        (nw.from_native(pl.LazyFrame({"text": TEXTS})), ["a LazyFrame", "collect()"]),
     ],
     ids=lambda value: type(value).__name__,
 )

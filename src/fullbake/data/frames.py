@@ -71,7 +71,7 @@ def is_column(value: Any) -> bool:
         is_instance_of(value, "pandas", "Series")
         or is_instance_of(value, "pandas", "Index")
         or is_instance_of(value, "datasets.arrow_dataset", "Column")
-        or (is_instance_of(value, "numpy", "ndarray") and value.ndim == 1)
+        or (is_instance_of(value, "numpy", "ndarray") and value.ndim == 1 and value.dtype.names is None)
         or is_instance_of(value, "polars", "Series")
         or is_instance_of(value, "pyarrow", "Array")
         or is_instance_of(value, "pyarrow", "ChunkedArray")

@@ -27,6 +27,7 @@ PART_NAMES: Final = ("train", "validation", "test")
 
 _NOT_READ: Final = {
     ("polars", "LazyFrame"): "Pass frame.collect().",
+    ("narwhals", "LazyFrame"): "Pass frame.collect().",
     ("datasets", "IterableDataset"): "It is a stream. Load it without streaming=True, or write it to a file.",
     ("dask.dataframe", "DataFrame"): "Pass frame.compute().",
     ("pyspark.sql", "DataFrame"): "Pass frame.toArrow(), or write it to a folder of Parquet files.",
@@ -267,7 +268,10 @@ def _several_parts_error(value: Mapping[Any, Any], name: str) -> DataError:
         f"the argument {name} holds several parts, and one is needed here",
         expected=EXPECTED_SOURCE,
         got=f"{describe_value(value)} of the parts {', '.join(map(repr, value))}",
-        remedy=f"Choose one: {name}[{next(iter(value))!r}].",
+        remedy=f"Choose one: {name}[{next(iter(value))!r}]."
+        if set(value) & set(PART_NAMES)
+        else f"Choose one: {name}[{next(iter(value))!r}]. In place of a dict of dicts, as to_dict() makes it, pass "
+        "the frame itself.",
     )
 
 
@@ -283,6 +287,8 @@ def _refused(value: Any, name: str) -> DataError:
             'Columns of 0 and 1 need names: pass {"text": texts, "joy": [0, 1], "anger": [1, 0]} with labels=("joy", '
             '"anger"). Or pass lists of names as labels.'
         )
+    if isinstance(value, list) and value and all(map(_is_sequence, value)):
+        remedy = "Of a list of (text, label) make a pair: tuple(zip(*rows))."
     return DataError(
         f"the argument {name} cannot be used",
         expected=EXPECTED_SOURCE,
