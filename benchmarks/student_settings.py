@@ -30,7 +30,6 @@ from students import Task, write
 
 from fullbake import Classifier, Recipe, adapt
 from fullbake.classifier.distill import GivenTexts, divide_texts
-from fullbake.comparison.baselines import BaselineRows, fit_baseline
 from fullbake.core.console import silenced
 from fullbake.data.normalization import text_hashes
 from fullbake.models.encoding import Encoded, row_offsets
@@ -38,6 +37,7 @@ from fullbake.models.inference import logits_over
 from fullbake.models.prediction import encode
 from fullbake.models.tokenizer import token_pieces
 from fullbake.training import distillation, linear_student
+from fullbake.training.baselines import BaselineRows, fit_baseline
 from fullbake.training.distillation import Lesson, StudentSettings, train_student
 from fullbake.training.job import feature_cache
 from fullbake.training.teacher_outputs import TeacherOutputs, network_fingerprint, teacher_outputs
