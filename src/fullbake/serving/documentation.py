@@ -138,9 +138,9 @@ def render_documentation(document: Mapping[str, Any], address: str) -> str:
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>fullbake: HTTP</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<link rel="stylesheet" href="/page/docs.css"></head><body><main>',
+        '<link rel="stylesheet" href="page/docs.css"></head><body><main>',
         "<h1>fullbake: HTTP</h1>",
-        '<p>Each protocol has errors of its own shape. For programs: <a href="/openapi.json">openapi.json</a>.</p>',
+        '<p>Each protocol has errors of its own shape. For programs: <a href="openapi.json">openapi.json</a>.</p>',
     ]
     operations = [(path, method, one) for path, by in document["paths"].items() for method, one in by.items()]
     titles = [tag["name"] for tag in document["tags"]]

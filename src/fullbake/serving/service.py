@@ -190,10 +190,8 @@ class Service:
             raise unavailable("The server is starting.")
         name = self.sources[0].name if name is None else name
         if name not in self.models:
-            known = ", ".join(map(repr, self.models))
-            hint = did_you_mean(name, tuple(self.models))
-            message = f"There is no model {name[:80]!r}. Known: {known}."
-            raise Refusal(404, "unknown_model", f"{message} {hint}" if hint else message)
+            hint = did_you_mean(name[:80], tuple(self.models))
+            raise Refusal(404, "unknown_model", f"There is no model {name[:80]!r}. {hint}")
         return self.models[name]
 
     async def score(
