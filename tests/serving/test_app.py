@@ -1,5 +1,6 @@
 """The routes: health, metrics, administration, and refusals of what is no route."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from fullbake.serving.keys import ApiKeys
 from fullbake.serving.limits import Limits
 from fullbake.serving.service import Service
 
+DOCS = Path(__file__).parents[2] / "docs"
 KEY = "a-key-of-twenty-chars"
 
 
@@ -78,3 +80,19 @@ def test_responses_carry_what_a_browser_needs_to_be_safe(clients, path: str):
     assert headers["x-content-type-options"] == "nosniff"
     assert "script" not in headers["content-security-policy"]
     assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def documented_requests() -> list[tuple[str, str]]:
+    """Return path and body of each curl command in the pages on serving."""
+    pages = [DOCS / "how-to" / "serve.md", DOCS / "reference" / "serving.md"]
+    lines = [line for page in pages for line in page.read_text("utf-8").splitlines() if line.startswith("curl ")]
+    return [found.groups() for line in lines if (found := re.search(r":8000(/\S+) .*-d '(.*?)'", line))]
+
+
+@pytest.mark.parametrize(("path", "body"), documented_requests())
+def test_requests_of_the_docs_are_answered(clients, path: str, body: str):
+    client = clients("bundle_0_1_0_multilabel" if "moderations" in path else "bundle_0_1_0")
+    found = client.post(path.replace("/m/", "/m0/"), content=body.replace("praise", "food"))
+    assert found.status_code == 200, found.text
+    if path == "/v1/predict":
+        assert list(found.json()) == ["model", "results", "decision", "timing"]
