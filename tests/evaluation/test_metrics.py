@@ -216,13 +216,15 @@ def test_one_record_is_all_that_a_verdict_needs(new_metric: str, part: Part) -> 
 
 
 def test_unknown_metric_is_refused_with_the_nearest_name_before_labels_are_known() -> None:
-    with pytest.raises(RecipeError, match=r"metric: there is no such metric[\s\S]*Did you mean 'f1_macro'\?") as caught:
+    with pytest.raises(
+        RecipeError, match=r"metric: there is no such metric[\s\S]*Here it is called 'f1_macro'"
+    ) as caught:
         check_metric("f1-macro")
     assert all(name in str(caught.value) for name in selection_metrics())
 
 
 def test_unknown_metric_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(RecipeError, match="Did you mean 'f1_macro'"):
+    with pytest.raises(RecipeError, match="'f1_macro'"):
         selection_score("f1-macro", np.array([0, 1]), np.eye(2))
 
 
@@ -264,8 +266,8 @@ print(sorted({"sklearn", "scipy", "torch"} & set(sys.modules)))
 
 def test_unknown_metric_is_refused_before_the_base_or_the_data_are_read(tmp_path: Path) -> None:
     missing = {"base": "no-such-base", "metric": "f1_makro"}
-    with pytest.raises(RecipeError, match="Did you mean 'f1_macro'"):
+    with pytest.raises(RecipeError, match="'f1_macro'"):
         adapt(Recipe.load("frozen-linear", **missing), tmp_path / "no-such.csv", out=tmp_path / "bundle")
-    with pytest.raises(RecipeError, match="Did you mean 'f1_macro'"):
+    with pytest.raises(RecipeError, match="'f1_macro'"):
         compare(tmp_path / "no-such.csv", ("frozen-linear",), out=tmp_path / "comparison", **missing)
     assert not list(tmp_path.iterdir())

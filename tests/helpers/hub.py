@@ -84,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
             facts = {"id": name, "modelId": name, "sha": repo.commit, "private": repo.private, "siblings": siblings}
             self._answer(200, json.dumps(facts).encode(), Content_Type="application/json")
             return
+        if path.count("/") < 4:
+            self._refuse(404, "RepoNotFound")
+            return
         org, name, _, revision, *rest = path.strip("/").split("/")
         repo, file = self.hub.repos.get(f"{org}/{name}"), "/".join(rest)
         if repo is None or not self._may_read(repo):

@@ -18,6 +18,7 @@ EXTRA_PURPOSES: Final = {
     "demo": "the packaged base that --base demo names",
     "suspects": "fullbake inspect --suspects, which lists doubtful labels",
     "export": "fullbake export, which writes the graph that onnxruntime reads",
+    "serve": "fullbake serve, which answers over HTTP",
 }
 """Extra -> what it brings. Those for work on fullbake itself (test, bench) are not listed."""
 

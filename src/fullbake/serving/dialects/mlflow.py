@@ -214,6 +214,7 @@ def _named(row: Any, names: Sequence[str], number: int) -> Mapping[str, Any]:
 
 
 def _texts_of_csv(content: bytes, model: ServedModel) -> Texts:
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # of the whole process, so it is only ever raised
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except UnicodeDecodeError as error:
