@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fullbake.core.installation import (
     EXTRA_PURPOSES,
     TESTED_VERSIONS,
+    WITHOUT_TRAINING,
     InstallationProblem,
     Library,
     find_conflicts,
@@ -99,7 +100,9 @@ def test_a_folder_that_is_not_installed_is_said() -> None:
 
 def test_extras_lack_what_the_training_extra_lacks() -> None:
     libraries = [Library("torch", ">=2.13", "train", None), Library("onnx", ">=1.23", "export", "1.23.2")]
-    assert missing_of_extras(libraries) == {extra: ["torch"] for extra in EXTRA_PURPOSES}
+    assert missing_of_extras(libraries) == {
+        extra: [] if extra in WITHOUT_TRAINING else ["torch"] for extra in EXTRA_PURPOSES
+    }
     assert missing_of_extras([libraries[1]]) == {extra: [] for extra in EXTRA_PURPOSES}
 
 
@@ -111,6 +114,12 @@ def test_any_version_text_is_taken(version: str) -> None:
 def test_tested_versions_are_those_of_the_constraints() -> None:
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert {name: pinned[name] for name in TESTED_VERSIONS} == TESTED_VERSIONS
+
+
+def test_extras_without_training_are_those_of_pyproject() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    alone = {extra for extra in EXTRA_PURPOSES if "fullbake[train]" not in declared[extra]}
+    assert alone - {"train"} == WITHOUT_TRAINING
 
 
 def test_every_extra_for_users_says_what_it_brings() -> None:

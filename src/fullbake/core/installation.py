@@ -22,6 +22,9 @@ EXTRA_PURPOSES: Final = {
 }
 """Extra -> what it brings. Those for work on fullbake itself (test, bench) are not listed."""
 
+WITHOUT_TRAINING: Final = frozenset(("serve",))
+"""Extras that do not bring the extra `train` with them."""
+
 TESTED_VERSIONS: Final = {"torch": "2.13.0", "transformers": "5.23.0"}
 """Versions that this version of fullbake was tested with, as constraints.txt pins them."""
 
@@ -85,9 +88,8 @@ def missing_of_extras(libraries: Iterable[Library]) -> dict[str, list[str]]:
     for library in libraries:
         if library.extra is not None and not library.fits:
             found[library.extra].append(library.name)
-    if found["train"]:  # every other extra brings it too
-        found = {extra: names if extra == "train" else [*found["train"], *names] for extra, names in found.items()}
-    return found
+    alone = {"train", *WITHOUT_TRAINING}
+    return {extra: names if extra in alone else [*found["train"], *names] for extra, names in found.items()}
 
 
 def find_conflicts(
