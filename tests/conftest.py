@@ -72,11 +72,14 @@ def graph_bundles(bases: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
-    """Undo what a command changed about the log of fullbake."""
-    logger = logging.getLogger("fullbake")
-    before = ([*logger.handlers], logger.level, logger.propagate)
+    """Undo what a command or a library changed about the log of fullbake, and about the levels of all logs."""
+    logger, root = logging.getLogger("fullbake"), logging.getLogger()
+    before = ([*logger.handlers], logger.level, logger.propagate, logger.disabled)
+    level, disabled = root.level, logging.root.manager.disable
     yield
-    logger.handlers, logger.level, logger.propagate = before
+    logger.handlers, logger.level, logger.propagate, logger.disabled = before
+    root.setLevel(level)
+    logging.disable(disabled)
 
 
 @pytest.fixture

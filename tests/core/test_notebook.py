@@ -103,10 +103,16 @@ def test_the_table_of_a_comparison_is_live(shown: Shown, capsys: pytest.CaptureF
     assert capsys.readouterr().out == ""
 
 
-def test_lines_are_printed_until_the_author_decides(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_printed_until_the_author_decides(
+    shown: Shown, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = logging.getLogger("fullbake")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "disabled", False)
     before = log.level
     try:
+        logging.getLogger().setLevel(logging.WARNING)
+        logging.disable(logging.NOTSET)
         log.setLevel(logging.NOTSET)
         say("one \x1b line")
         assert capsys.readouterr().out == "one \\x1b line\n"
