@@ -1,5 +1,6 @@
 """What Prometheus collects: requests, texts, tokens, queue, rounds, latencies, and the labels that were given."""
 
+import collections
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -54,8 +55,8 @@ class Metrics:
 
     def count_labels(self, model: str, labels: Iterable[str]) -> None:
         """Count labels that were given."""
-        for label in labels:
-            self.labels.labels(model, label).inc()
+        for label, times in collections.Counter(labels).items():
+            self.labels.labels(model, label).inc(times)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

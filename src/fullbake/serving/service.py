@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,12 +55,12 @@ class Scored:
     seconds: float
     """From the call to the result."""
 
-    @property
+    @cached_property
     def probabilities(self) -> NDArray[np.float64]:
         """(texts, classes)."""
         return self.classifier.problem.probabilities(self.logits)
 
-    @property
+    @cached_property
     def labels(self) -> list[list[str]]:
         """The labels that the classifier's decision gives to each text."""
         classifier = self.classifier
@@ -129,6 +130,11 @@ class Service:
     def ready(self) -> bool:
         """True if all models are loaded and requests are taken."""
         return not self.draining and len(self.models) == len(self.sources)
+
+    def check_ready(self) -> None:
+        """Raise Refusal unless all models are loaded and requests are taken."""
+        if not self.ready:
+            raise unavailable("The server is starting or stopping.")
 
     async def start(self) -> None:
         """Load all models.

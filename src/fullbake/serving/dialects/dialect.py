@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fullbake.core.errors import Error, one_line
+from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import AS_TRAINED, Reading
 from fullbake.serving.service import Pooled, Scored, ServedModel, Service
@@ -50,22 +52,68 @@ class Operation:
     """Whether the query parameter `model` names the model."""
 
 
-class ServerDialect(Protocol):
-    """A protocol. Handlers raise `Refusal`; `refuse` gives it the shape that clients of the protocol expect."""
+class ServerDialect(ABC):
+    """A protocol. Handlers raise `Refusal`; `refuse` gives it the shape that clients of the protocol expect.
 
-    @property
-    def title(self) -> str:
-        """The protocol's name, for people."""
+    Args:
+        service: The models.
+        metrics: Where labels are counted.
+    """
 
-    @property
-    def error(self) -> Any:
-        """The type of the JSON body of a refusal."""
+    title: ClassVar[str]
+    """The protocol's name, for people."""
 
+    error: ClassVar[Any]
+    """The type of the JSON body of a refusal."""
+
+    def __init__(self, service: Service, metrics: Metrics) -> None:
+        self._service, self._metrics = service, metrics
+
+    @abstractmethod
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
 
+    @abstractmethod
     def refuse(self, refusal: Refusal) -> Response:
         """Return the response of a refusal."""
+
+    async def _score(
+        self,
+        request: Request,
+        model: ServedModel,
+        texts: Sequence[str],
+        text_pair: Sequence[str] | None = None,
+        reading: Reading = AS_TRAINED,
+    ) -> Scored:
+        """Score the texts of a request within its time, as long as its client is there, and count the labels.
+
+        Args:
+            request: Whose header `x-timeout` may ask for less time than the server allows, in seconds.
+            model: By whom.
+            texts: The texts.
+            text_pair: The second texts of pairs.
+            reading: How the texts are read.
+
+        Raises:
+            Refusal: See `Service.score`; or the time was up (504), or the client went away (499).
+        """
+        scored = await in_time(self._service, request, self._service.score(model, texts, text_pair, reading))
+        request.state.log = {"model": model.name, "texts": len(texts), "tokens": scored.tokens}
+        self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
+        return scored
+
+    async def _pool(
+        self, request: Request, model: ServedModel, texts: Sequence[str], reading: Reading = AS_TRAINED
+    ) -> Pooled:
+        """Compute what the head reads of the texts of a request; arguments and errors as for `_score`."""
+        pooled = await in_time(self._service, request, self._service.pool(model, texts, reading))
+        request.state.log = {"model": model.name, "texts": len(texts), "tokens": pooled.tokens}
+        return pooled
+
+
+def status_without_422(refusal: Refusal) -> int:
+    """Return the status of a refusal in a protocol that answers a wrong body with 400."""
+    return 400 if refusal.status == 422 else refusal.status
 
 
 def owned_path(operation: Operation) -> str:
@@ -98,43 +146,17 @@ def endpoint(dialect: ServerDialect, handler: Handler) -> Handler:
     return answer
 
 
-async def score(
-    service: Service,
-    request: Request,
-    model: ServedModel,
-    texts: Sequence[str],
-    text_pair: Sequence[str] | None = None,
-    reading: Reading = AS_TRAINED,
-) -> Scored:
-    """Score the texts of a request within its time, and as long as its client is there.
+async def in_time(service: Service, request: Request, work: Awaitable[_Result]) -> _Result:
+    """Do a request's work within its time, and as long as its client is there.
 
     Args:
         service: The models.
         request: Whose header `x-timeout` may ask for less time than the server allows, in seconds.
-        model: By whom.
-        texts: The texts.
-        text_pair: The second texts of pairs.
-        reading: How the texts are read.
+        work: What is done.
 
     Raises:
-        Refusal: See `Service.score`; or the time was up (504), or the client went away (499).
+        Refusal: The time was up (504), the client went away (499), or what the work raises.
     """
-    scored = await in_time(service, request, service.score(model, texts, text_pair, reading))
-    request.state.log = {"model": model.name, "texts": len(texts), "tokens": scored.tokens}
-    return scored
-
-
-async def pool(
-    service: Service, request: Request, model: ServedModel, texts: Sequence[str], reading: Reading = AS_TRAINED
-) -> Pooled:
-    """Compute what the head reads of the texts of a request; arguments and errors as for `score`."""
-    pooled = await in_time(service, request, service.pool(model, texts, reading))
-    request.state.log = {"model": model.name, "texts": len(texts), "tokens": pooled.tokens}
-    return pooled
-
-
-async def in_time(service: Service, request: Request, work: Awaitable[_Result]) -> _Result:
-    """Do a request's work within its time, and as long as its client is there. Arguments and errors: `score`."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:

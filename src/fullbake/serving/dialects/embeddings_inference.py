@@ -21,9 +21,8 @@ from typing_extensions import TypedDict
 from fullbake import __version__
 from fullbake.evaluation.top_labels import top_labels
 from fullbake.serving.bodies import ForeignBody, expected, read_body
-from fullbake.serving.dialects.dialect import Operation, json_response, pool, score
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response
 from fullbake.serving.dialects.rows import ScoredLabel, Texts
-from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import Reading
 from fullbake.serving.service import Pooled, Scored, ServedModel, Service
@@ -127,19 +126,11 @@ class TypedError(TypedDict):
     error_type: ErrorType
 
 
-class EmbeddingsInferenceDialect:
-    """The protocol.
+class EmbeddingsInferenceDialect(ServerDialect):
+    """The protocol."""
 
-    Args:
-        service: The models.
-        metrics: Where labels are counted.
-    """
-
-    title: Final = "Text Embeddings Inference"
-    error: Final = TypedError
-
-    def __init__(self, service: Service, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    title = "Text Embeddings Inference"
+    error = TypedError
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -189,8 +180,7 @@ class EmbeddingsInferenceDialect:
         body = await read_body(request, PredictInputs)
         model = self._model(request)
         (texts, pairs), alone = _texts_of_inputs(body.inputs)
-        scored = await score(self._service, request, model, texts, pairs, body.reading())
-        self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
+        scored = await self._score(request, model, texts, pairs, body.reading())
         values = scored.logits if body.raw_scores else scored.probabilities
         ranked = _ranked(values, model.classifier.label_names)
         return json_response(ranked[0] if alone else ranked, 200, **_measures(scored, texts, pairs or ()))
@@ -205,7 +195,7 @@ class EmbeddingsInferenceDialect:
         if model.classifier.columns.text_pair is not None:
             raise Refusal(_FAILED_DEPENDENCY, "backend", "The model reads pairs: it has no vectors of single texts.")
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        pooled = await pool(self._service, request, model, texts, body.reading())
+        pooled = await self._pool(request, model, texts, body.reading())
         vectors = pooled.vectors
         if body.normalize:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

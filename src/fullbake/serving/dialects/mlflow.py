@@ -24,11 +24,10 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import ForeignBody, check_body, read_bytes, read_json
-from fullbake.serving.dialects.dialect import Operation, json_response, score
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.dialects.rows import Texts, json_type, texts_of_rows
-from fullbake.serving.metrics import Metrics
-from fullbake.serving.refusals import Refusal, invalid, unavailable
-from fullbake.serving.service import Scored, ServedModel, Service
+from fullbake.serving.refusals import Refusal, invalid
+from fullbake.serving.service import Scored, ServedModel
 
 _FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _CODES: Final = {
@@ -91,19 +90,11 @@ class CodedError(TypedDict):
     message: str
 
 
-class MlflowDialect:
-    """The protocol.
+class MlflowDialect(ServerDialect):
+    """The protocol."""
 
-    Args:
-        service: The models.
-        metrics: Where labels are counted.
-    """
-
-    title: Final = "MLflow"
-    error: Final = CodedError
-
-    def __init__(self, service: Service, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    title = "MLflow"
+    error = CodedError
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -124,13 +115,12 @@ class MlflowDialect:
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return a refusal: {"error_code", "message"}. A wrong body has the status 400."""
-        status = 400 if refusal.status == 422 else refusal.status
+        status = status_without_422(refusal)
         value = CodedError(error_code=_CODES.get(status, "BAD_REQUEST"), message=refusal.message)
         return json_response(value, status, **refusal.headers)
 
     async def _ping(self, _: Request) -> Response:
-        if not self._service.ready:
-            raise unavailable("The server is starting or stopping.")
+        self._service.check_ready()
         return Response("\n", media_type="application/json")
 
     async def _invoke(self, request: Request) -> Response:
@@ -140,8 +130,7 @@ class MlflowDialect:
         body = None if is_csv else _check_frame(value)
         texts, pairs = _texts_of_csv(value, model) if body is None else _texts_of_frame(body, model)
         all_scores = body is not None and body.params is not None and body.params.scores
-        scored = await score(self._service, request, model, texts, pairs)
-        self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
+        scored = await self._score(request, model, texts, pairs)
         return json_response(InvocationAnswer(predictions=_predictions(scored, all_scores=all_scores)))
 
 

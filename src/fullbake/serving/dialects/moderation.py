@@ -19,10 +19,9 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import ForeignBody, expected, read_body
-from fullbake.serving.dialects.dialect import Operation, json_response, score
-from fullbake.serving.metrics import Metrics
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.refusals import Refusal, invalid
-from fullbake.serving.service import Scored, ServedModel, Service
+from fullbake.serving.service import Scored, ServedModel
 
 _DEFAULT_MODELS: Final = ("omni-moderation-", "text-moderation-")
 """How the names of OpenAI's own models begin."""
@@ -83,19 +82,11 @@ class ModerationError(TypedDict):
     error: ModerationFault
 
 
-class ModerationDialect:
-    """The protocol.
+class ModerationDialect(ServerDialect):
+    """The protocol."""
 
-    Args:
-        service: The models.
-        metrics: Where labels are counted.
-    """
-
-    title: Final = "OpenAI moderation"
-    error: Final = ModerationError
-
-    def __init__(self, service: Service, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    title = "OpenAI moderation"
+    error = ModerationError
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -113,7 +104,7 @@ class ModerationDialect:
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return a refusal: {"error": {"message", "type", "param", "code"}}. A wrong body has the status 400."""
-        status = 400 if refusal.status == 422 else refusal.status
+        status = status_without_422(refusal)
         codes = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
         unknown = refusal.kind == "unknown_model"
         kind = "requests" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
@@ -130,8 +121,7 @@ class ModerationDialect:
         default = body.model is not None and body.model.startswith(_DEFAULT_MODELS)
         model = self._service.model(None if default and body.model not in self._service.models else body.model)
         categories = _categories(model)
-        scored = await score(self._service, request, model, _texts_of_input(body.input))
-        self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
+        scored = await self._score(request, model, _texts_of_input(body.input))
         answer = ModerationAnswer(
             id=f"modr-{request.state.request_id}", model=model.name, results=_moderated(scored, categories)
         )

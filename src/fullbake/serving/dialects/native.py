@@ -1,6 +1,6 @@
 """fullbake's own protocol: /v1/predict, /v1/models, /v1/explain."""
 
-from typing import Annotated, Any, Final, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 from starlette.requests import Request
@@ -9,12 +9,11 @@ from typing_extensions import TypedDict
 
 from fullbake.evaluation.top_labels import top_labels
 from fullbake.serving.bodies import Body, read_body
-from fullbake.serving.dialects.dialect import Operation, json_response, score
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response
 from fullbake.serving.dialects.explain import Timing, explain_operation
 from fullbake.serving.dialects.rows import Texts, texts_of_rows
-from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
-from fullbake.serving.service import Scored, ServedModel, Service, describe_model
+from fullbake.serving.service import Scored, ServedModel, describe_model
 
 
 class PredictBody(Body):
@@ -85,19 +84,11 @@ class NativeError(TypedDict):
     error: NativeFault
 
 
-class NativeDialect:
-    """The protocol.
+class NativeDialect(ServerDialect):
+    """The protocol."""
 
-    Args:
-        service: The models.
-        metrics: Where labels are counted.
-    """
-
-    title: Final = "fullbake"
-    error: Final = NativeError
-
-    def __init__(self, service: Service, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    title = "fullbake"
+    error = NativeError
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -135,9 +126,8 @@ class NativeDialect:
         body = await read_body(request, PredictBody)
         model = self._service.model(body.model)
         texts, pairs = _texts_of(body, model)
-        scored = await score(self._service, request, model, texts, pairs)
-        results, labels = list_results(scored, body.top_k, labels_only=body.labels_only)
-        self._metrics.count_labels(model.name, labels)
+        scored = await self._score(request, model, texts, pairs)
+        results = list_results(scored, body.top_k, labels_only=body.labels_only)
         value = PredictAnswer(
             model=model.name,
             results=results,
@@ -153,10 +143,8 @@ def _texts_of(body: PredictBody, model: ServedModel) -> Texts:
     return (body.texts or (), None) if body.rows is None else texts_of_rows(body.rows, model)
 
 
-def list_results(
-    scored: Scored, top_k: int | None = None, *, labels_only: bool = False
-) -> tuple[list[PredictResult], list[str]]:
-    """Return what a client gets of each text, and all labels that were given, for the metrics.
+def list_results(scored: Scored, top_k: int | None = None, *, labels_only: bool = False) -> list[PredictResult]:
+    """Return what a client gets of each text.
 
     Args:
         scored: The scores.
@@ -165,11 +153,10 @@ def list_results(
     """
     classifier, probabilities = scored.classifier, scored.probabilities
     names, exclusive = classifier.label_names, classifier.problem.exclusive
-    decided = scored.labels
     results: list[PredictResult] = []
     shown = range(len(names)) if top_k is None else None
     ranked = None if top_k is None else top_labels(probabilities, top_k).tolist()
-    for row, labels in enumerate(decided):
+    for row, labels in enumerate(scored.labels):
         result = PredictResult(label=labels[0]) if exclusive else PredictResult(labels=labels)
         if not labels_only:
             places = shown if ranked is None else ranked[row]
@@ -177,4 +164,4 @@ def list_results(
         if scored.answered_by is not None:
             result["answered_by"] = str(scored.answered_by[row])
         results.append(result)
-    return results, [label for labels in decided for label in labels]
+    return results

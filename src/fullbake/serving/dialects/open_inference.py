@@ -21,11 +21,10 @@ from typing_extensions import TypedDict
 
 from fullbake import __version__
 from fullbake.serving.bodies import ForeignBody, read_body
-from fullbake.serving.dialects.dialect import Operation, json_response, score
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.dialects.rows import Texts, json_type
-from fullbake.serving.metrics import Metrics
-from fullbake.serving.refusals import Refusal, invalid, unavailable
-from fullbake.serving.service import Scored, ServedModel, Service
+from fullbake.serving.refusals import Refusal, invalid
+from fullbake.serving.service import Scored, ServedModel
 
 _BINARY_HEADER: Final = "inference-header-content-length"
 """The header of the extension of binary data."""
@@ -139,19 +138,11 @@ class InferError(TypedDict):
     error: str
 
 
-class OpenInferenceDialect:
-    """The protocol.
+class OpenInferenceDialect(ServerDialect):
+    """The protocol."""
 
-    Args:
-        service: The models.
-        metrics: Where labels are counted.
-    """
-
-    title: Final = "Open inference protocol (KServe v2)"
-    error: Final = InferError
-
-    def __init__(self, service: Service, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    title = "Open inference protocol (KServe v2)"
+    error = InferError
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -176,7 +167,7 @@ class OpenInferenceDialect:
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return a refusal: {"error"}. A wrong body has the status 400."""
-        status = 400 if refusal.status == 422 else refusal.status
+        status = status_without_422(refusal)
         return json_response(InferError(error=refusal.message), status, **refusal.headers)
 
     def _model(self, request: Request) -> ServedModel:
@@ -189,8 +180,7 @@ class OpenInferenceDialect:
         return json_response(ServerLive(live=True))
 
     async def _ready(self, _: Request) -> Response:
-        if not self._service.ready:
-            raise unavailable("The server is starting or stopping.")
+        self._service.check_ready()
         return json_response(ServerReady(ready=True))
 
     async def _model_ready(self, request: Request) -> Response:
@@ -214,8 +204,7 @@ class OpenInferenceDialect:
         model = self._model(request)
         texts, pairs = _texts_of_tensors(body.inputs, model)
         kinds = _wanted_kinds(body.outputs, _output_kinds(model, len(texts)))
-        scored = await score(self._service, request, model, texts, pairs)
-        self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
+        scored = await self._score(request, model, texts, pairs)
         answer = InferAnswer(model_name=model.name, outputs=[_tensor(kind, scored) for kind in kinds])
         if body.id is not None:
             answer["id"] = body.id

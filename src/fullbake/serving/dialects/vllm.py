@@ -20,11 +20,10 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import ForeignBody, expected, read_body
-from fullbake.serving.dialects.dialect import Operation, json_response, score
-from fullbake.serving.metrics import Metrics
+from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import Reading
-from fullbake.serving.service import Scored, Service
+from fullbake.serving.service import Scored
 
 _TYPES: Final = {
     400: "BadRequestError",
@@ -111,19 +110,11 @@ class ClassifyError(TypedDict):
     error: ClassifyFault
 
 
-class VllmDialect:
-    """The protocol.
+class VllmDialect(ServerDialect):
+    """The protocol."""
 
-    Args:
-        service: The models.
-        metrics: Where labels are counted.
-    """
-
-    title: Final = "vLLM"
-    error: Final = ClassifyError
-
-    def __init__(self, service: Service, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    title = "vLLM"
+    error = ClassifyError
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -142,7 +133,7 @@ class VllmDialect:
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return a refusal: {"error": {"message", "type", "param", "code"}}. A wrong body has the status 400."""
-        status = 400 if refusal.status == 422 else refusal.status
+        status = status_without_422(refusal)
         fault = ClassifyFault(
             message=refusal.message,
             type=_TYPES.get(status, "BadRequestError" if status < 500 else "InternalServerError"),
@@ -161,8 +152,7 @@ class VllmDialect:
             raise invalid("add_special_tokens: the model was trained with them, so they cannot be left out.")
         kept: dict[str | None, Literal["head", "tail"] | None] = {"left": "tail", "right": "head", None: None}
         texts = [body.input] if isinstance(body.input, str) else body.input
-        scored = await score(self._service, request, model, texts, None, Reading(kept[body.truncation_side]))
-        self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
+        scored = await self._score(request, model, texts, None, Reading(kept[body.truncation_side]))
         raw = False in (body.use_activation, body.activation)
         answer = ClassifyAnswer(
             id=f"classify-{body.request_id or request.state.request_id}",
