@@ -4,7 +4,6 @@ import ast
 import csv
 import importlib.util
 import json
-import logging
 import os
 import re
 import shlex
@@ -250,15 +249,6 @@ def topics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
-@pytest.fixture
-def restored_log() -> Iterator[None]:
-    """Restore fullbake's logger, which `main` changes, for other tests of this process."""
-    logger = logging.getLogger("fullbake")
-    handlers, level, propagate = [*logger.handlers], logger.level, logger.propagate
-    yield
-    logger.handlers, logger.level, logger.propagate = handlers, level, propagate
-
-
 def run_line(line: str) -> None:
     """Run a command in this process, or in a shell if the line needs one."""
     if set(line) & set("|<>&"):
@@ -286,7 +276,6 @@ def run_page(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_DEMO, reason="the packaged base (extra `demo`) is not installed")
-@pytest.mark.usefixtures("restored_log")
 @pytest.mark.parametrize("page", PROGRAMS, ids=page_name)
 def test_page_runs(
     page: Path, tmp_path: Path, topics: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

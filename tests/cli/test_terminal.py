@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -19,15 +19,6 @@ from fullbake.core.errors import DataError, Fault, Interrupted, OutputError
 
 Run = Callable[..., tuple[int, str, str]]
 LONG = "words " * 100
-
-
-@pytest.fixture(autouse=True)
-def restored_log() -> Iterator[None]:
-    """`terminal.run` changes fullbake's logger; restore it for other tests of this process."""
-    logger = logging.getLogger("fullbake")
-    before = logger.handlers, logger.level, logger.propagate
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--headless",
+QUIET_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -25,9 +24,10 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--virtual-time-budget=4000",
-    "--window-size=1400,1000",
 )
+"""Flags of every Chromium of the tests: it needs no rights, and asks nothing of the network."""
+
+FLAGS = ("--headless", *QUIET_FLAGS, "--virtual-time-budget=4000", "--window-size=1400,1000")
 HARNESS = """<!DOCTYPE html><title>harness</title>
 {frames}
 <script>

@@ -10,21 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers.browser import CHROMIUM
+from helpers.browser import CHROMIUM, QUIET_FLAGS
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    "--remote-debugging-pipe",
-)
+FLAGS = ("--headless=new", *QUIET_FLAGS, "--disable-extensions", "--remote-debugging-pipe")
 PATIENCE = 30.0
 
 
