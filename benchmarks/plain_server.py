@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-import fullbake  # noqa: F401  (its heads are known to the Auto classes from then on)
+from fullbake import Classifier  # noqa: F401  (the Auto classes know its heads from then on)
 
 FOLDER = os.environ["FULLBAKE_BUNDLE"]
 classify = pipeline(

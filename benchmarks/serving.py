@@ -1,15 +1,19 @@
-"""`fullbake serve` under load, beside pipeline() behind FastAPI with one lock; overload; a reload and a SIGTERM.
+"""`fullbake serve` under load, beside pipeline() in FastAPI with one lock and in LitServe; overload; life.
 
     python benchmarks/serving.py BUNDLE FOLDER_OF_DATA [clients|classes|overload|life ...] [--seconds 60]
 
 The bundle has a graph and was trained on short texts (sms_spam). All on one machine over the loopback interface: the
 load generator takes a share of the processors from both sides alike. Every client keeps one connection and sends its
 next request when the last one is answered; `classes` and `overload` send at a fixed rate instead, whoever answers.
+`clients` measures the servers in turn, three rounds of a third of the seconds each. LitServe (it makes batches) is left
+out where it is not installed. `life` sends 10,000 requests, with a reload and a SIGTERM in the middle.
 """
 
 import argparse
 import asyncio
 import csv
+import importlib.util
+import itertools
 import json
 import os
 import random
@@ -28,11 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from machine import store_result, stored_rows
 
 from fullbake import Classifier
 
 CLIENTS = (1, 8, 64)
+ROUNDS = 3
 REQUESTS_OF_LIFE = 10_000
 
 
@@ -49,13 +55,13 @@ class Server:
 
     def memory(self) -> float:
         """Return resident memory in MB."""
-        found = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", found)[1]) / 1024
+        return psutil.Process(self.process.pid).memory_info().rss / 1e6
 
     def seconds(self) -> float:
-        """Return processor seconds so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return processor seconds so far, with those of its worker processes."""
+        own = psutil.Process(self.process.pid)
+        times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+        return sum(time.user + time.system for time in times)
 
 
 def free_port() -> int:
@@ -106,6 +112,13 @@ def plain_server(bundle: Path) -> Any:
     return running("pipeline() in FastAPI", words, port, OMP_NUM_THREADS="1", FULLBAKE_BUNDLE=str(bundle))
 
 
+def batching_server(bundle: Path) -> Any:
+    port = free_port()
+    return running(
+        "LitServe", ["batching_server.py", str(port)], port, OMP_NUM_THREADS="1", FULLBAKE_BUNDLE=str(bundle)
+    )
+
+
 # A client
 
 
@@ -154,11 +167,24 @@ class Answers:
     latencies: list[float] = field(default_factory=list)
     statuses: Counter = field(default_factory=Counter)
 
+    def add(self, other: "Answers") -> None:
+        """Add what another round of the same load got."""
+        self.seconds += other.seconds
+        self.latencies += other.latencies
+        self.statuses += other.statuses
+
+    def rate(self) -> float:
+        """Return the requests a second that were answered with 200."""
+        return self.statuses[200] / self.seconds
+
     def row(self) -> dict[str, Any]:
         own = np.array(self.latencies or [np.nan]) * 1000
         points = dict(zip(("p50", "p95", "p99"), np.percentile(own, [50, 95, 99]).round(1).tolist(), strict=True))
-        rate = round(self.statuses[200] / self.seconds, 1)
-        return {"requests a second": rate, **points, "other statuses": len(self.latencies) - self.statuses[200]}
+        return {
+            "requests a second": round(self.rate(), 1),
+            **points,
+            "other statuses": self.statuses.total() - self.statuses[200],
+        }
 
 
 async def closed_load(port: int, bodies: Sequence[bytes], clients: int, seconds: float) -> Answers:
@@ -225,17 +251,24 @@ def read_texts(folder: Path) -> dict[str, list[bytes]]:
 
 def measure_clients(bundle: Path, texts: dict[str, list[bytes]], seconds: float) -> list[dict[str, Any]]:
     rows = []
-    with fullbake_server(bundle) as own, plain_server(bundle) as plain:
-        for kind, bodies in texts.items():
-            for clients in CLIENTS:
-                for server in (own, plain):
+    makers = [fullbake_server, plain_server]
+    if importlib.util.find_spec("litserve"):
+        makers.append(batching_server)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(make(bundle)) for make in makers]
+        for kind, clients in itertools.product(texts, CLIENTS):
+            found, used = [Answers() for _ in servers], [0.0] * len(servers)
+            for _ in range(ROUNDS):
+                for number, server in enumerate(servers):
                     before = server.seconds()
-                    found = asyncio.run(closed_load(server.port, bodies, clients, seconds))
-                    used = server.seconds() - before
-                    row = {"part": "clients", "texts": kind, "clients": clients, "server": server.name, **found.row()}
-                    row["requests a processor second"] = round(found.statuses[200] / used, 1)
-                    rows.append(row)
-                    print(row, flush=True)
+                    found[number].add(asyncio.run(closed_load(server.port, texts[kind], clients, seconds / ROUNDS)))
+                    used[number] += server.seconds() - before
+            for server, answers, processor in zip(servers, found, used, strict=True):
+                row = {"part": "clients", "texts": kind, "clients": clients, "server": server.name, **answers.row()}
+                row["requests a processor second"] = round(answers.statuses[200] / processor, 1)
+                row["times fullbake is as fast"] = round(found[0].rate() / answers.rate(), 2)
+                rows.append(row)
+                print(row, flush=True)
     return rows
 
 

@@ -1,5 +1,6 @@
 """A whole server in a process of its own: start, stop without loss, slow clients, and addresses that cannot be used."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fullbake import Classifier
+from fullbake.serving.server import Address, listen
 
 BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
 SLOW = """
@@ -124,3 +126,21 @@ def test_bundle_that_cannot_be_loaded_ends_the_server(run, tmp_path: Path) -> No
     code, _, error = run("serve", tmp_path, "--port", "0")
     assert code == 2
     assert "this is not a fullbake bundle" in error
+
+
+def test_answers_are_sent_without_delay() -> None:
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with contextlib.closing(listen(Address("127.0.0.1", 0))) as listener:
+            async with await asyncio.start_server(answer, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                waited = await found
+                writer.close()
+                return waited
+
+    assert asyncio.run(accepted())
