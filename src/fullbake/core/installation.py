@@ -19,10 +19,12 @@ EXTRA_PURPOSES: Final = {
     "suspects": "fullbake inspect --suspects, which lists doubtful labels",
     "export": "fullbake export, which writes the graph that onnxruntime reads",
     "serve": "fullbake serve, which answers over HTTP",
+    "ray": "--on ray, which compares and scores on a Ray cluster",
+    "spark": "scoring in Spark (fullbake.integrations.spark); needs Java",
 }
 """Extra -> what it brings. Those for work on fullbake itself (test, bench) are not listed."""
 
-WITHOUT_TRAINING: Final = frozenset(("serve",))
+WITHOUT_TRAINING: Final = frozenset(("serve", "ray", "spark"))
 """Extras that do not bring the extra `train` with them."""
 
 TESTED_VERSIONS: Final = {"torch": "2.13.0", "transformers": "5.23.0"}

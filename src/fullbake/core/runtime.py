@@ -37,6 +37,7 @@ SETTINGS = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM"),
     *("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
     *("CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE"),
+    *("RAY_ADDRESS", "RAY_AUTH_MODE"),
 )
 """Environment variables that change what fullbake does, or how fast. None of them holds a secret."""
 
@@ -325,3 +326,33 @@ def wait_for_ranks() -> None:
         import torch.distributed
 
         torch.distributed.barrier()
+
+
+def forbid_ray_usage_reports() -> None:
+    """Let Ray send no reports of its use, unless the environment says otherwise. Call it before Ray is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def ray_reports_usage() -> bool:
+    """Return True if the environment asks Ray to send reports of its use."""
+    return os.environ.get("RAY_USAGE_STATS_ENABLED") != "0"
+
+
+def ray_address() -> str | None:
+    """Return the address of the Ray cluster that the environment names, None if it names none."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def ray_address_file() -> Path:
+    """Return the file in which Ray notes the address of the cluster that was started on this machine last."""
+    return Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
+
+
+def ray_uses_tls() -> bool:
+    """Return True if the environment says that Ray's connections are encrypted."""
+    return os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true")
+
+
+def limit_ray_connecting() -> None:
+    """Let Ray try once to connect to a cluster, instead of for about ten minutes, unless the environment says more."""
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
