@@ -10,6 +10,7 @@ from fullbake.cli.terminal import print_line
 from fullbake.core.console import parse_duration, warn
 from fullbake.core.errors import RecipeError
 from fullbake.core.extras import name_missing_extra
+from fullbake.core.heartbeat import waiting
 
 if TYPE_CHECKING:
     from fullbake.serving.service import ModelSource
@@ -37,6 +38,7 @@ def serve_command(
     max_texts: int = 1_024,
     max_characters: int = 10_000_000,
     max_queue: int = 400_000,
+    max_connections: int = 10_000,
     tls_certificate: Path | None = None,
     tls_key: Path | None = None,
 ) -> None:
@@ -59,6 +61,7 @@ def serve_command(
         max_texts: Most texts of a request.
         max_characters: Most characters of a text.
         max_queue: Most tokens that wait; requests beyond are answered with 429.
+        max_connections: Most connections at a time. The one that is idle for longest makes room for a new one.
         tls_certificate: PEM file of a certificate, for https.
         tls_key: PEM file of its key.
     """
@@ -92,13 +95,15 @@ def serve_command(
     for source in sources:
         apply_engine_threads(threads, source.folder, engine, precision, few_texts=True)
     service = Service(sources, limits)
-    serve(
-        build_app(service, rules),
-        service,
-        address,
-        grace=parse_duration(grace, "--grace"),
-        on_ready=lambda url: print_line(f"serving {', '.join(source.name for source in sources)} at {url}"),
-    )
+    with waiting():  # for requests: that is no work that takes long
+        serve(
+            build_app(service, rules),
+            service,
+            address,
+            grace=parse_duration(grace, "--grace"),
+            connections=max_connections,
+            on_ready=lambda url: print_line(f"serving {', '.join(source.name for source in sources)} at {url}"),
+        )
 
 
 def _hosts(host: str, allowed: list[str], *, with_keys: bool) -> frozenset[str]:

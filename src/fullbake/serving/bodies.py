@@ -13,6 +13,9 @@ from fullbake.serving.refusals import Refusal, invalid, too_large
 BODY_SECONDS: Final = 20.0
 """Time in which a body must have come: a client that sends a byte now and then keeps no connection open."""
 
+BROKEN_BODY: Final = "broken_body"
+"""Key of a request's state under which the connection says what is wrong with a body that is no HTTP."""
+
 _MOST_SHOWN: Final = 3
 """Faults of a body that are listed."""
 
@@ -51,9 +54,14 @@ async def read_bytes(request: Request) -> bytes:
     """Return the body of a request.
 
     Raises:
-        Refusal: It is larger than `app.state.body_bytes` (413), or comes too slowly (408).
+        Refusal: It is larger than `app.state.body_bytes` (413), comes too slowly (408), is compressed (415), or breaks
+            the rules of HTTP (400).
     """
     most, parts, size = request.app.state.body_bytes, [], 0
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) not in ("", "identity"):
+        raise Refusal(
+            415, "invalid", f"A body is read as it is; got content-encoding {encoding[:40]!r}. Send it uncompressed."
+        )
     if (length := request.headers.get("content-length", "")).isdecimal() and int(length[:20]) > most:
         raise _too_large(most)
     try:
@@ -67,6 +75,8 @@ async def read_bytes(request: Request) -> bytes:
         raise Refusal(408, "timeout", f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
     except ClientDisconnect as error:
         raise Refusal(400, "invalid", "The client went away before its request was complete.") from error
+    if (fault := request.scope.get("state", {}).get(BROKEN_BODY)) is not None:
+        raise Refusal(400, "invalid", f"The body is no HTTP: {fault[:200]}.")
     return b"".join(parts)
 
 

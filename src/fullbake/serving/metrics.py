@@ -21,6 +21,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         own = self._registry
         self.requests = Counter("fullbake_requests", "Requests by route and status.", ["route", "status"], registry=own)
+        self.connections = Gauge("fullbake_connections", "Open connections.", registry=own)
         self.seconds = Histogram(
             "fullbake_request_seconds",
             "Time from a request to its response.",
@@ -45,6 +46,10 @@ class Metrics:
         self.round_seconds = Histogram(
             "fullbake_round_seconds", "Time of a round.", ["model"], buckets=_SECONDS, registry=own
         )
+
+    def count_refusal(self, status: int) -> None:
+        """Count what was refused before it was a request: a head that is no HTTP, a connection too many."""
+        self.requests.labels("other", str(status)).inc()
 
     def count_round(self, model: str, facts: RoundFacts) -> None:
         """Count what was computed in a round."""

@@ -12,8 +12,9 @@ from typing import Any, Final
 import uvicorn
 from starlette.applications import Starlette
 
+from fullbake.core.console import warn
 from fullbake.core.errors import OutputError, RecipeError
-from fullbake.serving.connections import BoundedConnection
+from fullbake.serving.connections import BoundedConnection, ConnectionBounds, raise_open_files
 from fullbake.serving.service import Service
 
 _KEEP_ALIVE: Final = 30
@@ -21,6 +22,13 @@ _KEEP_ALIVE: Final = 30
 
 _MOST_HEAD_BYTES: Final = 32_768
 _BACKLOG: Final = 1_024
+"""Connections that the system holds until they are accepted; as many may be accepted at once beyond the bound."""
+
+_OTHER_FILES: Final = 128
+"""Files that a process has open beside its connections."""
+
+MOST_CONNECTIONS: Final = 10_000
+"""Connections at a time, unless the server is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ def serve(
     address: Address,
     *,
     grace: float = 30.0,
+    connections: int = MOST_CONNECTIONS,
     on_ready: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
@@ -58,12 +67,14 @@ def serve(
         service: Its models, not yet loaded.
         address: Where to listen.
         grace: Seconds that accepted requests have after the first signal.
+        connections: Most connections at a time; fewer where the process may not have so many files open.
         on_ready: Called with the server's URL once all models answer.
 
     Raises:
         OutputError: The address is taken or cannot be used.
         Error: A bundle cannot be loaded.
     """
+    most, backlog = _affordable(connections)
     with contextlib.closing(listen(address)) as listener:
         config = uvicorn.Config(
             app,
@@ -75,20 +86,31 @@ def serve(
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
             h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
-            backlog=_BACKLOG,
+            log_level="error",  # what else it says of a client's faults is counted, see `Metrics.count_refusal`
+            backlog=backlog,
             ssl_certfile=address.certificate,
             ssl_keyfile=address.key,
         )
         _load_certificate(config, address)
-        server = _Server(config, service, grace, lambda: on_ready(_url(address, listener)))
+        bounds = ConnectionBounds(most, app.state.metrics.count_refusal)
+        app.state.metrics.connections.set_function(lambda: len(bounds.connections))
+        server = _Server(config, bounds, service, grace, lambda: on_ready(_url(address, listener)))
         asyncio.run(server.run_until_stopped(listener))
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which loads the models beside its start, and drains before it closes."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, grace: float, on_ready: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        bounds: ConnectionBounds,
+        service: Service,
+        grace: float,
+        on_ready: Callable[[], object],
+    ) -> None:
         super().__init__(config)
+        self.server_state = bounds
         self._service, self._grace, self._on_ready = service, grace, on_ready
         self._ending: asyncio.Task[None] | None = None
 
@@ -134,6 +156,20 @@ class _Server(uvicorn.Server):
             async with asyncio.timeout(self._grace):
                 await self._service.drain()
         self.should_exit = True
+
+
+def _affordable(connections: int) -> tuple[int, int]:
+    """Raise the number of files that may be open. Return how many connections there may be, and may wait.
+
+    Args:
+        connections: How many are wanted; a warning says if they cannot be had.
+    """
+    files = raise_open_files(connections + _BACKLOG + _OTHER_FILES)
+    backlog = max(1, min(_BACKLOG, connections, files // 4))
+    possible = max(1, files - backlog - min(_OTHER_FILES, files // 4))
+    if possible < connections:
+        warn(f"at most {possible:,} connections at a time: this process may have {files:,} files open (ulimit -n)")
+    return min(possible, connections), backlog
 
 
 def listen(address: Address) -> socket.socket:
