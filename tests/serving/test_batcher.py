@@ -163,3 +163,40 @@ def test_rate_follows_the_rounds_and_until_idle_waits_for_all() -> None:
         return batcher
 
     assert asyncio.run(run()).rate > 1_000
+
+
+def test_small_rounds_do_not_lower_the_rate_and_full_ones_do() -> None:
+    async def run() -> list[float]:
+        batcher = queue(FakeScorer(0.01), rate=100_000.0)
+        rates = []
+        for costs in ([20], [5_000], [5_000]):
+            for _ in range(4):
+                await batcher.answers(prepared(costs))
+            rates.append(batcher.rate)
+        batcher.scorer.seconds = 0.05
+        for _ in range(20):
+            await batcher.answers(prepared([5_000]))
+        return [*rates, batcher.rate]
+
+    light, full, faster, slower = asyncio.run(run())
+    assert light == 100_000.0  # 20 tokens in 0.01 s are 2,000 a second
+    assert 100_000.0 < full < faster < 500_000.0
+    assert slower < 120_000.0
+
+
+def test_queue_goes_on_after_a_round_that_cannot_be_counted_or_handed_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Short(FakeScorer):
+        def answers(self, parts: Sequence[tuple[Prepared, Any]]) -> Answers:
+            found = super().answers(parts)
+            return Answers(found.logits[:0], None) if parts[0][0].texts[0] == "short0" else found
+
+    async def run() -> None:
+        batcher = queue(Short(), on_round=lambda _: 1 / 0)
+        assert (await batcher.answers(prepared([10]))).logits.shape == (1, 2)
+        with pytest.raises(ValueError, match="shape"):
+            await batcher.answers(prepared([10, 20], "short"))
+        assert (await batcher.answers(prepared([10]))).logits.shape == (1, 2)
+        assert (batcher.waiting_tokens, batcher.waiting_requests) == (0, 0)
+
+    asyncio.run(run())
+    assert caplog.text.count("could not be counted") == 2

@@ -12,6 +12,7 @@ does not change their scores.
 import asyncio
 import heapq
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ _FIRST_RATE: Final = 20_000.0
 
 _SMOOTHING: Final = 0.2
 """Weight of the newest round in the measured rate."""
+
+_log = logging.getLogger("fullbake.serving")
 
 
 @dataclass(eq=False)
@@ -84,7 +87,8 @@ class Batcher:
     timeout: float = 30.0
     on_round: Callable[[RoundFacts], object] = lambda _: None
     rate: float = _FIRST_RATE
-    """Tokens a second, as measured."""
+    """Tokens a second of full rounds, as measured. A small round takes nearly as long as one of twice its tokens, so it
+    lowers the rate only if it took as long as a full one."""
 
     waiting_tokens: int = 0
     """Tokens that wait or are being computed."""
@@ -151,27 +155,47 @@ class Batcher:
             )
 
     async def _run(self) -> None:
-        """Compute rounds until nothing waits."""
-        loop = asyncio.get_running_loop()
-        while parts := self._next_round():
-            started = time.perf_counter()
-            wanted = [(waiting.prepared, places) for waiting, places in parts]
-            try:
-                found = await loop.run_in_executor(self._thread, self.scorer.answers, wanted)
-            except Exception as error:  # whatever it is, the requests of this round must hear of it
-                for waiting, _ in parts:
-                    if not waiting.future.done():
-                        waiting.future.set_exception(error)
-                continue
-            self._hand_out(parts, found, time.perf_counter() - started)
-        self._task = None
+        """Compute rounds until nothing waits. A round that fails is an error for its requests, and for no others."""
+        try:
+            while parts := self._next_round():
+                try:
+                    facts = await self._compute(parts)
+                except Exception as error:  # whatever it is, the requests of this round must hear of it
+                    for waiting, _ in parts:
+                        if not waiting.future.done():
+                            waiting.future.set_exception(error)
+                    continue
+                self._note(facts)
+        finally:
+            self._task = None
+
+    async def _compute(self, parts: Sequence[tuple[_Waiting, NDArray[np.int64]]]) -> RoundFacts:
+        """Compute a round and hand out what was found."""
+        started = time.perf_counter()
+        wanted = [(waiting.prepared, places) for waiting, places in parts]
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, self.scorer.answers, wanted)
+        return self._hand_out(parts, found, time.perf_counter() - started)
+
+    def _note(self, facts: RoundFacts) -> None:
+        """Learn the rate from a round, and tell of it."""
+        rate, full = facts.tokens / max(facts.seconds, 1e-6), self._round_tokens()
+        if rate > self.rate or facts.tokens >= full / 2 or facts.seconds >= full / self.rate:
+            self.rate += _SMOOTHING * (rate - self.rate)
+        try:
+            self.on_round(facts)
+        except Exception:  # what counts rounds must not stop them
+            _log.exception("a round could not be counted")
+
+    def _round_tokens(self) -> int:
+        """Return the tokens of a round that is full."""
+        return max(_LEAST_ROUND, round(self.rate * ROUND_SECONDS))
 
     def _next_round(self) -> list[tuple[_Waiting, NDArray[np.int64]]]:
         """Take the texts with the lowest tags, until a round is full. Requests that are cancelled are left out.
 
         A round ends before a request of another kind (`Prepared.kind`).
         """
-        room = max(_LEAST_ROUND, round(self.rate * ROUND_SECONDS))
+        room = self._round_tokens()
         taken: dict[int, tuple[_Waiting, list[int]]] = {}
         kind: object = None
         while self._heap and room > 0:
@@ -193,7 +217,9 @@ class Batcher:
                 heapq.heappop(self._heap)
         return [(waiting, np.array(places, np.int64)) for waiting, places in taken.values()]
 
-    def _hand_out(self, parts: Sequence[tuple[_Waiting, NDArray[np.int64]]], found: Answers, seconds: float) -> None:
+    def _hand_out(
+        self, parts: Sequence[tuple[_Waiting, NDArray[np.int64]]], found: Answers, seconds: float
+    ) -> RoundFacts:
         """Give each request its logits, and complete those that have all."""
         start, tokens = 0, 0
         for waiting, places in parts:
@@ -214,5 +240,4 @@ class Batcher:
             waiting.computed += len(places)
             if waiting.computed == len(waiting.prepared):
                 waiting.future.set_result(Answers(waiting.logits, waiting.answered_by))
-        self.rate += _SMOOTHING * (tokens / max(seconds, 1e-6) - self.rate)
-        self.on_round(RoundFacts(end, tokens, len(parts), seconds))
+        return RoundFacts(start, tokens, len(parts), seconds)
