@@ -12,10 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fullbake.classifier.hub_bundles import is_hub_id
 from fullbake.classifier.model import Answers, Classifier
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.core.errors import Error, RecipeError, did_you_mean, one_line
 from fullbake.serving.batcher import Batcher, RoundFacts
+from fullbake.serving.bundle_copy import private_copy
 from fullbake.serving.limits import Limits
 from fullbake.serving.model_facts import card_facts
 from fullbake.serving.refusals import Refusal, invalid, too_large, unavailable
@@ -33,13 +35,18 @@ class ModelSource:
     """A bundle that is served."""
 
     name: str
-    folder: Path
+    folder: str | Path
+    """Its folder, or the id of a repository on the hub."""
+
     engine: Engine = "auto"
     precision: ScoringPrecision = "fp32"
 
     def load(self) -> Classifier:
         """Load it. Its probe texts are checked, so a bundle that answers otherwise than it did is never served."""
-        return Classifier.load(self.folder, engine=self.engine, precision=self.precision)
+        if is_hub_id(self.folder):  # what was fetched is never written again
+            return Classifier.load(self.folder, engine=self.engine, precision=self.precision)
+        with private_copy(Path(self.folder)) as folder:
+            return Classifier.load(folder, engine=self.engine, precision=self.precision)
 
 
 @dataclass(frozen=True, eq=False)
