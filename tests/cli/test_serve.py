@@ -1,10 +1,12 @@
 """The command `serve`: who is let in by which flags, and names of models."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fullbake.classifier import hub_bundles
 from fullbake.serving import server
 
 BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
@@ -57,12 +59,40 @@ def test_models_have_the_names_that_are_given(run, started):
     assert (service.limits.timeout, service.limits.texts) == (2.0, 7)
 
 
+def test_limits_have_flags_and_a_file_for_single_models(run, started, tmp_path: Path):
+    (tmp_path / "limits.yaml").write_text("org/b: {max-texts: 3}")
+    bundles = [f"a={BUNDLE}", f"org/b={BUNDLE}"]
+    flags = ["--max-explained-words", "9", "--max-explained-characters", "99", "--max-connections", "50", "--log-texts"]
+    assert run("serve", *bundles, *flags, "--limits", tmp_path / "limits.yaml")[0] == 0
+    (call,) = started
+    service = call["service"]
+    assert (service.limits.explained_words, service.limits.explained_characters) == (9, 99)
+    assert service.log_texts
+    assert call["connections"] == 50
+    first, second = service.sources
+    assert first.limits is None
+    assert (second.name, second.limits) == ("org/b", replace(service.limits, texts=3))
+
+
+def test_bundle_of_the_hub_is_served_under_its_id(run, started, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub_bundles, "fetch_bundle", lambda repo, revision=None: BUNDLE)
+    assert run("serve", "org/topics", "mine=org/topics")[0] == 0
+    (call,) = started
+    assert [source.name for source in call["service"].sources] == ["org/topics", "mine"]
+    assert call["service"].sources[1].load().label_names
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "serve needs a bundle"),
         ([BUNDLE, BUNDLE], "two bundles have the name"),
         ([BUNDLE, "--timeout", "soon"], "--timeout"),
+        ([BUNDLE, "--max-texts", "0"], "--max-texts: this limit lets nothing in"),
+        ([BUNDLE, "--max-connections", "0"], "--max-connections"),
+        ([BUNDLE, "--limits", "missing"], "the file of limits cannot be read"),
+        ([f"={BUNDLE}"], "a model needs a name"),
+        ([f"a\nb={BUNDLE}"], "a model needs a name"),
         ([BUNDLE, "--api-key-file", "missing"], "cannot be read"),
     ],
 )

@@ -15,7 +15,7 @@ from fullbake import Classifier
 from fullbake.classifier.model import FirstAnswers
 from fullbake.evaluation.agreement import CascadeThreshold
 from fullbake.serving.app import build_app
-from fullbake.serving.connections import BoundedConnection
+from fullbake.serving.connections import BoundedConnection, ConnectionBounds
 from fullbake.serving.door import DoorRules
 from fullbake.serving.limits import Limits
 from fullbake.serving.service import ModelSource, Service
@@ -35,6 +35,7 @@ def running_server(
     app = build_app(service, DoorRules(**{"hosts": frozenset(("127.0.0.1",)), **rules}))
     config = uvicorn.Config(app, http=BoundedConnection, ws="none", lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
+    server.server_state = ConnectionBounds(100)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         async def serve() -> None:

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from helpers.served_models import make_source, open_client
 
 from fullbake.serving.keys import ApiKeys
 
@@ -78,3 +79,17 @@ def test_log_has_a_json_line_for_each_request_and_no_text(clients, caplog: pytes
     assert [line["status"] for line in lines] == [200, 400, 422, 422]
     assert {"request": "r1", "route": "/v1/predict", "model": "m0", "texts": 1}.items() <= lines[0].items()
     assert SECRET not in caplog.text
+
+
+def test_log_has_the_texts_if_the_server_is_told_so(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, logger="fullbake.serving")
+    sources = make_source("topics", ("a", "b")), make_source("pairs", ("a", "b"), pair=True)
+    with open_client(*sources) as client:
+        client.service.log_texts = True
+        client.post("/v1/predict", json={"texts": [SECRET, "x" * 5_000 + "\u202e"]})
+        client.post("/embed", json={"inputs": SECRET})
+        client.post("/v1/predict", json={"model": "pairs", "rows": [{"text": SECRET, "other": "\x00"}]})
+        client.post("/v1/explain", json={"model": "topics", "text": "a b c d"})
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "fullbake.serving"]
+    assert [line["read"] for line in lines] == [[SECRET, "x" * 1_000], [SECRET], [SECRET], ["a b c d"]]
+    assert [line.get("read_pair") for line in lines] == [None, None, ["\x00"], None]

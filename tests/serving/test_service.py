@@ -46,6 +46,23 @@ def test_model_is_found_by_name_and_the_first_one_without(served):
     asyncio.run(run())
 
 
+def test_each_model_has_limits_of_its_own(served):
+    async def run() -> None:
+        small = Limits(texts=2, queue_tokens=50, timeout=7.0)
+        service = Service([served(name="a"), replace(served(name="b"), limits=small)])
+        await service.start()
+        a, b = service.model("a"), service.model("b")
+        await service.score(a, ["a"] * 3)
+        for texts, said in ((["a"] * 3, "at most 2 are taken"), (["food " * 60] * 2, "at most 50 are taken")):
+            with pytest.raises(Refusal, match=said):
+                await service.score(b, texts)
+        assert (a.batcher.timeout, b.batcher.timeout) == (30.0, 7.0)
+        assert (await service.reload("b")).limits == small
+        assert describe_model(b)["limits"]["texts"] == 2
+
+    asyncio.run(run())
+
+
 def test_two_models_of_one_name_are_refused(served):
     with pytest.raises(RecipeError, match="two bundles have the name 'a'"):
         Service([served(name="a"), served(name="a")])

@@ -1,7 +1,7 @@
 """The command `serve`: classifiers behind HTTP."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -11,9 +11,6 @@ from fullbake.core.console import parse_duration, warn
 from fullbake.core.errors import RecipeError
 from fullbake.core.extras import name_missing_extra
 from fullbake.core.heartbeat import waiting
-
-if TYPE_CHECKING:
-    from fullbake.serving.service import ModelSource
 
 
 def add_serve_command(app: App) -> None:
@@ -39,6 +36,10 @@ def serve_command(
     max_characters: int = 10_000_000,
     max_queue: int = 400_000,
     max_connections: int = 10_000,
+    max_explained_words: int = 100,
+    max_explained_characters: int = 50_000,
+    limits: Path | None = None,
+    log_texts: Annotated[bool, Parameter(negative=())] = False,
     tls_certificate: Path | None = None,
     tls_key: Path | None = None,
 ) -> None:
@@ -62,19 +63,26 @@ def serve_command(
         max_characters: Most characters of a text.
         max_queue: Most tokens that wait; requests beyond are answered with 429.
         max_connections: Most connections at a time. The one that is idle for longest makes room for a new one.
+        max_explained_words: Most words of a text that are left out, one after another, to explain an answer.
+        max_explained_characters: Most characters of a text that is explained.
+        limits: YAML file with other limits for single models: `NAME: {max-texts: 8, timeout: 5s}`.
+        log_texts: Write the first 1,000 characters of each text into the log.
         tls_certificate: PEM file of a certificate, for https.
         tls_key: PEM file of its key.
     """
     if not bundles:
         raise RecipeError("serve needs a bundle", remedy="Give its folder: fullbake serve out/classifier.")
     with name_missing_extra():
+        from fullbake.classifier.hub_bundles import local_bundle
         from fullbake.serving.app import build_app
         from fullbake.serving.door import DoorRules
         from fullbake.serving.keys import ApiKeys
-        from fullbake.serving.limits import Limits
+        from fullbake.serving.limits import Limits, read_limits
         from fullbake.serving.server import Address, serve
         from fullbake.serving.service import ModelSource, Service
 
+    if max_connections < 1:
+        raise RecipeError("a server needs at least one connection", where="--max-connections", got=f"{max_connections}")
     address = Address(host, port, tls_certificate, tls_key)
     if not address.is_local and api_key_file is None and not no_auth:
         raise RecipeError(
@@ -89,12 +97,21 @@ def serve_command(
     rules = DoorRules(
         _hosts(host, allow_host or [], with_keys=keys is not None), keys, origins=frozenset(allow_origin or ())
     )
-    limits = Limits(max_body, max_texts, max_characters, max_queue, parse_duration(timeout, "--timeout"))
-    sources = [_source(bundle, ModelSource) for bundle in bundles]
-    sources = [ModelSource(source.name, source.folder, engine, precision) for source in sources]
+    default = Limits(
+        max_body,
+        max_texts,
+        max_characters,
+        max_queue,
+        parse_duration(timeout, "--timeout"),
+        max_explained_words,
+        max_explained_characters,
+    )
+    named = [_name_and_place(bundle) for bundle in bundles]
+    own = {} if limits is None else read_limits(limits, default, [name for name, _ in named])
+    sources = [ModelSource(name, place, engine, precision, own.get(name)) for name, place in named]
     for source in sources:
-        apply_engine_threads(threads, source.folder, engine, precision, few_texts=True)
-    service = Service(sources, limits)
+        apply_engine_threads(threads, local_bundle(source.folder), engine, precision, few_texts=True)
+    service = Service(sources, default, log_texts=log_texts)
     with waiting():  # for requests: that is no work that takes long
         serve(
             build_app(service, rules),
@@ -118,9 +135,18 @@ def _hosts(host: str, allowed: list[str], *, with_keys: bool) -> frozenset[str]:
     return frozenset(name.lower() for name in {"localhost", "127.0.0.1", "[::1]", own, *allowed})
 
 
-def _source(text: str, kind: "type[ModelSource]") -> "ModelSource":
-    """Return the name and folder that a word on the command line gives."""
-    name, sign, folder = text.partition("=")
+def _name_and_place(text: str) -> tuple[str, str | Path]:
+    """Return the name of a model, and its folder or its id on the hub, that a word on the command line gives."""
+    from fullbake.classifier.hub_bundles import is_hub_id
+
+    name, sign, place = text.partition("=")
     if not sign or Path(text).exists():
-        return kind(Path(text).resolve().name, Path(text))
-    return kind(name, Path(folder))
+        name, place = (text if is_hub_id(text) else Path(text).resolve().name), text
+    if not name or name != name.strip() or any(not character.isprintable() for character in name) or len(name) > 200:
+        raise RecipeError(
+            "a model needs a name that requests can give",
+            where=repr(text),
+            expected="NAME=FOLDER, the name of at most 200 visible characters",
+            got=repr(name[:200]),
+        )
+    return name, place if is_hub_id(place) else Path(place)

@@ -72,7 +72,7 @@ class Explainer:
             Refusal: The text is of the wrong kind or too long, or there is no room.
             RecipeError: There is no such label.
         """
-        most = self.service.limits.explained_characters
+        most = model.limits.explained_characters
         if max(len(text), len(text_pair or "")) > most:
             raise too_large(f"Texts of at most {most:,} characters are explained.")
         if self.running >= AT_ONCE:

@@ -40,6 +40,8 @@ class ModelSource:
 
     engine: Engine = "auto"
     precision: ScoringPrecision = "fp32"
+    limits: Limits | None = None
+    """Its own limits; None for those of the server."""
 
     def load(self) -> Classifier:
         """Load it. Its probe texts are checked, so a bundle that answers otherwise than it did is never served."""
@@ -98,6 +100,8 @@ class ServedModel:
     loaded: float
     """When it was loaded, seconds since 1970."""
 
+    limits: Limits = field(default_factory=Limits)
+
     @property
     def name(self) -> str:
         """The name that requests give."""
@@ -110,11 +114,13 @@ class Service:
 
     Args:
         sources: The bundles, the first one being that of requests without a name.
-        limits: Bounds of a request and of each model's queue.
+        limits: Bounds of a request and of each model's queue, where a model has none of its own.
+        log_texts: Whether the log has the texts of requests.
     """
 
     sources: Sequence[ModelSource]
     limits: Limits = field(default_factory=Limits)
+    log_texts: bool = False
     on_round: Callable[[str, RoundFacts], object] = lambda _model, _facts: None
     models: dict[str, ServedModel] = field(default_factory=dict)
     draining: bool = False
@@ -182,14 +188,15 @@ class Service:
         classifier = await loop.run_in_executor(None, source.load)
         scorer = TextScorer(classifier)
         rate = await loop.run_in_executor(None, measure_rate, scorer)
+        limits = source.limits or self.limits
         batcher = Batcher(
             scorer,
-            self.limits.queue_tokens,
-            self.limits.timeout,
+            limits.queue_tokens,
+            limits.timeout,
             on_round=lambda facts: self.on_round(source.name, facts),
             rate=rate,
         )
-        return ServedModel(source, classifier, scorer, batcher, time.time())
+        return ServedModel(source, classifier, scorer, batcher, time.time(), limits)
 
     def model(self, name: str | None = None) -> ServedModel:
         """Return a model by its name, or the first one.
@@ -246,7 +253,7 @@ class Service:
         reading: Reading = AS_TRAINED,
     ) -> Prepared:
         """Check a request's texts and turn them into token ids; arguments and errors as for `score`."""
-        self._check_texts(model, texts, text_pair)
+        _check_texts(model, texts, text_pair)
         size = sum(map(len, texts)) + sum(map(len, text_pair or ()))
         try:
             if size < _LARGE_REQUEST:
@@ -256,21 +263,22 @@ class Service:
         except Error as error:
             raise invalid(one_line(error)) from error
 
-    def _check_texts(self, model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None) -> None:
-        if not texts:
-            raise invalid("There is no text in the request.")
-        if len(texts) > self.limits.texts:
-            raise too_large(
-                f"The request has {len(texts):,} texts, and at most {self.limits.texts:,} are taken. "
-                "Send them in several requests."
-            )
-        longest = max(map(len, (*texts, *(text_pair or ()))))
-        if longest > self.limits.characters:
-            raise too_large(f"A text has {longest:,} characters, and at most {self.limits.characters:,} are taken.")
-        columns = model.classifier.columns
-        if (text_pair is not None) != (columns.text_pair is not None):
-            kind = "pairs of texts" if columns.text_pair is not None else "single texts"
-            raise invalid(f"The model {model.name!r} classifies {kind}.")
+
+def _check_texts(model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None) -> None:
+    if not texts:
+        raise invalid("There is no text in the request.")
+    if len(texts) > model.limits.texts:
+        raise too_large(
+            f"The request has {len(texts):,} texts, and at most {model.limits.texts:,} are taken. "
+            "Send them in several requests."
+        )
+    longest = max(map(len, (*texts, *(text_pair or ()))))
+    if longest > model.limits.characters:
+        raise too_large(f"A text has {longest:,} characters, and at most {model.limits.characters:,} are taken.")
+    columns = model.classifier.columns
+    if (text_pair is not None) != (columns.text_pair is not None):
+        kind = "pairs of texts" if columns.text_pair is not None else "single texts"
+        raise invalid(f"The model {model.name!r} classifies {kind}.")
 
 
 def measure_rate(scorer: TextScorer) -> float:
@@ -300,5 +308,6 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
         "truncation": classifier.tokens.truncation,
         "decision": classifier.decision.to_json(),
         "loaded": model.loaded,
+        "limits": model.limits.to_json(),
         "card": card_facts(classifier),
     }

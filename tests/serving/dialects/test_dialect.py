@@ -11,7 +11,6 @@ from starlette.responses import Response
 from fullbake.serving.dialects.dialect import endpoint, in_time, json_response
 from fullbake.serving.limits import Limits
 from fullbake.serving.refusals import Refusal
-from fullbake.serving.service import Service
 
 
 class Plain:
@@ -41,7 +40,7 @@ def wait(given: Request, seconds: float = 0.0, limit: float = 5.0) -> str:
         await asyncio.sleep(seconds)
         return "done"
 
-    return asyncio.run(in_time(Service([], Limits(timeout=limit)), given, work()))
+    return asyncio.run(in_time(Limits(timeout=limit), given, work()))
 
 
 def test_work_in_time_gives_its_result():

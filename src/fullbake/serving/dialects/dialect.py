@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fullbake.core.errors import Error, one_line
+from fullbake.serving.limits import Limits
 from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import AS_TRAINED, Reading
@@ -97,8 +98,8 @@ class ServerDialect(ABC):
         Raises:
             Refusal: See `Service.score`; or the time was up (504), or the client went away (499).
         """
-        scored = await in_time(self._service, request, self._service.score(model, texts, text_pair, reading))
-        request.state.log = {"model": model.name, "texts": len(texts), "tokens": scored.tokens}
+        scored = await in_time(model.limits, request, self._service.score(model, texts, text_pair, reading))
+        request.state.log = log_entry(self._service, model, (texts, text_pair), scored.tokens)
         self._metrics.count_labels(model.name, (label for labels in scored.labels for label in labels))
         return scored
 
@@ -106,8 +107,8 @@ class ServerDialect(ABC):
         self, request: Request, model: ServedModel, texts: Sequence[str], reading: Reading = AS_TRAINED
     ) -> Pooled:
         """Compute what the head reads of the texts of a request; arguments and errors as for `_score`."""
-        pooled = await in_time(self._service, request, self._service.pool(model, texts, reading))
-        request.state.log = {"model": model.name, "texts": len(texts), "tokens": pooled.tokens}
+        pooled = await in_time(model.limits, request, self._service.pool(model, texts, reading))
+        request.state.log = log_entry(self._service, model, (texts, None), pooled.tokens)
         return pooled
 
 
@@ -146,12 +147,12 @@ def endpoint(dialect: ServerDialect, handler: Handler) -> Handler:
     return answer
 
 
-async def in_time(service: Service, request: Request, work: Awaitable[_Result]) -> _Result:
+async def in_time(limits: Limits, request: Request, work: Awaitable[_Result]) -> _Result:
     """Do a request's work within its time, and as long as its client is there.
 
     Args:
-        service: The models.
-        request: Whose header `x-timeout` may ask for less time than the server allows, in seconds.
+        limits: Those of the model.
+        request: Whose header `x-timeout` may ask for less time than they allow, in seconds.
         work: What is done.
 
     Raises:
@@ -160,7 +161,7 @@ async def in_time(service: Service, request: Request, work: Awaitable[_Result]) 
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
-        seconds = _timeout(request, service.limits.timeout)
+        seconds = _timeout(request, limits.timeout)
         await asyncio.wait((task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
@@ -171,6 +172,30 @@ async def in_time(service: Service, request: Request, work: Awaitable[_Result]) 
         task.cancel()
         gone.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
+
+
+_LOGGED_CHARACTERS: Final = 1_000
+"""Characters of a text that the log has at most."""
+
+
+def log_entry(
+    service: Service, model: ServedModel, texts: tuple[Sequence[str], Sequence[str] | None], tokens: int
+) -> dict[str, Any]:
+    """Return what the log has of a request, beside what it has of all: the texts only if the server logs them.
+
+    Args:
+        service: The models.
+        model: Which answered.
+        texts: The texts, and the second texts of pairs.
+        tokens: How many were computed.
+    """
+    firsts, seconds = texts
+    entry: dict[str, Any] = {"model": model.name, "texts": len(firsts), "tokens": tokens}
+    if service.log_texts:
+        entry["read"] = [text[:_LOGGED_CHARACTERS] for text in firsts]
+        if seconds is not None:
+            entry["read_pair"] = [text[:_LOGGED_CHARACTERS] for text in seconds]
+    return entry
 
 
 _CLIENT_CLOSED: Final = 499

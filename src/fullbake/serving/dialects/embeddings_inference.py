@@ -25,7 +25,7 @@ from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_res
 from fullbake.serving.dialects.rows import ScoredLabel, Texts
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import Reading
-from fullbake.serving.service import Pooled, Scored, ServedModel, Service
+from fullbake.serving.service import Pooled, Scored, ServedModel
 
 ErrorType = Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
@@ -174,7 +174,7 @@ class EmbeddingsInferenceDialect(ServerDialect):
         return Response()
 
     async def _info(self, request: Request) -> Response:
-        return json_response(_describe(self._model(request), self._service))
+        return json_response(_describe(self._model(request)))
 
     async def _predict(self, request: Request) -> Response:
         body = await read_body(request, PredictInputs)
@@ -236,8 +236,8 @@ def _measures(done: Scored | Pooled, *texts: Any) -> dict[str, str]:
     }
 
 
-def _describe(model: ServedModel, service: Service) -> ServedInfo:
-    classifier, limits = model.classifier, service.limits
+def _describe(model: ServedModel) -> ServedInfo:
+    classifier, limits = model.classifier, model.limits
     names, longest = classifier.label_names, classifier.tokens.max_length or 0
     return {
         "model_id": model.name,

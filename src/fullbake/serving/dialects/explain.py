@@ -8,7 +8,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from fullbake.serving.bodies import Body, read_body
-from fullbake.serving.dialects.dialect import Operation, in_time, json_response
+from fullbake.serving.dialects.dialect import Operation, in_time, json_response, log_entry
 from fullbake.serving.explaining import Explainer
 from fullbake.serving.service import Service
 
@@ -89,7 +89,7 @@ def explain_operation(service: Service) -> Operation:
     async def explain(request: Request) -> Response:
         body = await read_body(request, ExplainBody)
         model = service.model(body.model)
-        limit = service.limits.explained_words
+        limit = model.limits.explained_words
         work = explainer.explain(
             model,
             body.text,
@@ -97,8 +97,9 @@ def explain_operation(service: Service) -> Operation:
             labels=body.labels,
             most_words=min(limit, body.max_words or limit),
         )
-        found = await in_time(service, request, work)
-        request.state.log = {"model": model.name, "texts": 1, "tokens": found.tokens}
+        found = await in_time(model.limits, request, work)
+        texts = [body.text], None if body.text_pair is None else [body.text_pair]
+        request.state.log = log_entry(service, model, texts, found.tokens)
         values: dict[str, Any] = found.explanation.to_json()
         values.pop("texts")
         timing = Timing(seconds=round(found.seconds, 6), tokens=found.tokens)

@@ -60,7 +60,7 @@ function choose(chosen) {
   model = chosen;
   byId("model").value = model.name;
   text.setModel(model);
-  file.setModel(model, served.limits);
+  file.setModel(model, model.limits);
   render();
 }
 
@@ -68,7 +68,7 @@ function choose(chosen) {
 function render() {
   document.documentElement.lang = languageTag();
   for (const element of document.querySelectorAll("[data-text]")) {
-    element.textContent = words(element.dataset.text, { most: served ? formatCount(served.limits.explained_words) : "" });
+    element.textContent = words(element.dataset.text, { most: model ? formatCount(model.limits.explained_words) : "" });
   }
   byId("language").textContent = words("language.other");
   byId("language").lang = languageTag() === "en" ? "zh-Hans" : "en";
