@@ -40,6 +40,42 @@ def test_unknown_route_and_method_are_refused_in_json(clients):
     assert (found.status_code, found.headers["allow"]) == (405, "POST")
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "keys"),
+    [
+        ("/rerank", 424, ["error", "error_type"]),
+        ("/similarity", 424, ["error", "error_type"]),
+        ("/v1/embeddings", 404, ["error"]),
+        ("/v1/chat/completions", 404, ["error"]),
+        ("/v2/repository/index", 404, ["error"]),
+    ],
+)
+def test_what_a_classifier_cannot_do_is_refused_with_what_it_can(clients, path: str, status: int, keys: list[str]):
+    found = clients().post(path, json={})
+    assert (found.status_code, list(found.json())) == (status, keys)
+    assert "POST /" in found.text or path.startswith("/v2")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "PROPFIND"])
+def test_wrong_method_has_the_shape_of_the_dialect(clients, method: str):
+    client = clients()
+    keys = {}
+    for path in ("/v1/predict", "/predict", "/classify", "/v1/moderations", "/v2/models/m0/infer", "/invocations"):
+        found = client.request(method, path)
+        assert (found.status_code, found.headers["allow"]) == (405, "POST")
+        keys[path] = sorted(found.json())
+    assert keys["/predict"] == ["error", "error_type"]
+    assert keys["/invocations"] == ["error_code", "message"]
+    assert client.head("/v1/predict").status_code == 405
+    assert (client.head("/v1/models").status_code, client.head("/v1/models").content) == (200, b"")
+
+
+def test_path_with_slashes_too_many_is_refused_by_its_dialect(clients):
+    client = clients()
+    assert list(client.post("http://testserver//predict").json()) == ["error", "error_type"]
+    assert list(client.post("/v2//models/m0/infer").json()) == ["error"]
+
+
 def test_large_body_is_refused(clients):
     client = clients(limits=Limits(body_bytes=100))
     found = client.post("/v1/predict", json={"texts": ["a" * 200]})

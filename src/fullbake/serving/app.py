@@ -1,6 +1,7 @@
 """The routes of a server: the dialects, metrics, administration, documentation."""
 
 import functools
+import re
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -65,13 +66,17 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     routes = [route_of(section.dialect, operation) for section in sections for operation in section.operations]
     routes += page_routes()
     owners = {owned_path(operation): section.dialect for section in sections for operation in section.operations}
+    owners |= {path: dialect for dialect in dialects for path in dialect.impossible}
+    impossible = {path: words for dialect in dialects for path, words in dialect.impossible.items()}
 
     def refuse(path: str, refusal: Refusal) -> Response:
         return owner_of(path, owners, native).refuse(refusal)
 
     async def refuse_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return refuse(request.url.path, _refusal_of(request, error))
+        path = request.url.path
+        words = impossible.get(path) if error.status_code == 404 else None
+        return refuse(path, _refusal_of(request, error) if words is None else Refusal(404, "impossible", words))
 
     app = Starlette(
         routes=routes,
@@ -100,6 +105,7 @@ def owner_of(path: str, owners: dict[str, ServerDialect], default: ServerDialect
         owners: Dialects by the paths that they serve.
         default: The dialect of a path that is below none of them.
     """
+    path = re.sub("//+", "/", path)
     while path not in owners:
         path = path.rpartition("/")[0]
         if not path:

@@ -135,6 +135,8 @@ class Door:
         )
 
     def _check_host(self, host: str) -> None:
+        if not host.strip() and "*" not in self._rules.hosts:
+            raise Refusal(421, "forbidden", "The request has no Host header. Send one, or start with --allow-host '*'.")
         name = _host_name(host)
         if "*" not in self._rules.hosts and name not in self._rules.hosts:
             raise Refusal(
@@ -154,7 +156,8 @@ class Door:
             raise Refusal(401, "unauthorized", what, {"www-authenticate": "Bearer"})
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = scope["path"] if scope["path"] in self._routes else getattr(scope.get("route"), "path", "other")
+        path = scope["path"]
+        route = path if path in self._routes else getattr(scope.get("route"), "path", "other").replace(":model}", "}")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         if request_log.isEnabledFor(logging.INFO):

@@ -11,7 +11,7 @@ class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)
     Args:
         status: HTTP status.
         kind: One word for programs: `invalid`, `too_large`, `overloaded`, `timeout`, `unavailable`, `unknown_model`,
-            `unauthorized`, `forbidden`, `not_found`, `internal`.
+            `unauthorized`, `forbidden`, `not_found`, `impossible`, `internal`.
         message: What is wrong, what was expected, and what to do, in sentences.
         headers: Headers of the response.
     """

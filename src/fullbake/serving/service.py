@@ -253,7 +253,7 @@ class Service:
         reading: Reading = AS_TRAINED,
     ) -> Prepared:
         """Check a request's texts and turn them into token ids; arguments and errors as for `score`."""
-        _check_texts(model, texts, text_pair)
+        check_texts(model, texts, text_pair)
         size = sum(map(len, texts)) + sum(map(len, text_pair or ()))
         try:
             if size < _LARGE_REQUEST:
@@ -264,7 +264,8 @@ class Service:
             raise invalid(one_line(error)) from error
 
 
-def _check_texts(model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None) -> None:
+def check_texts(model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None) -> None:
+    """Raise Refusal if texts are too many, too long, or not what a model reads; arguments as for `Service.score`."""
     if not texts:
         raise invalid("There is no text in the request.")
     if len(texts) > model.limits.texts:

@@ -1,11 +1,15 @@
 """The open inference protocol: documented exchanges, tensors of texts, several models, what is refused."""
 
+import json
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from helpers.protocols import exchanges, send, shape
 from helpers.served_models import make_source, open_client
 from starlette.testclient import TestClient
+
+from fullbake.serving.dialects.binary_tensors import BinaryReader, pack
 
 TEXTS = ["good food", "the bank"]
 
@@ -87,6 +91,7 @@ def test_pairs_are_two_tensors_by_name(client):
         ([tensor(parameters={"content_type": "base64"})], {}, "content_type"),
         ([tensor()], {"outputs": [{"name": "logits"}]}, "no output 'logits'"),
         ([tensor()], {"id": 7}, "id"),
+        ([tensor()], {"outputs": [{"name": "scores", "parameters": {"classification": 2}}]}, "classification"),
     ],
 )
 def test_what_is_not_possible_is_refused(client, inputs, fields, said):
@@ -95,9 +100,75 @@ def test_what_is_not_possible_is_refused(client, inputs, fields, said):
     assert said in found.json()["error"]
 
 
-def test_binary_data_is_refused(client):
-    found = client.post("/v2/models/topics/infer", content=b"{}", headers={"Inference-Header-Content-Length": "2"})
-    assert (found.status_code, "binary_data=False" in found.json()["error"]) == (400, True)
+def post_binary(client: TestClient, model: str, body: dict[str, object], *tensors: bytes):
+    head = json.dumps(body).encode()
+    header = {"Inference-Header-Content-Length": str(len(head))}
+    return client.post(f"/v2/models/{model}/infer", content=head + b"".join(tensors), headers=header)
+
+
+def test_texts_and_answers_may_be_binary(client):
+    """What tritonclient.http sends by default: binary input, and binary output of all tensors."""
+    for name, texts in (("topics", [TEXTS]), ("pairs", [TEXTS, ["c", ""]])):
+        packed = [pack("BYTES", own) for own in texts]
+        inputs = [
+            {"name": column, "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(own)}}
+            for column, own in zip(("text", "other"), packed, strict=False)
+        ]
+        found = post_binary(client, name, {"inputs": inputs, "parameters": {"binary_data_output": True}}, *packed)
+        assert (found.status_code, found.headers["content-type"]) == (200, "application/octet-stream"), found.text
+        place = int(found.headers["inference-header-content-length"])
+        given, scores = json.loads(found.content[:place])["outputs"]
+        size = given["parameters"]["binary_data_size"]
+        classifier = client.service.model(name).classifier
+        assert BinaryReader(found.content[place : place + size]).read_texts(
+            {"binary_data_size": size}, "label"
+        ) == list(classifier.predict(*texts))
+        assert scores["parameters"]["binary_data_size"] == len(found.content) - place - size
+        wanted = classifier.predict_proba(*texts)
+        np.testing.assert_array_equal(np.frombuffer(found.content[place + size :]).reshape(wanted.shape), wanted)
+
+
+def test_each_output_may_be_binary_or_not(client):
+    outputs = [{"name": "scores", "parameters": {"binary_data": False}}, {"name": "labels"}]
+    parameters = {"parameters": {"binary_data_output": True}}
+    found = infer(client, tensor(), model="many", outputs=outputs, **parameters)
+    place = int(found.headers["inference-header-content-length"])
+    labels, scores = json.loads(found.content[:place])["outputs"]
+    plain = infer(client, tensor(), model="many").json()["outputs"]
+    assert (scores["data"], [bool(byte) for byte in found.content[place:]]) == (plain[1]["data"], plain[0]["data"])
+    assert labels["parameters"] == {"labels": ["a", "b", "c"], "binary_data_size": 6}
+    assert infer(client, tensor(), outputs=[{"name": "scores"}]).headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("fields", "tail", "said"),
+    [
+        ({"parameters": {"binary_data_size": 6}}, b"", "binary_data_size"),
+        ({"parameters": {"binary_data_size": 5}, "shape": [1]}, b"\x01\x00\x00\x00aX", "belong to no tensor"),
+        ({"parameters": {"binary_data_size": 5}}, b"\x01\x00\x00\x00a", "its shape says 2"),
+        ({}, b"", "neither data nor binary_data_size"),
+    ],
+)
+def test_binary_data_that_is_not_there_is_refused(client, fields, tail, said):
+    one = {"name": "text", "shape": [2], "datatype": "BYTES"}
+    found = post_binary(client, "topics", {"inputs": [one | fields]}, tail)
+    assert (found.status_code, list(found.json())) == (400, ["error"])
+    assert said in found.json()["error"]
+
+
+def test_names_may_have_slashes():
+    with open_client(make_source("org/name", ("a", "b")), make_source("org/name/infer-2", ("a", "b"))) as client:
+        for name in ("org/name", "org%2Fname", "org/name/infer-2", "org%2fname%2Finfer-2"):
+            wanted = name.replace("%2F", "/").replace("%2f", "/")
+            assert client.get(f"/v2/models/{name}").json()["name"] == wanted
+            assert client.get(f"/v2/models/{name}/ready").json() == {"name": wanted, "ready": True}
+            assert infer(client, tensor(), model=name).json()["model_name"] == wanted
+            assert client.get(f"/v2/models/{name}/infer").status_code == 405
+        assert client.post("/v1/predict", json={"texts": ["a"], "model": "org/name"}).status_code == 200
+        assert client.get("/info?model=org%2Fname").json()["model_id"] == "org/name"
+        found = client.post("/v2/models/org/name/versions/1/infer", json={"inputs": [tensor()]})
+        assert (found.status_code, "no versions" in found.json()["error"]) == (404, True)
+        assert 'route="/v2/models/{name}/infer"' in client.get("/metrics").text
 
 
 def test_errors_below_v2_have_the_protocols_shape(client):

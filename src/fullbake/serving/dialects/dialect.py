@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -67,6 +68,9 @@ class ServerDialect(ABC):
     error: ClassVar[Any]
     """The type of the JSON body of a refusal."""
 
+    impossible: ClassVar[Mapping[str, str]] = {}
+    """Paths of the protocol that a classifier has no answer for -> why, and what to do instead."""
+
     def __init__(self, service: Service, metrics: Metrics) -> None:
         self._service, self._metrics = service, metrics
 
@@ -117,14 +121,33 @@ def status_without_422(refusal: Refusal) -> int:
     return 400 if refusal.status == 422 else refusal.status
 
 
+class _ModelName(Convertor[str]):
+    """A name in a path, up to what this server answers below a model."""
+
+    regex = r"(?:(?!/(?:infer|ready)$).)+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", _ModelName())
+
+
 def owned_path(operation: Operation) -> str:
     """Return the path whose errors have the shape of the operation's dialect, with all that is below it."""
     return operation.path.partition("/{")[0]
 
 
 def route_of(dialect: ServerDialect, operation: Operation) -> Route:
-    """Return the route of an operation."""
-    return Route(operation.path, endpoint(dialect, operation.handler), methods=[operation.method])
+    """Return the route of an operation. A model's name may have slashes, as ids of the hub have."""
+    return Route(
+        operation.path.replace("{name}", "{name:model}"),
+        endpoint(dialect, operation.handler),
+        methods=[operation.method],
+    )
 
 
 def endpoint(dialect: ServerDialect, handler: Handler) -> Handler:

@@ -1,4 +1,4 @@
-"""The protocol of Text Embeddings Inference by Hugging Face: /predict, /embed, /info, /health.
+"""The protocol of Text Embeddings Inference by Hugging Face: /predict, /embed, /tokenize, /decode, /info, /health.
 
 After its OpenAPI document (docs/openapi.json, version 1.7.1) and its router (router/src/http/types.rs and server.rs,
 router/src/lib.rs, core/src/tokenization.rs), which says what the document leaves out: `["a", "b"]` is one pair, a
@@ -10,7 +10,8 @@ What differs: without `truncate` a long text is cut as in training (`auto_trunca
 `right` replace that way only if they are sent. A server with several models takes the query parameter `model`.
 """
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -20,9 +21,10 @@ from typing_extensions import TypedDict
 
 from fullbake import __version__
 from fullbake.evaluation.top_labels import top_labels
-from fullbake.serving.bodies import ForeignBody, expected, read_body
+from fullbake.serving.bodies import ForeignBody, Many, expected, read_body
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response
 from fullbake.serving.dialects.rows import ScoredLabel, Texts
+from fullbake.serving.dialects.tokens import token_operations
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import Reading
 from fullbake.serving.service import Pooled, Scored, ServedModel
@@ -34,6 +36,7 @@ _ERROR_TYPES: Final[dict[str, ErrorType]] = {
     "internal": "Backend",
     "timeout": "Backend",
     "backend": "Backend",
+    "impossible": "Backend",
     "overloaded": "Overloaded",
     "empty": "Empty",
 }
@@ -41,7 +44,7 @@ _ERROR_TYPES: Final[dict[str, ErrorType]] = {
 
 _FAILED_DEPENDENCY: Final = 424
 
-TextOrPair = Annotated[list[str], Field(min_length=1, max_length=2)]
+TextOrPair = Annotated[Many[str], Field(min_length=1, max_length=2)]
 """A text, or a pair."""
 
 Direction = Annotated[
@@ -69,7 +72,8 @@ class PredictInputs(_Cutting):
     """The body of /predict."""
 
     inputs: Annotated[
-        str | TextOrPair | list[TextOrPair], expected('a text, a pair ["a", "b"], or a batch [["a"], ["b"]] of either')
+        str | TextOrPair | Many[TextOrPair],
+        expected('a text, a pair ["a", "b"], or a batch [["a"], ["b"]] of either'),
     ]
     """A text, a pair `["a", "b"]`, or a batch of texts or pairs, each in a list of its own."""
 
@@ -80,7 +84,7 @@ class PredictInputs(_Cutting):
 class EmbedInputs(_Cutting):
     """The body of /embed."""
 
-    inputs: Annotated[str | list[str], expected("a text or a list of texts")]
+    inputs: Annotated[str | Many[str], expected("a text or a list of texts")]
     """A text, or a list of texts."""
 
     normalize: bool = True
@@ -131,6 +135,12 @@ class EmbeddingsInferenceDialect(ServerDialect):
 
     title = "Text Embeddings Inference"
     error = TypedError
+    impossible: ClassVar[Mapping[str, str]] = {
+        "/rerank": "The model is no re-ranker. A classifier of pairs scores each pair: POST /predict.",
+        "/similarity": "The model has no similarity. POST /embed gives the vectors of texts.",
+        "/embed_sparse": "The model has no sparse vectors. POST /embed gives dense ones.",
+        "/embed_all": "The model has no vectors of tokens. POST /embed gives one of each text.",
+    }
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
@@ -155,13 +165,14 @@ class EmbeddingsInferenceDialect(ServerDialect):
                 example={"inputs": "What is Deep Learning?"},
                 chooses_model=True,
             ),
+            *token_operations(self._service),
             Operation("GET", "/info", self._info, "The model and its limits.", response=ServedInfo, chooses_model=True),
             Operation("GET", "/health", self._health, "200 if requests are answered, else 503."),
         ]
 
     def refuse(self, refusal: Refusal) -> Response:
-        """Return a refusal: {"error", "error_type"}. A failure of the model has the status 424."""
-        status = _FAILED_DEPENDENCY if refusal.kind == "internal" else refusal.status
+        """Return a refusal: {"error", "error_type"}. What the model fails to do, or cannot do, has the status 424."""
+        status = _FAILED_DEPENDENCY if refusal.kind in ("internal", "impossible") else refusal.status
         value = TypedError(error=refusal.message, error_type=_ERROR_TYPES.get(refusal.kind, "Validation"))
         return json_response(value, status, **refusal.headers)
 

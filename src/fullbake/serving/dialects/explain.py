@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from fullbake.serving.bodies import Body, read_body
+from fullbake.serving.bodies import Body, Many, read_body
 from fullbake.serving.dialects.dialect import Operation, in_time, json_response, log_entry
 from fullbake.serving.explaining import Explainer
 from fullbake.serving.service import Service
@@ -25,7 +25,7 @@ class ExplainBody(Body):
     model: str | None = None
     """Name of the model; the first one by default."""
 
-    labels: list[str] | None = None
+    labels: Many[str] | None = None
     """The labels to explain; those that are given by default."""
 
     max_words: Annotated[int, Field(ge=4)] | None = None

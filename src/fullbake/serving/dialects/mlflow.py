@@ -14,6 +14,7 @@ models takes the query parameter `model`.
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -23,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from fullbake.serving.bodies import ForeignBody, check_body, read_bytes, read_json
+from fullbake.serving.bodies import ForeignBody, Many, check_body, read_bytes, read_json
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.dialects.rows import Texts, json_type, texts_of_rows
 from fullbake.serving.refusals import Refusal, invalid
@@ -44,10 +45,10 @@ _CODES: Final = {
 class SplitFrame(ForeignBody):
     """A data frame as `to_dict(orient="split")` gives it."""
 
-    columns: list[str]
+    columns: Many[str]
     """Names of the columns."""
 
-    data: list[list[Any]]
+    data: Many[list[Any]]
     """The rows."""
 
 
@@ -64,7 +65,7 @@ class InvocationBody(ForeignBody):
     dataframe_split: SplitFrame | None = None
     """A data frame by columns and rows."""
 
-    dataframe_records: list[dict[str, Any]] | None = None
+    dataframe_records: Many[dict[str, Any]] | None = None
     """A data frame as a list of rows."""
 
     instances: Annotated[Any, Field()] = None
@@ -205,7 +206,8 @@ def _named(row: Any, names: Sequence[str], number: int) -> Mapping[str, Any]:
 def _texts_of_csv(content: bytes, model: ServedModel) -> Texts:
     csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # of the whole process, so it is only ever raised
     try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        rows = list(itertools.islice(reader, model.limits.texts + 1))  # one more is refused, whatever follows
     except UnicodeDecodeError as error:
         raise Refusal(400, "invalid", f"The CSV is not UTF-8 at byte {error.start + 1}.") from error
     except csv.Error as error:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from fullbake.serving.bodies import ForeignBody, expected, read_body
+from fullbake.serving.bodies import ForeignBody, Many, expected, read_body
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.service import Scored, ServedModel
@@ -41,7 +41,7 @@ class ModerationBody(ForeignBody):
     """The body of /v1/moderations."""
 
     input: Annotated[
-        str | list[str] | list[TextPart],
+        str | Many[str] | Many[TextPart],
         expected('a text, a list of texts, or of parts {"type": "text", "text": "..."}; images are not read here'),
     ]
     """A text, a list of texts, or the parts of one input, which are joined by line ends."""

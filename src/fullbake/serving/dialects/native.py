@@ -8,7 +8,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from fullbake.evaluation.top_labels import top_labels
-from fullbake.serving.bodies import Body, read_body
+from fullbake.serving.bodies import Body, Many, read_body
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response
 from fullbake.serving.dialects.explain import Timing, explain_operation
 from fullbake.serving.dialects.rows import Texts, texts_of_rows
@@ -19,10 +19,10 @@ from fullbake.serving.service import Scored, ServedModel, describe_model
 class PredictBody(Body):
     """The body of /v1/predict: `texts`, or `rows` with the columns of training."""
 
-    texts: list[str] | None = None
+    texts: Many[str] | None = None
     """The texts."""
 
-    rows: list[dict[str, Any]] | None = None
+    rows: Many[dict[str, Any]] | None = None
     """Rows by column name; columns that are no texts are left out."""
 
     model: str | None = None

@@ -7,12 +7,13 @@ the status 400 where the request is wrong.
 A classifier reads a BYTES tensor of texts, or two of pairs; both by the names of the columns of training, a single one
 by any name. It gives `label` (BYTES, a label for each text), or `labels` where a text may have many (BOOL, texts x
 labels), and `scores` (FP64, texts x labels). The parameter `labels` of these tensors has the names of the columns.
-Versions of a model and the extension of binary data are optional parts of the protocol, and not implemented.
+A name with slashes, such as an id of the hub, is given as it is or with %2F. Versions of a model are an optional part
+of the protocol, and not implemented. Binary data: see `binary_tensors`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final, Literal, NotRequired
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from starlette.requests import Request
@@ -20,14 +21,13 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from fullbake import __version__
-from fullbake.serving.bodies import ForeignBody, read_body
+from fullbake.serving.bodies import ForeignBody, Many, check_body, parse_json, read_bytes
+from fullbake.serving.dialects import binary_tensors
+from fullbake.serving.dialects.binary_tensors import BinaryReader
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.dialects.rows import Texts, json_type
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.service import Scored, ServedModel
-
-_BINARY_HEADER: Final = "inference-header-content-length"
-"""The header of the extension of binary data."""
 
 Dimension = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -40,17 +40,17 @@ class RequestInput(ForeignBody):
     name: str
     """Name of a text column of training; any, where texts are no pairs."""
 
-    shape: Annotated[list[Dimension], Field(min_length=1, max_length=8)]
+    shape: Annotated[Many[Dimension], Field(min_length=1, max_length=8)]
     """`[texts]` or `[texts, 1]`."""
 
     datatype: str
     """BYTES."""
 
-    data: list[Any]
-    """The texts, nested as the shape says, or flat."""
+    data: list[Any] | None = None
+    """The texts, nested as the shape says, or flat; left out where they are binary data."""
 
     parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """`content_type`: `str` or nothing."""
+    """`content_type`: `str` or nothing; `binary_data_size`: bytes behind the JSON."""
 
 
 class RequestOutput(ForeignBody):
@@ -59,18 +59,24 @@ class RequestOutput(ForeignBody):
     name: str
     """`label` or `labels`, or `scores`."""
 
+    parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """`binary_data`: true for bytes behind the JSON."""
+
 
 class InferBody(ForeignBody):
     """The body of /v2/models/NAME/infer."""
 
-    inputs: Annotated[list[RequestInput], Field(min_length=1)]
+    inputs: Annotated[Many[RequestInput], Field(min_length=1)]
     """The texts, and the second texts of pairs."""
 
-    outputs: list[RequestOutput] | None = None
+    outputs: Many[RequestOutput] | None = None
     """The tensors that are wanted; all by default."""
 
     id: Annotated[str, Field(max_length=200)] | None = None
     """Is part of the answer."""
+
+    parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """`binary_data_output`: true for bytes behind the JSON, for outputs that do not say otherwise."""
 
 
 class TensorKind(TypedDict):
@@ -79,13 +85,13 @@ class TensorKind(TypedDict):
     name: str
     datatype: DataType
     shape: list[int]
-    parameters: NotRequired[dict[str, list[str]]]
+    parameters: NotRequired[dict[str, list[str] | int]]
 
 
 class Tensor(TensorKind):
     """A tensor of an answer."""
 
-    data: list[Any]
+    data: NotRequired[list[Any]]
 
 
 class ServerMetadata(TypedDict):
@@ -152,8 +158,8 @@ class OpenInferenceDialect(ServerDialect):
             Operation("GET", "/v2", self._server, "What the server is.", response=ServerMetadata),
             Operation("GET", "/v2/health/live", self._live, "200 while the server runs.", response=ServerLive),
             Operation("GET", "/v2/health/ready", self._ready, "200 if requests are answered.", response=ServerReady),
-            Operation("GET", model, self._metadata, "The tensors of a model.", response=ModelMetadata),
             Operation("GET", f"{model}/ready", self._model_ready, "200 if a model answers.", response=ModelReady),
+            Operation("GET", model, self._metadata, "The tensors of a model.", response=ModelMetadata),
             Operation(
                 "POST",
                 f"{model}/infer",
@@ -171,10 +177,13 @@ class OpenInferenceDialect(ServerDialect):
         return json_response(InferError(error=refusal.message), status, **refusal.headers)
 
     def _model(self, request: Request) -> ServedModel:
-        return self._service.model(request.path_params["name"])
+        name: str = request.path_params["name"]
+        if "/versions/" in name and name not in self._service.models:
+            raise Refusal(404, "unknown_model", "Models have no versions here: leave /versions/... out of the path.")
+        return self._service.model(name)
 
     async def _server(self, _: Request) -> Response:
-        return json_response(ServerMetadata(name="fullbake", version=__version__, extensions=[]))
+        return json_response(ServerMetadata(name="fullbake", version=__version__, extensions=["binary_tensor_data"]))
 
     async def _live(self, _: Request) -> Response:
         return json_response(ServerLive(live=True))
@@ -198,36 +207,44 @@ class OpenInferenceDialect(ServerDialect):
         return json_response(answer)
 
     async def _infer(self, request: Request) -> Response:
-        if _BINARY_HEADER in request.headers:
-            raise invalid("Binary tensor data is not read here: send the texts as JSON strings (binary_data=False).")
-        body = await read_body(request, InferBody)
+        head, tail = binary_tensors.split_body(await read_bytes(request), request.headers.get(binary_tensors.HEADER))
+        body = check_body(parse_json(head), InferBody)
         model = self._model(request)
-        texts, pairs = _texts_of_tensors(body.inputs, model)
+        texts, pairs = _texts_of_tensors(body.inputs, tail, model)
         kinds = _wanted_kinds(body.outputs, _output_kinds(model, len(texts)))
+        binary = _wanted_as_bytes(body)
         scored = await self._score(request, model, texts, pairs)
         answer = InferAnswer(model_name=model.name, outputs=[_tensor(kind, scored) for kind in kinds])
         if body.id is not None:
             answer["id"] = body.id
-        return json_response(answer)
+        parts = [_move_data(tensor) for tensor in answer["outputs"] if binary(tensor["name"])]
+        found = json_response(answer)
+        if not parts:
+            return found
+        headers = {binary_tensors.HEADER: str(len(found.body))}
+        return Response(b"".join((found.body, *parts)), media_type="application/octet-stream", headers=headers)
 
 
-def _texts_of_tensors(inputs: Sequence[RequestInput], model: ServedModel) -> Texts:
-    names = model.classifier.columns.of_texts
+def _texts_of_tensors(inputs: Sequence[RequestInput], tail: bytes, model: ServedModel) -> Texts:
+    """Return the texts. tail: the bytes behind the JSON, which tensors of binary data have in their order."""
+    names, reader = model.classifier.columns.of_texts, BinaryReader(tail)
     if len(inputs) != len(names):
         raise invalid(f"The model {model.name!r} reads {' and '.join(map(repr, names))}; got {len(inputs)} tensors.")
+    texts_of = [(one.name, _flat_texts(one, reader)) for one in inputs]
+    reader.check_end()
     if len(names) == 1:
-        return _flat_texts(inputs[0]), None
-    by_name = {one.name: one for one in inputs}
+        return texts_of[0][1], None
+    by_name = dict(texts_of)
     missing = [name for name in names if name not in by_name]
     if missing:
         raise invalid(f"There is no tensor {missing[0]!r}; {model.name!r} reads {' and '.join(map(repr, names))}.")
-    texts, pairs = (_flat_texts(by_name[name]) for name in names)
+    texts, pairs = (by_name[name] for name in names)
     if len(texts) != len(pairs):
         raise invalid(f"There are {len(texts):,} texts, and {len(pairs):,} second texts.")
     return texts, pairs
 
 
-def _flat_texts(tensor: RequestInput) -> list[str]:
+def _flat_texts(tensor: RequestInput, reader: BinaryReader) -> list[str]:
     name = repr(tensor.name[:80])
     if tensor.datatype != "BYTES":
         raise invalid(f"The tensor {name} has texts, so its datatype is BYTES.")
@@ -235,7 +252,12 @@ def _flat_texts(tensor: RequestInput) -> list[str]:
         raise invalid(f"The tensor {name}: texts are sent as they are (content_type str).")
     if math.prod(tensor.shape) != tensor.shape[0]:
         raise invalid(f"The tensor {name}: the shape is [texts] or [texts, 1]; got {tensor.shape}.")
-    texts = list(_flat(tensor.data, len(tensor.shape), name))
+    if tensor.data is None and "binary_data_size" not in tensor.parameters:
+        raise invalid(f"The tensor {name} has neither data nor binary_data_size.")
+    if tensor.data is None:
+        texts = reader.read_texts(tensor.parameters, name)
+    else:
+        texts = list(_flat(tensor.data, len(tensor.shape), name))
     if len(texts) != tensor.shape[0]:
         raise invalid(f"The tensor {name} has {len(texts):,} texts, and its shape says {tensor.shape[0]:,}.")
     return texts
@@ -271,6 +293,22 @@ def _wanted_kinds(wanted: Sequence[RequestOutput] | None, kinds: list[TensorKind
             raise invalid(f"There is no output {output.name[:80]!r}; the outputs are {', '.join(sorted(names))}.")
     asked = {output.name for output in wanted}
     return [kind for kind in kinds if kind["name"] in asked]
+
+
+def _wanted_as_bytes(body: InferBody) -> Callable[[str], bool]:
+    """Return what says whether an output, by its name, is wanted as bytes."""
+    default = body.parameters.get("binary_data_output") is True
+    given = {one.name: one.parameters.get("binary_data", default) is True for one in body.outputs or ()}
+    if any("classification" in one.parameters for one in body.outputs or ()):
+        raise invalid("The extension `classification` is not implemented: `scores` has the scores of all labels.")
+    return lambda name: given.get(name, default)
+
+
+def _move_data(tensor: Tensor) -> bytes:
+    """Take the data out of a tensor, and return it as bytes."""
+    content = binary_tensors.pack(tensor["datatype"], tensor.pop("data"))
+    tensor["parameters"] = {**tensor.get("parameters", {}), "binary_data_size": len(content)}
+    return content
 
 
 def _tensor(kind: TensorKind, scored: Scored) -> Tensor:

@@ -11,15 +11,15 @@ and chat messages are refused.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from fullbake.serving.bodies import ForeignBody, expected, read_body
+from fullbake.serving.bodies import ForeignBody, Many, expected, read_body
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.refusals import Refusal, invalid
 from fullbake.serving.scorer import Reading
@@ -38,10 +38,15 @@ _TYPES: Final = {
 }
 
 
+_RANKING: Final = ("/score", "/v1/score", "/v1/rerank", "/v2/rerank")
+_WRITING: Final = ("/v1/completions", "/v1/chat/completions", "/v1/responses")
+_VECTORS: Final = ("/v1/embeddings", "/pooling")
+
+
 class ClassifyBody(ForeignBody):
     """The body of /classify."""
 
-    input: Annotated[str | list[str], expected("a text or a list of texts; token ids are not read here")]
+    input: Annotated[str | Many[str], expected("a text or a list of texts; token ids are not read here")]
     """A text, or a list of texts."""
 
     model: str | None = None
@@ -115,6 +120,13 @@ class VllmDialect(ServerDialect):
 
     title = "vLLM"
     error = ClassifyError
+    impossible: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(
+            _RANKING, "A classifier does not compare texts. One that was trained on pairs scores them at /v1/predict."
+        ),
+        **dict.fromkeys(_WRITING, "A classifier writes no text. POST /v1/classify gives labels, POST /v1/predict too."),
+        **dict.fromkeys(_VECTORS, "POST /embed gives the vectors that the classifier's head reads."),
+    }
 
     def operations(self) -> list[Operation]:
         """Return what the protocol answers."""
