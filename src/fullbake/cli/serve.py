@@ -67,7 +67,7 @@ def serve_command(
         max_explained_characters: Most characters of a text that is explained.
         limits: YAML file with other limits for single models: `NAME: {max-texts: 8, timeout: 5s}`.
         log_texts: Write the first 1,000 characters of each text into the log.
-        tls_certificate: PEM file of a certificate, for https.
+        tls_certificate: PEM file of a certificate, for https. It is read again when it changes.
         tls_key: PEM file of its key.
     """
     if not bundles:
@@ -83,6 +83,8 @@ def serve_command(
 
     if max_connections < 1:
         raise RecipeError("a server needs at least one connection", where="--max-connections", got=f"{max_connections}")
+    if tls_key is not None and tls_certificate is None:
+        raise RecipeError("a key needs its certificate", where="--tls-key", remedy="Name it by --tls-certificate.")
     address = Address(host, port, tls_certificate, tls_key)
     if not address.is_local and api_key_file is None and not no_auth:
         raise RecipeError(

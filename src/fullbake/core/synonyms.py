@@ -214,6 +214,16 @@ FIELD_SYNONYMS: Final = {
     "max_steps": "steps",
     "num_steps": "steps",
     "train_steps": "steps",
+    # servers
+    **dict.fromkeys(("ssl_certfile", "tls_cert", "certfile", "cert"), "tls_certificate"),
+    **dict.fromkeys(("ssl_keyfile", "keyfile"), "tls_key"),
+    **dict.fromkeys(("max_client_batch_size", "max_batch_requests"), "max_texts"),
+    **dict.fromkeys(("payload_limit", "max_body_size"), "max_body"),
+    **dict.fromkeys(("limit_concurrency", "max_concurrent_requests"), "max_connections"),
+    **dict.fromkeys(("allowed_origins", "cors_allow_origin"), "allow_origin"),
+    **dict.fromkeys(("allowed_hosts", "trusted_hosts"), "allow_host"),
+    "api_key": "api_key_file",
+    "hostname": "host",
 }
 """A word for a setting -> what it is called here: a field of a recipe, a flag, or a keyword."""
 

@@ -89,13 +89,13 @@ def read_limits(path: Path, default: Limits, models: Sequence[str]) -> dict[str,
         if name not in models:
             hint = did_you_mean(str(name), tuple(models))
             raise RecipeError("there is no such model", where=where, got=repr(name), remedy=hint or None)
-    return {name: replace(default, **_values(own, f"{where}: {name}")) for name, own in given.items()}
+    return {name: _with_values(default, own, f"{where}: {name}") for name, own in given.items()}
 
 
-def _values(given: Mapping[Any, Any], where: str) -> dict[str, float]:
-    """Return the limits of one model by their fields."""
+def _with_values(default: Limits, given: Mapping[Any, Any], where: str) -> Limits:
+    """Return the limits of one model. given: what the file says of it."""
     fields = {flag: name for name, flag in FLAGS.items()}
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for key, value in given.items():
         name = fields.get(str(key).removeprefix("--").replace("_", "-"))
         if name == "body_bytes":
@@ -112,7 +112,7 @@ def _values(given: Mapping[Any, Any], where: str) -> dict[str, float]:
             raise RecipeError(
                 "this is no limit", where=f"{where}: {key}", expected="a whole number above 0", got=repr(value)
             )
-    return found
+    return replace(default, **found)
 
 
 def _wrong(where: str, what: str, got: str | None = None) -> RecipeError:

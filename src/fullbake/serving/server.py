@@ -13,7 +13,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from fullbake.core.console import warn
-from fullbake.core.errors import OutputError, RecipeError
+from fullbake.core.errors import OutputError
+from fullbake.serving.certificate import Certificate
 from fullbake.serving.connections import BoundedConnection, ConnectionBounds, raise_open_files
 from fullbake.serving.service import Service
 
@@ -23,6 +24,9 @@ _KEEP_ALIVE: Final = 30
 _MOST_HEAD_BYTES: Final = 32_768
 _BACKLOG: Final = 1_024
 """Connections that the system holds until they are accepted; as many may be accepted at once beyond the bound."""
+
+_CERTIFICATE_TICKS: Final = 100
+"""Tenths of a second between looks at the certificate."""
 
 _OTHER_FILES: Final = 128
 """Files that a process has open beside its connections."""
@@ -72,8 +76,10 @@ def serve(
 
     Raises:
         OutputError: The address is taken or cannot be used.
+        RecipeError: The certificate cannot be used.
         Error: A bundle cannot be loaded.
     """
+    certificate = None if address.certificate is None else Certificate(address.certificate, address.key)
     most, backlog = _affordable(connections)
     with contextlib.closing(listen(address)) as listener:
         config = uvicorn.Config(
@@ -88,13 +94,12 @@ def serve(
             h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
             log_level="error",  # what else it says of a client's faults is counted, see `Metrics.count_refusal`
             backlog=backlog,
-            ssl_certfile=address.certificate,
-            ssl_keyfile=address.key,
+            ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         )
-        _load_certificate(config, address)
         bounds = ConnectionBounds(most, app.state.metrics.count_refusal)
         app.state.metrics.connections.set_function(lambda: len(bounds.connections))
         server = _Server(config, bounds, service, grace, lambda: on_ready(_url(address, listener)))
+        server.certificate = certificate
         asyncio.run(server.run_until_stopped(listener))
 
 
@@ -113,6 +118,7 @@ class _Server(uvicorn.Server):
         self.server_state = bounds
         self._service, self._grace, self._on_ready = service, grace, on_ready
         self._ending: asyncio.Task[None] | None = None
+        self.certificate: Certificate | None = None
 
     async def run_until_stopped(self, listener: socket.socket) -> None:
         """Serve on a socket until a signal, or until a bundle cannot be loaded."""
@@ -130,6 +136,12 @@ class _Server(uvicorn.Server):
             self.should_exit = True
             raise
         self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is done ten times a second; see now and then whether the certificate was renewed."""
+        if self.certificate is not None and counter % _CERTIFICATE_TICKS == 0:
+            self.certificate.renew()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -194,21 +206,6 @@ def listen(address: Address) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
-
-
-def _load_certificate(config: uvicorn.Config, address: Address) -> None:
-    """Read the certificate, so that a wrong one is refused before anything is served."""
-    if address.certificate is None:
-        return
-    try:
-        config.load()
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            "the certificate cannot be used",
-            where=f"--tls-certificate {address.certificate}",
-            expected="PEM files of a certificate and its key",
-            got=str(error)[:200],
-        ) from error
 
 
 def _url(address: Address, listener: socket.socket) -> str:

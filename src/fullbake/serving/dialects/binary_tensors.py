@@ -62,7 +62,8 @@ class BinaryReader:
         left = len(self._content) - self._place
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= left:
             raise invalid(f"The tensor {name}: binary_data_size is {size!r:.40}, and {left:,} bytes are left.")
-        end, texts = self._place + size, []
+        end = self._place + size
+        texts: list[str] = []
         while self._place < end:
             start = self._place + _LENGTH.size
             length = _LENGTH.unpack_from(self._content, self._place)[0] if start <= end else end
