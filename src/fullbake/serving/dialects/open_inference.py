@@ -277,7 +277,7 @@ def _flat(data: Sequence[Any], depth: int, name: str) -> Iterator[str]:
 def _output_kinds(model: ServedModel, texts: int) -> list[TensorKind]:
     classifier = model.classifier
     names = list(classifier.label_names)
-    parameters = {"labels": names}
+    parameters: dict[str, list[str] | int] = {"labels": names}
     given: TensorKind = {"name": "labels", "datatype": "BOOL", "shape": [texts, len(names)], "parameters": parameters}
     if classifier.problem.exclusive:
         given = {"name": "label", "datatype": "BYTES", "shape": [texts]}
