@@ -32,7 +32,7 @@ _OTHER_FILES: Final = 128
 """Files that a process has open beside its connections."""
 
 MOST_CONNECTIONS: Final = 10_000
-"""Connections at a time, unless the server is told otherwise."""
+"""Connections at a time, unless another number is given."""
 
 
 @dataclass(frozen=True)

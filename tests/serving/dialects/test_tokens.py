@@ -47,12 +47,12 @@ def test_ids_are_turned_into_texts(client):
         ("/tokenize", {"inputs": []}, 422),
         ("/tokenize", {"inputs": [1]}, 422),
         ("/tokenize", {"inputs": "a", "prompt_name": "query"}, 422),
-        ("/tokenize", {"inputs": "a" * (tokens.MOST_CHARACTERS + 1)}, 413),
+        ("/tokenize", {"inputs": "a" * (tokens.MOST_TOKENIZED + 1)}, 413),
         ("/decode", {"ids": [-1]}, 422),
         ("/decode", {"ids": [2**32]}, 422),
         ("/decode", {"ids": [[1], 2]}, 422),
         ("/decode", {"ids": "1"}, 422),
-        ("/decode", {"ids": [1] * (tokens.MOST_CHARACTERS + 1)}, 413),
+        ("/decode", {"ids": [1] * (tokens.MOST_TOKENIZED + 1)}, 413),
     ],
 )
 def test_what_is_not_possible_is_refused(client, path, body, status):

@@ -3,7 +3,7 @@
 After extension_binary_data.md of triton-inference-server/server/docs/protocol. The header
 Inference-Header-Content-Length says where the JSON ends; the parameter `binary_data_size` of a tensor says how many of
 the bytes behind it are its own. Numbers are little-endian; a text is its length in 4 bytes, and UTF-8. Triton's clients
-send and ask for binary data unless they are told otherwise.
+send and ask for binary data by default.
 """
 
 import struct

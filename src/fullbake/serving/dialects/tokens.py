@@ -18,7 +18,7 @@ from fullbake.serving.dialects.dialect import Operation, json_response
 from fullbake.serving.refusals import invalid, too_large
 from fullbake.serving.service import ServedModel, Service, check_texts
 
-MOST_CHARACTERS: Final = 200_000
+MOST_TOKENIZED: Final = 200_000
 """Characters of a request: each token of it is an object of the answer."""
 
 _Ids = Many[Annotated[int, Field(ge=0, lt=2**32)]]
@@ -117,8 +117,8 @@ def _backend(model: ServedModel) -> Tokenizer:
 
 
 def _check_size(size: int) -> None:
-    if size > MOST_CHARACTERS:
-        raise too_large(f"At most {MOST_CHARACTERS:,} characters or ids are taken at once; got {size:,}.")
+    if size > MOST_TOKENIZED:
+        raise too_large(f"At most {MOST_TOKENIZED:,} characters or ids are taken at once; got {size:,}.")
 
 
 def _tokens(text: str, encoding: Encoding) -> list[SimpleToken]:
