@@ -2,8 +2,8 @@
 
     python benchmarks/serving.py BUNDLE FOLDER_OF_DATA [clients|classes|overload|life ...] [--seconds 60]
 
-The bundle has a graph and was trained on short texts (sms_spam). All on one machine over the loopback interface: the
-load generator takes a share of the processors from both sides alike. Every client keeps one connection and sends its
+The bundle has a graph, and an int8 graph if int8 is to be measured too. All on one machine over loopback: the load
+generator takes a share of the processors from both sides alike. Every client keeps one connection and sends its
 next request when the last one is answered; `classes` and `overload` send at a fixed rate instead, whoever answers.
 `clients` measures the servers in turn, three rounds of a third of the seconds each. LitServe (it makes batches) is left
 out where it is not installed. `life` sends 10,000 requests, with a reload and a SIGTERM in the middle.
@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -71,21 +72,25 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(name: str, words: Sequence[str], port: int, **environment: str) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        env={**os.environ, **environment},
-        cwd=Path(__file__).parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        wait_for(port)
-        yield Server(name, port, process)
-    finally:
-        process.terminate()
-        process.wait(30)
+def running(
+    name: str, words: Sequence[str], port: int, log: Path | None = None, **environment: str
+) -> Iterator[Server]:
+    with ExitStack() as stack:
+        stderr = subprocess.DEVNULL if log is None else stack.enter_context(log.open("a"))
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            env={**os.environ, **environment},
+            cwd=Path(__file__).parent,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+        )
+        try:
+            wait_for(port)
+            yield Server(name, port, process)
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def wait_for(port: int) -> None:
@@ -100,10 +105,16 @@ def wait_for(port: int) -> None:
     raise RuntimeError("the server did not start")
 
 
-def fullbake_server(bundle: Path, *words: str, port: int | None = None) -> Any:
+def fullbake_server(
+    bundle: Path, *words: str, port: int | None = None, name: str = "fullbake", log: Path | None = None
+) -> Any:
     port = port or free_port()
     own = ["-m", "fullbake", "serve", f"m={bundle}", "--port", str(port), "--threads", "1", *words]
-    return running("fullbake", own, port, OMP_NUM_THREADS="1")
+    return running(name, own, port, log, OMP_NUM_THREADS="1")
+
+
+def int8_server(bundle: Path) -> Any:
+    return fullbake_server(bundle, "--precision", "int8", name="fullbake, int8")
 
 
 def plain_server(bundle: Path) -> Any:
@@ -252,6 +263,8 @@ def read_texts(folder: Path) -> dict[str, list[bytes]]:
 def measure_clients(bundle: Path, texts: dict[str, list[bytes]], seconds: float) -> list[dict[str, Any]]:
     rows = []
     makers = [fullbake_server, plain_server]
+    if (bundle / "int8").exists():
+        makers.append(int8_server)
     if importlib.util.find_spec("litserve"):
         makers.append(batching_server)
     with ExitStack() as stack:
@@ -328,28 +341,35 @@ def measure_life(bundle: Path, texts: dict[str, list[bytes]], work: Path) -> lis
     bodies = [body for own in texts.values() for body in own]
     classifier = Classifier.load(bundle)
     wanted = classifier.predict_proba([json.loads(body)["texts"][0] for body in bodies])
-    found: dict[str, Any] = {"part": "life", "requests": REQUESTS_OF_LIFE, "lost": 0, "wrong scores": 0}
-    found |= {"refused and sent again": 0, "largest difference": 0.0}
+    found: dict[str, Any] = {"part": "life", "requests": REQUESTS_OF_LIFE, "answered": 0, "wrong scores": 0}
+    found |= {"refused with 503": 0, "not listening": 0, "closed before an answer": 0, "broken answers": 0}
+    found |= {"largest difference": 0.0}
     left = list(range(REQUESTS_OF_LIFE))
+
+    async def ask(connection: Connection, number: int) -> bytes | None:
+        """Send a request; return its answer, or None if it must be sent again."""
+        try:
+            status, content = await connection.request("POST", "/v1/predict", bodies[number], bearer)
+        except ConnectionRefusedError:
+            found["not listening"] += 1
+        except (OSError, asyncio.IncompleteReadError) as error:
+            partial = isinstance(error, asyncio.IncompleteReadError) and len(error.partial) > 0
+            found["broken answers" if partial else "closed before an answer"] += 1
+            connection.close()
+        else:
+            if status == 200:
+                return content
+            assert status == 503, (status, content)
+            found["refused with 503"] += 1
+        return None
 
     async def client() -> None:
         connection = Connection(port)
         while left:
             number = left.pop() % len(bodies)
-            while True:
-                accepted = False
-                try:
-                    status, content = await connection.request("POST", "/v1/predict", bodies[number], bearer)
-                    accepted = True
-                except (OSError, asyncio.IncompleteReadError) as error:
-                    # refused connections and those closed before a byte of the request was answered may be sent again;
-                    # an answer that broke off may not
-                    found["lost"] += isinstance(error, asyncio.IncompleteReadError) and len(error.partial) > 0
-                    connection.close()
-                if accepted and status == 200:
-                    break
-                found["refused and sent again"] += 1
+            while (content := await ask(connection, number)) is None:
                 await asyncio.sleep(0.2)
+            found["answered"] += 1
             scores = json.loads(content)["results"][0]["scores"]
             apart = np.abs(np.array([scores[name] for name in classifier.label_names]) - wanted[number]).max()
             found["largest difference"] = max(found["largest difference"], float(apart))
@@ -369,13 +389,18 @@ def measure_life(bundle: Path, texts: dict[str, list[bytes]], work: Path) -> lis
     async def run(server: Server) -> None:
         clients = [asyncio.create_task(client()) for _ in range(32)]
         await disturb(server)
-        await asyncio.to_thread(stack.enter_context, fullbake_server(bundle, *words, port=port))  # the supervisor
+        await asyncio.to_thread(
+            stack.enter_context, fullbake_server(bundle, *words, port=port, log=log)
+        )  # the supervisor
         await asyncio.gather(*clients)
 
-    words = ("--api-key-file", str(keys))
+    words, log = ("--api-key-file", str(keys)), work / "log.jsonl"
     with ExitStack() as stack:
-        server = stack.enter_context(fullbake_server(bundle, *words, port=port))
+        server = stack.enter_context(fullbake_server(bundle, *words, port=port, log=log))
         asyncio.run(run(server))
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    finished = sum(line.get("route") == "/v1/predict" and line.get("status") == 200 for line in lines)
+    found["answers the server sent that no client got"] = finished - found["answered"]
     print(found, flush=True)
     return [found]
 
@@ -386,7 +411,6 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("parts", nargs="*", default=["clients", "classes", "overload", "life"])
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--work", type=Path, default=Path("/tmp"))
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -396,11 +420,12 @@ def main() -> None:
         "clients": lambda: measure_clients(bundle, texts, given.seconds),
         "classes": lambda: measure_classes(bundle, texts, given.seconds),
         "overload": lambda: measure_overload(bundle, texts, given.seconds),
-        "life": lambda: measure_life(bundle, texts, given.work),
+        "life": lambda: measure_life(bundle, texts, Path(work)),
     }
-    for part in given.parts:
-        rows += parts[part]()
-        store_result("serving", rows, seconds=given.seconds)
+    with tempfile.TemporaryDirectory() as work:
+        for part in given.parts:
+            rows += parts[part]()
+            store_result("serving", rows, seconds=given.seconds)
 
 
 if __name__ == "__main__":

@@ -448,6 +448,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "forgetting": lambda: results_page.forgetting(STORED),
     "graphs": lambda: bases_page.graphs(ROOT / "docs" / "bases" / "graphs.json"),
     "sklearn search": lambda: results_page.sklearn_search(STORED),
+    "serving": lambda: results_page.serving(STORED),
     "demo end": demo_end,
     "demo scores": demo_scores,
     "demo facts": demo_facts,

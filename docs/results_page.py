@@ -104,8 +104,16 @@ def _result(stored: dict[str, Any], file: str) -> str:
         f"{stored['load_at_end']}. Versions: {_named(stored['versions'])}."
     )
     head = f"## {stored['name'].replace('_', ' ').capitalize()}\n\n{_about(stored)}\n"
-    shown = _int8_tables(stored["rows"]) if stored["name"] == "int8_speed" else table(stored["rows"])
+    shown = _int8_tables(stored["rows"]) if stored["name"] == "int8_speed" else _tables(stored["rows"])
     return f"{head}\n{shown}\n{own_facts}\n{facts}\nStored in `benchmarks/results/{file}`.\n"
+
+
+def _tables(rows: list[dict[str, Any]]) -> str:
+    """Return one table, or one for each `part` where rows name theirs."""
+    parts: dict[str | None, list[dict[str, Any]]] = {}
+    for entry in rows:
+        parts.setdefault(entry.get("part"), []).append({name: entry[name] for name in entry if name != "part"})
+    return "\n".join(table(own) if part is None else f"{part}:\n\n{table(own)}" for part, own in parts.items())
 
 
 def _int8_tables(rows: list[dict[str, Any]]) -> str:
@@ -212,3 +220,26 @@ def way_one(folder: Path) -> str:
 def forgetting(folder: Path) -> str:
     """Return what a small base learned and forgot at four learning rates."""
     return table(json.loads((folder / "forgetting.json").read_text("utf-8"))["rows"])
+
+
+def serving(folder: Path) -> str:
+    """Return how servers did with 64 clients, and what happened under overload and over a restart."""
+    stored = json.loads((folder / "serving.json").read_text("utf-8"))["rows"]
+    busy = [entry for entry in stored if entry["part"] == "clients" and entry["clients"] == 64]
+    fastest: dict[str, dict[str, Any]] = {}
+    for entry in busy:
+        shown = fastest.setdefault(entry["server"], {"server": entry["server"]})
+        shown[f"{entry['texts']} texts a second"] = entry["requests a second"]
+        shown[f"{entry['texts']}, p50 and p99 (ms)"] = f"{entry['p50']:.0f}, {entry['p99']:.0f}"
+    overload, life = (next(entry for entry in stored if entry["part"] == part) for part in ("overload", "life"))
+    again = life["refused with 503"] + life["not listening"] + life["closed before an answer"]
+    return (
+        f"{table(list(fastest.values()))}\n"
+        "With three times as many requests as it can answer, and a limit of 2 s, the server answered\n"
+        f"{overload['requests a second']:.0f} a second, the slowest after {overload['slowest'] / 1000:.1f} s, and the "
+        "others with 429; its memory went\n"
+        f"from {overload['MB before']} to {overload['MB at most']} MB. Of {life['requests']:,} requests with a reload "
+        "and a SIGTERM between them,\n"
+        f"{life['broken answers']} answers broke off, {life['wrong scores']} scores differed from the library's, and "
+        f"{again:,} requests were\nrefused and sent again ([all figures](../results.md)).\n"
+    )
