@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ def running(
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             text=True,
+            start_new_session=True,
         )
         try:
             wait_for(port)
@@ -91,6 +92,8 @@ def running(
         finally:
             process.terminate()
             process.wait(30)
+            with suppress(ProcessLookupError):  # LitServe leaves processes of its own behind
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(port: int) -> None:
