@@ -232,7 +232,11 @@ async def open_load(
     async def send(kind: str, body: bytes) -> None:
         connection = pool.pop() if pool else Connection(port)
         started = time.perf_counter()
-        status, _ = await connection.request("POST", "/v1/predict", body, headers)
+        try:
+            status, _ = await connection.request("POST", "/v1/predict", body, headers)
+        except (ConnectionError, asyncio.IncompleteReadError):  # closed while it was idle; clients open another one
+            connection.close()
+            status, _ = await connection.request("POST", "/v1/predict", body, headers)
         found[kind].statuses[status] += 1
         if status == 200:
             found[kind].latencies.append(time.perf_counter() - started)
