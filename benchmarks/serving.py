@@ -1,6 +1,6 @@
 """`fullbake serve` under load, beside pipeline() in FastAPI with one lock and in LitServe; overload; life.
 
-    python benchmarks/serving.py BUNDLE FOLDER_OF_DATA [clients|classes|overload|life ...] [--seconds 60]
+    python benchmarks/serving.py BUNDLE FOLDER_OF_DATA [clients|library|classes|overload|life ...] [--seconds 60]
 
 The bundle has a graph, and an int8 graph if int8 is to be measured too. All on one machine over loopback: the load
 generator takes a share of the processors from both sides alike. Every client keeps one connection and sends its
@@ -292,6 +292,22 @@ def measure_clients(bundle: Path, texts: dict[str, list[bytes]], seconds: float)
     return rows
 
 
+def measure_library(bundle: Path, texts: dict[str, list[bytes]]) -> list[dict[str, Any]]:
+    """Score without a server, all texts at once: what a server on one thread can reach at most."""
+    rows = []
+    for precision in ("fp32", "int8") if (bundle / "int8").exists() else ("fp32",):
+        classifier = Classifier.load(bundle, engine="onnx", precision=precision)
+        for kind, bodies in texts.items():
+            own = [json.loads(body)["texts"][0] for body in bodies[:600]]
+            classifier.predict_proba(own[:50])
+            started = time.process_time()
+            classifier.predict_proba(own)
+            rate = round(len(own) / (time.process_time() - started), 1)
+            rows.append({"part": "library", "texts": kind, "precision": precision, "texts a processor second": rate})
+            print(rows[-1], flush=True)
+    return rows
+
+
 def measure_classes(bundle: Path, texts: dict[str, list[bytes]], seconds: float) -> list[dict[str, Any]]:
     """At 80% of the highest rate, each length class by itself and both mixed."""
     rows = []
@@ -416,7 +432,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("parts", nargs="*", default=["clients", "classes", "overload", "life"])
+    parser.add_argument("parts", nargs="*", default=["clients", "library", "classes", "overload", "life"])
     parser.add_argument("--seconds", type=float, default=60)
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -425,6 +441,7 @@ def main() -> None:
     rows = [row for row in stored_rows("serving") if row["part"] not in given.parts]
     parts = {
         "clients": lambda: measure_clients(bundle, texts, given.seconds),
+        "library": lambda: measure_library(bundle, texts),
         "classes": lambda: measure_classes(bundle, texts, given.seconds),
         "overload": lambda: measure_overload(bundle, texts, given.seconds),
         "life": lambda: measure_life(bundle, texts, Path(work)),

@@ -232,9 +232,15 @@ def serving(folder: Path) -> str:
         shown[f"{entry['texts']} texts a second"] = entry["requests a second"]
         shown[f"{entry['texts']}, p50 and p99 (ms)"] = f"{entry['p50']:.0f}, {entry['p99']:.0f}"
     overload, life = (next(entry for entry in stored if entry["part"] == part) for part in ("overload", "life"))
+    alone = [
+        f"{entry['texts a processor second']:.0f} ({entry['texts']}, {entry['precision']})"
+        for entry in stored
+        if entry["part"] == "library"
+    ]
     again = life["refused with 503"] + life["not listening"] + life["closed before an answer"]
     return (
         f"{table(list(fastest.values()))}\n"
+        f"The library alone, with all texts at once, computes {', '.join(alone)} a second on the same thread.\n"
         "With three times as many requests as it can answer, and a limit of 2 s, the server answered\n"
         f"{overload['requests a second']:.0f} a second, the slowest after {overload['slowest'] / 1000:.1f} s, and the "
         "others with 429; its memory went\n"
