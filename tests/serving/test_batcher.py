@@ -1,6 +1,7 @@
 """The queue: the scores of each text, who is served first, what is bounded, and what is left out."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from fullbake.classifier.model import Answers
 from fullbake.models.encoding import Encoded
-from fullbake.serving.batcher import Batcher
+from fullbake.serving.batcher import Batcher, request_deadline
 from fullbake.serving.refusals import Refusal
 from fullbake.serving.scorer import Prepared
 
@@ -107,6 +108,34 @@ def test_what_would_wait_longer_than_the_timeout_is_refused_at_once() -> None:
         with pytest.raises(Refusal, match="The queue is full: 60 tokens"):
             await batcher.answers(prepared([1]))
         await first
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("seconds", "refused"), [(1.0, True), (2.0, False)])
+def test_request_is_refused_at_once_if_it_would_probably_miss_its_own_deadline(seconds: float, refused: bool) -> None:
+    """10 tokens wait and it has 5: 1.5 seconds at 10 tokens a second."""
+
+    async def ask(batcher: Batcher) -> Answers:
+        request_deadline.set(time.monotonic() + seconds)
+        return await batcher.answers(prepared([5]))
+
+    async def run() -> None:
+        batcher = queue(FakeScorer(0.01), rate=10.0)
+        first = asyncio.create_task(batcher.answers(prepared([10])))
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="The queue is full") if refused else contextlib.nullcontext():
+            await asyncio.create_task(ask(batcher))
+        await first
+
+    asyncio.run(run())
+
+
+def test_empty_queue_takes_a_request_of_which_it_expects_too_much() -> None:
+    async def run() -> None:
+        batcher = queue(FakeScorer(), rate=1.0, timeout=5.0)
+        await batcher.answers(prepared([600]))
+        assert batcher.rate > 100
 
     asyncio.run(run())
 

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +38,13 @@ _FIRST_RATE: Final = 20_000.0
 
 _SMOOTHING: Final = 0.2
 """Weight of the newest round in the measured rate."""
+
+_SAFE_SHARE: Final = 0.8
+"""The share of a request's time within which it must be expected to be answered, or it is refused. The rate changes
+from round to round; with all of the time, about half of what is accepted at the limit would come too late."""
+
+request_deadline: ContextVar[float | None] = ContextVar("request_deadline", default=None)
+"""When the request that is worked on must be answered, in seconds of time.monotonic; None means within `timeout`."""
 
 _log = logging.getLogger("fullbake.serving")
 
@@ -78,7 +86,8 @@ class Batcher:
     Args:
         scorer: The classifier.
         most_tokens: Most tokens that wait.
-        timeout: Seconds in which requests are answered at the latest: what would take longer is refused at once.
+        timeout: Seconds in which requests are answered at the latest, where `request_deadline` says nothing else. What
+            would probably take longer is refused at once.
         on_round: Called after each round.
     """
 
@@ -146,13 +155,19 @@ class Batcher:
                 f"The texts have {cost:,} tokens, and at most {self.most_tokens:,} are taken at once. "
                 "Send them in several requests."
             )
-        if self.waiting_tokens + cost > self.most_tokens or self.seconds_left() > self.timeout:
+        expected, time_left = (self.waiting_tokens + cost) / self.rate, self._time_left()
+        # with an empty queue nothing is refused for its time: a rate that was measured too low would never be corrected
+        late = self.waiting_tokens > 0 and expected > _SAFE_SHARE * time_left
+        if late or self.waiting_tokens + cost > self.most_tokens:
             raise overloaded(
                 f"The queue is full: {self.waiting_tokens:,} tokens wait. Try again later.",
-                max(
-                    self.seconds_left() - self.timeout / 2, (self.waiting_tokens + cost - self.most_tokens) / self.rate
-                ),
+                max(expected - _SAFE_SHARE * time_left, (self.waiting_tokens + cost - self.most_tokens) / self.rate),
             )
+
+    def _time_left(self) -> float:
+        """Return the seconds in which the request that is worked on must be answered."""
+        deadline = request_deadline.get()
+        return self.timeout if deadline is None else deadline - time.monotonic()
 
     async def _run(self) -> None:
         """Compute rounds until nothing waits. A round that fails is an error for its requests, and for no others."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fullbake.core.errors import Error, one_line
+from fullbake.serving.batcher import request_deadline
 from fullbake.serving.limits import Limits
 from fullbake.serving.metrics import Metrics
 from fullbake.serving.refusals import Refusal, invalid
@@ -170,7 +172,7 @@ def endpoint(dialect: ServerDialect, handler: Handler) -> Handler:
     return answer
 
 
-async def in_time(limits: Limits, request: Request, work: Awaitable[_Result]) -> _Result:
+async def in_time(limits: Limits, request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
     """Do a request's work within its time, and as long as its client is there.
 
     Args:
@@ -181,10 +183,15 @@ async def in_time(limits: Limits, request: Request, work: Awaitable[_Result]) ->
     Raises:
         Refusal: The time was up (504), the client went away (499), or what the work raises.
     """
+    try:
+        seconds = _timeout(request, limits.timeout)
+    except Refusal:
+        work.close()
+        raise
+    request_deadline.set(time.monotonic() + seconds)  # the queue reads it: the task has a copy of this context
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
-        seconds = _timeout(request, limits.timeout)
         await asyncio.wait((task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
