@@ -18,7 +18,7 @@ from fullbake.classifier.recorded import recorded_job
 from fullbake.classifier.row_facts import count_labels_of_parts, describe_rows
 from fullbake.config.fields import Truncation
 from fullbake.config.recipe import Recipe, as_recipe
-from fullbake.core import runtime, storage
+from fullbake.core import ranks, runtime, storage
 from fullbake.core.console import say, warn
 from fullbake.core.errors import RecipeError
 from fullbake.core.hashing import fingerprint
@@ -40,6 +40,7 @@ from fullbake.models.inference import logits_over
 from fullbake.pretraining.stage import with_further_pretraining
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, check_resume_mode
+from fullbake.training.elastic import check_folder_is_shared, check_same_on_all_ranks
 from fullbake.training.job import (
     Job,
     check_problem,
@@ -112,10 +113,11 @@ def adapt(
         )
     recipe = Recipe.load(recipe, **fields) if fields else as_recipe(recipe)
     check_resume_mode(resume)
-    runtime.join_ranks()
+    ranks.join_ranks()
     trackers = find_trackers(track)
     if out is None:
         job = _prepare(recipe, data, cache_dir, max_rows, refit)
+        check_same_on_all_ranks(job.facts())
         with recorded_job(trackers, job, Path(job.recipe.base).name) as recorded:
             classifier = _train(job, baseline)
             recorded.finish(classifier.record.facts, None)
@@ -123,6 +125,7 @@ def adapt(
     with checkpoints.sole_run(out, writes=runtime.rank() == 0):
         _check_target(out, overwrite)
         job = _prepare(recipe, data, cache_dir, max_rows, refit)
+        check_same_on_all_ranks(job.facts())
         return _train_into(out, job, overwrite, checkpoint_every, resume, trackers, baseline)
 
 
@@ -145,9 +148,10 @@ def _train_into(
             recorded.finish(classifier.record.facts, Path(out))
         run.close()
         return classifier
-    runtime.wait_for_ranks()  # every process must have read the folder before rank 0 writes to it
+    ranks.wait_for_ranks()  # every process must have read the folder before rank 0 writes to it
     interval = CheckpointInterval.parse(checkpoint_every)
     run = checkpoints.open_unfinished_run(out, job.facts(), interval, resume, writes=runtime.rank() == 0)
+    check_folder_is_shared(run)
     job = replace(job, run=run)
     with recorded_job(trackers, job, name) as recorded:
         classifier = _train(job, baseline)
@@ -155,7 +159,7 @@ def _train_into(
             classifier.save(out, overwrite=overwrite)
         recorded.finish(classifier.record.facts, Path(out))
     run.close()  # after the bundle is saved: one of the two is always complete
-    runtime.wait_for_ranks()
+    ranks.wait_for_ranks()
     return classifier
 
 
@@ -260,7 +264,8 @@ def _train(job: Job, baseline: bool) -> Classifier:
         record = replace(record, seen=record.seen | {"hashes": text_hashes(_joined(chosen.parts).joined_texts)})
     rate = None if chosen.recipe.training.optimizer == "lbfgs" else trained.rate
     found = {"truncation_tried": tried, "chosen": {"head": chosen.recipe.head.kind, "learning_rate": rate}}
-    facts = {"run": fingerprint(given.facts())} | found  # a run is known by what the caller gave
+    # A run is known by what the caller gave when it began.
+    facts = {"run": fingerprint(given.facts()) if job.run is None else job.run.identity} | found
     if trained is not validated:
         facts["refit"] = {"rows": len(_joined(chosen.parts))} | chosen_trial(validated)
     if baseline and runtime.rank() == 0:

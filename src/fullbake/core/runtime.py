@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 
@@ -34,6 +33,7 @@ the cache keys: if it is still installed, its version stays there, so that exist
 
 SETTINGS = (
     *("FULLBAKE_CACHE_DIR", "FULLBAKE_FAST_KERNELS", "FULLBAKE_GPU_PIECES", "FULLBAKE_HOLD_MEMORY"),
+    "FULLBAKE_RANK_TIMEOUT",
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM"),
     *("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
     *("CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE"),
@@ -280,52 +280,19 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def join_ranks() -> None:
-    """Join the process group of all ranks, if there is more than one.
-
-    Call this before any of the functions below; further calls change nothing.
-    """
-    if world_size() == 1:
-        return
-    import torch.distributed
-
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if not torch.distributed.is_initialized():
-        # Scores are summed as CPU tensors, gradients on the device where they are: both need a backend.
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+def local_rank() -> int:
+    """Return this process's number among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def sum_over_ranks(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Add up the tensors of all processes, in place, and return the sum. All processes have to call."""
-    if world_size() > 1:
-        import torch.distributed
-
-        torch.distributed.all_reduce(tensor)
-    return tensor
+def local_world_size() -> int:
+    """Return the number of processes of this machine that train together."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def sum_arrays_over_ranks(array: "np.ndarray") -> "np.ndarray":
-    """Add up the arrays of all processes and return the sum. All processes have to call."""
-    import torch
-
-    total: np.ndarray = sum_over_ranks(torch.from_numpy(array)).numpy()
-    return total
-
-
-def true_on_all_ranks(mine: bool) -> bool:
-    """Return True if `mine` is true in every process. All processes have to call."""
-    import torch
-
-    return int(sum_over_ranks(torch.tensor(int(mine)))) == world_size()
-
-
-def wait_for_ranks() -> None:
-    """Wait until every process has made this call."""
-    if world_size() > 1:
-        import torch.distributed
-
-        torch.distributed.barrier()
+def rank_timeout() -> str:
+    """Return for how long a process may be silent among those that train together, a duration such as `10m`."""
+    return os.environ.get("FULLBAKE_RANK_TIMEOUT") or "10m"
 
 
 def forbid_ray_usage_reports() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from fullbake.core import runtime
+from fullbake.core import ranks, runtime
 from fullbake.core.errors import DeadlinePassed, Interrupted
 
 _noted_signal: ContextVar[Callable[[], int]] = ContextVar("noted_signal", default=lambda: 0)
@@ -95,7 +95,7 @@ def must_stop(*, together: bool = True) -> tuple[int, bool]:
         return number, late
     import torch
 
-    anywhere = runtime.sum_over_ranks(torch.tensor([float(number), float(late)])).tolist()
+    anywhere = ranks.sum_over_ranks(torch.tensor([float(number), float(late)])).tolist()
     return number or (signal.SIGTERM if anywhere[0] else 0), bool(anywhere[1])
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fullbake.config.fields import WindowPooling
 from fullbake.config.sections import TokensConfig
-from fullbake.core import runtime, stopping
+from fullbake.core import ranks, runtime, stopping
 from fullbake.core.console import bar
 from fullbake.models.batching import inference_plan
 from fullbake.models.encoding import Encoded, tokenize
@@ -115,10 +115,10 @@ def compute_rows(
     """
     lengths = padded_lengths(encoded, tokens)
     plan = inference_plan(lengths, token_budget=tokens.token_budget, most_padding=most_padding)
-    ranks = runtime.world_size() if shared else 1
+    processes = runtime.world_size() if shared else 1
     # every process computes the first batch: it gives the width, also to a process without a batch of its own
-    mine = plan if ranks == 1 else [*plan[:1], *plan[1:][runtime.rank() :: ranks]]
-    rounds = len(plan) if ranks == 1 else 1 + -(-len(plan[1:]) // ranks)
+    mine = plan if processes == 1 else [*plan[:1], *plan[1:][runtime.rank() :: processes]]
+    rounds = len(plan) if processes == 1 else 1 + -(-len(plan[1:]) // processes)
     out: np.ndarray | None = None
     with bar(title, len(encoded), "texts") as advance:
         for number in range(min(rounds, len(plan))):
@@ -130,12 +130,12 @@ def compute_rows(
             if out is None:
                 out = np.zeros((len(encoded), values.shape[1]), dtype=np.float32)
             # results are summed over the processes, so one process alone writes the first batch
-            if number or ranks == 1 or runtime.rank() == 0:
+            if number or processes == 1 or runtime.rank() == 0:
                 out[rows] = values
             advance(len(rows))
     if out is None:
         return np.empty((0, 0), dtype=np.float32)
-    return out if ranks == 1 else runtime.sum_arrays_over_ranks(out)
+    return out if processes == 1 else ranks.sum_arrays_over_ranks(out)
 
 
 def of_texts(rows: np.ndarray, encoded: Encoded, tokens: TokensConfig) -> np.ndarray:

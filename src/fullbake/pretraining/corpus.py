@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fullbake.core import console, runtime, storage
+from fullbake.core import console, ranks, runtime, storage
 from fullbake.core.cache import Cache, deleted_entry_error, made_again
 from fullbake.core.console import bar
 from fullbake.core.errors import DataError, SpaceFault
@@ -132,7 +132,7 @@ def build_corpus(
 
     if runtime.rank() == 0 and _read_corpus(cache, key) is None:
         made_again(build)
-    runtime.wait_for_ranks()
+    ranks.wait_for_ranks()
     corpus = _read_corpus(cache, key)
     if corpus is None:
         raise _too_large(cache)

@@ -22,7 +22,7 @@ from fullbake.config.fields import Quoting
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import Recipe, dialect_of
 from fullbake.config.sections import Dialect
-from fullbake.core import runtime, storage
+from fullbake.core import ranks, runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.core.console import bar, say
 from fullbake.core.errors import BaseModelError, DataError, DeadlinePassed, SpaceFault
@@ -40,6 +40,7 @@ from fullbake.pretraining.documents import Decontamination, DocumentSource, docu
 from fullbake.pretraining.run import PretrainingRun, prepare_run, run_pretraining, write_base
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, Checkpoints, ResumeMode, check_resume_mode
+from fullbake.training.elastic import changes_in, check_all_ranks_see, check_folder_is_shared, check_same_on_all_ranks
 from fullbake.training.job import FurtherPretrainedBase, Job
 
 BASE_CACHE_BYTES: Final = 50 * 1024**3
@@ -109,7 +110,7 @@ def further_pretrain(
     given, held_out = _sources(corpus, "corpus"), _sources(keep_out, "keep_out")
     if not given:
         raise DataError("there is no corpus", expected="at least one file of text")
-    runtime.join_ranks()
+    ranks.join_ranks()
     stage = stage or PretrainingConfig()
     interval = CheckpointInterval.parse(checkpoint_every)
     with checkpoints.sole_run(out, writes=runtime.rank() == 0):
@@ -161,23 +162,25 @@ def _pretrain_into(
 ) -> dict[str, Any]:
     """Train and save, and resume the unfinished run beside `out` if there is one. Return the new fullbake.json."""
     identity = _describe_run(run, base)
+    check_same_on_all_ranks(identity)
     if checkpoints.only_cleanup_left(out, identity):
         say(f"{out} is complete already; its run was stopped while it deleted its checkpoints")
         checkpoints.remove_unfinished(out, writes=runtime.rank() == 0)
         return _read_manifest(out)
-    runtime.wait_for_ranks()
+    ranks.wait_for_ranks()
     unfinished = checkpoints.open_unfinished_run(out, identity, interval, resume, writes=runtime.rank() == 0)
+    check_folder_is_shared(unfinished)
     settings = flat_settings({"base": base, **identity["further_pretraining"], "versions": identity["versions"]})
     place, name = unfinished.folder / TRACKING_FILE, Path(out).resolve().name
     own = trackers if runtime.rank() == 0 else ()
     with tracked_run(own, name, settings, place=place, identity=unfinished.identity):
         result = run_pretraining(run, unfinished.checkpoints("pretraining"))
     if runtime.rank() == 0:
-        about = {"run": fingerprint(identity), "base": base}
+        about = {"run": unfinished.identity, "base": base}
         with storage.staged(out, overwrite=overwrite, needed=_estimate_size(run)) as folder:
             write_base(folder, run, result, about)
         unfinished.close()
-    runtime.wait_for_ranks()
+    ranks.wait_for_ranks()
     return _read_manifest(out)
 
 
@@ -243,7 +246,7 @@ def stage_base(
     cache = Cache(runtime.cache_dir(cache_dir) / "bases", BASE_CACHE_BYTES)
     key = _base_key(recipe.base, stage, [decontamination.apply(source) for source in sources])
     cached = cache.get(key)
-    if runtime.true_on_all_ranks(cached is not None) and cached is not None:
+    if ranks.true_on_all_ranks(cached is not None) and cached is not None:
         say(f"further pretraining: this base was found in the cache ({cache.root})")
         return cached
     run = prepare_run(recipe.base, sources, stage, decontamination=decontamination, cache_dir=cache_dir)
@@ -251,11 +254,14 @@ def stage_base(
     if "stopped" in result.history[-1]:
         # Its key is that of the whole stage: a part of it must never be found under it.
         raise DeadlinePassed("the time was up before further pretraining was done")
+    if changes := changes_in(result.history):  # the bits may be others than those of runs without a change
+        key = fingerprint(key, changes)
     if runtime.rank() == 0:
         description = f"{recipe.base} further pretrained, {run.loader.steps:,} steps"
         cache.store(key, description, lambda folder: write_base(folder, run, result, {"base": recipe.base}))
-    runtime.wait_for_ranks()
+    ranks.wait_for_ranks()
     made = cache.get(key)
+    check_all_ranks_see(made is not None, cache.root)
     if made is None:
         raise SpaceFault(
             "the further pretrained base does not fit into its cache",
@@ -347,8 +353,10 @@ def base_with_vocabulary(
             tokenizer.save_pretrained(folder)
 
         cache.store(key, f"vocabulary of {len(tokenizer):,} pieces", write)
-    runtime.wait_for_ranks()
-    return str(cache.get(key) or cache.root / key)
+    ranks.wait_for_ranks()
+    made = cache.get(key)
+    check_all_ranks_see(made is not None, cache.root)
+    return str(made or cache.root / key)
 
 
 def _train_tokenizer(sources: Sequence[DocumentSource], config: PreTrainedConfig) -> PreTrainedTokenizerFast:

@@ -5,7 +5,8 @@ renamed, and verified before an older one is removed; two are kept. Verifying ta
 360 MB), in return damage is found while an older checkpoint exists. A damaged one is reported and never used.
 
 The folder is `NAME.unfinished`, so that nothing incomplete is ever found under the output's own name. Its `run.json`
-says what the run is (recipe, data, processes, threads, library versions). To resume is refused if any of that differs.
+says what the run is (recipe, data, processes, threads, library versions). To resume is refused if any of that differs,
+except the number of processes (`elastic` says why).
 """
 
 import re
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -120,6 +121,11 @@ class Checkpoints:
                 storage.remove_tree(old)
         self._saved_at = self.clock()
 
+    def recover(self) -> None:
+        """Remove what dead processes left among the checkpoints. Processes that do not write do nothing."""
+        if self.writes:
+            storage.recover_all(self.folder)
+
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is not damaged, None if there are no checkpoints.
 
@@ -128,8 +134,7 @@ class Checkpoints:
         Raises:
             Fault: there are checkpoints, but all are damaged or of another run.
         """
-        if self.writes:
-            storage.recover_all(self.folder)
+        self.recover()
         faults = []
         for place in reversed(self._folders()):
             try:
@@ -173,6 +178,9 @@ class Checkpoints:
 RUN_FILE = "run.json"
 """The file of an unfinished run that says what the run is."""
 
+CHANGEABLE_FACTS: Final = ("processes",)
+"""Facts of a run that may be others when it is resumed."""
+
 ResumeMode = Literal["auto", "require", "anyway", "restart"]
 
 
@@ -214,6 +222,13 @@ class UnfinishedRun:
             name: which loop, such as `rate-5e-05`; also the name of its folder.
         """
         return Checkpoints(self.folder / name, self.every, self.identity, self.writes)
+
+    def is_described(self) -> bool:
+        """Return True if this process sees the folder with the file that says what the run is."""
+        try:
+            return fingerprint(_read(self.folder)) == self.identity
+        except OutputError:
+            return False
 
     def close(self) -> None:
         """Remove the folder. Call this when the run is done and its result is saved."""
@@ -305,7 +320,7 @@ def only_cleanup_left(out: str | Path, facts: Mapping[str, Any]) -> bool:
         out: the output folder.
         facts: what the run of now is, JSON values by name.
     """
-    return is_saved(out) and not list_differences(_read(unfinished_folder(out)), facts)
+    return is_saved(out) and not _other_facts(_read(unfinished_folder(out)) or {}, facts)
 
 
 def saved_run(out: str | Path, *, writes: bool) -> UnfinishedRun:
@@ -391,7 +406,7 @@ def _unreadable(folder: Path, got: str) -> OutputError:
 
 
 def _check_same_run(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any], anyway: bool) -> None:
-    found = list_differences(known, facts)
+    found = _other_facts(known, facts)
     if not found:
         return
     if anyway:
@@ -406,22 +421,31 @@ def _check_same_run(folder: Path, known: Mapping[str, Any], facts: Mapping[str, 
     )
 
 
-def list_differences(known: Any, now: Any, place: str = "") -> list[str]:
+def _other_facts(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the differences that keep a run from being resumed."""
+    fixed = [{name: facts[name] for name in facts if name not in CHANGEABLE_FACTS} for facts in (known, now)]
+    return list_differences(*fixed)
+
+
+def list_differences(known: Any, now: Any, place: str = "", *, words: tuple[str, str] = ("there", "now")) -> list[str]:
     """Return what differs between two JSON values, such as `recipe.training.epochs: 3 there, 5 now`.
 
     Args:
         known: the value of the earlier run.
         now: the value of this run.
         place: the dotted name of the value, empty for the whole.
+        words: what the two sides are called.
     """
     if isinstance(known, Mapping) and isinstance(now, Mapping):
         names = [*known, *(name for name in now if name not in known)]
         return [
             difference
             for name in names
-            for difference in list_differences(known.get(name), now.get(name), f"{place}.{name}".lstrip("."))
+            for difference in list_differences(
+                known.get(name), now.get(name), f"{place}.{name}".lstrip("."), words=words
+            )
         ]
-    return [] if known == now else [f"{place}: {_short(known)} there, {_short(now)} now"]
+    return [] if known == now else [f"{place}: {_short(known)} {words[0]}, {_short(now)} {words[1]}"]
 
 
 def _short(value: Any) -> str:

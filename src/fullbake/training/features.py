@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fullbake.config.sections import TokensConfig
-from fullbake.core import runtime, stopping, storage
+from fullbake.core import ranks, runtime, stopping, storage
 from fullbake.core.cache import Cache, made_again
 from fullbake.core.console import bar, format_size, say, warn
 from fullbake.core.errors import OutputError, SpaceFault, one_line
@@ -229,7 +229,7 @@ def extract_features(extraction: FeatureExtraction, encode: Callable[[], Encoded
         DeadlinePassed: see `stopping.deadline`. The parts that are done are kept for the next attempt.
     """
     found = _read_from(cache, extraction.key)
-    if runtime.true_on_all_ranks(found is not None) and found is not None:
+    if ranks.true_on_all_ranks(found is not None) and found is not None:
         say(f"{extraction.title}: {len(found.starts):,} rows found in the cache ({cache.root})")
         return found
     if runtime.world_size() == 1:

@@ -5,8 +5,9 @@ micro-batch after another, each divided by the count of the whole step (rows, or
 and processes change only the rounding. Everything random is a pure function of (seed, step, rank): to resume, load the
 newest checkpoint and take the next step. The best epoch's weights are held in memory, one more copy of what trains.
 
-torch's DistributedDataParallel is not used: it averages over processes that all run the same number of equal batches,
-but here processes take unequal shares of a step. One sum of the gradients at the end of the step is simpler and exact.
+Processes take unequal shares of a step, so gradients are added up by `gradient_exchange`, not averaged by torch's
+DistributedDataParallel. A checkpoint may be resumed by fewer or more processes: the rows of each step stay the same.
+Dropout and the rounding of sums do not, so the history notes where the number changed.
 """
 
 import math
@@ -21,11 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import rng, runtime, stopping, tracking
+from fullbake.core import ranks, rng, runtime, stopping, tracking
 from fullbake.core.console import bar, say
 from fullbake.core.errors import DeadlinePassed, DivergenceFault, Interrupted
 from fullbake.models.batching import Step
 from fullbake.training.checkpoints import Checkpoint, Checkpoints
+from fullbake.training.elastic import newest_of_all_ranks, note_ranks, ranks_of_epoch
+from fullbake.training.gradient_exchange import GradientExchange
 from fullbake.training.pace import Pace
 
 EpochPlan = Callable[[int], Sequence[Step]]
@@ -35,7 +38,7 @@ StepLoss = Callable[[nn.Module, Step, Step], Iterator[Tensor]]
 """(module, step, this process's share of it) -> parts of the step's mean loss, a scalar for each micro-batch.
 
 The loop runs each one backward before it asks for the next. Over all micro-batches of all shares they add up to the
-mean over the step."""
+mean over the step. There are as many as the share has micro-batches, or fewer."""
 
 ValidateFunction = Callable[[nn.Module, int], dict[str, Any]]
 """(module in eval mode, epoch from 0) -> validation scores, among them `validation_loss` and the metric that selects.
@@ -109,6 +112,7 @@ class _State:
         best_metric, best_epoch: of the best epoch (from 1) so far; 0 before the first.
         history: an entry for each finished epoch.
         finished: whether training has ended.
+        ranks: [optimizer steps taken, number of processes from there on], one entry for each number.
     """
 
     epoch: int = 0
@@ -122,6 +126,7 @@ class _State:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
+    ranks: list[list[int]] = field(default_factory=list)
 
 
 COOLDOWN = 0.2
@@ -140,7 +145,14 @@ class _Training:
         self.parameters = [parameter for group in work.groups for parameter in group["params"]]
         self.steps = work.steps or len(work.plan(0)) * config.epochs
         self.best_weights: dict[str, Tensor] = {}
-        self.state = _State()
+        self.rank, self.ranks = (runtime.rank(), runtime.world_size()) if work.shared else (0, 1)
+        trained = {id(parameter) for parameter in self.parameters}
+        self.exchange = (
+            GradientExchange([parameter for parameter in module.parameters() if id(parameter) in trained])
+            if self.ranks > 1
+            else None
+        )
+        self.state = _State(ranks=[[0, self.ranks]])
         self.pace = Pace()
 
     def run(self) -> None:
@@ -185,12 +197,11 @@ class _Training:
         """Take one optimizer step and return the mean loss over its rows."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self._factor(self.state.taken)
-        rank, ranks = (runtime.rank(), runtime.world_size()) if self.work.shared else (0, 1)
-        rng.seed_step(self.config.seed, self.state.taken, rank)
-        loss = self._backward(step, step.share(rank, ranks), penalized=rank == 0)
-        if ranks > 1:
-            loss = float(runtime.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
-            _sum_gradients(self.parameters)
+        rng.seed_step(self.config.seed, self.state.taken, self.rank)
+        loss = self._backward(step, step.share(self.rank, self.ranks), penalized=self.rank == 0)
+        if self.exchange is not None:
+            self.exchange.close()
+            loss = float(ranks.sum_over_ranks(torch.tensor(loss, dtype=torch.float64)))
         if not math.isfinite(loss):
             raise divergence_fault(self.state.epoch, self.state.step, loss, self.optimizer.param_groups[0]["lr"])
         norm = float(_clip_gradients(self.parameters, self.config.max_grad_norm))
@@ -201,9 +212,12 @@ class _Training:
 
     def _backward(self, step: Step, share: Step, *, penalized: bool) -> float:
         """Add this share's part of the gradients of the step's mean loss, and return its part of that loss."""
-        total = 0.0
+        total, left = 0.0, len(share.micro_batches)
         with runtime.autocast(self.config.precision):
             for loss in self.work.loss_fn(self.module, step, share):
+                left -= 1
+                if self.exchange is not None and not left and self.work.penalty is None:
+                    self.exchange.open()
                 loss.backward()
                 _make_gradients_dense(self.parameters)
                 total += loss.item()
@@ -217,7 +231,7 @@ class _Training:
     def _close_epoch(self) -> None:
         """Validate, record the epoch, keep its weights if they are the best so far, and move to the next epoch."""
         state, metric = self.state, self.config.metric
-        entry = self._entry() | self._validate()
+        entry = self._entry() | self._validate() | ranks_of_epoch(state.ranks, state.taken - state.step)
         state.history.append(entry)
         tracking.note_epoch(state.taken, entry)
         reason = self.work.watch(state.history)
@@ -300,7 +314,7 @@ class _Training:
         tracking.settle()  # a resumed run does not take the steps before its checkpoint again
         facts = asdict(self.state) | {"best_metric": self._best()}
         self.checkpoints.save(Checkpoint(self.state.taken, self._arrays(), facts))
-        runtime.wait_for_ranks()
+        ranks.wait_for_ranks()
 
     def _interrupted(self, number: int) -> Interrupted:
         return Interrupted(number, self.state.taken, None if self.checkpoints is None else str(self.checkpoints.folder))
@@ -320,7 +334,7 @@ class _Training:
         due = checkpoints.due(self.state.taken)
         if runtime.world_size() == 1:
             return due
-        return bool(runtime.sum_over_ranks(torch.tensor(int(due and runtime.rank() == 0))))
+        return bool(ranks.sum_over_ranks(torch.tensor(int(due and runtime.rank() == 0))))
 
     def _best(self) -> float | None:
         return self.state.best_metric if self.state.best_epoch else None
@@ -343,6 +357,7 @@ class _Training:
         if facts["best_metric"] is None:
             facts["best_metric"] = -math.inf
         self.state = _State(**facts)
+        note_ranks(self.state.ranks, self.state.taken, self.ranks)
         self.module.load_state_dict(_tensors(checkpoint.arrays["model"]))
         self.best_weights = _tensors(checkpoint.arrays["best"])
         moments: dict[int, dict[str, Tensor]] = {}
@@ -380,7 +395,7 @@ def fit(
     """
     runtime.keep_freed_memory()
     training = _Training(module, work, config, checkpoints)
-    newest = None if checkpoints is None else checkpoints.newest()
+    newest = None if checkpoints is None else newest_of_all_ranks(checkpoints)
     if newest is not None:
         training.resume(newest)
     try:
@@ -391,6 +406,9 @@ def fit(
         if not (work.keep_best_on_divergence and training.best_weights):
             raise
         training.state.history[-1]["diverged"] = str(fault)
+    finally:
+        if training.exchange is not None:
+            training.exchange.remove()
     module.load_state_dict(training.best_weights)
     module.eval()
     state = training.state
@@ -479,17 +497,6 @@ def _clip_gradients(parameters: Sequence[nn.Parameter], longest: float | None) -
     if longest is not None:
         return nn.utils.clip_grad_norm_(parameters, longest)
     return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-
-
-def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace each gradient by its sum over all processes, in one message. A process without rows adds zeros."""
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = runtime.sum_over_ranks(torch.cat([gradient.ravel() for gradient in gradients]))
-    for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(summed.view_as(gradient))
 
 
 def _tensors(arrays: Any) -> dict[str, Tensor]:
