@@ -218,10 +218,9 @@ def test_the_same_run_is_resumed(tmp_path: Path) -> None:
     [
         (changed(recipe={"training": {"epochs": 5}}), r"recipe\.training\.epochs: 3 there, 5 now"),
         (changed(data={"train": "b" * 64}), r"data\.train: a{12}\.\.\. there, b{12}\.\.\. now"),
-        (changed(processes=2), "processes: 1 there, 2 now"),
         (changed(versions={"torch": "2.14.0"}), r"versions\.torch: 2\.13\.0 there, 2\.14\.0 now"),
     ],
-    ids=["recipe", "data", "processes", "versions"],
+    ids=["recipe", "data", "versions"],
 )
 def test_another_run_is_refused_and_what_differs_is_named(tmp_path: Path, now: dict[str, Any], named: str) -> None:
     opened(tmp_path / "m")
@@ -234,8 +233,14 @@ def test_resume_anyway_keeps_the_old_identity_and_says_what_differs(
 ) -> None:
     first = opened(tmp_path / "m")
     with caplog.at_level("WARNING", "fullbake"):
-        assert opened(tmp_path / "m", changed(processes=2), resume="anyway").identity == first.identity
-    assert "processes: 1 there, 2 now" in caplog.text
+        assert opened(tmp_path / "m", changed(threads=2), resume="anyway").identity == first.identity
+    assert "threads: None there, 2 now" in caplog.text
+
+
+def test_another_number_of_processes_resumes_the_same_run(tmp_path: Path) -> None:
+    first, second = opened(tmp_path / "m"), opened(tmp_path / "m", changed(processes=2))
+    assert first.identity == second.identity
+    assert second.is_described()
 
 
 def test_restart_deletes_the_unfinished_run(tmp_path: Path) -> None:
@@ -271,7 +276,8 @@ def test_a_saved_result_is_recognized_as_that_of_the_unfinished_run(tmp_path: Pa
     storage.write_json(out / "fullbake.json", {"run": run.identity})
     assert is_saved(out)
     assert only_cleanup_left(out, FACTS)
-    assert not only_cleanup_left(out, changed(processes=2))
+    assert only_cleanup_left(out, changed(processes=2))
+    assert not only_cleanup_left(out, changed(threads=2))
     remove_unfinished(out, writes=True)
     assert not run.folder.exists()
 

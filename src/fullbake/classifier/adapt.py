@@ -40,7 +40,7 @@ from fullbake.models.inference import logits_over
 from fullbake.pretraining.stage import with_further_pretraining
 from fullbake.training import checkpoints
 from fullbake.training.checkpoints import CheckpointInterval, ResumeMode, check_resume_mode
-from fullbake.training.elastic import check_folder_is_shared, check_same_on_all_ranks
+from fullbake.training.elastic import changes_in, check_folder_is_shared, check_same_on_all_ranks
 from fullbake.training.job import (
     Job,
     check_problem,
@@ -268,6 +268,8 @@ def _train(job: Job, baseline: bool) -> Classifier:
     facts = {"run": fingerprint(given.facts()) if job.run is None else job.run.identity} | found
     if trained is not validated:
         facts["refit"] = {"rows": len(_joined(chosen.parts))} | chosen_trial(validated)
+    if changes := changes_in(trained.history):
+        facts["rank_changes"] = changes
     if baseline and runtime.rank() == 0:
         facts["baselines"] = score_baselines(job.parts, job.recipe.decision)
     classifier.record = replace(record, facts=record.facts | facts)

@@ -441,6 +441,8 @@ def _print_run(classifier: "Classifier", folder: Path) -> None:
     if "refit" in facts:
         print_line(tables.refit_line(facts))
     print_line(tables.calibration_line(facts["calibration"]))
+    for line in tables.rank_change_lines(facts.get("rank_changes", ())):
+        print_line(line)
     fitted = facts["metrics"]["validation"]["thresholds"]
     if fitted:
         print_table(tables.thresholds_table(fitted))

@@ -100,6 +100,8 @@ def pretrain_command(
         track=trackers,
     )
     print_table(tables.pretraining_table(about))
+    for line in tables.rank_change_lines([c for entry in about["history"] for c in entry.get("ranks_changed", ())]):
+        print_line(line)
     print_line(f"base: {out_folder} (its curves: {out_folder / 'curves.png'})")
     print_line(f"Try it: fullbake train train.csv --base {out_folder} --out out/classifier")
 

@@ -190,6 +190,11 @@ def refit_line(facts: dict[str, Any]) -> str:
     return f"refit on {rows:,} training and validation rows; the validation scores are of the training before it"
 
 
+def rank_change_lines(changes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each change of the number of processes, see `elastic.changes_in`."""
+    return [f"resumed: {change['note']}" for change in changes]
+
+
 def calibration_line(facts: dict[str, Any]) -> str:
     """Return one line that says how the temperature changed the calibration error of the validation rows."""
     before, after = (facts[key]["ece"] for key in ("before", "after"))

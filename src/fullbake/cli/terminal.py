@@ -255,7 +255,7 @@ def _show_log(quiet: bool) -> None:
     quiet, out.quiet = quiet or not alone, not alone
     logger = logging.getLogger("fullbake")
     logger.handlers = [_Lines()]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.ERROR if not alone else logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
 
 

@@ -73,15 +73,61 @@ def join_ranks() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(runtime.local_rank())
     with _named_loss():
+        store = _fresh_store()
         if not torch.distributed.is_initialized():
             # Scores are summed as CPU tensors, gradients on the device where they are: both need a backend.
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            torch.distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds()))
-        # A store may be that of an earlier attempt, whose keys must not be taken for those of this one.
-        nonce, _ = (found := _exchange_json([os.urandom(8).hex(), _own_name()]))[0]
-    store = torch.distributed.PrefixStore(f"fullbake/{nonce}", torch.distributed.distributed_c10d._get_default_store())
-    _joined.append(_Group(store, [name for _, name in found]))
+            torch.distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                store=store,
+                rank=runtime.rank(),
+                world_size=runtime.world_size(),
+                timeout=timedelta(seconds=timeout_seconds()),
+            )
+        names = _exchange_json(f"process {runtime.rank()} on {socket.gethostname()} (process id {os.getpid()})")
+    _joined.append(_Group(store, names))
     _start_signs_of_life(store)
+
+
+def _fresh_store() -> Any:
+    """Return a key-value store of all processes that holds nothing yet.
+
+    torchrun may keep one store over restarts (pytorch issue 135712). A process would find the address of one that is
+    dead there, and fail. So the processes agree on a prefix first: each writes a word drawn at random, rank 0 collects
+    the words under a prefix, and all confirm that their own word is among them.
+    """
+    import torch.distributed
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    if torch.distributed.is_initialized():  # by Ray
+        store: Any = _get_default_store()
+    else:
+        store, _, _ = next(torch.distributed.rendezvous("env://", timeout=timedelta(seconds=timeout_seconds())))
+    mine, size = os.urandom(8).hex(), runtime.world_size()
+    prefix = mine if runtime.rank() == 0 else ""
+    store.set(f"fullbake/word-{runtime.rank()}", mine)
+    until = time.monotonic() + timeout_seconds()
+    while time.monotonic() < until:
+        if runtime.rank() == 0:
+            words = [_read(store, f"fullbake/word-{rank}") for rank in range(size)]
+            store.set("fullbake/words", " ".join([prefix, *words[1:]]))
+            if all(_read(store, f"fullbake/seen-{rank}") == prefix + words[rank] for rank in range(1, size)):
+                store.set("fullbake/agreed", prefix)
+                break
+        else:
+            prefix, *words = _read(store, "fullbake/words").split(" ")
+            if len(words) >= runtime.rank() and words[runtime.rank() - 1] == mine:
+                store.set(f"fullbake/seen-{runtime.rank()}", prefix + mine)
+                if _read(store, "fullbake/agreed") == prefix:
+                    break
+        time.sleep(0.02)
+    else:
+        raise RuntimeError("not all processes came together")
+    return torch.distributed.PrefixStore(f"fullbake/{prefix}", store)
+
+
+def _read(store: Any, key: str) -> str:
+    """Return the value of a key, "" if there is none yet. The store itself would wait for it."""
+    return store.get(key).decode() if store.check([key]) else ""
 
 
 def timeout_seconds() -> float:
@@ -234,10 +280,6 @@ def _find_silent() -> list[int]:
                 return others
             time.sleep(0.1)
     return []
-
-
-def _own_name() -> str:
-    return f"process {runtime.rank()} on {socket.gethostname()} (process id {os.getpid()})"
 
 
 def _life_key(rank: int) -> str:

@@ -4,6 +4,10 @@ Text is streamed: only one shard (32 million characters) is in memory at a time.
 under a key of everything that it depends on (the sources' bytes, the tokenizer, the language, the libraries), so a
 build that was killed continues with the first missing shard. The objective is not part of the key: one build serves
 all objectives.
+
+Several processes that train together build the shards in turn: each reads all of the text, which is cheap, and
+tokenizes every so many-th shard. What is in shard k depends on the text alone, so the order of training does not depend
+on the number of readers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +35,7 @@ from fullbake.pretraining.corpus_tokens import (
 )
 from fullbake.pretraining.documents import Document, DocumentSource
 from fullbake.pretraining.examples import Span
+from fullbake.training.elastic import check_all_ranks_see
 
 Ids = npt.NDArray[np.int64]
 
@@ -121,22 +126,37 @@ def build_corpus(
         *([] if shard_characters == SHARD_CHARACTERS else [shard_characters]),
     )
 
-    def build() -> None:
-        count, parallel_from = (
-            (runtime.count_processors(), PARALLEL_CHARACTERS) if processes is None else (processes, 0)
-        )
+    several = runtime.world_size() > 1
+    usual = max(1, runtime.count_processors() // runtime.local_world_size())
+    count, parallel_from = (usual, PARALLEL_CHARACTERS) if processes is None else (processes, 0)
+
+    def build(reader: int = 0, readers: int = 1) -> None:
         with open_tokenizers(
             tokenizer, count, parallel_from=parallel_from, chunk_characters=chunk_characters
         ) as tokenize:
-            _build(sources, tokenize, cache, key, shard_characters)
+            build_shards(sources, tokenize, cache, key, shard_characters, reader=reader, readers=readers)
 
-    if runtime.rank() == 0 and _read_corpus(cache, key) is None:
-        made_again(build)
+    if not ranks.true_on_all_ranks(_read_corpus(cache, key) is not None):
+        if several:
+            _check_cache_is_shared(cache, key)
+            made_again(lambda: build(runtime.rank(), runtime.world_size()))
+            ranks.wait_for_ranks()
+        if runtime.rank() == 0 and _read_corpus(cache, key) is None:
+            made_again(build)
     ranks.wait_for_ranks()
     corpus = _read_corpus(cache, key)
     if corpus is None:
         raise _too_large(cache)
     return corpus
+
+
+def _check_cache_is_shared(cache: Cache, key: str) -> None:
+    """Refuse a cache that some processes do not share, before hours of work are put into it."""
+    begun = f"{key}-begun"
+    if runtime.rank() == 0:
+        cache.store(begun, "corpus that is being built", lambda folder: storage.write_json(folder / "begun.json", {}))
+    ranks.wait_for_ranks()
+    check_all_ranks_see(cache.has(begun), cache.root)
 
 
 def read_shard(source: DocumentSource, tokenizer: CorpusTokenizer) -> tuple[Shard, dict[str, int]]:
@@ -157,7 +177,8 @@ def read_shard(source: DocumentSource, tokenizer: CorpusTokenizer) -> tuple[Shar
 # Reading and building shards
 
 
-_Tokenize = Callable[[list[Document]], Iterator[TokenizedDocuments]]
+Tokenize = Callable[[list[Document]], Iterator[TokenizedDocuments]]
+"""From documents to their tokenized chunks, in order."""
 
 
 def _read_corpus(cache: Cache, key: str) -> Corpus | None:
@@ -180,10 +201,31 @@ def _load_shard(folder: Path) -> Shard:
     return Shard(**arrays)
 
 
-def _build(
-    sources: Sequence[DocumentSource], tokenize: _Tokenize, cache: Cache, key: str, shard_characters: int
+def build_shards(
+    sources: Sequence[DocumentSource],
+    tokenize: Tokenize,
+    cache: Cache,
+    key: str,
+    shard_characters: int,
+    *,
+    reader: int = 0,
+    readers: int = 1,
 ) -> None:
-    """Build each shard that is missing in the cache, then the index."""
+    """Build those shards of one reader that are missing in the cache; a single reader builds the index too.
+
+    Args:
+        sources: all of the text.
+        tokenize: from documents to tokenized chunks.
+        cache: where the shards are kept.
+        key: the corpus' key.
+        shard_characters: how many characters of text a shard holds, about.
+        reader: number of this reader, from 0: it builds shards `reader`, `reader + readers` and so on.
+        readers: how many build shards of this corpus.
+
+    Raises:
+        DataError: there is no text, or a source cannot be read.
+        SpaceFault: the corpus is larger than the cache may be.
+    """
     sizes = [source.size for source in sources]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     documents = chain.from_iterable(source.read() for source in sources)
@@ -191,14 +233,18 @@ def _build(
     stored = 0
     with bar("building the corpus", total, "characters") as advance:
         for number, group in enumerate(_group_documents(documents, shard_characters)):
-            folder = cache.get(_shard_key(key, number)) or _store_shard(cache, _shard_key(key, number), group, tokenize)
-            counts.append(storage.read_json(folder / "facts.json"))
-            stored += sum(path.stat().st_size for path in folder.iterdir())
-            if stored > cache.limit_bytes:  # the cache drops the first shard to make room for the last
-                raise _too_large(cache)
-            if not cache.has(_shard_key(key, 0)):
-                raise deleted_entry_error(cache.root)
+            if number % readers == reader:
+                name = _shard_key(key, number)
+                folder = cache.get(name) or _store_shard(cache, name, group, tokenize)
+                counts.append(storage.read_json(folder / "facts.json"))
+                stored += sum(path.stat().st_size for path in folder.iterdir())
+                if stored * readers > cache.limit_bytes:  # the cache drops the first shard to make room for the last
+                    raise _too_large(cache)
+                if not cache.has(_shard_key(key, reader)):
+                    raise deleted_entry_error(cache.root)
             advance(sum(document.characters for document in group))
+    if readers > 1:
+        return
     facts = _add_counts(counts)
     if not facts.get("tokens"):
         raise _no_text(sources)
@@ -224,7 +270,7 @@ def _group_documents(documents: Iterator[Document], shard_characters: int) -> It
         yield group
 
 
-def _store_shard(cache: Cache, key: str, documents: list[Document], tokenize: _Tokenize) -> Path:
+def _store_shard(cache: Cache, key: str, documents: list[Document], tokenize: Tokenize) -> Path:
     """Tokenize documents, write them as a shard with its counts, and return its folder."""
     arrays, facts = _join_chunks(tokenize(documents))
     facts["documents"] -= sum(document.continues for document in documents)

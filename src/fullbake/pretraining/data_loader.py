@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fullbake.core.errors import DataError
 from fullbake.core.rng import random_permutation, rng_stream
 from fullbake.models.batching import Step, training_plan
 from fullbake.models.encoding import Encoded, SpecialTokenTemplate, row_offsets, span_positions, with_specials
@@ -137,6 +138,13 @@ class CorpusLoader:
             phases: in the order of training.
             order: the settings of batches and draws.
         """
+        if len(documents) > 1 << _SHARD_BITS:
+            raise DataError(
+                "the corpus has too many shards",
+                expected=f"at most {1 << _SHARD_BITS:,}, which is about 130 billion characters",
+                got=f"{len(documents):,}",
+                remedy="Pretrain on a part of the text first, then from the new base on the rest.",
+            )
         self.corpus, self.documents = corpus, documents
         self.phases, self.order = tuple(phases), order
         self._shards = [number for number, spans in enumerate(documents) if spans]

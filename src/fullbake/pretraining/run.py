@@ -57,7 +57,7 @@ from fullbake.training.checkpoints import Checkpoints
 from fullbake.training.loop import TrainingWork, fit
 
 CORPUS_CACHE_BYTES: Final = 50 * 1024**3
-"""Size of the cache of corpora at most: 50 GiB hold about 8 billion tokens."""
+"""Size of the cache of corpora at most, unless one corpus is larger: 50 GiB hold about 15 billion tokens."""
 
 TRIVIAL_SHARE: Final = 0.5
 """Share of single-sentence documents from which on a warning says that there are too few pairs."""
@@ -198,7 +198,8 @@ def prepare_run(
     corpus = build_corpus(
         [decontamination.apply(source) for source in sources],
         corpus_tokenizer_of(tokenizer, stage.language),
-        Cache(runtime.cache_dir(cache_dir) / "corpora", CORPUS_CACHE_BYTES),
+        # shards take about three quarters of the bytes of their text
+        Cache(runtime.cache_dir(cache_dir) / "corpora", max(CORPUS_CACHE_BYTES, sum(s.size or 0 for s in sources))),
         processes=processes,
     )
     _check_objective(corpus, stage)
