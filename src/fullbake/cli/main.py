@@ -27,6 +27,7 @@ from fullbake.cli.options import (
     DIALECT_FIELDS,
     EngineFlag,
     Flags,
+    OnFlag,
     PrecisionFlag,
     RecipeFlags,
     RowFlags,
@@ -35,6 +36,7 @@ from fullbake.cli.options import (
     TextOptions,
     Threads,
     TrackFlag,
+    WorkersFlag,
     apply_engine_threads,
     apply_threads,
     find_bundle,
@@ -106,6 +108,8 @@ def train_command(
     int8: bool = False,
     cache_dir: Path | None = None,
     track: TrackFlag = (),
+    on: OnFlag = None,
+    workers: WorkersFlag = None,
     threads: Threads = "auto",
     flags: RecipeFlags = Flags.model_construct(),  # noqa: B008  (only read)
 ) -> None:
@@ -145,6 +149,10 @@ def train_command(
     CheckpointInterval.parse(checkpoint_every)  # report a wrong interval before torch is loaded
     trackers = find_trackers(track)
     mode = resume_mode(resume, resume_anyway, restart)
+    if on is not None or workers is not None:
+        from fullbake.cli.ray_workers import run_on_ray
+
+        run_on_ray(sys.argv[1:], on, workers, out_folder)
     from fullbake.comparison.page import page_beside
     from fullbake.core.pages import check_page_target
 

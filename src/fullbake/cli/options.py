@@ -213,6 +213,28 @@ Threads = Annotated[
 """The flag --threads; `apply_threads` reads its value."""
 
 
+OnFlag = Annotated[
+    str | None,
+    Parameter(
+        name="--on",
+        help="Where the work runs: ray (the cluster of RAY_ADDRESS or of this machine, else a new one), or "
+        "ray:HOST:PORT. Needs `pip install 'fullbake[ray]'`. Default: this process.",
+    ),
+]
+"""The flag --on of the commands whose work may run on a cluster."""
+
+
+WorkersFlag = Annotated[
+    str | None,
+    Parameter(
+        name="--workers",
+        help="With --on: how many processes train together, or the fewest and the most, such as 1:4; a lost one is "
+        "replaced, or the others continue. Default: one for each GPU of the cluster, else one for each machine.",
+    ),
+]
+"""The flag --workers of the commands that train."""
+
+
 TrackFlag = Annotated[
     tuple[str, ...],
     Parameter(

@@ -1,5 +1,6 @@
 """The commands on raw text: `pretrain` (further pretraining), `pilot` (a short trial of it), `probe` (forgetting)."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +11,12 @@ from fullbake.cli import tables
 from fullbake.cli.options import (
     DialectFlags,
     DialectOptions,
+    OnFlag,
     StageFlags,
     StageOptions,
     Threads,
     TrackFlag,
+    WorkersFlag,
     apply_threads,
     resume_mode,
 )
@@ -53,6 +56,8 @@ def pretrain_command(
     restart: bool = False,
     cache_dir: Path | None = None,
     track: TrackFlag = (),
+    on: OnFlag = None,
+    workers: WorkersFlag = None,
     threads: Threads = "auto",
     written: DialectFlags = DialectOptions.model_construct(),  # noqa: B008  (only read)
     flags: StageFlags = StageOptions.model_construct(),  # noqa: B008  (only read)
@@ -82,6 +87,10 @@ def pretrain_command(
     CheckpointInterval.parse(checkpoint_every)
     word = resume_mode(resume, resume_anyway, restart)
     trackers = find_trackers(track)
+    if on is not None or workers is not None:
+        from fullbake.cli.ray_workers import run_on_ray
+
+        run_on_ray(sys.argv[1:], on, workers, out_folder)
     apply_threads(threads, out_folder, word)
     from fullbake.pretraining.stage import further_pretrain
 

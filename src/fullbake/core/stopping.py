@@ -51,6 +51,20 @@ def deferred_signals() -> Iterator[None]:
 
 
 @contextmanager
+def noted_elsewhere(signal_number: Callable[[], int]) -> Iterator[None]:
+    """Within the block, take signals from a function. It is for work outside the main thread, which gets no signals.
+
+    Args:
+        signal_number: returns the number of the signal to stop for, 0 while there is none.
+    """
+    token = _noted_signal.set(signal_number)
+    try:
+        yield
+    finally:
+        _noted_signal.reset(token)
+
+
+@contextmanager
 def deadline(passed: Callable[[], bool], progress: Callable[[float], None] = lambda _: None) -> Iterator[None]:
     """Within the block, stop training and feature extraction soon after `passed` returns True.
 
