@@ -11,11 +11,13 @@ from helpers.corpora import LIMIT, build_small_corpus, load_tokenizer, make_docu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullbake.core import ranks, runtime
 from fullbake.core.cache import Cache
 from fullbake.core.errors import DataError, SpaceFault
 from fullbake.pretraining.corpus import ARRAYS, Corpus, Shard, build_corpus, hold_out, read_shard
+from fullbake.pretraining.data_loader import CorpusLoader, ReadingOrder
 from fullbake.pretraining.documents import Document, DocumentSource, file_source
-from fullbake.pretraining.forgetting import corpus_tokenizer_of
+from fullbake.pretraining.forgetting import corpus_tokenizer_of, make_phase
 
 TEXTS = make_documents(60)
 
@@ -51,6 +53,44 @@ def test_one_process_and_two_build_the_same_corpus(tmp_path: Path) -> None:
     both = build_small_corpus(tmp_path / "two", TEXTS, processes=2, **SMALL)
     assert arrays(alone) == arrays(both)
     assert (alone.fingerprint, alone.facts) == (both.fingerprint, both.facts)
+
+
+@pytest.mark.parametrize("readers", [2, 3])
+def test_any_number_of_readers_builds_the_same_corpus_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    """The processes of a training are taken one after the other here; the first one comes last."""
+    alone = build_small_corpus(tmp_path / "one", TEXTS, **SMALL)
+    monkeypatch.setattr(runtime, "world_size", lambda: readers)
+    monkeypatch.setattr(ranks, "wait_for_ranks", lambda: None)
+    monkeypatch.setattr(ranks, "true_on_all_ranks", lambda mine: mine)
+    monkeypatch.setattr(ranks, "gather_json", lambda mine: [mine])
+    stored: list[str] = []
+    store = Cache.store
+    monkeypatch.setattr(Cache, "store", lambda cache, key, *rest: stored.append(key[-5:]) or store(cache, key, *rest))
+    for reader in reversed(range(readers)):
+        monkeypatch.setattr(runtime, "rank", lambda reader=reader: reader)
+        if reader:
+            with pytest.raises(SpaceFault):  # not all shards are there yet
+                build_small_corpus(tmp_path / "together", TEXTS, **SMALL)
+            assert stored[-1].isdigit()
+            assert {int(key) % readers for key in stored if key.isdigit()} == {reader}
+            stored.clear()
+    together = build_small_corpus(tmp_path / "together", TEXTS, **SMALL)
+    assert {int(key) % readers for key in stored if key.isdigit()} == {0}
+    assert arrays(together) == arrays(alone)
+    assert (together.fingerprint, together.facts) == (alone.fingerprint, alone.facts)
+    phases = [make_phase(load_tokenizer("bert"), 0, 24)]
+    order = ReadingOrder("mlm+sop", 4, None, 128, 0.1, 7)
+    plans = [CorpusLoader(corpus, hold_out(corpus, 0.1)[0], phases, order) for corpus in (alone, together)]
+    steps = [_rows(loader) for loader in plans]
+    assert steps[0] == steps[1]
+    assert len(steps[0]) > 10
+
+
+def _rows(loader: CorpusLoader) -> list[list[int]]:
+    counted = CorpusLoader(loader.corpus, loader.documents, [replace(loader.phases[0], steps=20)], loader.order)
+    return [step.rows.tolist() for step in counted.plan(0, 20)]
 
 
 def test_interrupted_build_continues_with_the_first_missing_shard(tmp_path: Path) -> None:

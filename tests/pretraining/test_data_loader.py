@@ -10,6 +10,7 @@ import pytest
 from helpers.bases import FAMILIES
 from helpers.corpora import binomial, build_small_corpus, load_tokenizer, make_documents, masking, phase, shard_of
 
+from fullbake.core.errors import DataError
 from fullbake.core.rng import rng_stream
 from fullbake.models.batching import Step
 from fullbake.pretraining.corpus import Corpus
@@ -226,6 +227,12 @@ def test_whole_words_are_masked_together(family: str) -> None:
         flags = chosen[(units == unit) & vocabulary]
         assert flags.all() or not flags.any()
     assert (np.bincount(units) > 1).any()
+
+
+def test_more_shards_than_a_row_number_can_name_are_refused(corpus: Corpus, tokenizer: Any) -> None:
+    documents = [corpus.shards[0].documents()] * 4097
+    with pytest.raises(DataError, match="too many shards"):
+        CorpusLoader(corpus, documents, [phase(tokenizer, 24)], make_order())
 
 
 def test_shard_of_one_document_has_no_random_partners(tokenizer: Any) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -338,7 +338,7 @@ def _no_text(sources: Sequence[DocumentSource]) -> DataError:
 
 def hold_out(
     corpus: Corpus, share: float, max_tokens: int = HELD_OUT_TOKENS
-) -> tuple[list[list[Span]], list[list[Span]]]:
+) -> tuple[list[Sequence[Span]], list[Sequence[Span]]]:
     """Divide a corpus into documents to train on and documents to evaluate on.
 
     Whole documents are held out, in the order of their hashes: the same documents in any order of the corpus, and equal
@@ -356,30 +356,71 @@ def hold_out(
     Raises:
         DataError: the corpus is a single sentence, or the same sentence several times.
     """
-    spans = [(number, span) for number, shard in enumerate(corpus.shards) for span in shard.documents()]
     hashes = np.concatenate([shard.hashes for shard in corpus.shards])
     sizes = np.concatenate([np.diff(shard.sentence_ends[shard.document_ends]) for shard in corpus.shards])
-    sentences = np.array([last - first for _, (first, last) in spans])
+    sentences = np.concatenate([np.diff(shard.document_ends) for shard in corpus.shards])
+    begins = _cumulate(np.array([len(shard.hashes) for shard in corpus.shards]))
     budget = min(share * corpus.facts["tokens"], max_tokens)
     held_out = _choose_documents(hashes, sizes, budget)
     train_sentences = np.where(held_out, 0, sentences)
     if not held_out.any():
-        number, span = spans[int(sentences.argmax())]
-        longest = hashes == hashes[sentences.argmax()]  # equal texts are cut alike
-        tail = _count_tail_sentences(corpus.shards[number], span, share, budget)
+        most = int(sentences.argmax())
+        shard = corpus.shards[int(np.searchsorted(begins, most, side="right")) - 1]
+        place = most - int(begins[np.searchsorted(begins, most, side="right") - 1])
+        span = (int(shard.document_ends[place]), int(shard.document_ends[place + 1]))
+        longest = hashes == hashes[most]  # equal texts are cut alike
+        tail = _count_tail_sentences(shard, span, share, budget)
         train_sentences[longest] = np.maximum(0, sentences[longest] - tail)
-    sides: tuple[list[list[Span]], list[list[Span]]] = ([[] for _ in corpus.shards], [[] for _ in corpus.shards])
-    for (number, (first, last)), train in zip(spans, train_sentences.tolist(), strict=True):
-        for side, span in zip(sides, ((first, first + train), (first + train, last)), strict=True):
-            if span[0] < span[1]:
-                side[number].append(span)
+    sides: tuple[list[Sequence[Span]], list[Sequence[Span]]] = ([], [])
+    for shard, (begin, end) in zip(corpus.shards, pairwise(begins.tolist()), strict=True):
+        firsts, lasts = shard.document_ends[:-1], shard.document_ends[1:]
+        middles = firsts + train_sentences[begin:end]
+        sides[0].append(Spans(firsts, middles))
+        sides[1].append(Spans(middles, lasts))
     if not any(sides[0]):
         raise DataError(
             "the corpus is too small",
             expected="at least two different sentences: one to train on, one to evaluate on",
-            got="a single sentence" if len(spans) == 1 else f"the same sentence {len(spans):,} times",
+            got="a single sentence" if len(sizes) == 1 else f"the same sentence {len(sizes):,} times",
         )
     return sides
+
+
+class Spans(Sequence[Span]):
+    """The sentences of many documents, as two arrays: a list of pairs would take ten times the memory.
+
+    Args:
+        firsts: (documents,) the first sentence of each.
+        lasts: (documents,) where it ends. Documents without a sentence are left out.
+    """
+
+    def __init__(self, firsts: Ids, lasts: Ids) -> None:
+        kept = lasts > firsts
+        self._bounds = np.stack([firsts[kept], lasts[kept]], axis=1)
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    @overload
+    def __getitem__(self, place: int) -> Span: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Span]: ...
+
+    def __getitem__(self, place: int | slice) -> Span | list[Span]:
+        """Return one span, or a list of several."""
+        found = self._bounds[place].tolist()
+        return [(first, last) for first, last in found] if isinstance(place, slice) else (found[0], found[1])
+
+    def __iter__(self) -> Iterator[Span]:
+        """Yield the spans in order."""
+        return iter(self[:])
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for a sequence of the same spans."""
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _choose_documents(hashes: npt.NDArray[np.uint64], sizes: Ids, budget: float) -> npt.NDArray[np.bool_]:

@@ -222,7 +222,7 @@ class CorpusLoader:
         phase = self.phases[key >> (_SHARD_BITS + _EPOCH_BITS)]
         examples = build_examples(
             self.corpus.shards[shard],
-            self.documents[shard],
+            list(self.documents[shard]),
             phase,
             self.order.objective,
             self.order.short_probability,

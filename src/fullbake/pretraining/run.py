@@ -327,7 +327,7 @@ def _open_general_text(
 
 
 def _make_loader(
-    corpus: Corpus, train: list[list[Span]], tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
+    corpus: Corpus, train: Sequence[Sequence[Span]], tokenizer: PreTrainedTokenizerFast, stage: PretrainingConfig
 ) -> CorpusLoader:
     """Return the loader with the steps of each phase counted."""
     order = ReadingOrder(
@@ -393,7 +393,7 @@ def _count_tokens(corpus: Corpus, documents: Sequence[Sequence[Span]]) -> int:
 
 def _draw_held_out_set(
     corpus: Corpus,
-    held_out: list[list[Span]],
+    held_out: Sequence[Sequence[Span]],
     loader: CorpusLoader,
     tokenizer: PreTrainedTokenizerFast,
     stage: PretrainingConfig,
