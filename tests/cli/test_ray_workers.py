@@ -1,4 +1,4 @@
-"""What `--on ray --workers N` does apart from the cluster: flags, lines, refusals. benchmarks/elastic.py runs it whole."""
+"""What `--on ray --workers N` does apart from the cluster (benchmarks/elastic.py starts one): flags, lines, refusals."""
 
 import signal
 import sys

@@ -252,13 +252,13 @@ def work(given: dict[str, Any]) -> None:
     Raises:
         RuntimeError: the command failed by no mistake of the user; Ray starts all processes again.
     """
-    from fullbake.cli import main, terminal
+    from fullbake.__main__ import start
 
     os.chdir(given["folder"])
     sys.argv = ["fullbake", *given["command"]]
     with _sent_lines(given["post"]) as asked, stopping.noted_elsewhere(lambda: asked[0]):
         try:
-            terminal.run(main.app, given["command"])
+            start()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
     _finish(given["post"], code)

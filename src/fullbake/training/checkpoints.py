@@ -423,8 +423,8 @@ def _check_same_run(folder: Path, known: Mapping[str, Any], facts: Mapping[str, 
 
 def _other_facts(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences that keep a run from being resumed."""
-    fixed = [{name: facts[name] for name in facts if name not in CHANGEABLE_FACTS} for facts in (known, now)]
-    return list_differences(*fixed)
+    there, here = ({name: facts[name] for name in facts if name not in CHANGEABLE_FACTS} for facts in (known, now))
+    return list_differences(there, here)
 
 
 def list_differences(known: Any, now: Any, place: str = "", *, words: tuple[str, str] = ("there", "now")) -> list[str]:
