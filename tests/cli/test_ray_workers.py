@@ -1,4 +1,4 @@
-"""What `--on ray --workers N` does apart from the cluster (benchmarks/elastic.py starts one): flags, lines, refusals."""
+"""What `--on ray --workers N` does apart from the cluster, which benchmarks/elastic.py tries: flags, lines, errors."""
 
 import signal
 import sys

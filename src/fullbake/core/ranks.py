@@ -98,10 +98,11 @@ def _fresh_store() -> Any:
     import torch.distributed
     from torch.distributed.distributed_c10d import _get_default_store
 
-    if torch.distributed.is_initialized():  # by Ray
+    distributed: Any = torch.distributed
+    if distributed.is_initialized():  # by Ray
         store: Any = _get_default_store()
     else:
-        store, _, _ = next(torch.distributed.rendezvous("env://", timeout=timedelta(seconds=timeout_seconds())))
+        store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(seconds=timeout_seconds())))
     mine, size = os.urandom(8).hex(), runtime.world_size()
     prefix = mine if runtime.rank() == 0 else ""
     store.set(f"fullbake/word-{runtime.rank()}", mine)
@@ -122,7 +123,7 @@ def _fresh_store() -> Any:
         time.sleep(0.02)
     else:
         raise RuntimeError("not all processes came together")
-    return torch.distributed.PrefixStore(f"fullbake/{prefix}", store)
+    return distributed.PrefixStore(f"fullbake/{prefix}", store)
 
 
 def _read(store: Any, key: str) -> str:

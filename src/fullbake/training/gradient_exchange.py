@@ -62,7 +62,7 @@ class GradientExchange:
         self._is_open, self._sent = False, 0
         owners = {parameter: bucket for bucket in self._buckets for parameter in bucket.parameters}
         self._hooks = [
-            parameter.register_post_accumulate_grad_hook(lambda done, bucket=bucket: self._note(done, bucket))  # type: ignore[misc]
+            parameter.register_post_accumulate_grad_hook(lambda done, bucket=bucket: self._note(done, bucket))
             for parameter, bucket in owners.items()
         ]
 
