@@ -28,7 +28,7 @@ from fullbake.core.cache import Cache
 from fullbake.models.fast_layers import fast_layers
 from fullbake.models.tokenizer import load_mlm_tokenizer
 from fullbake.pretraining.corpus import Corpus, Shard, build_corpus, hold_out
-from fullbake.pretraining.documents import file_source
+from fullbake.pretraining.documents import Decontamination, file_source
 from fullbake.pretraining.forgetting import corpus_tokenizer_of
 from fullbake.pretraining.run import PretrainingRun, prepare_run, step_losses
 from fullbake.training.checkpoints import Checkpoint, CheckpointInterval, Checkpoints
@@ -70,7 +70,7 @@ def measure_text(file: Path, size: int, cache: Path) -> None:
     megabytes = size / 1e6
     with measured("hash of the text", "MB/s", lambda: megabytes):
         hashing.file_sha256(file)
-    source = file_source(file)
+    source = Decontamination().apply(file_source(file))
     with measured("reading the text", "MB/s", lambda: megabytes):
         documents = sum(1 for _ in source.read())
     note("bytes of a document", size / documents, "bytes")

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import bases_page
 import benchmark_page
 import results_page
+import scale_page
 from markdown_tables import row
 
 import fullbake
@@ -444,6 +445,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "picture": picture,
     "sentence splitters": lambda: results_page.splitters(STORED),
     "corpus building": lambda: results_page.corpus_building(STORED),
+    "scale rates": lambda: scale_page.rates(STORED),
+    "scale plan": lambda: scale_page.plan(STORED),
     "way one": lambda: results_page.way_one(STORED),
     "forgetting": lambda: results_page.forgetting(STORED),
     "graphs": lambda: bases_page.graphs(ROOT / "docs" / "bases" / "graphs.json"),
