@@ -31,6 +31,7 @@ class Rates:
 
 
 def read_rates(folder: Path) -> Rates:
+    """Return the stored rates."""
     stored = json.loads((folder / "scale.json").read_text("utf-8"))
     return Rates({entry["step"]: entry["value"] for entry in stored["rows"]})
 
@@ -45,8 +46,8 @@ def plan(folder: Path) -> str:
     found = read_rates(folder)
     larger = found.slower(8, 440e6)
     return (
-        f"Base `demo`, as measured:\n\n{_table(found)}\nA base like BERT-base, with 8 times the computing and 440 MB of "
-        f"gradients (estimated from these two numbers, not measured):\n\n{_table(larger)}"
+        f"Base `demo`, as measured:\n\n{_table(found)}\nA base like BERT-base, with 8 times the computing and 440 MB "
+        f"of gradients (estimated from these two numbers, not measured):\n\n{_table(larger)}"
     )
 
 
@@ -54,10 +55,7 @@ def _table(found: Rates) -> str:
     columns = [_node_plan(found, nodes) for nodes in NODES]
     titles = ("1 machine", "10 machines", "100 machines")
     return table(
-        [
-            {"": name} | dict(zip(titles, (column[name] for column in columns), strict=True))
-            for name in columns[0]
-        ]
+        [{"": name} | dict(zip(titles, (column[name] for column in columns), strict=True)) for name in columns[0]]
     )
 
 

@@ -10,14 +10,16 @@ import io
 import logging
 import os
 import re
+import runpy
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fullbake.cli.terminal import err, print_line
+from fullbake.cli.terminal import print_line
 from fullbake.core import ranks, runtime, stopping
+from fullbake.core.console import console as err
 from fullbake.core.console import say
 from fullbake.core.errors import Error, Fault, RecipeError
 from fullbake.core.ray_cluster import check_workers, live_nodes, on_every_node, parse_on, ray_cluster
@@ -191,8 +193,10 @@ class _Launch:
         )
 
     def _fit(self) -> None:
-        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+        import ray.train
         from ray.train.torch import TorchConfig, TorchTrainer
+
+        settings: Any = ray.train  # its types are those of an older version of the same classes
 
         fewest, most = self.count
         environment = {name: value for name, value in runtime.settings().items() if name not in _OF_THIS_PROCESS}
@@ -203,15 +207,15 @@ class _Launch:
                 torch_config=TorchConfig(
                     backend="cpu:gloo,cuda:nccl" if self.use_gpu else "gloo", timeout_s=round(ranks.timeout_seconds())
                 ),
-                scaling_config=ScalingConfig(
+                scaling_config=settings.ScalingConfig(
                     num_workers=fewest if fewest == most else (fewest, most), use_gpu=self.use_gpu
                 ),
-                run_config=RunConfig(
+                run_config=settings.RunConfig(
                     name="notes",
                     storage_path=str(self.notes),
-                    failure_config=FailureConfig(max_failures=RESTARTS),
+                    failure_config=settings.FailureConfig(max_failures=RESTARTS),
                     worker_runtime_env={"env_vars": environment},
-                    logging_config=LoggingConfig(log_level="ERROR"),
+                    logging_config=settings.LoggingConfig(log_level="ERROR"),
                 ),
             ).fit()
         except BaseException as error:  # of a thread: the command reports it
@@ -252,13 +256,11 @@ def work(given: dict[str, Any]) -> None:
     Raises:
         RuntimeError: the command failed by no mistake of the user; Ray starts all processes again.
     """
-    from fullbake.__main__ import start
-
     os.chdir(given["folder"])
     sys.argv = ["fullbake", *given["command"]]
     with _sent_lines(given["post"]) as asked, stopping.noted_elsewhere(lambda: asked[0]):
         try:
-            start()
+            runpy.run_module("fullbake", run_name="__main__")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
     _finish(given["post"], code)
@@ -275,7 +277,7 @@ def _finish(post: Any, code: int) -> None:
 class _Sent(io.TextIOBase):
     """A stream whose lines are collected to be sent."""
 
-    encoding = "utf-8"  # type: ignore[assignment]
+    encoding = "utf-8"
 
     def __init__(self, is_result: bool, lines: list[tuple[bool, str]]) -> None:
         self.is_result, self.lines, self.begun = is_result, lines, ""
