@@ -258,7 +258,7 @@ def work(given: dict[str, Any]) -> None:
     """
     os.chdir(given["folder"])
     sys.argv = ["fullbake", *given["command"]]
-    with _sent_lines(given["post"]) as asked, stopping.noted_elsewhere(lambda: asked[0]):
+    with _sent_lines(given["post"]) as wanted, stopping.noted_elsewhere(lambda: wanted[0]):
         try:
             runpy.run_module("fullbake", run_name="__main__")
         except SystemExit as end:
@@ -295,13 +295,13 @@ def _sent_lines(post: Any) -> Iterator[list[int]]:
     import ray
 
     lines: list[tuple[bool, str]] = []
-    asked, ended = [0], threading.Event()
+    wanted, ended = [0], threading.Event()
 
     def send() -> None:
         while True:
             last = ended.wait(POLL_SECONDS)
             number = len(lines)
-            asked[0] = ray.get(post.add.remote(lines[:number])) or asked[0]
+            wanted[0] = ray.get(post.add.remote(lines[:number])) or wanted[0]
             del lines[:number]
             if last:
                 return
@@ -311,7 +311,7 @@ def _sent_lines(post: Any) -> Iterator[list[int]]:
     with contextlib.redirect_stdout(_Sent(True, lines)), contextlib.redirect_stderr(_Sent(False, lines)):
         thread.start()
         try:
-            yield asked
+            yield wanted
         finally:
             ended.set()
             thread.join()

@@ -273,14 +273,14 @@ def _find_silent() -> list[int]:
     if not _joined:
         return []
     store, others = _joined[0].store, [rank for rank in range(runtime.world_size()) if rank != runtime.rank()]
-    until = time.monotonic() + GRACE
-    with suppress(RuntimeError):  # the store is lost with the process that kept it
+    until, silent = time.monotonic() + GRACE, list[int]()
+    with suppress(RuntimeError):  # the store is lost with the process that kept it: what was seen last counts
         store.add(f"noticed-{runtime.rank()}", 1)
-        while others := [rank for rank in others if not store.check([f"noticed-{rank}"])]:
-            if time.monotonic() > until:
-                return others
+        silent = others
+        while time.monotonic() < until and silent:
             time.sleep(0.1)
-    return []
+            silent = [rank for rank in silent if not store.check([f"noticed-{rank}"])]
+    return silent
 
 
 def _life_key(rank: int) -> str:

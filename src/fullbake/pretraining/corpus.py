@@ -375,8 +375,8 @@ def hold_out(
     for shard, (begin, end) in zip(corpus.shards, pairwise(begins.tolist()), strict=True):
         firsts, lasts = shard.document_ends[:-1], shard.document_ends[1:]
         middles = firsts + train_sentences[begin:end]
-        sides[0].append(Spans(firsts, middles))
-        sides[1].append(Spans(middles, lasts))
+        sides[0].append(DocumentSpans(firsts, middles))
+        sides[1].append(DocumentSpans(middles, lasts))
     if not any(sides[0]):
         raise DataError(
             "the corpus is too small",
@@ -386,7 +386,7 @@ def hold_out(
     return sides
 
 
-class Spans(Sequence[Span]):
+class DocumentSpans(Sequence[Span]):
     """The sentences of many documents, as two arrays: a list of pairs would take ten times the memory.
 
     Args:
