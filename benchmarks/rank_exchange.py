@@ -4,11 +4,11 @@
 
 Two gloo processes of one thread on one machine, base demo with its standard head, AdamW, steps of 32 rows of 64 tokens
 in two micro-batches. The sides take turns within the same two processes, two steps each in a round. In `one process`
-the second one sleeps. `fast` layers are those that training uses on a CPU; the gradient of their embedding table is
-sparse, which DistributedDataParallel refuses, so the plain layers of transformers are measured too. Seconds are medians
-over rounds; processor seconds are those of both processes together. `waiting` is the part of a step after the backward
-pass, in which a process waits for the sums. Efficiency is the time of one process over twice the time of two: 1 would
-be perfect. `difference` is that of the gradients to those of one process, the largest one over the largest gradient.
+the second one sleeps. `fast` layers are those that training uses on a CPU, `plain` ones are those of transformers.
+Seconds are medians over rounds; processor seconds are those of both processes together. `waiting` is the part of a step
+after the backward pass, in which a process waits for the sums. Efficiency is the time of one process over twice the
+time of two: 1 would be perfect. `difference` is that of the gradients to those of one process, the largest one over the
+largest gradient.
 """
 
 import json
