@@ -3,11 +3,17 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fullbake.classifier.model import Answers, Classifier
+from fullbake.classifier.prediction_columns import (
+    PredictionOptions,
+    choose_text_columns,
+    kinds_of,
+    predict_columns,
+)
 from fullbake.config.fields import Engine
 from fullbake.config.recipe import dialect_of
 from fullbake.core.arguments import PATH, describe_value, require_type
@@ -19,8 +25,7 @@ from fullbake.data.arrow import ArrowSource
 from fullbake.data.files import open_table, open_writer
 from fullbake.data.sources import as_frame, open_columns, remedy_for
 from fullbake.data.tables import ReadOptions, Table, taken_name_error
-from fullbake.evaluation.top_labels import top_labels
-from fullbake.evaluation.written_scores import round_to_sum
+from fullbake.evaluation.top_labels import Threshold
 
 
 def predict_file(
@@ -32,6 +37,8 @@ def predict_file(
     text_pair: str | None = None,
     prefix: str = "",
     top_k: int | None = None,
+    threshold: Threshold | None = None,
+    labels_only: bool = False,
     overwrite: bool = False,
     **dialect: Any,
 ) -> int:
@@ -52,6 +59,9 @@ def predict_file(
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
         prefix: Text before the names of the added columns.
         top_k: Write so many of the likeliest labels of each row. None: the scores of all labels.
+        threshold: Decide by this score in place of the classifier's own decision: a number, or a mapping from labels
+            to numbers, as for `Classifier.predict`.
+        labels_only: Leave out the columns of scores.
         overwrite: Replace the target if it exists.
         **dialect: How the file is written, as for `read_dataset`: delimiter, encoding, quoting, no_header, json_path.
 
@@ -61,7 +71,7 @@ def predict_file(
     Raises:
         DataError: A row cannot be read, or a column has the name of an added one.
         OutputError: The target exists.
-        RecipeError: `top_k` is wrong.
+        RecipeError: `top_k` or `threshold` is wrong.
     """
     classifier = as_classifier(classifier)
     _check_target(target)
@@ -71,11 +81,12 @@ def predict_file(
         if isinstance(source, Table)
         else _open(source, ReadOptions(tuple(columns), dialect=dialect_of(**dialect)))
     )
-    extra = _added_columns(classifier, prefix, top_k)
+    options = PredictionOptions(prefix, top_k, threshold, labels_only)
+    extra = kinds_of(classifier, options)
     done = 0
     with open_writer(target, table, extra, overwrite=overwrite) as writer, bar("predicting", None, "rows") as advance:
         for chunk in table.chunks(keep=True):
-            writer.write(chunk, _added(classifier, [chunk.columns[name] for name in columns], list(extra), top_k))
+            writer.write(chunk, predict_columns(classifier, [chunk.columns[name] for name in columns], options))
             release_memory()
             advance(len(chunk))
             done += len(chunk)
@@ -96,6 +107,8 @@ def predict_frame(
     text_pair: str | None = None,
     prefix: str = "",
     top_k: int | None = None,
+    threshold: Threshold | None = None,
+    labels_only: bool = False,
 ) -> Any:
     """Classify the rows of a table in memory, and return them with the columns that `predict_file` adds.
 
@@ -107,6 +120,9 @@ def predict_frame(
         text_pair: Column of the second texts, for a classifier of pairs. None: its name in training.
         prefix: Text before the names of the added columns.
         top_k: Add so many of the likeliest labels of each row. None: the scores of all labels.
+        threshold: Decide by this score in place of the classifier's own decision: a number, or a mapping from labels
+            to numbers, as for `Classifier.predict`.
+        labels_only: Leave out the columns of scores.
 
     Returns:
         A new table of the same kind, with the same rows (of pandas: with the same index). Of another object that hands
@@ -118,7 +134,8 @@ def predict_frame(
     classifier = as_classifier(classifier)
     source = _require_frame(frame, "frame")
     columns = text_columns(classifier, text, text_pair)
-    extra = _added_columns(classifier, prefix, top_k)
+    options = PredictionOptions(prefix, top_k, threshold, labels_only)
+    extra = kinds_of(classifier, options)
     taken = next((name for name in extra if name in source.names), None)
     if taken is not None:
         raise taken_name_error(taken, source.description)
@@ -128,7 +145,7 @@ def predict_frame(
     with bar("predicting", None, "rows") as advance:
         for chunk in open_columns(source, ReadOptions(tuple(columns))).chunks():
             texts = [chunk.columns[name] for name in columns]
-            for name, values in _added(classifier, texts, list(extra), top_k).items():
+            for name, values in predict_columns(classifier, texts, options).items():
                 parts[name].append(np.asarray(values, parts[name][0].dtype))
             advance(len(chunk))
     return with_columns(frame, source, {name: np.concatenate(values) for name, values in parts.items()})
@@ -174,14 +191,7 @@ def _check_target(target: object) -> None:
 
 def text_columns(classifier: Classifier, text: str | None, text_pair: str | None) -> list[str]:
     """Return the text columns to read: the given names, or else the names in training."""
-    trained = classifier.columns
-    if text_pair is not None and trained.text_pair is None:
-        raise DataError(
-            "this classifier was trained on single texts",
-            got=f"a second column {text_pair!r}",
-            remedy="Leave --text-pair (text_pair) out.",
-        )
-    return [text or trained.text, *([] if trained.text_pair is None else [text_pair or trained.text_pair])]
+    return choose_text_columns(classifier.columns, text, text_pair)
 
 
 def open_table_as_trained(
@@ -211,41 +221,3 @@ def predict_texts(classifier: Classifier, texts: Sequence[str]) -> Answers:
             remedy="Give both texts of one pair.",
         )
     return classifier.answers(texts[:1], texts[1:])
-
-
-def _added_columns(classifier: Classifier, prefix: str, top_k: int | None) -> dict[str, type]:
-    """Return the names and types of the added columns, in order."""
-    names = classifier.label_names
-    predicted = classifier.problem.prediction_columns(names)
-    answered = {} if classifier.first is None else {"answered_by": str}
-    scores: dict[str, type] = {f"score:{name}": np.float32 for name in names}
-    if top_k is not None:
-        places = range(1, 1 + top_labels(np.zeros((1, len(names))), top_k).shape[1])
-        scores = {
-            name: kind for place in places for name, kind in ((f"label:{place}", str), (f"score:{place}", np.float32))
-        }
-    added = predicted | scores | answered
-    return {prefix + name: kind for name, kind in added.items()}
-
-
-_KINDS: Final[dict[str, type]] = {"label": str, "score": np.float32}
-
-
-def _added(classifier: Classifier, texts: list[list[str]], names: list[str], top_k: int | None) -> dict[str, Any]:
-    """Return the added columns of one chunk, by name. texts: one list a text column; top_k: as for `predict_file`."""
-    answers = classifier.answers(*texts)
-    probabilities = classifier.problem.probabilities(answers.logits)
-    decided = classifier.decision.decide(probabilities)
-    scores = round_to_sum(probabilities) if classifier.problem.exclusive else probabilities.astype(np.float32)
-    predicted = classifier.problem.prediction_values(decided, scores, classifier.classes_)
-    answered = [] if answers.answered_by is None else [list(answers.answered_by)]
-    shown = list(scores.T) if top_k is None else _likeliest(classifier, scores, top_k)
-    return dict(zip(names, [*predicted, *shown, *answered], strict=True))
-
-
-def _likeliest(classifier: Classifier, scores: np.ndarray, top_k: int) -> list[Any]:
-    """Return the columns of the likeliest labels: names and scores in turn."""
-    ids = top_labels(scores, top_k)
-    return [
-        column for place in ids.T for column in (list(classifier.classes_[place]), scores[np.arange(len(place)), place])
-    ]
