@@ -7,6 +7,7 @@ and nothing else: a new process takes its place. Results come back as JSON.
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
@@ -78,10 +79,8 @@ def _hand_out(worker: _Worker, waiting: deque[Shard]) -> None:
     if not waiting:
         return
     worker.shard = waiting.popleft()
-    try:
+    with suppress(OSError):
         worker.pipe.send(worker.shard)
-    except OSError:
-        pass
 
 
 def _replace(

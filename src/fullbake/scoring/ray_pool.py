@@ -5,7 +5,9 @@ missing value), and would not keep a file's rows together. What goes through Ray
 and a line of JSON on the way back. An actor that dies is started again, and its shard is scored again.
 """
 
+import atexit
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -80,7 +82,8 @@ def score_on_ray(
         gpus = 1.0 if bundle.engine == "torch" and ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
         actors = min(jobs or _room(ray, own.threads, gpus), len(shards))
         say(f"scoring with {actors:,} actors of {own.threads} thread{'' if own.threads == 1 else 's'} on Ray")
-        yield from _stream(ray, own, _place(ray, bundle, folder), options, shards, actors, gpus)
+        place, digest = _place(ray, bundle, folder)
+        yield from _stream(ray, replace(own, digest=digest), place, options, shards, actors, gpus)
 
 
 def _room(ray: Any, threads: int, gpus: float) -> int:
@@ -118,14 +121,20 @@ def _stream(
 # The bundle
 
 
-def _place(ray: Any, bundle: WorkerBundle, folder: Path) -> Any:
-    """Return where the actors find the bundle: its path where every node sees it, else its files in the object store."""
+def _place(ray: Any, bundle: WorkerBundle, folder: Path) -> tuple[Any, str]:
+    """Return where the actors find the bundle, and its digest there.
+
+    That is its path where every node sees it, else its files in the object store, without the hashes of its training
+    texts.
+    """
     seen = on_every_node(ray, find_digest, str(folder))
     if all(answer == bundle.digest for answer in seen.values()):
-        return str(folder)
+        return str(folder), bundle.digest
     blind = sorted(name for name, answer in seen.items() if answer != bundle.digest)
     say(f"{blind[0]} does not see {folder}: the bundle goes to the workers through Ray's object store")
-    return ray.put(_pack(folder))
+    with TemporaryDirectory(prefix="fullbake-ray-") as holder:
+        copied = copy_for_sharing(folder, Path(holder) / "bundle").folder
+        return ray.put(_pack(copied)), bundle_digest(copied)
 
 
 def find_digest(folder: str) -> str | None:
@@ -146,6 +155,7 @@ def _unpack(files: Any) -> Path:
     import ray
 
     folder = Path(mkdtemp(prefix="fullbake-bundle-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name, content in ray.get(files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Score one shard: fetch it if it is elsewhere, read it as `predict_file` reads it, write its rows, and say what was done.
+"""Score one shard: fetch it if it is elsewhere, read it as `predict_file` does, write its rows, and say what was done.
 
 A shard is streamed in chunks, so a worker's memory does not grow with it. What comes back is JSON: the facts of the
 shard, or why it cannot be read.
@@ -88,7 +88,7 @@ def score_shard(classifier: Classifier, shard: Shard, options: ShardOptions) -> 
 
 
 def score_as_json(bundle: WorkerBundle, folder: Path, shard: Shard, options: ShardOptions) -> str:
-    """Score a shard in a worker process, and return JSON that `parse_result` reads: no object is unpickled by the driver.
+    """Score a shard in a worker process, and return JSON that `parse_result` reads and checks.
 
     Args:
         bundle: What scores it.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError
@@ -167,16 +167,17 @@ def _at_address(address: str) -> list[Shard]:
     from pyarrow import ArrowException, fs
 
     scheme, rest = address.split("://", 1)
+    rest, mark, options = rest.partition("?")
     parts = rest.split("/")
     first = next((place for place, part in enumerate(parts) if "*" in part or "[" in part), len(parts))
     pattern = "/".join(parts[first:])
-    system, folder = open_address(f"{scheme}://{'/'.join(parts[:first])}")
+    base = f"{scheme}://{'/'.join(parts[:first])}{mark}{options}"
+    system, folder = open_address(base)
     try:
         info = system.get_file_info(folder)
         if info.type == fs.FileType.File:
-            folder, listed = str(PurePosixPath(folder).parent), [info]
-        else:
-            listed = system.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
+            return [Shard(PurePosixPath(folder).name, base, int(info.size or 0), int(info.mtime_ns or 0))]
+        listed = system.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     except (ArrowException, OSError) as error:
         raise _unreachable(address, error) from None
     shards = []
@@ -185,17 +186,14 @@ def _at_address(address: str) -> list[Shard]:
         hidden = any(part[0] in "._" for part in PurePosixPath(name).parts)
         if entry.type != fs.FileType.File or hidden or (pattern and not _matches(name, pattern)):
             continue
-        place = _address_of(address, folder, entry.path)
-        shards.append(Shard(name, place, int(entry.size or 0), int(entry.mtime_ns or 0)))
+        shards.append(Shard(name, _below(base, name), int(entry.size or 0), int(entry.mtime_ns or 0)))
     return shards
 
 
-def _address_of(address: str, folder: str, path: str) -> str:
-    """Return the address of a file below the folder that an address names, with its options after `?`."""
+def _below(address: str, name: str) -> str:
+    """Return the address of a file below the folder that an address names, with the options after `?`."""
     base, mark, options = address.partition("?")
-    scheme, rest = base.split("://", 1)
-    lead = "/" if rest.startswith("/") and not path.startswith("/") else ""
-    return f"{scheme}://{lead}{path}{mark}{options}"
+    return f"{base.rstrip('/')}/{quote(name)}{mark}{options}"
 
 
 def _matches(name: str, pattern: str) -> bool:
