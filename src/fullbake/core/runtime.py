@@ -300,6 +300,14 @@ def forbid_ray_usage_reports() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+def quiet_ray_backend() -> None:
+    """Let the parts of Ray in C++ show fatal errors alone, unless the environment says otherwise.
+
+    Ray Data makes them print an error for each pool of actors that means nothing for it. Call it before Ray starts.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+
 def ray_reports_usage() -> bool:
     """Return True if the environment asks Ray to send reports of its use."""
     return os.environ.get("RAY_USAGE_STATS_ENABLED") != "0"

@@ -247,15 +247,19 @@ def _check_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         if named == ["input"]
         else "this folder was written with other options",
         where=str(folder),
-        expected=", ".join(f"{name} {_shown(before.get(name))}" for name in named),
-        got=", ".join(f"{name} {_shown(now.get(name))}" for name in named),
+        expected=", ".join(_shown(name, before.get(name)) for name in named),
+        got=", ".join(_shown(name, now.get(name)) for name in named),
         remedy="Name another folder with --out, or pass --overwrite to remove these rows and begin again.",
     )
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _shown(name: str, value: Any) -> str:
+    """Return an entry of a plan in words. name: as `_flat` gives it."""
+    word = name.removeprefix("options ").replace("_", "-") if name.startswith("options") else name
+    if value is None:
+        return f"no {word}"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{word} {text if len(text) <= 80 else text[:77] + '...'}"
 
 
 def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:

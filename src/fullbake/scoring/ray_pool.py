@@ -7,6 +7,7 @@ and a line of JSON on the way back. An actor that dies is started again, and its
 
 import atexit
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -19,9 +20,10 @@ import numpy as np
 from fullbake.classifier.bundle_outline import bundle_digest
 from fullbake.classifier.sharing import copy_for_sharing
 from fullbake.classifier.worker_bundle import WorkerBundle
+from fullbake.core import runtime
 from fullbake.core.console import say
 from fullbake.core.errors import Error, OutputError
-from fullbake.core.ray_cluster import Address, check_workers, on_every_node, ray_cluster
+from fullbake.core.ray_cluster import ClusterAddress, check_workers, on_every_node, ray_cluster
 from fullbake.scoring.ledger import Ledger
 from fullbake.scoring.shard_worker import ShardOptions, score_as_json
 from fullbake.scoring.shards import Shard
@@ -52,7 +54,7 @@ class ShardActor:
 
 
 def score_on_ray(
-    address: Address,
+    address: ClusterAddress,
     bundle: WorkerBundle,
     folder: Path,
     options: ShardOptions,
@@ -74,6 +76,7 @@ def score_on_ray(
     Raises:
         Error: The cluster does not answer, a node has other versions, or does not see input or output.
     """
+    runtime.quiet_ray_backend()
     with ray_cluster(address) as ray:
         check_workers(ray)
         _check_output(ray, Path(options.folder))
@@ -103,6 +106,7 @@ def _stream(
     gpus: float,
 ) -> Iterator[str]:
     data: Any = ray.data
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     items = [{"shard": json.dumps(asdict(shard))} for shard in shards]

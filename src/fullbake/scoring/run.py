@@ -7,7 +7,7 @@ with a shard is the same in this process, in a pool of processes and on a Ray cl
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,10 @@ from fullbake.classifier.worker_bundle import WorkerBundle, scoring_versions
 from fullbake.config.fields import Engine, ScoringPrecision
 from fullbake.config.recipe import dialect_of
 from fullbake.config.sections import Dialect
+from fullbake.core import runtime
 from fullbake.core.console import bar, format_duration, format_size, say, warn
 from fullbake.core.errors import DataError, Error, Fault, OutputError, RecipeError
-from fullbake.core.processors import count_usable
+from fullbake.core.processors import measure
 from fullbake.core.storage import require_writable, sole_use
 from fullbake.data.files import FORMATS, open_table
 from fullbake.data.tables import Table, data_suffix, taken_name_error
@@ -250,13 +251,18 @@ def _score_here(
     shards: Sequence[Shard],
 ) -> Iterator[str]:
     """Score shards on this machine: one worker is this process."""
-    own = WorkerBundle(worker.digest, worker.engine, worker.precision, threads or max(1, count_usable() // jobs))
+    own = replace(worker, threads=threads or _threads_of_a_worker(jobs))
     say(f"scoring with {_count(jobs, 'worker')} of {_count(own.threads, 'thread')}")
     if jobs > 1:
         yield from score_in_processes(own, folder, shards, options, jobs=jobs)
         return
     for shard in shards:
         yield score_as_json(own, folder, shard, options)
+
+
+def _threads_of_a_worker(jobs: int) -> int:
+    """Return what the environment says, or the share of a worker in the processors that are free."""
+    return runtime.session_threads() if runtime.threads_are_given() else max(1, measure().free // jobs)
 
 
 def _run(

@@ -161,7 +161,13 @@ def fetched(shard: Shard) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fullbake-shard-") as folder:
         path = Path(folder) / PurePosixPath(shard.name).name
         fetch_address(shard.place, path)
-        yield path
+        try:
+            yield path
+        except DataError as error:  # its place is the address, not the copy
+            where = None if error.where is None else error.where.replace(str(path), shard.place)
+            raise DataError(
+                error.what, where=where, expected=error.expected, got=error.got, remedy=error.remedy
+            ) from error
 
 
 def fetch_address(address: str, target: Path) -> None:
