@@ -128,7 +128,7 @@ def predict_command(
         else open_table_as_trained(classifier, inputs[0], **given)
     )
     target = out_file if out_file is not None else stdout_bytes(binary=table.format == "parquet")
-    columns = {name: given.get(name) for name in ("text", "text_pair")}
+    columns: dict[str, Any] = {name: given.get(name) for name in ("text", "text_pair")}
     rows = predict_file(classifier, table, target, **columns, prefix=prefix, top_k=top_k, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -147,7 +148,8 @@ def register(
     """
     _require_spark(arrow_functions=True)
     import pyarrow as pa
-    from pyspark.sql.functions import arrow_udf
+
+    functions: Any = import_module("pyspark.sql.functions")
 
     if not isinstance(name, str) or not name.isidentifier():
         raise RecipeError(
@@ -168,13 +170,13 @@ def register(
         def classify(text: pa.Array) -> pa.Array:
             return answer([text])
 
-        function = arrow_udf(classify, kind)
+        function = functions.arrow_udf(classify, kind)
     else:
 
         def classify_pair(text: pa.Array, text_pair: pa.Array) -> pa.Array:
             return answer([text, text_pair])
 
-        function = arrow_udf(classify_pair, kind)
+        function = functions.arrow_udf(classify_pair, kind)
     return spark.udf.register(name, function)
 
 

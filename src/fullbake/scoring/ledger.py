@@ -3,7 +3,7 @@
     OUT/part-0.csv            the scored rows of a shard, under its name in the input
     OUT/_manifest.json        bundle, options and input; at the end all shards with their rows and hashes
     OUT/_shards/part-0.csv.json   a finished shard: rows, hashes, size and time of the input, machine
-    OUT/_attempts/            shards that a worker has begun, and how often
+    OUT/_attempts/            shards that a worker has begun: how often, its process and its machine
     OUT/_partial/             files that are being written
 
 Programs that read folders of tables leave out names that start with `_`. A shard is finished when its file below
@@ -12,6 +12,8 @@ under names of their own, and each renames its file into place, so either may wi
 """
 
 import json
+import os
+import platform
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -117,12 +119,12 @@ class Ledger:
         """Note that a worker begins a shard; return False if too many have died of it."""
         path = self._attempts(shard)
         attempts = 0
-        with suppress(OSError, ValueError):
-            attempts = int(path.read_text())
+        with suppress(OSError, ValueError, IndexError):
+            attempts = int(path.read_text().split()[0])
         if attempts >= MOST_ATTEMPTS:
             return False
         storage.make_folder(path.parent)
-        path.write_text(str(attempts + 1))
+        path.write_text(f"{attempts + 1} {os.getpid()} {platform.node()}\n")
         return True
 
     def end(self, shard: Shard) -> None:
@@ -178,7 +180,7 @@ def close_ledger(
 ) -> int:
     """Write the manifest of a finished run, and return the number of rows."""
     listed, faults = [one.model_dump(mode="json") for one in shards], [one.model_dump(mode="json") for one in bad]
-    rows = sum(one["rows"] for one in listed)
+    rows: int = sum(one["rows"] for one in listed)
     state = "finished but for bad shards" if faults else "finished"
     content = {"plan": plan, "state": state, "rows": rows, "shards": listed, "bad": faults, "versions": versions}
     _write_manifest(ledger.folder, content)
