@@ -164,7 +164,7 @@ def open_ledger(folder: Path, plan: Mapping[str, Any], *, overwrite: bool) -> Le
     path = folder / MANIFEST_NAME
     if path.is_file() and overwrite:
         _remove_all(ledger)
-    if path.is_file():
+    elif path.is_file():
         _check_plan(folder, _read_plan(path), json.loads(json.dumps(plan)))
     else:
         _require_empty(folder)
@@ -293,7 +293,10 @@ def _remove_all(ledger: Ledger) -> None:
     """Remove what an earlier run wrote, and nothing else."""
     facts = ledger.folder / _FACTS
     for path in sorted(facts.rglob("*.json")):
-        (ledger.folder / path.relative_to(facts).with_suffix("")).unlink(missing_ok=True)
+        written = ledger.folder / path.relative_to(facts).with_suffix("")
+        written.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder holds something else, or is the output itself
+            written.parent.rmdir()
     for name in (_FACTS, _PARTIAL, _ATTEMPTS):
         shutil.rmtree(ledger.folder / name, ignore_errors=True)
     (ledger.folder / MANIFEST_NAME).unlink()

@@ -1,0 +1,79 @@
+"""`fullbake predict` on many files: what is a folder of shards, and which flags go with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.shards import read_rows, write_shards
+
+from fullbake.cli.main import main
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *map(str, words)])
+    return int(end.value.code or 0)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def bundle(graph_bundles: Callable[..., Path]) -> Path:
+    return graph_bundles("bert")
+
+
+def test_a_folder_a_glob_and_an_address_go_into_a_folder(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_shards(tmp_path / "in")
+    assert run(bundle, source, "--out", tmp_path / "a") == 0
+    assert "18 rows in 3 shards scored into" in capsys.readouterr().err
+    assert run(bundle, f"{source}/part-[01].csv", "--out", tmp_path / "b") == 0
+    assert run(bundle, source.as_uri(), "--out", tmp_path / "c", "--top-k", "1") == 0
+    assert (len(read_rows(tmp_path / "a")), len(read_rows(tmp_path / "b"))) == (18, 12)
+    assert (tmp_path / "c" / "part-0.csv").read_text().startswith("id,text,predicted,score,label:1,score:1\n")
+
+
+def test_one_file_goes_into_a_folder_if_jobs_are_named(bundle: Path, tmp_path: Path) -> None:
+    source = write_shards(tmp_path / "in", shards=1)
+    assert run(bundle, source / "part-0.csv", "--out", tmp_path / "out", "--jobs", "1") == 0
+    assert len(read_rows(tmp_path / "out")) == 6
+
+
+def test_a_folder_into_a_file_stays_one_table(bundle: Path, tmp_path: Path) -> None:
+    source = write_shards(tmp_path / "in")
+    assert run(bundle, source, "--out", tmp_path / "all.csv") == 0
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 19
+
+
+def test_bad_shards_are_skipped_if_asked(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_shards(tmp_path / "in")
+    (source / "part-1.csv").write_text('id,text\n1,"x\n')
+    assert run(bundle, source, "--out", tmp_path / "out") == 2
+    assert "--skip-bad-shards" in capsys.readouterr().err
+    assert run(bundle, source, "--out", tmp_path / "out", "--skip-bad-shards") == 0
+    assert "1 shard of 3 could not be read: part-1.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["in/*.csv"], "the scored files go into a folder"),
+        (["in", "--out", "x.csv", "--jobs", "2"], "the scored files go into a folder"),
+        (["--out", "x", "--on", "ray"], "--on scores files"),
+        (["a text", "another", "--out", "x", "--jobs", "2"], "--jobs scores files"),
+        (["in", "--out", "x", "--on", "dask"], "no place to run on"),
+        (["in/gone", "--out", "x", "--jobs", "2"], "no such file or folder"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    bundle: Path,
+    tmp_path: Path,
+    words: list[str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_shards(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    assert run(bundle, *words) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
