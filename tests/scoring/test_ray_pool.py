@@ -19,6 +19,8 @@ from fullbake.scoring.run import predict_shards
 from fullbake.scoring.shard_worker import ShardOptions
 from fullbake.scoring.shards import Shard
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray Data's own settings
+
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
