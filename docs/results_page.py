@@ -44,6 +44,16 @@ def sklearn_search(folder: Path) -> str:
     )
 
 
+def cluster_scoring(folder: Path) -> str:
+    """Return the seconds and the memory of a million rows scored by one process, by Ray and by Spark; "" if unknown."""
+    path = folder / "cluster_scoring.json"
+    if not path.is_file():
+        return ""
+    shown = ("side", "rows", "seconds", "rows a second", "driver, most MB", "worker, most MB", "equal to one process")
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    return table([{name: entry[name] for name in shown} for entry in rows])
+
+
 def _comparison(board: dict[str, Any], path: Path) -> str:
     """Return a leaderboard: the verdict, then one row for each recipe."""
     metric, data = board["metric"], board["data"]

@@ -235,6 +235,7 @@ def write_files(folder: Path) -> None:
     write_rows(folder / "pairs.csv", pairs, ("question", "answer", "same_topic"))
     documents = ["\n".join(row["text"] for row in rows[10:22]) for rows in by_topic.values()]
     (folder / "reviews.txt").write_text("\n\n".join(documents), "utf-8")
+    write_rows(folder / "shards/part-0.csv", [row for rows in by_topic.values() for row in rows[10:11]], ("text",))
     (folder / "texts.txt").write_text("The keeper saved a penalty.\nLet the dough rest overnight.\n")
 
 

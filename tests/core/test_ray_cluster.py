@@ -174,3 +174,15 @@ def test_a_slow_node_is_not_waited_for(ray: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray_cluster, "WORKER_SECONDS", 0)
     answers = ray_cluster.on_every_node(ray, ray_cluster.installed_versions)
     assert [type(answer) for answer in answers.values()] == [TimeoutError]
+
+
+def test_a_library_that_only_one_side_has_may_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ray_cluster.installed_versions()
+    light = {name: version for name, version in here.items() if name != "torch"}
+    monkeypatch.setattr(ray_cluster, "on_every_node", lambda *_: {"n7": light})
+    assert check_workers(None, optional=("torch",)) == {"n7": light}
+    with pytest.raises(Error, match=r"(?s)n7.*torch none"):
+        check_workers(None)
+    monkeypatch.setattr(ray_cluster, "on_every_node", lambda *_: {"n7": here | {"torch": "1.0"}})
+    with pytest.raises(Error, match=r"(?s)n7.*torch 1\.0"):
+        check_workers(None, optional=("torch",))

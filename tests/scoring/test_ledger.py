@@ -20,13 +20,13 @@ from fullbake.scoring.ledger import (
     open_ledger,
     parse_result,
 )
-from fullbake.scoring.shards import Shard
+from fullbake.scoring.shards import InputShard
 
-SHARD = Shard("day=1/a.csv.gz", "/in/day=1/a.csv.gz", 7, 5)
+SHARD = InputShard("day=1/a.csv.gz", "/in/day=1/a.csv.gz", 7, 5)
 PLAN: dict[str, Any] = {"input": "/in", "bundle": {"sha256": "1"}, "options": {"top_k": 2}}
 
 
-def publish(ledger: Ledger, shard: Shard = SHARD) -> ShardFacts:
+def publish(ledger: Ledger, shard: InputShard = SHARD) -> ShardFacts:
     with ledger.partial() as folder:
         written = folder / "a.csv"
         written.write_text("text\nx\n")

@@ -17,7 +17,7 @@ from fullbake.scoring.ledger import open_ledger
 from fullbake.scoring.ray_pool import ShardActor, find_digest, find_size, try_to_write
 from fullbake.scoring.run import predict_shards
 from fullbake.scoring.shard_worker import ShardOptions
-from fullbake.scoring.shards import Shard
+from fullbake.scoring.shards import InputShard
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray Data's own settings
 
@@ -63,10 +63,10 @@ def test_nodes_that_do_not_see_input_or_output_are_named(tmp_path: Path, monkeyp
     monkeypatch.setattr(ray_pool, "on_every_node", lambda *_: {"n7 (10.0.0.7)": None})
     with pytest.raises(OutputError, match=r"(?s)n7.*cannot write the output.*--out"):
         ray_pool._check_output(None, tmp_path)
-    shard = Shard("a.csv", str(tmp_path / "a.csv"), 3, 1)
+    shard = InputShard("a.csv", str(tmp_path / "a.csv"), 3, 1)
     with pytest.raises(OutputError, match=r"(?s)n7.*does not see the input.*s3://"):
         ray_pool._check_input(None, shard)
-    ray_pool._check_input(None, Shard("a.csv", "s3://bucket/a.csv", 3, 1))
+    ray_pool._check_input(None, InputShard("a.csv", "s3://bucket/a.csv", 3, 1))
 
 
 def test_what_a_node_answers(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fullbake.config.sections import Dialect
 from fullbake.core.hashing import file_sha256
 from fullbake.scoring.ledger import BadShard, ShardFacts, WorkerFault, open_ledger, parse_result
 from fullbake.scoring.shard_worker import ShardOptions, score_as_json, score_shard
-from fullbake.scoring.shards import Shard, find_shards
+from fullbake.scoring.shards import InputShard, find_shards
 
 CLASSIFIER = make_source("one", ("a", "b", "c")).load()
 
@@ -26,7 +26,7 @@ def options(folder: Path, **changes: Any) -> ShardOptions:
     return replace(ShardOptions(str(folder), {}, {}, None), **changes)
 
 
-def one_shard(source: Path | str) -> Shard:
+def one_shard(source: Path | str) -> InputShard:
     (shard,) = find_shards(source, Dialect())
     return shard
 

@@ -6,7 +6,7 @@ import pytest
 
 from fullbake.config.sections import Dialect
 from fullbake.core.errors import DataError
-from fullbake.scoring.shards import Shard, find_shards, names_several
+from fullbake.scoring.shards import InputShard, find_shards, names_several
 
 
 @pytest.fixture
@@ -91,4 +91,4 @@ def test_what_names_several_files(folder: Path) -> None:
     assert not names_several(f"{folder}/b.csv")
     (folder / "a[1].csv").write_text("")
     assert not names_several(f"{folder}/a[1].csv")
-    assert Shard("x.CSV.GZ", "/x.CSV.GZ", 1, 1).output_name == "x.CSV"
+    assert InputShard("x.CSV.GZ", "/x.CSV.GZ", 1, 1).output_name == "x.CSV"

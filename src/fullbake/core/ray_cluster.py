@@ -10,7 +10,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -349,8 +349,12 @@ def _code_hash() -> str:
     return fingerprint([[path.relative_to(top).as_posix(), file_sha256(path)] for path in files])[:12]
 
 
-def check_workers(ray: Any) -> dict[str, dict[str, str]]:
+def check_workers(ray: Any, *, optional: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     """Ask every live node for its versions, and return them by the node's name.
+
+    Args:
+        ray: The module, connected.
+        optional: Libraries that may be missing on a node or here.
 
     Raises:
         Error: A node does not answer, lacks fullbake, or has other versions than this process.
@@ -370,19 +374,21 @@ def check_workers(ray: Any) -> dict[str, dict[str, str]]:
                 got=_worker_reason(answer),
                 remedy=f"Install there what this machine has: {describe_versions(here)}.",
             )
-        require_equal_versions(answer, name)
+        lacking = [own for own in optional if own not in answer or own not in here]
+        require_equal_versions(answer, name, ignored=lacking)
     return answers
 
 
-def require_equal_versions(theirs: Mapping[str, Any], name: str) -> None:
+def require_equal_versions(theirs: Mapping[str, Any], name: str, *, ignored: Sequence[str] = ()) -> None:
     """Raise an error if a worker's versions are not those of this process.
 
     Args:
         theirs: What `installed_versions` returned there.
         name: The worker's machine, for the error.
+        ignored: Libraries that are not compared.
     """
     here = installed_versions()
-    different = [key for key in {**here, **theirs} if here.get(key) != theirs.get(key)]
+    different = [key for key in {**here, **theirs} if key not in ignored and here.get(key) != theirs.get(key)]
     if different:
         raise Error(
             "this machine has other versions than the one that the command runs on",

@@ -26,7 +26,7 @@ from fullbake.core import storage
 from fullbake.core.errors import OutputError
 from fullbake.core.hashing import file_sha256
 from fullbake.core.json_files import Shape, match_shape, parse_checked_json, read_checked_json
-from fullbake.scoring.shards import Shard
+from fullbake.scoring.shards import InputShard
 
 LEDGER_FORMAT: Final = 1
 MANIFEST_NAME: Final = "_manifest.json"
@@ -86,14 +86,14 @@ class Ledger:
 
     folder: Path
 
-    def output(self, shard: Shard) -> Path:
+    def output(self, shard: InputShard) -> Path:
         """Return the file of a shard's scored rows."""
         return self.folder / shard.output_name
 
-    def _facts(self, shard: Shard) -> Path:
+    def _facts(self, shard: InputShard) -> Path:
         return self.folder / _FACTS / f"{shard.output_name}.json"
 
-    def _attempts(self, shard: Shard) -> Path:
+    def _attempts(self, shard: InputShard) -> Path:
         return self.folder / _ATTEMPTS / f"{shard.output_name}.txt"
 
     @contextmanager
@@ -106,7 +106,7 @@ class Ledger:
         finally:
             storage.remove_tree(folder)
 
-    def find_finished(self, shard: Shard) -> ShardFacts | None:
+    def find_finished(self, shard: InputShard) -> ShardFacts | None:
         """Return the facts of a shard that is finished and has not changed since; None if it has to be scored."""
         with suppress(OSError, ValueError):
             facts = match_shape(ShardFacts, read_checked_json(self._facts(shard)))
@@ -115,7 +115,7 @@ class Ledger:
                 return facts
         return None
 
-    def begin(self, shard: Shard) -> bool:
+    def begin(self, shard: InputShard) -> bool:
         """Note that a worker begins a shard; return False if too many have died of it."""
         path = self._attempts(shard)
         attempts = 0
@@ -127,11 +127,11 @@ class Ledger:
         path.write_text(f"{attempts + 1} {os.getpid()} {platform.node()}\n")
         return True
 
-    def end(self, shard: Shard) -> None:
+    def end(self, shard: InputShard) -> None:
         """Note that the worker of a shard lived to its end."""
         self._attempts(shard).unlink(missing_ok=True)
 
-    def publish(self, shard: Shard, written: Path, facts: ShardFacts) -> None:
+    def publish(self, shard: InputShard, written: Path, facts: ShardFacts) -> None:
         """Put the scored rows of a shard in place, and note that it is finished.
 
         Args:
@@ -189,7 +189,9 @@ def close_ledger(
     return rows
 
 
-def make_facts(shard: Shard, written: Path, *, rows: int, input_sha256: str, machine: str, **more: Any) -> ShardFacts:
+def make_facts(
+    shard: InputShard, written: Path, *, rows: int, input_sha256: str, machine: str, **more: Any
+) -> ShardFacts:
     """Return the facts of a shard whose rows were just written. more: seconds and warnings."""
     return ShardFacts(
         name=shard.name,

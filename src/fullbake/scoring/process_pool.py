@@ -17,18 +17,18 @@ from pathlib import Path
 from fullbake.classifier.worker_bundle import WorkerBundle
 from fullbake.core.console import warn
 from fullbake.scoring.shard_worker import ShardOptions, score_as_json
-from fullbake.scoring.shards import Shard
+from fullbake.scoring.shards import InputShard
 
 
 @dataclass
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    shard: Shard | None = None
+    shard: InputShard | None = None
 
 
 def score_in_processes(
-    bundle: WorkerBundle, folder: Path, shards: Sequence[Shard], options: ShardOptions, *, jobs: int
+    bundle: WorkerBundle, folder: Path, shards: Sequence[InputShard], options: ShardOptions, *, jobs: int
 ) -> Iterator[str]:
     """Score shards, and yield what `score_as_json` returned of each, as they end.
 
@@ -74,7 +74,7 @@ def _start(bundle: WorkerBundle, folder: Path, options: ShardOptions) -> _Worker
     return _Worker(process, pipe)
 
 
-def _hand_out(worker: _Worker, waiting: deque[Shard]) -> None:
+def _hand_out(worker: _Worker, waiting: deque[InputShard]) -> None:
     """Send the next shard to a worker; a worker that died before is noticed when its answer is read."""
     if not waiting:
         return
@@ -84,7 +84,7 @@ def _hand_out(worker: _Worker, waiting: deque[Shard]) -> None:
 
 
 def _replace(
-    worker: _Worker, waiting: deque[Shard], bundle: WorkerBundle, folder: Path, options: ShardOptions
+    worker: _Worker, waiting: deque[InputShard], bundle: WorkerBundle, folder: Path, options: ShardOptions
 ) -> _Worker:
     """Start a process in place of one that died, and give it the same shard."""
     worker.process.join()

@@ -26,7 +26,7 @@ from fullbake.core.errors import Error, OutputError
 from fullbake.core.ray_cluster import ClusterAddress, check_workers, on_every_node, ray_cluster
 from fullbake.scoring.ledger import Ledger
 from fullbake.scoring.shard_worker import ShardOptions, score_as_json
-from fullbake.scoring.shards import Shard
+from fullbake.scoring.shards import InputShard
 
 _MOST_TASKS: Final = 5_000
 """With more shards, several are one task of Ray."""
@@ -49,7 +49,7 @@ class ShardActor:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Score the shards of a batch. Return {"result": one line of JSON for each}."""
-        shards = [Shard(**json.loads(text)) for text in batch["shard"]]
+        shards = [InputShard(**json.loads(text)) for text in batch["shard"]]
         return {"result": [score_as_json(self._bundle, self._folder, shard, self._options) for shard in shards]}
 
 
@@ -60,7 +60,7 @@ def score_on_ray(
     options: ShardOptions,
     jobs: int | None,
     threads: int | None,
-    shards: Sequence[Shard],
+    shards: Sequence[InputShard],
 ) -> Iterator[str]:
     """Score shards on a cluster, and yield what `score_as_json` returned of each, as they end.
 
@@ -78,7 +78,7 @@ def score_on_ray(
     """
     runtime.quiet_ray_backend()
     with ray_cluster(address) as ray:
-        check_workers(ray)
+        check_workers(ray, optional=("torch", "transformers"))  # a bundle with a graph needs neither
         _check_output(ray, Path(options.folder))
         _check_input(ray, shards[0])
         own = replace(bundle, threads=threads or 1)
@@ -101,7 +101,7 @@ def _stream(
     bundle: WorkerBundle,
     place: Any,
     options: ShardOptions,
-    shards: Sequence[Shard],
+    shards: Sequence[InputShard],
     actors: int,
     gpus: float,
 ) -> Iterator[str]:
@@ -195,7 +195,7 @@ def try_to_write(folder: str) -> str | None:
         return None
 
 
-def _check_input(ray: Any, shard: Shard) -> None:
+def _check_input(ray: Any, shard: InputShard) -> None:
     """Raise OutputError if a node does not see a shard that is a file. Addresses are read by each node itself."""
     if shard.is_remote:
         return

@@ -38,9 +38,9 @@ from fullbake.scoring.ledger import (
 )
 from fullbake.scoring.process_pool import score_in_processes
 from fullbake.scoring.shard_worker import ShardOptions, fetched, score_as_json
-from fullbake.scoring.shards import Shard, find_shards, is_address
+from fullbake.scoring.shards import InputShard, find_shards, is_address
 
-Pool = Callable[[Sequence[Shard]], Iterator[str]]
+Pool = Callable[[Sequence[InputShard]], Iterator[str]]
 """Scores shards, and yields what `score_as_json` returned of each."""
 
 _MOST_HEADERS: Final = 20
@@ -198,7 +198,7 @@ def _plan(
 
 
 def _check_header(
-    shards: Sequence[Shard],
+    shards: Sequence[InputShard],
     outline: BundleOutline,
     options: PredictionOptions,
     reading: Mapping[str, Any],
@@ -237,7 +237,7 @@ def _check_header(
     raise AssertionError("there is a shard")
 
 
-def _open(shard: Shard, columns: Sequence[str], dialect: Dialect) -> Table:
+def _open(shard: InputShard, columns: Sequence[str], dialect: Dialect) -> Table:
     with fetched(shard) as path:
         return open_table(path, columns=columns, dialect=dialect)
 
@@ -248,7 +248,7 @@ def _score_here(
     options: ShardOptions,
     jobs: int,
     threads: int | None,
-    shards: Sequence[Shard],
+    shards: Sequence[InputShard],
 ) -> Iterator[str]:
     """Score shards on this machine: one worker is this process."""
     own = replace(worker, threads=threads or _threads_of_a_worker(jobs))
@@ -266,7 +266,7 @@ def _threads_of_a_worker(jobs: int) -> int:
 
 
 def _run(
-    ledger: Ledger, shards: Sequence[Shard], pool: Pool, *, skip: bool
+    ledger: Ledger, shards: Sequence[InputShard], pool: Pool, *, skip: bool
 ) -> tuple[int, dict[str, ShardFacts], list[BadShard]]:
     """Score the shards that are not finished.
 

@@ -24,7 +24,7 @@ from fullbake.core.console import log, silenced
 from fullbake.core.errors import DataError, Error, OutputError
 from fullbake.core.hashing import file_sha256
 from fullbake.scoring.ledger import MOST_ATTEMPTS, BadShard, Ledger, ShardFacts, make_facts
-from fullbake.scoring.shards import Shard, open_address
+from fullbake.scoring.shards import InputShard, open_address
 
 _MOST_WARNINGS = 3
 
@@ -46,7 +46,7 @@ class ShardOptions:
     """The columns that every shard must have; None where a format has no fixed columns."""
 
 
-def score_shard(classifier: Classifier, shard: Shard, options: ShardOptions) -> ShardFacts | BadShard:
+def score_shard(classifier: Classifier, shard: InputShard, options: ShardOptions) -> ShardFacts | BadShard:
     """Score a shard into the folder of the run, unless that is done already.
 
     Args:
@@ -87,7 +87,7 @@ def score_shard(classifier: Classifier, shard: Shard, options: ShardOptions) -> 
     return facts
 
 
-def score_as_json(bundle: WorkerBundle, folder: Path, shard: Shard, options: ShardOptions) -> str:
+def score_as_json(bundle: WorkerBundle, folder: Path, shard: InputShard, options: ShardOptions) -> str:
     """Score a shard in a worker process, and return JSON that `parse_result` reads and checks.
 
     Args:
@@ -105,7 +105,7 @@ def score_as_json(bundle: WorkerBundle, folder: Path, shard: Shard, options: Sha
     return json.dumps(result, ensure_ascii=False)
 
 
-def _score_file(classifier: Classifier, shard: Shard, options: ShardOptions, written: Path) -> tuple[int, str]:
+def _score_file(classifier: Classifier, shard: InputShard, options: ShardOptions, written: Path) -> tuple[int, str]:
     """Write the scored rows of a shard. Return their number, and the sha256 of the shard."""
     with fetched(shard) as path:
         _check_unchanged(shard, path)
@@ -121,7 +121,7 @@ def _columns(reading: Mapping[str, Any]) -> dict[str, Any]:
     return {name: reading[name] for name in ("text", "text_pair") if name in reading}
 
 
-def check_names(shard: Shard, names: tuple[str, ...], expected: tuple[str, ...] | None) -> None:
+def check_names(shard: InputShard, names: tuple[str, ...], expected: tuple[str, ...] | None) -> None:
     """Raise DataError if a shard has other columns than the first one."""
     if expected is not None and names != expected:
         raise DataError(
@@ -134,7 +134,7 @@ def check_names(shard: Shard, names: tuple[str, ...], expected: tuple[str, ...] 
 
 
 @contextmanager
-def fetched(shard: Shard) -> Iterator[Path]:
+def fetched(shard: InputShard) -> Iterator[Path]:
     """Provide a shard as a file of this machine.
 
     Args:
@@ -187,7 +187,7 @@ def fetch_address(address: str, target: Path) -> None:
         raise DataError("this file cannot be fetched", where=address, got=" ".join(str(error).split())[:300]) from None
 
 
-def _check_unchanged(shard: Shard, path: Path) -> None:
+def _check_unchanged(shard: InputShard, path: Path) -> None:
     """Raise DataError if a file is no longer the one that was found when the run began."""
     status = path.stat()
     if status.st_size != shard.size or (not shard.is_remote and status.st_mtime_ns != shard.changed):

@@ -25,7 +25,7 @@ _PLAIN_TEXT: Final = ".txt"
 
 
 @dataclass(frozen=True)
-class Shard:
+class InputShard:
     """One file of the input."""
 
     name: str
@@ -64,7 +64,7 @@ def names_several(word: str) -> bool:
     return is_address(word) or Path(word).is_dir() or (_MAGIC.search(word) is not None and not Path(word).exists())
 
 
-def find_shards(source: str | Path, dialect: Dialect) -> list[Shard]:
+def find_shards(source: str | Path, dialect: Dialect) -> list[InputShard]:
     """Find the shards of an input.
 
     Args:
@@ -92,7 +92,7 @@ def find_shards(source: str | Path, dialect: Dialect) -> list[Shard]:
     return found
 
 
-def _on_disk(source: Path) -> Iterator[Shard]:
+def _on_disk(source: Path) -> Iterator[InputShard]:
     if source.is_dir():
         yield from _shards_below(source, source.rglob("*"))
     elif source.exists():
@@ -111,14 +111,14 @@ def _on_disk(source: Path) -> Iterator[Shard]:
         )
 
 
-def _shards_below(folder: Path, paths: Iterable[Path], *, named: bool = False) -> Iterator[Shard]:
+def _shards_below(folder: Path, paths: Iterable[Path], *, named: bool = False) -> Iterator[InputShard]:
     """Yield the visible files among paths. named: the caller named the file itself, so its name may be any."""
     for path in paths:
         name = path.relative_to(folder)
         if not path.is_file() or (not named and any(part[0] in "._" for part in name.parts)):
             continue
         status = path.stat()
-        yield Shard(name.as_posix(), str(path.resolve()), status.st_size, status.st_mtime_ns)
+        yield InputShard(name.as_posix(), str(path.resolve()), status.st_size, status.st_mtime_ns)
 
 
 # Addresses
@@ -162,7 +162,7 @@ def _unreachable(address: str, error: Exception) -> DataError:
     )
 
 
-def _at_address(address: str) -> list[Shard]:
+def _at_address(address: str) -> list[InputShard]:
     """Return the shards at an address, whose path may be a glob."""
     from pyarrow import ArrowException, fs
 
@@ -176,7 +176,7 @@ def _at_address(address: str) -> list[Shard]:
     try:
         info = system.get_file_info(folder)
         if info.type == fs.FileType.File:
-            return [Shard(PurePosixPath(folder).name, base, int(info.size or 0), int(info.mtime_ns or 0))]
+            return [InputShard(PurePosixPath(folder).name, base, int(info.size or 0), int(info.mtime_ns or 0))]
         listed = system.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     except (ArrowException, OSError) as error:
         raise _unreachable(address, error) from None
@@ -186,7 +186,7 @@ def _at_address(address: str) -> list[Shard]:
         hidden = any(part[0] in "._" for part in PurePosixPath(name).parts)
         if entry.type != fs.FileType.File or hidden or (pattern and not _matches(name, pattern)):
             continue
-        shards.append(Shard(name, _below(base, name), int(entry.size or 0), int(entry.mtime_ns or 0)))
+        shards.append(InputShard(name, _below(base, name), int(entry.size or 0), int(entry.mtime_ns or 0)))
     return shards
 
 
@@ -210,7 +210,7 @@ def _matches(name: str, pattern: str) -> bool:
 # Checks
 
 
-def _check_formats(word: str, shards: list[Shard], dialect: Dialect) -> None:
+def _check_formats(word: str, shards: list[InputShard], dialect: Dialect) -> None:
     known = (*FORMATS, *([] if dialect.delimiter is None else [_PLAIN_TEXT]))
     for shard in shards:
         ending = data_suffix(Path(shard.name))
@@ -234,11 +234,11 @@ def _check_formats(word: str, shards: list[Shard], dialect: Dialect) -> None:
         )
 
 
-def _format(shard: Shard) -> Any:
+def _format(shard: InputShard) -> Any:
     return FORMATS.get(data_suffix(Path(shard.name)))
 
 
-def _check_names(shards: list[Shard]) -> None:
+def _check_names(shards: list[InputShard]) -> None:
     seen: dict[str, str] = {}
     for shard in shards:
         other = seen.setdefault(shard.output_name.lower(), shard.name)
