@@ -66,7 +66,7 @@ def test_an_interrupted_run_keeps_finished_shards(
     monkeypatch.setattr(run, "score_as_json", stop_at_the_second)
     with caplog.at_level(logging.INFO, "fullbake"), pytest.raises(KeyboardInterrupt):
         predict_shards(bundle, source, tmp_path / "out")
-    assert "1 of 3 shards are finished; the same command goes on from there" in caplog.text
+    assert "1 of 3 shards are finished; the same command continues from there" in caplog.text
     assert predict_shards(bundle, source, tmp_path / "out").scored == 2
 
 

@@ -57,7 +57,7 @@ def predict_command(
     """Classify the rows of files, the lines of stdin, or texts given as arguments.
 
     Without --text the column has the name that it had in training. Many files (a folder, a glob, an address) become as
-    many scored files in the folder --out; the same command goes on where it was stopped.
+    many scored files in the folder --out; the same command continues where it was stopped.
 
     Args:
         bundle: Folder that `fullbake train` wrote, or the id of a bundle on the hub, such as org/name.

@@ -1,4 +1,4 @@
-"""Score an input shard by shard into a folder, and go on where an earlier run was stopped.
+"""Score an input shard by shard into a folder, and continue where an earlier run was stopped.
 
 The driver holds no row: it finds the shards, hands them to workers, and keeps a few facts of each. What a worker does
 with a shard is the same in this process, in a pool of processes and on a Ray cluster.
@@ -89,7 +89,7 @@ def predict_shards(
 ) -> ShardedPredictions:
     """Classify the rows of many files, and write a file of scored rows for each of them into a folder.
 
-    Each file is read, and gets the columns, as by `predict_file`. A run that was stopped goes on where it was: finished
+    Each file is read, and gets the columns, as by `predict_file`. A run that was stopped continues where it was: finished
     files are not scored again, unless the input has changed. `_manifest.json` in the folder has the rows and the hash
     of each file.
 
@@ -186,7 +186,7 @@ def _plan(
     engine: str,
     precision: str,
 ) -> dict[str, Any]:
-    """Return what decides the scored rows, as JSON values: only a run with an equal plan may go on in a folder."""
+    """Return what decides the scored rows, as JSON values: only a run with an equal plan may continue in a folder."""
     place = str(source) if is_address(str(source)) else str(Path(source).absolute())
     how = {**asdict(options), **reading, "engine": engine, "precision": precision}
     written = {name: list(value) if isinstance(value, tuple) else value for name, value in how.items()}
@@ -302,7 +302,7 @@ def _run(
                 bad.append(result)
                 warn(f"skipped: {result.error.splitlines()[0]}")
     except KeyboardInterrupt:
-        say(f"stopped: {len(finished):,} of {len(shards):,} shards are finished; the same command goes on from there")
+        say(f"stopped: {len(finished):,} of {len(shards):,} shards are finished; the same command continues from there")
         raise
     if bad:
         warn(f"{_count(len(bad), 'shard')} of {len(shards):,} could not be read: {_names(bad)}")
