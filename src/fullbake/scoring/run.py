@@ -89,9 +89,9 @@ def predict_shards(
 ) -> ShardedPredictions:
     """Classify the rows of many files, and write a file of scored rows for each of them into a folder.
 
-    Each file is read, and gets the columns, as by `predict_file`. A run that was stopped continues where it was: finished
-    files are not scored again, unless the input has changed. `_manifest.json` in the folder has the rows and the hash
-    of each file.
+    Each file is read, and gets the columns, as by `predict_file`. A run that was stopped continues where it was:
+    finished files are not scored again, unless the input has changed. `_manifest.json` in the folder has the rows and
+    the hash of each file.
 
     Args:
         bundle: The folder of a bundle or a cascade, or its id on the hub.
