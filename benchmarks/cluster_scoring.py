@@ -11,6 +11,7 @@ The checksum is of the sorted rows: number, label and scores as written.
 import argparse
 import csv
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from machine import store_result
+from machine import RESULTS, store_result
 
 from fullbake.data.files import open_table
 
@@ -47,16 +48,25 @@ def main() -> None:
     if given.spark:
         score_with_spark(given.bundle, given.folder)
         return
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}  # Ray's own choice is 15: after all others
     write_input(given.texts, given.folder, given.rows, given.shards)
-    measured = {name: SIDES[name](given) for name in given.sides}
-    rows = [
-        facts | {"equal to one process": facts["checksum"] == measured["one"]["checksum"]}
-        for facts in measured.values()
-    ]
+    kept = stored(given.name)  # sides that are not measured now
+    found = kept | {facts["side"]: facts for facts in (SIDES[name](given) for name in given.sides)}
+    rows = list(found.values())
     curves = {facts["side"]: facts.pop("curve") for facts in rows}
+    for facts in rows:
+        facts["equal to one process"] = facts["checksum"] == found["one process"]["checksum"]
     store_result(given.name, rows, bundle=given.bundle.name, shards=given.shards, deduplication="none", memory=curves)
     draw(curves, Path(__file__).parent.parent / "docs" / "images" / f"{given.name.replace('_', '-')}-memory.png")
+
+
+def stored(name: str) -> dict[str, dict[str, Any]]:
+    """Return what was stored of each side, with its memory."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text("utf-8"))
+    return {facts["side"]: facts | {"curve": content["memory"][facts["side"]]} for facts in content["rows"]}
 
 
 def write_input(texts: Path, folder: Path, rows: int, shards: int) -> None:

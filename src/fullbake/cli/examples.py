@@ -21,7 +21,11 @@ EXAMPLES: Final = {
     "export": ("fullbake export classifier",),
     "inspect": ("fullbake inspect reviews.csv --text review --label stars",),
     "pilot": ("fullbake pilot corpus.txt --base demo --budget 3m",),
-    "predict": ("fullbake predict classifier new.csv --out scored.csv", 'fullbake predict classifier "Great film!"'),
+    "predict": (
+        "fullbake predict classifier new.csv --out scored.csv",
+        'fullbake predict classifier "Great film!"',
+        "fullbake predict classifier 'mails/*.parquet' --out scored --jobs 2",
+    ),
     "pretrain": ("fullbake pretrain corpus.txt --base bert-base-uncased --out my-base",),
     "probe": ("fullbake probe classifier",),
     "push": ("fullbake push classifier my-org/my-classifier",),
