@@ -23,12 +23,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from machine import RESULTS, store_result
 
 from fullbake.data.files import open_table
 
-EVERY = 0.5
+CURVES = RESULTS / "curves"
+"""Where the memory over time is stored: (seconds, MB) of each process."""
+
+EVERY = 1.0
 """Seconds between two looks at the memory."""
 
 COLUMNS = ("id", "predicted", "score", "score:ham", "score:spam")
@@ -56,7 +60,11 @@ def main() -> None:
     curves = {facts["side"]: facts.pop("curve") for facts in rows}
     for facts in rows:
         facts["equal to one process"] = facts["checksum"] == found["one process"]["checksum"]
-    store_result(given.name, rows, bundle=given.bundle.name, shards=given.shards, deduplication="none", memory=curves)
+        if facts["side"] == "Spark local[2]" and (given.folder / "spark").exists():
+            facts |= differences(given.folder / "one.csv", given.folder / "spark")
+    store_result(given.name, rows, bundle=given.bundle.name, shards=given.shards, deduplication="none")
+    CURVES.mkdir(exist_ok=True)
+    (CURVES / f"{given.name}.json").write_text(json.dumps(curves) + "\n")
     draw(curves, Path(__file__).parent.parent / "docs" / "images" / f"{given.name.replace('_', '-')}-memory.png")
 
 
@@ -65,8 +73,9 @@ def stored(name: str) -> dict[str, dict[str, Any]]:
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return {}
-    content = json.loads(path.read_text("utf-8"))
-    return {facts["side"]: facts | {"curve": content["memory"][facts["side"]]} for facts in content["rows"]}
+    curves = json.loads((CURVES / f"{name}.json").read_text("utf-8"))
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    return {facts["side"]: facts | {"curve": curves[facts["side"]]} for facts in rows}
 
 
 def write_input(texts: Path, folder: Path, rows: int, shards: int) -> None:
@@ -224,6 +233,24 @@ def summary(out: Path) -> tuple[int, str]:
     for line in lines:
         digest.update(line.encode())
     return len(lines), digest.hexdigest()
+
+
+def differences(one: Path, other: Path) -> dict[str, Any]:
+    """Return how many rows have another label, and the largest difference of a score."""
+    (labels, scores), (other_labels, other_scores) = _arrays(one), _arrays(other)
+    largest = float(np.abs(scores - other_scores).max())
+    return {"rows with another label": int((labels != other_labels).sum()), "largest difference of a score": largest}
+
+
+def _arrays(out: Path) -> tuple[Any, Any]:
+    """Return the labels (rows,) and the scores (rows, 3) in the order of the rows' numbers."""
+    columns: dict[str, list[str]] = {name: [] for name in COLUMNS}
+    for chunk in open_table(out, columns=COLUMNS).chunks():
+        for name in COLUMNS:
+            columns[name] += chunk.columns[name]
+    order = np.argsort(np.array(columns["id"], np.int64))
+    scores = np.stack([np.array(columns[name], np.float64) for name in COLUMNS[2:]], axis=1)
+    return np.array(columns["predicted"])[order], scores[order]
 
 
 def _lines(out: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from helpers.rows import write_csv
 from helpers.shards import read_rows, write_shards
 
 from fullbake import predict_file
-from fullbake.core.errors import DataError, Error, OutputError, RecipeError
+from fullbake.core.errors import DataError, Error, MissingExtraError, OutputError, RecipeError
 from fullbake.core.json_files import read_checked_json
 from fullbake.scoring import run
 from fullbake.scoring.run import describe_predictions, predict_shards
@@ -127,3 +127,11 @@ def test_a_worker_that_fails_is_named(
         monkeypatch.setattr(run, "_score_here", answer(text))
         with pytest.raises(Error, match=f"(?s){words}"):
             predict_shards(bundle, source, tmp_path / "out")
+
+
+def test_missing_ray_names_its_extra(
+    bundle: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "is_installed", lambda _: False)
+    with pytest.raises(MissingExtraError, match=r"fullbake\[ray\]"):
+        predict_shards(bundle, source, tmp_path / "out", on="ray")

@@ -22,6 +22,7 @@ from fullbake.config.sections import Dialect
 from fullbake.core import runtime
 from fullbake.core.console import bar, format_duration, format_size, say, warn
 from fullbake.core.errors import DataError, Error, Fault, OutputError, RecipeError
+from fullbake.core.extras import is_installed, name_missing_extra
 from fullbake.core.processors import measure
 from fullbake.core.storage import require_writable, sole_use
 from fullbake.data.files import FORMATS, open_table
@@ -127,6 +128,9 @@ def predict_shards(
         from fullbake.core.ray_cluster import parse_on
 
         address = parse_on(on)
+        if not is_installed("ray"):  # said before anything is read
+            with name_missing_extra():
+                raise ModuleNotFoundError(name="ray")
     folder, place = local_bundle(bundle).resolve(), Path(out).absolute()
     outline = read_outline(folder, precision)
     options = PredictionOptions(prefix, top_k, threshold, labels_only)
