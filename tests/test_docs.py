@@ -315,7 +315,8 @@ def test_page_on_bundles_names_all_files_and_entries(tmp_path: Path, bases: Call
     page = (ROOT / "docs" / "reference" / "bundle.md").read_text("utf-8")
     files, keys = page.split("## fullbake.json")
     files, keys = files.split("The last five")[0], keys.split("\n## ")[0]  # a cascade has a section of its own
-    added = {"model.onnx", "graph", "student", "int8", "int8/", "refit", "rank_changes"}  # what other commands and flags add
+    # what other commands and flags add
+    added = {"model.onnx", "graph", "student", "int8", "int8/", "refit", "rank_changes"}
     rows = [line.split("|")[1] for line in files.splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} - {"labels.png", *added} == set(
         os.listdir(tmp_path / "out")

@@ -14,6 +14,7 @@ from fullbake.cli import tables
 from fullbake.cli.options import (
     DIALECT_FIELDS,
     EngineFlag,
+    OnFlag,
     PrecisionFlag,
     TextFlags,
     TextOptions,
@@ -45,7 +46,7 @@ def predict_command(
     out_file: Annotated[Path | None, Parameter(name="--out")] = None,
     prefix: str = "",
     top_k: int | None = None,
-    on: str | None = None,
+    on: OnFlag = None,
     jobs: int | None = None,
     skip_bad_shards: bool = False,
     overwrite: bool = False,
@@ -70,8 +71,6 @@ def predict_command(
         prefix: Text before the names of the added columns, for files that have such a column already.
         top_k: Write so many of the likeliest labels with their scores (`label:1`, `score:1`, ...) in place of a score
             for every label.
-        on: Where many files are scored: ray or ray:HOST:PORT, a Ray cluster, whose machines must see bundle, input and
-            output. Default: this machine. Needs `pip install 'fullbake[ray]'`.
         jobs: How many workers score files side by side, each with the whole classifier in memory. Default: 1 here; on
             Ray as many as there are processors for.
         skip_bad_shards: Go on if one of many files cannot be read, and name it at the end.
