@@ -106,10 +106,12 @@ def test_change_of_processes_is_noted_once(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_history_says_where_the_number_changed() -> None:
-    assert ranks_of_epoch([[0, 1]], 0) == {}
-    assert ranks_of_epoch([[0, 2]], 5) == {"ranks": 2}
+    assert ranks_of_epoch([[0, 1]], 0, 5) == {}
+    assert ranks_of_epoch([[0, 2]], 5, 10) == {"ranks": 2}
     known = [[0, 3], [12, 2]]
-    assert ranks_of_epoch(known, 20) == {"ranks": 2}
-    entry = ranks_of_epoch(known, 10)
+    assert ranks_of_epoch(known, 20, 30) == {"ranks": 2}
+    assert ranks_of_epoch(known, 2, 12) == {"ranks": 3}, "only its validation was on two"
+    assert "ranks_changed" in ranks_of_epoch(known, 12, 22)
+    entry = ranks_of_epoch(known, 10, 20)
     assert (entry["ranks"], entry["ranks_changed"][0]["from_step"]) == (2, 13)
     assert [change["now"] for change in changes_in([{"epoch": 1}, entry])] == [2]

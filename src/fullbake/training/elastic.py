@@ -141,15 +141,16 @@ def describe_change(step: int, before: int, now: int) -> str:
     )
 
 
-def ranks_of_epoch(known: Sequence[Sequence[int]], first: int) -> dict[str, Any]:
+def ranks_of_epoch(known: Sequence[Sequence[int]], first: int, last: int) -> dict[str, Any]:
     """Return what an entry of the history says of processes: nothing if there was one all the time.
 
     Args:
         known: [step, number of processes from there on].
         first: optimizer steps taken before the epoch.
+        last: optimizer steps taken at its end.
 
     Returns:
-        `ranks` (how many at the end of the epoch), and `ranks_changed` if the number changed within the epoch or right
+        `ranks` (how many took its last step), and `ranks_changed` if the number changed within the epoch or right
         before it: a list of `from_step` (from 1), `before`, `now` and `note`.
     """
     if [count for _, count in known] == [1]:
@@ -157,9 +158,11 @@ def ranks_of_epoch(known: Sequence[Sequence[int]], first: int) -> dict[str, Any]
     changes = [
         {"from_step": step + 1, "before": before, "now": now, "note": describe_change(step, before, now)}
         for (_, before), (step, now) in pairwise(known)
-        if step >= first
+        if first <= step < last
     ]
-    return {"ranks": known[-1][1]} | ({"ranks_changed": changes} if changes else {})
+    return {"ranks": next(count for step, count in reversed(known) if step < last)} | (
+        {"ranks_changed": changes} if changes else {}
+    )
 
 
 def changes_in(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

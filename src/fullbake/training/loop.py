@@ -231,7 +231,7 @@ class _Training:
     def _close_epoch(self) -> None:
         """Validate, record the epoch, keep its weights if they are the best so far, and move to the next epoch."""
         state, metric = self.state, self.config.metric
-        entry = self._entry() | self._validate() | ranks_of_epoch(state.ranks, state.taken - state.step)
+        entry = self._entry() | self._validate() | ranks_of_epoch(state.ranks, state.taken - state.step, state.taken)
         state.history.append(entry)
         tracking.note_epoch(state.taken, entry)
         reason = self.work.watch(state.history)
