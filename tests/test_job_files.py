@@ -71,6 +71,13 @@ def test_manifest_loads_and_its_commands_are_understood(manifest: Path) -> None:
                 require_understood(words)
 
 
+@pytest.mark.parametrize("name", ["slurm-train.sh", "kubernetes-train.yaml"])
+def test_torchrun_meets_anew_in_each_round(name: str) -> None:
+    """Otherwise processes look for each other in different stores after a machine has come or gone."""
+    text = (FOLDER / name).read_text("utf-8")
+    assert re.search(r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE(=1|.*\n\s+value: \"1\")", text)
+
+
 def test_the_pods_meet_where_the_service_is() -> None:
     loaded = list(yaml.safe_load_all((FOLDER / "kubernetes-train.yaml").read_text("utf-8")))
     service, job = loaded

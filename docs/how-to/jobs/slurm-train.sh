@@ -17,6 +17,7 @@
 set -u
 export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
 export FULLBAKE_CACHE_DIR="$SLURM_SUBMIT_DIR/cache" # shared by all machines
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1          # see train-on-several-machines.md
 # export GLOO_SOCKET_IFNAME=ib0                     # if the machines have several networks
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

@@ -122,7 +122,10 @@ def _fresh_store() -> Any:
                     break
         time.sleep(0.02)
     else:
-        raise RuntimeError("not all processes came together")
+        raise RuntimeError(
+            "not all processes came together (where machines come and go, torchrun needs the environment variable "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1)"
+        )
     return distributed.PrefixStore(f"fullbake/{prefix}", store)
 
 
