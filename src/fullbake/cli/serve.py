@@ -80,6 +80,7 @@ def serve_command(
         from fullbake.serving.limits import Limits, read_limits
         from fullbake.serving.server import Address, serve
         from fullbake.serving.service import ModelSource, Service
+        from fullbake.serving.tracing import open_tracer
 
     if max_connections < 1:
         raise RecipeError("a server needs at least one connection", where="--max-connections", got=f"{max_connections}")
@@ -116,7 +117,7 @@ def serve_command(
     service = Service(sources, default, log_texts=log_texts)
     with waiting():  # for requests: that is no work that takes long
         serve(
-            build_app(service, rules),
+            build_app(service, rules, tracer=open_tracer()),
             service,
             address,
             grace=parse_duration(grace, "--grace"),

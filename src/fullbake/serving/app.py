@@ -2,7 +2,7 @@
 
 import functools
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,6 +24,10 @@ from fullbake.serving.metrics import CONTENT_TYPE, Metrics
 from fullbake.serving.page_routes import page_routes
 from fullbake.serving.refusals import Refusal
 from fullbake.serving.service import Service, describe_model
+from fullbake.serving.tracing import Tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 _KINDS: Final = {404: "not_found", 405: "invalid", 413: "too_large"}
 
@@ -41,13 +45,16 @@ class ReloadAnswer(TypedDict):
     reloaded: dict[str, Any]
 
 
-def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None) -> Starlette:
+def build_app(
+    service: Service, rules: DoorRules, metrics: Metrics | None = None, tracer: "Tracer | None" = None
+) -> Starlette:
     """Return the ASGI app of a server.
 
     Args:
         service: The models. Until they are loaded, requests are answered with 503.
         rules: Who may come in.
         metrics: Where requests are counted.
+        tracer: Makes a span of each request; None makes none.
     """
     metrics = Metrics() if metrics is None else metrics
     service.on_round = metrics.count_round
@@ -86,6 +93,8 @@ def build_app(service: Service, rules: DoorRules, metrics: Metrics | None = None
     app.state.body_bytes = service.limits.body_bytes  # Starlette's own limit answers in plain text
     paths = [route.path for route in routes]
     app.add_middleware(Door, rules=rules, metrics=metrics, refuse=refuse, routes=paths)
+    if tracer is not None:
+        app.add_middleware(Tracing, tracer=tracer)
     return app
 
 

@@ -168,6 +168,7 @@ class Door:
                 "route": route,
                 "status": status,
                 "ms": round(1000 * seconds, 1),
+                **({"trace": state["trace"]} if "trace" in state else {}),
                 **state.get("log", {}),
             }
             request_log.info(json.dumps(line, ensure_ascii=True))
