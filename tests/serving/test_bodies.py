@@ -2,7 +2,8 @@
 
 import pytest
 
-from fullbake.serving.bodies import Body, ForeignBody, check_body
+from fullbake.serving.bodies import Body, ForeignBody, check_body, parse_json
+from fullbake.serving.dialects.native import PredictBody as NativeBody
 from fullbake.serving.refusals import Refusal
 
 
@@ -46,6 +47,33 @@ def test_faults_are_named_and_bounded_and_hold_no_input():
     assert "texts.0" in refused.value.message
     assert "998 more" in refused.value.message
     assert "s3cret" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"texts": [' + b"1," * 510_000 + b"1]}",
+        b'{"inputs": [{"data": [' + b"[]," * 510_000 + b"[]]}]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(510_000)) + b"}",
+        b"[" + b",".join([b"[" + b"1," * 1_000 + b"1]"] * 510) + b"]",
+    ],
+)
+def test_body_of_too_many_values_is_refused_before_they_are_checked(content: bytes):
+    with pytest.raises(Refusal, match="more than 500,000 values") as refused:
+        parse_json(content)
+    assert refused.value.status == 413
+    assert parse_json(b'["' + b"[," * 600_000 + b'"]') == ["[," * 600_000], "within a text they are no values"
+
+
+def test_faults_beyond_the_first_cost_nothing():
+    with pytest.raises(Refusal, match=r"texts\.0"):
+        check_body({"texts": [1] * 100_000}, NativeBody)
+
+
+def test_compressed_body_is_refused_with_the_remedy(clients):
+    found = clients().post("/predict", content=b"{}", headers={"content-encoding": "gzip"})
+    assert (found.status_code, found.json()["error_type"]) == (415, "Validation")
+    assert "uncompressed" in found.json()["error"]
 
 
 def test_misspelled_field_is_refused_in_own_bodies_and_left_out_in_foreign_ones():

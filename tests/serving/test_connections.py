@@ -178,8 +178,12 @@ def test_head_that_is_no_http_is_refused_in_json(head: bytes, status: int) -> No
 def test_idlest_connection_makes_room_and_a_busy_server_refuses() -> None:
     async def run() -> None:
         async with listening(most=2) as (port, bounds, refused):
-            first, second, third = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            wires = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]  # all are accepted in one turn
+            first, second, third = [await asyncio.open_connection(sock=wire) for wire in (wires[2], *wires[3:])]
             assert await first[0].read() == b""  # idle for longest
+            assert len(bounds.connections) == 2
+            for wire in wires[:2]:
+                wire.close()
             for _, writer in (second, third):
                 writer.write(HEAD + b"\r\n")
             await asyncio.sleep(0.02)

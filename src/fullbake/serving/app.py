@@ -90,6 +90,7 @@ def build_app(
         exception_handlers={HTTPException: refuse_http},
     )
     app.state.metrics = metrics
+    app.state.large_bodies = 0
     app.state.body_bytes = service.limits.body_bytes  # Starlette's own limit answers in plain text
     paths = [route.path for route in routes]
     app.add_middleware(Door, rules=rules, metrics=metrics, refuse=refuse, routes=paths)

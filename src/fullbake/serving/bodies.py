@@ -1,13 +1,17 @@
 """Read the body of a request: bounded JSON, and the fields of it, with errors that say what is wrong."""
 
 import asyncio
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from starlette.requests import ClientDisconnect, Request
 
 from fullbake.core.escaping import escape_hidden
+from fullbake.serving.memory import LARGE_BODY
 from fullbake.serving.refusals import Refusal, invalid, too_large
 
 BODY_SECONDS: Final = 20.0
@@ -15,6 +19,9 @@ BODY_SECONDS: Final = 20.0
 
 BROKEN_BODY: Final = "broken_body"
 """Key of a request's state under which the connection says what is wrong with a body that is no HTTP."""
+
+MOST_VALUES: Final = 500_000
+"""Values in a JSON body. More are refused before each is checked, which would hold up all other requests."""
 
 _MOST_SHOWN: Final = 3
 """Faults of a body that are listed."""
@@ -81,6 +88,8 @@ async def read_bytes(request: Request) -> bytes:
         raise Refusal(408, "timeout", f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
     except ClientDisconnect as error:
         raise Refusal(400, "invalid", "The client went away before its request was complete.") from error
+    if size >= LARGE_BODY:
+        request.app.state.large_bodies += 1
     if (fault := request.scope.get("state", {}).get(BROKEN_BODY)) is not None:
         raise Refusal(400, "invalid", f"The body is no HTTP: {fault[:200]}.")
     return b"".join(parts)
@@ -104,11 +113,41 @@ def parse_json(content: bytes) -> Any:
     if not content:
         raise Refusal(400, "invalid", "The body is empty; JSON is expected.")
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
+        with _collector_paused(wanted=len(content) > LARGE_BODY):
+            value = json.loads(content, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise Refusal(400, "invalid", "The body is no JSON that is read here: it is nested too deeply.") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise Refusal(400, "invalid", f"The body is no JSON: {_place(error)}") from error
+    if len(content) > LARGE_BODY and _has_more_values(value, MOST_VALUES):
+        raise too_large(f"The body has more than {MOST_VALUES:,} values. Send them in several requests.")
+    return value
+
+
+@contextmanager
+def _collector_paused(*, wanted: bool) -> Iterator[None]:
+    """Stop the garbage collector within the block: it would look through millions of new lists again and again."""
+    if not wanted or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _has_more_values(value: Any, most: int) -> bool:
+    """Return True if a JSON value has more values within it."""
+    stack, count = [value], 0
+    while stack and count <= most:
+        one = stack.pop()
+        if isinstance(one, dict):
+            one = list(one.values())
+        if isinstance(one, list):
+            count += len(one)
+            stack += [inner for inner in one[:most] if isinstance(inner, dict | list)]
+    return count > most
 
 
 def _refuse_constant(name: str) -> Any:

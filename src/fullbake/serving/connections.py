@@ -48,16 +48,21 @@ class ConnectionBounds(ServerState):
     def __init__(self, most: int, on_refusal: Callable[[int], object] = lambda _: None) -> None:
         super().__init__()
         self.most, self.on_refusal = most, on_refusal
+        self.peak = 0
+        """Most connections at a time, since whoever reads it set it to 0."""
+
         self.idle: dict[BoundedConnection, None] = {}
         """Connections without a request, the one that has been so for longest first."""
 
     def make_room(self) -> bool:
         """Close the connection that has been idle for longest. Return False if there is none."""
-        for connection in self.idle:
-            self.connections.discard(connection)
-            connection.close()
-            return True
-        return False
+        if not self.idle:
+            return False
+        oldest = next(iter(self.idle))
+        del self.idle[oldest]
+        self.connections.discard(oldest)
+        oldest.close()
+        return True
 
 
 class BoundedConnection(H11Protocol):
@@ -78,6 +83,7 @@ class BoundedConnection(H11Protocol):
         """Start the time of the first request, or refuse the connection."""
         super().connection_made(transport)
         bounds = self._bounds
+        bounds.peak = max(bounds.peak, len(self.connections))
         if len(self.connections) > bounds.most and not bounds.make_room():
             self._refuse(503, "unavailable", f"The server has {bounds.most:,} connections, and takes no more for now.")
             return

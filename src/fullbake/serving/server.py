@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import State
 
 from fullbake.core.console import warn
 from fullbake.core.errors import OutputError
 from fullbake.serving.certificate import Certificate
 from fullbake.serving.connections import BoundedConnection, ConnectionBounds, raise_open_files
+from fullbake.serving.memory import MANY_CONNECTIONS, limit_arenas, trim_memory
 from fullbake.serving.service import Service
 
 _KEEP_ALIVE: Final = 30
@@ -25,8 +27,8 @@ _MOST_HEAD_BYTES: Final = 32_768
 _BACKLOG: Final = 1_024
 """Connections that the system holds until they are accepted; as many may be accepted at once beyond the bound."""
 
-_CERTIFICATE_TICKS: Final = 100
-"""Tenths of a second between looks at the certificate."""
+_LOOK_TICKS: Final = 50
+"""Tenths of a second between looks at what changes seldom."""
 
 _OTHER_FILES: Final = 128
 """Files that a process has open beside its connections."""
@@ -80,6 +82,7 @@ def serve(
         Error: A bundle cannot be loaded.
     """
     certificate = None if address.certificate is None else Certificate(address.certificate, address.key)
+    limit_arenas()
     most, backlog = _affordable(connections)
     with contextlib.closing(listen(address)) as listener:
         config = uvicorn.Config(
@@ -99,6 +102,7 @@ def serve(
         bounds = ConnectionBounds(most, app.state.metrics.count_refusal)
         app.state.metrics.connections.set_function(lambda: len(bounds.connections))
         server = _Server(config, bounds, service, grace, lambda: on_ready(_url(address, listener)))
+        server.state = app.state
         server.certificate = certificate
         asyncio.run(server.run_until_stopped(listener))
 
@@ -115,10 +119,11 @@ class _Server(uvicorn.Server):
         on_ready: Callable[[], object],
     ) -> None:
         super().__init__(config)
-        self.server_state = bounds
+        self.server_state = self._bounds = bounds
         self._service, self._grace, self._on_ready = service, grace, on_ready
         self._ending: asyncio.Task[None] | None = None
         self.certificate: Certificate | None = None
+        self.state = State({"large_bodies": 0})
 
     async def run_until_stopped(self, listener: socket.socket) -> None:
         """Serve on a socket until a signal, or until a bundle cannot be loaded."""
@@ -138,9 +143,13 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what is done ten times a second; see now and then whether the certificate was renewed."""
-        if self.certificate is not None and counter % _CERTIFICATE_TICKS == 0:
-            self.certificate.renew()
+        """Do what is done ten times a second; now and then look at the certificate, and give back memory."""
+        if counter % _LOOK_TICKS == 0:
+            if self.certificate is not None:
+                self.certificate.renew()
+            if self.state.large_bodies or self._bounds.peak >= MANY_CONNECTIONS:
+                self.state.large_bodies = self._bounds.peak = 0
+                await asyncio.to_thread(trim_memory)
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ parameter `scores` adds `score:LABEL`. So a bundle answers alike here and in MLf
 models takes the query parameter `model`.
 """
 
+import asyncio
 import csv
 import io
 import itertools
@@ -129,7 +130,10 @@ class MlflowDialect(ServerDialect):
         value = await read_bytes(request) if is_csv else await read_json(request)
         model = self._service.model(request.query_params.get("model"))
         body = None if is_csv else _check_frame(value)
-        texts, pairs = _texts_of_csv(value, model) if body is None else _texts_of_frame(body, model)
+        if body is None:  # in a thread: a large file of empty lines must not hold up other requests
+            texts, pairs = await asyncio.to_thread(_texts_of_csv, value, model)
+        else:
+            texts, pairs = _texts_of_frame(body, model)
         all_scores = body is not None and body.params is not None and body.params.scores
         scored = await self._score(request, model, texts, pairs)
         return json_response(InvocationAnswer(predictions=_predictions(scored, all_scores=all_scores)))
