@@ -121,6 +121,46 @@ def test_host_in_the_page_is_text():
         assert "<script>" not in found.text
 
 
+HOSTILE_TEXTS = [
+    "\x00",
+    "\u202etxt",
+    "</script><script>alert(1)</script>",
+    "\ufeff",
+    "\udc80",
+    "." * 300_000,
+    " ",
+    "\U0010ffff",
+]
+REQUESTS = {
+    "/v1/predict": lambda text: {"texts": [text], "model": "many"},
+    "/v1/explain": lambda text: {"text": text, "model": "many"},
+    "/predict": lambda text: {"inputs": text},
+    "/embed": lambda text: {"inputs": text},
+    "/tokenize": lambda text: {"inputs": text},
+    "/decode": lambda text: {"ids": [ord(text[0])]},
+    "/classify": lambda text: {"input": text},
+    "/v1/moderations": lambda text: {"input": text},
+    "/v2/models/many/infer": lambda text: {
+        "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]
+    },
+    "/invocations": lambda text: {"inputs": [text]},
+}
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+def test_hostile_texts_and_labels_are_data(client, path):
+    """Each is answered in JSON; only half of a surrogate pair, which no text can hold, and what is too long are not."""
+    for text in HOSTILE_TEXTS:
+        found = client.post(path, content=json.dumps(REQUESTS[path](text)))
+        refused = (text == "\udc80" and path != "/decode") or (
+            len(text) > 200_000 and path in ("/v1/explain", "/tokenize")
+        )
+        assert (found.status_code in (413, 422, 400)) == refused, (text[:20], found.text)
+        assert refused or found.status_code == 200, (text[:20], found.text)
+        assert found.headers["content-type"] == "application/json"
+        json.loads(found.content)
+
+
 RAW = {'"@1e400"': "1e400", '"@deep"': "[" * 20_000 + "]" * 20_000, '"@digits"': "9" * 5_000, '"@nan"': "NaN"}
 """JSON that Python does not write."""
 

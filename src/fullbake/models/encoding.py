@@ -331,7 +331,7 @@ def _text_chunks(columns: "list[pa.ChunkedArray | Iterable[str]]") -> Iterator[l
     values = [map(_python_value, column) if hasattr(column, "combine_chunks") else column for column in columns]
     for number, row in enumerate(zip(*values, strict=True), 1):
         for text in row:
-            _check_text(text, number)
+            check_text(text, number)
             characters += len(text)
         chunk.append(row)
         if len(chunk) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
@@ -345,7 +345,7 @@ def _python_value(scalar: Any) -> Any:
     return scalar.as_py()
 
 
-def _check_text(text: Any, number: int) -> None:
+def check_text(text: Any, number: int) -> None:
     """Raise DataError for a null or what is not Unicode. number: the text's place, from 1."""
     if not isinstance(text, str):
         raise DataError("not a text", where=f"text {number}", expected="a string", got=repr(text)[:80])

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from tokenizers import Encoding, Tokenizer
 from typing_extensions import TypedDict
 
+from fullbake.models.encoding import check_text
 from fullbake.serving.bodies import ForeignBody, Many, expected, read_body
 from fullbake.serving.dialects.dialect import Operation, json_response
 from fullbake.serving.refusals import invalid, too_large
@@ -72,6 +73,8 @@ def token_operations(service: Service) -> list[Operation]:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         check_texts(model, texts, [""] * len(texts) if model.classifier.columns.text_pair is not None else None)
         _check_size(sum(map(len, texts)))
+        for number, text in enumerate(texts, 1):
+            check_text(text, number)
         found = await asyncio.to_thread(_backend(model).encode_batch, texts, add_special_tokens=body.add_special_tokens)
         return json_response([_tokens(text, encoding) for text, encoding in zip(texts, found, strict=True)])
 
