@@ -137,8 +137,8 @@ def with_spark(given: Any) -> dict[str, Any]:
 
     def look(process: psutil.Process) -> dict[str, psutil.Process]:
         children = process.children(recursive=True)
-        named = {f"python {child.pid}": child for child in children if "pyspark.daemon" in " ".join(child.cmdline())}
-        return named | dict([("JVM", child) for child in children if child.name() == "java"][:1])
+        named = {f"python {child.pid}": child for child in children if "pyspark.daemon" in command_of(child)}
+        return named | dict([("JVM", child) for child in children if command_of(child).startswith("java ")][:1])
 
     return watched("Spark local[2]", words, out, look)
 
@@ -163,6 +163,14 @@ def score_with_spark(bundle: Path, folder: Path) -> None:
     spark = builder.getOrCreate()
     score(spark.read.parquet(str(folder / "parquet")), bundle).write.parquet(str(folder / "spark"))
     spark.stop()
+
+
+def command_of(process: psutil.Process) -> str:
+    """Return the command of a process with the name of its program first, "" of one that has ended."""
+    try:
+        return f"{process.name()} {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return ""
 
 
 def predict(bundle: Path, source: Path, out: Path, *flags: str) -> list[str]:

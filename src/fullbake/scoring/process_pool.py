@@ -100,9 +100,7 @@ def _replace(
 def _serve(pipe: Connection, bundle: WorkerBundle, folder: Path, options: ShardOptions) -> None:
     """Answer the driver's shards until it closes the pipe. Ctrl-C is for the driver, which ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # the driver is gone
+        while True:
             shard = pipe.recv()
-        except (EOFError, OSError):
-            return
-        pipe.send_bytes(score_as_json(bundle, folder, shard, options).encode())
+            pipe.send_bytes(score_as_json(bundle, folder, shard, options).encode())
