@@ -67,6 +67,7 @@ def test_an_interrupted_run_keeps_finished_shards(
     with caplog.at_level(logging.INFO, "fullbake"), pytest.raises(KeyboardInterrupt):
         predict_shards(bundle, source, tmp_path / "out")
     assert "1 of 3 shards are finished; the same command continues from there" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_manifest.json", "_shards", "part-0.csv"]
     assert predict_shards(bundle, source, tmp_path / "out").scored == 2
 
 

@@ -106,6 +106,11 @@ class Ledger:
         finally:
             storage.remove_tree(folder)
 
+    def clean(self) -> None:
+        """Remove what workers that no longer run were writing, and what they had begun."""
+        for name in (_PARTIAL, _ATTEMPTS):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
     def find_finished(self, shard: InputShard) -> ShardFacts | None:
         """Return the facts of a shard that is finished and has not changed since; None if it has to be scored."""
         with suppress(OSError, ValueError):
@@ -169,8 +174,7 @@ def open_ledger(folder: Path, plan: Mapping[str, Any], *, overwrite: bool) -> Le
     else:
         _require_empty(folder)
         storage.make_folder(folder)
-    for name in (_PARTIAL, _ATTEMPTS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    ledger.clean()
     _write_manifest(folder, {"plan": plan, "state": "unfinished"})
     return ledger
 
@@ -184,8 +188,6 @@ def close_ledger(
     state = "finished but for bad shards" if faults else "finished"
     content = {"plan": plan, "state": state, "rows": rows, "shards": listed, "bad": faults, "versions": versions}
     _write_manifest(ledger.folder, content)
-    for name in (_PARTIAL, _ATTEMPTS):
-        shutil.rmtree(ledger.folder / name, ignore_errors=True)
     return rows
 
 

@@ -6,7 +6,7 @@ and nothing else: a new process takes its place. Results come back as JSON.
 
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
@@ -29,7 +29,7 @@ class _Worker:
 
 def score_in_processes(
     bundle: WorkerBundle, folder: Path, shards: Sequence[InputShard], options: ShardOptions, *, jobs: int
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Score shards, and yield what `score_as_json` returned of each, as they end.
 
     Args:

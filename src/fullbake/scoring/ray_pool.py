@@ -9,7 +9,7 @@ import atexit
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -61,7 +61,7 @@ def score_on_ray(
     jobs: int | None,
     threads: int | None,
     shards: Sequence[InputShard],
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Score shards on a cluster, and yield what `score_as_json` returned of each, as they end.
 
     Args:
@@ -76,6 +76,8 @@ def score_on_ray(
     Raises:
         Error: The cluster does not answer, a node has other versions, or does not see input or output.
     """
+    if not shards:
+        return  # no cluster is needed
     runtime.quiet_ray_backend()
     with ray_cluster(address) as ray:
         check_workers(ray, optional=("torch", "transformers"))  # a bundle with a graph needs neither

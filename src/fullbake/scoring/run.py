@@ -6,7 +6,8 @@ with a shard is the same in this process, in a pool of processes and on a Ray cl
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ from fullbake.scoring.process_pool import score_in_processes
 from fullbake.scoring.shard_worker import ShardOptions, fetched, score_as_json
 from fullbake.scoring.shards import InputShard, find_shards, is_address
 
-Pool = Callable[[Sequence[InputShard]], Iterator[str]]
+Pool = Callable[[Sequence[InputShard]], Generator[str, None, None]]
 """Scores shards, and yields what `score_as_json` returned of each."""
 
 _MOST_HEADERS: Final = 20
@@ -150,7 +151,10 @@ def predict_shards(
     require_writable(place / "x") if place.is_dir() else require_writable(place)
     with sole_use(place, remedy="Wait for it, or name another folder with --out."):
         ledger = open_ledger(place, plan, overwrite=overwrite)
-        scored, finished, bad = _run(ledger, shards, pool, skip=skip_bad_shards)
+        try:
+            scored, finished, bad = _run(ledger, shards, pool, skip=skip_bad_shards)
+        finally:
+            ledger.clean()
         in_order = [finished[shard.name] for shard in shards if shard.name in finished]
         rows = close_ledger(ledger, plan, in_order, bad, scoring_versions())
     return ShardedPredictions(
@@ -253,8 +257,10 @@ def _score_here(
     jobs: int,
     threads: int | None,
     shards: Sequence[InputShard],
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Score shards on this machine: one worker is this process."""
+    if not shards:
+        return
     own = replace(worker, threads=threads or _threads_of_a_worker(jobs))
     say(f"scoring with {_count(jobs, 'worker')} of {_count(own.threads, 'thread')}")
     if jobs > 1:
@@ -293,8 +299,9 @@ def _run(
         else f"{_count(len(shards), 'shard')} ({size})"
     )
     try:
-        with bar("scoring", len(todo), "shards") as advance:
-            for text in pool(todo) if todo else ():
+        # Closed here, whatever ends the loop, so that no worker runs on.
+        with closing(pool(todo)) as results, bar("scoring", len(todo), "shards") as advance:
+            for text in results:
                 result = _checked(text)
                 advance(1)
                 if isinstance(result, ShardFacts):
