@@ -174,7 +174,7 @@ def main(names: list[str]) -> None:
             seconds = CASES[name](folder, f"case{number}")
             kept[name] = {"case": name} | row_of(name, seconds, folder / f"case{number}", folder / "alone")
             print(kept[name], flush=True)
-    store_result("elastic", [kept[name] for name in CASES if name in kept])
+            store_result("elastic", [kept[name] for name in CASES if name in kept])
 
 
 if __name__ == "__main__":

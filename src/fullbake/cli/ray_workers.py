@@ -22,6 +22,7 @@ from fullbake.core import ranks, runtime, stopping
 from fullbake.core.console import console as err
 from fullbake.core.console import say
 from fullbake.core.errors import Error, Fault, RecipeError
+from fullbake.core.heartbeat import waiting
 from fullbake.core.ray_cluster import check_workers, live_nodes, on_every_node, parse_on, ray_cluster
 from fullbake.core.screen import Line
 
@@ -171,7 +172,7 @@ class _Launch:
             words = f"{self.count[0]} to {self.count[1]} processes"
         say(f"starting {words} that train together; their lines follow")
         fit = threading.Thread(target=self._fit, name="fullbake-ray-train", daemon=True)
-        with stopping.deferred_signals():
+        with stopping.deferred_signals(), waiting():  # the processes say how far they are
             fit.start()
             asked = 0
             while fit.is_alive():
