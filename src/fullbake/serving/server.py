@@ -25,7 +25,10 @@ _KEEP_ALIVE: Final = 30
 
 _MOST_HEAD_BYTES: Final = 32_768
 _BACKLOG: Final = 1_024
-"""Connections that the system holds until they are accepted; as many may be accepted at once beyond the bound."""
+"""Connections that the system holds until they are accepted; in one turn as many are accepted, beyond the bound too."""
+
+_TURNS: Final = 3
+"""Turns of the event loop until a connection that makes room is closed."""
 
 _LOOK_TICKS: Final = 50
 """Tenths of a second between looks at what changes seldom."""
@@ -185,9 +188,9 @@ def _affordable(connections: int) -> tuple[int, int]:
     Args:
         connections: How many are wanted; a warning says if they cannot be had.
     """
-    files = raise_open_files(connections + _BACKLOG + _OTHER_FILES)
-    backlog = max(1, min(_BACKLOG, connections, files // 4))
-    possible = max(1, files - backlog - min(_OTHER_FILES, files // 4))
+    files = raise_open_files(connections + _TURNS * _BACKLOG + _OTHER_FILES)
+    backlog = max(1, min(_BACKLOG, connections, files // 8))
+    possible = max(1, files - _TURNS * backlog - min(_OTHER_FILES, files // 4))
     if possible < connections:
         warn(f"at most {possible:,} connections at a time: this process may have {files:,} files open (ulimit -n)")
     return min(possible, connections), backlog
