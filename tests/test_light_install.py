@@ -110,6 +110,6 @@ def test_libraries_of_the_extras_are_named_in_pyproject() -> None:
     # brought by transformers, jinja2, datasets, uvicorn and starlette
     indirect = {"huggingface_hub", "markupsafe", "pandas", "h11", "anyio"}
     for module, extra in EXTRAS.items():
-        named = {re.split("[<>=]", one)[0] for one in project["optional-dependencies"][extra]}
+        named = {re.split(r"[\[<>=]", one)[0] for one in project["optional-dependencies"][extra]}
         assert module in indirect or packages.get(module, module) in named, module
         assert packages.get(module, module) not in {one.partition(">")[0] for one in project["dependencies"]}
