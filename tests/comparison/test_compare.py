@@ -16,7 +16,7 @@ from fullbake import Classifier, Recipe, compare
 from fullbake.classifier.evaluate import read_as_trained
 from fullbake.comparison.compare import WORKSPACE_FILE, open_workspace
 from fullbake.comparison.forecast import Speed
-from fullbake.comparison.runner import ComparisonFunctions
+from fullbake.comparison.functions import ComparisonFunctions
 from fullbake.comparison.trial import TrialPredictions, TrialResult, failed_trial, score_trial, train_trial
 from fullbake.core.errors import DataError, DeadlinePassed, DivergenceFault, OutputError, RecipeError
 from fullbake.data.splits import Part, Parts, divide

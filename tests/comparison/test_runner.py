@@ -12,11 +12,11 @@ import pytest
 from fullbake.comparison.artifacts import ArtifactStore
 from fullbake.comparison.design import read_candidates
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
+from fullbake.comparison.functions import ComparisonFunctions
 from fullbake.comparison.live_table import LiveRow, LiveTable
 from fullbake.comparison.runner import (
     LONG_TRIAL_SECONDS,
     CandidateResult,
-    ComparisonFunctions,
     Runner,
     RunnerSettings,
 )

@@ -18,12 +18,14 @@ from fullbake.comparison import live_table
 from fullbake.comparison.artifacts import ArtifactStore
 from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget, read_candidates, row_shares
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
+from fullbake.comparison.functions import ComparisonFunctions
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
 from fullbake.comparison.recorded_trials import recorded_comparison
 from fullbake.comparison.report import LEADERBOARD_FORMAT
 from fullbake.comparison.result import Comparison
-from fullbake.comparison.runner import ENTRY_MARGIN, ComparisonFunctions, Runner, RunnerSettings, without_test
+from fullbake.comparison.runner import ENTRY_MARGIN, Runner, RunnerSettings
 from fullbake.comparison.schedule import Plan
+from fullbake.comparison.trial_work import without_test
 from fullbake.core import runtime, storage
 from fullbake.core.arguments import describe_value
 from fullbake.core.console import format_duration, say, silenced, warn

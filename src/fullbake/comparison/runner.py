@@ -6,54 +6,30 @@ scores. While a trial runs, a watch ends it when its time is up.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from transformers import PreTrainedModel
-
-from fullbake.classifier.speed import EngineSpeed, measure_engines
 from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.design import Candidate
-from fullbake.comparison.forecast import (
-    FEATURES,
-    PRETRAINING,
-    Forecast,
-    Speed,
-    has_language_head,
-    kind_of_work,
-    language_head_key,
-    measure_speed,
-)
+from fullbake.comparison.forecast import Forecast, kind_of_work, language_head_key
+from fullbake.comparison.functions import ComparisonFunctions
 from fullbake.comparison.live_table import LiveTable
 from fullbake.comparison.recorded_trials import record_finished, recorded_trial
 from fullbake.comparison.schedule import WHOLE, NextTrial, Plan, Progress, Scheduler, Size, Trial, Watch
 from fullbake.comparison.sizes import SizedJobs
-from fullbake.comparison.trial import (
-    TrialPredictions,
-    TrialResult,
-    TrialWeights,
-    failed_trial,
-    restore_network,
-    score_baseline,
-    score_trial,
-    train_baseline,
-    train_trial,
-)
+from fullbake.comparison.trial import TrialPredictions, TrialResult, TrialWeights
+from fullbake.comparison.trial_work import TrialTask, TrialWork, without_test
 from fullbake.comparison.verdict import NotRun
 from fullbake.config.sections import DecisionConfig
-from fullbake.core import runtime, stopping
+from fullbake.core import stopping
 from fullbake.core.console import format_duration, say, warn
-from fullbake.core.errors import DeadlinePassed, Error, SpaceFault
+from fullbake.core.errors import DeadlinePassed
 from fullbake.core.hashing import fingerprint
-from fullbake.core.processors import ThreadSetting, use_threads
-from fullbake.data.splits import Part, Parts
-from fullbake.pretraining.forgetting import ForgettingProbe, open_probe
-from fullbake.pretraining.stage import with_further_pretraining
-from fullbake.training.checkpoints import CheckpointInterval, UnfinishedRun, begin_run, threads_in
+from fullbake.core.processors import ThreadSetting
+from fullbake.data.splits import Parts
+from fullbake.training.checkpoints import threads_in
 from fullbake.training.job import Job
 
 LONG_TRIAL_SECONDS: Final = 300.0
@@ -73,33 +49,6 @@ FROM_CACHE: Final = 0.05
 
 VERDICT_SHARE: Final = 10.0
 """The verdict after a sweep is written if this many times its own time has passed since the last one."""
-
-
-@dataclass(frozen=True)
-class ComparisonFunctions:
-    """The functions that do the work of a comparison. Tests replace the slow ones."""
-
-    train: Callable[[Job, float | None], tuple[TrialResult, TrialWeights]] = train_trial
-    """A job without test rows and a learning rate to the result and the weights."""
-    score: Callable[[Job, Part, Mapping[str, np.ndarray]], TrialPredictions] = score_trial
-    """A job, the test rows and the weights to the predictions."""
-    train_baseline: Callable[[str, Parts, str, DecisionConfig], TrialResult] = train_baseline
-    score_baseline: Callable[[str, Parts, Part, TrialResult], TrialPredictions] = score_baseline
-    further_pretrain: Callable[[Job], Job] = with_further_pretraining
-    """A job to the same job on its further-pretrained base."""
-    restore: Callable[[Job, Mapping[str, np.ndarray]], PreTrainedModel] = restore_network
-    """A job and its weights to the network."""
-    measure_speed: Callable[[Job], Speed] = measure_speed
-    open_probe: Callable[..., ForgettingProbe] = open_probe
-    """A base and `cache_dir` to its forgetting probe."""
-    has_language_head: Callable[[str | Path, str | Path | None], bool] = has_language_head
-    """A base and `cache_dir` to whether a masked-LM head needs no more training."""
-    measure_engines: Callable[..., list[EngineSpeed]] = measure_engines
-    """A bundle, texts, `threads` and `seconds` to the speed of each engine."""
-    use_threads: Callable[[ThreadSetting], int] = use_threads
-    """A setting to the number of threads, which torch computes with from then on."""
-    clock: Callable[[], float] = time.monotonic
-    """Seconds from any fixed moment."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +134,6 @@ class CandidateResult:
         return sorted({trial.seed for trial in self.scored_trials()})
 
 
-def without_test(parts: Parts) -> Parts:
-    """Return the parts that may train and choose: all but test."""
-    return replace(parts, test=None)
-
-
 class Runner:
     """Runs the trials of a plan, within a time budget if there is one."""
 
@@ -218,6 +162,7 @@ class Runner:
         self.deadline, self.after_sweep = deadline, after_sweep
         self.functions = functions or ComparisonFunctions()
         self.sized = SizedJobs(settings.jobs, settings.folds)
+        self.work = TrialWork(self.sized, settings.candidates, settings.metric, settings.decision, self.functions)
         self.progress = Progress()
         self.started = self.functions.clock()
         budget = math.inf if deadline is None else deadline - self.started
@@ -466,7 +411,8 @@ class Runner:
         if artifact is not None and artifact.facts.get("stopped") is None:  # only its scores are missing
             return TrialResult(logits=artifact.arrays["logits"], **artifact.facts)
         threads = self._choose_threads(trial)
-        result, weights = self._train(trial, watch, step)
+        task = self.task(trial, searches=step.searches)
+        result, weights = self.work.train(task, watch, lambda keys, seconds: self._learn_shared(trial, keys, seconds))
         result = replace(result, threads=threads)
         # Weights first: a trial whose result is stored always had its weights stored too.
         if weights:
@@ -497,31 +443,25 @@ class Runner:
     def _unfinished_folder(self, trial: Trial) -> Path:
         return self.settings.store.folder(trial.id) / "unfinished"
 
-    def _train(self, trial: Trial, watch: Watch, step: NextTrial) -> tuple[TrialResult, TrialWeights]:
-        name, settings = trial.candidate, self.settings
-        own = self.forecast.own(trial, searches=step.searches)
-        if settings.candidates[name].recipe is None:
-            watch.begin(own, encoder=False)
-            parts = without_test(self.sized.parts(trial))
-            return self.functions.train_baseline(name, parts, settings.metric, settings.decision), {}
-        shared = self.forecast.shared(trial)
-        try:
-            stage = sum(seconds for key, seconds in shared.items() if kind_of_work(key) != FEATURES)
-            watch.begin(stage, PRETRAINING if stage else None, encoder=bool(stage))
-            job = self._prepared_job(trial)
-        except SpaceFault:
-            raise
-        except Error as error:
-            return failed_trial(error.what, trial.seed), {}
-        self._learn_shared(trial, [key for key in shared if kind_of_work(key) != FEATURES], watch.elapsed)
-        began = watch.elapsed
-        features = sum(seconds for key, seconds in shared.items() if kind_of_work(key) == FEATURES)
-        watch.begin(own + features, encoder=job.recipe.way == "finetune")
-        result, weights = self.functions.train(replace(job, parts=without_test(job.parts)), self._rate(trial))
-        features = max(watch.elapsed - began - result.seconds, 0.0)
-        self._learn_shared(trial, [key for key in shared if kind_of_work(key) == FEATURES], features)
-        watch.shared_seconds = began + (features if job.recipe.way == "frozen" else 0.0)
-        return replace(result, stage_seconds=_stage_seconds(job)), weights
+    def task(self, trial: Trial, *, searches: bool = True) -> TrialTask:
+        """Return what is to be done of a trial, as plain values.
+
+        Args:
+            trial: The trial.
+            searches: Whether it chooses the learning rate.
+        """
+        seconds = self.settings.checkpoint_seconds
+        has_recipe = self.settings.candidates[trial.candidate].recipe is not None
+        is_long = has_recipe and self.forecast.own(trial, searches=True) >= seconds
+        return TrialTask(
+            trial,
+            self._rate(trial),
+            self.identity(trial),
+            self.forecast.own(trial, searches=searches),
+            self.forecast.shared(trial),
+            str(self._unfinished_folder(trial)) if is_long else None,
+            seconds,
+        )
 
     def _rate(self, trial: Trial) -> float | None:
         """Return the learning rate that the first seed chose; None if this is the first seed, or that one failed."""
@@ -531,29 +471,6 @@ class Runner:
             return None
         result = own.trials.get(replace(trial, seed=first))
         return None if result is None else result.rate
-
-    def _prepared_job(self, trial: Trial) -> Job:
-        """Return the trial's job on its further-pretrained base.
-
-        Further pretraining is given the test texts only to keep them out of its corpus.
-        """
-        job = self._trial_job(trial)
-        if job.recipe.further_pretraining is None:
-            return job
-        # A trial's checkpoints are for its own training; further pretraining has its cache.
-        return replace(job, adapted=self.functions.further_pretrain(replace(job, run=None)).adapted)
-
-    def _trial_job(self, trial: Trial) -> Job:
-        job = self.sized.job(trial)
-        job = replace(job, recipe=job.recipe.with_fields(seed=trial.seed))
-        seconds = self.settings.checkpoint_seconds
-        if self.forecast.own(trial, searches=True) < seconds:
-            return job
-        folder = self._unfinished_folder(trial)
-        identity = self.identity(trial)
-        begin_run(folder, identity, runtime.threads())
-        run = UnfinishedRun(folder, identity, CheckpointInterval(seconds=seconds), writes=True)
-        return replace(job, run=run)
 
     def identity(self, trial: Trial) -> str:
         """Return a fingerprint of everything that a trial depends on, but the number of threads, which it records."""
@@ -572,21 +489,11 @@ class Runner:
         return found
 
     def _score(self, trial: Trial, result: TrialResult) -> TrialPredictions:
-        parts = self.sized.parts(trial)
-        assert parts.test is not None
-        if self.settings.candidates[trial.candidate].recipe is None:
-            return self.functions.score_baseline(trial.candidate, without_test(parts), parts.test, result)
-        return self.functions.score(self.trained_job(trial, result), parts.test, self._weights(trial, result))
+        return self.work.score(self.task(trial), result, lambda: self._weights(trial, result))
 
     def trained_job(self, trial: Trial, result: TrialResult) -> Job:
         """Return the job of a trial as it was finally trained: with its seed, its learning rate and its head."""
-        job = self._prepared_job(trial)
-        fields: dict[str, Any] = {"seed": result.seed}
-        if result.rate is not None:
-            fields["learning_rate"] = (result.rate,)
-        if result.head is not None:
-            fields |= {"head": result.head} | ({"optimizer": "lbfgs"} if result.head == "linear" else {})
-        return replace(job, recipe=job.recipe.with_fields(**fields), run=None)
+        return self.work.trained_job(self.task(trial), result)
 
     def weights(self, trial: Trial) -> TrialWeights:
         """Return the weights of a trial: the stored ones, or those of training again, which are the same bits."""
@@ -598,13 +505,7 @@ class Runner:
             return dict(artifact.arrays)
         if result.threads is not None:
             self.functions.use_threads(result.threads)
-        job = self._prepared_job(trial)
+        job = self.work.prepared_job(self.task(trial))
         _, weights = self.functions.train(replace(job, parts=without_test(job.parts)), self._rate(trial))
         self.settings.store.write(trial.id, "weights", self.identity(trial), Artifact({}, weights))
         return weights
-
-
-def _stage_seconds(job: Job) -> float:
-    """Return the seconds that the further pretraining took, now or when it was put into the cache."""
-    history = [] if job.adapted is None else job.adapted.about.get("history", [])
-    return float(sum(entry.get("seconds", 0.0) for entry in history))
