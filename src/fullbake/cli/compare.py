@@ -44,6 +44,8 @@ def compare_command(
     cache_dir: Path | None = None,
     track: TrackFlag = (),
     threads: Threads = "auto",
+    jobs: int | None = None,
+    on: str | None = None,
     flags: ComparisonFlags = ComparisonOptions.model_construct(),  # noqa: B008  (only read)
 ) -> None:
     """Compare recipes on the same rows: which is best, is the difference real, what does it cost. Writes a report.
@@ -71,6 +73,11 @@ def compare_command(
         bench: Measure at the end how fast the recommended classifier answers on this machine.
         cache_dir: Folder of the caches of features and of further-pretrained bases. Default: FULLBAKE_CACHE_DIR, or the
             user's cache folder.
+        jobs: How many trials run at once, each in a process of its own; the processors are divided among them. Default:
+            one, or as many as the cluster has room for.
+        on: Where the trials run: `ray` (the cluster of RAY_ADDRESS or of this machine, else a new one), `ray:local`
+            (always a new one on this machine) or `ray:HOST:PORT`. Default: this machine. A cluster runs what it is
+            sent: use one that you trust.
     """
     from fullbake.comparison.design import DEFAULT_RECIPES
 
@@ -99,6 +106,8 @@ def compare_command(
         rates=own,
         head_rates=of_heads,
         threads=setting,
+        jobs=jobs,
+        on=on,
         track=trackers,
         **given,
     )

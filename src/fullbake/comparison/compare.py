@@ -20,6 +20,7 @@ from fullbake.comparison.design import DEFAULT_RECIPES, Candidate, parse_budget,
 from fullbake.comparison.forecast import DataSizes, Forecast, Speed
 from fullbake.comparison.functions import ComparisonFunctions
 from fullbake.comparison.leaderboard import FinishedComparison, write_results
+from fullbake.comparison.placement import Placement, placed
 from fullbake.comparison.recorded_trials import recorded_comparison
 from fullbake.comparison.report import LEADERBOARD_FORMAT
 from fullbake.comparison.result import Comparison
@@ -33,6 +34,7 @@ from fullbake.core.errors import DataError, OutputError, RecipeError
 from fullbake.core.hashing import fingerprint
 from fullbake.core.processors import ThreadSetting, parse_threads
 from fullbake.core.tracker_names import Track, find_trackers
+from fullbake.core.tracking import Tracker
 from fullbake.core.tracking_worker import TRACKING_FILE
 from fullbake.data.dataset import Dataset
 from fullbake.data.label_checks import drop_rare_labels
@@ -81,6 +83,8 @@ def compare(
     restart: bool = False,
     bench: bool = False,
     threads: ThreadSetting = "auto",
+    jobs: int | None = None,
+    on: str | None = None,
     cache_dir: str | Path | None = None,
     track: Track = None,
     functions: ComparisonFunctions | None = None,
@@ -103,6 +107,10 @@ def compare(
         restart: Delete the comparison that the folder holds, and start again.
         bench: Measure at the end how fast the recommended classifier answers on this machine, in about ten seconds.
         threads: How many threads each trial computes with. `auto` looks before each one how many processors are free.
+        jobs: How many trials run at once, each in a process of its own with a part of the processors. None: one, in this
+            process; on a cluster, as many as it has room for.
+        on: Where the trials run: `ray` (the cluster of RAY_ADDRESS or of this machine, else a new one on this machine),
+            `ray:local` (always a new one), or `ray:HOST:PORT`. None: this machine.
         cache_dir: Where features and further-pretrained bases are cached. None: the user's cache folder.
         track: Where to record the comparison, as for `adapt`: each trial is a run of its own below one parent.
         functions: What trains, scores and tells the time; for tests. None: the real functions.
@@ -126,21 +134,39 @@ def compare(
     rates, head_rates = ((value,) if isinstance(value, float) else value for value in (rates, head_rates))
     threads = parse_threads(str(threads))
     _check_counts(seeds, folds, max_rows)
-    given = as_parts(data)
+    with placed(on, jobs, threads) as placement:  # now, not after all rows were read
+        options = _CompareOptions(
+            Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions, bench, placement, cache_dir
+        )
+        return _compare(options, as_parts(data), recipes, rates, head_rates, restart, trackers, fields)
+
+
+def _compare(
+    options: "_CompareOptions",
+    given: GivenParts,
+    recipes: Sequence[str | Path],
+    rates: tuple[float, ...] | None,
+    head_rates: tuple[float, ...] | None,
+    restart: bool,
+    trackers: Sequence[Tracker],
+    fields: dict[str, Any],
+) -> Comparison:
+    """Read the rows and run the comparison: `compare` after its arguments were checked."""
+    folds, functions = options.folds, options.functions
     fields |= _part_fields(given, fields, folds)
     candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
-    options = _CompareOptions(Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions, bench)
     first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
     check_metric(first.training.metric)
     storage.require_writable(options.out)  # now, not after all rows were read
     read = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, first.data)
-    dataset = sample_rows(drop_rare_labels(read, first.data.drop_rare), max_rows)
+    dataset = sample_rows(drop_rare_labels(read, first.data.drop_rare), options.max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data, given.others)]
     _check_parts(parts)
-    jobs = _make_jobs(candidates, parts, cache_dir)
+    jobs = _make_jobs(candidates, parts, options.cache_dir)
     identity = _describe_comparison(jobs, parts, options)
     with open_workspace(options.out, identity, restart=restart), runtime.restored_threads():
-        functions.use_threads(threads)  # before the speed is measured
+        placement = options.placement
+        functions.use_threads(options.threads if placement is None else placement.threads)  # before measuring speed
         with recorded_comparison(trackers, options.out, identity, len(parts[0].train)) as recorded:
             board = _run(options, candidates, jobs, parts)
             recorded.finish(board)
@@ -162,6 +188,9 @@ class _CompareOptions:
     functions: ComparisonFunctions
     bench: bool
     """Whether the speed of the recommended classifier is measured at the end."""
+    placement: Placement | None = None
+    """Where the trials run; None for this process."""
+    cache_dir: str | Path | None = None
 
     @property
     def deadline(self) -> float | None:
@@ -381,8 +410,12 @@ def _run(
             options.functions,
             lambda: _say_verdict(write_results(_finished(options, runner), final=False)),
         )
+        runner.workers = 1 if options.placement is None else options.placement.workers()
         _announce(options, runner)
-        runner.run()
+        if options.placement is None:
+            runner.run()
+        else:
+            options.placement.run(runner, options.cache_dir)
         if not runner.results:
             raise _too_short(options, runner)
         return write_results(_finished(options, runner))
@@ -470,7 +503,7 @@ def _forecast(
 def _announce(options: _CompareOptions, runner: Runner) -> None:
     """Say what is compared, how long it may take, and what a budget is too short for."""
     rules, rows = runner.schedule, runner.forecast.sizes
-    expected, budget = rules.seconds_wanted(), options.budget_seconds
+    expected, budget = rules.seconds_wanted() / runner.workers, options.budget_seconds
     if budget is None:
         time = f"about {format_duration(expected)} (--budget 10m runs what fits into that time)"
     elif expected <= runner.seconds_left:
@@ -480,10 +513,10 @@ def _announce(options: _CompareOptions, runner: Runner) -> None:
     say(
         f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
         f"{f', in {options.folds} folds' if options.folds else ''}; {len(runner.plan.recipes)} recipes, "
-        f"up to {options.seeds} {'seed' if options.seeds == 1 else 'seeds'} each, {time}",
+        f"up to {options.seeds} {'seed' if options.seeds == 1 else 'seeds'} each, {time}{_words_of_placement(options, runner)}",
         aloud=True,
     )
-    if budget is not None and rules.smallest_sweep_seconds() > runner.seconds_left:
+    if budget is not None and rules.smallest_sweep_seconds() / runner.workers > runner.seconds_left:
         say(
             f"one small training of each way takes about {format_duration(_enough(options, runner))}: with "
             f"{format_duration(budget)}, some will not run",
@@ -491,10 +524,17 @@ def _announce(options: _CompareOptions, runner: Runner) -> None:
         )
 
 
+def _words_of_placement(options: _CompareOptions, runner: Runner) -> str:
+    if options.placement is None:
+        return ""
+    threads = options.placement.threads
+    return f", {runner.workers} trials at once with {threads} {'thread' if threads == 1 else 'threads'} each"
+
+
 def _enough(options: _CompareOptions, runner: Runner) -> float:
     """Return the seconds of a budget that has room for one small training of each way."""
     spent = options.functions.clock() - options.started
-    return spent + runner.schedule.smallest_sweep_seconds() * ENTRY_MARGIN + runner.closing
+    return spent + runner.schedule.smallest_sweep_seconds() / runner.workers * ENTRY_MARGIN + runner.closing
 
 
 def _too_short(options: _CompareOptions, runner: Runner) -> RecipeError:

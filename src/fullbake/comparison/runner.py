@@ -134,6 +134,25 @@ class CandidateResult:
         return sorted({trial.seed for trial in self.scored_trials()})
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a trial took."""
+
+    elapsed: float
+    """Seconds since it began."""
+    shared_seconds: float
+    """Seconds of the shared work in it."""
+    slower: float
+    """How many times as long as expected it took, by its own steps."""
+    part: str | None
+    """The kind of shared work that ran last; None if the trial's own training did."""
+
+    @classmethod
+    def of(cls, watch: Watch) -> "Spent":
+        """Return what the watch of a trial shows now."""
+        return cls(watch.elapsed, watch.shared_seconds, watch.slower, watch.part)
+
+
 class Runner:
     """Runs the trials of a plan, within a time budget if there is one."""
 
@@ -167,6 +186,8 @@ class Runner:
         self.started = self.functions.clock()
         budget = math.inf if deadline is None else deadline - self.started
         self.closing = min(CLOSING_SECONDS, CLOSING_SHARE * budget)
+        self.workers = 1
+        """How many trials run at once."""
         self.left_out: list[str] = []
         self._verdict_at = self.started
         self._all: dict[str, CandidateResult] = {}
@@ -192,23 +213,28 @@ class Runner:
 
     def run(self) -> None:
         """Run all trials that fit. The results are in `results`."""
-        self._read_finished()
+        self.read_finished()
         sweep: str | None = None
         while (step := self.schedule.next_step(self.seconds_left)) is not None:
-            if sweep not in (None, step.sweep) and self._verdict_is_due():
-                self._write_verdict()
+            if sweep not in (None, step.sweep) and self.verdict_is_due():
+                self.write_verdict()
                 sweep = None  # the time that was taken may change what comes next
                 continue
             sweep = step.sweep
             self._run(step)
+        self.end()
+
+    def end(self) -> None:
+        """Show that all trials are done."""
         self.table.begin("the verdict and the page", self.closing, 0.0)
 
-    def _verdict_is_due(self) -> bool:
+    def verdict_is_due(self) -> bool:
         """Return True if a sweep's verdict may be written: it takes a small part of the time."""
         since = self.functions.clock() - self._verdict_at
         return bool(self.results) and since >= VERDICT_SHARE * self.closing and self.seconds_left >= 3 * self.closing
 
-    def _write_verdict(self) -> None:
+    def write_verdict(self) -> None:
+        """Write the verdict so far, and measure how long that takes."""
         self.table.begin("the verdict so far", self.closing, self._seconds_after(None))
         started = self.functions.clock()
         self.after_sweep()
@@ -246,7 +272,7 @@ class Runner:
         """Train and score a trial, and learn from how long it took."""
         trial = step.trial
         watch = Watch(step, self.seconds_left, self.forecast.scoring(trial), self.functions.clock)
-        self._say_smaller(trial)
+        self.say_smaller(trial)
         self.table.begin(f"{step.sweep}: {trial.id}", step.expected, self._seconds_after(step))
         try:
             with recorded_trial(self.settings.candidates[trial.candidate], trial) as recorded:
@@ -254,26 +280,34 @@ class Runner:
                     result = self._train_and_store(step, watch)
                 if result.value is not None:
                     with stopping.deadline(self._is_over), stopping.interruptible():
-                        self._result_of(trial).predictions[trial] = self._predictions(trial, result)
+                        self.keep_predictions(trial, self._score(trial, result))
                 recorded.finish(result, self._result_of(trial).predictions.get(trial), self.sized.parts(trial).test)
         except DeadlinePassed as stop:
-            self._give_up(step, watch, str(stop))
+            self.give_up(step, Spent.of(watch), str(stop))
             return
-        self._learn_own(step, result, watch)
-        self._keep(trial, result)
+        self.learn_own(step, result, Spent.of(watch))
+        self.keep(trial, result)
         self.table.begin(trial.id, 0.0, self._seconds_after(None))
-        self._show(trial, f"{result.seconds:.1f} s", result.restarts)
+        self.show(trial, f"{result.seconds:.1f} s", result.restarts)
 
     def _is_over(self) -> bool:
         return self.deadline is not None and self.functions.clock() >= self.deadline
 
     def _seconds_after(self, step: NextTrial | None) -> float:
         """Return the expected seconds of everything that follows the current step."""
-        wanted = self.schedule.seconds_wanted() - (step.expected if step else 0.0)
-        left = self.seconds_left - (step.expected if step else 0.0)
+        return self.seconds_after(step.expected if step else 0.0)
+
+    def seconds_after(self, expected: float) -> float:
+        """Return the expected seconds of everything that follows what is running.
+
+        Args:
+            expected: Seconds until that is done.
+        """
+        wanted = self.schedule.seconds_wanted() / self.workers - expected
+        left = self.seconds_left - expected
         return max(min(wanted, left), 0.0) + (0.0 if self.deadline is None else self.closing)
 
-    def _say_smaller(self, trial: Trial) -> None:
+    def say_smaller(self, trial: Trial) -> None:
         """Say once of each candidate, and once for all of what all share, what is made smaller."""
         for line in self.sized.describe(trial, None):
             of_all = line.startswith("Only")
@@ -282,12 +316,18 @@ class Runner:
                 self._said.add(said)
                 say(f"to stay within the budget: {said[0].lower() + said[1:] if of_all else said}", aloud=True)
 
-    def _give_up(self, step: NextTrial, watch: Watch, reason: str) -> None:
-        """Note that a trial gave no result in time, so that only a smaller one is tried."""
+    def give_up(self, step: NextTrial, spent: Spent, reason: str) -> None:
+        """Note that a trial gave no result in time, so that only a smaller one is tried.
+
+        Args:
+            step: The trial.
+            spent: What it took.
+            reason: A clause.
+        """
         trial = step.trial
         self.progress.too_large.setdefault(trial.candidate, []).append(trial.size)
-        slower = max(watch.slower, watch.elapsed / max(step.expected, 1e-9), 1.0)
-        kind = watch.part or trial.candidate
+        slower = max(spent.slower, spent.elapsed / max(step.expected, 1e-9), 1.0)
+        kind = spent.part or trial.candidate
         self.forecast.corrections.record(kind, self.forecast.corrections.factor(kind) * slower, encoder=False)
         self._note_language_head(trial)
         say(f"{trial.id} gave no result: {reason}", aloud=True)
@@ -305,7 +345,7 @@ class Runner:
         if self.functions.has_language_head(recipe.base, cache_dir):
             self.forecast.prepared.add(key)
 
-    def _keep(self, trial: Trial, result: TrialResult) -> None:
+    def keep(self, trial: Trial, result: TrialResult) -> None:
         """Note a finished trial, new or from an earlier call."""
         own = self._result_of(trial)
         own.trials[trial] = result
@@ -336,7 +376,14 @@ class Runner:
             if trial != kept:
                 self.settings.store.remove(trial.id, "weights")
 
-    def _show(self, trial: Trial, spent: str, restarts: Sequence[str] = ()) -> None:
+    def show(self, trial: Trial, spent: str, restarts: Sequence[str] = ()) -> None:
+        """Show a trial that is finished.
+
+        Args:
+            trial: The trial.
+            spent: What it took, in words.
+            restarts: Why it was started again.
+        """
         own, row = self._result_of(trial), self.table.rows[trial.candidate]
         result = own.trials[trial]
         scored = [value for one in own.scored_trials() if (value := own.trials[one].value) is not None]
@@ -357,16 +404,16 @@ class Runner:
 
     # What a trial teaches the forecast
 
-    def _learn_own(self, step: NextTrial, result: TrialResult, watch: Watch) -> None:
+    def learn_own(self, step: NextTrial, result: TrialResult, spent: Spent) -> None:
         """Correct the forecast of a trial's own work, by the seconds since its training began."""
         if result.value is None:
             return
         plain = self.forecast.plain_own(step.trial, searches=step.searches)
-        seconds = watch.elapsed - watch.shared_seconds
+        seconds = spent.elapsed - spent.shared_seconds
         finetunes = self.settings.candidates[step.trial.candidate].way == "finetune"
         self.forecast.corrections.record(step.trial.candidate, seconds / plain / result.share, encoder=finetunes)
 
-    def _learn_shared(self, trial: Trial, keys: Sequence[str], seconds: float) -> None:
+    def learn_shared(self, trial: Trial, keys: Sequence[str], seconds: float) -> None:
         """Correct the forecast of shared work that is now done, unless it was found in a cache."""
         plain = self.forecast.plain_shared(trial)
         expected = sum(plain[key] for key in keys)
@@ -377,7 +424,7 @@ class Runner:
 
     # Trials: read from the store, or run and stored
 
-    def _read_finished(self) -> None:
+    def read_finished(self) -> None:
         """Read all trials that an earlier call finished, of any size. A trial without its scores is not finished."""
         for recipe in self.plan.recipes:
             for size in self.plan.sizes(recipe.name):
@@ -399,10 +446,10 @@ class Runner:
                 return
             speed = float(scored.facts["rows_per_second"])
             self._result_of(trial).predictions[trial] = TrialPredictions(scored.arrays["logits"], speed)
-        self._keep(trial, result)
+        self.keep(trial, result)
         own = self._result_of(trial)
         record_finished(own.candidate, trial, result, own.predictions.get(trial), self.sized.parts(trial).test)
-        self._show(trial, "done before")
+        self.show(trial, "done before")
 
     def _train_and_store(self, step: NextTrial, watch: Watch) -> TrialResult:
         trial, store = step.trial, self.settings.store
@@ -412,7 +459,7 @@ class Runner:
             return TrialResult(logits=artifact.arrays["logits"], **artifact.facts)
         threads = self._choose_threads(trial)
         task = self.task(trial, searches=step.searches)
-        result, weights = self.work.train(task, watch, lambda keys, seconds: self._learn_shared(trial, keys, seconds))
+        result, weights = self.work.train(task, watch, lambda keys, seconds: self.learn_shared(trial, keys, seconds))
         result = replace(result, threads=threads)
         # Weights first: a trial whose result is stored always had its weights stored too.
         if weights:
@@ -430,15 +477,34 @@ class Runner:
             return None
         begun = threads_in(self._unfinished_folder(trial), self.identity(trial))
         asked = self.settings.threads
-        # Only an equal number gives the bits of a trial that was not interrupted, or those of the shared work.
-        shared = [self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads]
-        kept = begun if begun is not None else next(iter(shared), None)
+        kept = begun if begun is not None else self._threads_of_shared(trial)
         if kept is None:
             return self.functions.use_threads(asked)
         if asked not in ("auto", kept):
             reason = "it was begun with them" if begun is not None else "it shares work that was computed with them"
             say(f"trial {trial.id} computes with {kept} threads, not {asked}: {reason}. --restart begins anew")
         return self.functions.use_threads(kept)
+
+    def _threads_of_shared(self, trial: Trial) -> int | None:
+        """Return the threads that shared work of a trial was computed with; None if none was.
+
+        Only an equal number finds that work in the caches.
+        """
+        return next((self._threads[key] for key in self.forecast.plain_shared(trial) if key in self._threads), None)
+
+    def recorded_threads(self, trial: Trial) -> int | None:
+        """Return the threads that a trial was begun with, or its shared work; None if nothing of it is there."""
+        if self.settings.candidates[trial.candidate].recipe is None:
+            return None
+        begun = threads_in(self._unfinished_folder(trial), self.identity(trial))
+        return begun if begun is not None else self._threads_of_shared(trial)
+
+    def best_value(self, trial: Trial) -> float | None:
+        """Return the best validation metric of the candidate's finished trials of this size, None without one."""
+        own = self._all.get(trial.candidate)
+        trials = {} if own is None else own.trials
+        values = [one.value for other, one in trials.items() if other.size == trial.size and one.value is not None]
+        return max(values, default=None)
 
     def _unfinished_folder(self, trial: Trial) -> Path:
         return self.settings.store.folder(trial.id) / "unfinished"
@@ -456,7 +522,7 @@ class Runner:
         return TrialTask(
             trial,
             self._rate(trial),
-            self.identity(trial),
+            self.identity(trial) if is_long else "",
             self.forecast.own(trial, searches=searches),
             self.forecast.shared(trial),
             str(self._unfinished_folder(trial)) if is_long else None,
@@ -481,12 +547,11 @@ class Runner:
         facts = {name: value for name, value in self.sized.job(trial).facts().items() if name != "threads"}
         return fingerprint(facts, trial.id, self._rate(trial))
 
-    def _predictions(self, trial: Trial, result: TrialResult) -> TrialPredictions:
-        """Score a trial on test and store its predictions."""
-        found = self._score(trial, result)
+    def keep_predictions(self, trial: Trial, found: TrialPredictions) -> None:
+        """Store the test predictions of a trial."""
         facts = {"rows_per_second": found.rows_per_second}
         self.settings.store.write(trial.id, "scored", self.identity(trial), Artifact(facts, {"logits": found.logits}))
-        return found
+        self._result_of(trial).predictions[trial] = found
 
     def _score(self, trial: Trial, result: TrialResult) -> TrialPredictions:
         return self.work.score(self.task(trial), result, lambda: self._weights(trial, result))

@@ -275,7 +275,7 @@ GROWING: Final = "what was made smaller, once more"
 
 
 @dataclass(frozen=True)
-class _Group:
+class TrialGroup:
     """Trials that are worth running only together."""
 
     sweep: str
@@ -297,14 +297,14 @@ class Scheduler:
         Args:
             left: seconds left for trials; infinity without a budget.
         """
-        for group in self._groups(left):
+        for group in self.groups(left):
             if self.seconds(group.trials) * group.margin <= left:
-                trial = self._in_order(group.trials)[0]
+                trial = self.in_order(group.trials)[0]
                 expected = self.seconds([trial])
                 reserve = 0.0
                 if group.sweep == FIRST_SWEEP:
-                    reserve = self._reserve(trial, group.trials, left - expected * MARGIN)
-                return NextTrial(trial, group.sweep, expected, self._searches(trial), reserve)
+                    reserve = self.reserve(trial, group.trials, left - expected * MARGIN)
+                return NextTrial(trial, group.sweep, expected, self.searches(trial), reserve)
         return None
 
     def best(self, name: str) -> Size | None:
@@ -338,14 +338,14 @@ class Scheduler:
         """
         own, shared = 0.0, dict[str, float]()
         for trial in trials:
-            own += self.costs.own(trial, searches=self._searches(trial))
+            own += self.costs.own(trial, searches=self.searches(trial))
             shared |= self.costs.shared(trial)
         done = {} if after is None else self.costs.shared(after)
         return own + sum(seconds for key, seconds in shared.items() if key not in done)
 
     def cheapest_wanted(self) -> float | None:
         """Return the seconds of the cheapest work that is still wanted, None if everything asked for is done."""
-        return min((self.seconds(group.trials) for group in self._groups(math.inf)), default=None)
+        return min((self.seconds(group.trials) for group in self.groups(math.inf)), default=None)
 
     def seconds_wanted(self) -> float:
         """Return the seconds of everything that was asked for and is not done: every recipe and seed, as a whole."""
@@ -362,16 +362,17 @@ class Scheduler:
         """Return the seconds that one recipe takes at the smallest size, with all work that it needs."""
         return self.seconds(self.plan.trials(name, self._smallest[name]))
 
-    def _searches(self, trial: Trial) -> bool:
+    def searches(self, trial: Trial) -> bool:
+        """Return True if a trial chooses the learning rate: that of the first seed does."""
         return trial.seed == self.plan.by_name[trial.candidate].seeds[0]
 
     # Groups, in the order of preference
 
-    def _groups(self, left: float) -> Iterator[_Group]:
+    def groups(self, left: float) -> Iterator[TrialGroup]:
         """Yield what may be done next, the most wanted first."""
         groups = chain(
             self._first_sweep(left),
-            [_Group(GROWING, self._missing_whole(seeds=1))],
+            [TrialGroup(GROWING, self._missing_whole(seeds=1))],
             self._absent(),
             self._growing_alone(),
             self._more_seeds(),
@@ -379,14 +380,14 @@ class Scheduler:
         )
         return (group for group in groups if group.trials)
 
-    def _first_sweep(self, left: float) -> Iterator[_Group]:
+    def _first_sweep(self, left: float) -> Iterator[TrialGroup]:
         """Yield what is missing of the first sweep, at the largest size and at smaller and smaller ones."""
         begun = any(one.way != "baseline" for one in self._present)
         for level, sizes in enumerate(self._levels()):
             missing = self._missing(sizes)
             sure = begun or not level or all(trial.size == self._smallest[trial.candidate] for trial in missing)
             if all(self._fits_the_others(trial) for trial in missing) and not self._has_long_stage(missing, left):
-                yield _Group(FIRST_SWEEP, missing, MARGIN if sure else SMALLER_MARGIN)
+                yield TrialGroup(FIRST_SWEEP, missing, MARGIN if sure else SMALLER_MARGIN)
 
     def _fits_the_others(self, trial: Trial) -> bool:
         """Return True if a trial is not larger than those that are done, nor known to be too large."""
@@ -464,7 +465,7 @@ class Scheduler:
         removable = [recipe for recipe in recipes if prices[recipe.name] > 0]
         return sorted(removable, key=lambda one: (one.way == "baseline", one.name in kept, -prices[one.name]))
 
-    def _reserve(self, trial: Trial, group: Sequence[Trial], at_most: float) -> float:
+    def reserve(self, trial: Trial, group: Sequence[Trial], at_most: float) -> float:
         """Return the seconds that a trial must leave to others in the first sweep.
 
         These are its other folds, itself at the smallest size (for the case that it gives no result at this one), one
@@ -543,7 +544,7 @@ class Scheduler:
             if self.progress.finished.get(trial, 0.0) < 1
         ]
 
-    def _absent(self) -> Iterator[_Group]:
+    def _absent(self) -> Iterator[TrialGroup]:
         """Yield each recipe without a result by itself, the cheapest first, at the sizes that the others have."""
         prices, current = self._prices, self._current
         rows_in_use = {size.rows for size in current.values()} or set(self.plan.row_shares)
@@ -553,17 +554,17 @@ class Scheduler:
             for rows, length, epochs in product(sorted(rows_in_use, reverse=True), lengths, recipe.epochs):
                 size = Size(rows, length, epochs)
                 if recipe.name not in current and self.progress.may_try(recipe.name, size):
-                    yield _Group(FIRST_SWEEP, self._missing({recipe.name: size}))
+                    yield TrialGroup(FIRST_SWEEP, self._missing({recipe.name: size}))
 
-    def _growing_alone(self) -> Iterator[_Group]:
+    def _growing_alone(self) -> Iterator[TrialGroup]:
         """Yield what can run in full on the rows that it has: further pretraining, epochs, what was stopped."""
         for name, size in self._current.items():
             # Recipes that share a further pretraining grow together.
-            yield _Group(GROWING, self._growth({other: Size(size.rows) for other in self._same_stage(name)}))
+            yield TrialGroup(GROWING, self._growth({other: Size(size.rows) for other in self._same_stage(name)}))
             reached = size.epochs * self.share(name, size)
             for epochs in self.plan.by_name[name].epochs:
                 if epochs > reached:
-                    yield _Group(GROWING, self._growth({name: replace(size, epochs=epochs)}))
+                    yield TrialGroup(GROWING, self._growth({name: replace(size, epochs=epochs)}))
 
     def _growth(self, sizes: Mapping[str, Size]) -> list[Trial]:
         """Return the missing trials of recipes with a result at these sizes; none if a size was too large."""
@@ -574,7 +575,7 @@ class Scheduler:
         trials = [trial for name in names for trial in self.plan.trials(name, sizes[name])]
         return [trial for trial in trials if not self.progress.ran_to_its_end(trial)]
 
-    def _more_seeds(self) -> Iterator[_Group]:
+    def _more_seeds(self) -> Iterator[TrialGroup]:
         """Yield the second seed of each recipe at the size that it has, then the third, and so on."""
         current = self._current
         for number in range(1, max((len(recipe.seeds) for recipe in self.plan.recipes), default=0)):
@@ -582,25 +583,25 @@ class Scheduler:
                 if self.share(name, size) == 1:  # a trial that was stopped is never averaged with others
                     trials = self.plan.trials(name, size, number)
                     missing = [trial for trial in trials if self.progress.finished.get(trial, 0.0) < 1]
-                    yield _Group(f"seed {number + 1}", missing)
+                    yield TrialGroup(f"seed {number + 1}", missing)
 
-    def _growing_partly(self) -> Iterator[_Group]:
+    def _growing_partly(self) -> Iterator[TrialGroup]:
         """Yield larger sizes short of the whole, which are wanted where all seeds at the present size are done."""
         current = self._current
         for share in self.plan.row_shares:
             if current and share >= WORTH_GROWING * self._rows_in_use:
                 larger = {name: replace(size, rows=share) for name, size in current.items() if size.rows < share}
-                yield _Group(GROWING, self._growth(larger))
+                yield TrialGroup(GROWING, self._growth(larger))
         for name, size in current.items():
             for length in self.plan.by_name[name].pretraining:
                 if length >= WORTH_GROWING * size.pretraining:
                     group = [other for other in self._same_stage(name) if other in current]
                     larger = {other: replace(current[other], pretraining=length) for other in group}
-                    yield _Group(GROWING, self._growth(larger))
+                    yield TrialGroup(GROWING, self._growth(larger))
 
     # The order within a group
 
-    def _in_order(self, trials: Sequence[Trial]) -> list[Trial]:
+    def in_order(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials in the order of a sweep.
 
         Baselines come first, then one recipe of each way, then the cheapest first. A cheap recipe whose shared work is

@@ -39,7 +39,7 @@ class TrialTask:
     rate: float | None = None
     """The learning rate that the first seed chose; None where validation chooses, or the recipe has none."""
     identity: str = ""
-    """Fingerprint of everything that the trial depends on."""
+    """Fingerprint of everything that the trial depends on; empty where no checkpoints are written."""
     own: float = 0.0
     """Expected seconds of its own training and scoring."""
     shared: Mapping[str, float] = field(default_factory=dict)
@@ -48,6 +48,10 @@ class TrialTask:
     """The folder of its checkpoints; None if it is short, so that none are written."""
     checkpoint_seconds: float = 0.0
     """The time between two checkpoints."""
+
+    def without_checkpoints(self) -> "TrialTask":
+        """Return the task for a worker that does not see the comparison's folder."""
+        return replace(self, unfinished=None)
 
 
 LearnShared = Callable[[list[str], float], None]

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +44,24 @@ _substitutes: dict[Path, tempfile.TemporaryDirectory[str]] = {}
 
 class CacheDeleted(Fault):
     """Somebody deleted an entry while it was made."""
+
+
+_noted: ContextVar[dict[tuple[str, str], Path] | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noted_entries() -> Iterator[dict[tuple[str, str], Path]]:
+    """Within the block, note what is read from caches.
+
+    Yields:
+        (name of the cache's folder, key) -> folder of the entry; it fills while the block runs.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
 
 
 Made = TypeVar("Made")
@@ -91,6 +110,9 @@ class Cache:
             return None if substitute is None else substitute.get(key)
         with suppress(OSError):  # a cache that may only be read is still a cache
             os.utime(folder / storage.SEAL_FILE)
+        note = _noted.get()
+        if note is not None:
+            note[self.root.name, key] = folder
         return folder
 
     def has(self, key: str) -> bool:
