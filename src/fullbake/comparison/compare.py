@@ -27,6 +27,7 @@ from fullbake.comparison.result import Comparison
 from fullbake.comparison.runner import ENTRY_MARGIN, Runner, RunnerSettings
 from fullbake.comparison.schedule import Plan
 from fullbake.comparison.trial_work import without_test
+from fullbake.config.recipe import Recipe
 from fullbake.core import runtime, storage
 from fullbake.core.arguments import describe_value
 from fullbake.core.console import format_duration, say, silenced, warn
@@ -107,9 +108,9 @@ def compare(
         restart: Delete the comparison that the folder holds, and start again.
         bench: Measure at the end how fast the recommended classifier answers on this machine, in about ten seconds.
         threads: How many threads each trial computes with. `auto` looks before each one how many processors are free.
-        jobs: How many trials run at once, each in a process of its own with a part of the processors. None: one, in this
-            process; on a cluster, as many as it has room for.
-        on: Where the trials run: `ray` (the cluster of RAY_ADDRESS or of this machine, else a new one on this machine),
+        jobs: How many trials run at once, each in a process of its own with a part of the processors. None: one, in
+            this process; on a cluster, as many as it has room for.
+        on: Where the trials run: `ray` (the cluster of RAY_ADDRESS or of this machine, else a new one here),
             `ray:local` (always a new one), or `ray:HOST:PORT`. None: this machine.
         cache_dir: Where features and further-pretrained bases are cached. None: the user's cache folder.
         track: Where to record the comparison, as for `adapt`: each trial is a run of its own below one parent.
@@ -134,30 +135,31 @@ def compare(
     rates, head_rates = ((value,) if isinstance(value, float) else value for value in (rates, head_rates))
     threads = parse_threads(str(threads))
     _check_counts(seeds, folds, max_rows)
-    with placed(on, jobs, threads) as placement:  # now, not after all rows were read
+    given = as_parts(data)
+    fields |= _part_fields(given, fields, folds)
+    candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
+    check_metric(_first_recipe(candidates).training.metric)
+    storage.require_writable(out)  # now, not after all rows were read
+    with placed(on, jobs, threads) as placement:
         options = _CompareOptions(
             Path(out), seeds, budget_seconds, folds, max_rows, threads, started, functions, bench, placement, cache_dir
         )
-        return _compare(options, as_parts(data), recipes, rates, head_rates, restart, trackers, fields)
+        return _compare(options, given, candidates, restart, trackers)
+
+
+def _first_recipe(candidates: Sequence[Candidate]) -> Recipe:
+    return next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
 
 
 def _compare(
     options: "_CompareOptions",
     given: GivenParts,
-    recipes: Sequence[str | Path],
-    rates: tuple[float, ...] | None,
-    head_rates: tuple[float, ...] | None,
+    candidates: Sequence[Candidate],
     restart: bool,
     trackers: Sequence[Tracker],
-    fields: dict[str, Any],
 ) -> Comparison:
     """Read the rows and run the comparison: `compare` after its arguments were checked."""
-    folds, functions = options.folds, options.functions
-    fields |= _part_fields(given, fields, folds)
-    candidates = read_candidates(recipes, rates=rates, head_rates=head_rates, **_with_defaults(fields))
-    first = next(candidate.recipe for candidate in candidates if candidate.recipe is not None)
-    check_metric(first.training.metric)
-    storage.require_writable(options.out)  # now, not after all rows were read
+    folds, first, placement = options.folds, _first_recipe(candidates), options.placement
     read = given.train if isinstance(given.train, Dataset) else read_labeled(given.train, first.data)
     dataset = sample_rows(drop_rare_labels(read, first.data.drop_rare), options.max_rows)
     parts = divide_into_test_folds(dataset, first.data, folds) if folds else [divide(dataset, first.data, given.others)]
@@ -165,8 +167,8 @@ def _compare(
     jobs = _make_jobs(candidates, parts, options.cache_dir)
     identity = _describe_comparison(jobs, parts, options)
     with open_workspace(options.out, identity, restart=restart), runtime.restored_threads():
-        placement = options.placement
-        functions.use_threads(options.threads if placement is None else placement.threads)  # before measuring speed
+        # before the speed is measured
+        options.functions.use_threads(options.threads if placement is None else placement.threads)
         with recorded_comparison(trackers, options.out, identity, len(parts[0].train)) as recorded:
             board = _run(options, candidates, jobs, parts)
             recorded.finish(board)
@@ -513,22 +515,21 @@ def _announce(options: _CompareOptions, runner: Runner) -> None:
     say(
         f"{rows.train:,} training, {rows.validation:,} validation and {rows.test:,} test rows"
         f"{f', in {options.folds} folds' if options.folds else ''}; {len(runner.plan.recipes)} recipes, "
-        f"up to {options.seeds} {'seed' if options.seeds == 1 else 'seeds'} each, {time}{_words_of_placement(options, runner)}",
+        f"up to {options.seeds} {'seed' if options.seeds == 1 else 'seeds'} each, {time}",
         aloud=True,
     )
+    if options.placement is not None:
+        threads = options.placement.threads
+        say(
+            f"{runner.workers} trials at once, with {threads} {'thread' if threads == 1 else 'threads'} each",
+            aloud=True,
+        )
     if budget is not None and rules.smallest_sweep_seconds() / runner.workers > runner.seconds_left:
         say(
             f"one small training of each way takes about {format_duration(_enough(options, runner))}: with "
             f"{format_duration(budget)}, some will not run",
             aloud=True,
         )
-
-
-def _words_of_placement(options: _CompareOptions, runner: Runner) -> str:
-    if options.placement is None:
-        return ""
-    threads = options.placement.threads
-    return f", {runner.workers} trials at once with {threads} {'thread' if threads == 1 else 'threads'} each"
 
 
 def _enough(options: _CompareOptions, runner: Runner) -> float:

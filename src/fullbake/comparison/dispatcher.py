@@ -19,6 +19,7 @@ from fullbake.comparison.recorded_trials import record_finished
 from fullbake.comparison.runner import Runner, Spent
 from fullbake.comparison.schedule import NextTrial, Trial
 from fullbake.comparison.trial import failed_trial
+from fullbake.comparison.worker import machine_name
 from fullbake.core.errors import Fault, SpaceFault
 from fullbake.core.ray_cluster import require_equal_versions
 
@@ -202,7 +203,8 @@ class Dispatcher:
         runner.keep(trial, result)
         candidate, predictions = runner.settings.candidates[trial.candidate], outcome.predictions
         record_finished(candidate, trial, result, predictions, self.package.folds[trial.fold or 0].test)
-        runner.show(trial, f"{result.seconds:.1f} s on {outcome.machine}", result.restarts)
+        where = "" if outcome.machine == machine_name() else f" on {outcome.machine}"
+        runner.show(trial, f"{result.seconds:.1f} s{where}", result.restarts)
 
     def _give_up(self, assignment: Assignment, outcome: Outcome, reason: str) -> None:
         self.runner.give_up(assignment.step, _spent(outcome), f"{reason} ({outcome.machine})")
