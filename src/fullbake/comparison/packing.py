@@ -181,7 +181,7 @@ class Assignment:
     """Only the shared work is to be done."""
     keep_from: float | None = None
     """Weights come back only if the validation metric is at least this: those of a better seed are there already."""
-    needs: Sequence[str] = ()
+    needs: list[str] = field(default_factory=list)
     """Keys of all shared work of the trial, done or not."""
     sends_entries: bool = False
     """What was put into the caches comes back too: the workers share no folder."""
