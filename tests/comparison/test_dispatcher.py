@@ -49,7 +49,7 @@ def test_the_leaderboard_is_that_of_one_process(
     assert scores_of(board) == scores_of(local[1])
     (executor,) = made
     assert executor.closed
-    assert executor.most == 2, "there is no more to do at once"
+    assert executor.most > 1
     shared = [name for name in executor.order if name.endswith("(shared work)")]
     assert len(shared) == len(set(shared)), "shared work is done once"
     assert executor.order.index("frozen-mlp/0") < executor.order.index("frozen-mlp/1")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fullbake.core import runtime
 from fullbake.core.console import say
-from fullbake.core.errors import Error, did_you_mean
+from fullbake.core.errors import Error, did_you_mean, similar_names
 from fullbake.core.extras import name_missing_extra
 from fullbake.core.hashing import file_sha256, fingerprint, hash_files
 
@@ -71,7 +71,8 @@ def parse_on(text: str, where: str = "--on") -> ClusterAddress:
     """
     word, _, rest = text.strip().partition(":")
     if word.lower() != "ray":
-        raise Error(f"{text!r} is no place to run on", where=where, expected=_FORMS, remedy=did_you_mean(word, ["ray"]))
+        guess = did_you_mean(word, ["ray"]) if similar_names(word, ["ray"]) else None
+        raise Error(f"{text!r} is no place to run on", where=where, expected=_FORMS, remedy=guess)
     if rest.startswith("ray://") or text.strip().lower().startswith("ray://"):
         raise Error(
             "addresses of Ray's client (ray://) are not used",

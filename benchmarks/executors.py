@@ -1,0 +1,151 @@
+"""A comparison of twelve trials in one process, in two, and on a Ray cluster of which a node is killed.
+
+    python benchmarks/executors.py sms_spam.csv --base demo
+
+The Ray cluster has three nodes of one CPU on this machine. The node to be killed is the one that runs a trial when the
+first two are finished. Every way has an empty cache and one thread for each trial; what is compared besides the time are
+the bytes of all logits. CPU seconds are those of the command and of all processes that it started.
+"""
+
+import argparse
+import csv
+import os
+import random
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from machine import store_result
+
+ROWS = 1_500
+RECIPES = ("frozen-mlp", "finetune", "frozen-linear", "tfidf", "majority")
+SEEDS = {"frozen-mlp": 5, "finetune": 5}
+FIELDS: dict[str, Any] = {"text": "text", "label": "label", "max_length": 24, "epochs": 1, "test": 0.3}
+RATE = 1e-4
+FINISHED_BEFORE_THE_KILL = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--base", default="demo")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fbx") as name:
+        folder = Path(name)
+        data = sample(given.data, given.rows, folder / "rows.csv")
+        rows = [measured(way, data, given.base, folder) for way in ("local", "jobs", "ray")]
+        for row in rows:
+            row["same bits"] = logits(folder / row["way"]) == logits(folder / "local")
+    for row in rows:
+        print(row)
+    store_result("executors", rows, data=f"{given.rows:,} rows of sms_spam.csv, base {given.base}")
+
+
+def sample(path: Path, count: int, target: Path) -> Path:
+    """Write so many rows, drawn with a seed, and return their file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    with target.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *random.Random(0).sample(rows, count)])
+    return target
+
+
+def measured(way: str, data: Path, base: str, folder: Path) -> dict[str, Any]:
+    """Run the comparison one way, in a process of its own, and return its figures."""
+    before, started = _child_seconds(), time.perf_counter()
+    if os.fork() == 0:
+        try:
+            run(way, data, base, folder)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.wait()
+    if status:
+        sys.exit(f"{way}: failed")
+    words = {"local": "one process", "jobs": "--jobs 2", "ray": "--on ray, 3 nodes of 1 CPU, one killed"}
+    trials = len(list((folder / way).glob("out/cells/**/trained")))
+    seconds, cpu = time.perf_counter() - started, _child_seconds() - before
+    extra = (folder / way / "killed").read_text() if way == "ray" else ""
+    return {"way": way, "where": words[way], "trials": trials, "seconds": seconds, "cpu seconds": cpu, "killed": extra}
+
+
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run(way: str, data: Path, base: str, folder: Path) -> None:
+    """Run the comparison."""
+    own = folder / way
+    own.mkdir()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from fullbake import compare
+
+    fields = FIELDS | {"base": base, "out": own / "out", "cache_dir": own / "cache", "threads": 1, "seeds": 5}
+    fields |= {"rates": RATE, "recipes": RECIPES}
+    if way == "local":
+        compare(data, **fields)
+    elif way == "jobs":
+        compare(data, **fields, jobs=2)
+    else:
+        with cluster_with_a_death(own):
+            compare(data, **fields, on="ray")
+
+
+@contextmanager
+def cluster_with_a_death(own: Path) -> Iterator[None]:
+    """Within the block, be connected to a cluster of three nodes, of which one is killed while it runs a trial.
+
+    The driver's node has no CPU, so that each of the three nodes can be killed.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+    from ray.util.state import list_tasks  # noqa: F401  (fails here, not in the thread, if it is not there)
+
+    place = tempfile.mkdtemp(prefix="fbr")
+    head = {"num_cpus": 0, "object_store_memory": 100_000_000, "include_dashboard": False, "temp_dir": place}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=100_000_000) for _ in range(3)]
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+
+    def kill() -> None:
+        cells = own / "out" / "cells"
+        while len(list(cells.glob("**/trained"))) < FINISHED_BEFORE_THE_KILL:
+            time.sleep(0.2)
+        busy = next(node for node in nodes if _is_busy(ray, node))
+        cluster.remove_node(busy, allow_graceful=False)
+        (own / "killed").write_text(f"after {len(list(cells.glob('**/trained')))} trials")
+
+    threading.Thread(target=kill, daemon=True).start()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def _is_busy(ray: Any, node: Any) -> bool:
+    """Return True if a node runs a task: its CPU is taken."""
+    available = ray._private.state.available_resources_per_node()
+    return available.get(node.node_id, {}).get("CPU", 0) < 1
+
+
+def logits(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of the logits of all trials, by file."""
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("out/cells/**/arrays.*")}
+    return {name: data for name, data in found.items() if "/weights/" not in name}
+
+
+if __name__ == "__main__":
+    main()
