@@ -60,7 +60,7 @@ def install_entries(entries: Mapping[str, bytes], cache_dir: str | Path | None) 
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not set(name) & {"\\", "\0"}
 
 
 def _write(files: Mapping[str, bytes], folder: Path) -> None:

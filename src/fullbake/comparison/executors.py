@@ -89,6 +89,7 @@ class _Worker:
     errors: IO[bytes]
     assignment: Assignment | None = None
     share: float = 0.0
+    reader: threading.Thread | None = None
 
 
 class ProcessExecutor:
@@ -179,7 +180,8 @@ class ProcessExecutor:
         )
         worker = _Worker(f"process {self._started}", process, errors)
         self._crew.append(worker)
-        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+        worker.reader = threading.Thread(target=self._read, args=(worker,), daemon=True)
+        worker.reader.start()
         assert process.stdin is not None
         with contextlib.suppress(OSError):
             write_frame(process.stdin, self._package)  # type: ignore[arg-type]
@@ -187,8 +189,8 @@ class ProcessExecutor:
 
     def _read(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            for data in read_frames(worker.process.stdout):  # type: ignore[arg-type]
+        with contextlib.suppress(OSError, ValueError), worker.process.stdout as stream:
+            for data in read_frames(stream):  # type: ignore[arg-type]
                 self._arrived.put((worker, data))
         self._arrived.put((worker, None))
 
@@ -198,7 +200,7 @@ def _why(worker: _Worker) -> str:
     code = worker.process.wait()
     worker.errors.seek(0)
     lines = worker.errors.read().decode(errors="replace").strip().splitlines()
-    worker.errors.close()
+    _close(worker)
     if code < 0:
         return f"signal {-code}{', probably for lack of memory' if code == -9 else ''}"
     return lines[-1] if lines else f"exit code {code}"
@@ -209,9 +211,6 @@ def _end(crew: Sequence[_Worker], seconds: float) -> None:
     for worker in crew:
         with contextlib.suppress(OSError):
             worker.process.terminate()
-        with contextlib.suppress(OSError):
-            if worker.process.stdin is not None and worker.assignment is None:
-                worker.process.stdin.close()
     end = time.monotonic() + seconds
     for worker in crew:
         try:
@@ -219,7 +218,17 @@ def _end(crew: Sequence[_Worker], seconds: float) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()
-        worker.errors.close()
+        _close(worker)
+
+
+def _close(worker: _Worker) -> None:
+    """Close the files of a process that has ended; its reader closes its stdout."""
+    worker.errors.close()
+    if worker.process.stdin is not None:
+        with contextlib.suppress(OSError):  # what was not written any more
+            worker.process.stdin.close()
+    if worker.reader is not None:
+        worker.reader.join()
 
 
 # A Ray cluster
