@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fullbake.comparison.cache_entries import _is_inside, install_entries, pack_entries
-from fullbake.comparison.packing import join
+from fullbake.comparison.packing import join_message
 from fullbake.core.cache import Cache, noted_entries
 
 
@@ -35,11 +35,11 @@ def test_an_entry_is_installed_once_and_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../rows", "/tmp/rows", "a/../../rows", "", "a\\b"])
 def test_no_file_is_written_outside(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="outside"):
-        install_entries({"features/k": join({"description": "x"}, {name: b"1"})}, tmp_path)
+        install_entries({"features/k": join_message({"description": "x"}, {name: b"1"})}, tmp_path)
     with pytest.raises(ValueError, match="cache 'other'"):
-        install_entries({"other/k": join({"description": "x"}, {"rows": b"1"})}, tmp_path)
+        install_entries({"other/k": join_message({"description": "x"}, {"rows": b"1"})}, tmp_path)
     with pytest.raises(ValueError, match="cache key"):
-        install_entries({"features/../k": join({"description": "x"}, {"rows": b"1"})}, tmp_path)
+        install_entries({"features/../k": join_message({"description": "x"}, {"rows": b"1"})}, tmp_path)
 
 
 @given(name=st.text())

@@ -13,7 +13,7 @@ from helpers.executed import run_comparison, scores_of, stored_arrays
 
 from fullbake.comparison import executors
 from fullbake.comparison.executors import ProcessExecutor, RayExecutor, TaskNeeds, divide_threads, shares_folder
-from fullbake.comparison.packing import Assignment, join
+from fullbake.comparison.packing import Assignment, join_message
 from fullbake.comparison.schedule import NextTrial, Trial
 from fullbake.comparison.trial_work import TrialTask
 from fullbake.core.ray_cluster import ClusterAddress, ray_cluster
@@ -60,7 +60,7 @@ def test_a_process_that_dies_runs_its_trial_once_more(monkeypatch: pytest.Monkey
 
 
 def test_a_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(executors, "SAVE_SECONDS", 0.3)
     made: list[Any] = []
     start_shell = shell("trap '' TERM; while true; do sleep 0.1; done")
 
@@ -102,7 +102,7 @@ def test_folders_that_nodes_see(ray: Any, tmp_path: Path) -> None:
 
 
 def test_a_task_that_fails_at_ray_is_told(ray: Any) -> None:
-    executor = RayExecutor(ray, join({"no": "package"}, {}), TaskNeeds(1))
+    executor = RayExecutor(ray, join_message({"no": "package"}, {}), TaskNeeds(1))
     assert executor.workers == 1
     executor.submit(assignment())
     end, found = time.monotonic() + 60, []

@@ -18,7 +18,7 @@ from fullbake.comparison.packing import (
     Outcome,
     WorkPackage,
     divide_message,
-    join,
+    join_message,
     pack_rows,
     read_outcome,
     unpack_rows,
@@ -164,7 +164,7 @@ def test_outcomes_that_do_not_fit_are_refused(package: WorkPackage, fields: dict
 
 @given(data=st.binary(max_size=200))
 def test_no_bytes_are_run_or_crash(package: WorkPackage, data: bytes) -> None:
-    for damaged in (data, pickle.dumps(data), join({}, {}), join({"machine": 1}, {"arrays": data})):
+    for damaged in (data, pickle.dumps(data), join_message({}, {}), join_message({"machine": 1}, {"arrays": data})):
         with pytest.raises(Fault):
             read_outcome(damaged, assignment(), package)
 
@@ -182,6 +182,6 @@ def test_a_flipped_bit_gives_a_fault_or_an_outcome(package: WorkPackage, place: 
 
 @given(head=st.dictionaries(st.text(), st.integers()), blobs=st.dictionaries(st.text(), st.binary()))
 def test_messages_survive(head: dict[str, int], blobs: dict[str, bytes]) -> None:
-    assert divide_message(join(head, blobs)) == (head, blobs)
+    assert divide_message(join_message(head, blobs)) == (head, blobs)
     with pytest.raises(ValueError, match=r".+"):
-        divide_message(join(head, blobs) + b"x")
+        divide_message(join_message(head, blobs) + b"x")

@@ -93,7 +93,7 @@ def play(plan: Plan, costs: Costs, workers: int, budget: float = math.inf) -> tu
         running = {one: max(end - now, 0.0) for end, _, one, own in queue if not own}
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     letters=st.text("bfgh", min_size=1, max_size=6),
     seeds=st.integers(1, 3),
@@ -127,7 +127,7 @@ def test_one_worker_does_what_the_plain_schedule_does() -> None:
     assert began == plain
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     letters=st.text("bfgh", min_size=1, max_size=6),
     workers=st.integers(1, 5),

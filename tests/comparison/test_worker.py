@@ -15,7 +15,7 @@ from fullbake.comparison.design import Candidate
 from fullbake.comparison.packing import Assignment, WorkPackage, divide_message, read_outcome
 from fullbake.comparison.schedule import NextTrial, Trial
 from fullbake.comparison.trial_work import TrialTask
-from fullbake.comparison.worker import PackageWork, ProgressBoard, perform, read_frames, serve, write_frame
+from fullbake.comparison.worker import PackageWork, ProgressBoard, perform, read_frames, run_assignments, write_frame
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import DecisionConfig
 from fullbake.core import runtime
@@ -67,7 +67,7 @@ def test_another_device_is_refused(package: WorkPackage) -> None:
 def test_a_worker_serves_until_there_is_nothing_more(package: WorkPackage) -> None:
     sent: list[bytes] = []
     task = assignment("majority")
-    serve(iter([package.to_bytes(), task.to_bytes(), task.to_bytes()]), sent.append)
+    run_assignments(iter([package.to_bytes(), task.to_bytes(), task.to_bytes()]), sent.append)
     found = [divide_message(data) for data in sent]
     assert [list(head) for head, _ in found] == [["ready"], ["outcome"], ["outcome"]]
     outcome = read_outcome(found[1][1]["data"], task, package)

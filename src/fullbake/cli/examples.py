@@ -12,7 +12,10 @@ EXAMPLES: Final = {
     "cache": ("fullbake cache",),
     "cascade": ("fullbake cascade student classifier --data unlabeled.csv --out cascade",),
     "check": ("fullbake check demo",),
-    "compare": ("fullbake compare reviews.csv --text review --label stars --base demo",),
+    "compare": (
+        "fullbake compare reviews.csv --text review --label stars --base demo",
+        f"fullbake compare reviews.csv --text review --label stars {_NEXT_LINE}--base demo --jobs 2",
+    ),
     "demo": ("fullbake demo --budget 2m",),
     "distill": ("fullbake distill classifier --data unlabeled.csv --out student",),
     "doctor": ("fullbake doctor",),

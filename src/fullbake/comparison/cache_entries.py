@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from fullbake.comparison.packing import divide_message, join
+from fullbake.comparison.packing import divide_message, join_message
 from fullbake.core import runtime, storage
 from fullbake.core.cache import Cache
 from fullbake.pretraining.stage import BASE_CACHE_BYTES
@@ -32,7 +32,7 @@ def _pack(folder: Path) -> bytes:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: (folder / name).read_bytes() for name in names if name != storage.SEAL_FILE}
     description = storage.verify(folder, contents=False)["description"]
-    return join({"description": description}, files)
+    return join_message({"description": description}, files)
 
 
 def install_entries(entries: Mapping[str, bytes], cache_dir: str | Path | None) -> None:

@@ -26,7 +26,7 @@ from fullbake.core.ray_cluster import content_digest, live_nodes, on_every_node
 ATTEMPTS: Final = 2
 """A trial whose process dies runs once more."""
 
-STOP_SECONDS: Final = 15.0
+SAVE_SECONDS: Final = 15.0
 """Workers that are stopped have so many seconds to save their checkpoints."""
 
 RAY_RETRIES: Final = 3
@@ -161,12 +161,12 @@ class ProcessExecutor:
         """End the process that runs an assignment."""
         for worker in [one for one in self._crew if one.assignment and one.assignment.id == assignment_id]:
             self._crew.remove(worker)
-            _end([worker], STOP_SECONDS)
+            _end([worker], SAVE_SECONDS)
 
     def close(self) -> None:
         """Stop all processes. What writes checkpoints saves one first."""
         crew, self._crew = self._crew, []
-        _end(crew, STOP_SECONDS)
+        _end(crew, SAVE_SECONDS)
 
     def _start(self) -> _Worker:
         self._started += 1
@@ -368,7 +368,7 @@ class RayExecutor:
             for reference in references:
                 self.ray.cancel(reference, force=False)
             if references:
-                _, late = self.ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
+                _, late = self.ray.wait(references, num_returns=len(references), timeout=SAVE_SECONDS)
                 for reference in late:
                     self.ray.cancel(reference, force=True)
             self.ray.kill(self._board)

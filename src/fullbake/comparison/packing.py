@@ -26,19 +26,21 @@ from fullbake.core.errors import Fault
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part, Parts
 
+_ipc: Any = pa.ipc  # pyarrow has no types for these functions
+
 _HEAD: Final = struct.Struct("<4sQ")
 _MAGIC: Final = b"fbk1"
 _TEXT_COLUMNS: Final = ("texts", "text_pair", "group")
 
 
-def join(head: Mapping[str, Any], blobs: Mapping[str, bytes]) -> bytes:
+def join_message(head: Mapping[str, Any], blobs: Mapping[str, bytes]) -> bytes:
     """Return JSON values and named byte strings as one byte string."""
     words = json.dumps({"head": head, "blobs": {name: len(blob) for name, blob in blobs.items()}}).encode()
     return b"".join([_HEAD.pack(_MAGIC, len(words)), words, *blobs.values()])
 
 
 def divide_message(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return what `join` was given.
+    """Return what `join_message` was given.
 
     Raises:
         ValueError: The bytes are not of that form.
@@ -78,7 +80,7 @@ def pack_rows(folds: Sequence[Parts]) -> bytes:
             arrays[f"labels {number}"] = np.ascontiguousarray(source.labels)
         facts = {"label_names": list(source.label_names), "source": source.source, "columns": asdict(source.columns)}
         heads.append(facts)
-    return join({"sources": heads, "parts": parts}, blobs | {"arrays": save(arrays)})
+    return join_message({"sources": heads, "parts": parts}, blobs | {"arrays": save(arrays)})
 
 
 def unpack_rows(data: bytes) -> list[Parts]:
@@ -87,7 +89,7 @@ def unpack_rows(data: bytes) -> list[Parts]:
     arrays = load(blobs["arrays"])
     sources = []
     for number, facts in enumerate(head["sources"]):
-        table = pa.ipc.open_stream(blobs[f"texts {number}"]).read_all()
+        table = _ipc.open_stream(blobs[f"texts {number}"]).read_all()
         columns = {name: table.column(name) if name in table.column_names else None for name in _TEXT_COLUMNS}
         labels = facts["columns"].pop("labels")
         sources.append(
@@ -109,7 +111,7 @@ def unpack_rows(data: bytes) -> list[Parts]:
 
 def _pack_table(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with _ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     found: bytes = sink.getvalue().to_pybytes()
     return found
@@ -146,7 +148,7 @@ class WorkPackage:
             "decision": self.decision.model_dump(mode="json"),
             "facts": dict(self.facts),
         }
-        return join(head, {"rows": pack_rows(self.folds)})
+        return join_message(head, {"rows": pack_rows(self.folds)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "WorkPackage":
@@ -193,7 +195,7 @@ class Assignment:
 
     def to_bytes(self) -> bytes:
         """Return it as bytes."""
-        return join(asdict(self), {})
+        return join_message(asdict(self), {})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Assignment":
@@ -239,7 +241,7 @@ class Outcome:
             arrays["test"] = np.ascontiguousarray(self.predictions.logits)
         weights = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
         blobs = {"arrays": save(arrays), "weights": save(weights)}
-        return join(head, blobs | {f"entry {name}": data for name, data in self.entries.items()})
+        return join_message(head, blobs | {f"entry {name}": data for name, data in self.entries.items()})
 
 
 _RESULT_FIELDS: Final = {one.name for one in fields(TrialResult)} - {"logits"}

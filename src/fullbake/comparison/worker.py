@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 from fullbake.comparison.cache_entries import install_entries, pack_entries
 from fullbake.comparison.functions import ComparisonFunctions
-from fullbake.comparison.packing import Assignment, Outcome, WorkPackage, divide_message, join
+from fullbake.comparison.packing import Assignment, Outcome, WorkPackage, divide_message, join_message
 from fullbake.comparison.schedule import Watch
 from fullbake.comparison.sizes import SizedJobs
 from fullbake.comparison.trial import TrialPredictions, TrialResult, TrialWeights
@@ -102,8 +102,8 @@ def perform(opened: PackageWork, assignment: Assignment, report: Report) -> Outc
         facts["gave_up"] = str(stop)
     except (Error, OSError, RuntimeError, MemoryError, ValueError) as error:
         facts["error"] = _describe(error)
-    spent = {"elapsed": watch.elapsed, "shared_seconds": watch.shared_seconds, "slower": watch.slower}
-    return Outcome(**facts, **spent, part=watch.part, learned=learned)
+    facts |= {"elapsed": watch.elapsed, "shared_seconds": watch.shared_seconds, "slower": watch.slower}
+    return Outcome(**facts, part=watch.part, learned=learned)
 
 
 def _work(
@@ -254,23 +254,23 @@ def read_frames(stream: BinaryIO) -> Iterator[bytes]:
         yield data
 
 
-def serve(frames: Iterator[bytes], send: Callable[[bytes], None]) -> None:
+def run_assignments(frames: Iterator[bytes], send: Callable[[bytes], None]) -> None:
     """Run tasks until there are no more.
 
     Args:
         frames: The package, then assignments.
-        send: Takes progress (`join({"share": ...}, {})`) and outcomes (`join({"outcome": true}, {"data": ...})`).
+        send: Takes messages: {"share": ...} is progress, {"outcome": true} comes with the bytes of an outcome.
     """
     opened = PackageWork(WorkPackage.from_bytes(next(frames)))
-    send(join({"ready": True}, {}))
+    send(join_message({"ready": True}, {}))
     for data in frames:
         assignment = Assignment.from_bytes(data)
-        report = _seldom(lambda share: send(join({"share": share}, {})))
+        report = _seldom(lambda share: send(join_message({"share": share}, {})))
         outcome = perform(opened, assignment, report)
-        send(join({"outcome": True}, {"data": outcome.to_bytes()}))
+        send(join_message({"outcome": True}, {"data": outcome.to_bytes()}))
 
 
-def main() -> None:
+def run_worker() -> None:
     """Run as a worker process."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints must not break the frames
@@ -283,8 +283,8 @@ def main() -> None:
 
     threading.Thread(target=read, daemon=True).start()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        serve(iter(frames.get, None), lambda data: write_frame(stdout, data))
+        run_assignments(iter(frames.get, None), lambda data: write_frame(stdout, data))
 
 
 if __name__ == "__main__":
-    main()
+    run_worker()
