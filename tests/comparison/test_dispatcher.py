@@ -98,7 +98,7 @@ def _edited(data: bytes, **head: Any) -> bytes:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda data: None, Fault, r"died, again and again(.|\n)*the same command goes on"),
+        (lambda data: None, Fault, r"died, again and again(.|\n)*the same command continues"),
         (lambda data: b"nonsense", Fault, r"what a worker sent back cannot be used"),
         (lambda data: _edited(data, error={"kind": "space", "what": "disk full"}), Fault, r"on .*: disk full"),
         (lambda data: _edited(data, versions={"python": "2.7"}), Error, r"got python 2.7"),

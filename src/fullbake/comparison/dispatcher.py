@@ -1,7 +1,7 @@
 """Run the trials of a comparison on several workers, in the order of the schedule.
 
 `runner` keeps the results, the store and the forecast; this loop gives every free worker what the schedule wants next,
-and takes what comes back, in any order. A trial that is finished is stored at once, so that the same command goes on
+and takes what comes back, in any order. A trial that is finished is stored at once, so that the same command continues
 wherever it was stopped.
 """
 
@@ -162,7 +162,7 @@ class Dispatcher:
                 "a trial's worker died, again and again",
                 where=f"{assignment.id} on {returned.machine}",
                 got=returned.reason,
-                remedy="What is finished is kept: the same command goes on. For lack of memory, pass fewer --jobs.",
+                remedy="What is finished is kept: the same command continues. For lack of memory, pass fewer --jobs.",
             )
         outcome = read_outcome(returned.data, assignment, self.package)
         require_equal_versions(outcome.versions, outcome.machine)

@@ -35,7 +35,7 @@ from fullbake.models import network
 from fullbake.training.job import Job, feature_cache, recipe_tokenizer
 
 REPORT_SECONDS: Final = 1.0
-"""Progress is told at most this often."""
+"""Progress is reported at most this often."""
 
 Report = Callable[[float], None]
 """Takes the share of the current training's steps that is done."""
@@ -87,7 +87,7 @@ def perform(opened: PackageWork, assignment: Assignment, report: Report) -> Outc
     Args:
         opened: The package.
         assignment: What to do.
-        report: Is told the progress.
+        report: Takes the progress.
     """
     left = math.inf if assignment.left is None else assignment.left
     watch = Watch(assignment.step, left, assignment.scoring, time.monotonic)
@@ -124,7 +124,7 @@ def _work(
         watch.note(share)
         report(share)
 
-    with stopping.deferred_signals(), stopping.deadline(watch.time_is_up, note):
+    with stopping.deadline(watch.time_is_up, note):
         if assignment.prepares:
             with stopping.interruptible():
                 work.prepare(task, watch, learn)
@@ -208,12 +208,12 @@ def _seldom(report: Report) -> Report:
     """Return a function that calls `report` at most once in REPORT_SECONDS."""
     last = [-math.inf]
 
-    def told(share: float) -> None:
+    def limited(share: float) -> None:
         if time.monotonic() - last[0] >= REPORT_SECONDS:
             last[0] = time.monotonic()
             report(share)
 
-    return told
+    return limited
 
 
 class ProgressBoard:
