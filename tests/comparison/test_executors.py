@@ -82,11 +82,14 @@ def test_a_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'fullbake[ray]'")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_worker_niceness", "0")  # Ray's workers would wait for all other processes
     with (
         tempfile.TemporaryDirectory(prefix="fb", ignore_cleanup_errors=True) as folder,
         ray_cluster(ClusterAddress(fresh=True), cpus=1, folder=folder, object_store_memory=100_000_000) as connected,
     ):
         yield connected
+    patch.undo()
 
 
 def test_a_ray_cluster_gives_the_same_bits(ray: Any, local: Local, bases: Bases, tmp_path: Path) -> None:
