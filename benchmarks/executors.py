@@ -98,7 +98,8 @@ def run(way: str, data: Path, base: Path, folder: Path) -> None:
     own.mkdir()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # as the other ways; by default Ray lets its workers wait for all others
+    # As the other ways: by default Ray lets its workers wait for all other processes.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray spells it so)
     from fullbake import compare
 
     fields = FIELDS | {"base": str(base), "out": own / "out", "cache_dir": own / "cache", "threads": 1, "seeds": SEEDS}
