@@ -51,6 +51,15 @@ def test_bundle_that_vanishes_or_breaks_is_served_on_and_not_loaded_again(tmp_pa
     asyncio.run(run())
 
 
+def test_copy_has_the_int8_graph_and_no_other_folder(tmp_path: Path) -> None:
+    for name in ("int8/model.onnx", "notes/private.txt", "config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    with private_copy(tmp_path) as copy:
+        found = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    assert found == {"int8/model.onnx", "config.json"}
+
+
 def test_copy_is_removed_and_errors_name_the_bundle(tmp_path: Path) -> None:
     with private_copy(BUNDLE) as copy:
         assert {path.name for path in copy.iterdir()} == {path.name for path in BUNDLE.iterdir() if path.is_file()}

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fullbake.classifier.cascade_files import MEMBERS, is_cascade
+from fullbake.classifier.engines import INT8_FOLDER
 from fullbake.core.console import warn
 from fullbake.core.errors import Error
 
@@ -47,12 +48,11 @@ def private_copy(folder: Path) -> Iterator[Path]:
 
 
 def _copy_files(folder: Path, copy: Path) -> None:
-    """Copy the files of a bundle; of a cascade also those of its members."""
+    """Copy the files of a bundle with those of its int8 graph; of a cascade also those of its members."""
     copy.mkdir()
     for path in folder.iterdir():
         if path.is_file():
             shutil.copyfile(path, copy / path.name)
-    if is_cascade(folder):
-        for name in MEMBERS:
-            if (folder / name).is_dir():
-                _copy_files(folder / name, copy / name)
+    for name in (INT8_FOLDER, *(MEMBERS if is_cascade(folder) else ())):
+        if (folder / name).is_dir():
+            _copy_files(folder / name, copy / name)
