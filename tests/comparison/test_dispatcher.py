@@ -27,11 +27,15 @@ def local(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Local:
 def inline(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[InlineExecutor]]:
     """Return a function that lets `compare` use an InlineExecutor, and returns the list of those that it made."""
 
-    def use(change: Callable[[Assignment, bytes], bytes | None] = lambda _, data: data) -> list[InlineExecutor]:
+    def use(
+        change: Callable[[Assignment, bytes], bytes | None] = lambda _, data: data, cache_dir: Path | None = None
+    ) -> list[InlineExecutor]:
         made: list[InlineExecutor] = []
 
         def make(package: bytes, workers: int) -> InlineExecutor:
             made.append(InlineExecutor(package, workers, change))
+            if cache_dir is not None:
+                made[-1].work.cache_dir = cache_dir
             return made[-1]
 
         monkeypatch.setattr(placement, "ProcessExecutor", make)
@@ -130,6 +134,28 @@ def test_a_budget_holds_with_several_workers(
         run_comparison(
             bases("bert"), tmp_path, recipes="frozen-linear", out=tmp_path / "late" / "out", jobs=2, budget="20s"
         )
+
+
+def test_features_come_back_where_no_cache_is_shared(
+    local: Local,
+    inline: Callable[..., list[InlineExecutor]],
+    bases: Bases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apart = {"sends_entries": True, "shares_out": False}
+    real = placement.Dispatcher
+    monkeypatch.setattr(placement, "Dispatcher", lambda *given, **named: real(*given, **(named | apart)))
+    inline(cache_dir=tmp_path / "elsewhere")
+    run_comparison(bases("bert"), tmp_path, recipes="frozen-linear", jobs=2)
+    here, there = (
+        sorted(path.name for path in (tmp_path / name / "features").iterdir() if not path.name.startswith("."))
+        for name in ("cache", "elsewhere")
+    )
+    assert here == there
+    assert here, "the driver has the entries too"
+    stored = stored_arrays(tmp_path)
+    assert stored == {name: data for name, data in stored_arrays(local[0]).items() if name in stored}
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, True])
