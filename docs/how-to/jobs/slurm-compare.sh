@@ -1,5 +1,5 @@
 #!/bin/bash
-# Compare the ways on one machine: sbatch slurm-compare.sh
+# Compare the ways on one machine, several trials at once: sbatch slurm-compare.sh
 #SBATCH --job-name=fullbake-compare
 #SBATCH --nodes=1
 #SBATCH --cpus-per-task=16
@@ -10,4 +10,4 @@
 #SBATCH --requeue
 
 set -eu
-fullbake compare train.csv --text text --label label --base base --budget 7h --out comparison
+fullbake compare train.csv --text text --label label --base base --budget 7h --jobs 4 --out comparison
