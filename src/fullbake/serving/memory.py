@@ -19,7 +19,7 @@ _ARENAS: Final = 2
 def limit_arenas() -> bool:
     """Let the threads of this process share two stores of free memory, in place of one for each thread.
 
-    After storms of large bodies a server held 367 MB with a store for each thread, and 275 MB with two.
+    Each store keeps what was freed in it, so with fewer of them less is kept after a storm.
 
     Returns:
         False where the C library has no such call (only that of GNU has).
