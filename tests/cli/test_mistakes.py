@@ -57,6 +57,8 @@ def test_switches_and_flags_with_values_are_told_apart() -> None:
         (("predict", "m", "x", "--outt=y"), "did you mean --out? Try: fullbake predict m x --out=y"),
         (("export", "m", "--onnx"), "export has no flag --onnx. train has --graph."),
         (("bench", "m", "--nonsense"), "bench has no flag --nonsense."),
+        (("predict", "m", "x", "--n-jobs", "2"), "predict has no flag --n-jobs: here it is called --jobs"),
+        (("evaluate", "m", "d.csv", "--n-jobs", "2"), "evaluate has no flag --n-jobs: here it is called --threads"),
         (("export", "m", "--no-int8"), "--int8 is off unless it is given. Try: fullbake export m"),
         (("compare", "d.csv", "--seeds", "three"), "unable to convert"),
         (("predict", "m", "x", "--engine", "pytorch"), "Here it is called 'torch'."),

@@ -22,7 +22,7 @@ from cyclopts.exceptions import (
 from fullbake.cli.examples import EXAMPLES
 from fullbake.cli.first_training import Missing, missing_things
 from fullbake.core.errors import Error, RecipeError, did_you_mean, similar_names
-from fullbake.core.synonyms import COMMAND_SYNONYMS, FIELD_SYNONYMS, VALUE_SYNONYMS, no_setting, right_name
+from fullbake.core.synonyms import COMMAND_SYNONYMS, FIELD_SYNONYMS, JOB_WORDS, VALUE_SYNONYMS, no_setting, right_name
 from fullbake.data.files import names_a_data_file
 
 
@@ -157,7 +157,7 @@ def _answer_flag(app: App, command: str, flag: str, known: dict[str, bool]) -> t
     if flag.startswith("--no-") and known.get(f"--{flag[5:]}"):
         return f"{what}: --{flag[5:]} is off unless it is given", ""
     word = flag.strip("-").replace("-", "_").casefold()
-    meaning = FIELD_SYNONYMS.get(word, word)
+    meaning = "jobs" if word in JOB_WORDS and "--jobs" in known else FIELD_SYNONYMS.get(word, word)
     meant = right_name(meaning, [name.strip("-") for name in known], {})
     if meant is not None:
         return f"{what}: here it is called --{meant}", f"--{meant}"

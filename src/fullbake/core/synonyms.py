@@ -183,6 +183,8 @@ FIELD_SYNONYMS: Final = {
     "num_workers": "threads",
     "workers": "threads",
     "jobs": "threads",
+    "processes": "threads",
+    "num_processes": "threads",
     "num_threads": "threads",
     "cpus": "threads",
     "timeout": "budget",
@@ -214,6 +216,8 @@ FIELD_SYNONYMS: Final = {
     "max_steps": "steps",
     "num_steps": "steps",
     "train_steps": "steps",
+    # clusters
+    **dict.fromkeys(("ray", "cluster", "ray_address", "distributed"), "on"),
     # servers
     **dict.fromkeys(("ssl_certfile", "tls_cert", "certfile", "cert"), "tls_certificate"),
     **dict.fromkeys(("ssl_keyfile", "keyfile"), "tls_key"),
@@ -226,6 +230,9 @@ FIELD_SYNONYMS: Final = {
     "hostname": "host",
 }
 """A word for a setting -> what it is called here: a field of a recipe, a flag, or a keyword."""
+
+JOB_WORDS: Final = frozenset(("n_jobs", "num_workers", "workers", "processes", "num_processes"))
+"""Words that mean `jobs` for what runs several processes, and `threads` (see above) for what does not."""
 
 COMMAND_SYNONYMS: Final = {
     **dict.fromkeys(("fit", "finetune", "fine_tune", "learn", "adapt", "training", "run", "build"), "train"),
