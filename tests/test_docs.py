@@ -180,7 +180,7 @@ def test_links_lead_from_the_readme_to_every_page() -> None:
 def test_command_lines_parse(page: Path) -> None:
     inline = re.findall(r"`(fullbake [a-z]+ [^`]*)`", page.read_text("utf-8"))
     whole = [line for line in inline if not re.search(r"\.\.\.|\b[A-Z]{2,}\b|--[a-z0-9]+$|--help", line)]
-    lines = [line for language, code in blocks(page) if language == "bash" for line in command_lines(code)]
+    lines = [line for language, code in blocks(page) if language in ("bash", "sh") for line in command_lines(code)]
     for line in [*lines, *whole]:
         for call in fullbake_calls(line):
             app.parse_args(call, exit_on_error=False, print_error=False)
