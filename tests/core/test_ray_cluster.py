@@ -186,3 +186,14 @@ def test_a_library_that_only_one_side_has_may_be_ignored(monkeypatch: pytest.Mon
     monkeypatch.setattr(ray_cluster, "on_every_node", lambda *_: {"n7": here | {"torch": "1.0"}})
     with pytest.raises(Error, match=r"(?s)n7.*torch 1\.0"):
         check_workers(None, optional=("torch",))
+
+
+def test_a_wrong_token_is_found_in_what_ray_raises() -> None:
+    """The message of the cause is that of Ray 2.60."""
+    found = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+    found.__cause__ = RuntimeError(
+        "Failed to connect to GCS. Last connection error: Traceback (most recent call last):\n  File ...\n"
+        "ray.exceptions.AuthenticationError: InvalidAuthToken: Authentication token is missing or incorrect. Ensure"
+    )
+    assert ray_cluster.is_about_token(found)
+    assert not ray_cluster.is_about_token(ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"))

@@ -521,7 +521,8 @@ def _announce(options: _CompareOptions, runner: Runner) -> None:
     if options.placement is not None:
         threads = options.placement.threads
         say(
-            f"{runner.workers} trials at once, with {threads} {'thread' if threads == 1 else 'threads'} each",
+            f"{runner.workers} {'trial' if runner.workers == 1 else 'trials'} at once, with {threads} "
+            f"{'thread' if threads == 1 else 'threads'} each",
             aloud=True,
         )
     if budget is not None and rules.smallest_sweep_seconds() / runner.workers > runner.seconds_left:

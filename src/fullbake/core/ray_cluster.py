@@ -227,14 +227,14 @@ def _connect(ray: Any, target: str) -> None:
     runtime.limit_ray_connecting()
     try:
         ray.init(address=target, logging_level="ERROR", log_to_driver=False)
-    except ray.exceptions.AuthenticationError as error:
-        raise Error(
-            "the cluster refuses this process, for it asks for a token and got none or another one",
-            where=f"ray:{target}",
-            remedy="Set RAY_AUTH_MODE=token, and put the cluster's token into RAY_AUTH_TOKEN, into the file that "
-            "RAY_AUTH_TOKEN_PATH names, or into ~/.ray/auth_token.",
-        ) from error
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if is_about_token(error):
+            raise Error(
+                "the cluster refuses this process, for it asks for a token and got none or another one",
+                where=f"ray:{target}",
+                remedy="Set RAY_AUTH_MODE=token, and put the cluster's token into RAY_AUTH_TOKEN, into the file that "
+                "RAY_AUTH_TOKEN_PATH names, or into ~/.ray/auth_token.",
+            ) from error
         raise Error(
             "the Ray cluster answers, but this process cannot join it",
             where=f"ray:{target}",
@@ -244,9 +244,19 @@ def _connect(ray: Any, target: str) -> None:
         ) from error
 
 
+def is_about_token(error: BaseException) -> bool:
+    """Return True if Ray says in an error, or in what caused it, that a token is missing or wrong.
+
+    Ray has an exception of its own for that, but `ray.init` raises ConnectionError, with the text of the other one in
+    the message of its cause.
+    """
+    return any("uthentication token" in str(one) for one in (error, error.__cause__))
+
+
 def _reason(error: BaseException) -> str:
     """Return the first lines of an error and of what caused it, as one line."""
     words = [str(one).strip().partition("\n")[0] for one in (error, error.__cause__) if one is not None and str(one)]
+    words = [line.removesuffix("Traceback (most recent call last):").rstrip(" :.") for line in words]
     return "; ".join(words) or type(error).__name__
 
 
