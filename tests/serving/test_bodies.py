@@ -1,7 +1,13 @@
 """Bodies that are no JSON, or not what is expected, are refused in one sentence."""
 
-import pytest
+import asyncio
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from starlette.requests import Request
+
+from fullbake.serving import bodies
 from fullbake.serving.bodies import Body, ForeignBody, check_body, parse_json
 from fullbake.serving.dialects.native import PredictBody as NativeBody
 from fullbake.serving.refusals import Refusal
@@ -80,3 +86,24 @@ def test_misspelled_field_is_refused_in_own_bodies_and_left_out_in_foreign_ones(
     with pytest.raises(Refusal, match="text: Extra inputs"):
         check_body({"texts": ["a"], "text": "b"}, Own)
     assert check_body({"inputs": "a", "unknown": 1}, Foreign).inputs == "a"
+
+
+def read_slowly(parts: int, size: int, pause: float) -> bytes:
+    """Read a body that comes in parts, with a pause before each."""
+    left = [size] * parts
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b"x" * left.pop(), "more_body": bool(left)}
+
+    state = SimpleNamespace(body_bytes=10**9, large_bodies=0)
+    scope = {"type": "http", "method": "POST", "headers": [], "app": SimpleNamespace(state=state)}
+    return asyncio.run(bodies.read_bytes(Request(scope, receive)))
+
+
+def test_body_that_trickles_is_refused_and_a_large_one_over_a_slow_line_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    with pytest.raises(Refusal, match="too slowly") as refused:
+        read_slowly(parts=10_000, size=1, pause=0.02)
+    assert refused.value.status == 408
+    assert len(read_slowly(parts=20, size=50_000, pause=0.02)) == 1_000_000

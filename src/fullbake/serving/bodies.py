@@ -17,6 +17,9 @@ from fullbake.serving.refusals import Refusal, invalid, too_large
 BODY_SECONDS: Final = 20.0
 """Time in which a body must have come: a client that sends a byte now and then keeps no connection open."""
 
+SLOWEST_BODY: Final = 50_000
+"""Bytes a second that add to this time: a large body over a slow line may take longer."""
+
 BROKEN_BODY: Final = "broken_body"
 """Key of a request's state under which the connection says what is wrong with a body that is no HTTP."""
 
@@ -78,14 +81,17 @@ async def read_bytes(request: Request) -> bytes:
     if (length := request.headers.get("content-length", "")).isdecimal() and int(length[:20]) > most:
         raise _too_large(most)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(started + BODY_SECONDS) as limit:
             async for part in request.stream():
                 parts.append(part)
                 size += len(part)
+                limit.reschedule(started + BODY_SECONDS + size / SLOWEST_BODY)
                 if size > most:
                     raise _too_large(most)
     except TimeoutError as error:
-        raise Refusal(408, "timeout", f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
+        seconds = BODY_SECONDS + size / SLOWEST_BODY
+        raise Refusal(408, "timeout", f"The body came too slowly: {size:,} bytes in {seconds:.0f} seconds.") from error
     except ClientDisconnect as error:
         raise Refusal(400, "invalid", "The client went away before its request was complete.") from error
     if size >= LARGE_BODY:
