@@ -90,7 +90,7 @@ def test_fault_is_raised_so_that_ray_starts_again(post: Any) -> None:
 
 def test_request_to_stop_reaches_the_process(post: Any) -> None:
     post.actor.stop(signal.SIGTERM)
-    with ray_workers._sent_lines(post) as asked, stopping.noted_elsewhere(lambda: asked[0]):
+    with ray_workers._sent_lines(post) as stop_signal, stopping.noted_elsewhere(lambda: stop_signal[0]):
         for _ in range(500):
             if stopping.must_stop()[0]:
                 break

@@ -125,3 +125,7 @@ def test_torch_is_loaded_after_the_command_has_limited_spinning() -> None:
     """The variable has no effect later, so that no module of the command line may load torch when it is imported."""
     code = "import sys, fullbake.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_versions_of_libraries_leave_out_what_is_missing() -> None:
+    assert runtime.installed_of(["numpy", "no-such-library"]) == {"numpy": np.__version__}

@@ -8,7 +8,6 @@ import platform
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -95,13 +94,7 @@ def _use_threads(bundle: WorkerBundle, folder: Path) -> None:
 
 def scoring_versions() -> dict[str, str]:
     """Return the installed versions of what decides the scores, by name."""
-    found = {}
-    for name in SCORING_LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return runtime.installed_of(SCORING_LIBRARIES)
 
 
 def check_scoring_versions(driver: Mapping[str, str]) -> None:

@@ -259,7 +259,7 @@ def work(given: dict[str, Any]) -> None:
     """
     os.chdir(given["folder"])
     sys.argv = ["fullbake", *given["command"]]
-    with _sent_lines(given["post"]) as wanted, stopping.noted_elsewhere(lambda: wanted[0]):
+    with _sent_lines(given["post"]) as stop_signal, stopping.noted_elsewhere(lambda: stop_signal[0]):
         try:
             runpy.run_module("fullbake", run_name="__main__")
         except SystemExit as end:
@@ -296,13 +296,13 @@ def _sent_lines(post: Any) -> Iterator[list[int]]:
     import ray
 
     lines: list[tuple[bool, str]] = []
-    wanted, ended = [0], threading.Event()
+    stop_signal, ended = [0], threading.Event()
 
     def send() -> None:
         while True:
             last = ended.wait(POLL_SECONDS)
             number = len(lines)
-            wanted[0] = ray.get(post.add.remote(lines[:number])) or wanted[0]
+            stop_signal[0] = ray.get(post.add.remote(lines[:number])) or stop_signal[0]
             del lines[:number]
             if last:
                 return
@@ -312,7 +312,7 @@ def _sent_lines(post: Any) -> Iterator[list[int]]:
     with contextlib.redirect_stdout(_Sent(True, lines)), contextlib.redirect_stderr(_Sent(False, lines)):
         thread.start()
         try:
-            yield wanted
+            yield stop_signal
         finally:
             ended.set()
             thread.join()

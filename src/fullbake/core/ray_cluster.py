@@ -6,6 +6,7 @@ imported where it is used, because that takes a second or two.
 """
 
 import contextlib
+import platform
 import re
 import signal
 import socket
@@ -13,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -345,12 +345,10 @@ def installed_versions() -> dict[str, str]:
 
     `code` is a hash of fullbake's own files: two checkouts may have the same version.
     """
-    everything = runtime.versions()
-    found = {"python": everything["python"].rpartition(".")[0]}
-    for name in COMPARED:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name).partition("+")[0]  # +cpu and +cu130 are builds of one version
-    return found | {"code": _code_hash()}
+    python = platform.python_version().rpartition(".")[0]
+    # +cpu and +cu130 are builds of one version
+    libraries = {name: version.partition("+")[0] for name, version in runtime.installed_of(COMPARED).items()}
+    return {"python": python, **libraries, "code": _code_hash()}
 
 
 @cache

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
@@ -267,6 +267,15 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             if name not in OPTIONAL_LIBRARIES:
                 raise
+    return found
+
+
+def installed_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those libraries that are installed, by name."""
+    found = {}
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 

@@ -306,7 +306,8 @@ def _run(
                 advance(1)
                 if isinstance(result, ShardFacts):
                     finished[result.name] = result
-                    _show_warnings(result)
+                    for line in result.warnings:
+                        warn(line)
                     continue
                 if not skip:
                     raise _bad_shard_error(result, len(finished), len(shards))
@@ -345,11 +346,6 @@ def _bad_shard_error(bad: BadShard, finished: int, shards: int) -> DataError:
         remedy=f"{rest} {finished:,} of {shards:,} shards are finished and stay. Mend this one and run the same "
         "command again, or pass --skip-bad-shards.".strip(),
     )
-
-
-def _show_warnings(facts: ShardFacts) -> None:
-    for line in facts.warnings:
-        warn(line)
 
 
 def _names(bad: Sequence[BadShard], most: int = 5) -> str:

@@ -79,12 +79,11 @@ def score_shard(classifier: Classifier, shard: InputShard, options: ShardOptions
                 warnings=lines[:_MOST_WARNINGS],
             )
             ledger.publish(shard, written, facts)
+            result: ShardFacts | BadShard = facts
     except DataError as error:
-        facts_of_fault = BadShard(name=shard.name, error=str(error), machine=platform.node())
-        ledger.end(shard)
-        return facts_of_fault
+        result = BadShard(name=shard.name, error=str(error), machine=platform.node())
     ledger.end(shard)
-    return facts
+    return result
 
 
 def score_as_json(bundle: WorkerBundle, folder: Path, shard: InputShard, options: ShardOptions) -> str:

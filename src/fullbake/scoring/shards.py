@@ -223,9 +223,8 @@ def _check_formats(word: str, shards: list[InputShard], dialect: Dialect) -> Non
                 or "Name the shards by a glob, such as 'folder/*.csv', or put a _ before the names of other files.",
             )
     first = shards[0]
-    kinds = {FORMATS.get(data_suffix(Path(shard.name))) for shard in shards}
-    if len(kinds) > 1:
-        other = next(one for one in shards if _format(one) is not _format(first))
+    other = next((one for one in shards if _format(one) is not _format(first)), None)
+    if other is not None:
         raise DataError(
             "the input holds files of several formats",
             where=word,
