@@ -129,3 +129,17 @@ def test_a_file_is_hashed_again_only_when_it_has_changed(tmp_path: Path, monkeyp
     path.write_bytes(b"two")
     os.utime(path, (1, 1))
     assert unchanged_file_sha256(path) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_stamp_of_a_file_changes_when_it_is_written_or_replaced(tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    assert hashing.file_stamp(file) is None
+    file.write_text("one")
+    first = hashing.file_stamp(file)
+    assert first == hashing.file_stamp(file)
+    file.write_text("three")
+    second = hashing.file_stamp(file)
+    other.write_text("three")
+    os.utime(other, ns=(0, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert len({first, second, hashing.file_stamp(file)}) == 3

@@ -33,6 +33,18 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
+FileStamp = tuple[int, int, int]
+
+
+def file_stamp(path: Path) -> FileStamp | None:
+    """Return what changes when a file is written or replaced: its time in ns, bytes and inode; None without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256, in hex, of a file's bytes, which are read in chunks."""
     with path.open("rb") as file:

@@ -145,10 +145,6 @@ class Batcher:
             if not self.waiting_requests:
                 self._idle.set()
 
-    def seconds_left(self) -> float:
-        """Return in which time what waits will be computed, at the measured rate."""
-        return self.waiting_tokens / self.rate
-
     def _admit(self, cost: int) -> None:
         if cost > self.most_tokens:
             raise too_large(

@@ -7,6 +7,7 @@ from typing import Final
 
 from fullbake.core.console import say, warn
 from fullbake.core.errors import RecipeError, one_line
+from fullbake.core.hashing import FileStamp, file_stamp
 
 _NOT_YET_VALID, _EXPIRED = 9, 10
 """Codes of OpenSSL (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED)."""
@@ -48,16 +49,8 @@ class Certificate:
         self.context.load_cert_chain(self._certificate, self._key)
         say(f"certificate read again: {self._certificate}")
 
-    def _read_stamp(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(_stamp_of(path) for path in (self._certificate, self._key) if path is not None)
-
-
-def _stamp_of(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+    def _read_stamp(self) -> tuple[FileStamp | None, ...]:
+        return tuple(file_stamp(path) for path in (self._certificate, self._key) if path is not None)
 
 
 def _load(certificate: Path, key: Path | None) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from typing import Final
 
 from fullbake.core.console import say, warn
 from fullbake.core.errors import RecipeError, one_line
+from fullbake.core.hashing import file_stamp
 
 SHORTEST_KEY: Final = 16
 """Fewest characters of a key; shorter ones can be guessed."""
@@ -28,7 +29,7 @@ class ApiKeys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = file_stamp(path)
         self._digests = _read_keys(path)
         self._looked = time.monotonic()
 
@@ -46,7 +47,7 @@ class ApiKeys:
         now = time.monotonic()
         if now - self._looked < _CHECKED_EVERY:
             return
-        self._looked, stamp = now, _stamp(self._path)
+        self._looked, stamp = now, file_stamp(self._path)
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -56,14 +57,6 @@ class ApiKeys:
             warn(f"the API keys stay as they are: {one_line(error)}")
         else:
             say(f"API keys read again: {len(self._digests)}")
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read_keys(path: Path) -> list[bytes]:
