@@ -139,7 +139,7 @@ class CountingTokenizer:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("text", [".", "a", " ", "good film "])
+@pytest.mark.parametrize("text", [".", "a", " ", "\n", " \r\n\t", "good film "])
 def test_little_of_a_long_text_is_read(name: str, text: str) -> None:
     counting: Any = CountingTokenizer(TOKENIZERS[name])
     EndsOfText(counting).ends(text * (3_000_000 // len(text)), 128, 382)

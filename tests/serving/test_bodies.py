@@ -1,6 +1,8 @@
 """Bodies that are no JSON, or not what is expected, are refused in one sentence."""
 
 import asyncio
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +10,13 @@ import pytest
 from starlette.requests import Request
 
 from fullbake.serving import bodies
+from fullbake.serving.app import build_app
 from fullbake.serving.bodies import Body, ForeignBody, check_body, parse_json
 from fullbake.serving.dialects.native import PredictBody as NativeBody
+from fullbake.serving.door import DoorRules
+from fullbake.serving.limits import Limits
 from fullbake.serving.refusals import Refusal
+from fullbake.serving.service import Service
 
 
 class Own(Body):
@@ -30,7 +36,8 @@ class Foreign(ForeignBody):
         (b"\xff{}", "UTF-8"),
         (b'{"texts": [NaN]}', "NaN"),
         (b"[" * 100_000, "nested too deeply"),
-        (b"1" * 5_000, "no JSON"),
+        (b"1" * 5_000, "5,000 digits"),
+        (b'{"texts": ["a"], "top_k": 1' + b"0" * 400 + b"}", "401 digits"),
     ],
 )
 def test_body_that_is_no_json_is_refused(clients, content: bytes, words: str):
@@ -58,17 +65,44 @@ def test_faults_are_named_and_bounded_and_hold_no_input():
 @pytest.mark.parametrize(
     "content",
     [
-        b'{"texts": [' + b"1," * 510_000 + b"1]}",
-        b'{"inputs": [{"data": [' + b"[]," * 510_000 + b"[]]}]}",
-        b"{" + b",".join(b'"%d":1' % number for number in range(510_000)) + b"}",
-        b"[" + b",".join([b"[" + b"1," * 1_000 + b"1]"] * 510) + b"]",
+        b'{"texts": [' + b"1," * 1_000 + b"1]}",
+        b'{"inputs": [{"data": [' + b"[]," * 500 + b"[]]}]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(1_010)) + b"}",
+        b"[" * 1_010 + b"]" * 1_010,
+        b'["' + rb"\\" * 9 + b'",' + b"1," * 1_010 + b"1]",
+        '["\u2222",'.encode("utf-16") + ("1," * 1_010 + "1]").encode("utf-16-le"),
+        b"{" * 1_010,
     ],
 )
-def test_body_of_too_many_values_is_refused_before_they_are_checked(content: bytes):
-    with pytest.raises(Refusal, match="more than 500,000 values") as refused:
-        parse_json(content)
+def test_body_of_too_many_values_is_refused_before_they_are_read(content: bytes):
+    with pytest.raises(Refusal, match="more than 1,000 values") as refused:
+        parse_json(content, 1_000)
     assert refused.value.status == 413
-    assert parse_json(b'["' + b"[," * 600_000 + b'"]') == ["[," * 600_000], "within a text they are no values"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-be"])
+def test_within_a_text_commas_and_brackets_are_no_values(encoding: str):
+    text = '[{,"\\",{[\\' * 1_000 + "\u2222,\u222c" * 1_000
+    body = {text: [text, 1, {"a": text}]}
+    for readable in (True, False):
+        assert parse_json(json.dumps(body, ensure_ascii=readable).encode(encoding), 6) == body
+    with pytest.raises(Refusal, match="more than 4 values"):
+        parse_json(json.dumps(body).encode(encoding), 4)
+
+
+def test_values_of_a_body_are_those_of_the_most_generous_model(served):
+    sources = [replace(served(name="a"), limits=Limits(texts=5_000)), served(name="b")]
+    app = build_app(Service(sources, Limits(texts=8)), DoorRules(frozenset("*")))
+    assert app.state.most_values == 500_000
+
+
+def test_many_unknown_fields_cost_no_fault_each():
+    with pytest.raises(Refusal, match="The request has 5,001 fields; there are texts, top_k") as refused:
+        check_body({"texts": [], **{str(number): 1 for number in range(5_000)}}, Own)
+    assert refused.value.status == 422
+    with pytest.raises(Refusal) as refused:
+        check_body({"x" * 1_000_000: 1}, Own)
+    assert len(refused.value.message) < 300
 
 
 def test_faults_beyond_the_first_cost_nothing():

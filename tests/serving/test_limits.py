@@ -15,6 +15,12 @@ def test_every_limit_bounds_something_and_has_a_flag() -> None:
     assert FLAGS.keys() == {field.name for field in fields(Limits)}
 
 
+def test_values_of_a_body_suffice_for_rows_of_a_hundred_columns() -> None:
+    assert Limits().values == 102_400
+    assert Limits(texts=20_000).values == 2_000_000
+    assert Limits(texts=1).values == 100_000
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("texts", 0), ("queue_tokens", -1), ("timeout", float("nan")), ("explained_words", 3)]
 )

@@ -39,6 +39,9 @@ _MOST_CUTS = 8
 _GAP = 64
 """Length to which a run of spaces is shortened where more of them change no id."""
 
+_SPACES = (" \t\n\r", " ")
+"""What a run may have: the first of these that the tokenizer takes for one space."""
+
 _BOUNDARY = re.compile(r"(?<=\S) ")
 _PROBES = ("a b", "1 1", ". .", "é é", "漢 漢", "a. b", "<a> (b)")
 
@@ -173,17 +176,17 @@ class EndsOfText:
     @cached_property
     def _endless_runs(self) -> re.Pattern[str] | None:
         """Pattern of the runs that can be shortened; its group is what stays. None if there are none."""
-        runs = [rf"( {{{_GAP}}}) +"] if self._drops_spaces else []
+        spaces = next(filter(self._drops, _SPACES), None)
+        runs = [] if spaces is None else [rf"([{spaces}]{{{_GAP}}})[{spaces}]+"]
         if self._has_longest_word:
             kept = self._longest_word + 1
             runs.append(rf"([0-9A-Za-z]{{{kept}}})[0-9A-Za-z]+")
         return re.compile("|".join(runs)) if runs else None
 
-    @property
-    def _drops_spaces(self) -> bool:
-        """True if many spaces are tokenized as one, and spaces at the ends not at all."""
-        many = " " * (_GAP + 9)
-        one, *others = self._ids(["a b", f"{many}a{many}b{many}", "  a  b  ", "a   b "])
+    def _drops(self, spaces: str) -> bool:
+        """Return True if many of these are tokenized as one space, and those at the ends not at all."""
+        runs = [run * repeats for run in (*spaces, spaces, spaces[::-1]) for repeats in (1, 2, _GAP + 9)]
+        one, *others = self._ids(["a b", *(f"{run}a{run}b{run}" for run in runs)])
         return all(other == one for other in others)
 
     @property

@@ -92,6 +92,7 @@ def build_app(
     app.state.metrics = metrics
     app.state.large_bodies = 0
     app.state.body_bytes = service.limits.body_bytes  # Starlette's own limit answers in plain text
+    app.state.most_values = max(limits.values for limits in service.all_limits())
     paths = [route.path for route in routes]
     app.add_middleware(Door, rules=rules, metrics=metrics, refuse=refuse, routes=paths)
     if tracer is not None:

@@ -21,6 +21,9 @@ FLAGS: Final = {
 }
 """Field of Limits -> flag of `fullbake serve`, without its dashes."""
 
+_VALUES_A_TEXT: Final = 100
+_LEAST_VALUES: Final = 100_000
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -58,6 +61,14 @@ class Limits:
                     expected=f"at least {least.get(name, 1)}",
                     got=f"{value}",
                 )
+
+    @property
+    def values(self) -> int:
+        """Most values in a JSON body: rows of 100 columns for as many texts as a request may have.
+
+        Each value is checked before it is known what the request asks for, and meanwhile all other requests wait.
+        """
+        return max(_LEAST_VALUES, _VALUES_A_TEXT * self.texts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the bounds, for clients that divide their work into requests."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ class _Server(uvicorn.Server):
         except BaseException:
             self.should_exit = True
             raise
+        gc.freeze()  # what was loaded stays: to look through all of it for garbage holds up requests for 0.2 s
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:

@@ -144,6 +144,10 @@ class Service:
         """True if all models are loaded and requests are taken."""
         return not self.draining and len(self.models) == len(self.sources)
 
+    def all_limits(self) -> list[Limits]:
+        """Return the limits of the server, and of each model that has its own."""
+        return [self.limits, *(source.limits for source in self.sources if source.limits is not None)]
+
     def check_ready(self) -> None:
         """Raise Refusal unless all models are loaded and requests are taken."""
         if not self.ready:
@@ -266,13 +270,7 @@ class Service:
 
 def check_texts(model: ServedModel, texts: Sequence[str], text_pair: Sequence[str] | None) -> None:
     """Raise Refusal if texts are too many, too long, or not what a model reads; arguments as for `Service.score`."""
-    if not texts:
-        raise invalid("There is no text in the request.")
-    if len(texts) > model.limits.texts:
-        raise too_large(
-            f"The request has {len(texts):,} texts, and at most {model.limits.texts:,} are taken. "
-            "Send them in several requests."
-        )
+    check_count(model, len(texts))
     longest = max(map(len, (*texts, *(text_pair or ()))))
     if longest > model.limits.characters:
         raise too_large(f"A text has {longest:,} characters, and at most {model.limits.characters:,} are taken.")
@@ -280,6 +278,22 @@ def check_texts(model: ServedModel, texts: Sequence[str], text_pair: Sequence[st
     if (text_pair is not None) != (columns.text_pair is not None):
         kind = "pairs of texts" if columns.text_pair is not None else "single texts"
         raise invalid(f"The model {model.name!r} classifies {kind}.")
+
+
+def check_count(model: ServedModel, count: int) -> None:
+    """Raise Refusal if a request has no texts, or more than a model takes: before each of them is looked at.
+
+    Args:
+        model: Whose limits.
+        count: The number of texts.
+    """
+    if not count:
+        raise invalid("There is no text in the request.")
+    if count > model.limits.texts:
+        raise too_large(
+            f"The request has {count:,} texts, and at most {model.limits.texts:,} are taken. "
+            "Send them in several requests."
+        )
 
 
 def measure_rate(scorer: TextScorer) -> float:

@@ -18,7 +18,7 @@ def test_texts_are_read_as_they_were_packed(tensors: list[list[str]]) -> None:
     packed = [pack("BYTES", texts) for texts in tensors]
     reader = BinaryReader(b"".join(packed))
     for texts, content in zip(tensors, packed, strict=True):
-        assert reader.read_texts({"binary_data_size": len(content)}, "'text'") == texts
+        assert reader.read_texts({"binary_data_size": len(content)}, "'text'", len(texts)) == texts
     reader.check_end()
 
 
@@ -31,14 +31,14 @@ def test_numbers_are_packed_little_endian() -> None:
 @pytest.mark.parametrize("size", [None, True, -1, 10**30, "8", 1.5, 100])
 def test_size_that_the_body_does_not_have_is_refused(size: Any) -> None:
     with pytest.raises(Refusal, match="binary_data_size"):
-        BinaryReader(b"\x01\x00\x00\x00a").read_texts({"binary_data_size": size}, "'text'")
+        BinaryReader(b"\x01\x00\x00\x00a").read_texts({"binary_data_size": size}, "'text'", 1_000)
 
 
 @given(st.binary(max_size=40), st.integers(0, 40))
 def test_any_bytes_are_texts_or_refused(content: bytes, size: int) -> None:
     reader = BinaryReader(content)
     with contextlib.suppress(Refusal):
-        texts = reader.read_texts({"binary_data_size": size}, "'text'")
+        texts = reader.read_texts({"binary_data_size": size}, "'text'", 1_000)
         reader.check_end()
         assert pack("BYTES", texts) == content
 
@@ -46,7 +46,12 @@ def test_any_bytes_are_texts_or_refused(content: bytes, size: int) -> None:
 @pytest.mark.parametrize(("content", "said"), [(b"\xff\xff\xff\xff", "longer"), (b"\x01\x00\x00\x00\xff", "UTF-8")])
 def test_texts_that_lie_are_refused(content: bytes, said: str) -> None:
     with pytest.raises(Refusal, match=said):
-        BinaryReader(content).read_texts({"binary_data_size": len(content)}, "'text'")
+        BinaryReader(content).read_texts({"binary_data_size": len(content)}, "'text'", 1_000)
+
+
+def test_more_texts_than_the_shape_says_are_not_read() -> None:
+    with pytest.raises(Refusal, match="more texts than its shape says: 2"):
+        BinaryReader(bytes(12)).read_texts({"binary_data_size": 12}, "'text'", 2)
 
 
 def test_bytes_of_no_tensor_are_refused() -> None:

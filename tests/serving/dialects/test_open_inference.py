@@ -121,7 +121,7 @@ def test_texts_and_answers_may_be_binary(client):
         size = given["parameters"]["binary_data_size"]
         classifier = client.service.model(name).classifier
         assert BinaryReader(found.content[place : place + size]).read_texts(
-            {"binary_data_size": size}, "label"
+            {"binary_data_size": size}, "label", 2
         ) == list(classifier.predict(*texts))
         assert scores["parameters"]["binary_data_size"] == len(found.content) - place - size
         wanted = classifier.predict_proba(*texts)

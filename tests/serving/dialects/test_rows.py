@@ -24,6 +24,11 @@ def test_a_row_without_text_is_refused_with_its_number(row, got):
         texts_of_rows([{"text": "a"}, row], served())
 
 
+def test_too_many_rows_are_refused_before_they_are_read():
+    with pytest.raises(Refusal, match="The request has 1,025 texts"):
+        texts_of_rows([{}] * 1_025, served())
+
+
 def test_json_values_have_names():
     values = ({}, [], "a", True, None, 1, 0.5)
     names = ["an object", "a list", "a text", "true or false", "null", "a number", "a number"]

@@ -52,6 +52,7 @@ def test_ids_are_turned_into_texts(client):
         ("/decode", {"ids": [2**32]}, 422),
         ("/decode", {"ids": [[1], 2]}, 422),
         ("/decode", {"ids": "1"}, 422),
+        ("/decode", {"ids": [[1]] * 1_025}, 413),
         ("/decode", {"ids": [1] * (tokens.MOST_TOKENIZED + 1)}, 413),
     ],
 )

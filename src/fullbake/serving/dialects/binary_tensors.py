@@ -48,12 +48,13 @@ class BinaryReader:
     def __init__(self, content: bytes) -> None:
         self._content, self._place = content, 0
 
-    def read_texts(self, parameters: Mapping[str, Any], name: str) -> list[str]:
+    def read_texts(self, parameters: Mapping[str, Any], name: str, count: int) -> list[str]:
         """Return the texts of the next tensor.
 
         Args:
             parameters: The tensor's own.
             name: Of the tensor, for errors.
+            count: How many texts its shape says.
 
         Raises:
             Refusal: The bytes are not those of texts.
@@ -69,6 +70,8 @@ class BinaryReader:
             length = _LENGTH.unpack_from(self._content, self._place)[0] if start <= end else end
             if start + length > end:
                 raise invalid(f"The tensor {name}: text {len(texts) + 1:,} is longer than the bytes of the tensor.")
+            if len(texts) == count:
+                raise invalid(f"The tensor {name} has more texts than its shape says: {count:,}.")
             try:
                 texts.append(self._content[start : start + length].decode("utf-8"))
             except UnicodeDecodeError as error:

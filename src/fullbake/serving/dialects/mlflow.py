@@ -29,7 +29,7 @@ from fullbake.serving.bodies import ForeignBody, Many, check_body, read_bytes, r
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.dialects.rows import Texts, json_type, texts_of_rows
 from fullbake.serving.refusals import Refusal, invalid
-from fullbake.serving.service import Scored, ServedModel
+from fullbake.serving.service import Scored, ServedModel, check_count
 
 _FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _CODES: Final = {
@@ -164,6 +164,7 @@ def _check_frame(value: Any) -> InvocationBody:
 
 def _texts_of_frame(body: InvocationBody, model: ServedModel) -> Texts:
     if body.dataframe_split is not None:
+        check_count(model, len(body.dataframe_split.data))
         return texts_of_rows(_rows_of_split(body.dataframe_split), model)
     if body.dataframe_records is not None:
         return texts_of_rows(body.dataframe_records, model)
@@ -184,16 +185,18 @@ def _texts_of_values(value: Any, form: str, model: ServedModel) -> Texts:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, dict):
-        value = _rows_of_columns(value, form)
+        value = _rows_of_columns(value, form, model)
     if not isinstance(value, list):
         raise invalid(f"{form}: a list of texts or rows, or lists by column, is expected; got {json_type(value)}.")
+    check_count(model, len(value))
     return texts_of_rows([_named(row, names, number) for number, row in enumerate(value, 1)], model)
 
 
-def _rows_of_columns(columns: Mapping[str, Any], form: str) -> list[dict[str, Any]]:
+def _rows_of_columns(columns: Mapping[str, Any], form: str, model: ServedModel) -> list[dict[str, Any]]:
     lists = {name: values if isinstance(values, list) else [values] for name, values in columns.items()}
     if len({len(values) for values in lists.values()}) > 1:
         raise invalid(f"{form}: the columns have different lengths.")
+    check_count(model, max(map(len, lists.values()), default=0))
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
@@ -210,7 +213,9 @@ def _named(row: Any, names: Sequence[str], number: int) -> Mapping[str, Any]:
 def _texts_of_csv(content: bytes, model: ServedModel) -> Texts:
     csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # of the whole process, so it is only ever raised
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        lines = io.StringIO(content.decode("utf-8-sig"), newline="")
+        # lines from Python: within a field of a million lines the reader would else let no other thread run
+        reader = csv.DictReader((line for line in lines), strict=True)
         rows = list(itertools.islice(reader, model.limits.texts + 1))  # one more is refused, whatever follows
     except UnicodeDecodeError as error:
         raise Refusal(400, "invalid", f"The CSV is not UTF-8 at byte {error.start + 1}.") from error

@@ -13,7 +13,7 @@ of the protocol, and not implemented. Binary data: see `binary_tensors`.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import Field
 from starlette.requests import Request
@@ -27,9 +27,12 @@ from fullbake.serving.dialects.binary_tensors import BinaryReader
 from fullbake.serving.dialects.dialect import Operation, ServerDialect, json_response, status_without_422
 from fullbake.serving.dialects.rows import Texts, json_type
 from fullbake.serving.refusals import Refusal, invalid
-from fullbake.serving.service import Scored, ServedModel
+from fullbake.serving.service import Scored, ServedModel, check_count
 
 Dimension = Annotated[int, Field(ge=0, lt=2**63)]
+
+_MOST_TENSORS: Final = 100
+"""Tensors that a request lists at most; a classifier reads two and gives two."""
 
 DataType = Literal["BYTES", "BOOL", "FP64"]
 
@@ -66,10 +69,10 @@ class RequestOutput(ForeignBody):
 class InferBody(ForeignBody):
     """The body of /v2/models/NAME/infer."""
 
-    inputs: Annotated[Many[RequestInput], Field(min_length=1)]
+    inputs: Annotated[Many[RequestInput], Field(min_length=1, max_length=_MOST_TENSORS)]
     """The texts, and the second texts of pairs."""
 
-    outputs: Many[RequestOutput] | None = None
+    outputs: Annotated[Many[RequestOutput], Field(max_length=_MOST_TENSORS)] | None = None
     """The tensors that are wanted; all by default."""
 
     id: Annotated[str, Field(max_length=200)] | None = None
@@ -208,7 +211,7 @@ class OpenInferenceDialect(ServerDialect):
 
     async def _infer(self, request: Request) -> Response:
         head, tail = binary_tensors.split_body(await read_bytes(request), request.headers.get(binary_tensors.HEADER))
-        body = check_body(parse_json(head), InferBody)
+        body = check_body(parse_json(head, request.app.state.most_values), InferBody)
         model = self._model(request)
         texts, pairs = _texts_of_tensors(body.inputs, tail, model)
         kinds = _wanted_kinds(body.outputs, _output_kinds(model, len(texts)))
@@ -230,7 +233,7 @@ def _texts_of_tensors(inputs: Sequence[RequestInput], tail: bytes, model: Served
     names, reader = model.classifier.columns.of_texts, BinaryReader(tail)
     if len(inputs) != len(names):
         raise invalid(f"The model {model.name!r} reads {' and '.join(map(repr, names))}; got {len(inputs)} tensors.")
-    texts_of = [(one.name, _flat_texts(one, reader)) for one in inputs]
+    texts_of = [(one.name, _flat_texts(one, reader, model)) for one in inputs]
     reader.check_end()
     if len(names) == 1:
         return texts_of[0][1], None
@@ -244,7 +247,7 @@ def _texts_of_tensors(inputs: Sequence[RequestInput], tail: bytes, model: Served
     return texts, pairs
 
 
-def _flat_texts(tensor: RequestInput, reader: BinaryReader) -> list[str]:
+def _flat_texts(tensor: RequestInput, reader: BinaryReader, model: ServedModel) -> list[str]:
     name = repr(tensor.name[:80])
     if tensor.datatype != "BYTES":
         raise invalid(f"The tensor {name} has texts, so its datatype is BYTES.")
@@ -252,10 +255,11 @@ def _flat_texts(tensor: RequestInput, reader: BinaryReader) -> list[str]:
         raise invalid(f"The tensor {name}: texts are sent as they are (content_type str).")
     if math.prod(tensor.shape) != tensor.shape[0]:
         raise invalid(f"The tensor {name}: the shape is [texts] or [texts, 1]; got {tensor.shape}.")
+    check_count(model, tensor.shape[0])
     if tensor.data is None and "binary_data_size" not in tensor.parameters:
         raise invalid(f"The tensor {name} has neither data nor binary_data_size.")
     if tensor.data is None:
-        texts = reader.read_texts(tensor.parameters, name)
+        texts = reader.read_texts(tensor.parameters, name, tensor.shape[0])
     else:
         texts = list(_flat(tensor.data, len(tensor.shape), name))
     if len(texts) != tensor.shape[0]:

@@ -6,7 +6,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from fullbake.serving.refusals import invalid
-from fullbake.serving.service import ServedModel
+from fullbake.serving.service import ServedModel, check_count
 
 Texts = tuple[Sequence[str], Sequence[str] | None]
 """The texts of a request, and the second text of each, where there are pairs."""
@@ -27,8 +27,9 @@ def texts_of_rows(rows: Sequence[Mapping[str, Any]], model: ServedModel) -> Text
         model: Whose columns.
 
     Raises:
-        Refusal: A row has no text in such a column.
+        Refusal: There are too many rows, or a row has no text in such a column.
     """
+    check_count(model, len(rows))
     names = model.classifier.columns.of_texts
     columns = [[_text_of(row, name, number) for number, row in enumerate(rows, 1)] for name in names]
     return columns[0], columns[1] if len(columns) > 1 else None

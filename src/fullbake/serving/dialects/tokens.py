@@ -5,7 +5,9 @@ and no prompt stands before it.
 """
 
 import asyncio
-from typing import Annotated, Final
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 from starlette.requests import Request
@@ -75,16 +77,16 @@ def token_operations(service: Service) -> list[Operation]:
         _check_size(sum(map(len, texts)))
         for number, text in enumerate(texts, 1):
             check_text(text, number)
-        found = await asyncio.to_thread(_backend(model).encode_batch, texts, add_special_tokens=body.add_special_tokens)
-        return json_response([_tokens(text, encoding) for text, encoding in zip(texts, found, strict=True)])
+        content = await asyncio.to_thread(_tokenize, _backend(model), texts, special=body.add_special_tokens)
+        return Response(content, media_type="application/json")
 
     async def decode(request: Request) -> Response:
         body = await read_body(request, DecodeInputs)
         model = service.model(request.query_params.get("model"))
-        rows = [row if isinstance(row, list) else [row] for row in body.ids]
-        if body.ids and not isinstance(body.ids[0], list):
-            rows = [[number for row in rows for number in row]]
+        rows: list[Any] = body.ids if not body.ids or isinstance(body.ids[0], list) else [body.ids]
         _check_size(sum(map(len, rows)))
+        if len(rows) > model.limits.texts:
+            raise too_large(f"At most {model.limits.texts:,} texts are decoded at once; got {len(rows):,}.")
         found = await asyncio.to_thread(
             _backend(model).decode_batch, rows, skip_special_tokens=body.skip_special_tokens
         )
@@ -124,11 +126,18 @@ def _check_size(size: int) -> None:
         raise too_large(f"At most {MOST_TOKENIZED:,} characters or ids are taken at once; got {size:,}.")
 
 
-def _tokens(text: str, encoding: Encoding) -> list[SimpleToken]:
+def _tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, special: bool) -> str:
+    """Return the tokens of texts as JSON. It is written token by token: one long call would hold up all threads."""
+    found = tokenizer.encode_batch(texts, add_special_tokens=special)
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    rows = [",".join(map(encode, _tokens(text, encoding))) for text, encoding in zip(texts, found, strict=True)]
+    return f"[{','.join(f'[{row}]' for row in rows)}]"
+
+
+def _tokens(text: str, encoding: Encoding) -> Iterator[SimpleToken]:
     rows = zip(encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True)
-    return [
-        SimpleToken(id=number, text=token, special=True, start=None, stop=None)
-        if special
-        else SimpleToken(id=number, text=text[start:stop], special=False, start=start, stop=stop)
-        for number, token, (start, stop), special in rows
-    ]
+    for number, token, (start, stop), special in rows:
+        if special:
+            yield SimpleToken(id=number, text=token, special=True, start=None, stop=None)
+        else:
+            yield SimpleToken(id=number, text=text[start:stop], special=False, start=start, stop=stop)
