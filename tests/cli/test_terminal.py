@@ -66,6 +66,12 @@ def test_error_is_printed_and_sets_the_exit_code(
     assert "Traceback" not in err
 
 
+def test_first_process_of_a_machine_prints_what_stopped_all(run_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run_command(failing(Interrupted(15, 7, "out"))) == (143, "", "")
+    assert "the disk is full" in run_command(failing(Fault("the disk is full")))[2], "the others may not know it"
+
+
 def test_debug_prints_the_traceback(run_command: Run) -> None:
     code, _, err = run_command(failing(DataError("a row is empty")), "--debug")
     assert code == 2

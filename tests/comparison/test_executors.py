@@ -59,6 +59,26 @@ def test_a_process_that_dies_runs_its_trial_once_more(monkeypatch: pytest.Monkey
         assert [(one.id, one.data, one.reason) for one in found] == [("frozen-linear/0", None, words)]
 
 
+def test_a_free_process_that_is_dead_gets_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes died together: what one of them did is not given to the other one."""
+    made: list[Any] = []
+    start_shell = shell("cat >/dev/null")
+
+    def start(command: Any, **kind: Any) -> Any:
+        made.append(start_shell(command, **kind))
+        return made[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executors.subprocess, "Popen", start)
+        with executors.closing(ProcessExecutor(b"package", 2)) as executor:
+            executor.submit(assignment())
+            executor._crew[0].assignment = None  # it is done
+            made[0].kill()
+            made[0].wait()
+            executor.submit(assignment("frozen-mlp"))
+            assert [one.machine for one in executor.progress().values()] == ["process 2"]
+
+
 def test_a_process_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "SAVE_SECONDS", 0.3)
     made: list[Any] = []

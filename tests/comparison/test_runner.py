@@ -90,6 +90,7 @@ class Simulation:
         self.threads = 1
         self.stage, self.has_head = 0.0, False
         self.stages: list[int] = []
+        self.further_checkpointed: list[bool] = []
 
     def _train(self, job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
         assert job.parts.test is None
@@ -121,6 +122,7 @@ class Simulation:
         """Train a masked-LM head for 50 s, once, then further pretraining for `stage` seconds times its steps."""
         if job.recipe.further_pretraining is None:
             return job
+        self.further_checkpointed.append(job.run is not None)
         if not self.has_head:
             self.now += 50
             self.has_head = True
@@ -354,11 +356,20 @@ def test_killed_comparison_continues_with_what_is_stored(simulate: Callable[...,
     assert {seed for _, _, seed in again.trained} == {1}
 
 
-def test_trial_that_is_expected_to_be_long_writes_checkpoints(simulate: Callable[..., Simulation]) -> None:
+def test_trial_that_is_expected_to_be_long_writes_checkpoints(
+    simulate: Callable[..., Simulation], tmp_path: Path
+) -> None:
     simulation = simulate()
     simulation.run(seeds=1, checkpoint_seconds=1e-9)
+    assert not list(tmp_path.glob("**/unfinished")), "nobody needs the checkpoints of a finished trial"
     simulation.run(seeds=2, checkpoint_seconds=1e9)
     assert simulation.checkpointed == [True, False]
+
+
+def test_long_further_pretraining_of_a_short_trial_writes_checkpoints(simulate: Callable[..., Simulation]) -> None:
+    simulation = simulate()
+    simulation.run(("further-frozen-mlp",), seeds=1, checkpoint_seconds=60)
+    assert simulation.further_checkpointed == [True, False], "scoring finds the base made"
 
 
 def test_shared_work_keeps_its_number_of_threads(simulate: Callable[..., Simulation]) -> None:

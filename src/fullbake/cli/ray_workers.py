@@ -183,6 +183,8 @@ class _Launch:
                     asked = number
                     say("asking the processes to save and stop")
                     self.ray.get(self.post.stop.remote(number))
+                if self.codes.get(0) == Error.exit_code:  # a mistake, which the others would print too
+                    break
         self._print_lines()
         self._remove_notes()
         if 0 in self.codes:  # what a later attempt of the same process said counts

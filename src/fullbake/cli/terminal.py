@@ -20,7 +20,7 @@ from cyclopts import App, CycloptsError
 from rich.console import RenderableType
 from rich.highlighter import JSONHighlighter
 
-from fullbake.core import runtime
+from fullbake.core import launcher, runtime
 from fullbake.core.console import activity
 from fullbake.core.console import console as err
 from fullbake.core.errors import Error, Fault, Interrupted, OutputError
@@ -228,7 +228,14 @@ def _stopped(stop: Interrupted) -> str:
 
 
 def _fail(message: str, code: int, debug: bool = False) -> int:
-    """Print an error as one paragraph on stderr, after its traceback if `debug`. Return the exit code."""
+    """Print an error as one paragraph on stderr, after its traceback if `debug`. Return the exit code.
+
+    Of several processes that train together on a machine, the first one prints what all of them know.
+    """
+    if code > 128 and runtime.local_rank():  # all were stopped
+        return code
+    if code == Error.exit_code:
+        launcher.leave_to_first()
     if debug:
         for line in traceback.format_exc().splitlines():
             err.print(Line(line), soft_wrap=True)
@@ -237,6 +244,9 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
     err.print(Line(("error: ", "bold red"), who + first), soft_wrap=True)
     for line in others:
         err.print(Line(f"       {line}"), soft_wrap=True)
+    launcher.note_error(message)
+    if code == Error.exit_code:
+        launcher.end_restarts()
     return code
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fullbake.comparison.artifacts import Artifact
 from fullbake.comparison.cache_entries import install_entries
 from fullbake.comparison.executors import Executor, Returned
 from fullbake.comparison.packing import Assignment, Outcome, WorkPackage, read_outcome
@@ -40,13 +39,19 @@ class _Running:
     assignment: Assignment
     began: float
     """When it was submitted, on the runner's clock."""
+    share: float = 0.0
+    """Share of the steps of its current training that is done, as its worker says."""
 
     def left(self, now: float) -> float:
-        """Return the seconds that it is expected to take from now on."""
+        """Return the seconds that it is expected to take from now on.
+
+        What takes longer than expected goes by the share of its steps that is done.
+        """
         expected = (
             sum(self.assignment.task.shared.values()) if self.assignment.prepares else self.assignment.step.expected
         )
-        return max(expected - (now - self.began), 0.0)
+        elapsed = now - self.began
+        return max(expected - elapsed, (1 - self.share) * elapsed if self.share else 0.0)
 
 
 class Dispatcher:
@@ -191,12 +196,7 @@ class Dispatcher:
         """Store a finished trial and learn from it."""
         runner, trial, result = self.runner, assignment.task.trial, outcome.result
         assert result is not None
-        identity, store = runner.identity(trial), runner.settings.store
-        # Weights first: a trial whose result is stored always had its weights stored too.
-        if outcome.weights:
-            store.write(trial.id, "weights", identity, Artifact({}, outcome.weights))
-        store.write(trial.id, "trained", identity, Artifact(result.facts(), {"logits": result.logits}))
-        store.remove(trial.id, "scored")
+        runner.store_trained(trial, result, outcome.weights)
         if outcome.predictions is not None:
             runner.keep_predictions(trial, outcome.predictions)
         runner.learn_own(assignment.step, result, _spent(outcome))
@@ -225,13 +225,15 @@ class Dispatcher:
         """Show what runs, where, and how far it is."""
         progress, now = self.executor.progress(), self.runner.functions.clock()
         words = []
-        for name in self._running:
+        for name, running in self._running.items():
             found = progress.get(name)
-            share = f" {found.share:.0%}" if found is not None and found.share else ""
+            running.share = found.share if found is not None else 0.0
+            share = f" {running.share:.0%}" if running.share else ""
             words.append(f"{name}{share}{f' on {found.machine}' if found else ''}")
         left = max((one.left(now) for one in self._running.values()), default=0.0)
+        after = self.runner.seconds_after(left, self._schedule().seconds_wanted() - left)
         more = f", and {len(words) - MOST_SHOWN} more" if len(words) > MOST_SHOWN else ""
-        self.runner.table.begin(f"{', '.join(words[:MOST_SHOWN])}{more}", left, self.runner.seconds_after(left))
+        self.runner.table.begin(f"{', '.join(words[:MOST_SHOWN])}{more}", left, after)
 
 
 def _spent(outcome: Outcome) -> Spent:

@@ -91,6 +91,10 @@ class _Worker:
     share: float = 0.0
     reader: threading.Thread | None = None
 
+    def is_free(self) -> bool:
+        """Return True if it lives and has nothing to do. One that died with another may not be noticed yet."""
+        return self.assignment is None and self.process.poll() is None
+
 
 class ProcessExecutor:
     """Runs trials in several processes of this machine."""
@@ -111,7 +115,7 @@ class ProcessExecutor:
 
     def submit(self, assignment: Assignment) -> None:
         """Give an assignment to a free process."""
-        worker = next((one for one in self._crew if one.assignment is None), None) or self._start()
+        worker = next((one for one in self._crew if one.is_free()), None) or self._start()
         worker.assignment, worker.share = assignment, 0.0
         self._attempts[assignment.id] = self._attempts.get(assignment.id, 0) + 1
         assert worker.process.stdin is not None

@@ -73,6 +73,11 @@ class ParallelSchedule:
             ahead += group.trials
         return None
 
+    def seconds_wanted(self) -> float:
+        """Return the seconds until everything that was asked for is done, on all workers, with what runs."""
+        busy = sum(self.running.values()) + sum(self.preparing.values())
+        return (self._rules().seconds_wanted() + busy) / self.workers
+
     def span(self, rules: Scheduler, trials: Iterable[Trial]) -> float:
         """Return the seconds until these trials are done, after what runs, on all workers."""
         trials, share = list(trials), 1 / self.workers

@@ -13,7 +13,7 @@ from typing import Final
 
 from fullbake.comparison.artifacts import Artifact, ArtifactStore
 from fullbake.comparison.design import Candidate
-from fullbake.comparison.forecast import Forecast, kind_of_work, language_head_key
+from fullbake.comparison.forecast import PRETRAINING, Forecast, kind_of_work, language_head_key
 from fullbake.comparison.functions import ComparisonFunctions
 from fullbake.comparison.live_table import LiveTable
 from fullbake.comparison.recorded_trials import record_finished, recorded_trial
@@ -23,7 +23,7 @@ from fullbake.comparison.trial import TrialPredictions, TrialResult, TrialWeight
 from fullbake.comparison.trial_work import TrialTask, TrialWork, without_test
 from fullbake.comparison.verdict import NotRun
 from fullbake.config.sections import DecisionConfig
-from fullbake.core import stopping
+from fullbake.core import stopping, storage
 from fullbake.core.console import format_duration, say, warn
 from fullbake.core.errors import DeadlinePassed
 from fullbake.core.hashing import fingerprint
@@ -295,15 +295,16 @@ class Runner:
 
     def _seconds_after(self, step: NextTrial | None) -> float:
         """Return the expected seconds of everything that follows the current step."""
-        return self.seconds_after(step.expected if step else 0.0)
+        expected = step.expected if step else 0.0
+        return self.seconds_after(expected, self.schedule.seconds_wanted() - expected)
 
-    def seconds_after(self, expected: float) -> float:
+    def seconds_after(self, expected: float, wanted: float) -> float:
         """Return the expected seconds of everything that follows what is running.
 
         Args:
             expected: Seconds until that is done.
+            wanted: Seconds of what is wanted after it; what does not fit into the budget is not waited for.
         """
-        wanted = self.schedule.seconds_wanted() / self.workers - expected
         left = self.seconds_left - expected
         return max(min(wanted, left), 0.0) + (0.0 if self.deadline is None else self.closing)
 
@@ -461,12 +462,24 @@ class Runner:
         task = self.task(trial, searches=step.searches)
         result, weights = self.work.train(task, watch, lambda keys, seconds: self.learn_shared(trial, keys, seconds))
         result = replace(result, threads=threads)
+        self.store_trained(trial, result, weights)
+        return result
+
+    def store_trained(self, trial: Trial, result: TrialResult, weights: TrialWeights) -> None:
+        """Store what came of a training, and remove its checkpoints."""
+        identity, store = self.identity(trial), self.settings.store
         # Weights first: a trial whose result is stored always had its weights stored too.
         if weights:
             store.write(trial.id, "weights", identity, Artifact({}, weights))
         store.write(trial.id, "trained", identity, Artifact(result.facts(), {"logits": result.logits}))
         store.remove(trial.id, "scored")
-        return result
+        self._remove_checkpoints(trial, result)
+
+    def _remove_checkpoints(self, trial: Trial, result: TrialResult) -> None:
+        """Remove the checkpoints of a training, unless the budget ended it: a larger budget continues from them."""
+        folder = self._unfinished_folder(trial)
+        if result.stopped is None and folder.is_dir():
+            storage.remove_tree(folder)
 
     def _choose_threads(self, trial: Trial) -> int | None:
         """Let torch compute with as many threads as suit the machine now, and return the number.
@@ -516,15 +529,16 @@ class Runner:
             trial: The trial.
             searches: Whether it chooses the learning rate.
         """
-        seconds = self.settings.checkpoint_seconds
+        seconds, shared = self.settings.checkpoint_seconds, self.forecast.shared(trial)
         has_recipe = self.settings.candidates[trial.candidate].recipe is not None
-        is_long = has_recipe and self.forecast.own(trial, searches=True) >= seconds
+        pretraining = sum(left for key, left in shared.items() if kind_of_work(key) == PRETRAINING)
+        is_long = has_recipe and max(self.forecast.own(trial, searches=True), pretraining) >= seconds
         return TrialTask(
             trial,
             self._rate(trial),
             self.identity(trial) if is_long else "",
             self.forecast.own(trial, searches=searches),
-            self.forecast.shared(trial),
+            shared,
             str(self._unfinished_folder(trial)) if is_long else None,
             seconds,
         )
@@ -573,4 +587,5 @@ class Runner:
         job = self.work.prepared_job(self.task(trial))
         _, weights = self.functions.train(replace(job, parts=without_test(job.parts)), self._rate(trial))
         self.settings.store.write(trial.id, "weights", self.identity(trial), Artifact({}, weights))
+        self._remove_checkpoints(trial, result)
         return weights

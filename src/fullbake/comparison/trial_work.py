@@ -45,7 +45,8 @@ class TrialTask:
     shared: Mapping[str, float] = field(default_factory=dict)
     """Expected seconds of the shared work that is not done yet, by key."""
     unfinished: str | None = None
-    """The folder of its checkpoints; None if it is short, so that none are written."""
+    """The folder of the checkpoints of its training and of its further pretraining; None if both are short, so that
+    none are written."""
     checkpoint_seconds: float = 0.0
     """The time between two checkpoints."""
 
@@ -138,8 +139,7 @@ class TrialWork:
         job = self._trial_job(task)
         if job.recipe.further_pretraining is None:
             return job
-        # A trial's checkpoints are for its own training; further pretraining has its cache.
-        return replace(job, adapted=self.functions.further_pretrain(replace(job, run=None)).adapted)
+        return replace(job, adapted=self.functions.further_pretrain(job).adapted)
 
     def _trial_job(self, task: TrialTask) -> Job:
         job = self.sized.job(task.trial)

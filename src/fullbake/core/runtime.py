@@ -299,6 +299,17 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def torchrun_error_file() -> str | None:
+    """Return the file from which torchrun, if it started this process, takes the reason of its end; None without."""
+    return os.environ.get("TORCHELASTIC_ERROR_FILE") or None
+
+
+def is_first_attempt() -> bool:
+    """Return True if torchrun started this process for the first time, and would start it again if it fails."""
+    most, done = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("MAX_RESTARTS", "RESTART_COUNT"))
+    return int(most) > 0 and int(done) == 0
+
+
 def rank_timeout() -> str:
     """Return for how long a process may be silent among those that train together, a duration such as `10m`."""
     return os.environ.get("FULLBAKE_RANK_TIMEOUT") or "10m"
