@@ -52,6 +52,24 @@ def test_other_machines_need_a_key_or_a_clear_word(run, started, tmp_path: Path)
     assert started[1]["rules"].keys.accept(KEY)
 
 
+def test_hosts_and_origins_are_taken_as_browsers_send_them(run, started):
+    words = [
+        "--allow-host",
+        "Classify.example",
+        "--allow-host",
+        "[fe80::1]",
+        "--allow-origin",
+        "HTTPS://Example.org:8443",
+    ]
+    assert run("serve", BUNDLE, "--host", "[::1]", *words)[0] == 0
+    (call,) = started
+    assert call["address"].host == "::1"
+    assert call["rules"].hosts >= {"classify.example", "[fe80::1]", "[::1]"}
+    assert call["rules"].origins == {"https://example.org:8443"}
+    assert run("serve", BUNDLE, "--allow-host", "*")[0] == 0
+    assert "*" in started[1]["rules"].hosts
+
+
 def test_models_have_the_names_that_are_given(run, started):
     assert run("serve", f"topics={BUNDLE}", f"other={BUNDLE}", "--timeout", "2s", "--max-texts", "7")[0] == 0
     service = started[0]["service"]
@@ -93,7 +111,14 @@ def test_bundle_of_the_hub_is_served_under_its_id(run, started, monkeypatch: pyt
         ([BUNDLE, "--limits", "missing"], "the file of limits cannot be read"),
         ([f"={BUNDLE}"], "a model needs a name"),
         ([f"a\nb={BUNDLE}"], "a model needs a name"),
+        (["a="], "a model needs a name"),
         ([BUNDLE, "--api-key-file", "missing"], "cannot be read"),
+        ([BUNDLE, "--allow-origin", "*"], "this is no origin"),
+        ([BUNDLE, "--allow-origin", "example.org"], "such as https://example.org"),
+        ([BUNDLE, "--allow-origin", "https://example.org/"], "this is no origin"),
+        ([BUNDLE, "--allow-host", "https://example.org"], "this is no name of a host"),
+        ([BUNDLE, "--allow-host", "example.org:8000"], "this is no name of a host"),
+        ([BUNDLE, "--allow-host", "a,b"], "repeat the flag"),
     ],
 )
 def test_wrong_words_are_refused(words: list[Any], message: str, run, started):

@@ -76,6 +76,13 @@ def test_path_with_slashes_too_many_is_refused_by_its_dialect(clients):
     assert list(client.post("/v2//models/m0/infer").json()) == ["error"]
 
 
+@pytest.mark.parametrize("path", ["/v1/predict/", "/predict/", "/invocations/", "/v2/health/ready/"])
+def test_path_with_a_slash_at_its_end_is_refused_in_the_shape_of_its_dialect(clients, path: str):
+    found = clients().post(path, json={}, follow_redirects=False)
+    assert found.status_code == 404
+    assert "Leave out the / at its end" in str(found.json())
+
+
 def test_large_body_is_refused(clients):
     client = clients(limits=Limits(body_bytes=100))
     found = client.post("/v1/predict", json={"texts": ["a" * 200]})

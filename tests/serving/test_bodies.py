@@ -50,7 +50,7 @@ def test_body_that_is_no_json_is_refused(clients, content: bytes, words: str):
     "value", [None, 3, [], "text", {}, {"texts": "a"}, {"texts": [1]}, {"texts": [], "top_k": "1"}]
 )
 def test_value_of_another_shape_is_refused(value: object):
-    with pytest.raises(Refusal, match="The request is wrong"):
+    with pytest.raises(Refusal, match=r"The request is wrong|A JSON object is expected, with the fields texts, top_k"):
         check_body(value, Own)
 
 
@@ -117,7 +117,7 @@ def test_compressed_body_is_refused_with_the_remedy(clients):
 
 
 def test_misspelled_field_is_refused_in_own_bodies_and_left_out_in_foreign_ones():
-    with pytest.raises(Refusal, match="text: Extra inputs"):
+    with pytest.raises(Refusal, match=r"text: there is no such field\. Did you mean 'texts'"):
         check_body({"texts": ["a"], "text": "b"}, Own)
     assert check_body({"inputs": "a", "unknown": 1}, Foreign).inputs == "a"
 

@@ -43,6 +43,7 @@ def test_bundle_that_vanishes_or_breaks_is_served_on_and_not_loaded_again(tmp_pa
             with pytest.raises(Refusal, match="stays as it is") as refused:
                 await service.reload("m")
             assert "fullbake-serve-" not in refused.value.message
+            assert str(folder) not in refused.value.message
             np.testing.assert_array_equal((await service.score(service.model(), TEXTS)).logits, before)
         shutil.copytree(BUNDLE, folder, dirs_exist_ok=True)
         await service.reload("m")

@@ -31,6 +31,38 @@ def test_own_host_is_taken_in_any_case_and_with_a_port(clients, host: str):
     assert clients().get("/v1/models", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("target", "status", "path"),
+    [
+        (b"http://testserver/v1/models", 200, "/v1/models"),
+        (b"HTTP://testserver:8000", 200, "/"),
+        (b"http://evil.example/v1/models", 421, "/v1/models"),
+        (b"http://testserver/v1%2Fmodels%20", 404, "/v1/models "),
+    ],
+)
+def test_target_as_for_a_proxy_is_read_with_its_own_host(clients, target: bytes, status: int, path: str):
+    """The host in the target counts, not that of the header (RFC 9112, 3.2.2)."""
+    headers = [(b"host", b"testserver" if status == 421 else b"evil.example")]
+    scope = {"type": "http", "method": "GET", "raw_path": target, "path": target.decode(), "headers": headers}
+    scope |= {"http_version": "1.1", "scheme": "http", "query_string": b"", "server": None, "client": None}
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    client = clients()
+    client.portal.call(client.app, scope, None, send)
+    assert (sent[0]["status"], scope["path"]) == (status, path)
+
+
+def test_body_of_two_lengths_is_refused_and_its_connection_closed(clients):
+    """A proxy that reads the other length would see the rest as a request of its own."""
+    headers = {"transfer-encoding": "chunked", "content-length": "15"}
+    found = clients().post("/predict", content=b'{"inputs": "a"}', headers=headers)
+    assert (found.status_code, found.headers["connection"]) == (400, "close")
+    assert list(found.json()) == ["error", "error_type"]
+
+
 def test_supervisor_asks_by_address(clients):
     assert clients().get("/health", headers={"host": "10.0.0.7"}).status_code == 200
 

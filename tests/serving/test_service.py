@@ -74,7 +74,7 @@ def test_two_models_of_one_name_are_refused(served):
         ([], None, 422, "no text"),
         (["a"] * 5, None, 413, "5 texts, and at most 4"),
         (["a" * 101], None, 413, "101 characters, and at most 100"),
-        (["a"], ["b"], 422, "classifies single texts"),
+        (["a"], ["b"], 422, "classifies single texts, not pairs"),
         (["\ud800"], None, 422, "surrogate"),
     ],
 )

@@ -1,5 +1,6 @@
 """The command `serve`: classifiers behind HTTP."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +87,7 @@ def serve_command(
         raise RecipeError("a server needs at least one connection", where="--max-connections", got=f"{max_connections}")
     if tls_key is not None and tls_certificate is None:
         raise RecipeError("a key needs its certificate", where="--tls-key", remedy="Name it by --tls-certificate.")
+    host = host.removeprefix("[").removesuffix("]")  # as IPv6 addresses stand in URLs
     address = Address(host, port, tls_certificate, tls_key)
     if not address.is_local and api_key_file is None and not no_auth:
         raise RecipeError(
@@ -98,7 +100,9 @@ def serve_command(
         warn(f"everybody who reaches {host} may use this server (--no-auth)")
     keys = None if api_key_file is None else ApiKeys(api_key_file)
     rules = DoorRules(
-        _hosts(host, allow_host or [], with_keys=keys is not None), keys, origins=frozenset(allow_origin or ())
+        _hosts(host, allow_host or [], with_keys=keys is not None),
+        keys,
+        origins=frozenset(map(_checked_origin, allow_origin or ())),
     )
     default = Limits(
         max_body,
@@ -135,7 +139,31 @@ def _hosts(host: str, allowed: list[str], *, with_keys: bool) -> frozenset[str]:
     if with_keys and not allowed:
         return frozenset("*")
     own = f"[{host}]" if ":" in host else host
-    return frozenset(name.lower() for name in {"localhost", "127.0.0.1", "[::1]", own, *allowed})
+    return frozenset({"localhost", "127.0.0.1", "[::1]", own.lower(), *map(_checked_host, allowed)})
+
+
+def _checked_host(name: str) -> str:
+    """Return a name as the Host header has it, without its port. A URL is refused: it would never match."""
+    if re.fullmatch(r"\*|[\w.-]+|\[[0-9a-fA-F:.]+\]", name) is None:
+        raise RecipeError(
+            "this is no name of a host",
+            where="--allow-host",
+            expected="a name or an address alone, such as classify.example.org or [::1]; repeat the flag for several",
+            got=repr(name[:200]),
+        )
+    return name.lower()
+
+
+def _checked_origin(origin: str) -> str:
+    """Return an origin as browsers send it. Whatever else would never match."""
+    if re.fullmatch(r"(?i)https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?", origin) is None:
+        raise RecipeError(
+            "this is no origin of a web page",
+            where="--allow-origin",
+            expected="scheme, host, and port if it has one, such as https://example.org; * is not possible",
+            got=repr(origin[:200]),
+        )
+    return origin.lower()
 
 
 def _name_and_place(text: str) -> tuple[str, str | Path]:
@@ -145,7 +173,13 @@ def _name_and_place(text: str) -> tuple[str, str | Path]:
     name, sign, place = text.partition("=")
     if not sign or Path(text).exists():
         name, place = (text if is_hub_id(text) else Path(text).resolve().name), text
-    if not name or name != name.strip() or any(not character.isprintable() for character in name) or len(name) > 200:
+    if (
+        not place
+        or not name
+        or name != name.strip()
+        or any(not character.isprintable() for character in name)
+        or len(name) > 200
+    ):
         raise RecipeError(
             "a model needs a name that requests can give",
             where=repr(text),

@@ -89,6 +89,7 @@ def build_app(
         routes=routes,
         exception_handlers={HTTPException: refuse_http},
     )
+    app.router.redirect_slashes = False  # a redirect is no answer in the shape of a dialect
     app.state.metrics = metrics
     app.state.large_bodies = 0
     app.state.body_bytes = service.limits.body_bytes  # Starlette's own limit answers in plain text
@@ -103,7 +104,11 @@ def build_app(
 def _refusal_of(request: Request, error: HTTPException) -> Refusal:
     """Return what Starlette refuses, such as a path without a route, in our words."""
     status, path = error.status_code, repr(request.url.path[:80])
-    texts = {404: f"There is nothing at {path}.", 405: f"{request.method} is not possible at {path}."}
+    allowed = " or ".join(sorted({*(error.headers or {}).get("Allow", "").split(", ")} - {"HEAD"}))
+    texts = {
+        404: f"There is nothing at {path}." + (" Leave out the / at its end." if path.endswith("/'") else ""),
+        405: f"{request.method} is not possible at {path}, {allowed} is.",
+    }
     text = texts.get(status, f"{error.detail}.")
     return Refusal(status, _KINDS.get(status, "invalid"), text, error.headers or {})
 

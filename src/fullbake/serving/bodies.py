@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
 
+from fullbake.core.errors import did_you_mean
 from fullbake.core.escaping import escape_hidden
 from fullbake.serving.memory import LARGE_BODY
 from fullbake.serving.refusals import Refusal, invalid, too_large
@@ -48,6 +50,16 @@ class ForeignBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, use_attribute_docstrings=True)
 
+
+_WORDS: Final = {
+    "string_type": "a text is expected",
+    "list_type": "a list is expected",
+    "dict_type": "an object is expected",
+    "model_type": "an object is expected",
+    "bool_type": "true or false is expected",
+    "int_type": "a whole number is expected",
+}
+"""Type of pydantic's error -> what is wrong."""
 
 _LONGEST_NAME: Final = 100
 """Characters that are shown of a field's name."""
@@ -201,20 +213,25 @@ async def read_body(request: Request, kind: type[AnyBody]) -> AnyBody:
 
 def check_body(value: Any, kind: type[AnyBody]) -> AnyBody:
     """Return a JSON value as a checked body; errors as for `read_body`."""
-    if issubclass(kind, Body) and isinstance(value, dict) and len(value) > _MOST_FIELDS:
+    if not isinstance(value, dict):
+        raise invalid(f"A JSON object is expected, with the fields {', '.join(kind.model_fields)}.")
+    if issubclass(kind, Body) and len(value) > _MOST_FIELDS:
         raise invalid(f"The request has {len(value):,} fields; there are {', '.join(kind.model_fields)}.")
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        shown = "; ".join(f"{_field_name(fault['loc'])}: {_fault(fault['msg'])}" for fault in faults[:_MOST_SHOWN])
+        shown = "; ".join(f"{_field_name(fault['loc'])}: {_fault(fault, kind)}" for fault in faults[:_MOST_SHOWN])
         more = f"; and {len(faults) - _MOST_SHOWN:,} more" if len(faults) > _MOST_SHOWN else ""
         raise invalid(f"The request is wrong. {shown}{more}.") from error
 
 
-def _fault(message: str) -> str:
-    """Return pydantic's message without what it puts before our own."""
-    return message.removeprefix("Value error, ")
+def _fault(fault: ErrorDetails, kind: type[BaseModel]) -> str:
+    """Return what is wrong with a field, in our words where pydantic's are those of Python."""
+    if fault["type"] == "extra_forbidden":
+        fields = tuple(kind.model_fields)
+        return f"there is no such field. {did_you_mean(str(fault['loc'][-1])[:_LONGEST_NAME], fields)}".rstrip(".")
+    return _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
 
 
 def _field_name(place: tuple[int | str, ...]) -> str:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -25,6 +26,7 @@ request_log = logging.getLogger("fullbake.serving")
 OPEN_PATHS: Final = frozenset(("/health", "/ping", "/v2/health/live", "/v2/health/ready"))
 """Answered without a key, and under any Host: supervisors ask by address. They tell nothing but alive and ready."""
 
+_ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#]*)(/.*)?", re.IGNORECASE)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -79,6 +81,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        _use_origin_form(scope)
         headers, started, status = Headers(scope=scope), time.perf_counter(), 0
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -112,6 +115,9 @@ class Door:
     def _check(self, scope: Scope, headers: Headers) -> Response | None:
         """Raise Refusal if a request may not come in. Return the answer to a browser that asks before it sends."""
         path = scope["path"]
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may read it as two requests
+            end = {"connection": "close"}
+            raise Refusal(400, "invalid", "A body has Transfer-Encoding or Content-Length, not both.", end)
         if path not in self._rules.open_paths:
             self._check_host(headers.get("host", ""))
         origin = headers.get("origin")
@@ -172,6 +178,17 @@ class Door:
                 **state.get("log", {}),
             }
             request_log.info(json.dumps(line, ensure_ascii=True))
+
+
+def _use_origin_form(scope: Scope) -> None:
+    """Turn the target of a request to a proxy, http://HOST/PATH, into path and Host header (RFC 9112, 3.2.2)."""
+    raw: bytes = scope.get("raw_path") or b""
+    found = _ABSOLUTE_FORM.fullmatch(raw)
+    if found is None:
+        return
+    host, path = found.groups(b"/")
+    scope["raw_path"], scope["path"] = path, unquote(path.decode("latin-1"))
+    scope["headers"] = [(b"host", host), *(pair for pair in scope["headers"] if pair[0] != b"host")]
 
 
 def _host_name(host: str) -> str:

@@ -215,7 +215,7 @@ def listen(address: Address) -> socket.socket:
         raise OutputError(
             "this address cannot be listened on",
             where=f"{address.host}:{address.port}",
-            got=str(error),
+            got=str(error).rstrip("."),
             remedy="Take another one by --port or --host; --port 0 takes a free port.",
         ) from error
     listener.setblocking(False)

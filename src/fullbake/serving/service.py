@@ -181,8 +181,9 @@ class Service:
             try:
                 model = await self._load(old.source)
             except Error as error:
+                why = one_line(error).replace(str(old.source.folder), "the bundle")
                 raise Refusal(
-                    409, "invalid", f"The model {name!r} stays as it is, because the bundle cannot be loaded. {error}"
+                    409, "invalid", f"The model {name!r} stays as it is, because the bundle cannot be loaded: {why}"
                 ) from error
             self.models[name] = model
         return model
@@ -276,8 +277,12 @@ def check_texts(model: ServedModel, texts: Sequence[str], text_pair: Sequence[st
         raise too_large(f"A text has {longest:,} characters, and at most {model.limits.characters:,} are taken.")
     columns = model.classifier.columns
     if (text_pair is not None) != (columns.text_pair is not None):
-        kind = "pairs of texts" if columns.text_pair is not None else "single texts"
-        raise invalid(f"The model {model.name!r} classifies {kind}.")
+        if columns.text_pair is None:
+            raise invalid(f"The model {model.name!r} classifies single texts, not pairs.")
+        raise invalid(
+            f"The model {model.name!r} classifies pairs of texts: {' and '.join(map(repr, columns.of_texts))}. "
+            'POST /v1/predict takes them as "rows".'
+        )
 
 
 def check_count(model: ServedModel, count: int) -> None:

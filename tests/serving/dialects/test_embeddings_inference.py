@@ -72,7 +72,8 @@ def test_other_inputs_are_refused_with_what_is_expected(client, inputs):
 
 def test_pairs_and_texts_are_not_mixed(client):
     assert "not both" in predict(client, [["a"], ["a", "b"]]).json()["error"]
-    assert "single texts" in predict(client, ["a", "b"]).json()["error"]
+    assert 'a batch is [["a"], ["b"]]' in predict(client, ["a", "b"]).json()["error"]
+    assert "single texts" in predict(client, [["a", "b"]]).json()["error"]
     assert "pairs of texts" in predict(client, "a", "pairs").json()["error"]
 
 
@@ -155,5 +156,5 @@ def test_health_says_unhealthy_while_the_server_stops():
 
 def test_unknown_model_and_method_have_the_protocols_errors(client):
     assert predict(client, "a", "nothing").status_code == 404
-    assert client.get("/predict").json()["error"] == "GET is not possible at '/predict'."
+    assert client.get("/predict").json()["error"] == "GET is not possible at '/predict', POST is."
     assert client.post("/embed/all").json()["error_type"] == "Validation"

@@ -191,6 +191,8 @@ class EmbeddingsInferenceDialect(ServerDialect):
         body = await read_body(request, PredictInputs)
         model = self._model(request)
         (texts, pairs), alone = _texts_of_inputs(body.inputs)
+        if alone and pairs is not None and model.classifier.columns.text_pair is None:
+            raise invalid('["a", "b"] is one pair, and the model classifies single texts: a batch is [["a"], ["b"]].')
         scored = await self._score(request, model, texts, pairs, body.reading())
         values = scored.logits if body.raw_scores else scored.probabilities
         ranked = _ranked(values, model.classifier.label_names)

@@ -21,7 +21,7 @@ from fullbake.serving.dialects.dialect import Operation, json_response
 from fullbake.serving.refusals import invalid, too_large
 from fullbake.serving.service import ServedModel, Service, check_texts
 
-MOST_TOKENIZED: Final = 200_000
+MOST_TOKENIZED: Final = 100_000
 """Characters of a request: each token of it is an object of the answer."""
 
 _Ids = Many[Annotated[int, Field(ge=0, lt=2**32)]]
