@@ -452,6 +452,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "graphs": lambda: bases_page.graphs(ROOT / "docs" / "bases" / "graphs.json"),
     "sklearn search": lambda: results_page.sklearn_search(STORED),
     "serving": lambda: results_page.serving(STORED),
+    "executors": lambda: results_page.executors(STORED),
     "cluster scoring": lambda: results_page.cluster_scoring(STORED),
     "demo end": demo_end,
     "demo scores": demo_scores,

@@ -54,6 +54,19 @@ def cluster_scoring(folder: Path) -> str:
     return table([{name: entry[name] for name in shown} for entry in rows])
 
 
+def executors(folder: Path) -> str:
+    """Return what a comparison takes in one process, in several, and on Ray, for short and for long trials."""
+    rows = []
+    for name, trials in (("executors_long", "4 fine-tunings"), ("executors", "12 of about 2 s, one thread each")):
+        path = folder / f"{name}.json"
+        for entry in json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []:
+            if entry.get("node_killed", "none") == "none":
+                each = f" of {entry['trial_seconds']:.0f} s" if "trial_seconds" in entry else ""
+                taken = {"seconds": entry["seconds"], "processor seconds": entry["cpu_seconds"]}
+                rows.append({"trials": f"{trials}{each}", "where": entry["where"], **taken})
+    return table(rows)
+
+
 def _comparison(board: dict[str, Any], path: Path) -> str:
     """Return a leaderboard: the verdict, then one row for each recipe."""
     metric, data = board["metric"], board["data"]
