@@ -51,6 +51,47 @@ def test_a_pushed_bundle_is_used_by_its_id(
     code, out, error = run("evaluate", "org/reviews", "rows.csv")
     assert code == 0, error
     assert "whether rows were trained on is not known" in error
+    code, out, error = run("explain", "org/reviews", "food and water")
+    assert code == 0, error
+    assert "water" in out
+
+
+DATA = ("--data", "rows.csv", "--out", "o")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "org/none", "a text"),
+        ("evaluate", "org/none", "rows.csv"),
+        ("explain", "org/none", "a text"),
+        ("bench", "org/none"),
+        ("distill", "org/none", *DATA),
+        ("cascade", "org/none", "org/other", *DATA),
+    ],
+    ids=lambda words: words[0],
+)
+def test_commands_that_read_a_bundle_ask_the_hub_for_it(hub: Hub, run: Run, words: tuple[str, ...]) -> None:
+    Path("rows.csv").write_text("text,label\nfood and water,food\n")
+    assert "nor such a repository on the hub" in refusal(run, *words)
+    assert any("org/none" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("trouble", ["no network", "an error of the hub"])
+def test_a_dry_run_lists_without_an_answer_of_the_hub(
+    hub: Hub, run: Run, graph_bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    if trouble == "no network":
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    else:
+        hub.broken = True
+    code, out, error = run("push", graph_bundles("bert"), "org/reviews", "--dry-run")
+    assert code == 0, error
+    for words in ("model.safetensors", "not known (the hub", "If it is new, it will be private", "Nothing was sent"):
+        assert words in " ".join(out.split())
+    assert refusal(run, "push", graph_bundles("bert"), "org/reviews", "--yes")
 
 
 @pytest.mark.parametrize(("answer", "sent"), [("y", True), ("", False), ("no", False)])

@@ -75,6 +75,24 @@ def test_page_has_the_score_in_words_mistakes_and_advice(classifier: Classifier,
     assert "share it only with those who may read them" in text
 
 
+def test_baselines_stand_beside_the_scores(classifier: Classifier) -> None:
+    assert "Beside baselines" not in words_of(render_classifier(scored(classifier)))
+    weak, strong = {"accuracy": 0.125, "f1_macro": 0.028}, {"accuracy": 1.0, "f1_macro": 1.0}
+    found = {
+        name: dict.fromkeys(("validation", "test"), score) for name, score in (("majority", weak), ("tfidf", strong))
+    }
+    facts = classifier.record.facts | {"label_names": list(classifier.label_names)}
+    facts |= {"baselines": {"train_rows": 30, "rows": 1200, **found}}
+    text = words_of(render_classifier(scored(classifier, facts=facts)))
+    assert "For comparison: always giving the most frequent answer would be right for about" in text
+    assert "counting words (tfidf) would be right for all." in text
+    assert "on the same test rows, trained on 30 of the 1,200 training rows" in text
+    assert "Majority class 0.125 0.028 TF-IDF and logistic regression 1.000 1.000" in text
+    assert "The classifier is not above the baseline TF-IDF and logistic regression" in text
+    elsewhere = scored(classifier, facts=facts, part="", rows={})
+    assert "aseline" not in words_of(render_classifier(elsewhere)), "they were not scored on the rows of another file"
+
+
 def test_suggested_comparison_reads_the_rows_as_training_did(classifier: Classifier) -> None:
     facts = classifier.record.facts | {"label_names": list(classifier.label_names)}
     assert "--exclusive" not in words_of(render_classifier(scored(classifier)))

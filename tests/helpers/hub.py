@@ -41,6 +41,8 @@ class Hub:
     writers: tuple[str, ...] = ("org",)
     """Names under which the token may write."""
     url: str = ""
+    broken: bool = False
+    """Whether every question about a repository is answered with an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,6 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200)
             return
         if path.startswith("/api/models/"):
+            if self.hub.broken:
+                self._answer(500)
+                return
             name = "/".join(path.split("/")[3:5])
             repo = self.hub.repos.get(name)
             if repo is None or not self._may_read(repo):

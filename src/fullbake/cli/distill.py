@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from fullbake.cli import tables
-from fullbake.cli.options import DialectFlags, DialectOptions, Threads, TrackFlag, apply_threads, resume_mode
+from fullbake.cli.options import (
+    DialectFlags,
+    DialectOptions,
+    Threads,
+    TrackFlag,
+    apply_threads,
+    find_bundle,
+    resume_mode,
+)
 from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.config.recipe import dialect_of
 from fullbake.core.tracker_names import find_trackers
@@ -54,7 +62,7 @@ def distill_command(
     """Train a student of a classifier: without attention, about a hundred times as fast, at most 20 MB.
 
     Args:
-        bundle: The teacher: a folder that `fullbake train` wrote, of a classifier of single texts.
+        bundle: The teacher, a classifier of single texts: a folder that `fullbake train` wrote, or its id on the hub.
         data: Files of texts like those it will meet, best with those of the teacher's training; a bundle holds none.
             Labels are not needed; where texts have some, the student learns from them too. Repeat the flag for several
             files.
@@ -89,7 +97,7 @@ def distill_command(
 
     check_agreement(agreement)
     found = distill_texts(
-        bundle,
+        find_bundle(bundle),
         list(data),
         out=out_folder,
         overwrite=overwrite,
@@ -138,8 +146,9 @@ def cascade_command(
     teacher answers all. `fullbake predict` and `evaluate` take the folder as they take a bundle.
 
     Args:
-        student: Folder of the student, as `fullbake distill` wrote it, or of any classifier of the same labels.
-        teacher: Folder of its teacher.
+        student: Folder of the student, as `fullbake distill` wrote it, or of any classifier of the same labels;
+            or its id on the hub.
+        teacher: Folder of its teacher, or its id on the hub.
         data: Files of texts like those it will meet, without labels or with them. Texts that either was trained on are
             left out. Repeat the flag for several files.
         out_folder: Folder for the cascade, which holds copies of both bundles.
@@ -155,8 +164,8 @@ def cascade_command(
     from fullbake.evaluation.agreement import describe_threshold
 
     cascade = make_cascade(
-        student,
-        teacher,
+        find_bundle(student),
+        find_bundle(teacher),
         list(data),
         agreement=agreement,
         out=out_folder,

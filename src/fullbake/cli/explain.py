@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from fullbake.cli.options import EngineFlag, PrecisionFlag, Threads, apply_engine_threads
+from fullbake.cli.options import EngineFlag, PrecisionFlag, Threads, apply_engine_threads, find_bundle
 from fullbake.cli.terminal import print_json, print_line, print_table
 from fullbake.core.console import format_difference, format_score, say
 from fullbake.core.errors import DataError
@@ -50,7 +50,7 @@ def explain_command(
     word minus the score without it.
 
     Args:
-        bundle: Folder that `fullbake train` wrote.
+        bundle: Folder that `fullbake train` wrote, or the id of a bundle on the hub, such as org/name.
         texts: The text; for a classifier of pairs, both texts. Default: stdin, all of it as one text.
         label: Label to explain; may be given several times. Default: the labels that the classifier gives.
         max_parts: How many words are left out at most. In a longer text, groups of neighboring words are left out
@@ -64,6 +64,7 @@ def explain_command(
 
         check_page_target(html, overwrite=overwrite)
     given = list(texts) or [_read_stdin()]
+    bundle = find_bundle(bundle)
     apply_engine_threads(threads, bundle, engine, precision, few_texts=True)
     from fullbake.classifier.model import Classifier
 

@@ -52,7 +52,7 @@ def push_command(
         seen: Send seen.safetensors too, so that `fullbake evaluate` there can find rows that were trained on.
         message: Message of the commit.
         overwrite: Push into a repository that holds something else than a bundle.
-        dry_run: List the files and show the card's metadata, and send nothing.
+        dry_run: List the files and show the card's metadata, and send nothing. Works without network.
         yes: Do not ask.
     """
     asks = sys.stdin is not None and sys.stdin.isatty() and not yes and not dry_run
@@ -67,7 +67,8 @@ def push_command(
     from fullbake.integrations.hub import CardFacts, prepared_push, send_push
 
     card = CardFacts(license, language, tag)
-    with prepared_push(bundle, repo, card, private=not public, seen=seen, overwrite=overwrite) as push:
+    options = {"private": not public, "seen": seen, "overwrite": overwrite, "needs_hub": not dry_run}
+    with prepared_push(bundle, repo, card, **options) as push:
         _show(push, license)
         if dry_run:
             print_line((push.shared.folder / "README.md").read_text("utf-8").split("---\n")[1].rstrip())
@@ -96,6 +97,9 @@ def _show(push: "Push", license_name: str | None) -> None:
     for name in push.removed:
         print_line(f"is removed there: {name}, of an earlier bundle")
     kind = "private" if push.private else "public: everybody can read it"
-    print_line(f"The repository {'exists and is' if push.exists else 'is new and will be'} {kind}.")
+    if push.unknown is not None:
+        print_line(f"What the repository holds is not known ({push.unknown}). If it is new, it will be {kind}.")
+    else:
+        print_line(f"The repository {'exists and is' if push.exists else 'is new and will be'} {kind}.")
     if license_name is None:
         print_line("The card names no license, so that others may not use the model (--license apache-2.0).")

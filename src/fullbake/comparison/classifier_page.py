@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from fullbake.classifier.baseline_scores import METRICS_SHOWN, compare_with_baselines
 from fullbake.classifier.model import Classifier
 from fullbake.classifier.row_facts import curve_of_positive, list_mistakes
 from fullbake.comparison import page, plain_words, report_figures, svg
@@ -26,6 +27,7 @@ from fullbake.core.pages import write_page
 from fullbake.data.dataset import Dataset
 from fullbake.data.splits import Part
 from fullbake.evaluation.metrics import METRICS, metric_phrase, metric_title
+from fullbake.training.baselines import BASELINE_NAMES
 
 _HEADS = {"standard": "the standard head", "linear": "a linear head", "mlp": "an MLP head"}
 
@@ -155,10 +157,11 @@ def render_classifier(classifier: ScoredClassifier) -> str:
         "multi_label": scores["problem_type"] == MULTI_LABEL,
         "sentences": plain_words.describe_scores(plain),
         "tiles": _tiles(classifier, metric),
-        "stamps": [*_stamps(classifier), *classifier.stamps],
+        "stamps": [*_stamps(classifier), *classifier.stamps, *_remarks(classifier)],
         "steps": _steps(classifier, plain),
         "mistakes": page.view_mistakes(classifier.rows.get("mistakes") or ()),
         "overall": _overall(scores),
+        "baselines": _beside_baselines(classifier),
         "styles": styles,
         "recall_figure": report_figures.recall_of_one(scores["per_class"], styles[classifier.name]),
         "threshold_figure": curve,
@@ -218,8 +221,38 @@ def _plain_scores(classifier: ScoredClassifier) -> PlainScores:
         trained={entry["name"]: entry["train"] for entry in labels if entry["train"] is not None},
         columns=classifier.facts.get("columns") or {},
         part=classifier.part,
+        others=_trivial_answers(classifier),
         ece=(scores.get("calibration") or {}).get("ece"),
     )
+
+
+def _baselines(classifier: ScoredClassifier) -> dict[str, Mapping[str, Any]]:
+    """Return the scores of each baseline on the rows of the page; {} where none was scored on them."""
+    found = classifier.facts.get("baselines") if classifier.part else None
+    return {} if found is None else {name: found[name][classifier.part] for name in BASELINE_NAMES}
+
+
+def _trivial_answers(classifier: ScoredClassifier) -> list[tuple[str, float]]:
+    """Return what the baselines do, in plain words, with their accuracy."""
+    return [(plain_words.BASELINE_WORDS[name], scores["accuracy"]) for name, scores in _baselines(classifier).items()]
+
+
+def _beside_baselines(classifier: ScoredClassifier) -> dict[str, Any]:
+    """Return the table of the classifier beside the baselines: `titles`, `rows` and `note`; {} without baselines."""
+    found = _baselines(classifier)
+    if not found:
+        return {}
+    facts = classifier.facts["baselines"]
+    own = [classifier.scores["overall"].get(name, {}).get("value") for name in METRICS_SHOWN]
+    rows = [(BASELINE_NAMES[name], [scores[metric] for metric in METRICS_SHOWN]) for name, scores in found.items()]
+    few = (
+        f"{facts['train_rows']:,} of the {facts['rows']:,} training rows" if facts["train_rows"] < facts["rows"] else ""
+    )
+    return {
+        "titles": [metric_title(name) for name in METRICS_SHOWN],
+        "rows": [(classifier.name, own), *rows],
+        "note": few,
+    }
 
 
 def _shown_metric(facts: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
@@ -267,6 +300,12 @@ def _stamps(classifier: ScoredClassifier) -> list[str]:
         f"There are no test rows. These are the validation rows ({how}they also chose the epoch), so the scores are "
         "somewhat too high. --test 0.2 keeps test rows."
     ]
+
+
+def _remarks(classifier: ScoredClassifier) -> list[str]:
+    """Return the sentence that a classifier is not above a baseline, where that is so."""
+    remark = compare_with_baselines(dict(classifier.facts)) if classifier.part else None
+    return [] if remark is None else [remark]
 
 
 def _steps(classifier: ScoredClassifier, plain: PlainScores) -> list[Markup]:

@@ -27,6 +27,12 @@ LARGE_CALIBRATION_ERROR: Final = 0.1
 MOST_STEPS: Final = 6
 """The most steps of advice on a page."""
 
+BASELINE_WORDS: Final = {
+    "majority": "always giving the most frequent answer",
+    "tfidf": "counting words (tfidf)",
+}
+"""What each baseline does."""
+
 _TEXT_NOUNS: Final = (
     *("article", "comment", "document", "email", "headline", "message", "paragraph", "post"),
     *("question", "review", "sentence", "title", "tweet"),

@@ -238,7 +238,7 @@ def _plain_scores(board: Leaderboard, chosen: RecipeEntry) -> PlainScores:
 
 def _trivial_answers(board: Leaderboard) -> list[tuple[str, float]]:
     """Return what the baselines do, in plain words, with their accuracy."""
-    words = {"majority": "always giving the most frequent answer", "tfidf": "counting words (tfidf)"}
+    words = plain_words.BASELINE_WORDS
     found = [(words.get(recipe["name"], recipe["name"]), recipe) for recipe in board["recipes"]]
     means = [(what, _figure(recipe, "accuracy").get("mean")) for what, recipe in found if recipe["way"] == "baseline"]
     return sorted(((what, mean) for what, mean in means if mean is not None), key=lambda item: item[1])

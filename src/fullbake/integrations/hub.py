@@ -51,7 +51,7 @@ class Push:
     """The files that are uploaded."""
 
     exists: bool
-    """Whether the repository exists."""
+    """Whether the repository exists; False where `unknown` says that the hub did not tell."""
 
     private: bool
     """Whether it is, or will be, private."""
@@ -61,6 +61,9 @@ class Push:
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     """The bytes of each file."""
+
+    unknown: str | None = None
+    """Why the hub did not say whether the repository exists and what it holds; None if it did."""
 
 
 @contextmanager
@@ -72,6 +75,7 @@ def prepared_push(
     private: bool = True,
     seen: bool = False,
     overwrite: bool = False,
+    needs_hub: bool = True,
 ) -> Iterator[Push]:
     """Prepare a push, and look at the repository; nothing is sent. `send_push` sends it, within the block.
 
@@ -82,6 +86,8 @@ def prepared_push(
         private: Whether a new repository is private. One that exists stays as it is.
         seen: Send the hashes of the training texts too.
         overwrite: Replace what the repository holds, although it is no bundle.
+        needs_hub: Whether it is an error if the hub does not say what the repository holds. Without, `unknown` says why
+            it did not; such a push is to be looked at, not to be sent.
 
     Yields:
         What the push will do.
@@ -98,12 +104,18 @@ def prepared_push(
         text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
         readme.write_text(card_with_metadata(text, shared.facts, repo, card), "utf-8")
         sizes = {name: (Path(folder) / name).stat().st_size for name in {*shared.files, "README.md"}}
-        known = _look(repo)
+        known, unknown = None, None
+        try:
+            known = _look(repo)
+        except Error as error:
+            if needs_hub:
+                raise
+            unknown = f"{error.what}: {error.got}" if error.got else error.what
         held = () if known is None else tuple(sibling.rfilename for sibling in known.siblings or ())
         _check_vacant(repo, held, overwrite)
         removed = tuple(name for name in held if name in BUNDLE_ONLY_FILES and name not in sizes)
         kept = private if known is None else bool(known.private)
-        yield Push(repo, shared, known is not None, kept, removed, dict(sorted(sizes.items())))
+        yield Push(repo, shared, known is not None, kept, removed, dict(sorted(sizes.items())), unknown)
 
 
 def push_bundle(bundle: str | Path, repo: str, *, message: str | None = None, **options: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from fullbake import __version__
+from fullbake.classifier.hub_bundles import local_bundle
 from fullbake.classifier.model import Classifier
 from fullbake.classifier.sharing import copy_for_sharing
 from fullbake.config.fields import Engine
@@ -81,7 +82,7 @@ def save_model(bundle: str | Path, path: str | Path, **options: Any) -> None:
     """Write a bundle as an MLflow model into a folder.
 
     Args:
-        bundle: The folder of the bundle.
+        bundle: The folder of the bundle, or its id on the hub.
         path: A folder that does not exist yet.
         **options: Further arguments of `mlflow.pyfunc.save_model`, such as `metadata`.
 
@@ -91,7 +92,7 @@ def save_model(bundle: str | Path, path: str | Path, **options: Any) -> None:
     """
     pyfunc = _pyfunc()
     with TemporaryDirectory(prefix="fullbake-mlflow-") as folder:
-        pyfunc.save_model(path=str(path), **(_arguments(Path(bundle), Path(folder) / DATA_FOLDER) | options))
+        pyfunc.save_model(path=str(path), **(_arguments(local_bundle(bundle), Path(folder) / DATA_FOLDER) | options))
 
 
 def log_model(
@@ -100,7 +101,7 @@ def log_model(
     """Log a bundle as an MLflow model, in the active run or in a new one.
 
     Args:
-        bundle: The folder of the bundle.
+        bundle: The folder of the bundle, or its id on the hub.
         name: The model's name within the run.
         registered_model_name: Register it under this name too.
         **options: Further arguments of `mlflow.pyfunc.log_model`, such as `metadata`.
@@ -114,7 +115,7 @@ def log_model(
     """
     pyfunc = _pyfunc()
     with TemporaryDirectory(prefix="fullbake-mlflow-") as folder:
-        arguments = _arguments(Path(bundle), Path(folder) / DATA_FOLDER) | options
+        arguments = _arguments(local_bundle(bundle), Path(folder) / DATA_FOLDER) | options
         return pyfunc.log_model(name=name, registered_model_name=registered_model_name, **arguments)
 
 
