@@ -187,7 +187,7 @@ def test_comparison_takes_frames_and_parts(bases: Bases, tmp_path: Path) -> None
     assert (found["data"]["train"] + found["data"]["validation"], found["data"]["test"]) == (60, 30)
 
 
-@pytest.mark.parametrize("name", ["frozen-mlp", "frozen-linear"])
+@pytest.mark.parametrize("name", ["frozen-mlp", "frozen-linear", "finetune"])
 def test_a_refit_trains_what_validation_chose_on_all_rows_but_those_of_test(
     bases: Bases, tmp_path: Path, name: str
 ) -> None:

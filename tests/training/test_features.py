@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from fullbake.core import stopping, storage
 from fullbake.core.cache import Cache
 from fullbake.core.errors import DeadlinePassed
+from fullbake.training import features
 from fullbake.training.features import (
     JOURNAL_FILE,
     ROWS_FILE,
@@ -163,6 +165,22 @@ def test_a_killed_extraction_is_resumed_at_its_last_part(tmp_path: Path, every_t
     assert found is not None
     assert killed.rows + rest.rows == len(rows)
     np.testing.assert_array_equal(found.values, whole.values)
+
+
+def test_progress_counts_batches_and_the_rows_of_an_earlier_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(features, "bar", lambda *_: nullcontext(counted.append))
+    rows, cache = [[1, *range(3, 3 + length), 2] for length in range(1, 9)], Cache(tmp_path, 10**6)
+    killed = Counting(dies_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(extraction_by(killed, batches_per_part=2), lambda: encoded(rows), cache)
+    assert len(counted) == 3, "two batches of the first part and one of the second"
+    assert sum(counted) == killed.rows
+    counted.clear()
+    assert extract_features(extraction_by(Counting(), batches_per_part=2), lambda: encoded(rows), cache) is not None
+    assert sum(counted) == len(rows)
 
 
 def test_an_extraction_stops_at_its_deadline_and_keeps_what_is_done(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def explain_missing(error: ModuleNotFoundError) -> MissingExtraError | None:
     extra = EXTRAS[module]
     return MissingExtraError(
         f"this needs the library {module}, which is not installed",
-        remedy=f"Run: pip install 'fullbake[{extra}]'. "
+        remedy=f"Run: pip install 'fullbake[{extra}]'."
         + (
-            "Without it fullbake scores texts with bundles that have a graph (fullbake export)."
+            " Without it fullbake scores texts with bundles that have a graph (fullbake export)."
             if extra == "train"
             else ""
         ),

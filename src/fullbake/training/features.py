@@ -358,12 +358,20 @@ def _write_batches(folder: Path, shape: FileShape, rows: Encoded, extraction: Fe
     if extraction.every_token:
         lines = [rows.places(part_rows)[0] for part_rows in lines]
 
-    def make(number: int) -> np.ndarray:
-        return np.concatenate([_run_batch(rows, batch, extraction) for batch in parts[number]])
-
+    made = set[int]()
     with bar(extraction.title, len(rows), "texts") as advance:
+
+        def make(number: int) -> np.ndarray:
+            made.add(number)
+            found = []
+            for batch in parts[number]:  # a part may take a minute, so the bar counts batches
+                found.append(_run_batch(rows, batch, extraction))
+                advance(len(batch))
+            return np.concatenate(found)
+
         for number in write_rows(folder, shape, lines, make):
-            advance(sum(map(len, parts[number])))
+            if number not in made:
+                advance(sum(map(len, parts[number])))
 
 
 @torch.inference_mode()
