@@ -21,8 +21,8 @@ os.environ["FULLBAKE_CACHE_DIR"] = _CACHE.name
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
-# An example may be slow on a busy machine.
-hypothesis.settings.register_profile("tests", deadline=None)
+# An example may be slow to run, and slow to make, on a busy machine.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tests")
 
 

@@ -119,7 +119,7 @@ def test_head_and_tail_at_512_keeps_128_and_382_tokens(bert):
 
 
 @given(st.lists(st.text(max_size=60), max_size=6), st.integers(3, 40), st.sampled_from(["head", "tail"]))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_ids_of_any_text_equal_the_tokenizers(bert, texts, max_length, truncation):
     bert.truncation_side = "left" if truncation == "tail" else "right"
     expected = bert(texts, truncation=True, max_length=max_length)["input_ids"] if texts else []
