@@ -101,10 +101,12 @@ def test_without_an_interval_none_is_said() -> None:
     [
         ({"text": "review", "label": "stars"}, 3, "reviews the right stars"),
         ({"text": "Title", "label": "Topic"}, 3, "titles the right topic"),
-        ({"text": "comment_text", "label": "category_index"}, 3, "texts the right category index"),
+        ({"text": "comment_text", "label": "category_index"}, 3, "texts the right label"),
         ({"text": "评论", "label": "类别"}, 3, "texts the right label"),
+        ({"text": "text", "label": "ticket_category"}, 3, "texts the right ticket category"),
+        ({"text": "text", "label": "coarse"}, 3, "texts the right label"),
         ({"text": "text", "label": "toxic"}, 2, "texts the right label"),
-        ({"text": "question", "text_pair": "other", "label": "same"}, 3, "pairs of questions the right same"),
+        ({"text": "question", "text_pair": "other", "label": "same"}, 3, "pairs of questions the right label"),
         ({}, 3, "texts the right label"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.rows import make_job, make_rows, recipe, train, weights, write_csv
 from helpers.weights import assert_same
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, pipeline
 
 from fullbake import Classifier, Recipe, adapt, evaluate, predict_file
 from fullbake.classifier.evaluate import read_as_trained
@@ -19,7 +19,8 @@ from fullbake.core import storage
 from fullbake.core.errors import DataError, RecipeError
 from fullbake.data.files import open_table
 from fullbake.models.prediction import encode
-from fullbake.training.job import resolve_recipe
+from fullbake.training import strategies
+from fullbake.training.job import Job, resolve_recipe
 from fullbake.training.rates import HEAD_RATES, RateProbe
 from fullbake.training.strategies import rates_of, recipes_to_try
 
@@ -279,6 +280,24 @@ def test_eight_rows_for_each_class_are_enough(bases: Bases, tmp_path: Path, name
     assert facts["metrics"]["validation"]["rows"] == 24
     assert len(made.record.history) == max(entry.get("epoch", entry.get("trial")) for entry in made.record.history)
     assert Classifier.load(tmp_path / "m").predict(["some food"]).shape == (1,)
+
+
+@pytest.mark.parametrize("name", ["frozen-linear", "frozen-mlp"])
+def test_heads_share_one_encoder_and_get_the_bits_of_networks_of_their_own(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made: list[Job] = []
+    build = strategies.initial_network
+
+    def counted(job: Job) -> PreTrainedModel:
+        made.append(job)
+        return build(job)
+
+    monkeypatch.setattr(strategies, "initial_network", counted)
+    shared = train(bases("bert"), tmp_path, name, folds=3)
+    assert len(made) == 1, "three folds and the training on all rows take one reading of the base"
+    monkeypatch.setattr(strategies, "_networks_on_one_encoder", lambda job: lambda: build(job))
+    assert_same(weights(shared), weights(train(bases("bert"), tmp_path, name, folds=3)))
 
 
 def test_folds_give_the_same_bits_twice(bases: Bases, tmp_path: Path) -> None:

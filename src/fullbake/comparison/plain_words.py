@@ -39,6 +39,13 @@ _TEXT_NOUNS: Final = (
 )
 """Names of text columns that also name the rows in a sentence."""
 
+_LABEL_NOUNS: Final = (
+    *("author", "category", "class", "country", "department", "diagnosis", "domain", "emotion", "genre", "intent"),
+    *("kind", "language", "mood", "priority", "product", "rating", "reason", "section", "sentiment", "species"),
+    *("stance", "stars", "status", "subject", "tag", "team", "theme", "tone", "topic", "type"),
+)
+"""Last words of the names of label columns that also name a label in a sentence: "the right ticket category"."""
+
 _F1: Final = (
     "F1 joins two shares into one number: of the texts of a class, the share that is found (recall), and of the texts "
     "that are put into it, the share that belongs there (precision)."
@@ -92,7 +99,8 @@ class PlainScores:
     def label(self) -> str:
         """What a label is called in sentences: the name of its column, where that is a word for a choice of many."""
         column = str(self.columns.get("label") or "").lower().replace("_", " ")
-        return column if len(self.recalls) > 2 and re.fullmatch("[a-z][a-z ]{2,20}", column) else "label"
+        named = column.split(" ")[-1] in _LABEL_NOUNS and re.fullmatch("[a-z ]{3,20}", column)
+        return column if named and len(self.recalls) > 2 else "label"
 
 
 def share_in_words(share: float, rows: int | None = None) -> str:

@@ -437,7 +437,8 @@ def _check_labels(survey: _Survey, data: DataConfig) -> Iterator[Finding]:
         message = f"{survey.unlabeled:,} of {survey.rows:,} rows have no label; --drop-unlabelled leaves them out"
         yield Finding("unlabelled", "warning", message, survey.unlabeled)
     if survey.without_labels:
-        message = f"{survey.without_labels:,} rows have none of the labels"
+        rows = "1 row has" if survey.without_labels == 1 else f"{survey.without_labels:,} rows have"
+        message = f"{rows} none of the labels"
         yield Finding("no label holds", "note", message, survey.without_labels)
     for doubt in find_label_doubts(
         survey.label_counts,
@@ -486,9 +487,9 @@ def _check_texts(survey: _Survey) -> Iterator[Finding]:
     for suspect, count in survey.suspect_counts.items():
         if count:
             serious = suspect.damaged or count > _SERIOUS_SHARE * survey.rows
-            message = f"{count:,} texts contain {suspect.description}"
+            message = "1 text contains" if count == 1 else f"{count:,} texts contain"
             rows = tuple(survey.suspect_rows[suspect])
-            yield Finding("texts", "warning" if serious else "note", message, count, rows)
+            yield Finding("texts", "warning" if serious else "note", f"{message} {suspect.description}", count, rows)
 
 
 def _check_equal_texts(survey: _Survey) -> Iterator[Finding]:
@@ -502,7 +503,8 @@ def _check_equal_texts(survey: _Survey) -> Iterator[Finding]:
     estimated = "" if survey.hash_step == 1 else f" (estimated from 1 text in {survey.hash_step})"
     if repeated:
         count = repeated * survey.hash_step
-        message = f"{count:,} rows repeat the text of another row{estimated}; splits keep such rows together"
+        repeat = "1 row repeats" if count == 1 else f"{count:,} rows repeat"
+        message = f"{repeat} the text of another row{estimated}; splits keep such rows together"
         first = rows[starts[sizes > 1] + 1]
         yield Finding("equal texts", "note", message, count, tuple(first[:MAX_EXAMPLES].tolist()))
     differing = np.maximum.reduceat(labels, starts) != np.minimum.reduceat(labels, starts) if len(starts) else starts

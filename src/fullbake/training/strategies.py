@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from fullbake.config.recipe import Recipe
 from fullbake.config.sections import TrainingConfig
-from fullbake.core import runtime, tracking
+from fullbake.core import rng, runtime, tracking
 from fullbake.core.console import say
 from fullbake.core.errors import DivergenceFault
 from fullbake.data.dataset import Dataset
@@ -212,13 +212,31 @@ def _frozen(job: Job) -> Strategy:
 
     return Strategy(
         *_rows(job, features, labeled),
-        new_network=lambda: initial_network(job),
+        new_network=_networks_on_one_encoder(job),
         fit=fit,
         logits=head_logits,
         trained_part=network.extract_head,
         fit_all=None if recipe.head.kind == "standard" or recipe.training.optimizer == "lbfgs" else fit_all,
         by_strengths=recipe.training.optimizer == "lbfgs",
     )
+
+
+def _networks_on_one_encoder(job: Job) -> Callable[[], PreTrainedModel]:
+    """Return what makes a network for each training of a head: they share one encoder, which never trains.
+
+    Folds and learning rates ask for dozens of networks, and reading the base takes longer than training a small head.
+    """
+    if job.recipe.head.kind == "standard":  # its pooler trains too
+        return lambda: initial_network(job)
+    first: list[PreTrainedModel] = []
+
+    def new_network() -> PreTrainedModel:
+        if not first:
+            first.append(initial_network(job))
+        rng.seed_everything(job.recipe.training.seed)
+        return network.copy_head(first[0])
+
+    return new_network
 
 
 def _parts_for_selection(job: Job) -> list[Part]:
