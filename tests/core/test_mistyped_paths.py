@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fullbake.core.mistyped_paths import is_path_by_form, looks_like_file, mistyped_path_remedy, similar_paths
+from fullbake.core.mistyped_paths import (
+    find_address,
+    is_path_by_form,
+    looks_like_file,
+    mistyped_path_remedy,
+    no_folder_remedy,
+    similar_paths,
+)
 
 
 @pytest.fixture
@@ -27,6 +34,13 @@ def test_some_words_can_only_be_paths(word: str) -> None:
 def test_a_hub_id_is_left_alone(folder: Path) -> None:
     for word in ("bert-base-uncased", "google/bert", "owner/name:test", "dato.csv"):
         assert mistyped_path_remedy(word, any_path) is None
+
+
+def test_an_address_is_known_also_as_a_path() -> None:
+    assert find_address("s3://bucket/x") == find_address(Path("s3://bucket/x")) == "s3://bucket/x"
+    assert [find_address(word) for word in ("out/x", "/out", "C:/out", "C:\\out", "a:b")] == [None] * 5
+    assert "predict alone" in no_folder_remedy(Path("s3://bucket/x"))
+    assert no_folder_remedy(Path("gone/x")) == "There is no folder 'gone' either."
 
 
 def test_a_mistyped_path_is_answered_with_what_is_there(folder: Path) -> None:

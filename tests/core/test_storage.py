@@ -81,6 +81,14 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["mine.txt"]
 
 
+def test_an_address_is_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for begin in (storage.staged, storage.staged_file):
+        with pytest.raises(OutputError, match=r"s3://bucket/out.*not to addresses"), begin(Path("s3://bucket/out")):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_folder_is_used_and_overwrite_replaces_a_full_one(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()

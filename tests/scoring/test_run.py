@@ -107,9 +107,19 @@ def test_wrong_options_are_refused_before_anything_is_written(
 def test_output_within_the_input_and_taken_names_are_refused(bundle: Path, source: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="within the input"):
         predict_shards(bundle, source, source / "out")
+    for inside in (source.as_uri(), f"{source}/**/*.csv", f"{source.as_uri()}/**/*.csv"):
+        with pytest.raises(OutputError, match="within the input"):
+            predict_shards(bundle, inside, source / "out")
     predict_shards(bundle, source, tmp_path / "out")
     with pytest.raises(DataError, match="there is a column 'predicted' already"):
         predict_shards(bundle, tmp_path / "out", tmp_path / "twice")
+    for _ in range(2):  # files in a folder below do not fit this glob
+        assert predict_shards(bundle, f"{source}/*.csv", source / "out").shards == 3
+
+
+def test_an_address_is_no_place_for_the_output(bundle: Path, source: Path) -> None:
+    with pytest.raises(OutputError, match="to folders that this machine sees"):
+        predict_shards(bundle, source, "s3://bucket/out")
 
 
 def test_a_worker_that_fails_is_named(

@@ -1,5 +1,6 @@
 """One shard: read as a file alone, written whole or not at all, and described."""
 
+import errno
 import gzip
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from fullbake.classifier.bundle_outline import bundle_digest
 from fullbake.classifier.worker_bundle import WorkerBundle
 from fullbake.config.sections import Dialect
 from fullbake.core.hashing import file_sha256
+from fullbake.scoring import shard_worker
 from fullbake.scoring.ledger import BadShard, ShardFacts, WorkerFault, open_ledger, parse_result
 from fullbake.scoring.shard_worker import ShardOptions, score_as_json, score_shard
 from fullbake.scoring.shards import InputShard, find_shards
@@ -67,6 +69,27 @@ def test_a_bad_shard_is_named_with_its_row_and_leaves_nothing(tmp_path: Path, re
     place = f"{folder.as_uri()}/a.csv" if remote else str(folder / "a.csv")
     assert found.error.startswith(f"{place}, line 3: a quote is never closed")
     assert [path.name for path in (tmp_path / "out").rglob("a.csv*")] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError("AWS Error NETWORK_CONNECTION during GetObject operation"), "does not answer"),
+    ],
+)
+def test_a_full_disk_and_a_silent_store_are_no_fault_of_the_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    class Store:
+        def open_input_stream(self, path: str, compression: None) -> Any:
+            raise error
+
+    monkeypatch.setattr(shard_worker, "open_address", lambda address: (Store(), "a.csv"))
+    shard = InputShard("a.csv", "s3://bucket/a.csv", 1, 1)
+    found = parse_result(score_as_json(WorkerBundle(bundle_digest(BUNDLE)), BUNDLE, shard, options(tmp_path / "out")))
+    assert isinstance(found, WorkerFault)
+    assert words in found.fault
 
 
 def test_other_columns_and_a_changed_file_are_bad_shards(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Shards are found by path, folder, glob and address, and what is no table is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from fullbake.config.sections import Dialect
-from fullbake.core.errors import DataError
-from fullbake.scoring.shards import InputShard, find_shards, names_several
+from fullbake.core.errors import DataError, Error
+from fullbake.scoring.shards import InputShard, address_error, find_shards, names_several, open_address
 
 
 @pytest.fixture
@@ -44,6 +45,45 @@ def test_an_address_is_read_as_a_path_is(folder: Path) -> None:
     assert (shard.name, shard.size, shard.is_remote) == ("c d%.csv", 7, True)
 
 
+@pytest.mark.parametrize("name", ["my folder", "中文", "a#b", "a%b", "a%2fb"])
+def test_an_address_may_be_written_as_the_path_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x 1.csv").write_text("text\nx\n")
+    written = name.replace("%2f", "%252f")  # two hex digits after % are an escape
+    assert names(f"file://{tmp_path}/{written}") == ["x 1.csv"]
+    assert names(f"file://{tmp_path}/{written}/x ?.csv") == ["x 1.csv"]
+    (shard,) = find_shards(f"file://{tmp_path}/{written}", Dialect())
+    system, path = open_address(shard.place)
+    assert system.open_input_stream(path).read() == b"text\nx\n"
+
+
+def test_a_missing_folder_of_an_address_is_said(tmp_path: Path) -> None:
+    for address in (f"{tmp_path.as_uri()}/gone", f"{tmp_path.as_uri()}/gone/*.csv"):
+        with pytest.raises(DataError, match="there is no such file or folder"):
+            names(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7", Error, "does not answer.*10.0.0.1"),
+        ("AWS Error ACCESS_DENIED during HeadObject operation", DataError, "credentials.*AWS_ACCESS_KEY_ID is not set"),
+        ("google::cloud::Status(UNAVAILABLE: Could not create a OAuth2 access token", DataError, "credentials"),
+        ("AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation", DataError, "no such bucket"),
+        ("AWS Error UNKNOWN (HTTP status 301)", DataError, "cannot be read.*301"),
+    ],
+)
+def test_the_error_of_a_store_says_what_is_wrong(
+    text: str, kind: type[Error], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.1")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    error = address_error("s3://bucket/x", OSError(text))
+    assert type(error) is kind
+    assert re.search(f"(?s){words}", str(error))
+
+
 def test_text_files_are_tables_with_a_delimiter_only(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("text\nx\n")
     with pytest.raises(DataError, match="format of the file is not known"):
@@ -77,6 +117,13 @@ def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
     assert "AWS_ACCESS_KEY_ID" in str(refused.value)
     assert "SECRET@" not in str(refused.value)
     assert "KEY:" not in str(refused.value)
+
+
+def test_a_secret_among_the_options_is_refused_and_a_container_is_none() -> None:
+    with pytest.raises(DataError, match=r"client_secret=\*\*\*") as refused:
+        names("abfs://box@account.dfs.core.windows.net/x?client_id=1&client_secret=HIDDEN")
+    assert "HIDDEN" not in str(refused.value)
+    assert open_address("abfs://box@account.dfs.core.windows.net/x")[1] == "box/x"
 
 
 def test_an_unknown_kind_of_address_is_refused() -> None:

@@ -17,7 +17,7 @@ from fullbake.config.sections import TokensConfig
 from fullbake.core import hashing, storage
 from fullbake.core.errors import BaseModelError, BundleError, RecipeError
 from fullbake.core.json_files import ShapeFault, read_checked_json
-from fullbake.core.mistyped_paths import similar_paths
+from fullbake.core.mistyped_paths import no_folder_remedy, similar_paths
 from fullbake.core.storage import MANIFEST_FILE
 from fullbake.models import base_files
 from fullbake.models.encoding import Encoded
@@ -284,7 +284,7 @@ def _remedy_of_no_bundle(folder: Path) -> str | None:
     near = similar_paths(folder, lambda path: any((path / name).is_file() for name in _MARKS))
     if near:
         return f"Did you mean {near[0]!r}?"
-    return None if folder.parent.is_dir() else f"There is no folder {str(folder.parent)!r} either."
+    return None if folder.parent.is_dir() else no_folder_remedy(folder)
 
 
 def verify_files(folder: Path, recorded: dict[str, Any]) -> None:

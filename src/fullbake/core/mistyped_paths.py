@@ -6,6 +6,7 @@ classified as a text.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -69,5 +70,17 @@ def mistyped_path_remedy(word: str, accept: Callable[[Path], bool]) -> str | Non
         return None
     if near:
         return f"Did you mean {near[0]!r}?"
-    parent = Path(word).parent
-    return "Check the path." if parent.is_dir() else f"There is no folder {str(parent)!r} either."
+    return "Check the path." if Path(word).parent.is_dir() else no_folder_remedy(Path(word))
+
+
+def find_address(path: str | Path) -> str | None:
+    """Return the address of a path that was meant as one, such as s3://bucket/folder; None for other paths."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(path))  # a Path keeps one of the two slashes
+    return None if found is None else f"{found[1]}://{found[2]}"
+
+
+def no_folder_remedy(path: Path) -> str:
+    """Return what to say of a path whose folder does not exist either."""
+    if find_address(path) is not None:
+        return "Addresses are read by fullbake predict alone. For other commands copy the files to this machine."
+    return f"There is no folder {str(path.parent)!r} either."

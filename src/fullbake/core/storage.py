@@ -30,6 +30,7 @@ from fullbake.core.console import format_size
 from fullbake.core.errors import Error, Fault, OutputError, SpaceFault
 from fullbake.core.hashing import find_file_faults, fingerprint, hash_files
 from fullbake.core.json_files import describe_kind, read_checked_json
+from fullbake.core.mistyped_paths import find_address
 
 SEAL_FILE = "manifest.json"
 """The file that `seal` writes and `verify` reads."""
@@ -199,6 +200,7 @@ def recover(target: str | Path) -> None:
 
 def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
     """Raise the OutputError that `staged` would raise. Call it before long work whose result goes to `target`."""
+    require_local(target)
     place = Path(target).resolve()
     if place.exists() and not place.is_dir():
         raise OutputError("a file has this name", where=str(target), remedy="Name another folder.")
@@ -227,6 +229,7 @@ def require_new_file(target: str | Path, *, overwrite: bool = False) -> None:
         OutputError: the target is a folder, or a file while `overwrite` is false; or its folder cannot be written to.
         SpaceFault: the disk is full.
     """
+    require_local(target)
     place = Path(target).resolve()
     if place.is_dir() or (place.exists() and not overwrite):
         raise OutputError(
@@ -235,6 +238,18 @@ def require_new_file(target: str | Path, *, overwrite: bool = False) -> None:
             remedy="Name another file." if place.is_dir() else "Name another file, or pass --overwrite.",
         )
     require_writable(target)
+
+
+def require_local(target: str | Path) -> None:
+    """Raise OutputError if a target is an address such as s3://bucket/folder, which would make folders of its words."""
+    address = find_address(target)
+    if address is not None:
+        raise OutputError(
+            "fullbake writes to folders that this machine sees, not to addresses",
+            where=address,
+            remedy="Name a folder, and copy it when it is complete with the program of your store, such as "
+            "aws s3 sync, gcloud storage rsync or rclone; or mount the store as a folder.",
+        )
 
 
 def require_writable(target: str | Path) -> None:
@@ -247,6 +262,7 @@ def require_writable(target: str | Path) -> None:
         OutputError: the folder, or the nearest one above that exists, cannot be written to.
         SpaceFault: the disk is full.
     """
+    require_local(target)
     try:
         with tempfile.TemporaryFile(dir=_nearest(Path(target).resolve().parent)) as file:
             file.write(b"0")

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 from fullbake.config.sections import Dialect
 from fullbake.core.arguments import PATH, require_type
 from fullbake.core.errors import DataError, OutputError, did_you_mean
+from fullbake.core.mistyped_paths import no_folder_remedy
 from fullbake.data.arrow import PARQUET
 from fullbake.data.class_folders import is_class_folder, open_class_folder, text_files, visible
 from fullbake.data.delimited import CSV, TSV, TXT
@@ -272,7 +273,7 @@ def _format_of_stream(name: str) -> Format:
 
 def _similar_names(path: Path) -> str:
     if not path.parent.is_dir():
-        return f"There is no folder {str(path.parent)!r} either."
+        return no_folder_remedy(path)
     files = sorted(other.name for other in path.parent.iterdir() if _format_of_ending(other) is not None)
     return did_you_mean(path.name, files[:20]) if files else "There is no data file in that folder."
 

@@ -25,7 +25,7 @@ from fullbake.core.console import bar, format_duration, format_size, say, warn
 from fullbake.core.errors import DataError, Error, Fault, OutputError, RecipeError
 from fullbake.core.extras import is_installed, name_missing_extra
 from fullbake.core.processors import measure
-from fullbake.core.storage import require_writable, sole_use
+from fullbake.core.storage import require_local, require_writable, sole_use
 from fullbake.data.files import FORMATS, open_table
 from fullbake.data.tables import Table, data_suffix, taken_name_error
 from fullbake.evaluation.top_labels import Threshold, with_threshold
@@ -40,7 +40,7 @@ from fullbake.scoring.ledger import (
 )
 from fullbake.scoring.process_pool import score_in_processes
 from fullbake.scoring.shard_worker import ShardOptions, fetched, score_as_json
-from fullbake.scoring.shards import InputShard, find_shards, is_address
+from fullbake.scoring.shards import InputShard, find_shards, fits_glob, is_address, open_address, split_glob
 
 Pool = Callable[[Sequence[InputShard]], Generator[str, None, None]]
 """Scores shards, and yields what `score_as_json` returned of each."""
@@ -124,6 +124,7 @@ def predict_shards(
         MissingExtraError: Ray is not installed.
     """
     begun = time.monotonic()
+    require_local(out)
     _check_numbers(jobs=jobs, threads=threads)
     if on is not None:
         from fullbake.core.ray_cluster import parse_on
@@ -137,7 +138,7 @@ def predict_shards(
     options = PredictionOptions(prefix, top_k, threshold, labels_only)
     given = {name: value for name, value in (("text", text), ("text_pair", text_pair)) if value is not None} | dialect
     shards = find_shards(source, dialect_of(**dialect))
-    _check_apart(source, place)
+    _check_apart(source, shards, place)
     names = _check_header(shards, outline, options, given, skip=skip_bad_shards)
     worker = WorkerBundle(outline.digest, engine, precision)
     how = ShardOptions(str(place), given, asdict(options), names)
@@ -173,12 +174,18 @@ def _check_numbers(**numbers: int | None) -> None:
             )
 
 
-def _check_apart(source: str | Path, out: Path) -> None:
-    """Raise OutputError if the output is within the input, where the next run would take it for shards."""
-    if is_address(str(source)):
+def _check_apart(source: str | Path, shards: Sequence[InputShard], out: Path) -> None:
+    """Raise OutputError if the input would hold the output, so that the next run would take that for shards."""
+    folder, pattern = (str(source), "") if Path(source).exists() else split_glob(str(source))
+    if is_address(folder):
+        system, folder = open_address(folder)
+        if system.type_name != "local":
+            return
+    inside, place = Path(folder).resolve(), out.resolve()
+    if not inside.is_dir() or not place.is_relative_to(inside):
         return
-    inside = Path(source).absolute()
-    if inside.is_dir() and out.is_relative_to(inside):
+    names = ((place.relative_to(inside) / shard.output_name).as_posix() for shard in shards)
+    if not pattern or any(fits_glob(name, pattern) for name in names):
         raise OutputError(
             "the output is within the input, so the next run would score it too",
             where=f"--out {out}",

@@ -23,8 +23,9 @@ from fullbake.classifier.worker_bundle import WorkerBundle, load_worker_bundle
 from fullbake.core.console import log, silenced
 from fullbake.core.errors import DataError, Error, OutputError
 from fullbake.core.hashing import file_sha256
+from fullbake.core.storage import translate_full_disk
 from fullbake.scoring.ledger import MOST_ATTEMPTS, BadShard, Ledger, ShardFacts, make_facts
-from fullbake.scoring.shards import InputShard, open_address
+from fullbake.scoring.shards import InputShard, address_error, open_address
 
 _MOST_WARNINGS = 3
 
@@ -174,16 +175,22 @@ def fetch_address(address: str, target: Path) -> None:
 
     Raises:
         DataError: It cannot be read.
+        SpaceFault: There is no room for it.
+        Error: The store does not answer.
     """
     from pyarrow import ArrowException
 
     system, path = open_address(address)
     try:
         # No decompression: the reader does that, by the ending of the name.
-        with system.open_input_stream(path, compression=None) as stream, target.open("wb") as file:
+        with (
+            translate_full_disk(target.parent, target, 0),
+            system.open_input_stream(path, compression=None) as stream,
+            target.open("wb") as file,
+        ):
             shutil.copyfileobj(stream, file, 1 << 20)
     except (ArrowException, OSError) as error:
-        raise DataError("this file cannot be fetched", where=address, got=" ".join(str(error).split())[:300]) from None
+        raise address_error(address, error) from None
 
 
 def _check_unchanged(shard: InputShard, path: Path) -> None:

@@ -5,16 +5,17 @@ left out, as everywhere: other programs put their marks and unfinished files und
 """
 
 import glob
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from fullbake.config.sections import Dialect
-from fullbake.core.errors import DataError
+from fullbake.core.errors import DataError, Error
 from fullbake.core.mistyped_paths import similar_paths
 from fullbake.data.files import FORMATS, names_a_data_file
 from fullbake.data.signatures import FOREIGN_ENDINGS
@@ -22,6 +23,16 @@ from fullbake.data.tables import COMPRESSED_ENDINGS, data_suffix
 
 _MAGIC: Final = re.compile(r"[*?[]")
 _PLAIN_TEXT: Final = ".txt"
+
+_GOOGLE_SECONDS: Final = 10
+"""Google's library would try for a quarter of an hour to reach a store that does not answer."""
+
+_SECRET: Final = re.compile(r"secret|key|token|password|signature", re.IGNORECASE)
+_NO_ANSWER: Final = re.compile(r"NETWORK_CONNECTION|REQUEST_TIMEOUT|UNAVAILABLE|CURL error|curlCode|[Tt]imed out")
+_REFUSED: Final = re.compile(
+    r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT|INVALID_CLIENT_TOKEN|(EXPIRED|SECURITY)_TOKEN"
+    r"|PERMISSION_DENIED|UNAUTHENTICATED|HTTP status 40[13]|OAuth2 access token|Authentic|Authoriz"
+)
 
 
 @dataclass(frozen=True)
@@ -98,9 +109,7 @@ def _on_disk(source: Path) -> Iterator[InputShard]:
     elif source.exists():
         yield from _shards_below(source.parent, [source], named=True)
     elif _MAGIC.search(str(source)):
-        parts = source.parts
-        first = next(place for place, part in enumerate(parts) if _MAGIC.search(part))
-        folder = Path(*parts[:first])
+        folder = Path(split_glob(source.as_posix())[0])
         yield from _shards_below(folder, map(Path, glob.iglob(str(source), recursive=True)))
     else:
         near = similar_paths(source, lambda other: other.is_dir() or names_a_data_file(other))
@@ -134,57 +143,117 @@ def open_address(address: str) -> tuple[Any, str]:
 
     _refuse_secrets(address)
     try:
-        system, path = fs.FileSystem.from_uri(address)
+        system, path = fs.FileSystem.from_uri(_as_uri(address))
     except (ArrowException, OSError, ValueError) as error:
-        raise _unreachable(address, error) from None
+        raise address_error(address, error) from None
     return system, str(path)
 
 
+def _as_uri(address: str) -> str:
+    """Return an address with escapes for what a URI may not hold, such as spaces, and a bound on Google's retries."""
+    # pyarrow would cut a path at a # in silence.
+    uri = re.sub(r"%(?![0-9A-Fa-f]{2})|[^!-~]|#", lambda found: quote(found[0]), address)
+    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if _split_options(uri)[1] else '?'}retry_limit_seconds={_GOOGLE_SECONDS}"
+
+
+def _split_options(address: str) -> tuple[str, str]:
+    """Return an address without its options, and these with their `?`. Another `?` is that of a glob."""
+    found = re.search(r"\?(?=\w+=)", address)
+    return (address, "") if found is None else (address[: found.start()], address[found.start() :])
+
+
 def _refuse_secrets(address: str) -> None:
-    """Raise DataError if an address holds a password: it would stand in manifests, and go to every worker."""
+    """Raise DataError if an address holds a secret: it would stand in manifests, and go to every worker.
+
+    A name before `@` is none by itself: Azure has the container there, and Hadoop the user.
+    """
     parts = urlsplit(address)
-    if parts.username or parts.password:
+    options = {name: "***" if _SECRET.search(name) else value for name, value in parse_qsl(parts.query)}
+    key = parts.username if parts.scheme == "s3" else None
+    if parts.password or key or "***" in options.values():
+        query = f"?{urlencode(options, safe='*')}" if options else ""
         raise DataError(
-            "an address must not hold a name or a password",
-            where=f"{parts.scheme}://***@{parts.hostname or ''}{parts.path}",
+            "an address must not hold a password or a key",
+            where=f"{parts.scheme}://***@{parts.hostname or ''}{parts.path}{query}",
             remedy="Leave them out, and give them to each machine as its store reads them, such as AWS_ACCESS_KEY_ID "
             "and AWS_SECRET_ACCESS_KEY, a file of credentials, or a role of the machine.",
         )
 
 
-def _unreachable(address: str, error: Exception) -> DataError:
+def address_error(address: str, error: Exception) -> Error:
+    """Return the error that says why pyarrow cannot read an address: the network, the credentials, or the name.
+
+    Returns:
+        A DataError if another file may be readable; an Error if the store does not answer.
+    """
+    text = " ".join(str(error).split()).removesuffix(".")
+    if _REFUSED.search(text):
+        known = "set" if os.environ.get("AWS_ACCESS_KEY_ID") else "not set"
+        where = f" AWS_ACCESS_KEY_ID is {known} here." if address.startswith("s3") else ""
+        return DataError(
+            "the store refuses to show this: the credentials are missing or wrong, or may not read it",
+            where=address,
+            got=text[:300],
+            remedy=f"Give this machine credentials that may list the folder and read its files.{where}",
+        )
+    if _NO_ANSWER.search(text):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return Error(
+            "the store of this address does not answer",
+            where=address,
+            expected=f"an answer of {endpoint} (AWS_ENDPOINT_URL)" if endpoint and address.startswith("s3") else None,
+            got=text[:300],
+            remedy="Check the network. A store of your own is named by AWS_ENDPOINT_URL=http://HOST:PORT, or in the "
+            "address: s3://bucket/folder?endpoint_override=HOST:PORT&scheme=http.",
+        )
+    if "NO_SUCH_BUCKET" in text:
+        return DataError("there is no such bucket", where=address, remedy="Check its name, and the endpoint.")
+    if isinstance(error, FileNotFoundError):
+        return DataError("there is no such file or folder", where=address, remedy="Check the path below the bucket.")
     return DataError(
         "this address cannot be read",
         where=address,
-        got=" ".join(str(error).split())[:300],
+        got=text[:300],
         remedy="pyarrow reads s3://, gs://, abfs://, hdfs:// and file://; check the spelling and the credentials of "
         "this machine.",
     )
+
+
+def split_glob(source: str) -> tuple[str, str]:
+    """Return the folder of a glob and the pattern below it; of what is no glob the source itself and "".
+
+    Args:
+        source: A path, or an address, whose options stay with the folder.
+    """
+    start, rest = source.split("://", 1) if is_address(source) else ("", source)
+    rest, options = _split_options(rest) if start else (rest, "")
+    parts = rest.split("/")
+    first = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+    folder = "/".join(parts[:first]) or ("/" if rest.startswith("/") and not start else "")
+    pattern = "/".join(parts[first:])
+    return (f"{start}://{folder}{options}", unquote(pattern)) if start else (folder, pattern)
 
 
 def _at_address(address: str) -> list[InputShard]:
     """Return the shards at an address, whose path may be a glob."""
     from pyarrow import ArrowException, fs
 
-    scheme, rest = address.split("://", 1)
-    rest, mark, options = rest.partition("?")
-    parts = rest.split("/")
-    first = next((place for place, part in enumerate(parts) if "*" in part or "[" in part), len(parts))
-    pattern = "/".join(parts[first:])
-    base = f"{scheme}://{'/'.join(parts[:first])}{mark}{options}"
+    base, pattern = split_glob(address)
     system, folder = open_address(base)
     try:
         info = system.get_file_info(folder)
         if info.type == fs.FileType.File:
             return [InputShard(PurePosixPath(folder).name, base, int(info.size or 0), int(info.mtime_ns or 0))]
-        listed = system.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
+        listed = system.get_file_info(fs.FileSelector(folder, recursive=True))
     except (ArrowException, OSError) as error:
-        raise _unreachable(address, error) from None
+        raise address_error(address, error) from None
     shards = []
     for entry in listed:
         name = str(PurePosixPath(entry.path).relative_to(folder))
         hidden = any(part[0] in "._" for part in PurePosixPath(name).parts)
-        if entry.type != fs.FileType.File or hidden or (pattern and not _matches(name, pattern)):
+        if entry.type != fs.FileType.File or hidden or (pattern and not fits_glob(name, pattern)):
             continue
         shards.append(InputShard(name, _below(base, name), int(entry.size or 0), int(entry.mtime_ns or 0)))
     return shards
@@ -192,11 +261,11 @@ def _at_address(address: str) -> list[InputShard]:
 
 def _below(address: str, name: str) -> str:
     """Return the address of a file below the folder that an address names, with the options after `?`."""
-    base, mark, options = address.partition("?")
-    return f"{base.rstrip('/')}/{quote(name)}{mark}{options}"
+    base, options = _split_options(address)
+    return f"{base.rstrip('/')}/{quote(name)}{options}"
 
 
-def _matches(name: str, pattern: str) -> bool:
+def fits_glob(name: str, pattern: str) -> bool:
     """Return True if a path fits a glob part by part; `**` stands for any number of folders."""
     parts, wanted = name.split("/"), pattern.split("/")
     if "**" not in wanted:
