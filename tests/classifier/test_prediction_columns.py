@@ -1,5 +1,8 @@
 """Added columns: their names, and values that follow the options."""
 
+import json
+from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,6 +53,17 @@ def test_a_threshold_decides_as_predict_does() -> None:
         np.testing.assert_array_equal(np.stack([found["predicted:a"], found["predicted:b"]], axis=1), expected)
     with pytest.raises(RecipeError, match="a score from 0 to 1"):
         kinds_of(ONE, PredictionOptions(threshold=2.0))
+
+
+def test_options_are_plain_values_whoever_gives_them() -> None:
+    given = PredictionOptions(top_k=np.int64(2), threshold=MappingProxyType({"a": 0.5}))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(asdict(given))) == {
+        "prefix": "",
+        "top_k": 2,
+        "threshold": {"a": 0.5},
+        "labels_only": False,
+    }
+    assert type(PredictionOptions(threshold=np.float32(0.5)).threshold) is float  # type: ignore[arg-type]
 
 
 def test_a_cascade_says_who_answered() -> None:

@@ -17,6 +17,7 @@ from fullbake.cli.options import (
     TextOptions,
     apply_engine_threads,
     apply_threads,
+    parse_threshold,
     resume_mode,
 )
 from fullbake.config.pretraining import PretrainingConfig
@@ -41,6 +42,15 @@ def test_further_pretraining_fields_are_flags_except_corpus() -> None:
     assert set(StageOptions.model_fields) == set(PretrainingConfig.model_fields) - {"corpus"}
     assert "One of: mlm, mlm+nsp, mlm+sop." in helps(StageOptions)["objective"]
     assert bool in get_args(StageOptions.model_fields["whole_words"].annotation)
+
+
+def test_a_threshold_is_a_score_or_scores_by_label() -> None:
+    assert parse_threshold(None) is None
+    assert parse_threshold("0.8") == 0.8
+    assert parse_threshold("a=b=0.5, c=1") == {"a=b": 0.5, "c": 1.0}
+    for text in ("high", "a=high", "a=", ""):
+        with pytest.raises(RecipeError, match="a threshold is a score"):
+            parse_threshold(text)
 
 
 def test_three_resume_flags_give_one_mode() -> None:

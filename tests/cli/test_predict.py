@@ -32,6 +32,24 @@ def test_a_folder_a_glob_and_an_address_go_into_a_folder(
     assert (tmp_path / "c" / "part-0.csv").read_text().startswith("id,text,predicted,score,label:1,score:1\n")
 
 
+def test_thresholds_and_labels_alone(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, options = write_shards(tmp_path / "in", shards=1), ["--threshold", "food=0", "--labels-only"]
+    assert run(bundle, "a text", *options) == 0
+    shown = capsys.readouterr().out
+    assert "food" in shown
+    assert "score" not in shown
+    assert run(bundle, source / "part-0.csv", *options, "--out", tmp_path / "one.csv") == 0
+    assert run(bundle, source, *options, "--out", tmp_path / "out") == 0
+    for path in (tmp_path / "one.csv", tmp_path / "out" / "part-0.csv"):
+        head, *rows = path.read_text().splitlines()
+        assert head == "id,text,predicted"
+        assert {row.rpartition(",")[2] for row in rows} == {"food"}
+    for others in (["--threshold", "food=0"], ["--labels-only"], ["--threshold", "food=1", "--labels-only"]):
+        capsys.readouterr()
+        assert run(bundle, source, *others, "--out", tmp_path / "out") == 2
+        assert "written with other options" in capsys.readouterr().err
+
+
 def test_one_file_goes_into_a_folder_if_jobs_are_named(bundle: Path, tmp_path: Path) -> None:
     source = write_shards(tmp_path / "in", shards=1)
     assert run(bundle, source / "part-0.csv", "--out", tmp_path / "out", "--jobs", "1") == 0
@@ -60,6 +78,8 @@ def test_bad_shards_are_skipped_if_asked(bundle: Path, tmp_path: Path, capsys: p
         (["in", "--out", "x.csv", "--jobs", "2"], "the scored files go into a folder"),
         (["--out", "x", "--on", "ray"], "--on scores files"),
         (["a text", "another", "--out", "x", "--jobs", "2"], "--jobs scores files"),
+        (["in", "--out", "x", "--threshold", "high"], "a threshold is a score"),
+        (["in", "--out", "x", "--threshold", "foo=0.5"], "no label 'foo'"),
         (["in", "--out", "x", "--on", "dask"], "no place to run on"),
         (["in/gone", "--out", "x", "--jobs", "2"], "no such file or folder"),
     ],

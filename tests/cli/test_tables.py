@@ -116,6 +116,14 @@ def test_predictions() -> None:
     assert "0.900" in text
 
 
+def test_predictions_without_scores() -> None:
+    rule, rows = Decision(problem_named(SINGLE_LABEL), ("no", "yes")), np.array([[0.2, 0.8]])
+    text = printed(tables.predictions_table(rule, ["a text"], rows, None, 2, labels_only=True))
+    assert "yes, no" in text
+    assert "score" not in text
+    assert "0." not in text
+
+
 def test_summary_gives_the_totals() -> None:
     from transformers import DistilBertConfig
 

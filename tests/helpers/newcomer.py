@@ -41,6 +41,8 @@ fullbake predict classifier data/new
 fullbake predict clasifier "Great film"
 fullbake predict "Great film"
 fullbake predict classifier "Great film" --top_k
+fullbake predict classifier data/news.csv --cutoff 0.8
+fullbake predict classifier data/news.csv --threshold sure
 fullbake classify classifier "Great film"
 fullbake evaluate classifier
 fullbake evaluate reviews.csv classifier

@@ -3,7 +3,7 @@
 `predict_file`, `predict_frame` and the bridges to Spark and Ray add the same columns, because all of them ask here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from fullbake.classifier.model import Classifier
 from fullbake.config.problems import Problem
 from fullbake.config.sections import Columns
+from fullbake.core.arguments import as_plain_value
 from fullbake.core.errors import DataError
 from fullbake.evaluation.top_labels import Threshold, top_labels, with_threshold
 from fullbake.evaluation.written_scores import round_to_sum
@@ -33,6 +34,12 @@ class PredictionOptions:
     labels_only: bool = False
     """Leave out every column of scores."""
 
+    def __post_init__(self) -> None:
+        """Make plain values of numpy's numbers and of mappings, so that they can be pickled and written as JSON."""
+        given = dict(self.threshold) if isinstance(self.threshold, Mapping) else self.threshold
+        object.__setattr__(self, "threshold", as_plain_value(given))
+        object.__setattr__(self, "top_k", as_plain_value(self.top_k))
+
 
 def added_kinds(
     problem: Problem, label_names: Sequence[str], options: PredictionOptions, *, cascade: bool
@@ -48,6 +55,18 @@ def added_kinds(
     Raises:
         RecipeError: `top_k` is wrong.
     """
+    every = _every_kind(problem, label_names, options, cascade=cascade)
+    return {name: kind for name, kind in every.items() if _is_wanted(kind, options)}
+
+
+def _is_wanted(kind: type, options: PredictionOptions) -> bool:
+    return not (options.labels_only and kind is np.float32)
+
+
+def _every_kind(
+    problem: Problem, label_names: Sequence[str], options: PredictionOptions, *, cascade: bool
+) -> dict[str, type]:
+    """Return what `added_kinds` returns, with the columns of scores in any case."""
     predicted = problem.prediction_columns(label_names)
     scores: dict[str, type] = {f"score:{name}": np.float32 for name in label_names}
     if options.top_k is not None:
@@ -56,9 +75,7 @@ def added_kinds(
             name: kind for place in places for name, kind in ((f"label:{place}", str), (f"score:{place}", np.float32))
         }
     added = predicted | scores | ({"answered_by": str} if cascade else {})
-    return {
-        options.prefix + name: kind for name, kind in added.items() if not (options.labels_only and kind is np.float32)
-    }
+    return {options.prefix + name: kind for name, kind in added.items()}
 
 
 def choose_text_columns(trained: Columns, text: str | None, text_pair: str | None) -> list[str]:
@@ -110,11 +127,12 @@ def predict_columns(
     scores = round_to_sum(probabilities) if classifier.problem.exclusive else probabilities.astype(np.float32)
     values = classifier.problem.prediction_values(decision.decide(probabilities), scores, classifier.classes_)
     values += list(scores.T) if options.top_k is None else _likeliest(classifier, scores, options.top_k)
+    cascade = answers.answered_by is not None
     if answers.answered_by is not None:
         values.append(list(answers.answered_by))
-    every = kinds_of(classifier, PredictionOptions(options.prefix, options.top_k))
-    wanted = kinds_of(classifier, options)
-    return {name: own for name, own in zip(every, values, strict=True) if name in wanted}
+    every = _every_kind(classifier.problem, classifier.label_names, options, cascade=cascade)
+    named = zip(every.items(), values, strict=True)
+    return {name: own for (name, kind), own in named if _is_wanted(kind, options)}
 
 
 def _likeliest(classifier: Classifier, scores: np.ndarray, top_k: int) -> list[Any]:

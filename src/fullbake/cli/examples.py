@@ -27,6 +27,7 @@ EXAMPLES: Final = {
     "predict": (
         "fullbake predict classifier new.csv --out scored.csv",
         'fullbake predict classifier "Great film!"',
+        f"fullbake predict classifier new.csv {_NEXT_LINE}--threshold spam=0.9 --labels-only --out labels.csv",
         "fullbake predict classifier 'mails/*.parquet' --out scored --jobs 2",
     ),
     "pretrain": ("fullbake pretrain corpus.txt --base bert-base-uncased --out my-base",),

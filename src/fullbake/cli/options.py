@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
-from fullbake.config.fields import Engine, ScoringPrecision
+from fullbake.config.fields import Engine, ScoringPrecision, parse_amounts
 from fullbake.config.pretraining import PretrainingConfig
 from fullbake.config.recipe import FIELDS, choices_of, leaf_fields, shipped_value
 from fullbake.core import runtime
@@ -266,6 +266,40 @@ PrecisionFlag = Annotated[
     ),
 ]
 """The flag --precision of the commands that score."""
+
+
+ThresholdFlag = Annotated[
+    str | None,
+    Parameter(
+        name="--threshold",
+        metavar="SCORE|NAME=SCORE,...",
+        help="Decide by this score in place of the classifier's own decision: 0.8, or by label, such as "
+        "toxic=0.8,insult=0.6. Where a row has one label, it is the score from which on that class is predicted.",
+    ),
+]
+"""The flag --threshold of the command that predicts; `parse_threshold` reads its value."""
+
+
+def parse_threshold(text: str | None) -> float | dict[str, float] | None:
+    """Return the value of --threshold: a score, or scores by label.
+
+    Raises:
+        RecipeError: A score is no number. Labels and the range of a score are checked where the classifier is known.
+    """
+    if text is None:
+        return None
+    given = parse_amounts(text)
+    try:
+        if isinstance(given, dict):
+            return {name: float(word) for name, word in given.items()}
+        return float(text)
+    except ValueError:
+        raise RecipeError(
+            "a threshold is a score",
+            where="--threshold",
+            expected="a score from 0 to 1, or one for each label, such as toxic=0.8,insult=0.6",
+            got=repr(text),
+        ) from None
 
 
 def find_bundle(bundle: Path) -> Path:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -19,8 +19,10 @@ from fullbake.cli.options import (
     TextFlags,
     TextOptions,
     Threads,
+    ThresholdFlag,
     apply_engine_threads,
     find_bundle,
+    parse_threshold,
 )
 from fullbake.cli.terminal import print_table, stdout_bytes
 from fullbake.config.fields import Engine, ScoringPrecision
@@ -31,6 +33,9 @@ from fullbake.core.mistyped_paths import looks_like_file, similar_paths
 from fullbake.core.processors import parse_threads
 from fullbake.core.storage import require_new_file
 from fullbake.data.tables import COMPRESSED_ENDINGS, check_flags, data_suffix
+
+if TYPE_CHECKING:
+    from fullbake.evaluation.top_labels import Threshold
 
 
 def add_predict_command(app: App) -> None:
@@ -46,6 +51,8 @@ def predict_command(
     out_file: Annotated[Path | None, Parameter(name="--out")] = None,
     prefix: str = "",
     top_k: int | None = None,
+    threshold: ThresholdFlag = None,
+    labels_only: bool = False,
     on: OnFlag = None,
     jobs: int | None = None,
     skip_bad_shards: bool = False,
@@ -71,6 +78,7 @@ def predict_command(
         prefix: Text before the names of the added columns, for files that have such a column already.
         top_k: Write so many of the likeliest labels with their scores (`label:1`, `score:1`, ...) in place of a score
             for every label.
+        labels_only: Write the labels, and no column of scores.
         jobs: How many workers score files side by side, each with the whole classifier in memory. Default: 1 here; on
             Ray as many as there are processors for.
         skip_bad_shards: Go on if one of many files cannot be read, and name it at the end.
@@ -80,12 +88,13 @@ def predict_command(
     from fullbake.data.files import FORMATS
     from fullbake.data.plain_text import open_lines
 
+    columns = {"top_k": top_k, "threshold": parse_threshold(threshold), "labels_only": labels_only}
     several = {"--on": on is not None, "--jobs": jobs is not None, "--skip-bad-shards": skip_bad_shards}
     asked = [name for name, given in several.items() if given]
     if asked or _are_shards(inputs, out_file):
         _require_shards(inputs, out_file, asked)
         given = flags.model_dump(exclude_none=True)
-        options = {"prefix": prefix, "top_k": top_k, "engine": engine, "precision": precision, "overwrite": overwrite}
+        options = {"engine": engine, "precision": precision, "overwrite": overwrite, "prefix": prefix, **columns}
         workers = {"on": on, "jobs": jobs, "skip_bad_shards": skip_bad_shards}
         _score_shards(bundle, inputs[0], out_file, threads, **options, **workers, **given)
         return
@@ -103,7 +112,7 @@ def predict_command(
     if not from_stdin and not from_file:
         _check_texts(inputs, out_file, tuple(FORMATS))
         apply_engine_threads(threads, bundle, engine, precision, few_texts=True)
-        _show_texts(bundle, inputs, engine, precision, top_k)
+        _show_texts(bundle, inputs, engine, precision, **columns)
         return
     apply_engine_threads(threads, bundle, engine, precision)
     from fullbake.classifier.model import Classifier
@@ -127,8 +136,8 @@ def predict_command(
         else open_table_as_trained(classifier, inputs[0], **given)
     )
     target = out_file if out_file is not None else stdout_bytes(binary=table.format == "parquet")
-    columns: dict[str, Any] = {name: given.get(name) for name in ("text", "text_pair")}
-    rows = predict_file(classifier, table, target, **columns, prefix=prefix, top_k=top_k, overwrite=overwrite)
+    texts: dict[str, Any] = {name: given.get(name) for name in ("text", "text_pair")}
+    rows = predict_file(classifier, table, target, **texts, **columns, prefix=prefix, overwrite=overwrite)
     say(f"{rows:,} rows scored{'' if out_file is None else f' into {out_file}'}")
 
 
@@ -180,17 +189,27 @@ def _score_shards(bundle: Path, source: str, out: Path | None, threads: str, **o
 
 
 def _show_texts(
-    bundle: Path, texts: tuple[str, ...], engine: Engine, precision: ScoringPrecision, top_k: int | None
+    bundle: Path,
+    texts: tuple[str, ...],
+    engine: Engine,
+    precision: ScoringPrecision,
+    *,
+    top_k: int | None,
+    threshold: "Threshold | None",
+    labels_only: bool,
 ) -> None:
     """Print the scores of texts given as arguments."""
     from fullbake.classifier.model import Classifier
     from fullbake.classifier.predict import predict_texts
+    from fullbake.evaluation.top_labels import with_threshold
 
     classifier = Classifier.load(bundle, engine=engine, precision=precision)
+    decision = classifier.decision if threshold is None else with_threshold(classifier.decision, threshold)
     answers = predict_texts(classifier, texts)
     probabilities = classifier.problem.probabilities(answers.logits)
     answered_by = None if answers.answered_by is None else answers.answered_by.tolist()
-    print_table(tables.predictions_table(classifier.decision, texts, probabilities, answered_by, top_k))
+    table = tables.predictions_table(decision, texts, probabilities, answered_by, top_k, labels_only=labels_only)
+    print_table(table)
 
 
 def _names_rows(word: str, forms: tuple[str, ...]) -> bool:

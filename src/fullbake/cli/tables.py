@@ -248,6 +248,8 @@ def predictions_table(
     probabilities: "np.ndarray",
     answered_by: Sequence[str] | None = None,
     top_k: int | None = None,
+    *,
+    labels_only: bool = False,
 ) -> PlainTable:
     """Return texts with their predicted labels and the scores of these.
 
@@ -257,19 +259,24 @@ def predictions_table(
         probabilities: (rows, classes).
         answered_by: Who gave them, in a cascade: one word a row.
         top_k: Show so many of the likeliest labels of each text too.
+        labels_only: Show no score.
     """
     listed = [] if top_k is None else list_top_labels(probabilities, decision.label_names, top_k)
     others = [*([] if top_k is None else ["likeliest"]), *([] if answered_by is None else ["answered by"])]
     table = PlainTable()
-    for name in ("text", "predicted", "score", *others):
+    for name in ("text", "predicted", *([] if labels_only else ["score"]), *others):
         table.add_column(name)
     shown = [" | ".join(texts)] if len(probabilities) < len(texts) else texts
     decided = decision.problem.label_ids(decision.decide(probabilities))
     for number, (text, row, ids) in enumerate(zip(shown, probabilities, decided, strict=True)):
         names = ", ".join(decision.label_names[place] for place in ids) or "none"
-        likeliest = ", ".join(f"{entry['label']} {entry['score']:.3f}" for entry in listed[number]) if listed else ""
-        who = [*([likeliest] if listed else []), *([] if answered_by is None else [answered_by[number]])]
-        table.add_row(text, (names, "bold"), ", ".join(f"{row[place]:.3f}" for place in ids), *who)
+        cells = [] if labels_only else [", ".join(f"{row[place]:.3f}" for place in ids)]
+        if listed:
+            scores = ["" if labels_only else f" {entry['score']:.3f}" for entry in listed[number]]
+            cells.append(
+                ", ".join(f"{entry['label']}{score}" for entry, score in zip(listed[number], scores, strict=True))
+            )
+        table.add_row(text, (names, "bold"), *cells, *([] if answered_by is None else [answered_by[number]]))
     return table
 
 

@@ -51,21 +51,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_known: dict[Path, tuple[int, int, str]] = {}
-"""File -> its size, time of change and sha256 when it was last hashed in this process."""
+_known: dict[Path, tuple[FileStamp | None, str]] = {}
+"""File -> its stamp and sha256 when it was last hashed in this process."""
 
 
 def unchanged_file_sha256(path: Path) -> str:
-    """Return what `file_sha256` returns, from memory if size and time of the file are those of the last call.
+    """Return what `file_sha256` returns, from memory if the file has the stamp of the last call.
 
     It is for large files that several checks of a run name by their hash, such as weights and tokenizers.
     """
-    status, file = path.stat(), path.absolute()
-    size, changed, digest = _known.get(file, (-1, -1, ""))
-    if (size, changed) != (status.st_size, status.st_mtime_ns):
-        digest = file_sha256(path)
-        _known[file] = status.st_size, status.st_mtime_ns, digest
-    return digest
+    stamp, file = file_stamp(path), path.absolute()
+    known = _known.get(file)
+    if known is None or known[0] != stamp:
+        known = _known[file] = stamp, file_sha256(path)
+    return known[1]
 
 
 def hash_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -198,6 +198,8 @@ FIELD_SYNONYMS: Final = {
     "learning_rates": "rates",
     "lrs": "rates",
     "topk": "top_k",
+    **dict.fromkeys(("cutoff", "cut_off", "min_score", "min_confidence", "confidence_threshold"), "threshold"),
+    **dict.fromkeys(("only_labels", "no_scores", "skip_scores"), "labels_only"),
     "k": "top_k",
     "backend": "engine",
     "runtime": "engine",

@@ -133,7 +133,8 @@ def _unclear_class(names: Sequence[str], got: str) -> RecipeError:
     return RecipeError(
         "a threshold decides for one class against the rest",
         where="--threshold (threshold)",
-        expected=f"the score of one class, for example {{{names[-1]!r}: 0.8}}",
+        expected=f"the score of one class, for example {{{names[-1]!r}: 0.8}}, or --threshold {names[-1]}=0.8",
         got=got,
-        remedy="To leave out labels with a low score, pass top_k=1 too: texts without a sure label get an empty list.",
+        remedy="To leave out labels with a low score, give Classifier.predict top_k=1 too: texts without a sure label "
+        "get an empty list.",
     )

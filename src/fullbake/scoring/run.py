@@ -208,7 +208,10 @@ def _plan(
     return {
         "input": place,
         "bundle": {"sha256": outline.digest, "labels": list(outline.label_names)},
-        "options": {name: value for name, value in written.items() if value not in (None, "", False)},
+        # A threshold of 0 is no threshold that is missing.
+        "options": {
+            name: value for name, value in written.items() if not (value is None or value is False or value == "")
+        },
     }
 
 
