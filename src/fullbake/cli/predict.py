@@ -88,7 +88,7 @@ def predict_command(
     from fullbake.data.files import FORMATS
     from fullbake.data.plain_text import open_lines
 
-    columns = {"top_k": top_k, "threshold": parse_threshold(threshold), "labels_only": labels_only}
+    columns: dict[str, Any] = {"top_k": top_k, "threshold": parse_threshold(threshold), "labels_only": labels_only}
     several = {"--on": on is not None, "--jobs": jobs is not None, "--skip-bad-shards": skip_bad_shards}
     asked = [name for name, given in several.items() if given]
     if asked or _are_shards(inputs, out_file):
