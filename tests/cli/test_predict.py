@@ -68,7 +68,7 @@ def test_bad_shards_are_skipped_if_asked(bundle: Path, tmp_path: Path, capsys: p
     assert run(bundle, source, "--out", tmp_path / "out") == 2
     assert "--skip-bad-shards" in capsys.readouterr().err
     assert run(bundle, source, "--out", tmp_path / "out", "--skip-bad-shards") == 0
-    assert "1 shard of 3 could not be read: part-1.csv" in capsys.readouterr().err
+    assert "1 shard of 3 could not be read (see _manifest.json): part-1.csv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_bad_shard_ends_the_run_or_is_skipped(
         predict_shards(bundle, source, tmp_path / "out")
     done = predict_shards(bundle, source, tmp_path / "out", skip_bad_shards=True)
     assert (done.rows, done.bad) == (12, ("part-1.csv",))
-    assert "1 shard of 3 could not be read: part-1.csv" in caplog.text
+    assert "1 shard of 3 could not be read (see _manifest.json): part-1.csv" in caplog.text
     (source / "part-0.csv").write_text("")
     done = predict_shards(bundle, source, tmp_path / "other", skip_bad_shards=True)
     assert done.bad == ("part-0.csv", "part-1.csv")
@@ -102,6 +102,29 @@ def test_wrong_options_are_refused_before_anything_is_written(
     with pytest.raises(error, match=words):
         predict_shards(bundle, source, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_shards_that_changed_or_are_gone_do_not_stay_unseen(
+    bundle: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    predict_shards(bundle, source, out)
+    (source / "part-0.csv").unlink()
+    (source / "part-1.csv").write_text('id,text\n1,"x\n')
+    done = predict_shards(bundle, source, out, skip_bad_shards=True)
+    assert (done.rows, done.bad) == (6, ("part-1.csv",))
+    assert "1 scored file of" in caplog.text
+    assert "is of shards that are no longer in the input: part-0.csv" in caplog.text
+    assert sorted(path.name for path in out.glob("*.csv")) == ["part-0.csv", "part-2.csv"]
+
+
+def test_one_file_is_one_worker(bundle: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for one in (source / "part-0.csv", f"{source.as_uri()}/part-0.csv"):
+        with pytest.raises(RecipeError, match=r"(?s)one file is scored by one worker.*Leave --jobs out.*split -l"):
+            predict_shards(bundle, one, tmp_path / "out", jobs=2)
+    with caplog.at_level(logging.INFO, "fullbake"):
+        predict_shards(bundle, f"{source}/*-0.csv", tmp_path / "out", jobs=2, threads=1)
+    assert "scoring with 1 worker of 1 thread" in caplog.text
 
 
 def test_output_within_the_input_and_taken_names_are_refused(bundle: Path, source: Path, tmp_path: Path) -> None:

@@ -136,6 +136,19 @@ class Ledger:
         """Note that the worker of a shard lived to its end."""
         self._attempts(shard).unlink(missing_ok=True)
 
+    def withdraw(self, shard: InputShard) -> None:
+        """Remove the scored rows of what a shard held before, if this folder has some."""
+        noted = self._facts(shard)
+        if noted.is_file():
+            self.output(shard).unlink(missing_ok=True)
+            noted.unlink()
+
+    def find_orphans(self, shards: Iterable[InputShard]) -> list[str]:
+        """Return the names of scored files whose shard is no longer in the input."""
+        facts = self.folder / _FACTS
+        names = {path.relative_to(facts).with_suffix("").as_posix() for path in facts.rglob("*.json")}
+        return sorted(names - {shard.output_name for shard in shards})
+
     def publish(self, shard: InputShard, written: Path, facts: ShardFacts) -> None:
         """Put the scored rows of a shard in place, and note that it is finished.
 

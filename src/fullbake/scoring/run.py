@@ -139,15 +139,16 @@ def predict_shards(
     given = {name: value for name, value in (("text", text), ("text_pair", text_pair)) if value is not None} | dialect
     shards = find_shards(source, dialect_of(**dialect))
     _check_apart(source, shards, place)
+    workers = _workers_for(source, shards, jobs)
     names = _check_header(shards, outline, options, given, skip=skip_bad_shards)
     worker = WorkerBundle(outline.digest, engine, precision)
     how = ShardOptions(str(place), given, asdict(options), names)
     if on is not None:
         from fullbake.scoring.ray_pool import score_on_ray
 
-        pool: Pool = partial(score_on_ray, address, worker, folder, how, jobs, threads)
+        pool: Pool = partial(score_on_ray, address, worker, folder, how, workers, threads)
     else:
-        pool = partial(_score_here, worker, folder, how, jobs or 1, threads)
+        pool = partial(_score_here, worker, folder, how, workers or 1, threads)
     plan = _plan(source, outline, options, given, engine, precision)
     require_writable(place / "x") if place.is_dir() else require_writable(place)
     with sole_use(place, remedy="Wait for it, or name another folder with --out."):
@@ -156,6 +157,12 @@ def predict_shards(
             scored, finished, bad = _run(ledger, shards, pool, skip=skip_bad_shards)
         finally:
             ledger.clean()
+        orphans = ledger.find_orphans(shards)
+        if orphans:
+            warn(
+                f"{_count(len(orphans), 'scored file')} of {place} "
+                f"{'is' if len(orphans) == 1 else 'are'} of shards that are no longer in the input: {_names(orphans)}"
+            )
         in_order = [finished[shard.name] for shard in shards if shard.name in finished]
         rows = close_ledger(ledger, plan, in_order, bad, scoring_versions())
     return ShardedPredictions(
@@ -172,6 +179,27 @@ def _check_numbers(**numbers: int | None) -> None:
                 expected="a whole number of 1 or more",
                 got=repr(number)[:40],
             )
+
+
+def _workers_for(source: str | Path, shards: Sequence[InputShard], jobs: int | None) -> int | None:
+    """Return the number of workers: no more than shards, so that each gets its share of the processors.
+
+    Raises:
+        RecipeError: Several workers are asked for, and the input is one file.
+    """
+    if jobs is None or jobs <= len(shards):
+        return jobs
+    if len(shards) == 1 and (shards[0].place == str(source) or Path(source).is_file()):
+        raise RecipeError(
+            "one file is scored by one worker",
+            where=f"--jobs {jobs} (jobs)",
+            expected="a folder, a glob or an address with several files",
+            got=str(source),
+            remedy="Leave --jobs out: a single process computes with all free processors. Or write the file as several "
+            "first (JSON Lines: split -l 100000 --additional-suffix=.jsonl ROWS.jsonl PARTS/; for CSV and Parquet see "
+            "docs/how-to/predict-many-files.md), and name their folder.",
+        )
+    return len(shards)
 
 
 def _check_apart(source: str | Path, shards: Sequence[InputShard], out: Path) -> None:
@@ -327,7 +355,8 @@ def _run(
         say(f"stopped: {len(finished):,} of {len(shards):,} shards are finished; the same command continues from there")
         raise
     if bad:
-        warn(f"{_count(len(bad), 'shard')} of {len(shards):,} could not be read: {_names(bad)}")
+        names = _names([one.name for one in bad])
+        warn(f"{_count(len(bad), 'shard')} of {len(shards):,} could not be read (see _manifest.json): {names}")
     return len(finished) - before, finished, sorted(bad, key=lambda one: one.name)
 
 
@@ -358,9 +387,9 @@ def _bad_shard_error(bad: BadShard, finished: int, shards: int) -> DataError:
     )
 
 
-def _names(bad: Sequence[BadShard], most: int = 5) -> str:
-    names = [one.name for one in bad[:most]]
-    return ", ".join(names) + (f" and {len(bad) - most:,} more (see _manifest.json)" if len(bad) > most else "")
+def _names(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _count(number: int, what: str) -> str:

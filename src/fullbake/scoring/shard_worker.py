@@ -82,6 +82,7 @@ def score_shard(classifier: Classifier, shard: InputShard, options: ShardOptions
             ledger.publish(shard, written, facts)
             result: ShardFacts | BadShard = facts
     except DataError as error:
+        ledger.withdraw(shard)
         result = BadShard(name=shard.name, error=str(error), machine=platform.node())
     ledger.end(shard)
     return result
