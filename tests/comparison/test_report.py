@@ -157,6 +157,32 @@ def test_differences_have_the_best_recipe_first_and_keep_their_sign() -> None:
     assert "they scored the same" in text
 
 
+def test_impossible_numbers_of_test_rows_are_not_advised() -> None:
+    def needing(times: int) -> str:
+        def change(result: dict[str, Any]) -> None:
+            heads = {result["verdict"]["best"], result["verdict"]["recommended"]}
+            for pair in result["pairs"]:
+                if {pair["a"], pair["b"]} == heads:
+                    pair["rows_needed"] = times * result["data"]["test"]
+
+        return text_of(changed(change))
+
+    assert "To see whether" in needing(100)
+    assert "To see whether" not in needing(101)
+
+
+def test_the_number_of_training_rows_is_not_said_of_trainings_that_had_fewer() -> None:
+    def reduce(result: dict[str, Any]) -> None:
+        result["reduced"] = {"finetune": ["Only 211 of the 899 training rows were used."]}
+
+    def whole(result: dict[str, Any]) -> None:
+        result["reduced"] = {}
+
+    remark = "(what was made smaller to fit the budget is said below)"
+    assert remark in text_of(changed(reduce))
+    assert remark not in text_of(changed(whole))
+
+
 def test_a_score_without_a_value_gives_its_reason() -> None:
     def undefined(result: dict[str, Any]) -> None:
         figure = {"mean": None, "low": None, "high": None, "seeds": [], "reason": "a class has no test row"}

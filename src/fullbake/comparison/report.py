@@ -48,6 +48,9 @@ SHOWN_DISAGREEMENTS = 60
 LONG_TEXT = 500
 """The most characters of a text that are shown before the reader has to unfold it."""
 
+MOST_TIMES_THE_ROWS = 100
+"""From so many times the test rows on, a page does not advise to label them: the difference is next to none."""
+
 Leaderboard = dict[str, Any]
 
 
@@ -284,11 +287,11 @@ def _steps(board: Leaderboard, scores: PlainScores | None, any_mistakes: bool) -
 def _rows_step(board: Leaderboard) -> list[Markup]:
     """Say how many test rows would separate the best recipe from the recommended one."""
     pair = _pair_of(board, board["verdict"]["best"], board["verdict"]["recommended"])
-    if pair is None or pair.get("rows_needed") is None:
+    rows = board["data"]["test"]
+    if pair is None or pair.get("rows_needed") is None or pair["rows_needed"] > MOST_TIMES_THE_ROWS * rows:
         return []
     words = "To see whether {} is really better than {}, score them on about {} test rows ({} are here)."
     best, recommended = (svg.isolate_text(str(board["verdict"][key])) for key in ("best", "recommended"))
-    rows = board["data"]["test"]
     return [Markup(words).format(best, recommended, format_estimate(pair["rows_needed"]), f"{rows:,}")]
 
 
