@@ -113,10 +113,10 @@ def test_a_tracker_that_hangs_is_not_waited_for(
     for name in ("CLOSE_SECONDS", "SETTLE_SECONDS", "PATIENCE_SECONDS"):
         monkeypatch.setattr(tracking_worker, name, 0.05)
     started = time.monotonic()
-    with caplog.at_level(logging.INFO, "fullbake"), tracked_run([FailingTracker("log", seconds=5)], "m", {}):
+    with caplog.at_level(logging.INFO, "fullbake"), tracked_run([FailingTracker("log", seconds=60)], "m", {}):
         tracking.note_step(1, 1.0, 0.1)
         tracking.settle()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 50
     assert "did not take everything" in caplog.text
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.virtual_time import run_in_virtual_time
 from starlette.requests import Request
 
 from fullbake.serving import bodies
@@ -132,12 +133,11 @@ def read_slowly(parts: int, size: int, pause: float) -> bytes:
 
     state = SimpleNamespace(body_bytes=10**9, large_bodies=0)
     scope = {"type": "http", "method": "POST", "headers": [], "app": SimpleNamespace(state=state)}
-    return asyncio.run(bodies.read_bytes(Request(scope, receive)))
+    return run_in_virtual_time(bodies.read_bytes(Request(scope, receive)))
 
 
-def test_body_that_trickles_is_refused_and_a_large_one_over_a_slow_line_is_not(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
-    with pytest.raises(Refusal, match="too slowly") as refused:
-        read_slowly(parts=10_000, size=1, pause=0.02)
+def test_body_that_trickles_is_refused_and_a_large_one_over_a_slow_line_is_not():
+    with pytest.raises(Refusal, match="too slowly: 20 bytes in 20 seconds") as refused:
+        read_slowly(parts=10_000, size=1, pause=1.0)
     assert refused.value.status == 408
-    assert len(read_slowly(parts=20, size=50_000, pause=0.02)) == 1_000_000
+    assert len(read_slowly(parts=40, size=50_000, pause=1.4)) == 2_000_000

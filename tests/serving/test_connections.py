@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -20,12 +20,17 @@ POST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
 LARGE = b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n"
 EARLY = b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
+WAIT = b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n"
 GONE: list[str] = []
 """Requests whose client went away before the answer."""
 
+WAITING: list[asyncio.Event] = []
+"""Of each request to /wait that has come: what it waits for."""
+
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer after 0.2 seconds, unless the client went away; /large with 50 MB, /early before the body has come."""
+    """Answer after 0.2 seconds, unless the client went away; /large with 50 MB, /early before the body has come, /wait
+    when it may."""
     body = json.dumps({"broken": None}).encode()
     if scope["path"] != "/early":
         while (await receive()).get("more_body"):
@@ -34,13 +39,17 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/large":
             body = b" " * 50_000_000
         else:
-            try:
-                async with asyncio.timeout(0.2):
-                    await receive()
+            until = asyncio.Event()
+            if scope["path"] == "/wait":
+                WAITING.append(until)
+            else:
+                asyncio.get_running_loop().call_later(0.2, until.set)
+            gone, may = asyncio.ensure_future(receive()), asyncio.ensure_future(until.wait())
+            await asyncio.wait((gone, may), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
                 GONE.append(scope["path"])
                 return
-            except TimeoutError:
-                pass
+            gone.cancel()
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
     await send({"type": "http.response.body", "body": body})
@@ -50,6 +59,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 async def listening(most: int = 100) -> AsyncIterator[tuple[int, ConnectionBounds, list[int]]]:
     """Serve `app`; yield the port, the connections, and what was refused."""
     GONE.clear()
+    WAITING.clear()
     refused: list[int] = []
     bounds = ConnectionBounds(most, refused.append)
     config = uvicorn.Config(app, lifespan="off", log_config=None, log_level="error", h11_max_incomplete_event_size=5000)
@@ -65,17 +75,24 @@ async def listening(most: int = 100) -> AsyncIterator[tuple[int, ConnectionBound
         await asyncio.gather(*bounds.tasks)
 
 
-async def exchange(port: int, *pieces: bytes, end: bool = False, seconds: float = 5.0) -> bytes:
-    """Send pieces, one after another. Return all that comes until the connection is closed, which it must be."""
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+async def exchange(port: int, *pieces: bytes, end: bool = False) -> bytes:
+    """Send pieces, after a request that is whole its answer. Return all that comes until the connection is closed,
+    which it must be."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    found = b""
     try:
         for piece in pieces:
             writer.write(piece)
-            await asyncio.sleep(0.3 if piece.endswith(b"\r\n\r\n") else 0.01)
+            if piece == HEAD + b"\r\n":
+                found += await reader.readuntil(b"}")
         if end:
             writer.write_eof()
-        async with asyncio.timeout(seconds):
-            return await reader.read()
+        return found + await reader.read()
     finally:
         writer.close()
 
@@ -83,16 +100,19 @@ async def exchange(port: int, *pieces: bytes, end: bool = False, seconds: float 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(connections, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(connections, "_GOODBYE_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "READ_SECONDS", 1.0)
 
 
 def test_connection_is_closed_while_its_head_is_incomplete() -> None:
     async def run() -> list[bytes]:
         async with listening() as (port, _, _):
             cut = [await exchange(port, *pieces) for pieces in ((), (HEAD,), (HEAD + b"\r\n", HEAD))]
-            with pytest.raises(TimeoutError):  # between two requests it stays open
-                await exchange(port, HEAD + b"\r\n", seconds=0.3)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for pause in (0.0, 0.3):  # between two requests it stays open
+                await asyncio.sleep(pause)
+                writer.write(HEAD + b"\r\n")
+                await reader.readuntil(b"}")
+            writer.close()
             return cut
 
     silent, slow, second = asyncio.run(run())
@@ -106,8 +126,7 @@ def test_half_closed_client_gets_its_answers() -> None:
             old = HEAD.replace(b"1.1", b"1.0") + b"\r\n"
             found = [await exchange(port, piece, end=True) for piece in (POST + b"{}", 3 * (HEAD + b"\r\n"), old)]
             assert not GONE
-            await asyncio.sleep(0.05)
-            assert not bounds.connections
+            await until(lambda: not bounds.connections)
             return found
 
     one, three, old = asyncio.run(run())
@@ -121,12 +140,10 @@ def test_client_that_is_gone_is_noticed_before_its_answer(reset: bool) -> None:
     async def run() -> None:
         async with listening() as (port, bounds, _):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(POST + b"{}")
-            await asyncio.sleep(0.03)
+            writer.write(WAIT)
+            await until(lambda: WAITING)
             writer.transport.abort() if reset else writer.close()
-            await asyncio.sleep(0.25)
-            assert GONE == ["/"]
-            assert not bounds.connections
+            await until(lambda: GONE == ["/wait"] and not bounds.connections)
 
     asyncio.run(run())
 
@@ -175,7 +192,9 @@ def test_head_that_is_no_http_is_refused_in_json(head: bytes, status: int) -> No
     assert refused == [status]
 
 
-def test_idlest_connection_makes_room_and_a_busy_server_refuses() -> None:
+def test_idlest_connection_makes_room_and_a_busy_server_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 60.0)
+
     async def run() -> None:
         async with listening(most=2) as (port, bounds, refused):
             wires = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]  # all are accepted in one turn
@@ -185,16 +204,18 @@ def test_idlest_connection_makes_room_and_a_busy_server_refuses() -> None:
             for wire in wires[:2]:
                 wire.close()
             for _, writer in (second, third):
-                writer.write(HEAD + b"\r\n")
-            await asyncio.sleep(0.02)
+                writer.write(WAIT)
+            await until(lambda: len(WAITING) == 2)
             found = await exchange(port)
             assert found.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 1" in found
             assert "2 connections" in json.loads(found.rpartition(b"\r\n")[2])["error"]["message"]
             assert refused == [503]
+            for waiting in WAITING:
+                waiting.set()
             for reader, _ in (second, third):
                 assert b" 200 OK" in await reader.readuntil(b"\r\n\r\n")
-            assert len(bounds.connections) == 2
+            await until(lambda: len(bounds.connections) == 2)
             for _, writer in (first, second, third):
                 writer.close()
 
@@ -208,11 +229,12 @@ def test_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not()
             wire.sendall(LARGE)
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_000_000)
             writer.write(LARGE)
+            await until(lambda: len(bounds.connections) == 2)
             size = 0
-            for _ in range(12):
-                size += len(await reader.read(1_000_000))
+            while len(bounds.connections) == 2:
+                size += len(await reader.read(500_000))
                 await asyncio.sleep(0.05)
-            assert len(bounds.connections) == 1
+            assert size < 50_000_000, "it was not yet through when the other one was cut off"
             while size < 50_000_000:
                 size += len(await reader.read(10_000_000))
             writer.close()
@@ -224,12 +246,12 @@ def test_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not()
 def test_rest_of_a_body_that_nobody_reads_is_bounded() -> None:
     async def run() -> None:
         async with listening() as (port, bounds, _):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(EARLY)
-            for _ in range(5):
-                await asyncio.sleep(0.05)
+            await reader.readuntil(b"}")
+            while bounds.connections:
                 writer.write(b"a")
-            assert not bounds.connections
+                await asyncio.sleep(0.02)
             writer.close()
 
     asyncio.run(run())

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fullbake import Classifier
@@ -24,19 +24,21 @@ from fullbake.serving.server import Address, listen, serve
 from fullbake.serving.service import Service
 
 BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundle_0_1_0"
-SLOW = """
+HELD = """
 import sys, time
+from pathlib import Path
 from fullbake.serving import connections, scorer
 connections.HEAD_SECONDS = 0.5
-own = scorer.TextScorer.answers
-def slow(self, parts):
-    time.sleep(0.3)
+own, hold = scorer.TextScorer.answers, Path(sys.argv.pop(1))
+def held(self, parts):
+    while hold.exists():
+        time.sleep(0.01)
     return own(self, parts)
-scorer.TextScorer.answers = slow
+scorer.TextScorer.answers = held
 from fullbake.cli.main import main
 main()
 """
-"""A server whose rounds take 0.3 seconds."""
+"""A server whose rounds wait as long as a file exists."""
 
 
 class Running:
@@ -44,20 +46,31 @@ class Running:
         self.process, self.url = process, url
         self.port = int(url.rpartition(":")[2])
 
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as found:
+                return found.status, found.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def waiting_tokens(self) -> float:
+        (found,) = re.findall(r"^fullbake_queue_tokens{model=\"m\"} (\S+)", self.get("/metrics")[1], re.MULTILINE)
+        return float(found)
+
     def post(self, texts: list[str]) -> tuple[int, dict]:
         body = json.dumps({"texts": texts}).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(f"{self.url}/v1/predict", body), timeout=30) as found:
+            with urllib.request.urlopen(urllib.request.Request(f"{self.url}/v1/predict", body), timeout=60) as found:
                 return found.status, json.load(found)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
 
 @contextlib.contextmanager
-def running(*words: str) -> Iterator[Running]:
+def running(hold: Path, *words: str) -> Iterator[Running]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "serve", f"m={BUNDLE}", "--port", "0", *words],
+        [sys.executable, "-c", HELD, str(hold), "serve", f"m={BUNDLE}", "--port", "0", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -78,21 +91,30 @@ def running(*words: str) -> Iterator[Running]:
         process.communicate()
 
 
-def test_server_bounds_slow_clients_and_finishes_what_it_accepted() -> None:
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.02)
+
+
+def test_server_bounds_slow_clients_and_finishes_what_it_accepted(tmp_path: Path) -> None:
     texts = [f"the cook {'bank ' * 20} {number}" for number in range(40)]
-    with running() as server:
+    hold = tmp_path / "hold"
+    with running(hold) as server:
         cut_off_slow_clients(server)
+        tokens = server.post(texts)[1]["timing"]["tokens"]
+        hold.touch()
         found: list[tuple[int, dict]] = []
         clients = [threading.Thread(target=lambda: found.append(server.post(texts))) for _ in range(3)]
         for client in clients:
             client.start()
-        time.sleep(0.35)  # all three wait or are being computed
+        until(lambda: server.waiting_tokens() == 3 * tokens)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        until(lambda: server.get("/health")[0] == 503)
         status, late = server.post(["late"])
+        hold.unlink()
         for client in clients:
             client.join()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
     assert [code for code, _ in found] == [200] * 3
     assert (status, late["error"]["kind"]) == (503, "unavailable")
     wanted = list(Classifier.load(BUNDLE).predict(texts))
@@ -106,10 +128,10 @@ def cut_off_slow_clients(server: Running) -> None:
     with socket.create_connection(address) as slow, socket.create_connection(address) as idle:
         slow.sendall(b"POST /v1/predict HTTP/1.1\r\nhost: loc")
         for client in (slow, idle):
-            client.settimeout(10)
+            client.settimeout(60)
             assert client.recv(100) == b""
     with socket.create_connection(address) as large:
-        large.settimeout(10)
+        large.settimeout(60)
         with contextlib.suppress(OSError):
             large.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-large: " + b"a" * 1_000_000)
         with contextlib.suppress(ConnectionResetError):

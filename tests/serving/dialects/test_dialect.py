@@ -35,7 +35,7 @@ def request(*messages: dict[str, Any], **headers: str) -> Request:
     )
 
 
-def wait(given: Request, seconds: float = 0.0, limit: float = 5.0) -> str:
+def wait(given: Request, seconds: float = 0.0, limit: float = 60.0) -> str:
     async def work() -> str:
         await asyncio.sleep(seconds)
         return "done"
