@@ -23,6 +23,7 @@ from helpers.running_server import cascade_of, of_pairs, relabeled, running_serv
 import fullbake
 from fullbake import Classifier
 from fullbake.classifier.predict import predict_file
+from fullbake.core.escaping import escape_hidden
 from fullbake.serving.keys import ApiKeys
 from fullbake.serving.limits import Limits
 from fullbake.serving.page_routes import PAGE_FOLDER, page_routes
@@ -221,6 +222,14 @@ def test_words_that_mattered_are_shaded(page: Page, classifiers: dict[str, Class
     )
     page.run(choose_label)
     assert page.run("document.activeElement.id") == "words-label"
+
+
+def test_hidden_characters_of_labels_are_shown_as_in_the_terminal(page: Page) -> None:
+    numbers = [*range(0xD800), *range(0xE000, 0x10000), 0xE0041, 0x1F600]
+    text = "".join(chr(number) for number in numbers if number not in (0x200C, 0x200D))
+    script = f"import('./page/dom.js').then(({{foreign}}) => foreign({json.dumps(text)}).textContent)"
+    assert page.run(script) == escape_hidden(text, keep_lines=True)
+    assert page.run("import('./page/dom.js').then(({foreign}) => foreign('a\\ud800').textContent)") == "a\\ud800"
 
 
 def test_hostile_labels_and_texts_do_nothing(page: Page, downloads: Path, tmp_path: Path) -> None:

@@ -16,9 +16,23 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Characters that reorder their neighbors or cannot be seen, as in core/escaping.py: two labels must not look alike.
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\p{Cs}\u{e0000}-\u{e007f}]/gu;
+
+function escaped(character) {
+  if (character === "\r") return "\\r";
+  const number = character.codePointAt(0);
+  const [sign, digits] = number < 256 ? ["x", 2] : number < 65536 ? ["u", 4] : ["U", 8];
+  return `\\${sign}${number.toString(16).padStart(digits, "0")}`;
+}
+
+export function visible(text) {
+  return String(text).replace(HIDDEN, escaped);
+}
+
 // A label, a column or a word of a user: isolated, so that its direction of writing does not turn what stands around it.
 export function foreign(text, attributes = {}) {
-  return make("bdi", attributes, String(text));
+  return make("bdi", attributes, visible(text));
 }
 
 // Words with one foreign text within: fill("a “{label}”", "label", name).

@@ -1,6 +1,6 @@
 // Which words mattered: the text with each word shaded by its effect on the score of one label.
 
-import { byId, foreign, make, setChildren } from "./dom.js";
+import { byId, foreign, make, setChildren, visible } from "./dom.js";
 import { formatEffect, formatScore, words } from "./language.js";
 
 const LEAST = 0.001;
@@ -53,7 +53,7 @@ export class WordsView {
   #chooser() {
     const { labels } = this.found;
     const select = make("select", { id: "words-label", onchange: event => this.#choose(event.target.selectedIndex) },
-      ...labels.map(({ label, score }, place) => make("option", { selected: place === this.label }, `${label} (${formatScore(score)})`)));
+      ...labels.map(({ label, score }, place) => make("option", { selected: place === this.label }, `${visible(label)} (${formatScore(score)})`)));
     return make("p", { class: "row" }, make("label", { for: "words-label" }, words("words.of")), select);
   }
 
