@@ -17,8 +17,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+import uvicorn
+
 from fullbake import Classifier
+from fullbake.serving import server
 from fullbake.serving.app import build_app
+from fullbake.serving.connections import ConnectionBounds
 from fullbake.serving.door import DoorRules
 from fullbake.serving.server import Address, listen, serve
 from fullbake.serving.service import Service
@@ -167,6 +172,36 @@ def test_what_was_loaded_is_not_searched_for_garbage_again(served) -> None:
     finally:
         gc.unfreeze()
     assert frozen[0] > 10_000
+
+
+def test_memory_is_given_back_some_times_after_a_storm(monkeypatch: pytest.MonkeyPatch, served) -> None:
+    """What is free only after the first time must not stay; while many are connected there is nothing to gain."""
+    trims: list[int] = []
+    monkeypatch.setattr(server, "trim_memory", lambda: trims.append(0))
+    service = Service([served()])
+    app = build_app(service, DoorRules(frozenset("*")))
+    bounds = ConnectionBounds(10_000)
+    own = server._Server(uvicorn.Config(app), bounds, service, 1.0, lambda: None)
+    own.state = app.state
+
+    async def looks(count: int) -> int:
+        before = len(trims)
+        for look in range(count):
+            await own.on_tick(50 * look)
+        return len(trims) - before
+
+    async def run() -> list[int]:
+        found = [await looks(3)]
+        app.state.large_bodies = 1
+        found.append(await looks(20))
+        bounds.connections = set(range(2_000))  # type: ignore[arg-type]  # they are counted alone
+        bounds.peak = 2_000
+        found.append(await looks(20))
+        bounds.connections = set()
+        return [*found, await looks(20)]
+
+    none, after, meanwhile, ended = asyncio.run(run())
+    assert (none, after, meanwhile, ended) == (0, 4, 0, 4)
 
 
 def test_answers_are_sent_without_delay() -> None:

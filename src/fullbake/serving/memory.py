@@ -1,6 +1,7 @@
 """Give memory back to the system after a storm: the C library keeps what was freed, in case it is needed again."""
 
 import ctypes
+import gc
 import sys
 from typing import Any, Final
 
@@ -28,7 +29,11 @@ def limit_arenas() -> bool:
 
 
 def trim_memory() -> bool:
-    """Give back memory that is free. Return False where the C library has no such call (only that of GNU has)."""
+    """Give back memory that is free. Return False where the C library has no such call (only that of GNU has).
+
+    What refers to itself, as closed connections do, is freed before: it would lie in between, and keep the rest.
+    """
+    gc.collect()
     return _call("malloc_trim", 0)
 
 

@@ -34,6 +34,9 @@ _TURNS: Final = 3
 _LOOK_TICKS: Final = 50
 """Tenths of a second between looks at what changes seldom."""
 
+_TRIMS: Final = 4
+"""Looks at which memory is given back after a storm: what its last requests held is free only later."""
+
 _OTHER_FILES: Final = 128
 """Files that a process has open beside its connections."""
 
@@ -127,6 +130,7 @@ class _Server(uvicorn.Server):
         self._service, self._grace, self._on_ready = service, grace, on_ready
         self._ending: asyncio.Task[None] | None = None
         self.certificate: Certificate | None = None
+        self._trims = 0
         self.state = State({"large_bodies": 0})
 
     async def run_until_stopped(self, listener: socket.socket) -> None:
@@ -152,8 +156,12 @@ class _Server(uvicorn.Server):
         if counter % _LOOK_TICKS == 0:
             if self.certificate is not None:
                 self.certificate.renew()
-            if self.state.large_bodies or self._bounds.peak >= MANY_CONNECTIONS:
-                self.state.large_bodies = self._bounds.peak = 0
+            many_left = self._bounds.peak >= MANY_CONNECTIONS > len(self._bounds.connections)
+            if self.state.large_bodies or many_left:
+                self.state.large_bodies, self._bounds.peak = 0, len(self._bounds.connections)
+                self._trims = _TRIMS
+            if self._trims:
+                self._trims -= 1
                 await asyncio.to_thread(trim_memory)
         return await super().on_tick(counter)
 
