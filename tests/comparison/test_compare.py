@@ -433,7 +433,9 @@ def test_folder_with_other_files_is_never_emptied(bases: Bases, tmp_path: Path) 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     for restart in (False, True):
-        with pytest.raises(OutputError, match="already holds something"):
+        with pytest.raises(
+            OutputError, match=r"already holds something(.|\n)*another folder for the comparison: --out"
+        ):
             run(bases("bert"), tmp_path, restart=restart)
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 

@@ -115,6 +115,11 @@ def test_a_left_over_address_file_is_not_followed(tmp_path: Path, monkeypatch: p
     with socket.create_server(("127.0.0.1", 0)) as server:
         file.write_text(f"127.0.0.1:{server.getsockname()[1]}")
     assert ray_cluster._find_target(ClusterAddress()) is None
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert ray_cluster._find_target(ClusterAddress()) is None, "Ray's own word for a new cluster"
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(Error, match=r"RAY_ADDRESS: no Ray cluster runs on this machine(.|\n)*ray start"):
+        ray_cluster._find_target(ClusterAddress())
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(Error, match="RAY_ADDRESS: "):
         ray_cluster._find_target(ClusterAddress())

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from fullbake.classifier.model import Classifier
+from fullbake.cli.main import main
+from fullbake.core import runtime
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +58,13 @@ ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2
 ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
 
 
+def run_here(command: list[str]) -> None:
+    """Run a command of one process in this one, which has loaded torch already."""
+    with runtime.restored_threads(), pytest.raises(SystemExit) as end:
+        main([*command[3:], "--threads=1"])
+    assert end.value.code == 0
+
+
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,7 +103,7 @@ def require_same_training(alone: Path, together: Path) -> None:
 @pytest.fixture(scope="module")
 def alone(place: Path, command: Callable[..., list[str]]) -> Path:
     """What one process trains without a stop."""
-    run(command("one"))
+    run_here(command("one"))
     return place / "one"
 
 
@@ -113,14 +122,14 @@ def test_two_processes_train_as_one(alone: Path, two: Path) -> None:
 
 
 def test_two_processes_of_accelerate_share_features(place: Path, command: Callable[..., list[str]]) -> None:
-    run(command("frozen", way="frozen"))
+    run_here(command("frozen", way="frozen"))
     run(command("frozen-two", ACCELERATE, way="frozen"))
     require_same_training(place / "frozen", place / "frozen-two")
 
 
 def test_two_processes_probe_the_rate_as_one(place: Path, command: Callable[..., list[str]]) -> None:
     probed = {"learning-rate": "auto", "batch-size": 2, "epochs": 19, "checkpoint-every": 200}  # 494 steps
-    run(command("probed", **probed))
+    run_here(command("probed", **probed))
     run(command("probed-two", TORCHRUN, **probed))
     chosen = [json.loads((place / name / "fullbake.json").read_text())["chosen"] for name in ("probed", "probed-two")]
     assert chosen[0] == chosen[1]

@@ -12,6 +12,7 @@ from fullbake.cli.terminal import print_line, print_table
 from fullbake.config.recipe import Recipe
 from fullbake.core.errors import RecipeError
 from fullbake.core.processors import parse_threads
+from fullbake.core.ray_cluster import parse_on
 from fullbake.core.tracker_names import find_trackers
 
 DEMO_TEXTS = (
@@ -79,6 +80,8 @@ def compare_command(
             (always a new one on this machine) or `ray:HOST:PORT`. Default: this machine. A cluster runs what it is
             sent: use one that you trust.
     """
+    if on is not None:
+        parse_on(on)  # report a wrong place before torch is loaded
     from fullbake.comparison.design import DEFAULT_RECIPES
 
     given = flags.model_dump(exclude_none=True)

@@ -333,7 +333,7 @@ def _enter(folder: Path, identity: Mapping[str, Any], restart: bool) -> None:
     """Check the folder and write or update its WORKSPACE_FILE."""
     known = _read_workspace_file(folder)
     if known is None:
-        storage.require_vacant(folder)
+        storage.require_vacant(folder, remedy="Name another folder for the comparison: --out.")
     elif restart:
         storage.remove_tree(folder)
         known = None
@@ -412,7 +412,8 @@ def _run(
             options.functions,
             lambda: _say_verdict(write_results(_finished(options, runner), final=False)),
         )
-        runner.workers = 1 if options.placement is None else options.placement.workers()
+        trials = sum(one.total for one in shown)
+        runner.workers = 1 if options.placement is None else max(min(options.placement.workers(), trials), 1)
         _announce(options, runner)
         if options.placement is None:
             runner.run()

@@ -79,7 +79,6 @@ class Dispatcher:
         """
         self.runner, self.executor, self.package, self.threads = runner, executor, package, threads
         self.shares_out, self.sends_entries = shares_out, sends_entries
-        runner.workers = executor.workers
         self._running: dict[str, _Running] = {}
         self._sweep: str | None = None
 

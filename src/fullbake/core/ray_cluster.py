@@ -171,14 +171,22 @@ def _find_target(address: ClusterAddress) -> str | None:
         _require_answer(address.host, address.port, str(address))
         return address.target
     named = runtime.ray_address()
-    if named is not None:
+    if named not in (None, "auto"):
         there = parse_on(f"ray:{named}", where="RAY_ADDRESS")
-        return _find_target(there)
+        return None if there.fresh else _find_target(there)
     with contextlib.suppress(OSError, Error):
         # Where `ray start` writes the address. The file may be left over from a cluster that is gone.
         running = parse_on(f"ray:{runtime.ray_address_file().read_text().strip()}")
         if running.host is not None:
             return _find_target(running)
+    if named is not None:  # "auto", as Ray calls the cluster that runs on this machine
+        raise Error(
+            "no Ray cluster runs on this machine",
+            where="RAY_ADDRESS",
+            got=named,
+            remedy="Start one (ray start --head --port=6379), or write --on ray:local for a new one that ends with the "
+            "command.",
+        )
     return None
 
 

@@ -198,8 +198,17 @@ def recover(target: str | Path) -> None:
                 lock.release()
 
 
-def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
-    """Raise the OutputError that `staged` would raise. Call it before long work whose result goes to `target`."""
+_OR_OVERWRITE = "Name another folder, or pass --overwrite: it is removed once the new one is complete."
+
+
+def require_vacant(target: str | Path, *, overwrite: bool = False, remedy: str = _OR_OVERWRITE) -> None:
+    """Raise the OutputError that `staged` would raise. Call it before long work whose result goes to `target`.
+
+    Args:
+        target: The folder.
+        overwrite: It may hold something.
+        remedy: What to do if it does; another one for a command without --overwrite.
+    """
     require_local(target)
     place = Path(target).resolve()
     if place.exists() and not place.is_dir():
@@ -218,7 +227,7 @@ def require_vacant(target: str | Path, *, overwrite: bool = False) -> None:
             where=str(target),
             expected="a new or an empty folder",
             got=f"{len(names)} entries, among them {min(names)!r}",
-            remedy="Name another folder, or pass --overwrite: it is removed once the new one is complete.",
+            remedy=remedy,
         )
 
 
