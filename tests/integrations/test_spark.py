@@ -176,6 +176,42 @@ def test_a_worker_of_another_version_or_bundle_refuses(tmp_path: Path) -> None:
         bridge._load(bridge.SparkWorker(WorkerBundle("0" * 64), str(MANY), False, {}))
 
 
+class ConnectSession:
+    """What a session of Spark Connect has in place of a SparkContext."""
+
+    def __init__(self, name: str) -> None:
+        self.session_id, self.sent = name, list[str]()
+
+    @property
+    def sparkContext(self) -> Any:  # noqa: N802
+        raise RuntimeError("[JVM_ATTRIBUTE_NOT_SUPPORTED]")
+
+    def addArtifacts(self, *paths: str, archive: bool = False) -> None:  # noqa: N802
+        assert archive
+        self.sent += paths
+
+
+def test_spark_connect_gets_the_bundle_once_a_session(bundle: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot"  # as the hub's cache keeps a bundle: links to files elsewhere
+    snapshot.mkdir()
+    for path in bundle.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    for session in (ConnectSession("a"), ConnectSession("b")):
+        sent = bridge._send(session, snapshot, "auto", "fp32", shared=False)
+        assert bridge._send(session, snapshot, "auto", "fp32", shared=False) == sent
+        (path, name) = session.sent[0].split("#")
+        assert (len(session.sent), name, sent.worker.sent) == (1, sent.worker.place, True)
+        shutil.unpack_archive(path, tmp_path / session.session_id)
+        assert bundle_digest(tmp_path / session.session_id) == sent.outline.digest
+        assert not (tmp_path / session.session_id / "seen.safetensors").exists()
+
+
+def test_a_session_that_sends_nothing_needs_a_shared_bundle(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="shared=True"):
+        bridge._send(object(), bundle, "auto", "fp32", shared=False)
+    assert not bridge._send(object(), bundle, "auto", "fp32", shared=True).worker.sent
+
+
 def test_what_is_no_frame_no_bundle_and_no_name_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"(?s)no DataFrame of Spark.*predict_frame"):
         bridge.score({"text": ["a"]}, bundle)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -205,7 +205,7 @@ class _Sent:
 
 
 _archives: dict[tuple[str, Path, str], tuple[str, str]] = {}
-"""(application, bundle, its sha256) -> the name under which Spark sent a copy, and the sha256 of that."""
+"""(application or session, bundle, its sha256) -> the name under which Spark sent a copy, and the sha256 of that."""
 
 
 def _send(session: Any, bundle: str | Path, engine: Engine, precision: ScoringPrecision, shared: bool) -> _Sent:
@@ -229,8 +229,8 @@ def _send(session: Any, bundle: str | Path, engine: Engine, precision: ScoringPr
 
 def _archive(session: Any, folder: Path, digest: str) -> tuple[str, str]:
     """Let Spark send a copy of a bundle without the hashes of its training texts. Return its name, and its sha256."""
-    context = _context(session)
-    key = (str(context.applicationId), folder, digest)
+    owner, send = _sender(session)
+    key = (owner, folder, digest)
     if key not in _archives:
         holder = Path(tempfile.mkdtemp(prefix="fullbake-spark-"))
         atexit.register(shutil.rmtree, holder, ignore_errors=True)
@@ -238,7 +238,7 @@ def _archive(session: Any, folder: Path, digest: str) -> tuple[str, str]:
         copied = bundle_digest(holder / "bundle")
         name = f"fullbake-{copied[:16]}"
         _pack(holder / "bundle", holder / f"{name}.zip")
-        context.addArchive(f"{holder / name}.zip#{name}")
+        send(f"{holder / name}.zip#{name}")
         _archives[key] = name, copied
     return _archives[key]
 
@@ -251,15 +251,22 @@ def _pack(folder: Path, target: Path) -> None:
                 archive.write(path, path.relative_to(folder).as_posix())
 
 
-def _context(session: Any) -> Any:
-    """Return the SparkContext of a session; raise BundleError where there is none to send files (Spark Connect)."""
+def _sender(session: Any) -> tuple[str, Callable[[str], object]]:
+    """Return who keeps what was sent (an application, or a session of Spark Connect), and what sends an archive.
+
+    Raises:
+        BundleError: The session can send none.
+    """
     try:
-        return session.sparkContext
-    except Exception as error:
+        context = session.sparkContext
+    except Exception as error:  # Spark Connect has no SparkContext
+        if hasattr(session, "addArtifacts"):
+            return str(session.session_id), partial(session.addArtifacts, archive=True)
         raise BundleError(
-            "this session cannot send a bundle to the workers: Spark Connect has no SparkContext",
+            "this session cannot send a bundle to the workers: it has neither a SparkContext nor addArtifacts",
             remedy="Put the bundle where every worker sees it under the same path, and pass shared=True.",
         ) from error
+    return str(context.applicationId), context.addArchive
 
 
 def _require_spark(*, arrow_functions: bool = False) -> None:
