@@ -157,3 +157,15 @@ def test_the_bound_of_several_workers(workers: int, expected: float) -> None:
     rules = Scheduler(plan, Progress(), costs)
     trials = [trial for recipe in plan.recipes for trial in plan.trials(recipe.name, _whole)]
     assert schedule.span(rules, trials) == pytest.approx(expected)
+
+
+def test_time_that_is_wanted_falls_while_work_runs() -> None:
+    """Shared work that runs counts by what is left of it, not as if it had not begun."""
+    plan, costs = plan_of("gf", 1), Costs()
+    trial = plan.trials("g0", plan.sizes("g0")[0], 0)[0]
+    (key,) = costs.shared(trial)
+    wanted = [
+        ParallelSchedule(plan, Progress(), costs, 2, {}, preparing).seconds_wanted()
+        for preparing in ({}, {key: costs.stage}, {key: 10.0})
+    ]
+    assert wanted[0] == wanted[1] == wanted[2] + (costs.stage - 10.0) / 2
