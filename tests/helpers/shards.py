@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,32 +30,42 @@ def read_rows(folder: Path) -> list[str]:
 
 @contextmanager
 def killer(out: Path, deaths: int) -> Iterator[list[str]]:
-    """Within the block, kill so many workers of a run, each while it scores a shard.
+    """Within the block, kill so many workers of a run, each when it begins one of the first shards of `write_shards`.
+
+    A worker reads how often its shard was begun. A named pipe in that place holds it there until it is killed, so no
+    clock decides. Enter the block when the folder of the run is open.
 
     Yields:
         The shards at which a worker was killed.
     """
     killed: list[str] = []
-    stop = threading.Event()
+    pipes = [out / "_attempts" / f"part-{number}.csv.txt" for number in range(deaths)]
+    (out / "_attempts").mkdir(exist_ok=True)
+    for pipe in pipes:
+        os.mkfifo(pipe)
 
-    def watch() -> None:
-        seen: set[tuple[str, str]] = set()
-        while not stop.is_set() and len(killed) < deaths:
-            for path in (out / "_attempts").rglob("*.txt"):
-                with suppress(OSError, ValueError):
-                    text = path.read_text()
-                    if (path.name, text) not in seen and text:
-                        seen.add((path.name, text))
-                        os.kill(int(text.split()[1]), signal.SIGKILL)
-                        killed.append(path.name)
-                if len(killed) >= deaths:
-                    break
-            time.sleep(0.002)
+    def kill_at(pipe: Path) -> None:
+        with pipe.open("wb"):  # waits for the worker
+            while not (pids := _readers(pipe)):
+                pass
+            pipe.unlink()
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            killed.append(pipe.name)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
+    threads = [threading.Thread(target=kill_at, args=(pipe,), daemon=True) for pipe in pipes]
+    for thread in threads:
+        thread.start()
+    yield killed
+    for thread in threads:
         thread.join()
+
+
+def _readers(pipe: Path) -> list[int]:
+    """Return the other processes that have a file open."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(link) == str(pipe) and int(link.parts[2]) != os.getpid():
+                found.append(int(link.parts[2]))
+    return found

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from fullbake.classifier.bundle_outline import bundle_digest
 from fullbake.classifier.worker_bundle import WorkerBundle
 from fullbake.core.errors import OutputError
 from fullbake.core.ray_cluster import ClusterAddress, ray_cluster
-from fullbake.scoring import ray_pool
-from fullbake.scoring.ledger import open_ledger
+from fullbake.scoring import ray_pool, run
+from fullbake.scoring.ledger import Ledger, open_ledger
 from fullbake.scoring.ray_pool import ShardActor, find_digest, find_size, try_to_write
 from fullbake.scoring.run import predict_shards
 from fullbake.scoring.shard_worker import ShardOptions
@@ -33,12 +34,22 @@ def ray() -> Iterator[Any]:
         yield connected
 
 
-def test_two_killed_actors_cost_no_row(ray: Any, graph_bundles: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_killed_actors_cost_no_row(
+    ray: Any, graph_bundles: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle, source, out = graph_bundles("bert"), write_shards(tmp_path / "in", shards=3, rows=300), tmp_path / "out"
     expected = predict_shards(bundle, source, tmp_path / "here", threads=1)
-    with killer(out, deaths=2) as killed:
+    with ExitStack() as stack:
+        deaths: list[list[str]] = []
+
+        def open_with_killer(*arguments: Any, **options: Any) -> Ledger:
+            ledger = open_ledger(*arguments, **options)
+            deaths.append(stack.enter_context(killer(out, deaths=2)))
+            return ledger
+
+        monkeypatch.setattr(run, "open_ledger", open_with_killer)
         done = predict_shards(bundle, source, out, on="ray", jobs=1)
-    assert len(killed) == 2
+    assert [sorted(names) for names in deaths] == [["part-0.csv.txt", "part-1.csv.txt"]]
     assert done.rows == expected.rows == 900
     for path in source.iterdir():
         assert (out / path.name).read_bytes() == (tmp_path / "here" / path.name).read_bytes()
