@@ -102,3 +102,12 @@ def test_wrong_timeout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FULLBAKE_RANK_TIMEOUT", "soon")
     with pytest.raises(RecipeError, match="FULLBAKE_RANK_TIMEOUT"):
         ranks.timeout_seconds()
+
+
+@pytest.mark.parametrize("port", ["0", "", "no", "70000"])
+def test_processes_without_an_address_are_refused_at_once(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun --master-port 0` alone tells its processes port 0, and torch would try that for ten minutes."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match="--standalone"):
+        ranks.join_ranks()

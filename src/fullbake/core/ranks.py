@@ -22,8 +22,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from fullbake.core import runtime
-from fullbake.core.console import parse_duration
-from fullbake.core.errors import Fault
+from fullbake.core.console import activity, parse_duration
+from fullbake.core.errors import Fault, RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,15 +64,18 @@ def join_ranks() -> None:
     Call this before any of the functions below; further calls change nothing.
 
     Raises:
+        RecipeError: the launcher says no address at which they meet.
         Fault: not all processes came within the timeout.
     """
     if runtime.world_size() == 1 or _joined:
         return
     import torch.distributed
 
+    if not torch.distributed.is_initialized():  # by Ray
+        _check_meeting_point()
     if torch.cuda.is_available():
         torch.cuda.set_device(runtime.local_rank())
-    with _named_loss():
+    with _named_loss(), activity("waiting for the other processes"):
         store = _fresh_store()
         if not torch.distributed.is_initialized():
             # Scores are summed as CPU tensors, gradients on the device where they are: both need a backend.
@@ -86,6 +89,20 @@ def join_ranks() -> None:
         names = _exchange_json(f"process {runtime.rank()} on {socket.gethostname()} (process id {os.getpid()})")
     _joined.append(_Group(store, names))
     _start_signs_of_life(store)
+
+
+def _check_meeting_point() -> None:
+    """Raise RecipeError if there is no address to meet at: torch would look for one until the timeout."""
+    host, port = runtime.meeting_point()
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise RecipeError(
+            "the processes of this training have no address at which they meet",
+            where="MASTER_ADDR and MASTER_PORT",
+            expected="a host, and a port from 1 to 65535; torchrun and accelerate launch set both",
+            got=f"{host!r} and {port!r}",
+            remedy="torchrun --master-port 0 takes a free port only together with --rdzv-backend c10d; "
+            "on one machine torchrun --standalone does the same.",
+        )
 
 
 def _fresh_store() -> Any:

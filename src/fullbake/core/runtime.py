@@ -310,6 +310,11 @@ def is_first_attempt() -> bool:
     return int(most) > 0 and int(done) == 0
 
 
+def meeting_point() -> tuple[str, str]:
+    """Return host and port at which the processes that train together meet; empty where the launcher set none."""
+    return os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+
+
 def rank_timeout() -> str:
     """Return for how long a process may be silent among those that train together, a duration such as `10m`."""
     return os.environ.get("FULLBAKE_RANK_TIMEOUT") or "10m"
