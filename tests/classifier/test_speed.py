@@ -52,6 +52,10 @@ def test_engine_that_fails_is_named_with_what_it_said(graph_bundles: GraphBundle
     assert "differs from what was saved" in str(caught.value)
 
 
+def test_measuring_ends_at_its_limit(graph_bundles: GraphBundles) -> None:
+    assert measure_engines(graph_bundles("bert"), [TEXTS * 100_000], threads=1, seconds=1e9, limit=0.0) == []
+
+
 @pytest.mark.parametrize(
     ("texts", "seconds", "words"),
     [([TEXTS], 0.0, "no time"), ([TEXTS], float("nan"), "no time"), ([[]], 1.0, "no text"), ([], 1.0, "no text")],

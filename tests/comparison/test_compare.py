@@ -198,9 +198,9 @@ def test_same_command_again_trains_nothing(bases: Bases, done: tuple[Path, dict[
 
 
 def test_stopped_comparison_continues_and_gives_the_same_results(
-    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path
+    bases: Bases, done: tuple[Path, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is stopped twice; finished trials are not run again."""
+    """It is stopped twice and says each time that it can continue; finished trials are not run again."""
     trained: list[str] = []
 
     def stop_twice(job: Job, rate: float | None) -> tuple[TrialResult, dict[str, np.ndarray]]:
@@ -212,8 +212,9 @@ def test_stopped_comparison_continues_and_gives_the_same_results(
 
     functions = ComparisonFunctions(train=stop_twice)
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.INFO, "fullbake"):
             run(bases("bert"), tmp_path, functions=functions)
+    assert caplog.text.count("the same command continues from there") == 2
     board = run(bases("bert"), tmp_path, functions=functions)
     assert trained.count("stopped") == 2
     assert len(trained) == 3 + 2

@@ -236,16 +236,19 @@ def finished_with(runner: Any, folder: Path, **fields: Any) -> FinishedCompariso
     return FinishedComparison(folder, runner, started=0.0, budget_seconds=60.0, max_rows=None, folds=None, **fields)
 
 
-@pytest.mark.parametrize(("elapsed", "measured"), [(10.0, True), (59.0, False)])
+@pytest.mark.parametrize(
+    ("elapsed", "fits", "measured"), [(10.0, True, True), (10.0, False, False), (59.0, True, False)]
+)
 def test_speed_of_the_recommended_classifier_is_measured_if_the_time_allows(
-    tmp_path: Path, elapsed: float, measured: bool
+    tmp_path: Path, elapsed: float, fits: bool, measured: bool
 ) -> None:
+    """`fits`: whether a busy machine starts an engine within the limit."""
     data = dataset(tmp_path)
     asked: list[Any] = []
 
     def measure(bundle: Path, texts: list[list[str]], **given: Any) -> list[EngineSpeed]:
-        asked.append((bundle, texts, given["seconds"]))
-        return [EngineSpeed("torch", "fp32", 2.5, 0.4, 9.5, 20.0, 75.0, 80.0, None, 1)]
+        asked.append((bundle, texts, given["seconds"], given["limit"]))
+        return [EngineSpeed("torch", "fp32", 2.5, 0.4, 9.5, 20.0, 75.0, 80.0, None, 1)] if fits else []
 
     functions = SimpleNamespace(measure_engines=measure, clock=lambda: elapsed)
     parts = Parts(Part(data, np.arange(4)), None, Part(data, np.array([5, 7])))
@@ -255,9 +258,9 @@ def test_speed_of_the_recommended_classifier_is_measured_if_the_time_allows(
     if measured:
         assert found is not None
         assert found[0]["p50_ms"] == 9.5
-        assert asked == [(tmp_path / "best", [data.texts.take([5, 7]).to_pylist()], 1.0)]
+        assert asked == [(tmp_path / "best", [data.texts.take([5, 7]).to_pylist()], 1.0, pytest.approx(51.8))]
     else:
-        assert (found, asked) == (None, [])
+        assert (found, len(asked)) == (None, elapsed < 59)
         assert runner.left_out == ["speed of the recommended classifier: no time was left to measure it"]
 
 

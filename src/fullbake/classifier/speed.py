@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -89,7 +90,12 @@ def available_engines(bundle: Path) -> list[tuple[str, str]]:
 
 
 def measure_engines(
-    bundle: str | Path, texts: Sequence[Sequence[str]], *, threads: int, seconds: float = 5.0
+    bundle: str | Path,
+    texts: Sequence[Sequence[str]],
+    *,
+    threads: int,
+    seconds: float = 5.0,
+    limit: float = math.inf,
 ) -> list[EngineSpeed]:
     """Measure all engines and precisions of a bundle, one after another.
 
@@ -98,12 +104,16 @@ def measure_engines(
         texts: One list of texts for each text column of training. They are repeated if they are few.
         threads: Threads that each engine computes with.
         seconds: How long many texts at once are scored for each engine; the same for texts alone.
+        limit: Seconds after which measuring ends, whatever a busy machine takes to start the engines.
+
+    Returns:
+        What was measured, without the engines for which the limit left no time.
 
     Raises:
         BundleError: The folder is no bundle, cannot be run here, or differs from what was saved.
         RecipeError: There is no text, or no time to measure in.
     """
-    folder = Path(bundle)
+    folder, end = Path(bundle), time.monotonic() + limit
     if not (math.isfinite(seconds) and seconds > 0):
         raise RecipeError("no time to measure in", where="seconds", expected="a number above 0", got=str(seconds))
     if not texts or not len(texts[0]):
@@ -112,16 +122,20 @@ def measure_engines(
     for engine, precision in available_engines(folder):
         with activity(f"measuring {engine} {precision}"):
             task = {"folder": str(folder.resolve()), "engine": engine, "precision": precision, "seconds": seconds}
-            found.append(_measure_in_child(task | {"texts": [list(column) for column in texts]}, threads))
+            speed = _measure_in_child(task | {"texts": [list(column) for column in texts]}, threads, end)
+        if speed is None:
+            break
+        found.append(speed)
     return found
 
 
-def _measure_in_child(task: dict[str, Any], threads: int) -> EngineSpeed:
+def _measure_in_child(task: dict[str, Any], threads: int, end: float) -> EngineSpeed | None:
     """Start a process that loads the bundle and scores the texts; return what it found.
 
     Args:
         task: What `answer_task` reads.
         threads: Threads that it computes with.
+        end: When it is stopped, on `time.monotonic`; None is returned then.
     """
     code = "from fullbake.classifier.speed import answer_task; answer_task()"
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
@@ -138,17 +152,51 @@ def _measure_in_child(task: dict[str, Any], threads: int) -> EngineSpeed:
         ) as child:
             assert child.stdin is not None
             assert child.stdout is not None
-            with suppress(BrokenPipeError):  # the child has failed; its words are read below
-                child.stdin.write(json.dumps(task))
-                child.stdin.close()
-            first = child.stdout.readline()
-            cold_start = time.perf_counter() - started
-            rest = child.stdout.read()
+            with _killed_at(end, child) as was_killed:
+                with suppress(BrokenPipeError):  # the child has failed; its words are read below
+                    child.stdin.write(json.dumps(task))
+                with suppress(BrokenPipeError):
+                    child.stdin.close()
+                first = child.stdout.readline()
+                cold_start = time.perf_counter() - started
+                rest = child.stdout.read()
+                child.wait()
+        if was_killed():
+            return None
         if child.returncode or not first:
             words.seek(0)
             raise _not_measured(task, words.read(), child.returncode)
     facts = {"engine": task["engine"], "precision": task["precision"], "threads": threads}
     return EngineSpeed(**facts, cold_start_s=cold_start, **json.loads(rest))
+
+
+@contextmanager
+def _killed_at(end: float, child: "subprocess.Popen[str]") -> Iterator[Callable[[], bool]]:
+    """Kill a process that runs longer than the block may take.
+
+    Args:
+        end: When, on `time.monotonic`; infinity for never.
+        child: The process.
+
+    Yields:
+        What returns True if it was killed.
+    """
+    killed = threading.Event()
+
+    def kill() -> None:
+        if child.poll() is None:
+            killed.set()
+            child.kill()
+
+    if end == math.inf:
+        yield killed.is_set
+        return
+    timer = threading.Timer(max(end - time.monotonic(), 0.0), kill)
+    timer.start()
+    try:
+        yield killed.is_set
+    finally:
+        timer.cancel()
 
 
 def _not_measured(task: Mapping[str, Any], words: str, code: int) -> BundleError:

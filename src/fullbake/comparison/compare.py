@@ -415,10 +415,16 @@ def _run(
         trials = sum(one.total for one in shown)
         runner.workers = 1 if options.placement is None else max(min(options.placement.workers(), trials), 1)
         _announce(options, runner)
-        if options.placement is None:
-            runner.run()
-        else:
-            options.placement.run(runner, options.cache_dir)
+        try:
+            if options.placement is None:
+                runner.run()
+            else:
+                options.placement.run(runner, options.cache_dir)
+        except KeyboardInterrupt:
+            count = len(runner.progress.finished)
+            kept = f"{count} finished trial{'s' * (count != 1)} of {trials} kept in {options.out}"
+            say(f"stopped: {kept}; the same command continues from there", aloud=True)
+            raise
         if not runner.results:
             raise _too_short(options, runner)
         return write_results(_finished(options, runner))

@@ -443,15 +443,22 @@ def measure_best(finished: FinishedComparison) -> list[dict[str, Any]] | None:
     if not finished.bench:
         return None
     runner, source = finished.runner, finished.test_parts[0].source
-    if finished.time_left + ENDING_SHARE * (finished.budget_seconds or 0.0) < ENGINES_SECONDS:
-        runner.left_out.append("speed of the recommended classifier: no time was left to measure it")
+    limit = finished.time_left + ENDING_SHARE * (finished.budget_seconds or 0.0)
+    too_late = "speed of the recommended classifier: no time was left to measure it"
+    if limit < ENGINES_SECONDS:
+        runner.left_out.append(too_late)
         return None
     rows = finished.test_parts[0].indices[:BENCH_TEXTS]
     texts = [column.take(rows).to_pylist() for column in (source.texts, source.text_pair) if column is not None]
     try:
-        found = runner.functions.measure_engines(finished.out / BEST, texts, threads=runtime.threads(), seconds=1.0)
+        found = runner.functions.measure_engines(
+            finished.out / BEST, texts, threads=runtime.threads(), seconds=1.0, limit=limit
+        )
     except Error as error:
         warn(f"the speed of the recommended classifier could not be measured: {error.what}")
+        return None
+    if not found:
+        runner.left_out.append(too_late)
         return None
     return [speed.to_json() for speed in found]
 
