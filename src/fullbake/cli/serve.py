@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
@@ -12,6 +12,9 @@ from fullbake.core.console import parse_duration, warn
 from fullbake.core.errors import RecipeError
 from fullbake.core.extras import name_missing_extra
 from fullbake.core.heartbeat import waiting
+
+_HOST: Final = r"[\w.-]+|\[[0-9a-fA-F:.]+\]"
+"""Pattern of the name or address of a host, as URLs have it."""
 
 
 def add_serve_command(app: App) -> None:
@@ -144,26 +147,31 @@ def _hosts(host: str, allowed: list[str], *, with_keys: bool) -> frozenset[str]:
 
 def _checked_host(name: str) -> str:
     """Return a name as the Host header has it, without its port. A URL is refused: it would never match."""
-    if re.fullmatch(r"\*|[\w.-]+|\[[0-9a-fA-F:.]+\]", name) is None:
-        raise RecipeError(
-            "this is no name of a host",
-            where="--allow-host",
-            expected="a name or an address alone, such as classify.example.org or [::1]; repeat the flag for several",
-            got=repr(name[:200]),
-        )
-    return name.lower()
+    return _checked_name(
+        name,
+        rf"\*|{_HOST}",
+        "this is no name of a host",
+        where="--allow-host",
+        expected="a name or an address alone, such as classify.example.org or [::1]; repeat the flag for several",
+    )
 
 
 def _checked_origin(origin: str) -> str:
     """Return an origin as browsers send it. Whatever else would never match."""
-    if re.fullmatch(r"(?i)https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?", origin) is None:
-        raise RecipeError(
-            "this is no origin of a web page",
-            where="--allow-origin",
-            expected="scheme, host, and port if it has one, such as https://example.org; * is not possible",
-            got=repr(origin[:200]),
-        )
-    return origin.lower()
+    return _checked_name(
+        origin,
+        rf"(?i:https?)://(?:{_HOST})(?::\d+)?",
+        "this is no origin of a web page",
+        where="--allow-origin",
+        expected="scheme, host, and port if it has one, such as https://example.org; * is not possible",
+    )
+
+
+def _checked_name(name: str, pattern: str, what: str, *, where: str, expected: str) -> str:
+    """Return a name in lower case, as headers are compared; raise RecipeError if it does not fit the pattern."""
+    if re.fullmatch(pattern, name) is None:
+        raise RecipeError(what, where=where, expected=expected, got=repr(name[:200]))
+    return name.lower()
 
 
 def _name_and_place(text: str) -> tuple[str, str | Path]:

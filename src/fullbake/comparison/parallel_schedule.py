@@ -75,15 +75,18 @@ class ParallelSchedule:
 
     def seconds_wanted(self) -> float:
         """Return the seconds until everything that was asked for is done, on all workers, with what runs."""
-        busy = sum(self.running.values()) + sum(self.preparing.values())
-        return (self._rules().seconds_wanted() + busy) / self.workers
+        return (self._rules().seconds_wanted() + self._busy) / self.workers
 
     def span(self, rules: Scheduler, trials: Iterable[Trial]) -> float:
         """Return the seconds until these trials are done, after what runs, on all workers."""
         trials, share = list(trials), 1 / self.workers
-        busy = sum(self.running.values()) + sum(self.preparing.values())
         longest = max((rules.seconds([trial]) for trial in trials), default=0.0)
-        return (rules.seconds(trials) + busy) * share + longest * (1 - share)
+        return (rules.seconds(trials) + self._busy) * share + longest * (1 - share)
+
+    @property
+    def _busy(self) -> float:
+        """The seconds of all workers that what runs still takes."""
+        return sum(self.running.values()) + sum(self.preparing.values())
 
     def _rules(self) -> Scheduler:
         """Return the rules, as if all that runs were finished."""

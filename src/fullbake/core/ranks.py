@@ -71,8 +71,6 @@ def join_ranks() -> None:
         return
     import torch.distributed
 
-    if not torch.distributed.is_initialized():  # by Ray
-        _check_meeting_point()
     if torch.cuda.is_available():
         torch.cuda.set_device(runtime.local_rank())
     with _named_loss(), activity("waiting for the other processes"):
@@ -119,6 +117,7 @@ def _fresh_store() -> Any:
     if distributed.is_initialized():  # by Ray
         store: Any = _get_default_store()
     else:
+        _check_meeting_point()
         store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(seconds=timeout_seconds())))
     mine, size = os.urandom(8).hex(), runtime.world_size()
     prefix = mine if runtime.rank() == 0 else ""
